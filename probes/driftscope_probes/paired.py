@@ -1,0 +1,192 @@
+"""The main job: roll out in every engine dtype, score in every trainer mode, compare each cell.
+
+In: a PairedRequest. Out: the report (JSON values), and the pairs of every cell as files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.demo_prompts import demo_prompts
+from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.environment import environment
+from driftscope_probes.errors import RequestError
+from driftscope_probes.mismatch import Comparison, Profiles, compare_pair, profiles_of_pair
+from driftscope_probes.models.resolve import ModelFolder, resolve
+from driftscope_probes.pair_file import write_pair
+from driftscope_probes.paired_reading import read_grid
+from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.progress import Progress, ProgressSink, scaled
+from driftscope_probes.prompts import PromptBatch
+from driftscope_probes.rollout import Rollout, roll_out
+from driftscope_probes.scoring import Scores, score
+from driftscope_probes.semantics import semantic_notes
+from driftscope_probes.tokenization import check_context, tokenize
+from driftscope_probes.trace import Pair
+
+SCHEMA_VERSION = "1"
+#: Share of the whole at which each part ends, from the default grid on two cores.
+PREPARED, ROLLED_OUT, SCORED = 0.03, 0.45, 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One engine dtype against one trainer mode."""
+
+    engine_dtype: Dtype
+    trainer_dtype: str
+    pair: Pair
+    comparison: Comparison
+    profiles: Profiles
+
+
+def run_paired(
+    request: PairedRequest,
+    workdir: Path,
+    progress: ProgressSink,
+    *,
+    model_path: Path | None = None,
+) -> dict[str, Any]:
+    """Raises ProbeError with a remedy; `workdir` then holds logs but no report.
+
+    `model_path`: the folder of a model whose name the caller has resolved.
+    """
+    started = time.monotonic()
+    _check_engine(request)
+    model = _resolve(request, model_path, scaled(progress, 0.0, PREPARED))
+    progress(Progress("preparing prompts", PREPARED))
+    prompts = _prompts(request, model)
+    rollouts = _roll_out_all(
+        request, model, prompts, workdir, scaled(progress, PREPARED, ROLLED_OUT)
+    )
+    scores = score(
+        model_path=model.path,
+        model_name=request.model,
+        prompts=prompts,
+        rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
+        modes=request.trainer_dtypes,
+        settings=request.trainer,
+        workdir=workdir / "trainer",
+        progress=scaled(progress, ROLLED_OUT, SCORED),
+    )
+    progress(Progress("comparing", SCORED))
+    analysis_started = time.monotonic()
+    cells = _compare_all(request, rollouts, scores)
+    report = _report(request, model, cells, scores, workdir)
+    now = time.monotonic()
+    report["timing"] = {
+        "engine_load_s": sum(rollout.load_s for rollout in rollouts.values()),
+        "generate_s": sum(rollout.generate_s for rollout in rollouts.values()),
+        "trainer_s": scores.trainer_s,
+        "analysis_s": now - analysis_started,
+        "total_s": now - started,
+    }
+    return report
+
+
+def _resolve(
+    request: PairedRequest, model_path: Path | None, progress: ProgressSink
+) -> ModelFolder:
+    name = str(model_path) if model_path else request.model
+    return resolve(name, progress=lambda stage, share: progress(Progress(stage, share)))
+
+
+def _check_engine(request: PairedRequest) -> None:
+    if request.engine.kind == "vllm-server" and len(request.engine_dtypes) != 1:
+        raise RequestError(
+            "a running vLLM server has one dtype, but the engine dtypes given are "
+            f"{', '.join(request.engine_dtypes)}.",
+            remedy="name the server's own dtype alone, for example --engine-dtypes bf16.",
+        )
+
+
+def _prompts(request: PairedRequest, model: ModelFolder) -> PromptBatch:
+    given = request.prompts
+    prompts = demo_prompts(given) if isinstance(given, int) else given
+    batch = tokenize(model.path, prompts, chat_template=request.chat_template)
+    check_context(batch, request.sampling.max_tokens, model.max_context)
+    return batch
+
+
+def _roll_out_all(
+    request: PairedRequest,
+    model: ModelFolder,
+    prompts: PromptBatch,
+    workdir: Path,
+    progress: ProgressSink,
+) -> dict[Dtype, Rollout]:
+    rollouts: dict[Dtype, Rollout] = {}
+    count = len(request.engine_dtypes)
+    for index, dtype in enumerate(request.engine_dtypes):
+        task = RolloutTask(
+            model_path=model.path,
+            model_name=request.model,
+            dtype=dtype,
+            prompts=prompts,
+            sampling=request.sampling,
+            engine=request.engine,
+        )
+        part = scaled(progress, index / count, (index + 1) / count, f"engine {dtype}: ")
+        rollouts[dtype] = roll_out(task, workdir / f"rollout-{dtype}", part)
+    return rollouts
+
+
+def _compare_all(
+    request: PairedRequest, rollouts: Mapping[Dtype, Rollout], scores: Scores
+) -> list[Cell]:
+    cells = []
+    for dtype, rollout in rollouts.items():
+        for mode in request.trainer_dtypes:
+            pair = Pair(rollout.trace, scores.traces[dtype, mode])
+            comparison = compare_pair(pair, resamples=request.resamples)
+            cells.append(Cell(dtype, mode, pair, comparison, profiles_of_pair(pair)))
+    return cells
+
+
+def _report(
+    request: PairedRequest, model: ModelFolder, cells: list[Cell], scores: Scores, workdir: Path
+) -> dict[str, Any]:
+    grid = {(cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "paired",
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": _model_json(request, model),
+        "request": request.model_dump(),
+        "reading": read_grid(grid, resamples=request.resamples).to_dict(),
+        "grid": [_cell_json(cell, workdir) for cell in cells],
+        "headroom": scores.headroom,
+        "gradients": scores.gradients,
+        "notes": semantic_notes(request),
+        "environment": environment(),
+    }
+
+
+def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
+    """Where the folder lies is this machine's business; the fingerprint says which model it is."""
+    facts = model.to_dict()
+    del facts["path"]
+    return facts | {"name": request.model}
+
+
+def _cell_json(cell: Cell, workdir: Path) -> dict[str, Any]:
+    folder = workdir / "pairs"
+    folder.mkdir(exist_ok=True)
+    name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
+    write_pair(cell.pair, folder / name)
+    return {
+        "engine_dtype": cell.engine_dtype,
+        "trainer_dtype": cell.trainer_dtype,
+        "comparison": cell.comparison.to_dict(),
+        "diagnosis": None,
+        "profiles": cell.profiles.to_dict(),
+        "rollout": cell.pair.rollout.meta.to_dict(),
+        "trainer": cell.pair.trainer.meta.to_dict(),
+        "pair_file": f"pairs/{name}",
+    }

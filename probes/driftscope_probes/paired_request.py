@@ -1,0 +1,80 @@
+"""Request of a paired probe: model, prompts, dtypes, settings of both sides. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.trainer.precision import parse_mode
+from driftscope_probes.trainer.settings import TrainerSettings
+
+T = TypeVar("T", bound=str)
+MAX_PROMPTS = 4096
+MAX_PROMPT_CHARACTERS = 1_000_000
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=MAX_PROMPT_CHARACTERS)
+
+
+Prompt = str | list[Message]
+
+
+class PairedRequest(BaseModel):
+    """One grid: every engine dtype against every trainer mode."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
+    prompts: list[Prompt] | int = Field(8, description="the prompts, or how many of ours")
+    chat_template: bool | None = Field(None, description="None: where the tokenizer has one")
+    engine_dtypes: list[Dtype] = Field(["bf16", "fp16", "fp32"], min_length=1)
+    trainer_dtypes: list[str] = Field(["bf16", "fp16", "fp32"], min_length=1)
+    sampling: SamplingSettings = SamplingSettings()
+    engine: EngineSettings = EngineSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    resamples: int = Field(2000, ge=0, le=100_000, description="for the 95 % intervals; 0: none")
+
+    @field_validator("prompts")
+    @classmethod
+    def _bounded(cls, prompts: list[Prompt] | int) -> list[Prompt] | int:
+        count = prompts if isinstance(prompts, int) else len(prompts)
+        if not 1 <= count <= MAX_PROMPTS:
+            raise ValueError(f"{count} prompts given, 1 to {MAX_PROMPTS} are accepted")
+        if isinstance(prompts, list):
+            for index, prompt in enumerate(prompts):
+                _check_prompt(index, prompt)
+        return prompts
+
+    @field_validator("trainer_dtypes")
+    @classmethod
+    def _known_modes(cls, modes: list[str]) -> list[str]:
+        return _unique([parse_mode(mode).name for mode in modes], "trainer_dtypes")
+
+    @field_validator("engine_dtypes")
+    @classmethod
+    def _unique_dtypes(cls, dtypes: list[Dtype]) -> list[Dtype]:
+        return _unique(dtypes, "engine_dtypes")
+
+
+def _check_prompt(index: int, prompt: Prompt) -> None:
+    text = prompt if isinstance(prompt, str) else "".join(message.content for message in prompt)
+    if not text.strip():
+        raise ValueError(f"prompt {index} is empty; give at least one visible character")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(
+            f"prompt {index} has {len(text)} characters, at most {MAX_PROMPT_CHARACTERS} "
+            "are accepted"
+        )
+
+
+def _unique(values: list[T], name: str) -> list[T]:
+    if len(set(map(str, values))) != len(values):
+        raise ValueError(f"{name} names a value twice: {', '.join(map(str, values))}")
+    return values

@@ -1,0 +1,33 @@
+"""Progress of long work: a stage, a fraction of the whole, a short detail. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    stage: str  # what is being done now, in words a user reads
+    fraction: float  # of the whole job, 0 to 1
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, str | float]:
+        return asdict(self)
+
+
+ProgressSink = Callable[[Progress], None]
+
+
+def discard(_: Progress) -> None:
+    """A sink for callers that do not watch."""
+
+
+def scaled(sink: ProgressSink, start: float, end: float, prefix: str = "") -> ProgressSink:
+    """Map a part's own 0..1 onto start..end of the whole; `prefix` names the part."""
+
+    def forward(progress: Progress) -> None:
+        fraction = start + (end - start) * min(1.0, max(0.0, progress.fraction))
+        sink(Progress(prefix + progress.stage, fraction, progress.detail))
+
+    return forward

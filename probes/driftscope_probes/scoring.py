@@ -1,0 +1,70 @@
+"""The trainer's side in a process of its own: rollouts in, trainer traces out. Free of torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.engines.child_environment import available_cores
+from driftscope_probes.progress import ProgressSink
+from driftscope_probes.prompts import PromptBatch, write_prompts
+from driftscope_probes.trace import Trace
+from driftscope_probes.trace_file import read_trace
+from driftscope_probes.trainer.crash import explain_crash
+from driftscope_probes.trainer.settings import TrainerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    traces: Mapping[tuple[str, str], Trace]  # (engine dtype, trainer mode) -> trainer trace
+    gradients: Sequence[Mapping[str, Any]] | None
+    headroom: Mapping[str, Any] | None
+    trainer_s: float  # the whole child: start, imports, loading, forward and backward passes
+
+
+def score(
+    *,
+    model_path: Path,
+    model_name: str,
+    prompts: PromptBatch,
+    rollout_files: Mapping[str, Path],
+    modes: Sequence[str],
+    settings: TrainerSettings,
+    workdir: Path,
+    progress: ProgressSink,
+) -> Scores:
+    """Score every rollout in every mode. Raises TrainerError."""
+    started = time.monotonic()
+    workdir.mkdir(parents=True, exist_ok=True)
+    prompts_file = workdir / "prompts.safetensors"
+    write_prompts(prompts, prompts_file)
+    child = ChildProcess(
+        "driftscope_probes.trainer.run_trainer",
+        {
+            "model_path": str(model_path),
+            "model_name": model_name,
+            "modes": list(modes),
+            "prompts": str(prompts_file),
+            "rollouts": {dtype: str(path) for dtype, path in rollout_files.items()},
+            "settings": settings.model_dump(),
+        },
+        workdir,
+        explain_crash=explain_crash,
+        on_progress=progress,
+        environment={
+            "OMP_NUM_THREADS": str(settings.threads or available_cores()),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+    )
+    result = child.wait()
+    traces = {
+        (dtype, mode): read_trace(Path(path))
+        for mode, files in result["traces"].items()
+        for dtype, path in files.items()
+    }
+    return Scores(traces, result["gradients"], result["headroom"], time.monotonic() - started)

@@ -1,0 +1,56 @@
+"""Trace <-> disk: one safetensors file per trace; meta travels as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from driftscope_probes.errors import TraceError
+from driftscope_probes.trace import Trace, TraceMeta
+
+SCHEMA_VERSION = "1"
+_META_KEY = "driftscope_trace_meta"
+_TENSORS = ("token_ids", "logprobs", "cu_seqlens", "mask")
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write atomically: a reader sees the whole file or none."""
+    partial = path.with_name(path.name + ".partial")
+    tensors = {
+        "token_ids": np.ascontiguousarray(trace.token_ids),
+        "logprobs": np.ascontiguousarray(trace.logprobs),
+        "cu_seqlens": np.ascontiguousarray(trace.cu_seqlens),
+        "mask": np.ascontiguousarray(trace.mask.astype(np.uint8)),
+    }
+    meta = {"schema_version": SCHEMA_VERSION, _META_KEY: json.dumps(trace.meta.to_dict())}
+    save_file(tensors, partial, metadata=meta)
+    partial.replace(path)
+
+
+def read_trace(path: Path) -> Trace:
+    """Raise TraceError when the file is missing, truncated or not a trace."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+    except (OSError, SafetensorError) as error:
+        raise TraceError(
+            f"{path} is not a readable trace file: {error}",
+            remedy="give a .safetensors file that driftscope wrote.",
+        ) from error
+    if _META_KEY not in header:
+        raise TraceError(
+            f"{path} holds tensors but no trace meta.",
+            remedy="give a .safetensors file that driftscope wrote.",
+        )
+    return Trace(
+        token_ids=tensors["token_ids"].astype(np.int32, copy=False),
+        logprobs=tensors["logprobs"].astype(np.float32, copy=False),
+        cu_seqlens=tensors["cu_seqlens"].astype(np.int64, copy=False),
+        mask=tensors["mask"].astype(np.bool_),
+        meta=TraceMeta(**json.loads(header[_META_KEY])),
+    )
