@@ -1,0 +1,69 @@
+"""Bitwise equality: which log-probabilities have the very same bits on both sides.
+
+In: PairedLogprobs. Out: shares, counts and the first place where a response differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftscope_probes.mismatch.arrays import BoolArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.hygiene import unmasked_lengths
+from driftscope_probes.mismatch.number import Number, Undefined
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+
+BITS = {4: np.uint32, 8: np.uint64}
+ALL_MASKED = Undefined("every token is masked")
+NONE_DIFFERS = Undefined("no token differs")
+
+
+@dataclass(frozen=True, slots=True)
+class Bitwise:
+    """Over all unmasked tokens, the non-finite ones too: a NaN on one side is a difference.
+
+    0.0 and -0.0 differ; two NaNs of the same bits are equal. Places count from 0 within the
+    response, masked tokens included.
+    """
+
+    bitwise_equal_fraction: Number  # of tokens
+    bitwise_equal_sequences: int  # all their unmasked tokens are equal, and they have one
+    bitwise_equal_sequence_fraction: Number  # of the sequences with an unmasked token
+    first_differing_token: int | Undefined  # smallest first place over the sequences
+    first_differing_token_median: Number  # over the sequences that differ
+
+
+def bitwise(pair: PairedLogprobs) -> Bitwise:
+    lengths = unmasked_lengths(pair)
+    tokens, sequences = int(lengths.sum()), int(np.count_nonzero(lengths))
+    differing = np.flatnonzero(_differs(pair))
+    first = _first_places(differing, pair.cu_seqlens)
+    equal_sequences = sequences - first.size
+    return Bitwise(
+        bitwise_equal_fraction=(tokens - differing.size) / tokens if tokens else ALL_MASKED,
+        bitwise_equal_sequences=equal_sequences,
+        bitwise_equal_sequence_fraction=equal_sequences / sequences if tokens else ALL_MASKED,
+        first_differing_token=int(first.min()) if first.size else NONE_DIFFERS,
+        first_differing_token_median=float(np.median(first)) if first.size else NONE_DIFFERS,
+    )
+
+
+def _differs(pair: PairedLogprobs) -> BoolArray:
+    """[tokens] True where unmasked bits differ; unequal dtypes meet in float64, which is exact."""
+    rollout, trainer = pair.rollout, pair.trainer
+    if rollout.dtype != trainer.dtype:
+        rollout, trainer = rollout.astype(np.float64), trainer.astype(np.float64)
+    differs: BoolArray = _bits(rollout) != _bits(trainer)
+    return differs if pair.mask is None else differs & pair.mask
+
+
+def _bits(logprobs: LogprobArray) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
+    return logprobs.view(BITS[logprobs.dtype.itemsize])
+
+
+def _first_places(differing: IntArray, cu_seqlens: IntArray) -> IntArray:
+    """[sequences that differ] first differing place within each, from differing token places."""
+    sequence = np.searchsorted(cu_seqlens, differing, side="right") - 1
+    present, first = np.unique(sequence, return_index=True)
+    return differing[first] - cu_seqlens[present]

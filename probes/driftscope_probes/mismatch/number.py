@@ -1,0 +1,57 @@
+"""A number that may be undefined, with the reason: what a statistic is when it has no value.
+
+In: arrays of float64. Out: a finite float or Undefined; never NaN, never infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from driftscope_probes.mismatch.arrays import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Undefined:
+    """Stands where a number would stand; JSON shows null and keeps the reason."""
+
+    reason: str
+
+
+Number: TypeAlias = float | Undefined
+
+NO_TOKENS = Undefined("no unmasked token has a finite log-probability on both sides")
+ONE_VALUE = Undefined("an unbiased standard deviation needs at least two values, there is one")
+OVERFLOW = Undefined("overflows float64: a difference of log-probabilities is too large")
+
+
+def finite(value: float) -> Number:
+    return float(value) if math.isfinite(value) else OVERFLOW
+
+
+def mean(values: FloatArray) -> Number:
+    if not values.size:
+        return NO_TOKENS
+    with np.errstate(over="ignore", invalid="ignore"):
+        return finite(float(values.mean()))
+
+
+def unbiased_std(values: FloatArray) -> Number:
+    """Divides by n − 1, as torch.std does and verl, SkyRL and others therefore report."""
+    if not values.size:
+        return NO_TOKENS
+    if values.size == 1:
+        return ONE_VALUE
+    with np.errstate(over="ignore", invalid="ignore"):
+        return finite(float(values.std(ddof=1)))
+
+
+def minimum(values: FloatArray) -> Number:
+    return finite(float(values.min())) if values.size else NO_TOKENS
+
+
+def maximum(values: FloatArray) -> Number:
+    return finite(float(values.max())) if values.size else NO_TOKENS

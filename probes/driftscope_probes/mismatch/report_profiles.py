@@ -1,0 +1,65 @@
+"""What the plots of a report show: distributions and profiles of Δ, bounded in size.
+
+In: the same arrays as a comparison. Out: Profiles, at most a few hundred numbers each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from driftscope_probes.mismatch.binned_differences import BinnedDifferences
+from driftscope_probes.mismatch.difference_scatter import DifferenceScatter, difference_scatter
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.probability_profile import probability_profile
+from driftscope_probes.mismatch.response_index_profile import response_index_profile
+from driftscope_probes.mismatch.sequence_points import SequencePoints, sequence_points
+from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.trace import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    abs_diff_histogram: Histogram
+    by_response_index: BinnedDifferences
+    by_rollout_prob: BinnedDifferences
+    sequences: SequencePoints
+    scatter: DifferenceScatter
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "abs_diff_histogram": self.abs_diff_histogram.to_dict(),
+            "by_response_index": self.by_response_index.to_dict(),
+            "by_rollout_prob": self.by_rollout_prob.to_dict(),
+            "sequences": self.sequences.to_dict(),
+            "scatter": self.scatter.to_dict(),
+        }
+
+
+def profiles(
+    rollout_logprobs: ArrayLike,
+    trainer_logprobs: ArrayLike,
+    cu_seqlens: ArrayLike,
+    mask: ArrayLike | None = None,
+) -> Profiles:
+    """Arguments and errors as for compare()."""
+    tokens = token_differences(
+        paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
+    )
+    return Profiles(
+        abs_diff_histogram=abs_diff_histogram(tokens.abs_diff),
+        by_response_index=response_index_profile(tokens),
+        by_rollout_prob=probability_profile(tokens),
+        sequences=sequence_points(sequence_sums(tokens)),
+        scatter=difference_scatter(tokens),
+    )
+
+
+def profiles_of_pair(pair: Pair) -> Profiles:
+    return profiles(
+        pair.rollout.logprobs, pair.trainer.logprobs, pair.rollout.cu_seqlens, pair.rollout.mask
+    )

@@ -1,0 +1,160 @@
+"""Intervals by resampling sequences: how far a mean would move with other sequences.
+
+In: per-sequence sums, never tokens, so that a thousand resamples cost one small matrix product.
+Out: percentile intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftscope_probes.errors import RequestError
+from driftscope_probes.mismatch.arrays import BoolArray, FloatArray
+from driftscope_probes.mismatch.number import OVERFLOW, Undefined
+from driftscope_probes.mismatch.sequence_mean import SequenceMean
+
+# Tokens of one sequence share their context and drift together; as if independent, they would
+# give intervals that are far too narrow. Hence whole sequences are drawn.
+DEFAULT_RESAMPLES = 1000  # puts 25 resamples beyond each end of a 95 % interval
+MAX_RESAMPLES = 100_000
+DEFAULT_SEED = 0
+LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+# 8 MiB per array of 64-bit draws: stays near the cache and bounds the memory for any input.
+DRAWS_PER_BLOCK = 1 << 20
+
+ONE_SEQUENCE = Undefined("resampling sequences needs at least two of them")
+NO_DRAWN_TOKENS = Undefined("too few sequences have tokens: some resamples would hold none")
+ZERO_MEAN = Undefined("the mean in the denominator is 0, at least in some resamples")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RatioInterval:
+    """How many times larger the first mean is than the second."""
+
+    ratio: float
+    low: float
+    high: float
+    joint: bool  # the same sequences were drawn in both, so what they share cancels
+
+
+def mean_intervals(
+    means: Mapping[str, SequenceMean], *, resamples: int, seed: int
+) -> dict[str, Interval | Undefined]:
+    """95 % percentile interval of each mean; all are seen under the same draws.
+
+    The means belong to one set of sequences. With few sequences (below about 20) percentile
+    intervals are somewhat too narrow.
+    """
+    columns = list(means.values())
+    present = np.logical_or.reduce([column.weights > 0 for column in columns])
+    if np.count_nonzero(present) < 2:
+        return dict.fromkeys(means, ONE_SEQUENCE)
+    quotients = _quotients(columns, present, np.random.default_rng(seed), resamples)
+    return {name: _interval(row) for name, row in zip(means, quotients.T, strict=True)}
+
+
+def ratio_interval(
+    first: SequenceMean,
+    second: SequenceMean,
+    *,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = DEFAULT_SEED,
+) -> RatioInterval | Undefined:
+    """95 % percentile interval of mean(first) / mean(second).
+
+    With the same number of sequences on both sides, sequence i of both is taken to answer the
+    same prompt and the same indices are drawn; otherwise each side is drawn by itself. Meant for
+    means that cannot be negative: a ratio of signed means has no useful interval.
+    """
+    check_resamples(resamples, least=1)
+    if min(np.count_nonzero(first.weights), np.count_nonzero(second.weights)) < 2:
+        return ONE_SEQUENCE
+    if not (np.isfinite(first.sums).all() and np.isfinite(second.sums).all()):
+        return OVERFLOW
+    joint = first.sums.size == second.sums.size
+    above, below = _drawn_pair(first, second, joint, np.random.default_rng(seed), resamples)
+    if np.isnan(above).any() or np.isnan(below).any():
+        return NO_DRAWN_TOKENS
+    if np.any(below == 0):
+        return ZERO_MEAN
+    interval = _interval(above / below)
+    if isinstance(interval, Undefined):
+        return interval
+    ratio = _mean(first) / _mean(second)
+    return RatioInterval(ratio=ratio, low=interval.low, high=interval.high, joint=joint)
+
+
+def _mean(mean: SequenceMean) -> float:
+    return float(mean.sums.sum() / mean.weights.sum())
+
+
+def check_resamples(resamples: int, *, least: int) -> None:
+    if not least <= resamples <= MAX_RESAMPLES:
+        raise RequestError(
+            f"{resamples} resamples were asked for; accepted are {least} to {MAX_RESAMPLES}.",
+            remedy=f"use {DEFAULT_RESAMPLES}, or 0 in a comparison to leave intervals out.",
+        )
+
+
+def _drawn_pair(
+    first: SequenceMean,
+    second: SequenceMean,
+    joint: bool,
+    rng: np.random.Generator,
+    resamples: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Both means [resamples] under each draw."""
+    if joint:
+        present = (first.weights > 0) | (second.weights > 0)
+        quotients = _quotients((first, second), present, rng, resamples)
+        return quotients[:, 0], quotients[:, 1]
+    above = _quotients((first,), first.weights > 0, rng, resamples)
+    below = _quotients((second,), second.weights > 0, rng, resamples)
+    return above[:, 0], below[:, 0]
+
+
+def _quotients(
+    means: Sequence[SequenceMean],
+    present: BoolArray,
+    rng: np.random.Generator,
+    resamples: int,
+) -> FloatArray:
+    """[resamples, means] each mean under each draw of as many sequences as are present."""
+    sums = np.stack([mean.sums[present] for mean in means], axis=1)
+    weights = np.stack([mean.weights[present] for mean in means], axis=1)
+    # An infinite sum times a count of 0 is NaN; _interval reports both as overflow.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        blocks = [
+            (counts @ sums) / (counts @ weights)
+            for counts in _draw_counts(sums.shape[0], rng, resamples)
+        ]
+    return np.concatenate(blocks)
+
+
+def _draw_counts(sequences: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
+    """Blocks [rows, sequences]: how often each sequence was drawn, with replacement."""
+    rows_per_block = max(1, DRAWS_PER_BLOCK // sequences)
+    for done in range(0, resamples, rows_per_block):
+        rows = min(rows_per_block, resamples - done)
+        drawn = rng.integers(0, sequences, size=(rows, sequences))
+        drawn += sequences * np.arange(rows)[:, np.newaxis]
+        counts = np.bincount(drawn.ravel(), minlength=rows * sequences)
+        yield counts.reshape(rows, sequences).astype(np.float64)
+
+
+def _interval(values: FloatArray) -> Interval | Undefined:
+    if not np.isfinite(values).all():
+        return OVERFLOW
+    low, high = np.quantile(values, TAILS)
+    return Interval(low=float(low), high=float(high))

@@ -1,0 +1,60 @@
+"""Ragged batches with every difficulty in them, and the same batches as plain Python lists.
+
+The lists are the start of each test's own oracle: loops over Python floats, no numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+
+# (place in the response, rollout, trainer) of each token that counts, by sequence
+Plain = list[list[tuple[int, float, float]]]
+
+
+def make_batch(seed: int) -> PairedLogprobs:
+    """Empty and masked sequences, NaN, ±inf, exact zeros, equal and far-off tokens."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 40, size=int(rng.integers(3, 12)))
+    lengths[0] = 5  # never a batch without tokens
+    tokens = int(lengths.sum())
+    rollout = np.log(rng.beta(3, 1, tokens)).astype(np.float32)
+    scale = 10.0 ** rng.uniform(-7, 0)
+    trainer = (rollout + scale * rng.normal(size=tokens)).astype(np.float32)
+    for value in (0.0, np.nan, -np.inf):
+        rollout[rng.random(tokens) < 0.03] = value
+        trainer[rng.random(tokens) < 0.03] = value
+    equal = rng.random(tokens) < 0.2
+    trainer[equal] = rollout[equal]
+    mask = rng.random(tokens) < rng.choice([0.5, 0.9, 1.0])
+    mask[:2], rollout[:2], trainer[:2] = True, [-0.5, -1.0], [-0.25, -1.5]
+    return paired_logprobs(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
+
+
+def plain_lists(pair: PairedLogprobs) -> Plain:
+    sequences: Plain = []
+    for start, end in zip(pair.cu_seqlens[:-1].tolist(), pair.cu_seqlens[1:].tolist(), strict=True):
+        kept = []
+        for token in range(start, end):
+            rollout, trainer = float(pair.rollout[token]), float(pair.trainer[token])
+            masked = pair.mask is not None and not pair.mask[token]
+            if not masked and math.isfinite(rollout) and math.isfinite(trainer):
+                kept.append((token - start, rollout, trainer))
+        if kept:
+            sequences.append(kept)
+    return sequences
+
+
+@pytest.fixture(scope="session")
+def batch() -> Callable[[int], PairedLogprobs]:
+    return make_batch
+
+
+@pytest.fixture(scope="session")
+def plain() -> Callable[[PairedLogprobs], Plain]:
+    return plain_lists

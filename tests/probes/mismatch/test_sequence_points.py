@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.sequence_points import MAX_POINTS, SequencePoints, sequence_points
+from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.token_differences import token_differences
+
+
+def points(diff: list[float], limits: list[int]) -> SequencePoints:
+    rollout = np.full(len(diff), -1.0)
+    pair = paired_logprobs(rollout, rollout + np.array(diff), limits)
+    return sequence_points(sequence_sums(token_differences(pair)))
+
+
+def test_every_sequence_with_tokens_is_a_point() -> None:
+    found = points([0.5, 0.25, -1.0], [0, 2, 2, 3])
+    assert found.to_dict() == {"length": [2, 1], "seq_logratio": [0.75, -1.0]}
+
+
+def test_many_sequences_are_bounded_and_keep_their_extremes() -> None:
+    diff = [0.0] * 3000
+    diff[1234], diff[2001] = 5.0, -7.0
+    found = points(diff, list(range(3001)))
+    assert 0.9 * MAX_POINTS < found.length.size <= MAX_POINTS
+    assert (found.seq_logratio.max(), found.seq_logratio.min()) == (5.0, -7.0)

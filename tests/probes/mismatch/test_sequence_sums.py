@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.token_differences import token_differences
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_to_plain_loops(
+    seed: int,
+    batch: Callable[[int], PairedLogprobs],
+    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+) -> None:
+    pair = batch(seed)
+    sums = sequence_sums(token_differences(pair))
+    for place, sequence in enumerate(plain(pair)):
+        diffs = [t - r for _, r, t in sequence]
+        gaps = [abs(math.exp(t) - math.exp(r)) for _, r, t in sequence]
+        assert sums.length[place] == len(diffs)
+        assert sums.abs_diff[place] == pytest.approx(math.fsum(map(abs, diffs)), rel=1e-12)
+        assert sums.kl_k2[place] == pytest.approx(math.fsum(d * d / 2 for d in diffs), rel=1e-12)
+        assert sums.prob_abs_diff[place] == pytest.approx(math.fsum(gaps), rel=1e-7)
+
+
+def test_means_are_over_tokens(batch: Callable[[int], PairedLogprobs]) -> None:
+    tokens = token_differences(batch(0))
+    sums = sequence_sums(tokens)
+    assert sums.token_mean(sums.diff) == pytest.approx(float(tokens.diff.mean()), rel=1e-12)
