@@ -1,0 +1,105 @@
+"""Builds a model folder once, whole or not at all, however many processes ask.
+
+In: the target folder, a recipe name and the function that fills a folder. Out: the folder with a
+manifest. A build that was killed leaves only a hidden folder, which the next build removes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from driftscope_probes.errors import ModelError
+from driftscope_probes.models import manifest
+from driftscope_probes.models.home import HOME_VARIABLE
+from driftscope_probes.models.progress import Progress
+
+Build = Callable[[Path, Progress], None]
+
+
+def build_once(
+    target: Path, recipe: str, build: Build, *, force: bool, progress: Progress
+) -> manifest.Manifest:
+    """Manifest of `target`, which `build` fills if it is absent, damaged, of another recipe, or
+    `force` is set. Raises ModelError if the folder cannot be written."""
+    present = manifest.read_intact(target, recipe)
+    if present is not None and not force:
+        return present
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target, progress):
+            present = manifest.read_intact(target, recipe)
+            if present is not None and not force:
+                return present
+            return _build(target, recipe, build, progress)
+    except OSError as error:
+        raise ModelError(
+            f"{target.name} could not be stored under {target.parent}: {error}.",
+            remedy=f"Free space or make the folder writable, or set {HOME_VARIABLE} elsewhere.",
+        ) from error
+
+
+def _build(target: Path, recipe: str, build: Build, progress: Progress) -> manifest.Manifest:
+    for kind in ("building", "replaced"):
+        for leftover in target.parent.glob(f".{target.name}.{kind}-*"):
+            _remove(leftover)
+    # Beside the target, since a rename is atomic only within one file system.
+    workplace = target.parent / f".{target.name}.building-{os.getpid()}"
+    workplace.mkdir()
+    try:
+        build(workplace, progress)
+        progress("checking and storing", 0.95)
+        made = manifest.write(workplace, recipe)
+        for path in workplace.iterdir():
+            _sync(path)
+        _sync(workplace)
+        _publish(workplace, target)
+    finally:
+        _remove(workplace)
+    progress("done", 1.0)
+    return made
+
+
+def _publish(workplace: Path, target: Path) -> None:
+    replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
+    # A full folder cannot be renamed over: for an instant there is no target, never half a one.
+    if os.path.lexists(target):
+        target.rename(replaced)
+    workplace.rename(target)
+    _sync(target.parent)
+    _remove(replaced)
+
+
+@contextmanager
+def _locked(target: Path, progress: Progress) -> Iterator[None]:
+    """Holds the build lock; the system frees it when its owner dies."""
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("waiting for another process that builds the same model", 0.0)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)

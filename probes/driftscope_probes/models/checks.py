@@ -1,0 +1,141 @@
+"""Is a folder a model that both sides can load, from safe formats and without the model's own code?
+
+In: a folder from anywhere. Out: its config and weight files, or a ModelError that says what to do.
+Only JSON and safetensors headers are read; nothing is unpickled, imported or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.errors import ModelError
+from driftscope_probes.models.json_file import read_json
+from driftscope_probes.models.safetensors_file import TensorTable, read_table
+from driftscope_probes.models.weight_files import weight_files
+
+CONFIG_NAME = "config.json"
+# Among the largest published: Gemma 3's tokenizer_config.json, about 1.2 MB.
+CONFIG_LIMIT = 8 * 1024**2
+# Gemma 3's tokenizer.json has about 33 MB.
+TOKENIZER_LIMIT = 256 * 1024**2
+# A folder needs all the files of one of these lines.
+TOKENIZER_FILES = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("vocab.json", "merges.txt"),
+    ("tekken.json",),
+)
+# safetensors' names for floats of eight bits and fewer ("F64" is not one of them).
+NARROW_FLOATS = ("F8_", "F6_", "F4")
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFolder:
+    """What the checks read, so that nobody reads it twice."""
+
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    tables: tuple[TensorTable, ...]  # one for each file of weights
+
+
+def check_folder(folder: Path) -> CheckedFolder:
+    """Raises ModelError for the first thing that keeps `folder` from being used."""
+    config = check_config(folder)
+    _check_tokenizer(folder)
+    weights = weight_files(folder)
+    tables = tuple(read_table(path) for path in weights)
+    for path, table in zip(weights, tables, strict=True):
+        _check_number_formats(path, table)
+    return CheckedFolder(config, weights, tables)
+
+
+def check_config(folder: Path) -> dict[str, Any]:
+    """config.json of a causal language model in a folder that asks for no code of its own."""
+    if not (folder / CONFIG_NAME).is_file():
+        raise ModelError(
+            f"{folder} has no {CONFIG_NAME}.",
+            remedy="Give the folder that `save_pretrained` wrote. Merge an adapter into its base "
+            "model first (`merge_and_unload`).",
+        )
+    for path in sorted(folder.glob("*config.json")):
+        _check_no_remote_code(path, read_json(path, CONFIG_LIMIT))
+    config = read_json(folder / CONFIG_NAME, CONFIG_LIMIT)
+    architecture_of(config)
+    if "quantization_config" in config:
+        raise ModelError(
+            f"The weights in {folder} are quantised (quantization_config in {CONFIG_NAME}).",
+            remedy="Use the checkpoint it was made from: the comparison loads the same weights in "
+            "bf16, fp16 and fp32.",
+        )
+    return config
+
+
+def architecture_of(config: dict[str, Any]) -> str:
+    """The class that `config` names; raises ModelError unless it is a causal language model."""
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named else None
+    if isinstance(first, str) and first.endswith(CAUSAL_ENDINGS):
+        return first
+    given = f"architecture {first}" if first else "no architecture"
+    raise ModelError(
+        f"{CONFIG_NAME} names {given}; a causal language model (…ForCausalLM) is needed.",
+        remedy="Give a text-only decoder model; encoders, sequence-to-sequence and multimodal ones "
+        "have no comparable next-token probabilities here.",
+    )
+
+
+def _check_no_remote_code(path: Path, config: dict[str, Any]) -> None:
+    # At any depth: engines have looked up auto_map in nested sections as well (CVE-2025-66448).
+    if any(key == "auto_map" for key in _keys(config)):
+        raise ModelError(
+            f"{path} asks for code that comes with the model (auto_map); it is never run.",
+            remedy="Use a model whose architecture transformers and vLLM support themselves. If it "
+            "is one, remove `auto_map` from the file.",
+        )
+
+
+def _keys(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, dict):
+            yield from current
+            waiting.extend(current.values())
+        elif isinstance(current, list):
+            waiting.extend(current)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    for names in TOKENIZER_FILES:
+        paths = [folder / name for name in names]
+        if all(path.is_file() for path in paths):
+            for path in paths:
+                _check_size(path, TOKENIZER_LIMIT)
+            return
+    accepted = ", ".join(" with ".join(names) for names in TOKENIZER_FILES)
+    raise ModelError(
+        f"{folder} has no tokenizer; accepted: {accepted}.",
+        remedy="Save it beside the weights: `tokenizer.save_pretrained(folder)`.",
+    )
+
+
+def _check_size(path: Path, limit: int) -> None:
+    if path.stat().st_size > limit:
+        raise ModelError(
+            f"{path} is larger than {limit:,} bytes, the limit for this file.",
+            remedy="Check that it is the model's own file; published ones are far smaller.",
+        )
+
+
+def _check_number_formats(path: Path, table: TensorTable) -> None:
+    # Integers may be buffers (GPT-2's masks), but floats of eight bits or fewer are quantised.
+    narrow = sorted(name for name in table.parameters if name.startswith(NARROW_FLOATS))
+    if narrow:
+        raise ModelError(
+            f"{path} holds quantised weights ({narrow[0]}).",
+            remedy="Use a checkpoint in BF16, F16 or F32.",
+        )

@@ -1,0 +1,126 @@
+"""The safetensors file format: headers read under a limit, files written tensor by tensor.
+
+In: a path, or tensors that are computed when their turn comes. Out: a TensorTable, or the file.
+The format: 8-byte little-endian header length, JSON header, then all data without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.errors import ModelError
+from driftscope_probes.models.bfloat16 import round_to_bfloat16
+from driftscope_probes.models.json_file import parse_object
+
+MasterDtype = Literal["bf16", "fp32"]
+FORMAT_NAMES: dict[MasterDtype, str] = {"bf16": "BF16", "fp32": "F32"}
+BYTES_PER_VALUE: dict[MasterDtype, int] = {"bf16": 2, "fp32": 4}
+
+LENGTH_BYTES = 8
+# The format's own limit is 100 MB; a hundred thousand tensors in one file need about 15 MB.
+HEADER_LIMIT = 32 * 1024**2
+# Tensors are memory-mapped, so the data has to start at a multiple of the largest element.
+ALIGNMENT = 8
+# transformers refuses a file that does not say which framework wrote it.
+METADATA = {"format": "pt"}
+GIT_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorTable:
+    """What a file holds, from its header alone."""
+
+    parameters: dict[str, int]  # elements by format name ("BF16", "F32", ...)
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor to be written; `values` is called once, when its bytes are due."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[], NDArray[np.float32]]
+
+
+def read_table(path: Path) -> TensorTable:
+    """Header of `path`; raises ModelError if it is not a whole safetensors file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(max(LENGTH_BYTES, len(GIT_LFS_POINTER)))
+        if start.startswith(GIT_LFS_POINTER):
+            raise ModelError(
+                f"{path} is a Git LFS pointer, not the weights.",
+                remedy="Run `git lfs pull` in the folder, or download the model again.",
+            )
+        if len(start) < LENGTH_BYTES:
+            raise _broken(path, f"it has {size} bytes")
+        (length,) = struct.unpack("<Q", start[:LENGTH_BYTES])
+        if length > min(HEADER_LIMIT, size - LENGTH_BYTES):
+            raise _broken(path, f"its header claims {length:,} bytes")
+        stream.seek(LENGTH_BYTES)
+        header = parse_object(stream.read(length), f"The header of {path}")
+    header.pop("__metadata__", None)
+    return _table(path, header, size - LENGTH_BYTES - length)
+
+
+def write(path: Path, tensors: Sequence[PlannedTensor], dtype: MasterDtype) -> None:
+    """Writes `tensors` in the order given, each rounded to `dtype`; same tensors, same bytes."""
+    with path.open("wb") as stream:
+        stream.write(_header(tensors, dtype))
+        for tensor in tensors:
+            values = tensor.values()
+            assert values.shape == tensor.shape, (tensor.name, values.shape, tensor.shape)
+            assert values.dtype == np.float32, (tensor.name, values.dtype)
+            stored = round_to_bfloat16(values) if dtype == "bf16" else values
+            stream.write(np.ascontiguousarray(stored).tobytes())
+
+
+def _header(tensors: Sequence[PlannedTensor], dtype: MasterDtype) -> bytes:
+    header: dict[str, Any] = {"__metadata__": METADATA}
+    end = 0
+    for tensor in tensors:
+        begin, end = end, end + prod(tensor.shape) * BYTES_PER_VALUE[dtype]
+        header[tensor.name] = {
+            "dtype": FORMAT_NAMES[dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(LENGTH_BYTES + len(text)) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _table(path: Path, header: dict[str, Any], data_bytes: int) -> TensorTable:
+    parameters: dict[str, int] = {}
+    last_byte = 0
+    for name, entry in header.items():
+        try:
+            dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            sizes_known = all(isinstance(size, int) and size >= 0 for size in shape)
+            well_formed = isinstance(dtype, str) and sizes_known and 0 <= begin <= end
+        except (KeyError, TypeError, ValueError):
+            well_formed = False
+        if not well_formed:
+            raise _broken(path, f"its entry for {name[:80]!r} is malformed")
+        parameters[dtype] = parameters.get(dtype, 0) + prod(shape)
+        last_byte = max(last_byte, end)
+    if last_byte != data_bytes:
+        raise _broken(path, f"its header describes {last_byte:,} bytes, {data_bytes:,} are there")
+    return TensorTable(parameters, tuple(header))
+
+
+def _broken(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{path} is not a complete safetensors file: {why}.",
+        remedy="Copy or download the file again; an interrupted transfer looks like this.",
+    )

