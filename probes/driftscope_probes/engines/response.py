@@ -1,0 +1,73 @@
+"""Responses as an engine hands them over, one list per prompt -> a Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.errors import EngineError
+from driftscope_probes.trace import Trace, TraceMeta
+
+
+@dataclass(slots=True)
+class Response:
+    """Tokens sampled so far for one prompt. The one mutable value: engines fill it."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)  # nats
+
+
+def trace_of(
+    responses: Sequence[Response],
+    task: RolloutTask,
+    *,
+    engine_version: str,
+    settings: dict[str, Any],
+) -> Trace:
+    """Raise EngineError when a response is empty or lacks a log-probability."""
+    for index, response in enumerate(responses):
+        if not response.token_ids or len(response.token_ids) != len(response.logprobs):
+            raise EngineError(
+                f"the engine returned {len(response.token_ids)} tokens and "
+                f"{len(response.logprobs)} log-probabilities for prompt {index}.",
+                remedy="check that the engine returns the log-probability of each sampled token "
+                "(vLLM: logprobs, return_token_ids).",
+            )
+    token_ids = [token for response in responses for token in response.token_ids]
+    logprobs = [logprob for response in responses for logprob in response.logprobs]
+    lengths = [0, *(len(response.token_ids) for response in responses)]
+    return Trace(
+        token_ids=np.array(token_ids, np.int32),
+        logprobs=np.array(logprobs, np.float32),
+        cu_seqlens=np.cumsum(lengths, dtype=np.int64),
+        mask=np.ones(len(token_ids), np.bool_),
+        meta=TraceMeta(
+            side="rollout",
+            model=task.model_name,
+            dtype=task.dtype,
+            engine=task.engine.kind,
+            engine_version=engine_version,
+            settings=settings,
+        ),
+    )
+
+
+def asked_settings(task: RolloutTask) -> dict[str, Any]:
+    """What the user asked for; an engine overlays what it then used."""
+    asked = {"dtype": task.dtype, **task.engine.model_dump(), **task.sampling.model_dump()}
+    asked["batch_size"] = task.batch_size
+    if task.engine.server_url:
+        asked["server_url"] = _without_credentials(task.engine.server_url)
+    asked["request_seed"] = "seed + prompt index"
+    return asked
+
+
+def _without_credentials(url: str) -> str:
+    """A trace is kept and shown; a password in an address must not be."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,53 @@
+"""Child process that loads one engine, generates once and leaves its Trace on disk.
+
+    python -m driftscope_probes.engines.run_rollout WORKDIR
+
+request.json: model_path, model_name, dtype, prompts (path), sampling, engine, started (seconds
+since the epoch). The result names the trace file and says how long loading took (from `started`
+on, so process start and imports included) and generating.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.registry import open_engine
+from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.progress import Progress, ProgressSink, scaled
+from driftscope_probes.prompts import read_prompts
+from driftscope_probes.trace_file import write_trace
+
+#: Loading and sampling take about as long as each other for a small model.
+LOAD_FRACTION = 0.5
+
+
+def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    task = RolloutTask(
+        model_path=Path(request["model_path"]),
+        model_name=request["model_name"],
+        dtype=request["dtype"],
+        prompts=read_prompts(Path(request["prompts"])),
+        sampling=SamplingSettings(**request["sampling"]),
+        engine=EngineSettings(**request["engine"]),
+    )
+    progress(Progress("loading", 0.0))
+    engine = open_engine(task)
+    loaded = time.time()
+    trace = engine.generate(scaled(progress, LOAD_FRACTION, 1.0))
+    generated = time.time()
+    trace_file = workdir / "rollout.safetensors"
+    write_trace(trace, trace_file)
+    return {
+        "trace": str(trace_file),
+        "load_s": loaded - request["started"],
+        "generate_s": generated - loaded,
+    }
+
+
+if __name__ == "__main__":
+    child_main(run)

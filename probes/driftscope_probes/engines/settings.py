@@ -1,0 +1,49 @@
+"""What decides a rollout's numbers: engine and sampling settings, validated. Free of torch.
+
+Every field is recorded in the Trace. `None` means the engine's own default; the value that the
+engine then used is read back from it and recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EngineKind = Literal["vllm", "vllm-server", "hf"]
+#: vLLM also has raw_logits and processed_logits; they are no log-probabilities.
+LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
+
+
+class SamplingSettings(BaseModel):
+    """How tokens are drawn. Request i is seeded with seed + i, whatever its batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tokens: int = Field(64, ge=1, le=131_072, description="response tokens per prompt")
+    temperature: float = Field(1.0, ge=0.0, le=10.0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
+    seed: int = Field(0, ge=0, lt=2**31)
+    ignore_eos: bool = Field(True, description="go on to max_tokens, so that cells have equal size")
+
+
+class EngineSettings(BaseModel):
+    """Engine options that change numerics, and what the engine needs to run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: EngineKind = "vllm"
+    logprobs_mode: LogprobsMode = "raw_logprobs"
+    batch_size: int | None = Field(None, ge=1, le=4096, description="sequences decoded together")
+    prefix_caching: bool | None = None
+    chunked_prefill_tokens: int | None = Field(
+        None, ge=16, le=1_048_576, description="most tokens in one engine step; None: vLLM's own"
+    )
+    compile: bool = Field(False, description="torch.compile / CUDA graphs instead of eager mode")
+    cascade_attention: bool | None = None
+    attention_split_kv: bool | None = Field(None, description="CPU only: split keys over threads")
+    threads: int | None = Field(None, ge=1, le=1024, description="None: every core available")
+    kv_cache_gib: float | None = Field(None, gt=0.0, le=65_536.0, description="None: as needed")
+    server_url: str | None = Field(None, description="base URL for kind vllm-server")
+    server_model: str | None = Field(None, description="model name the server answers to")

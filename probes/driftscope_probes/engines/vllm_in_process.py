@@ -1,0 +1,164 @@
+"""Rollout engine `vllm`: the real vLLM V1 engine inside this process, on CPU or GPU.
+
+In: a RolloutTask. Out: sampled tokens with the log-probabilities vLLM gave them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import vllm
+from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+
+from driftscope_probes.dtypes import TORCH_NAMES
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.kv_cache import kv_cache_bytes
+from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.errors import RequestError
+from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.trace import Trace
+
+#: vLLM on CPU accepts prefix caching only with blocks that are a multiple of this.
+CPU_BLOCK_TOKENS = 32
+
+
+class VllmInProcess:
+    def __init__(self, task: RolloutTask) -> None:
+        _refuse_batch_invariant_on_cpu()
+        self._task = task
+        self._engine = LLMEngine.from_engine_args(_engine_args(task))
+
+    def generate(self, progress: ProgressSink) -> Trace:
+        responses = [Response() for _ in range(len(self._task.prompts))]
+        for index in range(len(responses)):
+            self._engine.add_request(
+                str(index),
+                {"prompt_token_ids": self._task.prompts.ids(index)},
+                _sampling_params(self._task, index),
+            )
+        self._run(responses, progress)
+        return trace_of(
+            responses,
+            self._task,
+            engine_version=vllm.__version__,
+            settings=self.used_settings(),
+        )
+
+    def _run(self, responses: list[Response], progress: ProgressSink) -> None:
+        expected = len(responses) * self._task.sampling.max_tokens
+        sampled = 0
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                delta = output.outputs[0]
+                response = responses[int(output.request_id)]
+                response.token_ids.extend(delta.token_ids)
+                for token, logprobs in zip(delta.token_ids, delta.logprobs, strict=True):
+                    response.logprobs.append(logprobs[token].logprob)
+                sampled += len(delta.token_ids)
+            progress(Progress("sampling", sampled / expected, f"{sampled}/{expected} tokens"))
+
+    def used_settings(self) -> dict[str, Any]:
+        config = self._engine.vllm_config
+        return asked_settings(self._task) | {
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "logprobs_mode": str(config.model_config.logprobs_mode),
+            "batch_size": config.scheduler_config.max_num_seqs,
+            "chunked_prefill": config.scheduler_config.enable_chunked_prefill,
+            "chunked_prefill_tokens": config.scheduler_config.max_num_batched_tokens,
+            "prefix_caching": config.cache_config.enable_prefix_caching,
+            "block_tokens": config.cache_config.block_size,
+            "kv_cache_dtype": str(config.cache_config.cache_dtype),
+            "cascade_attention": not config.model_config.disable_cascade_attn,
+            "compile": not config.model_config.enforce_eager,
+            "compilation_mode": str(config.compilation_config.mode),
+            "max_model_len": config.model_config.max_model_len,
+            "device": current_platform.device_type,
+            "threads": int(os.environ["OMP_NUM_THREADS"]),
+            "attention_split_kv": _attention_split_kv(),
+            "batch_invariant": os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1",
+        }
+
+
+def _refuse_batch_invariant_on_cpu() -> None:
+    if current_platform.is_cpu() and os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1":
+        raise RequestError(
+            "VLLM_BATCH_INVARIANT=1 is set, but vLLM has no batch-invariant mode on CPUs: "
+            "it installs GPU kernels there, which fail at the first call.",
+            remedy="unset VLLM_BATCH_INVARIANT.",
+        )
+
+
+def _attention_split_kv() -> bool | None:
+    """vLLM's CPU attention only; None elsewhere."""
+    if not current_platform.is_cpu():
+        return None
+    from vllm import envs
+
+    return bool(envs.VLLM_CPU_ATTN_SPLIT_KV)
+
+
+def _engine_args(task: RolloutTask) -> EngineArgs:
+    asked = task.engine
+    arguments: dict[str, Any] = {
+        "model": str(task.model_path),
+        "dtype": TORCH_NAMES[task.dtype],
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        # The model's own generation_config.json would add top-p or penalties nobody asked for.
+        "generation_config": "vllm",
+        "skip_tokenizer_init": True,
+        "max_model_len": task.context,
+        "max_num_seqs": task.batch_size,
+        "logprobs_mode": asked.logprobs_mode,
+        "enforce_eager": not asked.compile,
+        "seed": task.sampling.seed,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **_memory(task),
+    }
+    if asked.prefix_caching is not None:
+        arguments["enable_prefix_caching"] = asked.prefix_caching
+    if asked.chunked_prefill_tokens is not None:
+        arguments["max_num_batched_tokens"] = asked.chunked_prefill_tokens
+        arguments["enable_chunked_prefill"] = True
+    if asked.cascade_attention is not None:
+        arguments["disable_cascade_attn"] = not asked.cascade_attention
+    if current_platform.is_cpu() and asked.prefix_caching:
+        arguments["block_size"] = 4 * CPU_BLOCK_TOKENS
+    return EngineArgs(**arguments)
+
+
+def _memory(task: RolloutTask) -> dict[str, Any]:
+    """Explicit on CPU, where vLLM would otherwise reserve 92 % of the machine's memory."""
+    if task.engine.kv_cache_gib is not None:
+        return {"kv_cache_memory_bytes": int(task.engine.kv_cache_gib * 2**30)}
+    if not current_platform.is_cpu():
+        return {}
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(task.model_path, trust_remote_code=False)
+    need = kv_cache_bytes(
+        config.get_text_config(),
+        dtype=task.dtype,
+        sequences=task.batch_size,
+        context=task.context,
+    )
+    return {"kv_cache_memory_bytes": need}
+
+
+def _sampling_params(task: RolloutTask, index: int) -> SamplingParams:
+    sampling = task.sampling
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=task.seed(index),
+        ignore_eos=sampling.ignore_eos,
+        logprobs=0,  # the sampled token's alone
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )

@@ -1,0 +1,100 @@
+"""The HTTP engine against a real vLLM server, and its errors without one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.vllm_server import VllmServer
+from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.progress import Progress, discard
+from driftscope_probes.rollout import roll_out
+
+MakeTask = Callable[..., RolloutTask]
+START_TIMEOUT_S = 240.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterator[str]:
+    pytest.importorskip("vllm")
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    options = ["--host=127.0.0.1", f"--port={port}", f"--model={tiny_llama}", "--dtype=float32"]
+    options += ["--served-model-name=tiny", "--max-model-len=64", "--enforce-eager"]
+    options += [f"--kv-cache-memory-bytes={2**26}", "--generation-config=vllm"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(address, process, log)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            if httpx.get(f"{address}/health").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise AssertionError(f"no server within {START_TIMEOUT_S} s: {log.read_text()[-3000:]}")
+
+
+@pytest.mark.slow
+def test_the_server_says_what_the_engine_in_process_says(
+    server: str, make_task: MakeTask, tmp_path: Path
+) -> None:
+    """Same model, dtype and seeds: the same tokens; the batch depends on when requests arrive."""
+    seen: list[Progress] = []
+    over_http = VllmServer(make_task("vllm-server", server_url=server)).generate(seen.append)
+    in_process = roll_out(make_task("vllm"), tmp_path, discard).trace
+    assert over_http.token_ids.tolist() == in_process.token_ids.tolist()
+    assert over_http.logprobs == pytest.approx(
+        in_process.logprobs, abs=2e-5
+    )  # other batches reduce in another order
+    assert seen[-1].fraction == 1.0
+    assert over_http.meta.settings["server_model"] == "tiny"
+    assert over_http.meta.settings["declared_by_user"] == ["dtype", "logprobs_mode"]
+
+
+@pytest.mark.slow
+def test_an_unknown_model_name_lists_what_is_served(server: str, make_task: MakeTask) -> None:
+    with pytest.raises(RequestError, match=r"\['tiny'\], asked for was 'other'"):
+        VllmServer(make_task("vllm-server", server_url=server, server_model="other"))
+
+
+def test_no_address_and_no_server_are_said(make_task: MakeTask) -> None:
+    with pytest.raises(RequestError, match="without an address"):
+        VllmServer(make_task("vllm-server"))
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(EngineError, match="refused"):
+        VllmServer(make_task("vllm-server", server_url=address))
