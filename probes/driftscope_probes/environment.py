@@ -27,12 +27,16 @@ PACKAGES = (
     "flashinfer-python",
 )
 #: Variables that steer threads, kernels, precision or collectives.
-VARIABLE_PREFIXES = ("OMP_", "MKL_", "KMP_", "DNNL_", "ONEDNN_", "OPENBLAS_", "VLLM_", "TORCH_")
-VARIABLE_PREFIXES += ("PYTORCH_", "CUDA_", "CUBLAS", "NVIDIA_TF32", "NCCL_", "ATEN_", "LD_PRELOAD")
+VARIABLE_PREFIXES = (
+    *("OMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "ATEN_", "LD_PRELOAD"),
+    *("TORCH_", "PYTORCH_", "VLLM_", "CUDA_", "CUBLAS", "NVIDIA_TF32", "NCCL_"),
+)
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 #: CPU features that choose a kernel.
-CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16")
-CPU_FEATURES += ("amx_tile", "sve", "bf16")
+CPU_FEATURES = (
+    *("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni"),
+    *("amx_bf16", "amx_tile", "sve", "bf16"),
+)
 _GPU_ROOT = Path("/proc/driver/nvidia")
 
 

@@ -152,7 +152,9 @@ def _compare_all(
 def _report(
     request: PairedRequest, model: ModelFolder, cells: list[Cell], scores: Scores, workdir: Path
 ) -> dict[str, Any]:
-    grid = {(cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells}
+    grid: dict[tuple[str, str], Comparison] = {
+        (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "paired",

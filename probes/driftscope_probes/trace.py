@@ -60,8 +60,8 @@ class Trace:
                     f"{name} has shape {array.shape}, token_ids has shape {self.token_ids.shape}.",
                     remedy="give one value per token: 1-D arrays of the same length.",
                 )
-        for array in (self.token_ids, self.logprobs, self.cu_seqlens, self.mask):
-            array.setflags(write=False)
+        for name in ("token_ids", "logprobs", "cu_seqlens", "mask"):
+            getattr(self, name).setflags(write=False)
 
     @property
     def sequences(self) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -20,7 +22,7 @@ _TENSORS = ("token_ids", "logprobs", "cu_seqlens", "mask")
 def write_trace(trace: Trace, path: Path) -> None:
     """Write atomically: a reader sees the whole file or none."""
     partial = path.with_name(path.name + ".partial")
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "token_ids": np.ascontiguousarray(trace.token_ids),
         "logprobs": np.ascontiguousarray(trace.logprobs),
         "cu_seqlens": np.ascontiguousarray(trace.cu_seqlens),

@@ -29,7 +29,7 @@ def test_the_default_is_the_grid_of_nine() -> None:
 )
 def test_bad_fields_are_named(fields: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
-        PairedRequest(**{"model": "m", **fields})  # type: ignore[arg-type]
+        PairedRequest(**{"model": "m", **fields})
 
 
 @pytest.mark.parametrize("base", BASE_MODES)

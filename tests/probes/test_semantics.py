@@ -13,8 +13,8 @@ def notes(**fields: object) -> str:
         semantic_notes(
             PairedRequest(
                 model="m",
-                engine=EngineSettings(**engine),  # type: ignore[arg-type]
-                sampling=SamplingSettings(**sampling),  # type: ignore[arg-type]
+                engine=EngineSettings(**engine),
+                sampling=SamplingSettings(**sampling),
             )
         )
     )

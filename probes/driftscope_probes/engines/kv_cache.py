@@ -21,5 +21,5 @@ def kv_cache_bytes(config: Any, *, dtype: Dtype, sequences: int, context: int) -
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * head_dim * BYTES[dtype]
     blocks = -(-context // BLOCK_TOKENS) + 1
-    need = per_token * blocks * BLOCK_TOKENS * (sequences + 1)
+    need: int = per_token * blocks * BLOCK_TOKENS * (sequences + 1)
     return max(LEAST_BYTES, min(need, MOST_BYTES))

@@ -27,8 +27,8 @@ def make_task(tiny_llama: Path) -> MakeTask:
             model_name="tiny",
             dtype=dtype,  # type: ignore[arg-type]
             prompts=PROMPTS,
-            sampling=SamplingSettings(**{"max_tokens": 12, **sampling}),  # type: ignore[arg-type]
-            engine=EngineSettings(kind=kind, threads=1, **engine),  # type: ignore[arg-type]
+            sampling=SamplingSettings(**{"max_tokens": 12, **sampling}),
+            engine=EngineSettings(kind=kind, threads=1, **engine),
         )
 
     return make

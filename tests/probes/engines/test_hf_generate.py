@@ -20,7 +20,7 @@ MakeTask = Callable[..., RolloutTask]
 FP32_REORDERING = 2e-4
 
 
-def full_forward_logprobs(model_path: Path, task: RolloutTask, token_ids: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def full_forward_logprobs(model_path: Path, task: RolloutTask, token_ids: np.ndarray) -> np.ndarray:
     """Log-probabilities of the sampled tokens by one uncached forward pass per sequence."""
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     found = []

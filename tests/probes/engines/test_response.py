@@ -16,7 +16,7 @@ def task(**engine: object) -> RolloutTask:
         "bf16",
         PromptBatch.from_lists([[1], [2, 3]]),
         SamplingSettings(max_tokens=4, seed=5),
-        EngineSettings(**engine),  # type: ignore[arg-type]
+        EngineSettings(**engine),
     )
 
 
