@@ -59,7 +59,8 @@ def run_paired(
     """
     started = time.monotonic()
     _check_engine(request)
-    model = _resolve(request, model_path, scaled(progress, 0.0, PREPARED))
+    name = str(model_path) if model_path else request.model
+    model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
     progress(Progress("preparing prompts", PREPARED))
     prompts = _prompts(request, model)
     rollouts = _roll_out_all(
@@ -88,13 +89,6 @@ def run_paired(
         "total_s": now - started,
     }
     return report
-
-
-def _resolve(
-    request: PairedRequest, model_path: Path | None, progress: ProgressSink
-) -> ModelFolder:
-    name = str(model_path) if model_path else request.model
-    return resolve(name, progress=lambda stage, share: progress(Progress(stage, share)))
 
 
 def _check_engine(request: PairedRequest) -> None:

@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models import manifest
 from driftscope_probes.models.home import HOME_VARIABLE
-from driftscope_probes.models.progress import Progress
+from driftscope_probes.progress import Progress, ProgressSink
 
-Build = Callable[[Path, Progress], None]
+Build = Callable[[Path, ProgressSink], None]
 
 
 def build_once(
-    target: Path, recipe: str, build: Build, *, force: bool, progress: Progress
+    target: Path, recipe: str, build: Build, *, force: bool, progress: ProgressSink
 ) -> manifest.Manifest:
     """Manifest of `target`, which `build` fills if it is absent, damaged, of another recipe, or
     `force` is set. Raises ModelError if the folder cannot be written."""
@@ -44,7 +44,7 @@ def build_once(
         ) from error
 
 
-def _build(target: Path, recipe: str, build: Build, progress: Progress) -> manifest.Manifest:
+def _build(target: Path, recipe: str, build: Build, progress: ProgressSink) -> manifest.Manifest:
     for kind in ("building", "replaced"):
         for leftover in target.parent.glob(f".{target.name}.{kind}-*"):
             _remove(leftover)
@@ -53,7 +53,7 @@ def _build(target: Path, recipe: str, build: Build, progress: Progress) -> manif
     workplace.mkdir()
     try:
         build(workplace, progress)
-        progress("checking and storing", 0.95)
+        progress(Progress("checking and storing", 0.95))
         made = manifest.write(workplace, recipe)
         for path in workplace.iterdir():
             _sync(path)
@@ -61,7 +61,7 @@ def _build(target: Path, recipe: str, build: Build, progress: Progress) -> manif
         _publish(workplace, target)
     finally:
         _remove(workplace)
-    progress("done", 1.0)
+    progress(Progress("done", 1.0))
     return made
 
 
@@ -76,13 +76,13 @@ def _publish(workplace: Path, target: Path) -> None:
 
 
 @contextmanager
-def _locked(target: Path, progress: Progress) -> Iterator[None]:
+def _locked(target: Path, progress: ProgressSink) -> Iterator[None]:
     """Holds the build lock; the system frees it when its owner dies."""
     lock = FileLock(target.parent / f".{target.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress("waiting for another process that builds the same model", 0.0)
+        progress(Progress("waiting for another process that builds the same model", 0.0))
         lock.acquire()
     try:
         yield

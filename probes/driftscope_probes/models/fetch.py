@@ -12,8 +12,8 @@ from driftscope_probes.errors import ModelError
 from driftscope_probes.models import catalogue, hub, smollm2, tiny_random
 from driftscope_probes.models.cache import Build, build_once
 from driftscope_probes.models.folder import ModelFolder, describe
-from driftscope_probes.models.progress import Progress, silent
 from driftscope_probes.models.safetensors_file import MasterDtype
+from driftscope_probes.progress import ProgressSink, discard
 
 BUILDS: Mapping[str, Build] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ def fetch(
     *,
     master_dtype: MasterDtype | None = None,
     force: bool = False,
-    progress: Progress = silent,
+    progress: ProgressSink = discard,
 ) -> ModelFolder:
     """The catalogue or Hub model `name`, built or downloaded if it is not there yet.
 

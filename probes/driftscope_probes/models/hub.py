@@ -12,8 +12,8 @@ from pathlib import Path
 
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models.checks import check_config
-from driftscope_probes.models.progress import Progress
 from driftscope_probes.models.weight_files import weight_files, weight_names
+from driftscope_probes.progress import Progress, ProgressSink
 
 HUB_ID = re.compile(
     r"(?P<repository>[a-z0-9][\w.-]{0,95}/[a-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]{1,100}))?",
@@ -28,20 +28,20 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def download(name: str, progress: Progress) -> tuple[Path, str]:
+def download(name: str, progress: ProgressSink) -> tuple[Path, str]:
     """Folder and commit of the Hub model `name`; raises ModelError if it cannot be had."""
     match = HUB_ID.fullmatch(name)
     assert match is not None, name
     repository, revision = match["repository"], match["revision"]
-    progress(f"looking up {repository}", 0.0)
+    progress(Progress(f"looking up {repository}", 0.0))
     folder = _snapshot(repository, revision, TEXT_PATTERNS)
     check_config(folder)
     # The folder is named by its commit; asking for that one keeps both downloads the same version.
     commit = folder.name
-    progress(f"downloading the weights of {repository}", 0.05)
+    progress(Progress(f"downloading the weights of {repository}", 0.05))
     folder = _snapshot(repository, commit, (*TEXT_PATTERNS, *weight_names(folder)))
     weight_files(folder)
-    progress("done", 1.0)
+    progress(Progress("done", 1.0))
     return folder, commit
 
 

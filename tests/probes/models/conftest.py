@@ -11,7 +11,7 @@ import pytest
 
 import driftscope_probes
 from driftscope_probes.models import tiny_random
-from driftscope_probes.models.progress import silent
+from driftscope_probes.progress import discard
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pristine_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pristine") / "llama"
     folder.mkdir()
-    tiny_random.build_llama(folder, silent)
+    tiny_random.build_llama(folder, discard)
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models.cache import build_once
 from driftscope_probes.models.manifest import Manifest
-from driftscope_probes.models.progress import Progress, silent
+from driftscope_probes.progress import Progress, ProgressSink, discard
 
 RECIPE = "thing/1"
 
@@ -20,7 +20,7 @@ SLOW_BUILD = """
 import sys, time
 from pathlib import Path
 from driftscope_probes.models.cache import build_once
-from driftscope_probes.models.progress import silent
+from driftscope_probes.progress import discard
 
 target, signs = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -30,7 +30,7 @@ def build(folder, progress):
     while not (signs / "go").exists():
         time.sleep(0.01)
 
-build_once(target, "thing/1", build, force=False, progress=silent)
+build_once(target, "thing/1", build, force=False, progress=discard)
 """
 
 
@@ -40,7 +40,7 @@ class Counted:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, folder: Path, progress: Progress) -> None:
+    def __call__(self, folder: Path, progress: ProgressSink) -> None:
         self.times += 1
         (folder / "weights").write_bytes(b"parent")
 
@@ -51,7 +51,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def once(target: Path, build: Counted, *, force: bool = False, recipe: str = RECIPE) -> Manifest:
-    return build_once(target, recipe, build, force=force, progress=silent)
+    return build_once(target, recipe, build, force=force, progress=discard)
 
 
 def start_slow_build(
@@ -92,23 +92,23 @@ def test_force_recipe_and_damage_build_again(target: Path) -> None:
 
 
 def test_a_build_that_fails_leaves_nothing(target: Path) -> None:
-    def failing(folder: Path, progress: Progress) -> None:
+    def failing(folder: Path, progress: ProgressSink) -> None:
         (folder / "weights").write_bytes(b"half")
         raise ModelError("No.", remedy="None.")
 
     with pytest.raises(ModelError, match="No."):
-        build_once(target, RECIPE, failing, force=False, progress=silent)
+        build_once(target, RECIPE, failing, force=False, progress=discard)
     assert visible(target.parent) == set()
 
 
 def test_a_failed_rebuild_keeps_the_old_one(target: Path) -> None:
-    def failing(folder: Path, progress: Progress) -> None:
+    def failing(folder: Path, progress: ProgressSink) -> None:
         raise ModelError("No.", remedy="None.")
 
     build = Counted()
     before = once(target, build)
     with pytest.raises(ModelError):
-        build_once(target, RECIPE, failing, force=True, progress=silent)
+        build_once(target, RECIPE, failing, force=True, progress=discard)
     assert once(target, build) == before
     assert build.times == 1
 
@@ -132,8 +132,8 @@ def test_the_second_process_waits_for_the_first(
     child = start_slow_build(target, tmp_path, child_environment)
     stages: list[str] = []
 
-    def let_the_child_finish(stage: str, fraction: float) -> None:
-        stages.append(stage)
+    def let_the_child_finish(progress: Progress) -> None:
+        stages.append(progress.stage)
         (tmp_path / "go").touch()
 
     build = Counted()

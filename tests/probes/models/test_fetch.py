@@ -14,12 +14,13 @@ from driftscope_probes.models.fetch import fetch
 
 STAGES = ["writing the tokenizer", "drawing the weights", "checking and storing", "done"]
 
+FETCH = Path(__file__).parent / "children" / "fetch_model.py"
 KILLED_AT = """
 import os, signal, sys
 from driftscope_probes.models.fetch import fetch
 
-def progress(stage, fraction):
-    if stage == sys.argv[1]:
+def progress(step):
+    if step.stage == sys.argv[1]:
         os.kill(os.getpid(), signal.SIGKILL)
 
 fetch("tiny-random-llama", progress=progress)
@@ -27,7 +28,6 @@ fetch("tiny-random-llama", progress=progress)
 
 WITHOUT_TORCH = """
 import sys
-from driftscope_probes.models import run_fetch
 from driftscope_probes.models.resolve import resolve
 
 resolve("tiny-random-llama")
@@ -37,7 +37,7 @@ assert not {"torch", "transformers", "vllm"} & set(sys.modules)
 
 def test_progress_rises_from_stage_to_stage(own_home: Path) -> None:
     seen: list[tuple[str, float]] = []
-    fetch("tiny-random-llama", progress=lambda stage, fraction: seen.append((stage, fraction)))
+    fetch("tiny-random-llama", progress=lambda p: seen.append((p.stage, p.fraction)))
     assert [stage for stage, _ in seen] == STAGES
     fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions)
@@ -77,7 +77,7 @@ def test_killed_at_a_stage(own_home: Path, child_environment: dict[str, str], st
 
 
 def test_many_at_once_build_once(own_home: Path, child_environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "driftscope_probes.models.run_fetch", "tiny-random-llama"]
+    command = [sys.executable, str(FETCH), "tiny-random-llama"]
     children = [
         subprocess.Popen(command, env=child_environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)

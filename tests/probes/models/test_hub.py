@@ -17,6 +17,7 @@ from driftscope_probes.models.hub import is_hub_id
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "acme/tiny"
+FETCH = Path(__file__).parent / "children" / "fetch_model.py"
 
 
 class Hub(ThreadingHTTPServer):
@@ -87,7 +88,7 @@ def environment(child_environment: dict[str, str], tmp_path: Path) -> dict[str, 
 
 def fetched(name: str, environment: dict[str, str]) -> dict[str, Any]:
     """Last line of a fetch in a process of its own: the Hub's settings are read at import."""
-    command = [sys.executable, "-m", "driftscope_probes.models.run_fetch", name]
+    command = [sys.executable, str(FETCH), name]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     last: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     assert finished.returncode == (1 if "error" in last else 0), finished.stderr

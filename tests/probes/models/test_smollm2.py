@@ -8,6 +8,7 @@ import pytest
 from driftscope_probes.models import smollm2, wheel
 from driftscope_probes.models.fetch import fetch
 from driftscope_probes.models.folder import ModelFolder
+from driftscope_probes.progress import discard
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_weights_equal_transformers_own_reading_of_the_gguf(
     assert set(ours.state_dict()) == set(expected)
     for name, weight in ours.state_dict().items():
         assert torch.equal(weight, expected[name].to(torch.bfloat16)), name
-    smollm2.convert(gguf, tmp_path, "fp32", lambda stage, fraction: None)
+    smollm2.convert(gguf, tmp_path, "fp32", discard)
     fp32 = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
     for name, weight in fp32.items():
         assert torch.equal(weight, expected[name]), name

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from driftscope_probes.models import tiny_random
 from driftscope_probes.models.cache import Build
-from driftscope_probes.models.progress import silent
+from driftscope_probes.progress import discard
 
 BUILDS: dict[str, Build] = {"llama": tiny_random.build_llama, "moe": tiny_random.build_moe}
 # The same on every machine and with every version of the libraries: a change here is a new recipe.
@@ -29,7 +29,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def built(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(kind)
-    BUILDS[kind](folder, silent)
+    BUILDS[kind](folder, discard)
     return folder
 
 
@@ -38,7 +38,7 @@ def sha256(path: Path) -> str:
 
 
 def test_two_builds_are_the_same_bytes(kind: str, built: Path, tmp_path: Path) -> None:
-    BUILDS[kind](tmp_path, silent)
+    BUILDS[kind](tmp_path, discard)
     first = {path.name: sha256(path) for path in built.iterdir()}
     assert first == {path.name: sha256(path) for path in tmp_path.iterdir()}
     assert first["model.safetensors"] == WEIGHTS_SHA256[kind]
