@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from driftscope_probes.paired_request import PairedRequest
 
+#: Percentile intervals from resampling are too narrow below this many sequences.
+FEW_SEQUENCES = 20
+
 
 def semantic_notes(request: PairedRequest) -> list[str]:
     """Plain sentences; none where both sides mean the same thing."""
@@ -27,6 +30,12 @@ def semantic_notes(request: PairedRequest) -> list[str]:
         notes.append(
             "Greedy decoding picks likely tokens, whose log-probabilities differ least: expect a "
             "smaller gap than in sampling at temperature 1."
+        )
+    sequences = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
+    if request.resamples and sequences < FEW_SEQUENCES:
+        notes.append(
+            f"Intervals come from resampling {sequences} sequences; below about {FEW_SEQUENCES} "
+            "they are too narrow. Give more prompts for figures to rely on."
         )
     if engine.kind == "vllm-server":
         notes.append("The server's dtype and logprobs mode are as declared, not as measured.")

@@ -13,6 +13,7 @@ def notes(**fields: object) -> str:
         semantic_notes(
             PairedRequest(
                 model="m",
+                prompts=32,
                 engine=EngineSettings(**engine),
                 sampling=SamplingSettings(**sampling),
             )
@@ -37,3 +38,9 @@ def test_nothing_to_say_when_both_sides_mean_the_same() -> None:
 )
 def test_a_setting_that_changes_the_meaning_is_said(fields: dict[str, object], told: str) -> None:
     assert told in notes(**fields)
+
+
+def test_few_sequences_make_narrow_intervals() -> None:
+    few = PairedRequest(model="m", prompts=8)
+    assert "resampling 8 sequences" in " ".join(semantic_notes(few))
+    assert semantic_notes(PairedRequest(model="m", prompts=8, resamples=0)) == []

@@ -1,0 +1,35 @@
+# Two commands matter: `make demo` and `make test`. Both set everything up first.
+SHELL := /bin/bash
+export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+export HF_HUB_OFFLINE ?= 1
+BIN := .venv/bin
+
+.PHONY: help setup demo test check format bench
+
+help:           ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
+
+setup:          ## .venv with exact pins (a no-op when it is up to date)
+	@scripts/setup.sh
+
+demo: setup     ## fetch the model, run the main job on it, print the grid
+	@$(BIN)/driftscope model fetch smollm2-135m
+	@$(BIN)/driftscope probe paired --model smollm2-135m --prompts 8 --max-tokens 64
+
+test: setup     ## every test, the real engine and the browser included
+	@scripts/test_packages.sh
+	@$(BIN)/pytest
+
+check: setup    ## format, lint, types, import rules, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow"
+
+format: setup   ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup    ## speed and memory against the plain way, as ratios
+	$(BIN)/python bench/token_logprobs.py

@@ -1,0 +1,34 @@
+"""`driftscope db upgrade`: bring the database of a data folder to the newest schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from driftscope_service.service import DATABASE_NAME, held_data_dir
+from driftscope_service.settings import load_settings
+from driftscope_service.store import migrate
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _db() -> None:
+    """The service's database."""
+
+
+@app.command()
+def upgrade(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the service.", show_default="driftscope-data"),
+    ] = None,
+) -> None:
+    """Migrate the database to this version's schema. `serve` does the same when it starts."""
+    settings = load_settings(data_dir=data_dir)
+    path = settings.data_dir / DATABASE_NAME
+    with held_data_dir(settings.data_dir):
+        migrate.upgrade(path)
+    typer.echo(f"{path} is at revision {migrate.newest_revision()}.")

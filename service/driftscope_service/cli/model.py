@@ -1,0 +1,73 @@
+"""`driftscope model list` and `driftscope model fetch NAME`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driftscope_probes.errors import RequestError
+from driftscope_probes.models.catalogue import CATALOGUE
+from driftscope_probes.models.fetch import fetch as fetch_model
+from driftscope_probes.models.safetensors_file import MasterDtype
+from driftscope_service.cli.progress_bar import progress_bar
+
+app = typer.Typer(no_args_is_help=True, help="The demo models, and models from the Hub.")
+
+MASTER_DTYPES: tuple[MasterDtype, ...] = ("bf16", "fp32")
+
+
+@app.command("list")
+def list_models(
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The models that driftscope can make by itself."""
+    rows = [model.to_dict() for model in CATALOGUE]
+    if json_:
+        print(json.dumps({"models": rows}))
+        return
+    table = Table("name", "cached", "MB", "what it is", "licence and source")
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(
+            row["name"],
+            "yes" if row["cached"] else "no",
+            f"{row['size_bytes'] / 1e6:.0f}",
+            row["description"],
+            f"{row['licence']}; {row['source']}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Catalogue name or Hub id.")],
+    master_dtype: Annotated[
+        str | None, typer.Option(help="bf16 or fp32, of a catalogue model.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Build it again.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a model ready for use: build or download it once, and say where it lies."""
+    with progress_bar() as show:
+        model = fetch_model(
+            name,
+            master_dtype=_master_dtype(master_dtype),
+            force=force,
+            progress=show,
+        )
+    print(json.dumps(model.to_dict()) if json_ else f"{model.name}: {model.path}")
+
+
+def _master_dtype(given: str | None) -> MasterDtype | None:
+    if given is None:
+        return None
+    for known in MASTER_DTYPES:
+        if given == known:
+            return known
+    raise RequestError(
+        f"unknown master dtype {given!r}.", remedy=f"use {' or '.join(MASTER_DTYPES)}."
+    )

@@ -1,0 +1,140 @@
+"""A paired report as one HTML page that opens offline: styles, script and data stand inside it.
+
+In: the report. Out: HTML text; the same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from driftscope_service.export.metric_labels import METRICS, SUMMARY, grouped, shown
+from driftscope_service.export.number_format import UNDEFINED, interval, number, seconds, share
+from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
+from driftscope_service.export.recorded_settings import flat, setting_table
+from driftscope_service.export.reproduce import reproduction
+
+TEMPLATE = "paired.html.jinja"
+ECHARTS = ("web", "static", "vendor", "echarts", "echarts.min.js")
+#: In this order: each file uses the names of those before it.
+SCRIPTS = (
+    "number.js",
+    "scale.js",
+    "frame.js",
+    "histogram.js",
+    "by_probability.js",
+    "along_response.js",
+    "by_length.js",
+    "download.js",
+    "page.js",
+)
+#: Series colours that the style sheet defines.
+COLOURS = 10
+WORST_LAYERS = 8
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Everything in the report is text to this page: markup in a name or a note is shown as is."""
+    grid = paired_grid(report["grid"])
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            grid=grid,
+            series=_series(grid),
+            summary=SUMMARY,
+            heat_limits=(HEAT_LOW, HEAT_HIGH),
+            worst_layers=_worst_layers(report["headroom"]),
+            rollout_settings=setting_table([cell["rollout"] for cell in report["grid"]]),
+            trainer_settings=setting_table([cell["trainer"] for cell in report["grid"]]),
+            reproduction=reproduction(report["request"]),
+            data=_embedded(report),
+            cells=_embedded(_plot_cells(grid)),
+            style=Markup(_asset("templates", "report.css")),
+            echarts=Markup(_resource(*ECHARTS)),
+            script=Markup("\n".join(_asset("templates", "plots", name) for name in SCRIPTS)),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("driftscope_service.export"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": _or_undefined(number),
+        "share": _or_undefined(share),
+        "seconds": seconds,
+        "flat": flat,
+        "grouped": grouped,
+        "shown": shown,
+        "formula": _formula,
+    }
+    environment.globals |= {"interval": interval, "metric": METRICS}
+    return environment
+
+
+def _or_undefined(write: Any) -> Any:
+    return lambda value: UNDEFINED if value is None else write(value)
+
+
+def _formula(text: str) -> Markup:
+    """Keeps |Δ| on one line; everything else is escaped."""
+    return escape(text).replace("|Δ|", Markup('<span class="nowrap">|Δ|</span>'))
+
+
+def _series(grid: PairedGrid) -> dict[str, int]:
+    """Colour number of each cell, from 1: the cells shown at first get the most distinct ones."""
+    selected = grid.selected
+    ordered = selected + [cell for cell in grid.cells if cell not in selected]
+    return {cell.key: index % COLOURS + 1 for index, cell in enumerate(ordered)}
+
+
+def _plot_cells(grid: PairedGrid) -> list[dict[str, Any]]:
+    """What the script must know of a cell beyond the report; same order as the report's grid."""
+    series = _series(grid)
+    return [
+        {"key": cell.key, "label": cell.label, "series": series[cell.key]} for cell in grid.cells
+    ]
+
+
+def _worst_layers(headroom: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    if headroom is None:
+        return []
+    layers: Sequence[Mapping[str, Any]] = headroom["layers"]
+    return sorted(layers, key=_largest, reverse=True)[:WORST_LAYERS]
+
+
+def _largest(layer: Mapping[str, Any]) -> float:
+    """Of what FP16 would have to hold; no value means that it was not finite."""
+    values = (layer["activation_max"], layer["gradient_max"], layer["scaled_gradient_max"])
+    return max(float("inf") if value is None else value for value in values)
+
+
+def _embedded(value: object) -> Markup:
+    """JSON inside a script element: no `<` can end the element or open a comment."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(*path: str) -> str:
+    return _resource("export", *path)
+
+
+@cache
+def _resource(*path: str) -> str:
+    return files("driftscope_service").joinpath(*path).read_text(encoding="utf-8")

@@ -1,0 +1,109 @@
+"""The service with the real probe: from a POST to a report, a page and metrics."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.slow
+DRIFTSCOPE = Path(sys.executable).with_name("driftscope")
+PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    client: httpx.Client
+    pid: int
+
+
+@pytest.fixture
+def service(tmp_path: Path, tiny_llama: Path) -> Iterator[Service]:
+    command = [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        command, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        address = next(
+            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
+        )
+        try:
+            with httpx.Client(base_url=address, timeout=30) as client:
+                yield Service(client, process.pid)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def finished(client: httpx.Client, location: str) -> tuple[dict[str, Any], list[float]]:
+    fractions: list[float] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.get(location).json()
+        fractions.append(job["progress"]["fraction"] if job["progress"] else 0.0)
+        if job["state"] not in ("queued", "running"):
+            return job, fractions
+        time.sleep(0.5)
+    raise AssertionError("the job did not end")
+
+
+def test_a_probe_through_the_service(service: Service) -> None:
+    client = service.client
+    body = {
+        "model": "tiny-random-llama",
+        "prompts": 2,
+        "engine_dtypes": ["bf16"],
+        "trainer_dtypes": ["bf16", "fp32"],
+        "sampling": {"max_tokens": 8},
+        "engine": {"threads": 1},
+        "trainer": {"threads": 1, "headroom": False},
+    }
+    accepted = client.post("/v1/probes/paired", json=body)
+    assert accepted.status_code == 202
+    job, fractions = finished(client, accepted.headers["location"])
+    assert job["state"] == "succeeded", job
+    assert fractions == sorted(fractions)
+    assert any(0 < fraction < 1 for fraction in fractions)
+    report = client.get(job["links"]["report"]).json()
+    assert len(report["grid"]) == 2
+    page = client.get(job["links"]["report_html"])
+    assert page.headers["content-type"].startswith("text/html")
+    assert "tiny-random-llama" in page.text
+    mean = report["grid"][1]["comparison"]["abs_diff_mean"]
+    exported = re.search(
+        r'^driftscope_paired_logprob_abs_diff_mean_nats\{(.*trainer_dtype="fp32".*)\} (\S+)$',
+        client.get("/metrics").text,
+        re.MULTILINE,
+    )
+    assert exported is not None
+    assert 'engine_dtype="bf16"' in exported[1]
+    assert float(exported[2]) == pytest.approx(mean)
+
+
+def test_a_cancelled_probe_ends_its_engine(service: Service) -> None:
+    client = service.client
+    body = {
+        "model": "tiny-random-llama",
+        "prompts": 64,
+        "engine_dtypes": ["fp32"],
+        "sampling": {"max_tokens": 400},
+        "engine": {"threads": 1, "batch_size": 1},
+    }
+    location = client.post("/v1/probes/paired", json=body).headers["location"]
+    deadline = time.monotonic() + PATIENCE_S
+    while "sampling" not in str(client.get(location).json()["progress"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert client.post(f"{location}/cancel").status_code == 202
+    job, _ = finished(client, location)
+    assert job["state"] == "cancelled"
+    assert psutil.Process(service.pid).children(recursive=True) == []

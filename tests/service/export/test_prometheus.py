@@ -1,0 +1,180 @@
+"""/metrics: the numbers of the last probe of each model, and nothing that is undefined."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from driftscope_service.export import metric_names
+from driftscope_service.export.metric_names import CELL_SAMPLES, METRICS
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.report_files import ReportFile
+from driftscope_service.store.report_repository import ReportRepository
+
+CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
+#: Samples that differ from run to run, or from release to release.
+CHANGING = ("timestamp_seconds{", "build_info{")
+DTYPES = ["bf16", "fp16"]
+
+
+def samples(running: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    page = running.client.get("/metrics")
+    assert page.status_code == 200
+    found = [
+        ((sample.name, frozenset(sample.labels.items())), sample.value)
+        for family in parse(page.text)
+        for sample in family.samples
+    ]
+    assert len(dict(found)) == len(found)  # no series twice
+    return dict(found)
+
+
+def value(running: Any, name: str, **labels: str) -> float | None:
+    return samples(running).get((name, frozenset(labels.items())))
+
+
+def store(running: Any, model: str, cells: list[dict[str, Any]], number: int = 0) -> None:
+    with running.service.database.write() as connection:
+        job = JobRepository(connection).add("paired", model, {})
+        JobRepository(connection).claim_next()
+        file = ReportFile(f"report_{job.id}", f"reports/{number}/report.json", 1)
+        ReportRepository(connection).add(
+            file, job_id=job.id, kind="paired", model=model, summary={"cells": cells}
+        )
+        JobRepository(connection).succeed(job.id)
+
+
+def cell(**numbers: float | None) -> dict[str, Any]:
+    comparison = {sample.source: 0.5 for sample in CELL_SAMPLES} | numbers
+    return {"engine_dtype": "bf16", "trainer_dtype": "bf16", "comparison": comparison}
+
+
+def test_before_any_probe_there_are_jobs_and_no_cells(running: Any) -> None:
+    found = samples(running)
+    assert not any(name.startswith("driftscope_paired") for name, _ in found)
+    for state in ("queued", "running", "succeeded", "failed", "cancelled"):
+        assert found["driftscope_jobs", frozenset({("state", state)})] == 0
+    assert value(running, "driftscope_build_info", version=version("driftscope")) == 1
+
+
+def test_every_number_is_that_of_the_report(running: Any) -> None:
+    report = running.finished_report(sampling={"seed": 7}, engine_dtypes=DTYPES)
+    grid = running.client.get(f"/v1/reports/{report}").json()["grid"]
+    assert len(grid) == 2
+    for row in grid:
+        labels = {**CELL, "engine_dtype": row["engine_dtype"]}
+        for sample in CELL_SAMPLES:
+            more = dict(zip(sample.metric.labels[3:], sample.more_labels, strict=True))
+            exported = value(running, sample.metric.name, **labels, **more)
+            assert exported == row["comparison"][sample.source], sample.metric.name
+
+
+def test_the_latest_probe_of_a_model_counts(run_service: Any) -> None:
+    name = metric_names.LOGPROB_ABS_DIFF_MEAN.name
+    with run_service() as running:
+        found = []
+        for seed in (3, 9):
+            report = running.finished_report(sampling={"seed": seed}, trainer_dtypes=DTYPES)
+            grid = running.client.get(f"/v1/reports/{report}").json()["grid"]
+            found.append(grid[0]["comparison"]["abs_diff_mean"])
+            assert value(running, name, **CELL) == found[-1]
+        assert found[0] != found[1]
+        running.finished_report(sampling={"seed": 5}, model="tiny-random-moe")
+        running.wait(running.start("refuse"))
+        assert value(running, name, **CELL) == found[1]
+        # A dtype that the latest probe left out must not linger.
+        running.finished_report(sampling={"seed": 1})
+        assert value(running, name, **{**CELL, "trainer_dtype": "fp16"}) is None
+        before = samples(running)
+    with run_service() as running:  # and it is the same after a restart
+        after = samples(running)
+    paired = {key: number for key, number in before.items() if "paired" in key[0]}
+    assert paired and paired.items() <= after.items()
+
+
+def test_undefined_is_left_out_and_never_zero(running: Any) -> None:
+    store(running, CELL["model"], [cell(prob_pearson=None, kl_k1=None)])
+    found = samples(running)
+    cells = {dict(labels)["estimator"] for name, labels in found if name.endswith("kl_nats")}
+    assert cells == {"k3"}
+    assert value(running, metric_names.PROB_PEARSON.name, **CELL) is None
+    assert value(running, metric_names.BITWISE_EQUAL.name, **CELL) == 0.5
+
+
+def test_zero_is_a_number(running: Any) -> None:
+    store(running, CELL["model"], [cell(abs_diff_max=0.0)])
+    assert value(running, metric_names.LOGPROB_ABS_DIFF_MAX.name, **CELL) == 0.0
+
+
+def test_models_that_are_no_longer_offered_are_left_out(running: Any) -> None:
+    store(running, "withdrawn", [cell()])
+    assert "withdrawn" not in running.client.get("/metrics").text
+
+
+def test_last_success_is_the_time_of_storing(running: Any) -> None:
+    running.finished_report()
+    with running.service.database.read() as connection:
+        stored = ReportRepository(connection).latest_per_model("paired")[0]
+    name = metric_names.PAIRED_LAST_SUCCESS.name
+    assert value(running, name, model=CELL["model"]) == stored.created_at.timestamp()
+
+
+def test_nothing_is_exported_that_is_not_listed(running: Any) -> None:
+    running.finished_report()
+    names = {name for name, _ in samples(running) if name.startswith("driftscope_")}
+    assert names == {metric.name for metric in METRICS}
+
+
+def test_openmetrics_on_request(running: Any) -> None:
+    running.finished_report()
+    page = running.client.get("/metrics", headers={"accept": "application/openmetrics-text"})
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    names = {family.name for family in parse_open(page.text)}  # type: ignore[no-untyped-call]
+    assert metric_names.KL.name in names
+
+
+def test_the_page_of_our_own_metrics(running: Any) -> None:
+    """The whole text, so that any change of a name, label or help is seen."""
+    numbers = {sample.source: 0.125 * index for index, sample in enumerate(CELL_SAMPLES)}
+    store(running, CELL["model"], [cell(**numbers)])
+    lines = [
+        line
+        for line in running.client.get("/metrics").text.splitlines()
+        if "driftscope_" in line and not any(part in line for part in CHANGING)
+    ]
+    golden = Path(__file__).parent / "metrics.golden.txt"
+    assert "\n".join(lines) + "\n" == golden.read_text(encoding="utf-8")
+
+
+def promtool(page: str) -> subprocess.CompletedProcess[str]:
+    path = shutil.which("promtool")
+    if path is None:
+        pytest.skip("promtool is not on PATH (Debian package: prometheus)")
+    return subprocess.run(
+        [path, "check", "metrics"], input=page, capture_output=True, text=True, check=False
+    )
+
+
+def test_promtool_accepts_the_live_page(running: Any) -> None:
+    running.finished_report()
+    done = promtool(running.client.get("/metrics").text)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "driftscope_no_help 1\n",
+        "# HELP driftscope_wait_ms Wait.\n# TYPE driftscope_wait_ms gauge\ndriftscope_wait_ms 1\n",
+        "# HELP drift_a_total No counter.\n# TYPE drift_a_total gauge\ndrift_a_total 1\n",
+    ],
+)
+def test_promtool_rejects_a_bad_page(page: str) -> None:
+    assert promtool(page).returncode != 0
