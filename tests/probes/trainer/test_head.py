@@ -53,3 +53,10 @@ def test_a_head_with_a_bias_is_found() -> None:
     head = find_head(model, model.get_decoder())
     assert head.weight is model.lm_head.weight
     assert head.bias is model.lm_head.bias
+
+
+def test_a_decoder_that_overflows_is_not_blamed_on_the_head() -> None:
+    model = PhiForCausalLM(PhiConfig(**SMALL))
+    with torch.no_grad():
+        model.model.final_layernorm.weight.fill_(torch.nan)
+    assert find_head(model, model.get_decoder()).weight is model.lm_head.weight

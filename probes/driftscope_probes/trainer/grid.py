@@ -1,0 +1,155 @@
+"""Every trainer mode against every rollout. In: GridRequest. Out: trace files, gradients, headroom.
+
+Models are loaded once per weight dtype and freed before the next; float32 comes last, so that the
+headroom is measured on the model that is there.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from driftscope_probes.dtypes import Dtype
+from driftscope_probes.progress import ProgressSink
+from driftscope_probes.prompts import PromptBatch, read_prompts
+from driftscope_probes.trace import Trace
+from driftscope_probes.trace_file import read_trace, write_trace
+from driftscope_probes.trainer.forward import KnownScores, score_rollout
+from driftscope_probes.trainer.gradient import GradientReport, against_fp32
+from driftscope_probes.trainer.headroom import measure_headroom
+from driftscope_probes.trainer.load import LoadedModel, load_model
+from driftscope_probes.trainer.microbatch import input_tokens
+from driftscope_probes.trainer.precision import TrainerMode, parse_mode
+from driftscope_probes.trainer.settings import TrainerSettings
+from driftscope_probes.trainer.workload import Workload
+
+#: float32 last (see above); the two others in the order that shows progress early.
+WEIGHT_ORDER: tuple[Dtype, ...] = ("bf16", "fp16", "fp32")
+HEADROOM_MODE = parse_mode("fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class GridRequest:
+    model_path: str
+    model_name: str
+    modes: list[str]
+    prompts: Path
+    rollouts: dict[str, Path]  # by engine dtype
+    settings: TrainerSettings
+
+
+def run_grid(request: GridRequest, workdir: Path, sink: ProgressSink) -> dict[str, Any]:
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    grid = _Grid(request, workdir, sink)
+    grid.run()
+    return grid.result()
+
+
+class _Grid:
+    def __init__(self, request: GridRequest, workdir: Path, sink: ProgressSink) -> None:
+        self.request, self.workdir, self.settings = request, workdir, request.settings
+        self.modes = [parse_mode(name) for name in request.modes]
+        self.prompts: PromptBatch = read_prompts(request.prompts)
+        self.rollouts = {dtype: read_trace(path) for dtype, path in request.rollouts.items()}
+        self.workload = self._planned(sink)
+        self.traces: dict[str, dict[str, str]] = {name: {} for name in request.modes}
+        self.gradients: list[GradientReport] = []
+        self.headroom: dict[str, Any] | None = None
+        self.seconds = dict.fromkeys(("load_s", "forward_s", "backward_s", "headroom_s"), 0.0)
+
+    def run(self) -> None:
+        for weights in WEIGHT_ORDER:
+            modes = [mode for mode in self.modes if mode.weights == weights]
+            headroom = self.settings.headroom and weights == HEADROOM_MODE.weights
+            if not modes and not headroom:
+                continue
+            loaded = self._load(weights)
+            for mode in modes:
+                self._score(loaded, mode)
+            if headroom:
+                self._measure_headroom(loaded)
+            del loaded
+            gc.collect()
+
+    def result(self) -> dict[str, Any]:
+        gradients = [item.to_dict() for item in against_fp32(self.gradients)]
+        return {
+            "traces": self.traces,
+            "gradients": gradients if self.settings.backward else None,
+            "headroom": self.headroom,
+            "timing": self.seconds,
+        }
+
+    def _load(self, weights: Dtype) -> LoadedModel:
+        self.workload.starts(f"loading the model in {weights}")
+        with self._timed("load_s"):
+            return load_model(
+                self.request.model_path, self.request.model_name, weights, self.settings
+            )
+
+    def _score(self, loaded: LoadedModel, mode: TrainerMode) -> None:
+        known = KnownScores()
+        for engine_dtype, rollout in self.rollouts.items():
+            with self._timed("forward_s"):
+                scored = score_rollout(
+                    loaded,
+                    mode,
+                    self.prompts,
+                    rollout,
+                    self.settings,
+                    known=known,
+                    on_tokens=lambda tokens: self.workload.done(
+                        f"scoring in {mode.name}", mode, tokens, backward=self.settings.backward
+                    ),
+                )
+            self.seconds["forward_s"] -= scored.backward_s
+            self.seconds["backward_s"] += scored.backward_s
+            path = self.workdir / f"trace-{mode.name}--{engine_dtype}.safetensors"
+            write_trace(scored.trace, path)
+            self.traces[mode.name][engine_dtype] = str(path)
+            if scored.gradient is not None:
+                self.gradients.append(scored.gradient)
+
+    def _measure_headroom(self, loaded: LoadedModel) -> None:
+        with self._timed("headroom_s"):
+            measured = measure_headroom(
+                loaded,
+                self.prompts,
+                self._headroom_rollout(),
+                self.settings,
+                on_tokens=lambda tokens: self.workload.done(
+                    "measuring the FP16 headroom", HEADROOM_MODE, tokens, backward=True
+                ),
+            )
+        self.headroom = measured.to_dict()
+
+    def _headroom_rollout(self) -> Trace:
+        """FP16's own rollout where there is one: the headroom is asked about FP16."""
+        first = next(iter(self.rollouts.values()))
+        return self.rollouts.get("fp16", first)
+
+    def _planned(self, sink: ProgressSink) -> Workload:
+        workload = Workload(sink)
+        for rollout in self.rollouts.values():
+            tokens = input_tokens(self.prompts, rollout)
+            for mode in self.modes:
+                workload.plan(mode, tokens, backward=self.settings.backward)
+        if self.settings.headroom:
+            rollout = self._headroom_rollout()
+            tokens = input_tokens(self.prompts, rollout, self.settings.headroom_sequences)
+            workload.plan(HEADROOM_MODE, tokens, backward=True)
+        return workload
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started

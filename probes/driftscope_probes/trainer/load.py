@@ -1,0 +1,95 @@
+"""Load a model the way a trainer holds it: given dtype, training mode, gradients on.
+
+In: a local folder with safetensors. Out: LoadedModel. No network, no remote code, no pickle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from driftscope_probes.dtypes import TORCH_NAMES, Dtype
+from driftscope_probes.errors import ModelError, TrainerError
+from driftscope_probes.trainer.head import LanguageModelHead, find_head
+from driftscope_probes.trainer.packed_boundary import check_packing
+from driftscope_probes.trainer.settings import Attention, TrainerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    model: Any  # transformers PreTrainedModel
+    decoder: nn.Module  # hidden states before the head
+    head: LanguageModelHead
+    name: str
+    weights: Dtype
+    attention: Attention
+    device: torch.device
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.head.weight.shape[0])
+
+
+def torch_dtype(dtype: Dtype) -> torch.dtype:
+    result: torch.dtype = getattr(torch, TORCH_NAMES[dtype])
+    return result
+
+
+def load_model(path: str, name: str, weights: Dtype, settings: TrainerSettings) -> LoadedModel:
+    """Raise ModelError when the folder cannot be loaded, TrainerError when the model does not suit.
+
+    A model suits when its logits are one matrix product of its hidden states and, where packing
+    is asked for, when packed sequences stay apart.
+    """
+    # Imported here: a second of start-up that only a real load needs.
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=torch_dtype(weights),
+            attn_implementation=settings.attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"transformers cannot load {name} for training: {error}",
+            remedy="give a folder with config.json and *.safetensors of a supported architecture.",
+        ) from error
+    _refuse_incomplete(name, report)
+    loaded = _in_training_mode(model, name, weights, settings.attention)
+    if settings.batching == "packed" and settings.micro_batch > 1:
+        check_packing(loaded.model, loaded.decoder)
+    return loaded
+
+
+def _refuse_incomplete(name: str, report: dict[str, Any]) -> None:
+    """transformers fills missing weights with random numbers and only logs it."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name} lacks {len(missing)} weights, the first is {missing[0]}.",
+            remedy="fetch the model again; its safetensors files are incomplete.",
+        )
+
+
+def _in_training_mode(model: Any, name: str, weights: Dtype, attention: Attention) -> LoadedModel:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device).train()
+    model.requires_grad_(True)
+    decoder = model.get_decoder()
+    used = model.config._attn_implementation
+    if used != attention:
+        raise TrainerError(
+            f"{name} runs with attention {used!r} where {attention!r} was asked for.",
+            remedy="choose the other trainer attention: sdpa or eager.",
+        )
+    head = find_head(model, decoder)
+    return LoadedModel(model, decoder, head, name, weights, attention, device)

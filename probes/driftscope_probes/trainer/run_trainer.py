@@ -1,0 +1,57 @@
+"""Child process of the trainer side: score rollouts in every mode, then measure FP16's headroom.
+
+`python -m driftscope_probes.trainer.run_trainer WORKDIR`: request.json in; trace files and
+result.json out (`child_process.py` has the protocol, `grid.py` the work).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.trainer.settings import TrainerSettings
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
+    """Result: traces {mode: {engine dtype: path}}, gradients, headroom, timing in seconds."""
+    sink(Progress("starting the trainer", 0.0))
+    os.environ.update(ENVIRONMENT)
+    started = time.perf_counter()
+    # Only now: huggingface_hub reads the environment when it is imported.
+    from driftscope_probes.trainer.grid import GridRequest, run_grid
+
+    import_s = time.perf_counter() - started
+    settings = TrainerSettings.model_validate(request["settings"])
+    set_threads(settings.threads)
+    grid = GridRequest(
+        model_path=request["model_path"],
+        model_name=request["model_name"],
+        modes=request["modes"],
+        prompts=Path(request["prompts"]),
+        rollouts={dtype: Path(path) for dtype, path in request["rollouts"].items()},
+        settings=settings,
+    )
+    result = run_grid(grid, workdir, sink)
+    return {**result, "timing": {"import_s": import_s, **result["timing"]}}
+
+
+def set_threads(threads: int | None) -> None:
+    """None: every core this process may run on, whatever OMP_NUM_THREADS says."""
+    import torch
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+if __name__ == "__main__":
+    child_main(run)
