@@ -7,10 +7,6 @@ from typing import Annotated
 
 import typer
 
-from driftscope_service.service import DATABASE_NAME, held_data_dir
-from driftscope_service.settings import load_settings
-from driftscope_service.store import migrate
-
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -27,6 +23,11 @@ def upgrade(
     ] = None,
 ) -> None:
     """Migrate the database to this version's schema. `serve` does the same when it starts."""
+    # Here, since the other commands do not need a database and start faster without.
+    from driftscope_service.service import DATABASE_NAME, held_data_dir
+    from driftscope_service.settings import load_settings
+    from driftscope_service.store import migrate
+
     settings = load_settings(data_dir=data_dir)
     path = settings.data_dir / DATABASE_NAME
     with held_data_dir(settings.data_dir):

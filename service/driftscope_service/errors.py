@@ -1,0 +1,170 @@
+"""Errors of the API and how they become `application/problem+json` (RFC 9457).
+
+In: a ServiceError, or any exception that reaches the framework. Out: one response shape for all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from driftscope_service import problem_kinds
+from driftscope_service.problem_kinds import ProblemKind
+
+MEDIA_TYPE = "application/problem+json"
+REQUEST_ID_HEADER = "X-Request-ID"
+#: A body of many wrong fields would otherwise be answered with a larger one.
+MAX_ERRORS_LISTED = 20
+MAX_ERROR_TEXT = 500
+#: SQLite gives up a lock within a transaction's time; a full disk takes longer, a retry is cheap.
+STORAGE_RETRY_S = 5
+
+_KIND_OF_STATUS = {
+    400: problem_kinds.MALFORMED_REQUEST,
+    404: problem_kinds.NOT_FOUND,
+    405: problem_kinds.METHOD_NOT_ALLOWED,
+    413: problem_kinds.CONTENT_TOO_LARGE,
+}
+_log = logging.getLogger("driftscope")
+
+
+class ServiceError(Exception):
+    """An error with its HTTP answer; `extras` become further members of the problem."""
+
+    def __init__(
+        self,
+        kind: ProblemKind,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extras: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extras = extras
+
+
+class InvalidField(ServiceError):
+    """One field of the body that this service cannot accept."""
+
+    def __init__(self, pointer: str, message: str, *, remedy: str) -> None:
+        super().__init__(
+            problem_kinds.INVALID_REQUEST,
+            message,
+            errors=[{"pointer": pointer, "message": message}],
+            remedy=remedy,
+        )
+
+
+def not_found(what: str, identifier: str) -> ServiceError:
+    return ServiceError(problem_kinds.NOT_FOUND, f"there is no {what} {identifier[:80]!r}")
+
+
+def request_id(scope: Scope) -> str:
+    return str(scope["state"]["request_id"])
+
+
+def problem_response(
+    scope: Scope,
+    kind: ProblemKind,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extras: Any,
+) -> JSONResponse:
+    identifier = request_id(scope)
+    body = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "request_id": identifier,
+        **extras,
+    }
+    all_headers = {**(headers or {}), REQUEST_ID_HEADER: identifier}
+    return JSONResponse(body, kind.status, headers=all_headers, media_type=MEDIA_TYPE)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OperationalError, _on_storage_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def _on_service_error(request: Request, exception: Exception) -> JSONResponse:
+    error = cast(ServiceError, exception)
+    return problem_response(
+        request.scope, error.kind, error.detail, headers=error.headers, **error.extras
+    )
+
+
+def _on_validation_error(request: Request, exception: Exception) -> JSONResponse:
+    found = cast(RequestValidationError, exception).errors()
+    errors = [
+        {"pointer": _pointer(error["loc"]), "message": str(error["msg"])[:MAX_ERROR_TEXT]}
+        for error in found[:MAX_ERRORS_LISTED]
+    ]
+    fields = "field is" if len(found) == 1 else "fields are"
+    return problem_response(
+        request.scope,
+        problem_kinds.INVALID_REQUEST,
+        f"{len(found)} {fields} not acceptable; first: {errors[0]['pointer']}: "
+        f"{errors[0]['message']}",
+        errors=errors,
+    )
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    """JSON pointer into the body; parameters as `query/limit`."""
+    place, *parts = location
+    # RFC 6901 section 3: ~ and / within a name are escaped.
+    path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return ("/" + path if place == "body" else f"{place}/{path}")[:MAX_ERROR_TEXT]
+
+
+def _on_http_exception(request: Request, exception: Exception) -> JSONResponse:
+    error = cast(HTTPException, exception)
+    kind = _KIND_OF_STATUS.get(error.status_code)
+    if kind is None:
+        kind = ProblemKind("", error.status_code, HTTPStatus(error.status_code).phrase, "")
+    return problem_response(request.scope, kind, _detail(request, error), headers=error.headers)
+
+
+def _detail(request: Request, error: HTTPException) -> str:
+    if error.status_code == 404:
+        return f"there is nothing at {request.url.path[:200]}"
+    if error.status_code == 405:
+        return f"{request.method} is not possible at {request.url.path[:200]}"
+    return str(error.detail)
+
+
+def _on_storage_error(request: Request, exception: Exception) -> JSONResponse:
+    _log.error("request %s: database: %s", request_id(request.scope), exception)
+    return problem_response(
+        request.scope,
+        problem_kinds.STORAGE_UNAVAILABLE,
+        "the database did not answer in time or could not be written",
+        headers={"Retry-After": str(STORAGE_RETRY_S)},
+    )
+
+
+def _on_bug(request: Request, exception: Exception) -> JSONResponse:
+    _log.error("request %s failed", request_id(request.scope), exc_info=exception)
+    return problem_response(
+        request.scope,
+        problem_kinds.INTERNAL_ERROR,
+        "the service failed; its log has the cause beside this request_id",
+    )

@@ -1,0 +1,59 @@
+"""How a job can fail other than by an error that the probe itself explains."""
+
+from __future__ import annotations
+
+from driftscope_probes.child_process import Crash
+from driftscope_probes.errors import ProbeError
+from driftscope_service.jobs.job import Job, JobError, JobState
+
+
+class ProbeCrashed(ProbeError):
+    """The probe's process ended without a result and without an error of its own."""
+
+
+class JobTimedOut(ProbeError):
+    """The probe ran longer than the service allows."""
+
+
+class ServiceStopped(ProbeError):
+    """The service ended, or was ended, before the job was through."""
+
+
+class ServiceFailed(ProbeError):
+    """A bug of the service, or no room to store the report."""
+
+
+def explain_crash(crash: Crash) -> ProbeCrashed:
+    if crash.signal_name:
+        return ProbeCrashed(
+            f"the probe's process was killed by {crash.signal_name}.",
+            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): ask "
+            "for fewer or shorter prompts, a smaller batch_size or a smaller model.",
+        )
+    return ProbeCrashed(
+        f"the probe's process ended with exit code {crash.returncode}: {crash.last_line}",
+        remedy="the job's log holds the traceback.",
+    )
+
+
+def timed_out(limit_s: float) -> JobTimedOut:
+    return JobTimedOut(
+        f"the probe ran longer than the limit of {limit_s:g} s.",
+        remedy="ask for fewer prompts, tokens or dtypes, or let the operator raise "
+        "DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS.",
+    )
+
+
+def service_stopped(job: Job) -> JobError:
+    """For a job that a stopped service left behind."""
+    while_ = "the job was waiting" if job.state is JobState.QUEUED else "the probe was running"
+    return JobError.of(
+        ServiceStopped(f"the service stopped while {while_}.", remedy="start it again.")
+    )
+
+
+def service_failed(error: Exception) -> ServiceFailed:
+    return ServiceFailed(
+        f"the service could not finish the job: {type(error).__name__}: {error}",
+        remedy="check free disk space in the data folder; the service's log has the traceback.",
+    )

@@ -1,0 +1,87 @@
+"""What the service allows on top of PairedRequest: sizes, and servers by name only."""
+
+from __future__ import annotations
+
+from driftscope_service.errors import InvalidField
+from driftscope_service.schemas import PairedProbeRequest
+from driftscope_service.settings import EngineEndpoint, Settings
+
+
+def check_paired(request: PairedProbeRequest, settings: Settings) -> None:
+    """Raises InvalidField, which names the setting that an operator can raise."""
+    _check_size(request, settings)
+    _check_resources(request, settings)
+    _check_endpoint(request, settings)
+
+
+def endpoint_of(request: PairedProbeRequest, settings: Settings) -> EngineEndpoint | None:
+    name = request.engine_endpoint
+    return None if name is None else settings.engine_endpoints.get(name)
+
+
+def _check_size(request: PairedProbeRequest, settings: Settings) -> None:
+    prompts = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
+    tokens = prompts * request.sampling.max_tokens
+    _at_most(
+        "/sampling/max_tokens",
+        f"{prompts} prompts × {request.sampling.max_tokens} tokens = {tokens}",
+        tokens,
+        settings.max_response_tokens,
+        "DRIFTSCOPE_MAX_RESPONSE_TOKENS",
+    )
+    _at_most(
+        "/resamples",
+        str(request.resamples),
+        request.resamples,
+        settings.max_resamples,
+        "DRIFTSCOPE_MAX_RESAMPLES",
+    )
+
+
+def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
+    for side, threads in (
+        ("engine", request.engine.threads),
+        ("trainer", request.trainer.threads),
+    ):
+        _at_most(
+            f"/{side}/threads",
+            str(threads),
+            threads or 0,
+            settings.threads_allowed,
+            "DRIFTSCOPE_MAX_THREADS",
+        )
+    cache = request.engine.kv_cache_gib
+    _at_most(
+        "/engine/kv_cache_gib",
+        str(cache),
+        cache or 0.0,
+        settings.max_kv_cache_gib,
+        "DRIFTSCOPE_MAX_KV_CACHE_GIB",
+    )
+
+
+def _at_most(pointer: str, given: str, value: float, limit: float, setting: str) -> None:
+    if value > limit:
+        raise InvalidField(
+            pointer,
+            f"{given} is more than this service allows: {limit:g}",
+            remedy=f"lower it, or let the operator raise {setting}.",
+        )
+
+
+def _check_endpoint(request: PairedProbeRequest, settings: Settings) -> None:
+    name, kind = request.engine_endpoint, request.engine.kind
+    if (kind == "vllm-server") != (name is not None):
+        raise InvalidField(
+            "/engine_endpoint",
+            f"engine kind {kind!r} with engine_endpoint {name!r}",
+            remedy="give engine_endpoint with kind vllm-server, and only then.",
+        )
+    if name is not None and name not in settings.engine_endpoints:
+        known = ", ".join(sorted(settings.engine_endpoints)) or "(none is configured)"
+        raise InvalidField(
+            "/engine_endpoint",
+            f"there is no engine endpoint {name!r} here",
+            remedy=f"name one of: {known}. The operator adds them with "
+            "DRIFTSCOPE_ENGINE_ENDPOINTS.",
+        )

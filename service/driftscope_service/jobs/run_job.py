@@ -1,0 +1,117 @@
+"""The whole life of one job, top to bottom: probe, store, export.
+
+Export is the last line of the store step: /metrics and the report routes read what it committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.progress import Progress
+from driftscope_service.jobs import job_errors
+from driftscope_service.jobs.job import Job, JobError
+from driftscope_service.jobs.job_folder import JobFolder
+from driftscope_service.jobs.probe_process import ProbeProcess
+from driftscope_service.jobs.progress_writer import ProgressWriter
+from driftscope_service.jobs.report_summary import summarise
+from driftscope_service.jobs.stop_signal import StopReason, StopSignal
+from driftscope_service.store.database import Database
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.report_files import ReportFiles
+from driftscope_service.store.report_repository import ReportRepository
+
+#: A full disk or a long lock: how soon to try again to record how a job ended.
+RECORD_RETRY_S = 1.0
+_log = logging.getLogger("driftscope")
+
+
+@dataclass(frozen=True, slots=True)
+class JobTools:
+    """What every job needs."""
+
+    data_dir: Path
+    database: Database
+    report_files: ReportFiles
+    process: ProbeProcess
+    stopping: threading.Event  # the service is about to end
+
+
+def run_job(job: Job, stop: StopSignal, tools: JobTools) -> None:
+    """Take a claimed job to its end; whatever happens, the job table then says how it ended."""
+    folder = JobFolder(tools.data_dir, job.id)
+    try:
+        report = _probe(job, folder, stop, tools)
+        _store(job, report, folder, tools)
+    except ProbeError as error:
+        _end_early(job, error, stop, tools)
+    except Exception as error:
+        # The boundary of a job: one that fails unforeseen must not take the others with it.
+        _log.exception("job %s failed", job.id)
+        _fail(job, JobError.of(job_errors.service_failed(error)), tools)
+    folder.tidy()
+
+
+def _probe(job: Job, folder: JobFolder, stop: StopSignal, tools: JobTools) -> dict[str, Any]:
+    with tools.database.read() as connection:
+        request = JobRepository(connection).request_of(job.id)
+
+    def write(made: Progress) -> None:
+        with tools.database.write() as connection:
+            JobRepository(connection).set_progress(job.id, made)
+
+    progress = ProgressWriter(write)
+    try:
+        return tools.process.run(job.id, request, folder.path, stop, progress)
+    finally:
+        progress.finish()
+
+
+def _store(job: Job, report: Mapping[str, Any], folder: JobFolder, tools: JobTools) -> None:
+    file = tools.report_files.write(report, folder.path)
+    try:
+        with tools.database.write() as connection:
+            ReportRepository(connection).add(
+                file, job_id=job.id, kind=job.kind, model=job.model, summary=summarise(report)
+            )
+            JobRepository(connection).succeed(job.id)
+    except Exception:
+        tools.report_files.discard(file)
+        raise
+    _log.info("job %s succeeded: %s", job.id, file.path)
+
+
+def _end_early(job: Job, error: ProbeError, stop: StopSignal, tools: JobTools) -> None:
+    """The reason for which we stopped the probe goes before what it says as it dies."""
+    if stop.reason is StopReason.CANCELLED:
+        _record(job, lambda jobs: jobs.cancelled(job.id), tools)
+    elif stop.reason is StopReason.TIMED_OUT:
+        _fail(job, JobError.of(job_errors.timed_out(tools.process.time_limit_s)), tools)
+    elif stop.reason is StopReason.SERVICE_STOPPED:
+        _fail(job, job_errors.service_stopped(job), tools)
+    else:
+        _fail(job, JobError.of(error), tools)
+
+
+def _fail(job: Job, error: JobError, tools: JobTools) -> None:
+    _log.warning("job %s failed: %s", job.id, error.message)
+    _record(job, lambda jobs: jobs.fail(job.id, error), tools)
+
+
+def _record(job: Job, change: Callable[[JobRepository], None], tools: JobTools) -> None:
+    """Until it is recorded, or the service ends: the next start then finds the job unfinished."""
+    while True:
+        try:
+            with tools.database.write() as connection:
+                return change(JobRepository(connection))
+        except OperationalError as error:
+            _log.error("job %s: its end could not be recorded: %s", job.id, error)
+        if tools.stopping.wait(RECORD_RETRY_S):
+            return

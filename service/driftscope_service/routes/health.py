@@ -1,0 +1,77 @@
+"""/healthz: the process answers. /readyz: it can also do its work."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from driftscope_service import problem_kinds
+from driftscope_service.errors import ServiceError
+from driftscope_service.openapi import problems
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.schemas import HealthBody, ReadyBody
+from driftscope_service.service import Service
+from driftscope_service.store import migrate
+
+router = APIRouter(tags=["operations"])
+OK = "ok"
+
+
+@router.get("/healthz")
+def healthz() -> HealthBody:
+    """The process answers."""
+    return HealthBody(version=version("driftscope"))
+
+
+@router.get("/readyz", responses=problems(problem_kinds.NOT_READY))
+def readyz(service: CurrentService) -> ReadyBody:
+    """Database, schema, data folder, disk and executor are in order; else 503 with `checks`."""
+    checks: dict[str, Callable[[Service], str]] = {
+        "database": _database,
+        "data_dir": _data_dir,
+        "disk": _disk,
+        "executor": _executor,
+    }
+    results = {name: check(service) for name, check in checks.items()}
+    wrong = [f"{name}: {result}" for name, result in results.items() if result != OK]
+    if wrong:
+        raise ServiceError(problem_kinds.NOT_READY, "; ".join(wrong), checks=results)
+    return ReadyBody(checks=results)
+
+
+def _database(service: Service) -> str:
+    try:
+        with service.database.read() as connection:
+            connection.execute(text("SELECT 1 FROM jobs LIMIT 1"))
+            revision = migrate.current_revision(connection)
+    except OperationalError as error:
+        return f"does not answer: {error.orig}"
+    newest = migrate.newest_revision()
+    return OK if revision == newest else f"schema is {revision}, this version needs {newest}"
+
+
+def _data_dir(service: Service) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=service.settings.data_dir):
+            return OK
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
+
+
+def _disk(service: Service) -> str:
+    try:
+        free = shutil.disk_usage(service.settings.data_dir).free
+    except OSError as error:
+        return f"cannot be measured: {error.strerror}"
+    floor = service.settings.min_free_disk_bytes
+    return OK if free >= floor else f"{free} bytes free, at least {floor} are needed"
+
+
+def _executor(service: Service) -> str:
+    return OK if service.executor.alive else "a job slot has ended"

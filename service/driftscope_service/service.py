@@ -1,0 +1,101 @@
+"""The parts of a running service, put together: settings, database, report files, executor.
+
+`open_service` prepares the data folder and holds it; a second service on it is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service.jobs.executor import JobExecutor
+from driftscope_service.jobs.job_errors import service_stopped
+from driftscope_service.jobs.orphans import kill_orphans
+from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess
+from driftscope_service.jobs.run_job import JobTools
+from driftscope_service.settings import Settings
+from driftscope_service.store import migrate
+from driftscope_service.store.database import Database
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.report_files import ReportFiles
+
+DATABASE_NAME = "driftscope.db"
+#: Prompts and answers are the users' own: no other account of the machine reads them.
+DATA_DIR_MODE = 0o700
+_log = logging.getLogger("driftscope")
+
+
+class DataDirError(ProbeError):
+    """The data folder cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    settings: Settings
+    database: Database
+    report_files: ReportFiles
+    executor: JobExecutor
+
+
+def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Service:
+    """Touches neither disk nor database, and starts nothing."""
+    database = Database(settings.data_dir / DATABASE_NAME)
+    report_files = ReportFiles(settings.data_dir)
+    process = ProbeProcess(probe_module, settings.probe_python, settings.job_time_limit_seconds)
+    tools = JobTools(settings.data_dir, database, report_files, process, threading.Event())
+    executor = JobExecutor(tools, settings.max_concurrent_probes)
+    return Service(settings, database, report_files, executor)
+
+
+@contextmanager
+def open_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Iterator[Service]:
+    """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
+    with held_data_dir(settings.data_dir):
+        migrate.upgrade(settings.data_dir / DATABASE_NAME)
+        service = build_service(settings, probe_module=probe_module)
+        try:
+            service.report_files.sweep()
+            _end_unfinished(service.database)
+            yield service
+        finally:
+            service.executor.stop()
+            _end_unfinished(service.database)
+            service.database.dispose()
+
+
+@contextmanager
+def held_data_dir(data_dir: Path) -> Iterator[None]:
+    try:
+        data_dir.mkdir(mode=DATA_DIR_MODE, parents=True, exist_ok=True)
+        lock = FileLock(data_dir / "service.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise DataDirError(
+            f"another driftscope service uses {data_dir}.",
+            remedy="stop it, or give another --data-dir.",
+        ) from None
+    except OSError as error:
+        raise DataDirError(
+            f"the data folder {data_dir} cannot be used: {error.strerror or error}.",
+            remedy="give a --data-dir on a local disk that this user may write to.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _end_unfinished(database: Database) -> None:
+    """Jobs that no process works on any more: after a crash, or as the service ends."""
+    with database.write() as connection:
+        left = JobRepository(connection).finish_unfinished(service_stopped)
+    killed = kill_orphans(job.id for job in left)
+    if left:
+        _log.warning("unfinished jobs ended: %d; processes killed: %s", len(left), killed or "none")

@@ -1,0 +1,197 @@
+"""Every setting of the service, from DRIFTSCOPE_* variables or the command line.
+
+Read once where the service starts, then passed down. A wrong value or an unknown variable is an
+error that names it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.models import catalogue
+
+PREFIX = "DRIFTSCOPE_"
+#: Read by other parts of driftscope: the model cache, a child's pipe, the client, a job's mark.
+OTHER_VARIABLES = frozenset(
+    PREFIX + name for name in ("HOME", "PROGRESS_FD", "URL", "API_KEY", "JOB_ID")
+)
+#: What may stand in a URL, a metric label and a folder name alike.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class SettingsError(ProbeError):
+    """A setting is unknown or has a value that is not accepted."""
+
+
+class EngineEndpoint(BaseModel):
+    """A running vLLM server that clients may name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(description="base URL, http or https")
+    model: str = Field(min_length=1, description="model name the server answers to")
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http or https URL")
+        if parts.username or parts.password or parts.query:
+            # The URL is recorded in every report, which clients read.
+            raise ValueError("the URL must hold no user, password or query")
+        return url
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
+
+    host: str = Field(default="127.0.0.1", description="loopback address to listen on")
+    port: int = Field(default=8321, ge=0, le=65535, description="0: any free port")
+    data_dir: Path = Field(
+        default=Path("driftscope-data"), description="database, jobs and reports"
+    )
+    models: dict[str, Path] = Field(
+        default_factory=dict, description='further models clients may name: {"name": "folder"}'
+    )
+    engine_endpoints: dict[str, EngineEndpoint] = Field(
+        default_factory=dict,
+        description='vLLM servers clients may name: {"name": {"url": …, "model": …}}',
+    )
+    probe_python: Path | None = Field(
+        default=None, description="interpreter that runs probes; default: the service's own"
+    )
+    max_concurrent_probes: int = Field(
+        default=1, ge=1, le=64, description="probes running at once; they share cores and memory"
+    )
+    max_queued_jobs: int = Field(default=16, ge=1, le=10_000, description="jobs waiting at most")
+    job_time_limit_seconds: float = Field(
+        default=14_400.0, gt=0.0, description="wall-clock time after which a probe is stopped"
+    )
+    max_response_tokens: int = Field(
+        default=65_536, ge=1, description="prompts × max_tokens of one probe at most"
+    )
+    max_resamples: int = Field(default=20_000, ge=0, description="resamples of one probe at most")
+    max_threads: int | None = Field(
+        default=None, ge=1, description="threads a probe may ask for; default: the cores available"
+    )
+    max_kv_cache_gib: float = Field(default=16.0, gt=0.0, description="cache a probe may ask for")
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1024, description="size of a request body at most"
+    )
+    min_free_disk_bytes: int = Field(
+        default=268_435_456,
+        ge=0,
+        description="free space below which /readyz fails",
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError(
+                f"{host!r} is not a loopback address, and this version has no API keys: anyone "
+                "who reaches the port could start probes. Use 127.0.0.1 (or ::1, localhost), and "
+                "an SSH tunnel or an authenticating proxy for access from elsewhere"
+            )
+        return host
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
+
+    @field_validator("models", "engine_endpoints")
+    @classmethod
+    def _plain_names(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        for name in entries:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name[:80]!r} is not accepted: 1 to 64 letters, digits, dots, "
+                    "underscores or hyphens, beginning with a letter or digit"
+                )
+        return entries
+
+    @field_validator("models")
+    @classmethod
+    def _model_folders(cls, models: dict[str, Path]) -> dict[str, Path]:
+        for name, folder in models.items():
+            if catalogue.find(name):
+                raise ValueError(f"model {name!r}: the name is taken by the catalogue")
+            if not folder.is_dir():
+                raise ValueError(f"model {name!r}: {folder} is not a folder")
+        return {name: folder.resolve() for name, folder in models.items()}
+
+    @field_validator("probe_python")
+    @classmethod
+    def _executable(cls, python: Path | None) -> Path | None:
+        if python is not None and not os.access(python, os.X_OK):
+            raise ValueError(f"{python} is not an executable file")
+        return python
+
+    @property
+    def model_names(self) -> list[str]:
+        """What clients may name: also the only values of the label `model` in /metrics."""
+        return [model.name for model in catalogue.CATALOGUE] + sorted(self.models)
+
+    @property
+    def threads_allowed(self) -> int:
+        return self.max_threads or available_cores()
+
+
+def available_cores() -> int:
+    """Those that this process may use: a container or `taskset` may leave fewer than there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    """`given` (the command line) goes before the environment; None there means not given."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(
+            f"unknown setting {', '.join(unknown)}.",
+            remedy=f"unset it, or use one of: {', '.join(sorted(known - OTHER_VARIABLES))}.",
+        )
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(_describe(error), remedy="correct the value and start again.") from None
+    except SourceError as error:
+        raise SettingsError(
+            f"{error}.", remedy="dictionaries are given as JSON, for example "
+            'DRIFTSCOPE_MODELS=\'{"my-model": "/models/my-model"}\'.'
+        ) from None  # fmt: skip
+
+
+def _describe(error: ValidationError) -> str:
+    parts = []
+    for entry in error.errors():
+        name = ".".join(str(part) for part in entry["loc"])
+        parts.append(f"{name}: {entry['msg'].removeprefix('Value error, ')}")
+    return "; ".join(parts) + "."

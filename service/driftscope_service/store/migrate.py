@@ -1,0 +1,70 @@
+"""Bring a database to the newest schema, and say whether it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service.store.database import Database
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class MigrationError(ProbeError):
+    """The database file cannot be used by this version."""
+
+
+def alembic_config() -> Config:
+    config = Config()
+    # configparser reads % as interpolation, and a folder may have one in its name.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(path: Path, revision: str = "head") -> None:
+    """Create or migrate the database at `path`, all steps in one transaction."""
+    database = Database(path, foreign_keys=False)
+    try:
+        with database.write() as connection:
+            _upgrade(connection, revision)
+    except CommandError as error:
+        raise MigrationError(
+            f"{path} cannot be migrated: {error}",
+            remedy="it was probably written by a newer driftscope: use that version or newer, "
+            "or another --data-dir.",
+        ) from error
+    except DatabaseError as error:
+        raise MigrationError(
+            f"{path} cannot be migrated: {error.orig}.",
+            remedy="check that it is a database of driftscope and its disk is writable and not "
+            "full; nothing has been changed. Or give another --data-dir.",
+        ) from error
+    finally:
+        database.dispose()
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    assert not broken, f"a migration broke references: {broken[:3]}"
+
+
+def newest_revision() -> str:
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def current_revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,171 @@
+"""The service as a real process: how it starts, how it ends, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service.cli.serve import serve
+from driftscope_service.server import ListenError, run_server
+from driftscope_service.service import DataDirError, open_service
+from driftscope_service.settings import SettingsError
+
+ProcessesOf = Callable[[str], list[int]]
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 30.0
+SERVER = """
+import sys
+from driftscope_service.server import run_server
+from driftscope_service.settings import load_settings
+run_server(load_settings(port=0, data_dir=sys.argv[1]), probe_module="quick_probe")
+"""
+SLEEPING = {
+    "model": "tiny-random-llama",
+    "prompts": ["family"],
+    "engine_dtypes": ["bf16"],
+    "trainer_dtypes": ["bf16"],
+}
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+app = typer.Typer()
+app.command()(serve)
+
+
+@contextmanager
+def live_server(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    paths = [os.environ["PYTHONPATH"], str(ROOT / "service"), str(ROOT / "kernels")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(data_dir)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with httpx.Client(base_url=address_of(process), timeout=PATIENCE_S) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """From what the service prints; a service that fails to start ends the stream."""
+    assert process.stderr is not None
+    printed = ""
+    for line in process.stderr:
+        printed += line
+        if address := re.search(r"http://\S+", line):
+            return address[0]
+    raise AssertionError(printed)
+
+
+def start_family(client: httpx.Client, data_dir: Path) -> tuple[str, int]:
+    """A running job and its grandchild, which ignores SIGTERM."""
+    job_id = client.post("/v1/probes/paired", json=SLEEPING).json()["id"]
+    note = data_dir / "jobs" / job_id / "grandchild.log.txt"
+    deadline = time.monotonic() + PATIENCE_S
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return job_id, int(note.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_service_leaves_no_probe(
+    number: signal.Signals,
+    make_settings: Any,
+    is_gone: Callable[[int], bool],
+    processes_of: ProcessesOf,
+) -> None:
+    settings = make_settings()
+    with live_server(settings.data_dir) as (process, client):
+        job_id, grandchild = start_family(client, settings.data_dir)
+        assert client.get("/readyz").status_code == 200
+        process.send_signal(number)
+        process.wait(PATIENCE_S)
+        assert is_gone(grandchild)
+        assert processes_of(job_id) == []
+
+
+def test_a_killed_service_is_put_in_order_by_the_next_start(
+    make_settings: Any,
+    eventually: Callable[..., None],
+    is_gone: Callable[[int], bool],
+    processes_of: ProcessesOf,
+) -> None:
+    settings = make_settings()
+    with live_server(settings.data_dir) as (process, client):
+        job_id, grandchild = start_family(client, settings.data_dir)
+        probe = next(pid for pid in processes_of(job_id) if pid != grandchild)
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE_S)
+        eventually(lambda: is_gone(probe))  # the kernel ends it with its parent
+    assert not is_gone(grandchild)
+    with live_server(settings.data_dir) as (_, client):
+        job = client.get(f"/v1/jobs/{job_id}").json()
+        assert (job["state"], job["error"]["error"]) == ("failed", "ServiceStopped")
+        assert is_gone(grandchild)
+
+
+def test_a_data_folder_has_one_service(make_settings: Any) -> None:
+    settings = make_settings()
+    with open_service(settings):
+        with pytest.raises(DataDirError, match="another driftscope service uses"):
+            with open_service(settings):
+                pass
+    with open_service(settings):  # free again
+        pass
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(make_settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirError, match="cannot be used"):
+        with open_service(make_settings(data_dir=tmp_path / "file" / "data")):
+            pass
+
+
+def test_the_data_folder_is_private(make_settings: Any) -> None:
+    settings = make_settings()
+    with open_service(settings):
+        assert settings.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_a_reachable_address_is_refused(host: str, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    done = CliRunner().invoke(app, ["--host", host, "--data-dir", str(data_dir)])
+    assert isinstance(done.exception, SettingsError)
+    assert "not a loopback address" in str(done.exception)
+    assert not data_dir.exists()
+
+
+def test_a_port_in_use_is_named(make_settings: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=f"port {port}") as error:
+            run_server(make_settings(port=port))
+    assert isinstance(error.value, ProbeError)
+    assert "--port" in error.value.remedy
+
+
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTSCOPE_PROT", "80")
+    done = CliRunner().invoke(app, [])
+    assert "DRIFTSCOPE_PROT" in str(done.exception)

@@ -1,0 +1,150 @@
+"""A probe without a model, for tests of the service: it does what its first prompt says.
+
+    succeed | sleep | refuse | crash | leave | family | widow | heir | babble | nonsense
+
+Runs as the real one does: `python -m quick_probe WORKDIR`, through child_main.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.errors import EngineError
+from driftscope_probes.progress import Progress, ProgressSink
+
+#: Far longer than any test waits: what still runs was not stopped.
+FOREVER_S = 600
+
+
+def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    paired = request["request"]
+    act = paired["prompts"][0]
+    print(f"quick probe: {act}", flush=True)
+    progress(Progress(act, 0.25, "of a quick probe"))
+    if act == "sleep":
+        time.sleep(FOREVER_S)
+    elif act == "refuse":
+        raise EngineError("the engine is out of order.", remedy="repair it.")
+    elif act == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif act == "leave":
+        print("the last line of the log", flush=True)
+        os._exit(3)
+    elif act in ("family", "widow", "heir"):
+        _start_grandchild(workdir, holds_pipe=act == "heir")
+        if act != "family":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(FOREVER_S)
+    elif act == "babble":
+        for step in range(2000):
+            progress(Progress("babbling", step / 2000, str(step)))
+        progress(Progress("last words", 0.99))
+        time.sleep(FOREVER_S)
+    elif act == "nonsense":
+        return {"kind": "paired"}
+    return _report(request, workdir)
+
+
+def _start_grandchild(workdir: Path, *, holds_pipe: bool) -> None:
+    """As engines do; one that ignores SIGTERM and, if asked, keeps the progress pipe open."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    code += f"print('ready', flush=True); time.sleep({FOREVER_S})"
+    pipe = int(os.environ["DRIFTSCOPE_PROGRESS_FD"])
+    grandchild = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        pass_fds=(pipe,) if holds_pipe else (),
+    )
+    assert grandchild.stdout is not None
+    grandchild.stdout.readline()
+    (workdir / "grandchild.log.txt").write_text(str(grandchild.pid))
+
+
+def _report(request: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
+    """A whole report of random numbers; the spread of Δ is the seed, in thousandths."""
+    import numpy as np
+
+    from driftscope_probes.mismatch import compare_pair, profiles_of_pair
+    from driftscope_probes.trace import Pair, Trace, TraceMeta
+
+    paired = request["request"]
+    seed = paired["sampling"]["seed"]
+    random = np.random.default_rng(seed)
+    tokens = np.arange(64, dtype=np.int32)
+    rollout = -random.random(64, dtype=np.float32)
+    trainer = rollout + (seed * 1e-3 * random.standard_normal(64)).astype(np.float32)
+    limits, mask = np.array([0, 32, 64], dtype=np.int64), np.ones(64, dtype=np.bool_)
+    grid = []
+    for engine_dtype in paired["engine_dtypes"]:
+        for mode in paired["trainer_dtypes"]:
+            sides = (
+                TraceMeta("rollout", paired["model"], engine_dtype, "vllm", "0"),
+                TraceMeta("trainer", paired["model"], mode, "trainer", "0"),
+            )
+            pair = Pair(
+                Trace(tokens.copy(), rollout.copy(), limits.copy(), mask.copy(), sides[0]),
+                Trace(tokens.copy(), trainer.copy(), limits.copy(), mask.copy(), sides[1]),
+            )
+            name = f"pairs/{engine_dtype}--{mode}.safetensors"
+            (workdir / "pairs").mkdir(exist_ok=True)
+            (workdir / name).write_bytes(b"tensors of this pair")
+            grid.append(
+                {
+                    "engine_dtype": engine_dtype,
+                    "trainer_dtype": mode,
+                    "comparison": compare_pair(pair, resamples=10).to_dict(),
+                    "diagnosis": None,
+                    "profiles": profiles_of_pair(pair).to_dict(),
+                    "rollout": sides[0].to_dict(),
+                    "trainer": sides[1].to_dict(),
+                    "pair_file": name,
+                }
+            )
+    (workdir / "rollout-bf16").mkdir(exist_ok=True)
+    (workdir / "rollout-bf16" / "log.txt").write_text("the engine's own words\n")
+    (workdir / "rollout-bf16" / "trace.safetensors").write_bytes(bytes(1000))
+    return {
+        "schema_version": "1",
+        "kind": "paired",
+        "created_at": "2026-11-22T12:00:00+00:00",
+        "model": {
+            "name": paired["model"],
+            "path_given": request["model_path"],
+            "architecture": "LlamaForCausalLM",
+            "fingerprint": "0" * 64,
+            "vocab_size": 64,
+            "max_context": 128,
+            "weights_dtype": "bf16",
+        },
+        "request": paired,
+        "reading": {"sentence": "A quick probe says nothing.", "figures": []},
+        "grid": grid,
+        "headroom": None,
+        "gradients": None,
+        "notes": [],
+        "environment": {
+            "python": "3",
+            "packages": {},
+            "hardware": {},
+            "variables": {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE")},
+        },
+        "timing": {
+            "engine_load_s": 0.0,
+            "generate_s": 0.0,
+            "trainer_s": 0.0,
+            "analysis_s": 0.0,
+            "total_s": 0.0,
+        },
+    }
+
+
+if __name__ == "__main__":
+    child_main(run)

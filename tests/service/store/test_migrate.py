@@ -1,0 +1,100 @@
+"""Migrations: from empty to head, model and schema agree, a newer file is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from driftscope_service.store import migrate
+from driftscope_service.store.database import Database
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.tables import metadata
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "100% test.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    migrate.upgrade(path)
+    database = Database(path)
+    yield database
+    database.dispose()
+
+
+def differences(database: Database) -> list[object]:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))
+
+
+def test_from_empty_to_head_gives_the_tables_of_the_code(database: Database) -> None:
+    with database.read() as connection:
+        assert migrate.current_revision(connection) == migrate.newest_revision()
+    assert differences(database) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE jobs ADD COLUMN owner TEXT",
+        "ALTER TABLE jobs DROP COLUMN detail",
+        "DROP INDEX ix_jobs_state_number",
+        "CREATE TABLE extra (number INTEGER)",
+    ],
+)
+def test_the_comparison_sees_a_difference(database: Database, change: str) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql(change)
+    assert differences(database)
+
+
+def test_twice_changes_nothing_and_keeps_rows(database: Database, path: Path) -> None:
+    with database.write() as connection:
+        job = JobRepository(connection).add("paired", "m", {"prompts": ["é"]})
+    migrate.upgrade(path)
+    with database.read() as connection:
+        assert JobRepository(connection).get(job.id) == job
+        assert JobRepository(connection).request_of(job.id) == {"prompts": ["é"]}
+
+
+def test_a_file_of_a_newer_version_is_refused_untouched(database: Database, path: Path) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(migrate.MigrationError, match="9999"):
+        migrate.upgrade(path)
+    with database.read() as connection:
+        assert migrate.current_revision(connection) == "9999"
+
+
+def test_a_migration_that_fails_leaves_nothing(path: Path) -> None:
+    """All steps are one transaction: here the second table is in the way."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE reports (number INTEGER)")
+    with pytest.raises(migrate.MigrationError, match="cannot be migrated"):
+        migrate.upgrade(path)
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert tables == {"reports"}
+
+
+def test_a_file_that_is_no_database_is_refused_untouched(path: Path) -> None:
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(migrate.MigrationError, match="cannot be migrated"):
+        migrate.upgrade(path)
+    assert path.read_bytes() == b"not a database" * 100
+
+
+def test_revisions_are_one_line(path: Path) -> None:
+    script = ScriptDirectory.from_config(migrate.alembic_config())
+    revisions = [revision.revision for revision in script.walk_revisions()]
+    assert revisions == [f"{number:04}" for number in range(len(revisions), 0, -1)]

@@ -1,0 +1,74 @@
+"""The committed OpenAPI document is the one that the service answers with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftscope_service.problem_kinds import KINDS
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+METHODS = {"get", "post", "put", "delete", "patch"}
+
+
+@pytest.fixture
+def document(running: Any) -> dict[str, Any]:
+    found: dict[str, Any] = running.client.get("/openapi.json").json()
+    return found
+
+
+def test_the_committed_document_is_current(document: dict[str, Any]) -> None:
+    """If not: python -m driftscope_service.openapi > docs/openapi.json"""
+    assert document == json.loads(COMMITTED.read_text(encoding="utf-8"))
+
+
+def test_the_command_prints_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "driftscope_service.openapi"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == COMMITTED.read_text(encoding="utf-8")
+
+
+def test_operations_are_named_described_and_can_fail(document: dict[str, Any]) -> None:
+    operations = [
+        operation
+        for path in document["paths"].values()
+        for method, operation in path.items()
+        if method in METHODS
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert "start_paired_probe" in names
+    for operation in operations:
+        assert operation["description"] and operation["tags"]
+        for status, response in operation["responses"].items():
+            if status == "default" or int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], operation
+
+
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    text = json.dumps(document)
+    used = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+    assert used <= set(schemas)
+    assert not any("ValidationError" in name for name in schemas)
+
+
+def test_listed_statuses_are_those_of_our_problems(document: dict[str, Any]) -> None:
+    known = {str(kind.status) for kind in KINDS} | {"200", "202", "default"}
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert set(operation["responses"]) <= known
+
+
+def test_pages_that_load_foreign_scripts_are_off(running: Any) -> None:
+    for path in ("/docs", "/redoc"):
+        assert running.client.get(path).status_code == 404

@@ -1,0 +1,117 @@
+"""Settings: defaults, environment, command line, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftscope_service.settings import (
+    OTHER_VARIABLES,
+    Settings,
+    SettingsError,
+    is_loopback,
+    load_settings,
+)
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"DRIFTSCOPE_{name}", value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    return str(error.value)
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTSCOPE_PORT", "9000")
+    monkeypatch.setenv("DRIFTSCOPE_MAX_QUEUED_JOBS", "3")
+    settings = load_settings(port=9001, host=None)
+    assert (settings.port, settings.max_queued_jobs, settings.host) == (9001, 3, "127.0.0.1")
+
+
+def test_every_setting_is_described() -> None:
+    undescribed = [n for n, field in Settings.model_fields.items() if not field.description]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
+def test_variables_of_other_parts_are_no_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "anything")
+    load_settings()
+
+
+def test_an_unknown_variable_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refusal(monkeypatch, MAX_QUEUE="3")
+    assert "DRIFTSCOPE_MAX_QUEUE." in message
+    assert "DRIFTSCOPE_MAX_QUEUED_JOBS" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("PORT", "many", "port"),
+        ("PORT", "65536", "port"),
+        ("MAX_QUEUED_JOBS", "0", "max_queued_jobs"),
+        ("HOST", "10.0.0.1", "not a loopback address"),
+        ("MODELS", "not json", "models"),
+        ("MODELS", '{"a/b": "/"}', "the name 'a/b' is not accepted"),
+        ("MODELS", '{"": "/"}', "is not accepted"),
+        ("MODELS", '{"gone": "/nowhere/at/all"}', "is not a folder"),
+        ("MODELS", '{"smollm2-135m": "/"}', "taken by the catalogue"),
+        ("PROBE_PYTHON", "/nowhere/python", "not an executable"),
+        ("ENGINE_ENDPOINTS", '{"a": {"url": "file:///etc", "model": "m"}}', "not an http"),
+        ("ENGINE_ENDPOINTS", '{"a": {"url": "http://u:p@h/v1", "model": "m"}}', "no user"),
+        ("ENGINE_ENDPOINTS", '{"a": {"url": "http://h", "model": "m", "key": "s"}}', "key"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str
+) -> None:
+    assert part in refusal(monkeypatch, **{name: value})
+
+
+def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = json.dumps({"a": {"url": "http://user:hunter2@host", "model": "m"}})
+    assert "hunter2" not in refusal(monkeypatch, ENGINE_ENDPOINTS=value)
+
+
+def test_models_come_from_the_environment_as_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DRIFTSCOPE_MODELS", json.dumps({"mine": str(tmp_path)}))
+    settings = load_settings()
+    assert settings.models == {"mine": tmp_path.resolve()}
+    assert settings.model_names[-1] == "mine"
+    assert "smollm2-135m" in settings.model_names
+
+
+def test_a_given_interpreter_is_accepted() -> None:
+    assert load_settings(probe_python=sys.executable).probe_python == Path(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("localhost.evil.example", False),
+        ("", False),
+    ],
+)
+def test_is_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_settings_cannot_be_changed(make_settings: Any) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        make_settings().port = 1
