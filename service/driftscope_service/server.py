@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import socket
 import sys
+from logging.config import dictConfig
 from typing import Any
 
 import uvicorn
@@ -29,6 +30,7 @@ class ListenError(ProbeError):
 
 def run_server(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> None:
     """Returns when the service has been told to stop and no probe is left."""
+    dictConfig(_log_config())
     with (
         listen(settings) as listener,
         open_service(settings, probe_module=probe_module) as service,
@@ -67,7 +69,8 @@ def _address(listener: socket.socket) -> str:
 
 
 def _log_config() -> dict[str, Any]:
-    """uvicorn's own, with our logger beside it."""
+    """uvicorn's own, with our logger beside it, all on stderr."""
     config = copy.deepcopy(LOGGING_CONFIG)
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     config["loggers"]["driftscope"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     return config

@@ -18,7 +18,7 @@ from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import OnTokens, decode
 from driftscope_probes.trainer.gradient import GRAD_SCALER_INIT, finite_or_none
 from driftscope_probes.trainer.half_precision_range import FP16_MAX
-from driftscope_probes.trainer.headroom_verdict import Verdict, judge
+from driftscope_probes.trainer.headroom_verdict import Verdict, fitting_scale, judge
 from driftscope_probes.trainer.layer_ranges import LayerRange, LayerRanges
 from driftscope_probes.trainer.load import LoadedModel
 from driftscope_probes.trainer.microbatch import MicroBatch, micro_batches
@@ -71,15 +71,41 @@ def measure_headroom(
 
     One at a time, since padding would count activations that no token has. The loss is that of
     policy_loss.py over these sequences alone: a larger batch has proportionally smaller gradients.
+    Where a gradient overflows at GradScaler's first loss scale, it is measured again at the one to
+    which GradScaler would back off.
     """
     assert loaded.weights == "fp32", loaded.weights
     prompts, rollout = _first(prompts, rollout, settings.headroom_sequences)
+    alone = settings.model_copy(update={"micro_batch": 1})
+    loss_scale = GRAD_SCALER_INIT
+    layers, tokens = _measure(loaded, prompts, rollout, alone, loss_scale, on_tokens)
+    fitting = fitting_scale(layers)
+    if fitting < loss_scale:
+        loss_scale = fitting
+        layers, tokens = _measure(loaded, prompts, rollout, alone, loss_scale, on_tokens)
+    return Headroom(
+        sequences=rollout.sequences,
+        tokens=tokens,
+        loss_scale=loss_scale,
+        layers=layers,
+        verdict=judge(layers, loss_scale),
+    )
+
+
+def _measure(
+    loaded: LoadedModel,
+    prompts: PromptBatch,
+    rollout: Trace,
+    settings: TrainerSettings,
+    loss_scale: float,
+    on_tokens: OnTokens,
+) -> tuple[list[LayerRange], int]:
+    """Ranges in order of execution, the head's logits last; response tokens of the loss."""
     policy = PolicyLoss(rollout, settings.seed, loaded.device)
     loaded.model.zero_grad(set_to_none=True)
     torch.manual_seed(settings.seed)
-    alone = settings.model_copy(update={"micro_batch": 1})
-    with torch.enable_grad(), LayerRanges(loaded.model, GRAD_SCALER_INIT) as ranges:
-        for batch in micro_batches(prompts, rollout, alone):
+    with torch.enable_grad(), LayerRanges(loaded.model, loss_scale) as ranges:
+        for batch in micro_batches(prompts, rollout, settings):
             hidden = decode(loaded, batch).index_select(0, batch.rows.to(loaded.device))
             _add_logits(loaded, hidden.detach(), ranges.of(HEAD_LAYER))
             logprobs = _logprobs(loaded, hidden, batch, trainer_temperature(rollout.meta))
@@ -89,13 +115,7 @@ def measure_headroom(
     loaded.model.zero_grad(set_to_none=True)
     layers = ranges.all()
     layers.sort(key=lambda layer: layer.layer == HEAD_LAYER)
-    return Headroom(
-        sequences=rollout.sequences,
-        tokens=policy.tokens,
-        loss_scale=GRAD_SCALER_INIT,
-        layers=layers,
-        verdict=judge(layers, GRAD_SCALER_INIT),
-    )
+    return layers, policy.tokens
 
 
 def _first(prompts: PromptBatch, rollout: Trace, sequences: int) -> tuple[PromptBatch, Trace]:

@@ -10,7 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from driftscope_probes.trainer.half_precision_range import FP16_MAX, HalfPrecisionRange
+from driftscope_probes.trainer.gradient import GRAD_SCALER_INIT
+from driftscope_probes.trainer.half_precision_range import (
+    FP16_MAX,
+    OVERFLOW_FROM,
+    HalfPrecisionRange,
+)
 from driftscope_probes.trainer.layer_ranges import LayerRange
 
 #: One bit. Only a few sequences at one moment of training were seen; other prompts and later
@@ -49,9 +54,24 @@ def judge(layers: Sequence[LayerRange], loss_scale: float) -> Verdict:
         more = f", and {overflowing} overflow" if overflowing else ""
         return Verdict(False, f"FP16 does not look safe: {gradients}{more}.")
     advice = "" if _fits(plain) else "; use loss scaling"
-    if scaled.overflow:
+    if loss_scale < GRAD_SCALER_INIT:
+        advice += f"; {GRAD_SCALER_INIT:,.0f} overflows, so let the scale adapt"
+    elif scaled.overflow:
         advice += f"; {scaled.overflow} overflow at that scale, so let the scale adapt"
     return Verdict(True, f"FP16 looks safe here: {_distance(highest)}, and {gradients}{advice}.")
+
+
+def fitting_scale(layers: Sequence[LayerRange]) -> float:
+    """The largest power of two up to GradScaler's first at which no gradient overflows.
+
+    GradScaler (torch.amp) starts at 65,536 and halves after every overflow. 1 where even unscaled
+    gradients overflow or are not finite.
+    """
+    largest = max(layer.gradient.largest for layer in layers)
+    scale = GRAD_SCALER_INIT
+    while scale > 1.0 and largest * scale >= OVERFLOW_FROM:
+        scale /= 2.0
+    return scale
 
 
 def _distance(layer: LayerRange) -> str:

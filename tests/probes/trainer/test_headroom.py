@@ -105,6 +105,22 @@ def test_tiny_gradients_vanish_without_a_scale_and_fit_with_it(
     assert "use loss scaling" in report["sentence"]
 
 
+def test_gradients_too_large_for_the_first_scale_are_measured_at_the_one_that_fits(
+    load: Load, save_llama: Save, measure: Measure
+) -> None:
+    """Hidden states a thousandth as large, under a head that makes up for it: large gradients."""
+
+    def magnify(model: Any) -> None:
+        model.model.norm.weight.mul_(1e-3)
+        model.lm_head.weight.mul_(1e3)
+
+    report = measure(load("fp32", folder=save_llama(magnify)))
+    assert 1.0 <= report["loss_scale"] < 65_536.0
+    assert max(layer["scaled_gradient_overflow_share"] for layer in report["layers"]) == 0.0
+    assert report["largest_gradient"] * report["loss_scale"] * 2 >= FP16_MAX
+    assert "65,536 overflows" in report["sentence"] or not report["safe"]
+
+
 def test_the_head_gradient_is_seen(load: Load, measure: Measure) -> None:
     """Untied, the head's weight gradient belongs to lm_head beside its logits."""
     report = measure(load("fp32"))

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from driftscope_probes.trainer.half_precision_range import FP16_MAX, HalfPrecisionRange
-from driftscope_probes.trainer.headroom_verdict import MARGIN, Verdict, judge
+from driftscope_probes.trainer.headroom_verdict import MARGIN, Verdict, fitting_scale, judge
 from driftscope_probes.trainer.layer_ranges import LayerRange
 
 SCALE = 65_536.0
@@ -66,3 +66,20 @@ def test_gradients_that_overflow_only_when_scaled_are_safe_with_the_advice() -> 
     result = verdict(layer(1.0, overflow_scaled=3))
     assert result.safe
     assert "let the scale adapt" in result.sentence
+
+
+def test_a_lower_scale_that_fits_is_safe_and_the_first_is_said_to_overflow() -> None:
+    result = judge([layer(1.0, vanish=500)], 16_384.0)
+    assert result.safe
+    assert "none with a scale of 16,384" in result.sentence
+    assert "65,536 overflows, so let the scale adapt" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("largest", "scale"),
+    [(0.0, SCALE), (0.9, SCALE), (1.0, SCALE / 2), (3.9, SCALE / 4), (7e4, 1.0), (math.inf, 1.0)],
+)
+def test_the_scale_is_the_largest_at_which_nothing_overflows(largest: float, scale: float) -> None:
+    small, high = layer(1.0), layer(1.0)
+    high.gradient.largest = largest
+    assert fitting_scale([small, high]) == scale

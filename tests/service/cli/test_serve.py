@@ -100,6 +100,10 @@ def test_a_stopped_service_leaves_no_probe(
         process.wait(PATIENCE_S)
         assert is_gone(grandchild)
         assert processes_of(job_id) == []
+        assert process.stderr is not None
+        log = process.stderr.read()
+    assert "GET /readyz" in log and "Application shutdown complete" in log
+    assert f"job {job_id} failed: the service stopped" in log
 
 
 def test_a_killed_service_is_put_in_order_by_the_next_start(
@@ -116,7 +120,7 @@ def test_a_killed_service_is_put_in_order_by_the_next_start(
         process.wait(PATIENCE_S)
         eventually(lambda: is_gone(probe))  # the kernel ends it with its parent
     assert not is_gone(grandchild)
-    with live_server(settings.data_dir) as (_, client):
+    with live_server(settings.data_dir) as (process, client):
         job = client.get(f"/v1/jobs/{job_id}").json()
         assert (job["state"], job["error"]["error"]) == ("failed", "ServiceStopped")
         assert is_gone(grandchild)
