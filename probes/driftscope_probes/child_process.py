@@ -82,18 +82,23 @@ class ChildProcess:
 
     def _start(self, python: str, environment: Mapping[str, str]) -> None:
         read_fd, write_fd = os.pipe()
-        with open(self.workdir / "log.txt", "wb") as log:
-            self._process = subprocess.Popen(
-                [python, "-m", self.module, str(self.workdir)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, _PROGRESS_FD: str(write_fd)},
-                pass_fds=(write_fd,),
-                start_new_session=self._new_session,
-            )
-        os.close(write_fd)
         self._progress_pipe = os.fdopen(read_fd, encoding="utf-8", errors="replace")
+        try:
+            with open(self.workdir / "log.txt", "wb") as log:
+                self._process = subprocess.Popen(
+                    [python, "-m", self.module, str(self.workdir)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment, _PROGRESS_FD: str(write_fd)},
+                    pass_fds=(write_fd,),
+                    start_new_session=self._new_session,
+                )
+        except OSError:
+            self._progress_pipe.close()
+            raise
+        finally:
+            os.close(write_fd)
 
     @property
     def pid(self) -> int:
@@ -169,7 +174,10 @@ def child_main(run: Runner) -> None:
     _die_with_parent()
     workdir = Path(sys.argv[1])
     request = json.loads((workdir / "request.json").read_text(encoding="utf-8"))
-    with os.fdopen(int(os.environ[_PROGRESS_FD]), "w", encoding="utf-8") as pipe:
+    progress_fd = int(os.environ[_PROGRESS_FD])
+    # A process that we start must not hold the pipe open on which the parent waits for our end.
+    os.set_inheritable(progress_fd, False)
+    with os.fdopen(progress_fd, "w", encoding="utf-8") as pipe:
         try:
             result = run(request, workdir, _pipe_sink(pipe.write, pipe.flush))
         except ProbeError as error:

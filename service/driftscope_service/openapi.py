@@ -1,18 +1,14 @@
-"""The OpenAPI document: problem responses, and the document itself for `docs/openapi.json`.
-
-Regenerate it with `python -m driftscope_service.openapi > docs/openapi.json`.
-"""
+"""The OpenAPI document of the app, with every error in the one shape that we answer with."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from driftscope_service.errors import MEDIA_TYPE
-from driftscope_service.problem_kinds import ProblemKind
+from driftscope_service.problem_responses import PROBLEM_CONTENT
 from driftscope_service.schemas import FieldProblem, Problem
 
 DESCRIPTION = (
@@ -20,14 +16,8 @@ DESCRIPTION = (
     f"`{MEDIA_TYPE}` (RFC 9457); its `type` is a path of this service that explains it."
 )
 _REFERENCES = "#/components/schemas/{model}"
-_PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 #: FastAPI adds these for its own error shape, which no answer of ours has.
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
-
-
-def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that can end in one of `kinds`."""
-    return {kind.status: {"description": kind.title, "content": _PROBLEM_CONTENT} for kind in kinds}
 
 
 def install(app: FastAPI) -> None:
@@ -60,17 +50,5 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _use_problems(responses: dict[str, Any]) -> None:
     """Every route may fail; a 422 is a Problem as well, where FastAPI put its own."""
     if "application/json" in responses.get("422", {}).get("content", {}):
-        responses["422"]["content"] = _PROBLEM_CONTENT
-    responses["default"] = {"description": "Any other error", "content": _PROBLEM_CONTENT}
-
-
-def main() -> None:
-    from driftscope_service.app import create_app
-    from driftscope_service.service import build_service
-    from driftscope_service.settings import Settings
-
-    print(json.dumps(document(create_app(build_service(Settings()))), indent=2, sort_keys=True))
-
-
-if __name__ == "__main__":
-    main()
+        responses["422"]["content"] = PROBLEM_CONTENT
+    responses["default"] = {"description": "Any other error", "content": PROBLEM_CONTENT}

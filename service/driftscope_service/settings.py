@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from driftscope_probes.engines.child_environment import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
 
@@ -151,13 +151,6 @@ class Settings(BaseSettings):
     @property
     def threads_allowed(self) -> int:
         return self.max_threads or available_cores()
-
-
-def available_cores() -> int:
-    """Those that this process may use: a container or `taskset` may leave fewer than there are."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:

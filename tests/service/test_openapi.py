@@ -23,13 +23,13 @@ def document(running: Any) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_current(document: dict[str, Any]) -> None:
-    """If not: python -m driftscope_service.openapi > docs/openapi.json"""
+    """If not: python -m driftscope_service.openapi_file > docs/openapi.json"""
     assert document == json.loads(COMMITTED.read_text(encoding="utf-8"))
 
 
 def test_the_command_prints_it() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "driftscope_service.openapi"],
+        [sys.executable, "-m", "driftscope_service.openapi_file"],
         capture_output=True,
         text=True,
         check=True,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from driftscope_probes.engines.settings import EngineSettings
 
 
 def available_cores() -> int:
-    return len(os.sched_getaffinity(0))
+    """Those that this process may use: a container or `taskset` may leave fewer than there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def child_environment(engine: EngineSettings) -> dict[str, str]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
-from driftscope_service.openapi import problems
+from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.schemas import HealthBody, ReadyBody
 from driftscope_service.service import Service

@@ -11,7 +11,7 @@ from driftscope_service import problem_kinds
 from driftscope_service.errors import InvalidField, ServiceError, not_found
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.job_folder import JobFolder
-from driftscope_service.openapi import problems
+from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.schemas import JobBody, JobPage
 from driftscope_service.service import Service

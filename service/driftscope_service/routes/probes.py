@@ -10,7 +10,7 @@ from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.paired_job import KIND, probe_request
-from driftscope_service.openapi import problems
+from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.schemas import JobBody, PairedProbeRequest
 from driftscope_service.service import Service

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError, not_found
 from driftscope_service.export.report_html import render
-from driftscope_service.openapi import problems
+from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.service import Service
 from driftscope_service.store.report_repository import ReportRepository
