@@ -16,8 +16,9 @@ from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsW
 
 from driftscope_probes.dtypes import TORCH_NAMES
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.end_of_sequence import end_of_sequence_ids
 from driftscope_probes.engines.response import Response, asked_settings, trace_of
-from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
 
@@ -38,6 +39,8 @@ class HfGenerate:
                 remedy="leave it out, or use --engine vllm.",
             )
         self._task = task
+        ignore = task.sampling.ignore_eos
+        self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = AutoModelForCausalLM.from_pretrained(
             task.model_path,
@@ -74,7 +77,7 @@ class HfGenerate:
                 do_sample=False,  # the sampler below has drawn; greedy takes its choice
                 num_beams=1,
                 logits_processor=LogitsProcessorList([sampler]),
-                eos_token_id=[] if sampling.ignore_eos else self._eos_token_ids(),
+                eos_token_id=self._stop_ids,
                 pad_token_id=0,
                 top_p=None,
                 top_k=None,
@@ -98,22 +101,9 @@ class HfGenerate:
             attention[row, width - len(prompt) :] = 1
         return ids.to(self._device), attention.to(self._device)
 
-    def _eos_token_ids(self) -> list[int]:
-        eos = self._model.generation_config.eos_token_id
-        if eos is None:
-            eos = self._model.config.eos_token_id
-        if eos is None:
-            raise EngineError(
-                "the model names no end-of-sequence token.",
-                remedy="let responses run to --max-tokens (--ignore-eos).",
-            )
-        return [eos] if isinstance(eos, int) else list(eos)
-
     def _length(self, row: torch.Tensor) -> int:
         """Tokens up to and with the first end-of-sequence token."""
-        if self._task.sampling.ignore_eos:
-            return int(row.numel())
-        ends = torch.isin(row, torch.tensor(self._eos_token_ids())).nonzero()
+        ends = torch.isin(row, torch.tensor(self._stop_ids)).nonzero()
         return int(ends[0]) + 1 if ends.numel() else int(row.numel())
 
     def used_settings(self) -> dict[str, Any]:

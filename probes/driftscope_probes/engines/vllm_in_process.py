@@ -15,20 +15,20 @@ from vllm.sampling_params import RequestOutputKind
 
 from driftscope_probes.dtypes import TORCH_NAMES
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.end_of_sequence import end_of_sequence_ids
 from driftscope_probes.engines.kv_cache import kv_cache_bytes
 from driftscope_probes.engines.response import Response, asked_settings, trace_of
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
 
-#: vLLM on CPU accepts prefix caching only with blocks that are a multiple of this.
-CPU_BLOCK_TOKENS = 32
-
 
 class VllmInProcess:
     def __init__(self, task: RolloutTask) -> None:
         _refuse_batch_invariant_on_cpu()
         self._task = task
+        ignore = task.sampling.ignore_eos
+        self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         self._engine = LLMEngine.from_engine_args(_engine_args(task))
 
     def generate(self, progress: ProgressSink) -> Trace:
@@ -37,7 +37,7 @@ class VllmInProcess:
             self._engine.add_request(
                 str(index),
                 {"prompt_token_ids": self._task.prompts.ids(index)},
-                _sampling_params(self._task, index),
+                _sampling_params(self._task, index, self._stop_ids),
             )
         self._run(responses, progress)
         return trace_of(
@@ -126,8 +126,6 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
         arguments["enable_chunked_prefill"] = True
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
-    if current_platform.is_cpu() and asked.prefix_caching:
-        arguments["block_size"] = 4 * CPU_BLOCK_TOKENS
     return EngineArgs(**arguments)
 
 
@@ -149,7 +147,7 @@ def _memory(task: RolloutTask) -> dict[str, Any]:
     return {"kv_cache_memory_bytes": need}
 
 
-def _sampling_params(task: RolloutTask, index: int) -> SamplingParams:
+def _sampling_params(task: RolloutTask, index: int, stop_ids: list[int]) -> SamplingParams:
     sampling = task.sampling
     return SamplingParams(
         max_tokens=sampling.max_tokens,
@@ -158,6 +156,7 @@ def _sampling_params(task: RolloutTask, index: int) -> SamplingParams:
         top_k=sampling.top_k,
         seed=task.seed(index),
         ignore_eos=sampling.ignore_eos,
+        stop_token_ids=stop_ids,  # without a tokenizer vLLM knows no end-of-sequence token
         logprobs=0,  # the sampled token's alone
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,

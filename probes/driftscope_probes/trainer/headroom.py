@@ -82,7 +82,8 @@ def measure_headroom(
     fitting = fitting_scale(layers)
     if fitting < loss_scale:
         loss_scale = fitting
-        layers, tokens = _measure(loaded, prompts, rollout, alone, loss_scale, on_tokens)
+        # Not announced beforehand, so that the work reported stays what was planned.
+        layers, tokens = _measure(loaded, prompts, rollout, alone, loss_scale, lambda _: None)
     return Headroom(
         sequences=rollout.sequences,
         tokens=tokens,

@@ -269,6 +269,7 @@ def test_a_plot_has_its_data_as_a_table(open_report: Open, report: dict[str, Any
     details = opened.plot("by-length").locator("details.data")
     details.locator("summary").click()
     rows = details.locator("tbody tr")
+    rows.first.wait_for()  # the table is written when it is first opened
     assert rows.count() == 3 * len(report["grid"][0]["profiles"]["sequences"]["length"])
     first = report["grid"][0]["profiles"]["sequences"]["seq_logratio"][0]
     assert number(first) in rows.first.inner_text()
