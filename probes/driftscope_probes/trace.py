@@ -108,7 +108,9 @@ def check_cu_seqlens(cu_seqlens: NDArray[np.integer[Any]], tokens: int) -> None:
             f"cu_seqlens has shape {cu_seqlens.shape}.",
             remedy="give a 1-D vector [sequences + 1] that starts with 0.",
         )
-    if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens or np.any(np.diff(cu_seqlens) < 0):
+    # Compared, not subtracted: a difference of 64-bit integers can wrap around to a good sign.
+    falls = np.any(cu_seqlens[1:] < cu_seqlens[:-1])
+    if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens or falls:
         raise TraceError(
             f"cu_seqlens {shown} does not rise from 0 to the number of tokens, {tokens}.",
             remedy="give cumulative lengths: 0, len_0, len_0 + len_1, …, tokens.",

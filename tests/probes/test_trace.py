@@ -27,7 +27,9 @@ def test_arrays_cannot_be_written() -> None:
         trace([1], [1]).logprobs[0] = 0.0
 
 
-@pytest.mark.parametrize("cu_seqlens", [[0, 2], [1, 3], [0, 2, 1, 3], [0], [[0, 3]]])
+@pytest.mark.parametrize(
+    "cu_seqlens", [[0, 2], [1, 3], [0, 2, 1, 3], [0], [[0, 3]], [0, 2**63 - 1, -2, 3]]
+)
 def test_cu_seqlens_that_do_not_fit_are_refused(cu_seqlens: list[int]) -> None:
     with pytest.raises(TraceError, match="cu_seqlens"):
         trace([1, 2, 3], [3], cu_seqlens=np.array(cu_seqlens, np.int64))
