@@ -31,6 +31,9 @@ def test_kernels_on_the_path_is_not_ours() -> None:
         "driftscope_probes.mismatch",
         "driftscope_probes.trace_file",
         "driftscope_probes.paired_request",
+        "driftscope_probes.push",
+        "driftscope_probes.mismatch.aliases",
+        "driftscope_probes.mismatch.presets",
     ],
 )
 def test_imports_without_the_heavy_packages(module: str) -> None:

@@ -5,6 +5,8 @@ from driftscope_probes.mismatch.number import Undefined
 from driftscope_probes.mismatch.report_profiles import Profiles, profiles, profiles_of_pair
 from driftscope_probes.mismatch.resampling import Interval, RatioInterval, ratio_interval
 from driftscope_probes.mismatch.sequence_mean import SequenceMean
+from driftscope_probes.mismatch.shard import Shard, merge_shards, shard_of
+from driftscope_probes.mismatch.side_arrays import SideArrays
 
 __all__ = [
     "Comparison",
@@ -12,10 +14,14 @@ __all__ = [
     "Profiles",
     "RatioInterval",
     "SequenceMean",
+    "Shard",
+    "SideArrays",
     "Undefined",
     "compare",
     "compare_pair",
+    "merge_shards",
     "profiles",
     "profiles_of_pair",
     "ratio_interval",
+    "shard_of",
 ]

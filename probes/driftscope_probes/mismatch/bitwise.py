@@ -34,18 +34,44 @@ class Bitwise:
     first_differing_token_median: Number  # over the sequences that differ
 
 
-def bitwise(pair: PairedLogprobs) -> Bitwise:
-    lengths = unmasked_lengths(pair)
-    tokens, sequences = int(lengths.sum()), int(np.count_nonzero(lengths))
-    differing = np.flatnonzero(_differs(pair))
-    first = _first_places(differing, pair.cu_seqlens)
+@dataclass(frozen=True, slots=True, eq=False)
+class DifferingTokens:
+    """What the numbers above are made of; two of them add up to those of both sets of sequences."""
+
+    tokens: int  # unmasked
+    sequences: int  # with an unmasked token
+    differing: int  # tokens
+    first: IntArray  # [sequences that differ] first differing place of each
+
+    def merged(self, other: DifferingTokens) -> DifferingTokens:
+        return DifferingTokens(
+            tokens=self.tokens + other.tokens,
+            sequences=self.sequences + other.sequences,
+            differing=self.differing + other.differing,
+            first=np.concatenate([self.first, other.first]),
+        )
+
+
+def bitwise(found: DifferingTokens) -> Bitwise:
+    tokens, sequences, first = found.tokens, found.sequences, found.first
     equal_sequences = sequences - first.size
     return Bitwise(
-        bitwise_equal_fraction=(tokens - differing.size) / tokens if tokens else ALL_MASKED,
+        bitwise_equal_fraction=(tokens - found.differing) / tokens if tokens else ALL_MASKED,
         bitwise_equal_sequences=equal_sequences,
         bitwise_equal_sequence_fraction=equal_sequences / sequences if tokens else ALL_MASKED,
         first_differing_token=int(first.min()) if first.size else NONE_DIFFERS,
         first_differing_token_median=float(np.median(first)) if first.size else NONE_DIFFERS,
+    )
+
+
+def differing_tokens(pair: PairedLogprobs) -> DifferingTokens:
+    lengths = unmasked_lengths(pair)
+    differing = np.flatnonzero(_differs(pair))
+    return DifferingTokens(
+        tokens=int(lengths.sum()),
+        sequences=int(np.count_nonzero(lengths)),
+        differing=differing.size,
+        first=_first_places(differing, pair.cu_seqlens),
     )
 
 

@@ -14,19 +14,33 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from driftscope_probes.mismatch.absolute_difference import AbsoluteDifference, absolute_difference
-from driftscope_probes.mismatch.bitwise import Bitwise, bitwise
+from driftscope_probes.mismatch.binary_kl import BinaryKL, binary_kl
+from driftscope_probes.mismatch.binary_kl_terms import binary_kl_terms
+from driftscope_probes.mismatch.bitwise import Bitwise, bitwise, differing_tokens
+from driftscope_probes.mismatch.chi_square import ChiSquare, chi_square
+from driftscope_probes.mismatch.confident_disagreement import (
+    ConfidentDisagreement,
+    confident_disagreement,
+)
+from driftscope_probes.mismatch.divergence_sums import divergence_sums
 from driftscope_probes.mismatch.effective_sample_size import (
     EffectiveSampleSize,
     effective_sample_size,
 )
+from driftscope_probes.mismatch.entropy import MismatchEntropy, mismatch_entropy
 from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
+from driftscope_probes.mismatch.js_divergence import JSDivergence, js_divergence
 from driftscope_probes.mismatch.kl import KL, kl
+from driftscope_probes.mismatch.lag_buckets import lag_buckets
+from driftscope_probes.mismatch.length_slope import NAME as SLOPE_NAME
+from driftscope_probes.mismatch.length_slope import LengthSlope, length_slope, length_slope_interval
 from driftscope_probes.mismatch.multiplicative_error import (
     MultiplicativeError,
     multiplicative_error,
 )
-from driftscope_probes.mismatch.number import Undefined
+from driftscope_probes.mismatch.number import Undefined, unbiased_std
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.perplexity import Perplexity, perplexity
 from driftscope_probes.mismatch.probability import ProbabilityDifference, probability_difference
 from driftscope_probes.mismatch.ratio import Ratio, ratio
 from driftscope_probes.mismatch.resampling import (
@@ -37,10 +51,18 @@ from driftscope_probes.mismatch.resampling import (
     check_resamples,
     mean_intervals,
 )
+from driftscope_probes.mismatch.reverse_kl import ReverseKL, reverse_kl
 from driftscope_probes.mismatch.sequence import SequenceLogRatio, sequence_log_ratio
 from driftscope_probes.mismatch.sequence_mean import SequenceMean, sequence_means
+from driftscope_probes.mismatch.sequence_ratio import SequenceRatio, sequence_ratio
 from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
+from driftscope_probes.mismatch.side_arrays import SideArrays, checked_side_arrays
+from driftscope_probes.mismatch.staleness import Staleness, staleness
+from driftscope_probes.mismatch.token_blocks import by_blocks
+from driftscope_probes.mismatch.token_counts import token_counts
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.token_extremes import token_extremes
+from driftscope_probes.mismatch.ulp import ULP, ulp
 from driftscope_probes.trace import Pair
 
 
@@ -54,12 +76,23 @@ class Comparison:
     hygiene: Hygiene
     absolute_difference: AbsoluteDifference
     kl: KL
+    reverse_kl: ReverseKL
+    js_divergence: JSDivergence
+    binary_kl: BinaryKL
+    chi_square: ChiSquare
     probability: ProbabilityDifference
     ratio: Ratio
     multiplicative_error: MultiplicativeError
     sequence: SequenceLogRatio
+    sequence_ratio: SequenceRatio
+    perplexity: Perplexity
+    confident_disagreement: ConfidentDisagreement
     effective_sample_size: EffectiveSampleSize
     bitwise: Bitwise
+    ulp: ULP
+    length_slope: LengthSlope
+    entropy: MismatchEntropy | None  # where entropies were given; else its names are not there
+    staleness: Staleness | None  # where versions were given; else its names are not there
     intervals: Mapping[str, Interval | Undefined]  # empty if switched off
     resamples: int
     seed: int
@@ -100,16 +133,28 @@ class Comparison:
             self.hygiene,
             self.absolute_difference,
             self.kl,
+            self.reverse_kl,
+            self.js_divergence,
+            self.binary_kl,
+            self.chi_square,
             self.probability,
             self.ratio,
             self.multiplicative_error,
             self.sequence,
+            self.sequence_ratio,
+            self.perplexity,
+            self.confident_disagreement,
             self.effective_sample_size,
             self.bitwise,
+            self.ulp,
+            self.length_slope,
+            self.entropy,
+            self.staleness,
         )
         return {
             number.name: getattr(part, number.name)
             for part in parts
+            if part is not None
             for number in dataclasses.fields(part)
         }
 
@@ -122,34 +167,61 @@ def compare(
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
+    side: SideArrays | None = None,
 ) -> Comparison:
     """Compare what two sides say about the same tokens; Δ = logp_trainer − logp_rollout.
 
     rollout_logprobs, trainer_logprobs: [tokens] float32 or float64, nats, of the sampled tokens.
     cu_seqlens: [sequences + 1] integers, cumulative lengths. mask: [tokens] bool or 0/1; what is
     masked has no effect. resamples and seed belong to the intervals; 0 resamples leave them out.
+    side: what else is known about the tokens; each array that is there adds numbers.
     Raises TraceError for arrays that do not fit together, RequestError for bad settings.
     """
     check_resamples(resamples, least=0)
     pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
+    beside = checked_side_arrays(side, pair)
     tokens = token_differences(pair)
     sums = sequence_sums(tokens)
-    means = sequence_means(sums)
+    binary_kl_of_token = by_blocks(binary_kl_terms, tokens.rollout_logprob, tokens.trainer_logprob)
+    divergences = divergence_sums(tokens, binary_kl_of_token)
+    counts = token_counts(tokens)
+    extremes = token_extremes(tokens, binary_kl_of_token)
+    kl_of_sums = kl(sums)
     return Comparison(
         hygiene=hygiene(pair, tokens),
         absolute_difference=absolute_difference(tokens, sums),
-        kl=kl(sums),
-        probability=probability_difference(tokens, sums),
-        ratio=ratio(tokens),
-        multiplicative_error=multiplicative_error(tokens),
+        kl=kl_of_sums,
+        reverse_kl=reverse_kl(sums, divergences),
+        js_divergence=js_divergence(sums, divergences),
+        binary_kl=binary_kl(sums, divergences, extremes),
+        chi_square=chi_square(sums, divergences, counts),
+        probability=probability_difference(tokens, sums, divergences, extremes),
+        ratio=ratio(sums, divergences, counts, extremes, unbiased_std(tokens.ratio)),
+        multiplicative_error=multiplicative_error(sums, divergences),
         sequence=sequence_log_ratio(sums),
-        effective_sample_size=effective_sample_size(tokens, sums),
-        bitwise=bitwise(pair),
-        intervals=mean_intervals(means, resamples=resamples, seed=seed) if resamples else {},
+        sequence_ratio=sequence_ratio(sums),
+        perplexity=perplexity(sums, divergences),
+        confident_disagreement=confident_disagreement(counts),
+        effective_sample_size=effective_sample_size(tokens, sums, divergences),
+        bitwise=bitwise(differing_tokens(pair)),
+        ulp=ulp(tokens),
+        length_slope=length_slope(sums),
+        entropy=None
+        if beside.entropy is None
+        else mismatch_entropy(tokens.kept(beside.entropy), kl_of_sums.kl_k3),
+        staleness=None if beside.lag is None else staleness(lag_buckets(sums, beside.lag)),
+        intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
         seed=seed,
         sums=sums,
     )
+
+
+def _intervals(sums: SequenceSums, resamples: int, seed: int) -> dict[str, Interval | Undefined]:
+    return {
+        **mean_intervals(sequence_means(sums), resamples=resamples, seed=seed),
+        SLOPE_NAME: length_slope_interval(sums, resamples=resamples, seed=seed),
+    }
 
 
 def compare_pair(

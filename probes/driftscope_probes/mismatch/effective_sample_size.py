@@ -1,32 +1,51 @@
 """Effective sample size over sample size: how much of the batch the importance weights leave.
 
-In: TokenDifferences and SequenceSums. Out: shares in (0, 1], from raw weights.
+In: TokenDifferences, SequenceSums and DivergenceSums. Out: shares in (0, 1].
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW, Number
+from driftscope_probes.mismatch.divergence_sums import TRUNCATED_AT, DivergenceSums
+from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW, Number, Undefined
 from driftscope_probes.mismatch.sequence_sums import SequenceSums
 from driftscope_probes.mismatch.token_differences import TokenDifferences
+
+ALL_ZERO = Undefined("every weight underflows to 0")
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSampleSize:
-    """(Σw)² / (n Σw²), Kish; raw, where verl takes it after truncation and so reads higher."""
+    """(Σw)² / (n Σw²), Kish. Truncation hides the tail, so the truncated ones read higher."""
 
     ess_ratio_token: Number  # w = exp(Δ)
     ess_ratio_sequence: Number  # w = exp(S_i)
+    ess_ratio_token_truncated: Number  # w = min(exp(Δ), 2), as verl takes it
+    ess_ratio_sequence_truncated: Number  # w = min(exp(S_i), 2)
 
 
-def effective_sample_size(tokens: TokenDifferences, sums: SequenceSums) -> EffectiveSampleSize:
+def effective_sample_size(
+    tokens: TokenDifferences, sums: SequenceSums, divergences: DivergenceSums
+) -> EffectiveSampleSize:
     return EffectiveSampleSize(
-        ess_ratio_token=ess_ratio(tokens.diff), ess_ratio_sequence=ess_ratio(sums.diff)
+        ess_ratio_token=ess_ratio(tokens.diff),
+        ess_ratio_sequence=ess_ratio(sums.diff),
+        ess_ratio_token_truncated=kish_ratio(
+            float(divergences.truncated_ratio.sum()),
+            float(divergences.truncated_ratio_square.sum()),
+            int(sums.length.sum()),
+        ),
+        ess_ratio_sequence_truncated=ess_ratio(truncated_log_weights(sums.diff)),
     )
+
+
+def truncated_log_weights(log_weights: FloatArray) -> FloatArray:
+    return np.minimum(log_weights, math.log(TRUNCATED_AT))
 
 
 def ess_ratio(log_weights: FloatArray) -> Number:
@@ -37,6 +56,16 @@ def ess_ratio(log_weights: FloatArray) -> Number:
         return OVERFLOW
     with np.errstate(over="ignore"):  # a distance of −inf is a weight of 0
         weights = np.exp(log_weights - log_weights.max())
-    total = float(weights.sum())
-    share: float = total * total / (weights.size * float(np.dot(weights, weights)))
+    return kish_ratio(float(weights.sum()), float(np.dot(weights, weights)), weights.size)
+
+
+def kish_ratio(total: float, squares: float, count: int) -> Number:
+    """From Σw, Σw² and n."""
+    if not count:
+        return NO_TOKENS
+    if not (math.isfinite(total) and math.isfinite(squares)):
+        return OVERFLOW
+    if not squares:
+        return ALL_ZERO
+    share = total * total / (count * squares)
     return min(1.0, share)  # rounding can leave equal weights one unit in the last place above 1

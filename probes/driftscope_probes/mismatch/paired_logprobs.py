@@ -46,7 +46,8 @@ def paired_logprobs(
     )
 
 
-def _array(name: str, value: ArrayLike) -> NDArray[Any]:
+def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """What the caller gave as an array of any shape and dtype; TraceError if it is none."""
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:  # ragged lists, tensors of a dtype numpy lacks
@@ -57,7 +58,7 @@ def _array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def _logprobs(name: str, value: ArrayLike) -> LogprobArray:
-    array = _array(name, value)
+    array = as_array(name, value)
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TraceError(
             f"{name} has dtype {array.dtype}; accepted are float32 and float64.",
@@ -72,7 +73,7 @@ def _logprobs(name: str, value: ArrayLike) -> LogprobArray:
 
 
 def _cu_seqlens(value: ArrayLike, tokens: int) -> IntArray:
-    array = _array("cu_seqlens", value)
+    array = as_array("cu_seqlens", value)
     if not np.issubdtype(array.dtype, np.integer):
         raise TraceError(
             f"cu_seqlens has dtype {array.dtype}; accepted are integers.",
@@ -85,7 +86,7 @@ def _cu_seqlens(value: ArrayLike, tokens: int) -> IntArray:
 
 
 def _mask(value: ArrayLike, tokens: int) -> BoolArray:
-    array = _array("mask", value)
+    array = as_array("mask", value)
     if array.shape != (tokens,):
         raise TraceError(
             f"mask has shape {array.shape}, the log-probabilities have shape ({tokens},).",

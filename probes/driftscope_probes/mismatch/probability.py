@@ -1,6 +1,6 @@
 """Differences in probability space: |p_trainer − p_rollout|, and how the two correlate.
 
-In: TokenDifferences and SequenceSums. Out: plain numbers (probabilities have no unit).
+In: TokenDifferences and their sums and extremes. Out: plain numbers (probabilities have no unit).
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.divergence_sums import DivergenceSums
 from driftscope_probes.mismatch.number import (
     NO_TOKENS,
     OVERFLOW,
     Number,
     Undefined,
-    maximum,
+    mean,
     unbiased_std,
 )
 from driftscope_probes.mismatch.sequence_sums import SequenceSums
 from driftscope_probes.mismatch.token_differences import TokenDifferences
+from driftscope_probes.mismatch.token_extremes import TokenExtremes
 
 ONE_SIDE_CONSTANT = Undefined("one side gives every token the same probability")
 
@@ -32,14 +34,23 @@ class ProbabilityDifference:
     prob_abs_diff_mean: Number
     prob_abs_diff_max: Number
     prob_abs_diff_std: Number  # unbiased
+    prob_abs_diff_seq_mean: Number  # mean over sequences of their token means (total variation)
+    prob_diff_mean: Number  # signed (prime-rl prob_delta)
     prob_pearson: Number
 
 
-def probability_difference(tokens: TokenDifferences, sums: SequenceSums) -> ProbabilityDifference:
+def probability_difference(
+    tokens: TokenDifferences,
+    sums: SequenceSums,
+    divergences: DivergenceSums,
+    extremes: TokenExtremes,
+) -> ProbabilityDifference:
     return ProbabilityDifference(
         prob_abs_diff_mean=sums.token_mean(sums.prob_abs_diff),
-        prob_abs_diff_max=maximum(tokens.prob_abs_diff),
+        prob_abs_diff_max=extremes.number(extremes.prob_abs_diff_max),
         prob_abs_diff_std=unbiased_std(tokens.prob_abs_diff),
+        prob_abs_diff_seq_mean=mean(sums.prob_abs_diff / sums.length),
+        prob_diff_mean=sums.token_mean(divergences.prob_diff),
         prob_pearson=pearson(tokens.rollout_prob, tokens.trainer_prob),
     )
 

@@ -1,55 +1,55 @@
 """Importance ratios ρ = exp(Δ) of the tokens, raw: neither clipped nor masked by a threshold.
 
-In: TokenDifferences. Out: plain numbers; the expectation of ρ under rollout samples is 1.
+In: what was summed and counted over the tokens. Out: plain numbers; the expectation of ρ
+under rollout samples is 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.number import (
-    NO_TOKENS,
-    Number,
-    maximum,
-    mean,
-    minimum,
-    unbiased_std,
-)
-from driftscope_probes.mismatch.token_differences import TokenDifferences
-
-# The truncation C = 2 that verl and slime use by default, and its inverse.
-WIDE_BAND = (0.5, 2.0)
-# PPO's clip range at ε = 0.1: tokens outside it lose their gradient from rounding alone.
-NARROW_BAND = (0.9, 1.1)
+from driftscope_probes.mismatch.divergence_sums import DivergenceSums
+from driftscope_probes.mismatch.number import Number
+from driftscope_probes.mismatch.sequence_sums import SequenceSums
+from driftscope_probes.mismatch.token_counts import TokenCounts
+from driftscope_probes.mismatch.token_extremes import TokenExtremes
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
+    """Shares are of tokens; a band is closed, so that a ratio on its edge is inside."""
+
     ratio_mean: Number
     ratio_min: Number
     ratio_max: Number
     ratio_std: Number  # unbiased
-    ratio_share_outside_0p5_2: Number  # of tokens
-    ratio_share_outside_0p9_1p1: Number  # of tokens
+    ratio_abs_dev_mean: Number  # mean |ρ − 1| (slime tis_abs)
+    ratio_share_outside_0p5_2: Number
+    ratio_share_above_2: Number
+    ratio_share_below_0p5: Number
+    ratio_share_outside_0p9_1p1: Number  # clipped by PPO at ε = 0.1, whatever the advantage
+    ratio_share_outside_0p8_1p2: Number  # clipped by PPO at ε = 0.2
+    abs_diff_share_above_ln2: Number  # |Δ| > ln 2, the F(τ = 2) of routing replay
 
 
-def ratio(tokens: TokenDifferences) -> Ratio:
+def ratio(
+    sums: SequenceSums,
+    divergences: DivergenceSums,
+    counts: TokenCounts,
+    extremes: TokenExtremes,
+    std: Number,
+) -> Ratio:
+    """std: of ρ, which whole batches and merged shards come by in different ways."""
     return Ratio(
-        ratio_mean=mean(tokens.ratio),
-        ratio_min=minimum(tokens.ratio),
-        ratio_max=maximum(tokens.ratio),
-        ratio_std=unbiased_std(tokens.ratio),
-        ratio_share_outside_0p5_2=share_outside(tokens.ratio, WIDE_BAND),
-        ratio_share_outside_0p9_1p1=share_outside(tokens.ratio, NARROW_BAND),
+        ratio_mean=sums.token_mean(divergences.ratio),
+        ratio_min=extremes.number(extremes.ratio_min),
+        ratio_max=extremes.number(extremes.ratio_max),
+        ratio_std=std,
+        ratio_abs_dev_mean=sums.token_mean(divergences.ratio_abs_dev),
+        ratio_share_outside_0p5_2=counts.share(counts.ratio_below_wide + counts.ratio_above_wide),
+        ratio_share_above_2=counts.share(counts.ratio_above_wide),
+        ratio_share_below_0p5=counts.share(counts.ratio_below_wide),
+        ratio_share_outside_0p9_1p1=counts.share(counts.ratio_outside_narrow),
+        ratio_share_outside_0p8_1p2=counts.share(counts.ratio_outside_ppo),
+        abs_diff_share_above_ln2=counts.share(counts.extreme_diff),
     )
-
-
-def share_outside(ratios: FloatArray, band: tuple[float, float]) -> Number:
-    """Share of tokens with ρ outside the closed band."""
-    if not ratios.size:
-        return NO_TOKENS
-    low, high = band
-    return int(np.count_nonzero((ratios < low) | (ratios > high))) / ratios.size

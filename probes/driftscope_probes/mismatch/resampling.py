@@ -61,7 +61,7 @@ def mean_intervals(
     if np.count_nonzero(present) < 2:
         return dict.fromkeys(means, ONE_SEQUENCE)
     quotients = _quotients(columns, present, np.random.default_rng(seed), resamples)
-    return {name: _interval(row) for name, row in zip(means, quotients.T, strict=True)}
+    return {name: percentile_interval(row) for name, row in zip(means, quotients.T, strict=True)}
 
 
 def ratio_interval(
@@ -88,7 +88,7 @@ def ratio_interval(
         return NO_DRAWN_TOKENS
     if np.any(below == 0):
         return ZERO_MEAN
-    interval = _interval(above / below)
+    interval = percentile_interval(above / below)
     if isinstance(interval, Undefined):
         return interval
     ratio = _mean(first) / _mean(second)
@@ -133,16 +133,16 @@ def _quotients(
     """[resamples, means] each mean under each draw of as many sequences as are present."""
     sums = np.stack([mean.sums[present] for mean in means], axis=1)
     weights = np.stack([mean.weights[present] for mean in means], axis=1)
-    # An infinite sum times a count of 0 is NaN; _interval reports both as overflow.
+    # An infinite sum times a count of 0 is NaN; percentile_interval reports both as overflow.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         blocks = [
             (counts @ sums) / (counts @ weights)
-            for counts in _draw_counts(sums.shape[0], rng, resamples)
+            for counts in draw_counts(sums.shape[0], rng, resamples)
         ]
     return np.concatenate(blocks)
 
 
-def _draw_counts(sequences: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
+def draw_counts(sequences: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
     """Blocks [rows, sequences]: how often each sequence was drawn, with replacement."""
     rows_per_block = max(1, DRAWS_PER_BLOCK // sequences)
     for done in range(0, resamples, rows_per_block):
@@ -153,7 +153,7 @@ def _draw_counts(sequences: int, rng: np.random.Generator, resamples: int) -> It
         yield counts.reshape(rows, sequences).astype(np.float64)
 
 
-def _interval(values: FloatArray) -> Interval | Undefined:
+def percentile_interval(values: FloatArray) -> Interval | Undefined:
     if not np.isfinite(values).all():
         return OVERFLOW
     low, high = np.quantile(values, TAILS)

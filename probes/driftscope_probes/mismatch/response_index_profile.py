@@ -5,19 +5,13 @@ In: TokenDifferences. Out: BinnedDifferences over the index in the response, fro
 
 from __future__ import annotations
 
-import numpy as np
-
-from driftscope_probes.mismatch.binned_differences import BinnedDifferences, binned_differences
+from driftscope_probes.mismatch.binned_differences import BinnedDifferences
+from driftscope_probes.mismatch.index_profile import MAX_BINS, index_profile
 from driftscope_probes.mismatch.token_differences import TokenDifferences
 
-MAX_BINS = 64  # one pixel column in ten of a plot; short responses get one bin per token
+__all__ = ["MAX_BINS", "response_index_profile"]
 
 
 def response_index_profile(tokens: TokenDifferences) -> BinnedDifferences:
     """Bins of equal width, the last one may reach beyond the longest response."""
-    index = tokens.response_index()
-    places = int(index.max()) + 1 if index.size else 1
-    width = -(-places // MAX_BINS)
-    bins = -(-places // width)
-    edges = width * np.arange(bins + 1, dtype=np.float64)
-    return binned_differences(tokens, index // width, edges)
+    return index_profile(tokens, tokens.response_index(), 0)

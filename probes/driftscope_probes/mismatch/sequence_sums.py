@@ -12,6 +12,7 @@ import numpy as np
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray
 from driftscope_probes.mismatch.k3 import k3_terms
 from driftscope_probes.mismatch.number import NO_TOKENS, Number, finite
+from driftscope_probes.mismatch.token_blocks import by_blocks
 from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 
@@ -46,6 +47,6 @@ def sequence_sums(tokens: TokenDifferences) -> SequenceSums:
         diff=tokens.sum_by_sequence(tokens.diff),
         abs_diff=tokens.sum_by_sequence(tokens.abs_diff),
         kl_k2=tokens.sum_by_sequence(half_squares),
-        kl_k3=tokens.sum_by_sequence(k3_terms(tokens.diff)),
+        kl_k3=tokens.sum_by_sequence(by_blocks(k3_terms, tokens.diff)),
         prob_abs_diff=tokens.sum_by_sequence(tokens.prob_abs_diff),
     )

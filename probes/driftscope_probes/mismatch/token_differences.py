@@ -6,11 +6,15 @@ In: PairedLogprobs. Out: TokenDifferences in float64, computed once and read by 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray, LogprobArray
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class TokenDifferences:
     when the difference itself overflows float64; hygiene.py counts what was left out.
     """
 
+    rollout_logprob: FloatArray  # [kept] nats
+    trainer_logprob: FloatArray  # [kept] nats
     diff: FloatArray  # [kept] Δ, nats
     abs_diff: FloatArray  # [kept] |Δ|, nats
     ratio: FloatArray  # [kept] ρ = exp(Δ)
@@ -40,6 +46,10 @@ class TokenDifferences:
             return np.zeros(0)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.add.reduceat(values, self.start)
+
+    def kept(self, given: NDArray[Scalar]) -> NDArray[Scalar]:
+        """[kept] of an array [tokens] that belongs to the given log-probabilities."""
+        return given if self.position is None else given[self.position]
 
     def response_index(self) -> IntArray:
         """[kept] place of each token in its sequence, from 0; masked tokens count as places."""
@@ -69,6 +79,8 @@ def token_differences(pair: PairedLogprobs) -> TokenDifferences:
     with np.errstate(over="ignore", invalid="ignore"):
         rollout_prob, trainer_prob = np.exp(rollout), np.exp(trainer)
         return TokenDifferences(
+            rollout_logprob=rollout,
+            trainer_logprob=trainer,
             diff=diff,
             abs_diff=np.abs(diff),
             ratio=np.exp(diff),

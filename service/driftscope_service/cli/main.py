@@ -13,7 +13,7 @@ from types import FrameType
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import db, jobs, model, probe, serve
+from driftscope_service.cli import analyze, db, jobs, model, probe, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(probe.app, name="probe")
@@ -21,6 +21,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(db.app, name="db")
 app.command()(serve.serve)
+app.command()(analyze.analyze)
 
 FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 

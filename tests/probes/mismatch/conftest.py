@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 
 # (place in the response, rollout, trainer) of each token that counts, by sequence
@@ -58,3 +60,11 @@ def batch() -> Callable[[int], PairedLogprobs]:
 @pytest.fixture(scope="session")
 def plain() -> Callable[[PairedLogprobs], Plain]:
     return plain_lists
+
+
+@pytest.fixture(scope="session")
+def compared() -> Callable[[PairedLogprobs], dict[str, Any]]:
+    """The JSON numbers of a batch, without intervals."""
+    return lambda pair: compare(
+        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0
+    ).to_dict()

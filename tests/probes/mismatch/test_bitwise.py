@@ -7,8 +7,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.bitwise import ALL_MASKED, NONE_DIFFERS, bitwise
+from driftscope_probes.mismatch.bitwise import (
+    ALL_MASKED,
+    NONE_DIFFERS,
+    Bitwise,
+    bitwise,
+    differing_tokens,
+)
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+
+
+def of_pair(pair: PairedLogprobs) -> Bitwise:
+    return bitwise(differing_tokens(pair))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -29,7 +39,7 @@ def test_equal_to_plain_loops_over_packed_bytes(
         tokens, differing = tokens + len(unmasked), differing + len(unequal)
         sequences += bool(unmasked)
         first += unequal[:1]
-    found = bitwise(pair)
+    found = of_pair(pair)
     assert found.bitwise_equal_fraction == (tokens - differing) / tokens
     assert found.bitwise_equal_sequences == sequences - len(first)
     assert found.bitwise_equal_sequence_fraction == (sequences - len(first)) / sequences
@@ -41,14 +51,14 @@ def test_bits_not_values_are_compared() -> None:
     nan = np.float32(np.nan)
     rollout = np.array([0.0, nan, -1.0, nan], dtype=np.float32)
     trainer = np.array([-0.0, nan, -1.0, -1.0], dtype=np.float32)
-    found = bitwise(paired_logprobs(rollout, trainer, [0, 4]))
+    found = of_pair(paired_logprobs(rollout, trainer, [0, 4]))
     assert found.bitwise_equal_fraction == 0.5  # the NaN pair is equal, the two zeros are not
     assert found.first_differing_token == 0
 
 
 def test_unequal_dtypes_meet_in_the_wider_one() -> None:
     rollout = np.array([-0.5, -0.1], dtype=np.float32)
-    found = bitwise(paired_logprobs(rollout, np.array([-0.5, -0.1]), [0, 2]))
+    found = of_pair(paired_logprobs(rollout, np.array([-0.5, -0.1]), [0, 2]))
     assert found.bitwise_equal_fraction == 0.5
 
 
@@ -56,21 +66,21 @@ def test_one_flipped_bit_in_the_last_place_is_caught() -> None:
     rollout = np.linspace(-3, -0.1, 50).astype(np.float32)
     trainer = rollout.copy()
     trainer[37] = np.nextafter(trainer[37], np.float32(0))
-    found = bitwise(paired_logprobs(rollout, trainer, [0, 30, 30, 50]))
+    found = of_pair(paired_logprobs(rollout, trainer, [0, 30, 30, 50]))
     assert found.bitwise_equal_fraction == 49 / 50
     assert (found.bitwise_equal_sequences, found.first_differing_token) == (1, 7)
 
 
 def test_undefined_where_nothing_differs_or_everything_is_masked() -> None:
     same = np.array([-1.0, -2.0])
-    equal = bitwise(paired_logprobs(same, same.copy(), [0, 2]))
+    equal = of_pair(paired_logprobs(same, same.copy(), [0, 2]))
     assert equal.bitwise_equal_fraction == 1.0
     assert equal.first_differing_token == equal.first_differing_token_median == NONE_DIFFERS
-    masked = bitwise(paired_logprobs(same, same - 1, [0, 2], np.zeros(2, dtype=bool)))
+    masked = of_pair(paired_logprobs(same, same - 1, [0, 2], np.zeros(2, dtype=bool)))
     assert masked.bitwise_equal_fraction == masked.bitwise_equal_sequence_fraction == ALL_MASKED
 
 
 def test_non_contiguous_arrays() -> None:
     wide = np.arange(-8.0, 0.0, dtype=np.float32)
-    found = bitwise(paired_logprobs(wide[::2], wide[::2].copy(), [0, 4]))
+    found = of_pair(paired_logprobs(wide[::2], wide[::2].copy(), [0, 4]))
     assert found.bitwise_equal_fraction == 1.0

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch import Comparison, Undefined, compare, compare_pair
+from driftscope_probes.mismatch import Comparison, SideArrays, Undefined, compare, compare_pair
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 
 CONTRACT = """tokens sequences masked_tokens nonfinite_tokens rollout_nonfinite trainer_nonfinite
@@ -25,15 +26,25 @@ CONTRACT = """tokens sequences masked_tokens nonfinite_tokens rollout_nonfinite 
     ratio_max ratio_std ratio_share_outside_0p5_2 ratio_share_outside_0p9_1p1
     token_mult_prob_error seq_logratio_mean seq_logratio_std seq_logratio_min seq_logratio_max
     ess_ratio_token ess_ratio_sequence bitwise_equal_fraction bitwise_equal_sequences
-    first_differing_token first_differing_token_median intervals undefined""".split()
+    first_differing_token first_differing_token_median intervals undefined
+    abs_diff_p95 abs_diff_p99p9 abs_diff_p99p99 kl_reverse_k3 kl_reverse_unbiased js_divergence
+    binary_kl_mean binary_kl_max chi2_token chi2_token_saturated chi2_seq chi2_seq_saturated
+    prob_abs_diff_seq_mean prob_diff_mean ratio_abs_dev_mean ratio_share_above_2
+    ratio_share_below_0p5 ratio_share_outside_0p8_1p2 abs_diff_share_above_ln2
+    seq_mult_prob_error_mean seq_mult_prob_error_min seq_mult_prob_error_max seq_ratio_mean
+    seq_ratio_min seq_ratio_max seq_geo_ratio_mean seq_geo_ratio_min seq_geo_ratio_max
+    training_ppl training_log_ppl rollout_ppl rollout_log_ppl log_ppl_diff_mean
+    log_ppl_diff_abs_mean log_ppl_diff_max log_ppl_diff_min ppl_ratio ess_ratio_token_truncated
+    ess_ratio_sequence_truncated ulp_distance_p50 ulp_distance_max confident_disagreements
+    confident_disagreement_share seq_logratio_slope_per_1000_tokens""".split()
 
 WITH_INTERVAL = {"abs_diff_mean", "diff_mean", "kl_k1", "kl_k3", "prob_abs_diff_mean"}
 
 logprob_arrays = st.lists(st.floats(-60, 0, width=32), min_size=2, max_size=80)
 
 
-def of_batch(pair: PairedLogprobs, **settings_: int) -> Comparison:
-    return compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, **settings_)
+def of_batch(pair: PairedLogprobs, resamples: int = DEFAULT_RESAMPLES) -> Comparison:
+    return compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=resamples)
 
 
 def numbers(comparison: Comparison) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def test_intervals_hold_their_numbers_and_can_be_switched_off() -> None:
     rng = np.random.default_rng(5)
     rollout = np.log(rng.random(900))
     trainer = rollout + rng.normal(0.01, 0.1, 900)
-    limits = np.arange(0, 901, 30)
+    limits = np.array([*range(0, 870, 29), 900])
     as_dict = compare(rollout, trainer, limits).to_dict()
     assert WITH_INTERVAL <= set(as_dict["intervals"])
     for name, (low, high) in as_dict["intervals"].items():
@@ -93,10 +104,14 @@ def test_one_sequence_has_numbers_and_a_reason_for_missing_intervals() -> None:
 def test_equal_inputs_give_exact_zeros(values: list[float], dtype: type) -> None:
     logprobs: NDArray[np.floating[Any]] = np.array(values, dtype=dtype)
     as_dict = compare(logprobs, logprobs.copy(), [0, 1, logprobs.size], resamples=50).to_dict()
-    zeros = [n for n in as_dict if n.startswith(("abs_diff", "diff", "kl", "seq_", "prob_abs"))]
-    zeros += ["ratio_share_outside_0p5_2", "ratio_share_outside_0p9_1p1"]
+    zero_names = (
+        "abs_diff diff kl seq_logratio prob_abs prob_diff js binary chi2 log_ppl ulp".split()
+    )
+    zeros = [n for n in as_dict if n.startswith((*zero_names, "ratio_share", "ratio_abs"))]
     ones = ["ratio_mean", "ratio_min", "ratio_max", "token_mult_prob_error", "ess_ratio_token"]
-    ones += ["ess_ratio_sequence", "bitwise_equal_fraction", "bitwise_equal_sequence_fraction"]
+    ones += [n for n in as_dict if n.startswith(("seq_ratio", "seq_geo", "seq_mult", "ppl_"))]
+    ones += ["ess_ratio_token_truncated", "ess_ratio_sequence_truncated", "ess_ratio_sequence"]
+    ones += ["bitwise_equal_fraction", "bitwise_equal_sequence_fraction"]
     assert {name: as_dict[name] for name in zeros if as_dict[name] is not None} == dict.fromkeys(
         [name for name in zeros if as_dict[name] is not None], 0.0
     )
@@ -207,6 +222,27 @@ def test_value_gives_the_number_or_the_reason() -> None:
     assert isinstance(comparison.value("diff_std"), Undefined)
     with pytest.raises(KeyError):
         comparison.value("no_such_number")
+
+
+def test_side_arrays_add_their_numbers_and_change_no_other(
+    batch: Callable[[int], PairedLogprobs],
+) -> None:
+    pair = batch(2)
+    side = SideArrays(
+        entropy=np.full(pair.rollout.size, 0.5),
+        behavior_version=np.arange(pair.cu_seqlens.size - 1),
+        train_version=20,
+    )
+    plain = of_batch(pair, resamples=20).to_dict()
+    found = compare(
+        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=20, side=side
+    ).to_dict()
+    added = """entropy_mean kl_k3_entropy_ratio lag_mean lag_max stale_token_share
+        lag0_abs_diff_mean staleness_share""".split()
+    assert found.keys() - plain.keys() == set(added)
+    undefined = {n: r for n, r in found["undefined"].items() if n not in added}
+    assert {n: v for n, v in found.items() if n not in added} | {"undefined": undefined} == plain
+    assert found["kl_k3_entropy_ratio"] == found["kl_k3"] / 0.5
 
 
 def test_pair_of_traces_is_compared_under_its_mask() -> None:

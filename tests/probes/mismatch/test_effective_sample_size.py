@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.effective_sample_size import ess_ratio
+from driftscope_probes.mismatch.effective_sample_size import ALL_ZERO, ess_ratio, kish_ratio
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 
@@ -30,6 +30,9 @@ def test_equal_to_plain_loops(
     products = [math.exp(math.fsum(sequence)) for sequence in sequences]
     assert found.ess_ratio_token == pytest.approx(kish(tokens), rel=1e-12)
     assert found.ess_ratio_sequence == pytest.approx(kish(products), rel=1e-10)
+    capped = [min(w, 2.0) for w in tokens], [min(w, 2.0) for w in products]
+    assert found.ess_ratio_token_truncated == pytest.approx(kish(capped[0]), rel=1e-12)
+    assert found.ess_ratio_sequence_truncated == pytest.approx(kish(capped[1]), rel=1e-10)
 
 
 @pytest.mark.parametrize("shift", [0.0, 5000.0, -5000.0])
@@ -45,3 +48,15 @@ def test_limits() -> None:
     assert ess_ratio(np.full(1000, 0.1)) == 1.0
     assert ess_ratio(np.zeros(0)) == NO_TOKENS
     assert ess_ratio(np.array([np.inf, 0.0])) == OVERFLOW
+
+
+def test_truncation_hides_the_tail_that_the_raw_number_shows() -> None:
+    trainer = np.array([-1.0] * 9 + [5.0])
+    found = compare(np.full(10, -1.0), trainer, [0, 10], resamples=0)
+    raw, truncated = found.value("ess_ratio_token"), found.value("ess_ratio_token_truncated")
+    assert isinstance(raw, float) and isinstance(truncated, float)
+    assert raw < 0.11 and truncated > 0.9
+
+
+def test_weights_that_all_underflow_have_a_reason() -> None:
+    assert kish_ratio(0.0, 0.0, 3) == ALL_ZERO

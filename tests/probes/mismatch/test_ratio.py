@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.number import NO_TOKENS
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
-from driftscope_probes.mismatch.ratio import WIDE_BAND, share_outside
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -28,13 +26,15 @@ def test_equal_to_plain_loops(
     assert found.ratio_max == pytest.approx(max(ratios), rel=1e-14)
     assert found.ratio_std == pytest.approx(statistics.stdev(ratios), rel=1e-7)
     assert found.ratio_share_outside_0p5_2 == sum(r < 0.5 or r > 2 for r in ratios) / n
+    assert found.ratio_share_above_2 == sum(r > 2 for r in ratios) / n
+    assert found.ratio_share_below_0p5 == sum(r < 0.5 for r in ratios) / n
+    assert found.ratio_share_outside_0p8_1p2 == sum(r < 0.8 or r > 1.2 for r in ratios) / n
+    assert found.ratio_abs_dev_mean == pytest.approx(
+        math.fsum(abs(r - 1) for r in ratios) / n, rel=1e-9, abs=1e-16
+    )
+    extreme = sum(abs(t - r) > math.log(2) for s in plain(pair) for _, r, t in s)
+    assert found.abs_diff_share_above_ln2 == extreme / n
     assert found.ratio_share_outside_0p9_1p1 == sum(r < 0.9 or r > 1.1 for r in ratios) / n
-
-
-def test_the_band_is_closed_and_nothing_gives_no_share() -> None:
-    assert share_outside(np.array([0.5, 2.0]), WIDE_BAND) == 0
-    assert share_outside(np.nextafter([0.5, 2.0], [0.0, 3.0]), WIDE_BAND) == 1
-    assert share_outside(np.zeros(0), WIDE_BAND) == NO_TOKENS
 
 
 def test_tiny_ratios_keep_their_size() -> None:

@@ -1,0 +1,215 @@
+"""Shard: what a comparison needs of the tokens of one data-parallel rank, a few numbers a sequence.
+
+In: the arrays that compare() takes. Out: Shard; merging the shards of a step gives the shard of
+the step, whose numbers carry the names of the comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from driftscope_probes.mismatch.absolute_difference import QUANTILES
+from driftscope_probes.mismatch.binary_kl import binary_kl
+from driftscope_probes.mismatch.binary_kl_terms import binary_kl_terms
+from driftscope_probes.mismatch.bitwise import DifferingTokens, bitwise, differing_tokens
+from driftscope_probes.mismatch.chi_square import chi_square
+from driftscope_probes.mismatch.confident_disagreement import confident_disagreement
+from driftscope_probes.mismatch.divergence_sums import DivergenceSums, divergence_sums
+from driftscope_probes.mismatch.effective_sample_size import (
+    ess_ratio,
+    kish_ratio,
+    truncated_log_weights,
+)
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
+from driftscope_probes.mismatch.js_divergence import js_divergence
+from driftscope_probes.mismatch.kl import kl
+from driftscope_probes.mismatch.length_slope import length_slope
+from driftscope_probes.mismatch.multiplicative_error import multiplicative_error
+from driftscope_probes.mismatch.number import Number, Undefined, mean
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.perplexity import perplexity
+from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
+from driftscope_probes.mismatch.ratio import ratio
+from driftscope_probes.mismatch.reverse_kl import reverse_kl
+from driftscope_probes.mismatch.sequence import sequence_log_ratio
+from driftscope_probes.mismatch.sequence_ratio import sequence_ratio
+from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
+from driftscope_probes.mismatch.token_blocks import by_blocks
+from driftscope_probes.mismatch.token_counts import TokenCounts, token_counts
+from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.token_extremes import TokenExtremes, token_extremes
+from driftscope_probes.mismatch.token_spread import TokenSpread, token_spread, unbiased_std_of
+
+PerSequence = TypeVar("PerSequence", DivergenceSums, TokenSpread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """Whole sequences of a batch. Everything is kept per sequence or is a count or an extreme.
+
+    Merging concatenates, adds, or takes the larger: no sum over sequences is ever rounded twice,
+    so the numbers of merged shards are those of the whole bit for bit, whatever the split.
+    """
+
+    hygiene: Hygiene
+    sums: SequenceSums
+    divergences: DivergenceSums
+    spread: TokenSpread
+    counts: TokenCounts
+    extremes: TokenExtremes
+    differing: DifferingTokens
+    abs_diff: Histogram
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat, with `undefined` and `quantile_brackets` beside the numbers.
+
+        Not there, as they need every token at once: prob_pearson, the ULP distances, intervals,
+        and quantiles other than as brackets.
+        """
+        numbers = self._numbers()
+        brackets = {
+            f"abs_diff_{_percent(share)}": quantile_bracket(
+                self.abs_diff, share, self.extremes.abs_diff_max
+            )
+            for share in QUANTILES
+        }
+        return {
+            **{name: None if isinstance(n, Undefined) else n for name, n in numbers.items()},
+            "quantile_brackets": {
+                name: list(b) for name, b in brackets.items() if not isinstance(b, Undefined)
+            },
+            "undefined": {
+                name: n.reason for name, n in numbers.items() if isinstance(n, Undefined)
+            },
+        }
+
+    def _numbers(self) -> dict[str, float | int | Undefined]:
+        sums, divergences, extremes = self.sums, self.divergences, self.extremes
+        ratio_std = unbiased_std_of(sums, divergences.ratio, self.spread.ratio)
+        parts = (
+            self.hygiene,
+            kl(sums),
+            reverse_kl(sums, divergences),
+            js_divergence(sums, divergences),
+            binary_kl(sums, divergences, extremes),
+            chi_square(sums, divergences, self.counts),
+            ratio(sums, divergences, self.counts, extremes, ratio_std),
+            multiplicative_error(sums, divergences),
+            sequence_log_ratio(sums),
+            sequence_ratio(sums),
+            perplexity(sums, divergences),
+            confident_disagreement(self.counts),
+            bitwise(self.differing),
+            length_slope(sums),
+        )
+        of_parts = {
+            number.name: getattr(part, number.name)
+            for part in parts
+            for number in dataclasses.fields(part)
+        }
+        return of_parts | self._differences() | self._effective_sample_size()
+
+    def _differences(self) -> dict[str, Number]:
+        sums, extremes = self.sums, self.extremes
+        gap = sums.prob_abs_diff
+        return {
+            "abs_diff_mean": sums.token_mean(sums.abs_diff),
+            "abs_diff_seq_mean": mean(sums.abs_diff / sums.length),
+            "abs_diff_max": extremes.number(extremes.abs_diff_max),
+            "diff_mean": sums.token_mean(sums.diff),
+            "diff_std": unbiased_std_of(sums, sums.diff, self.spread.diff),
+            "prob_abs_diff_mean": sums.token_mean(gap),
+            "prob_abs_diff_seq_mean": mean(gap / sums.length),
+            "prob_abs_diff_max": extremes.number(extremes.prob_abs_diff_max),
+            "prob_abs_diff_std": unbiased_std_of(sums, gap, self.spread.prob_abs_diff),
+            "prob_diff_mean": sums.token_mean(self.divergences.prob_diff),
+        }
+
+    def _effective_sample_size(self) -> dict[str, Number]:
+        capped = self.divergences.truncated_ratio, self.divergences.truncated_ratio_square
+        raw = self.divergences.ratio, self.spread.ratio_square
+        tokens = self.counts.tokens
+        return {
+            "ess_ratio_token": kish_ratio(float(raw[0].sum()), float(raw[1].sum()), tokens),
+            "ess_ratio_sequence": ess_ratio(self.sums.diff),
+            "ess_ratio_token_truncated": kish_ratio(
+                float(capped[0].sum()), float(capped[1].sum()), tokens
+            ),
+            "ess_ratio_sequence_truncated": ess_ratio(truncated_log_weights(self.sums.diff)),
+        }
+
+
+def shard_of(
+    rollout_logprobs: ArrayLike,
+    trainer_logprobs: ArrayLike,
+    cu_seqlens: ArrayLike,
+    mask: ArrayLike | None = None,
+) -> Shard:
+    """Arguments and errors as for compare(); a sequence must not be split between shards."""
+    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
+    tokens = token_differences(pair)
+    terms = by_blocks(binary_kl_terms, tokens.rollout_logprob, tokens.trainer_logprob)
+    return Shard(
+        hygiene=hygiene(pair, tokens),
+        sums=sequence_sums(tokens),
+        divergences=divergence_sums(tokens, terms),
+        spread=token_spread(tokens),
+        counts=token_counts(tokens),
+        extremes=token_extremes(tokens, terms),
+        differing=differing_tokens(pair),
+        abs_diff=abs_diff_histogram(tokens.abs_diff),
+    )
+
+
+def merge_shards(first: Shard, second: Shard) -> Shard:
+    """The shard of the sequences of `first`, then those of `second`."""
+    return Shard(
+        hygiene=Hygiene(
+            **{
+                count.name: getattr(first.hygiene, count.name) + getattr(second.hygiene, count.name)
+                for count in dataclasses.fields(Hygiene)
+            }
+        ),
+        sums=_merged_sums(first.sums, second.sums),
+        divergences=_joined(first.divergences, second.divergences),
+        spread=_joined(first.spread, second.spread),
+        counts=first.counts.merged(second.counts),
+        extremes=first.extremes.merged(second.extremes),
+        differing=first.differing.merged(second.differing),
+        abs_diff=first.abs_diff.merged(second.abs_diff),
+    )
+
+
+def _merged_sums(first: SequenceSums, second: SequenceSums) -> SequenceSums:
+    joined: dict[str, Any] = {
+        part.name: np.concatenate([getattr(first, part.name), getattr(second, part.name)])
+        for part in dataclasses.fields(SequenceSums)
+        if part.name not in ("given_sequences", "sequence_index")
+    }
+    return SequenceSums(
+        given_sequences=first.given_sequences + second.given_sequences,
+        sequence_index=np.concatenate(
+            [first.sequence_index, second.sequence_index + first.given_sequences]
+        ),
+        **joined,
+    )
+
+
+def _joined(first: PerSequence, second: PerSequence) -> PerSequence:
+    return type(first)(
+        **{
+            part.name: np.concatenate([getattr(first, part.name), getattr(second, part.name)])
+            for part in dataclasses.fields(first)
+        }
+    )
+
+
+def _percent(share: float) -> str:
+    """0.999 → p99p9, as in the names of the comparison."""
+    return f"p{100 * share:g}".replace(".", "p")

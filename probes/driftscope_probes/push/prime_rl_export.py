@@ -1,0 +1,141 @@
+"""prime-rl's token export (JSONL, one sequence per line, schema 1) → PushedStep.
+
+In: `token_exports/step_N/rank_R.jsonl`. Out: PushedStep of that rank, from each sequence's first to
+its last trained token. Source: prime-rl, src/prime_rl/trainer/rl/token_export.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.push.json_column import float_column, integer_column, mask_column
+from driftscope_probes.push.limits import (
+    MAX_EXPORT_BYTES,
+    MAX_EXPORT_LINE_BYTES,
+    MAX_SEQUENCES,
+    MAX_TOKENS,
+)
+from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
+from driftscope_probes.push.response_span import response_span
+from driftscope_probes.push.strict_json import parse_object
+from driftscope_probes.push.tensor_rules import SCHEMA_VERSION
+
+EXPORT_SCHEMA_VERSION = 1
+FRAMEWORK = "prime-rl"
+#: Our names and theirs. Everything else in a line is derived from these, or about the run.
+NEEDED = {
+    "rollout_logprobs": "inference_logprobs",
+    "trainer_logprobs": "trainer_logprobs",
+    "mask": "loss_mask",
+    "token_ids": "token_ids",
+}
+OPTIONAL = ("advantages", "entropy", "position_ids")
+
+Columns = dict[str, NDArray[Any]]
+
+
+def read_prime_rl_export(path: Path) -> PushedStep:
+    """A value that was not finite stands as null in the export, and becomes NaN here."""
+    steps: set[Any] = set()
+    sequences: list[Columns] = []
+    tokens = 0
+    with path.open("rb") as stream:
+        for number, line in _lines(stream):
+            record = parse_object(line, f"line {number}")
+            steps.add(_step(record, number))
+            sequences.append(_trained(_columns(record, number)))
+            tokens += sequences[-1]["mask"].size
+            if tokens > MAX_TOKENS or len(sequences) > MAX_SEQUENCES:
+                raise PushError(
+                    f"it goes beyond {MAX_TOKENS:,} tokens or {MAX_SEQUENCES:,} sequences, the "
+                    f"limits, at line {number}.",
+                    remedy="split it by lines.",
+                )
+    if len(steps) != 1:
+        raise PushError(
+            f"it holds {len(steps)} steps; one is accepted.",
+            remedy="give the rank_R.jsonl of one step.",
+        )
+    metadata = {"schema_version": SCHEMA_VERSION, "framework": FRAMEWORK, "step": str(steps.pop())}
+    return pushed_step(_joined(sequences), metadata)
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    number, total = 0, 0
+    while line := stream.readline(MAX_EXPORT_LINE_BYTES + 1):
+        number, total = number + 1, total + len(line)
+        if len(line) > MAX_EXPORT_LINE_BYTES or total > MAX_EXPORT_BYTES:
+            raise PushError(
+                f"line {number} is longer than {MAX_EXPORT_LINE_BYTES:,} bytes, or the file than "
+                f"{MAX_EXPORT_BYTES:,}.",
+                remedy="give the token export of one step and rank.",
+            )
+        if line.strip():
+            yield number, line
+
+
+def _step(record: dict[str, Any], number: int) -> int:
+    version = record.get("schema_version")
+    if version != EXPORT_SCHEMA_VERSION:
+        raise PushError(
+            f"line {number} has schema_version {str(version)[:80]}, this program reads "
+            f"{EXPORT_SCHEMA_VERSION}.",
+            remedy="give a rank_R.jsonl from prime-rl's token_exports folder.",
+        )
+    # One step of the run may be trained in several trainer steps; export_step is the run's.
+    step = record.get("export_step", record.get("step"))
+    if type(step) is not int:
+        raise PushError(
+            f"line {number} names no step.", remedy="give a file that prime-rl wrote, whole."
+        )
+    return step
+
+
+def _columns(record: dict[str, Any], number: int) -> Columns:
+    missing = [theirs for theirs in NEEDED.values() if theirs not in record]
+    if missing:
+        raise PushError(
+            f"line {number} has no {missing[0]}.",
+            remedy="give a rank_R.jsonl from prime-rl's token_exports folder.",
+        )
+    columns: Columns = {}
+    for ours, theirs in (*NEEDED.items(), *((name, name) for name in OPTIONAL)):
+        values, label = record.get(theirs), f"line {number}: {theirs}"
+        if values is None:
+            continue
+        if ours == "mask":
+            columns[ours] = mask_column(label, values)
+        elif ours.endswith("_ids"):
+            columns[ours] = integer_column(label, values, np.int32)
+        else:
+            columns[ours] = float_column(label, values)
+    lengths = {name: column.size for name, column in columns.items()}
+    if not set(NEEDED) <= lengths.keys() or len(set(lengths.values())) != 1:
+        raise PushError(
+            f"line {number} has columns of different lengths: {lengths}.",
+            remedy="give a file that prime-rl wrote, whole.",
+        )
+    return columns
+
+
+def _trained(columns: Columns) -> Columns:
+    mask = columns["mask"]
+    span = response_span(mask, np.array([0, mask.size], dtype=np.int64))
+    return {name: column[span.keep] for name, column in columns.items()}
+
+
+def _joined(sequences: list[Columns]) -> Columns:
+    """Optional columns stay where every sequence has them."""
+    names = set.intersection(*(set(columns) for columns in sequences))
+    joined = {name: np.concatenate([columns[name] for columns in sequences]) for name in names}
+    # Without an RL loss, prime-rl writes null for every advantage: there are none.
+    if "advantages" in joined and np.isnan(joined["advantages"]).all():
+        del joined["advantages"]
+    lengths = [columns["mask"].size for columns in sequences]
+    return {**joined, "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)}

@@ -1,0 +1,212 @@
+"""verl's own functions, loaded from its wheel without what the wheel imports; adversarial batches.
+
+Only declarations that carry no numbers are replaced (DataProto, two configuration classes). The
+masked sums are the wheel's own source, compiled function by function.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import statistics
+import subprocess
+import sys
+import types
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+
+VERL = "verl==0.9.1"
+MASKED = ("masked_sum", "masked_mean")
+UNREACHABLE = ("No matching distribution found", "Connection", "Temporary failure", "timed out")
+
+
+@dataclass(frozen=True, slots=True)
+class Verl:
+    """Modules of the wheel, as verl ships them."""
+
+    rollout_corr: Any  # verl/trainer/ppo/rollout_corr_helper.py
+    debug: Any  # verl/utils/debug/metrics.py
+    algorithm: Any  # verl/trainer/config/algorithm.py
+
+
+@pytest.fixture(scope="session")
+def verl_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verl")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", VERL, "-d", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and any(reason in done.stderr for reason in UNREACHABLE):
+        pytest.skip(f"the package registry does not give {VERL}: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def verl_own(verl_wheel: Path) -> Iterator[Verl]:
+    before = dict(sys.modules)
+    with zipfile.ZipFile(verl_wheel) as wheel:
+        sources = {name: wheel.read(name).decode() for name in wheel.namelist() if ".py" in name}
+    try:
+        yield _load(sources)
+    finally:
+        for name in set(sys.modules) - set(before):
+            if name.split(".")[0] == "verl":
+                del sys.modules[name]
+
+
+def _load(sources: dict[str, str]) -> Verl:
+    import torch
+
+    _module("verl")
+    for package in ("verl.trainer", "verl.trainer.config", "verl.utils", "verl.workers"):
+        _module(package)
+    _module("verl.protocol").DataProto = types.SimpleNamespace(
+        from_dict=lambda tensors: types.SimpleNamespace(batch=tensors)
+    )
+    _module("verl.workers.config")
+    _module("verl.workers.config.actor").PolicyLossConfig = object
+    _module("verl.base_config").BaseConfig = object
+    functional = _module("verl.utils.torch_functional")
+    functional.torch = torch
+    tree = ast.parse(sources["verl/utils/torch_functional.py"])
+    tree.body = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in MASKED]
+    assert len(tree.body) == len(MASKED)
+    exec(compile(tree, "torch_functional.py", "exec"), vars(functional))
+    sys.modules["verl.utils"].torch_functional = functional  # type: ignore[attr-defined]
+    algorithm = _from_source("verl.trainer.config.algorithm", sources)
+    return Verl(
+        rollout_corr=_from_source("verl.trainer.ppo.rollout_corr_helper", sources),
+        debug=_from_source("verl.utils.debug.metrics", sources),
+        algorithm=algorithm,
+    )
+
+
+def _module(name: str) -> Any:
+    sys.modules[name] = types.ModuleType(name)
+    return sys.modules[name]
+
+
+def _from_source(name: str, sources: dict[str, str]) -> Any:
+    module = _module(name)
+    path = name.replace(".", "/") + ".py"
+    module.__file__ = path
+    exec(compile(sources[path], path, "exec"), vars(module))
+    return module
+
+
+def adversarial_batch(seed: int) -> PairedLogprobs:
+    """Rows of a padded batch as ragged sequences; which difficulty it has follows from the seed."""
+    rng = np.random.default_rng(seed)
+    kind = seed % 10
+    rows = int(rng.integers(1, 9))
+    longest = 8192 if seed % 50 == 7 else int(rng.integers(1, 200))
+    lengths = rng.integers(1, longest + 1, rows)
+    if kind == 1:
+        lengths = np.array([1])
+    tokens = int(lengths.sum())
+    rollout = np.log(rng.beta(3, 1, tokens))
+    trainer = np.minimum(rollout + 10.0 ** rng.uniform(-9, 0.5) * rng.normal(size=tokens), 0.0)
+    mask = rng.random(tokens) < rng.choice([0.3, 0.9, 1.0])
+    if kind == 2:
+        mask[:] = False
+    mask[int(rng.integers(tokens))] = True
+    if kind == 3:
+        trainer = rollout.copy()
+    if kind == 4:
+        trainer[rng.integers(tokens)] -= 10.0 ** rng.uniform(1, 4)
+    if kind == 5:
+        rollout[rng.integers(tokens)] -= 10.0 ** rng.uniform(1, 4)
+    if kind == 6:
+        trainer[rng.integers(tokens)] = rng.choice([np.nan, -np.inf])
+    if kind == 7:
+        rollout[rng.integers(tokens)] = rng.choice([np.nan, -np.inf])
+    if kind == 8:
+        trainer[:], rollout[:] = -0.5, -0.5 - np.log(2.0)
+    if kind == 9:
+        mask[: lengths[0]] = rows == 1
+        mask[-1] = True
+    return paired_logprobs(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
+
+
+@pytest.fixture(scope="session")
+def adversarial() -> Callable[[int], PairedLogprobs]:
+    return adversarial_batch
+
+
+Rows = list[list[tuple[float, float]]]  # (rollout, trainer) of the unmasked tokens, by sequence
+
+
+@pytest.fixture(scope="session")
+def batches() -> list[tuple[PairedLogprobs, Rows]]:
+    """Forty batches without NaN and infinity, and the same as plain lists for an oracle."""
+    pairs = [adversarial_batch(seed) for seed in range(50) if seed % 10 not in (6, 7)]
+    return [(pair, _rows(pair)) for pair in pairs]
+
+
+def _rows(pair: PairedLogprobs) -> Rows:
+    rows: Rows = []
+    for start, end in zip(pair.cu_seqlens[:-1].tolist(), pair.cu_seqlens[1:].tolist(), strict=True):
+        places = [i for i in range(start, end) if pair.mask is None or pair.mask[i]]
+        rows.append([(float(pair.rollout[i]), float(pair.trainer[i])) for i in places])
+    return rows
+
+
+# Metrics that are right down to the smallest differences; the others end at float64's rounding.
+SMALL = ("k3_kl", "rollout_kl", "kl_error", "divergence_error", "mismatch_kl/all/mean")
+
+
+class Oracle:
+    """Plain Python floats, one loop per number; 60 digits where floats would cancel."""
+
+    @staticmethod
+    def exp(value: float) -> float:
+        try:
+            return math.exp(value)
+        except OverflowError:
+            return math.inf
+
+    @staticmethod
+    def k3(diff: float) -> float:
+        with localcontext() as context:
+            context.prec, context.Emax = 60, 10**9
+            return float(Decimal(diff).exp() - 1 - Decimal(diff))
+
+    @staticmethod
+    def mean(values: list[float]) -> float:
+        return math.fsum(values) / len(values) if math.inf not in values else math.inf
+
+    @staticmethod
+    def std(values: list[float]) -> float:
+        if len(values) < 2 or math.inf in values:
+            return math.nan
+        try:
+            return statistics.stdev(values)
+        except OverflowError:
+            return math.nan
+
+    def over_sequences(self, rows: Rows, of_token: Callable[[float, float], float]) -> float:
+        """Mean over all rows of token means; a row without tokens gives 0."""
+        return self.mean([self.mean([of_token(*t) for t in row]) if row else 0.0 for row in rows])
+
+    @staticmethod
+    def agrees(ours: dict[str, float | None], oracle: dict[str, float]) -> None:
+        assert set(ours) == set(oracle)
+        for name, value in oracle.items():
+            if math.isfinite(value):
+                absolute = 1e-18 if name.endswith(SMALL) else 1e-15
+                assert ours[name] == pytest.approx(value, rel=1e-9, abs=absolute), name
+            else:
+                assert ours[name] is None, name
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Oracle:
+    return Oracle()

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+
+from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.presets.effect import LeftOut, PresetEffect, TokenFates, effect
+
+
+def test_shares_of_tokens_and_of_sequences_that_hold_any() -> None:
+    sides = np.full(6, -1.0)
+    tokens = unmasked_tokens(paired_logprobs(sides, sides, [0, 2, 2, 4, 6]))
+    dropped = np.array([True, True, True, False, False, False])
+    clipped = np.array([True, False, False, True, False, False])
+    assert effect(tokens, TokenFates(dropped, clipped)) == PresetEffect(
+        tokens_dropped=3 / 6,
+        tokens_clipped=1 / 6,
+        sequences_dropped=1 / 3,
+        sequences_touched=2 / 3,
+    )
+
+
+def test_no_token_no_shares() -> None:
+    tokens = unmasked_tokens(paired_logprobs([-1.0], [-1.0], [0, 1], [False]))
+    nothing = np.zeros(0, dtype=bool)
+    assert isinstance(effect(tokens, TokenFates(nothing, nothing)), LeftOut)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftscope_probes.mismatch.histogram import EDGES, abs_diff_histogram
+from driftscope_probes.mismatch.number import NO_TOKENS
+from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
+
+
+@given(
+    st.lists(
+        st.one_of(st.floats(0, 1), st.floats(0, 1e300), st.sampled_from([0.0, *EDGES])),
+        min_size=1,
+        max_size=60,
+    ),
+    st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.999, 0.9999]),
+)
+def test_the_quantile_lies_inside(values: list[float], share: float) -> None:
+    sizes = np.array(values)
+    bracket = quantile_bracket(abs_diff_histogram(sizes), share, max(values))
+    assert isinstance(bracket, tuple)
+    low, high = bracket
+    assert low <= np.quantile(sizes, share) <= high <= max(values)
+
+
+def test_neighbouring_edges_where_all_tokens_share_a_bucket() -> None:
+    bracket = quantile_bracket(abs_diff_histogram(np.full(100, 0.6)), 0.99, 0.6)
+    assert bracket == (0.5, 0.6)
+    assert quantile_bracket(abs_diff_histogram(np.zeros(5)), 0.5, 0.0) == (0.0, 0.0)
+
+
+def test_nothing_has_no_quantile() -> None:
+    assert quantile_bracket(abs_diff_histogram(np.zeros(0)), 0.5, 0.0) == NO_TOKENS

@@ -1,0 +1,105 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from driftscope_probes.push.json_step import read_json_step
+from driftscope_probes.push.limits import MAX_JSON_BYTES
+from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.pushed_step import PushedStep
+
+NESTED: dict[str, Any] = {
+    "metadata": {"model": "m"},
+    "rollout_logprobs": [[-0.5, -1.0], [], [-0.25]],
+    "trainer_logprobs": [[-0.5, -1.125], [], [None]],
+    "mask": [[1, 0], [], [1]],
+    "token_ids": [[5, 6], [], [7]],
+    "behavior_version": [1, 1, 2],
+}
+FLAT: dict[str, Any] = {
+    "rollout_logprobs": [-0.5, -1.0, -0.25],
+    "trainer_logprobs": [-0.5, -1.125, float("-inf")],
+    "cu_seqlens": [0, 2, 2, 3],
+}
+
+
+def read(tmp_path: Path, content: object) -> PushedStep:
+    path = tmp_path / "step.json"
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    path.write_bytes(raw)
+    return read_json_step(path)
+
+
+def test_one_list_per_sequence(tmp_path: Path) -> None:
+    step = read(tmp_path, NESTED)
+    assert step.cu_seqlens.tolist() == [0, 2, 2, 3]
+    assert step.mask.tolist() == [True, False, True]
+    assert step.trainer_logprobs[:2].tolist() == [-0.5, -1.125]
+    assert math.isnan(step.trainer_logprobs[2])
+    assert step.behavior_version is not None and step.behavior_version.tolist() == [1, 1, 2]
+    assert step.metadata == {"schema_version": "1", "model": "m"}
+
+
+def test_flat_lists(tmp_path: Path) -> None:
+    step = read(tmp_path, FLAT)
+    assert step.trainer_logprobs.tolist() == [-0.5, -1.125, -math.inf]
+    assert step.rollout_logprobs.dtype == np.float32
+    assert step.mask.all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"mask": [[1, 0], [1], []]}, "mask is cut into sequences of other lengths"),
+        ({"mask": [1, 0, 1]}, "mask is no list of lists"),
+        ({"trainer_logprobs": "x"}, "trainer_logprobs is no list of lists"),
+        ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
+        ({"rollout_token_ids": [[5, 6], [], [8]]}, "the first at token 2"),
+        ({"behavior_version": [1]}, r"behavior_version has shape \[1\]"),
+        ({"loss": []}, "there is a field 'loss'"),
+        ({"routed_experts": []}, "there is a field 'routed_experts'"),
+        ({"metadata": {"schema_version": 1}}, "'schema_version' is a int"),
+        ({"cu_seqlens": [0, 2, 2, 3]}, "list at 0"),
+    ],
+)
+def test_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(PushError, match=told) as caught:
+        read(tmp_path, {**NESTED, **changed})
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["rollout_logprobs", "trainer_logprobs"])
+def test_a_missing_side(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PushError, match=f"there is no {name}"):
+        read(tmp_path, {other: v for other, v in NESTED.items() if other != name})
+
+
+def test_size_is_limited(tmp_path: Path) -> None:
+    with pytest.raises(PushError, match="16,777,216 bytes of JSON"):
+        read(tmp_path, b" " * (MAX_JSON_BYTES + 1))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(base=st.sampled_from([NESTED, FLAT]), data=st.data())
+def test_any_value_in_any_field(tmp_path: Path, base: dict[str, Any], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(NESTED | FLAT)))
+    try:
+        step = read(tmp_path, {**base, name: data.draw(JSON)})
+    except PushError as error:
+        assert error.message and error.remedy
+    else:
+        assert step.cu_seqlens[-1] == step.tokens == step.trainer_logprobs.size

@@ -1,0 +1,68 @@
+"""docs/push-format.md: its examples work, and its tables say what the code does."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from driftscope_probes.push import limits, read_step
+from driftscope_probes.push.json_step import COLUMNS
+from driftscope_probes.push.tensor_rules import RULES
+
+PAGE = (Path(__file__).parents[3] / "docs" / "push-format.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_the_recipe(tmp_path: Path) -> None:
+    recipe = block("python")
+    assert len(recipe.strip().splitlines()) <= 10
+    names: dict[str, Any] = {}
+    exec(compile(recipe, "push-format.md", "exec"), names)
+    rollout = [[-0.5, -1.0], [-0.25], [float("-inf"), 0.0, -3.0]]
+    trainer = [[-0.5, -1.125], [-0.25], [-2.0, 0.0, -3.0]]
+    token_ids = [[1, 2], [3], [4, 5, 6]]
+    path = tmp_path / "step.safetensors"
+    names["write_step"](path, rollout, trainer, token_ids, model="my-model", rollout_dtype="bf16")
+    step = read_step(path)
+    assert step.cu_seqlens.tolist() == [0, 2, 3, 6]
+    assert step.rollout_logprobs.tolist() == [-0.5, -1.0, -0.25, -np.inf, 0.0, -3.0]
+    assert step.token_ids is not None and step.token_ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert step.metadata["model"] == "my-model"
+
+
+def test_the_json_example(tmp_path: Path) -> None:
+    (tmp_path / "step.json").write_text(block("json"))
+    step = read_step(tmp_path / "step.json")
+    assert (step.sequences, step.tokens) == (2, 3)
+    assert set(json.loads(block("json"))) - {"metadata"} <= set(COLUMNS)
+
+
+def test_every_tensor_is_listed_as_the_code_has_it() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| \[.*?\] \| ([A-Z0-9, ]+) \|", PAGE, re.MULTILINE)
+    assert {name: tuple(kinds.split(", ")) for name, kinds in rows} == {
+        name: rule.dtypes for name, rule in RULES.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        f"| {limits.MAX_TOKENS:,} |",
+        f"| {limits.MAX_SEQUENCES:,} |",
+        f"| {limits.MAX_FILE_BYTES // 2**30} GiB |",
+        f"| {limits.MAX_HEADER_BYTES // 2**10} KiB |",
+        f"| {limits.MAX_JSON_BYTES // 2**20} MiB |",
+        f"| {limits.MAX_EXPORT_BYTES // 2**30} GiB, {limits.MAX_EXPORT_LINE_BYTES // 2**20} MiB ",
+        f"{limits.MAX_METADATA_ENTRIES} entries of {limits.MAX_METADATA_CHARACTERS:,} ",
+    ],
+)
+def test_every_limit_is_stated_as_it_is(stated: str) -> None:
+    assert stated in PAGE

@@ -1,0 +1,192 @@
+"""`driftscope analyze` as a user runs it: good files of each format, and refused ones."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from driftscope_probes.mismatch import compare
+from driftscope_probes.pair_file import write_pair
+from driftscope_probes.push.pushed_step import pushed_step
+from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_service.cli.analyze import analyze_step
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+SOURCES = Path(__file__).parents[3]
+COMMAND = "from driftscope_service.cli.main import main; main()"
+LENGTHS = (5, 3, 9, 1)
+
+
+@pytest.fixture
+def analyze(tmp_path: Path) -> Run:
+    """The command from these sources, in an empty folder."""
+    roots = os.pathsep.join(str(SOURCES / root) for root in ("service", "probes", "kernels"))
+
+    def run(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", COMMAND, "analyze", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": roots, "COLUMNS": str(columns)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture
+def sides() -> dict[str, NDArray[Any]]:
+    random = np.random.default_rng(3)
+    rollout = np.log(random.beta(3, 1, sum(LENGTHS))).astype(np.float32)
+    trainer = (rollout + random.normal(0, 0.3, rollout.size)).astype(np.float32)
+    return {"rollout_logprobs": rollout, "trainer_logprobs": trainer}
+
+
+@pytest.fixture
+def pair_file(tmp_path: Path, sides: dict[str, NDArray[Any]]) -> Path:
+    """What `probe paired` leaves in its pairs folder."""
+    tokens = sum(LENGTHS)
+
+    def side(name: str, meta: TraceMeta) -> Trace:
+        return Trace(
+            token_ids=np.arange(tokens, dtype=np.int32),
+            logprobs=sides[name],
+            cu_seqlens=np.cumsum([0, *LENGTHS]),
+            mask=np.arange(tokens) != 2,
+            meta=meta,
+        )
+
+    rollout = side("rollout_logprobs", TraceMeta("rollout", "tiny", "bf16", "vllm", "0.32"))
+    trainer = side("trainer_logprobs", TraceMeta("trainer", "tiny", "fp32", "trainer", "5.19"))
+    write_pair(Pair(rollout, trainer), tmp_path / "bf16-fp32.safetensors")
+    return tmp_path / "bf16-fp32.safetensors"
+
+
+def test_json_holds_the_comparison_the_aliases_and_the_presets(
+    analyze: Run, pair_file: Path, sides: dict[str, NDArray[Any]]
+) -> None:
+    done = analyze(pair_file.name, "--json", "--resamples", "50")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert set(printed) == {"comparison", "diagnosis", "aliases", "presets"}
+    expected = compare(
+        sides["rollout_logprobs"],
+        sides["trainer_logprobs"],
+        np.cumsum([0, *LENGTHS]),
+        np.arange(sum(LENGTHS)) != 2,
+        resamples=50,
+    )
+    assert printed["comparison"] == json.loads(json.dumps(expected.to_dict()))
+    assert printed["diagnosis"] is None
+    assert {"verl", "trl", "prime_rl"} <= set(printed["aliases"])
+    assert "left_out" in printed["presets"]["prime_rl.dppo_mask"]
+
+
+def test_advantages_and_entropy_reach_the_presets_and_aliases(
+    analyze: Run, tmp_path: Path, sides: dict[str, NDArray[Any]]
+) -> None:
+    extra = {name: np.ones(sum(LENGTHS), np.float32) for name in ("advantages", "entropy")}
+    limits = np.cumsum([0, *LENGTHS])
+    save_file({**sides, **extra, "cu_seqlens": limits}, tmp_path / "step.safetensors")
+    printed = json.loads(analyze("step.safetensors", "--json", "--resamples", "0").stdout)
+    assert "tokens_dropped" in printed["presets"]["prime_rl.dppo_mask"]
+    assert printed["comparison"]["intervals"] == {}
+
+
+def test_the_table_fits_and_cuts_no_number(analyze: Run, pair_file: Path) -> None:
+    done = analyze(pair_file.name)
+    assert done.returncode == 0, done.stderr
+    assert "bf16-fp32.safetensors: 4 sequences, 18 tokens" in done.stdout
+    assert "engine vllm, engine_version 0.32, framework driftscope, model tiny" in done.stdout
+    assert "Difference in log-probability" in done.stdout
+    assert "presets would drop and clip nothing" in done.stdout
+    assert "…" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    narrow = analyze(pair_file.name, columns=40).stdout
+    words = {word for word in done.stdout.split() if any(map(str.isdigit, word))}
+    assert words <= set(narrow.split())
+
+
+def test_small_steps_as_json_and_prime_rl_exports(analyze: Run, tmp_path: Path) -> None:
+    lists = {"rollout_logprobs": [[-0.5, -1.0]], "trainer_logprobs": [[-0.5, None]]}
+    (tmp_path / "step.json").write_text(json.dumps(lists))
+    comparison = json.loads(analyze("step.json", "--json").stdout)["comparison"]
+    assert (comparison["tokens"], comparison["trainer_nonfinite"]) == (1, 1)
+    line = {
+        "schema_version": 1,
+        "step": 1,
+        "token_ids": [1, 2],
+        "loss_mask": [False, True],
+        "inference_logprobs": [0.0, -1.0],
+        "trainer_logprobs": [0.0, -1.5],
+    }
+    (tmp_path / "rank_0").write_text(json.dumps(line) + "\n")
+    printed = json.loads(analyze("rank_0", "--format", "prime-rl", "--json").stdout)
+    assert printed["comparison"]["abs_diff_mean"] == 0.5
+
+
+def test_a_step_without_tokens_says_why_nothing_is_defined(analyze: Run, tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text('{"rollout_logprobs": [[]], "trainer_logprobs": [[]]}')
+    done = analyze("e.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("no unmasked token has a finite log-probability") == 1
+
+
+STRANGE = st.sampled_from([0.0, 1.5, -1e38, 1e38, *map(float, ("nan", "inf", "-inf"))])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.lists(
+        st.tuples(STRANGE | st.floats(-20, 0, width=32), STRANGE | st.floats(-20, 0, width=32))
+    ),
+    masked=st.integers(0, 3),
+)
+def test_whatever_was_sent_the_analysis_is_json(
+    tokens: list[tuple[float, float]], masked: int
+) -> None:
+    values = np.array(tokens, np.float32).reshape(-1, 2)
+    step = pushed_step(
+        {
+            "rollout_logprobs": values[:, 0],
+            "trainer_logprobs": values[:, 1],
+            "cu_seqlens": np.array([0, len(tokens) // 2, len(tokens)]),
+            "mask": np.arange(len(tokens)) >= masked,
+            "advantages": values[:, 1],
+        },
+        {},
+    )
+    json.dumps(analyze_step(step, resamples=20), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "told"),
+    [
+        ("cut.safetensors", b"\x09", [], "cut.safetensors: it ends after 1 bytes"),
+        ("step.json", b'{"rollout_logprobs": []}', [], "there is no trainer_logprobs"),
+        ("step.npz", b"PK", [], "safetensors, json, prime-rl"),
+        ("step.npz", b"PK", ["--format", "npz"], "unknown format 'npz'"),
+        ("other.txt", b"", ["absent.safetensors"], "absent.safetensors: there is no such file"),
+    ],
+)
+def test_refused_with_the_reason_and_what_to_do(
+    analyze: Run, tmp_path: Path, name: str, content: bytes, arguments: list[str], told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    file = [] if name == "other.txt" else [name]
+    done = analyze(*file, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert told in done.stderr and "What to do:" in done.stderr
+    assert "Traceback" not in done.stderr
