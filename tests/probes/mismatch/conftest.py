@@ -6,7 +6,10 @@ The lists are the start of each test's own oracle: loops over Python floats, no 
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,9 @@ import pytest
 
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+
+VERL = "verl==0.9.1"
+UNREACHABLE = ("No matching distribution found", "Connection", "Temporary failure", "timed out")
 
 # (place in the response, rollout, trainer) of each token that counts, by sequence
 Plain = list[list[tuple[int, float, float]]]
@@ -68,3 +74,14 @@ def compared() -> Callable[[PairedLogprobs], dict[str, Any]]:
     return lambda pair: compare(
         pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0
     ).to_dict()
+
+
+@pytest.fixture(scope="session")
+def verl_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verl")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", VERL, "-d", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and any(reason in done.stderr for reason in UNREACHABLE):
+        pytest.skip(f"the package registry does not give {VERL}: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))

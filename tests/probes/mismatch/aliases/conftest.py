@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import math
 import statistics
-import subprocess
 import sys
 import types
 import zipfile
@@ -24,9 +23,7 @@ import pytest
 
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 
-VERL = "verl==0.9.1"
 MASKED = ("masked_sum", "masked_mean")
-UNREACHABLE = ("No matching distribution found", "Connection", "Temporary failure", "timed out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +33,6 @@ class Verl:
     rollout_corr: Any  # verl/trainer/ppo/rollout_corr_helper.py
     debug: Any  # verl/utils/debug/metrics.py
     algorithm: Any  # verl/trainer/config/algorithm.py
-
-
-@pytest.fixture(scope="session")
-def verl_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("verl")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", VERL, "-d", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and any(reason in done.stderr for reason in UNREACHABLE):
-        pytest.skip(f"the package registry does not give {VERL}: {done.stderr.strip()[-200:]}")
-    assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

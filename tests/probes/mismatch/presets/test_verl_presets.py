@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -17,20 +16,11 @@ from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.presets.effect import PresetEffect, effect
 from driftscope_probes.mismatch.presets.verl_presets import VERL_PRESETS, verl_fates
 
-VERL = "verl==0.9.1"
-UNREACHABLE = ("No matching distribution found", "Connection", "Temporary failure", "timed out")
-
 
 @pytest.fixture(scope="module")
-def correction_config(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def correction_config(verl_wheel: Path) -> Any:
     """RolloutCorrectionConfig of the wheel; only its base class, which holds no values, is ours."""
-    folder = tmp_path_factory.mktemp("verl")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", VERL, "-d", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and any(reason in done.stderr for reason in UNREACHABLE):
-        pytest.skip(f"the package registry does not give {VERL}: {done.stderr.strip()[-200:]}")
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+    with zipfile.ZipFile(verl_wheel) as wheel:
         source = wheel.read("verl/trainer/config/algorithm.py").decode()
     module = ModuleType("algorithm")
     sys.modules["algorithm"] = module
