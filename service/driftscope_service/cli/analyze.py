@@ -13,13 +13,16 @@ import typer
 from rich.console import Console
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.mismatch import compare
+from driftscope_probes.mismatch import SideArrays, compare
 from driftscope_probes.mismatch.aliases import aliases
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.presets import presets
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_service.export.analysis_terminal import print_analysis
+
+#: Nine digits fit the int32 in which `behavior_version` is sent; a hash or a time does not count.
+MAX_VERSION_DIGITS = 9
 
 
 def analyze(
@@ -47,11 +50,25 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> dic
     arrays = (step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, step.mask)
     pair = paired_logprobs(*arrays)
     return {
-        "comparison": compare(*arrays, resamples=resamples).to_dict(),
+        "comparison": compare(*arrays, resamples=resamples, side=_side_arrays(step)).to_dict(),
         "diagnosis": None,
         "aliases": aliases(pair, advantages=step.advantages, entropy=step.entropy),
         "presets": presets(pair, advantages=step.advantages),
     }
+
+
+def _side_arrays(step: PushedStep) -> SideArrays:
+    """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
+    version = step.metadata.get("weights_version", "")
+    countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
+    known = step.behavior_version is not None and countable
+    return SideArrays(
+        entropy=step.entropy,
+        position_ids=step.position_ids,
+        turn_ids=step.turn_ids,
+        behavior_version=step.behavior_version if known else None,
+        train_version=int(version) if known else None,
+    )
 
 
 def _read(file: Path, step_format: StepFormat | None) -> PushedStep:

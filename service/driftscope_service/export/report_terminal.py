@@ -82,7 +82,7 @@ def _reading(reading: Mapping[str, Any]) -> list[str]:
 def _gradient(row: Mapping[str, Any]) -> str:
     difference = row["norm_relative_difference"]
     text = f"{row['engine_dtype']} × {row['trainer_dtype']}: norm {_number(row['norm'])}"
-    if difference is not None:
+    if difference:  # 0 for the fp32 mode itself
         text += f", {share(abs(difference))} {'above' if difference > 0 else 'below'} fp32"
     if row["nonfinite_values"]:
         text += f", {number(row['nonfinite_values'])} values not finite"

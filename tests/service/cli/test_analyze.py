@@ -104,6 +104,25 @@ def test_advantages_and_entropy_reach_the_presets_and_aliases(
     assert printed["comparison"]["intervals"] == {}
 
 
+def test_entropy_and_versions_reach_the_comparison(sides: dict[str, NDArray[Any]]) -> None:
+    arrays = sides | {
+        "cu_seqlens": np.cumsum([0, *LENGTHS]),
+        "entropy": np.full(sum(LENGTHS), 0.5, np.float32),
+        "behavior_version": np.array([7, 7, 5, 6], np.int32),
+    }
+
+    def comparison(**metadata: str) -> dict[str, Any]:
+        found: dict[str, Any] = analyze_step(pushed_step(arrays, metadata))["comparison"]
+        return found
+
+    counted = comparison(weights_version="7")
+    assert counted["entropy_mean"] == 0.5
+    assert counted["lag_max"] == 2
+    assert counted["stale_token_share"] == pytest.approx((LENGTHS[2] + LENGTHS[3]) / sum(LENGTHS))
+    for version in ("", "a1b2c3", "9" * 40):
+        assert "lag_max" not in comparison(weights_version=version)
+
+
 def test_the_table_fits_and_cuts_no_number(analyze: Run, pair_file: Path) -> None:
     done = analyze(pair_file.name)
     assert done.returncode == 0, done.stderr
