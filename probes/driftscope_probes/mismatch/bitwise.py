@@ -1,6 +1,6 @@
 """Bitwise equality: which log-probabilities have the very same bits on both sides.
 
-In: PairedLogprobs. Out: shares, counts and the first place where a response differs.
+In: TokenPass. Out: shares, counts and the first place where a response differs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import BoolArray, IntArray, LogprobArray
-from driftscope_probes.mismatch.hygiene import unmasked_lengths
+from driftscope_probes.mismatch.arrays import IntArray
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 from driftscope_probes.mismatch.number import Number, Undefined
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 
-BITS = {4: np.uint32, 8: np.uint64}
 ALL_MASKED = Undefined("every token is masked")
 NONE_DIFFERS = Undefined("no token differs")
 
@@ -23,8 +21,8 @@ NONE_DIFFERS = Undefined("no token differs")
 class Bitwise:
     """Over all unmasked tokens, the non-finite ones too: a NaN on one side is a difference.
 
-    0.0 and -0.0 differ; two NaNs of the same bits are equal. Places count from 0 within the
-    response, masked tokens included.
+    Unequal dtypes meet in float64, which is exact. 0.0 and -0.0 differ; two NaNs of the same bits
+    are equal. Places count from 0 within the response, masked tokens included.
     """
 
     bitwise_equal_fraction: Number  # of tokens
@@ -64,32 +62,11 @@ def bitwise(found: DifferingTokens) -> Bitwise:
     )
 
 
-def differing_tokens(pair: PairedLogprobs) -> DifferingTokens:
-    lengths = unmasked_lengths(pair)
-    differing = np.flatnonzero(_differs(pair))
+def differing_tokens(found: TokenPass) -> DifferingTokens:
+    first = found.rows["first_differing"]
     return DifferingTokens(
-        tokens=int(lengths.sum()),
-        sequences=int(np.count_nonzero(lengths)),
-        differing=differing.size,
-        first=_first_places(differing, pair.cu_seqlens),
+        tokens=int(found.oddities["unmasked"][0]),
+        sequences=int(np.count_nonzero(found.rows["unmasked"])),
+        differing=int(found.oddities["differing"][0]),
+        first=first[first >= 0],
     )
-
-
-def _differs(pair: PairedLogprobs) -> BoolArray:
-    """[tokens] True where unmasked bits differ; unequal dtypes meet in float64, which is exact."""
-    rollout, trainer = pair.rollout, pair.trainer
-    if rollout.dtype != trainer.dtype:
-        rollout, trainer = rollout.astype(np.float64), trainer.astype(np.float64)
-    differs: BoolArray = _bits(rollout) != _bits(trainer)
-    return differs if pair.mask is None else differs & pair.mask
-
-
-def _bits(logprobs: LogprobArray) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
-    return logprobs.view(BITS[logprobs.dtype.itemsize])
-
-
-def _first_places(differing: IntArray, cu_seqlens: IntArray) -> IntArray:
-    """[sequences that differ] first differing place within each, from differing token places."""
-    sequence = np.searchsorted(cu_seqlens, differing, side="right") - 1
-    present, first = np.unique(sequence, return_index=True)
-    return differing[first] - cu_seqlens[present]

@@ -7,28 +7,35 @@ whole package stands in compare().
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from driftscope_probes.mismatch.absolute_difference import AbsoluteDifference, absolute_difference
+from driftscope_probes.mismatch.absolute_difference import (
+    AbsoluteDifference,
+    absolute_difference,
+    wanted_ranks,
+)
+from driftscope_probes.mismatch.arrays import FloatArray
 from driftscope_probes.mismatch.binary_kl import BinaryKL, binary_kl
-from driftscope_probes.mismatch.binary_kl_terms import binary_kl_terms
-from driftscope_probes.mismatch.bitwise import Bitwise, bitwise, differing_tokens
+from driftscope_probes.mismatch.bitwise import Bitwise, bitwise
 from driftscope_probes.mismatch.chi_square import ChiSquare, chi_square
 from driftscope_probes.mismatch.confident_disagreement import (
     ConfidentDisagreement,
     confident_disagreement,
 )
-from driftscope_probes.mismatch.divergence_sums import divergence_sums
 from driftscope_probes.mismatch.effective_sample_size import (
     EffectiveSampleSize,
     effective_sample_size,
+    ess_ratio,
 )
 from driftscope_probes.mismatch.entropy import MismatchEntropy, mismatch_entropy
-from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
+from driftscope_probes.mismatch.fused.order_statistics import order_statistics
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.hygiene import Hygiene
 from driftscope_probes.mismatch.js_divergence import JSDivergence, js_divergence
 from driftscope_probes.mismatch.kl import KL, kl
 from driftscope_probes.mismatch.lag_buckets import lag_buckets
@@ -38,10 +45,19 @@ from driftscope_probes.mismatch.multiplicative_error import (
     MultiplicativeError,
     multiplicative_error,
 )
-from driftscope_probes.mismatch.number import Undefined, unbiased_std
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.number import Number, Undefined
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 from driftscope_probes.mismatch.perplexity import Perplexity, perplexity
-from driftscope_probes.mismatch.probability import ProbabilityDifference, probability_difference
+from driftscope_probes.mismatch.probability import (
+    ProbabilityDifference,
+    pearson,
+    probability_difference,
+)
+from driftscope_probes.mismatch.probability_moments import (
+    LEAST_SQUARES,
+    hold_their_digits,
+    pearson_of_moments,
+)
 from driftscope_probes.mismatch.ratio import Ratio, ratio
 from driftscope_probes.mismatch.resampling import (
     DEFAULT_RESAMPLES,
@@ -49,20 +65,20 @@ from driftscope_probes.mismatch.resampling import (
     LEVEL,
     Interval,
     check_resamples,
+    held_draws,
     mean_intervals,
 )
 from driftscope_probes.mismatch.reverse_kl import ReverseKL, reverse_kl
 from driftscope_probes.mismatch.sequence import SequenceLogRatio, sequence_log_ratio
 from driftscope_probes.mismatch.sequence_mean import SequenceMean, sequence_means
 from driftscope_probes.mismatch.sequence_ratio import SequenceRatio, sequence_ratio
-from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
+from driftscope_probes.mismatch.sequence_sums import SequenceSums
+from driftscope_probes.mismatch.shard import Shard, shard_of_pass
 from driftscope_probes.mismatch.side_arrays import SideArrays, checked_side_arrays
 from driftscope_probes.mismatch.staleness import Staleness, staleness
-from driftscope_probes.mismatch.token_blocks import by_blocks
-from driftscope_probes.mismatch.token_counts import token_counts
 from driftscope_probes.mismatch.token_differences import token_differences
-from driftscope_probes.mismatch.token_extremes import token_extremes
-from driftscope_probes.mismatch.ulp import ULP, ulp
+from driftscope_probes.mismatch.token_spread import unbiased_std_of
+from driftscope_probes.mismatch.ulp import ULP, median_ranks, ulp
 from driftscope_probes.trace import Pair
 
 
@@ -180,35 +196,44 @@ def compare(
     check_resamples(resamples, least=0)
     pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
     beside = checked_side_arrays(side, pair)
-    tokens = token_differences(pair)
-    sums = sequence_sums(tokens)
-    binary_kl_of_token = by_blocks(binary_kl_terms, tokens.rollout_logprob, tokens.trainer_logprob)
-    divergences = divergence_sums(tokens, binary_kl_of_token)
-    counts = token_counts(tokens)
-    extremes = token_extremes(tokens, binary_kl_of_token)
+    found = token_pass(pair)
+    shard = shard_of_pass(pair, found)
+    sums, divergences, spread = shard.sums, shard.divergences, shard.spread
+    counts, extremes = shard.counts, shard.extremes
+    ranked = order_statistics(pair, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens))
     kl_of_sums = kl(sums)
     return Comparison(
-        hygiene=hygiene(pair, tokens),
-        absolute_difference=absolute_difference(tokens, sums),
+        hygiene=shard.hygiene,
+        absolute_difference=absolute_difference(sums, spread, extremes, ranked.abs_diff),
         kl=kl_of_sums,
         reverse_kl=reverse_kl(sums, divergences),
         js_divergence=js_divergence(sums, divergences),
         binary_kl=binary_kl(sums, divergences, extremes),
         chi_square=chi_square(sums, divergences, counts),
-        probability=probability_difference(tokens, sums, divergences, extremes),
-        ratio=ratio(sums, divergences, counts, extremes, unbiased_std(tokens.ratio)),
+        probability=probability_difference(
+            sums, divergences, spread, extremes, _correlation(pair, shard)
+        ),
+        ratio=ratio(
+            sums,
+            divergences,
+            counts,
+            extremes,
+            unbiased_std_of(sums, divergences.ratio, spread.ratio),
+        ),
         multiplicative_error=multiplicative_error(sums, divergences),
         sequence=sequence_log_ratio(sums),
         sequence_ratio=sequence_ratio(sums),
         perplexity=perplexity(sums, divergences),
         confident_disagreement=confident_disagreement(counts),
-        effective_sample_size=effective_sample_size(tokens, sums, divergences),
-        bitwise=bitwise(differing_tokens(pair)),
-        ulp=ulp(tokens),
+        effective_sample_size=effective_sample_size(
+            sums, divergences, _ess_ratio_token(pair, shard)
+        ),
+        bitwise=bitwise(shard.differing),
+        ulp=ulp(ranked.ulp_distance, extremes, counts.tokens),
         length_slope=length_slope(sums),
         entropy=None
         if beside.entropy is None
-        else mismatch_entropy(tokens.kept(beside.entropy), kl_of_sums.kl_k3),
+        else mismatch_entropy(_kept(beside.entropy, pair, counts.tokens), kl_of_sums.kl_k3),
         staleness=None if beside.lag is None else staleness(lag_buckets(sums, beside.lag)),
         intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
@@ -217,10 +242,33 @@ def compare(
     )
 
 
+def _kept(values: FloatArray, pair: PairedLogprobs, tokens: int) -> FloatArray:
+    return values if tokens == values.size else token_differences(pair).kept(values)
+
+
+def _correlation(pair: PairedLogprobs, shard: Shard) -> Number:
+    """From the tokens themselves where squares of probabilities leave the range of float64."""
+    if not shard.counts.tokens or hold_their_digits(shard.probabilities):
+        return pearson_of_moments(shard.probabilities)
+    tokens = token_differences(pair)
+    return pearson(tokens.rollout_prob, tokens.trainer_prob)
+
+
+def _ess_ratio_token(pair: PairedLogprobs, shard: Shard) -> Number:
+    """From the log-weights where the squares of the weights leave the range of float64."""
+    squares = float(shard.spread.ratio_square.sum())
+    if not shard.counts.tokens or LEAST_SQUARES <= squares < math.inf:
+        return shard.ess_ratio_token()
+    return ess_ratio(token_differences(pair).diff)
+
+
 def _intervals(sums: SequenceSums, resamples: int, seed: int) -> dict[str, Interval | Undefined]:
+    draws = held_draws(sums.length.size, resamples=resamples, seed=seed)
+    slope = length_slope_interval(sums, resamples=resamples, seed=seed, draws=draws)
+    means = sequence_means(sums)
     return {
-        **mean_intervals(sequence_means(sums), resamples=resamples, seed=seed),
-        SLOPE_NAME: length_slope_interval(sums, resamples=resamples, seed=seed),
+        **mean_intervals(means, resamples=resamples, seed=seed, draws=draws),
+        SLOPE_NAME: slope,
     }
 
 

@@ -1,23 +1,14 @@
 """Per-sequence sums of the terms that only token and sequence means need, not the plots.
 
-In: TokenDifferences and the binary KL terms. Out: DivergenceSums, one number per sequence each.
+In: TokenPass. Out: DivergenceSums, one number per sequence each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.chi_square_terms import chi_square_terms
-from driftscope_probes.mismatch.js_terms import js_terms
-from driftscope_probes.mismatch.k3 import k3_terms
-from driftscope_probes.mismatch.token_blocks import by_blocks
-from driftscope_probes.mismatch.token_differences import TokenDifferences
-
-# The cap C = 2 at which verl and slime truncate their weights by default.
-TRUNCATED_AT = 2.0
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +30,20 @@ class DivergenceSums:
     chi2: FloatArray  # Σ (ρ² − 1), Δ clamped
 
 
-def divergence_sums(tokens: TokenDifferences, binary_kl: FloatArray) -> DivergenceSums:
-    """binary_kl: [kept] binary_kl_terms."""
-    truncated = np.minimum(tokens.ratio, TRUNCATED_AT)
-    by_sequence = tokens.sum_by_sequence
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return DivergenceSums(
-            rollout_logprob=by_sequence(tokens.rollout_logprob),
-            trainer_logprob=by_sequence(tokens.trainer_logprob),
-            ratio=by_sequence(tokens.ratio),
-            ratio_abs_dev=by_sequence(np.abs(np.expm1(tokens.diff))),
-            ratio_diff=by_sequence(tokens.ratio * tokens.diff),
-            truncated_ratio=by_sequence(truncated),
-            truncated_ratio_square=by_sequence(truncated * truncated),
-            mult_error=by_sequence(np.exp(tokens.abs_diff)),
-            prob_diff=by_sequence(tokens.trainer_prob - tokens.rollout_prob),
-            kl_reverse_k3=by_sequence(by_blocks(k3_terms, -tokens.diff)),
-            js_divergence=by_sequence(by_blocks(js_terms, tokens.diff)),
-            binary_kl=by_sequence(binary_kl),
-            chi2=by_sequence(by_blocks(chi_square_terms, tokens.diff)),
-        )
+def divergence_sums(found: TokenPass) -> DivergenceSums:
+    of = found.sums[found.rows["kept"] > 0]
+    return DivergenceSums(
+        rollout_logprob=of["rollout_logprob"],
+        trainer_logprob=of["trainer_logprob"],
+        ratio=of["ratio"],
+        ratio_abs_dev=of["ratio_abs_dev"],
+        ratio_diff=of["ratio_diff"],
+        truncated_ratio=of["truncated_ratio"],
+        truncated_ratio_square=of["truncated_ratio_square"],
+        mult_error=of["mult_error"],
+        prob_diff=of["prob_diff"],
+        kl_reverse_k3=of["kl_reverse_k3"],
+        js_divergence=0.5 * of["double_js"],
+        binary_kl=of["binary_kl"],
+        chi2=of["chi2"],
+    )

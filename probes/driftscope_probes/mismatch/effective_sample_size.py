@@ -1,6 +1,6 @@
 """Effective sample size over sample size: how much of the batch the importance weights leave.
 
-In: TokenDifferences, SequenceSums and DivergenceSums. Out: shares in (0, 1].
+In: SequenceSums and DivergenceSums. Out: shares in (0, 1].
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.divergence_sums import TRUNCATED_AT, DivergenceSums
+from driftscope_probes.mismatch.divergence_sums import DivergenceSums
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW, Number, Undefined
 from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.token_differences import TokenDifferences
+from driftscope_probes.mismatch.thresholds import TRUNCATED_AT
 
 ALL_ZERO = Undefined("every weight underflows to 0")
 
@@ -30,10 +30,11 @@ class EffectiveSampleSize:
 
 
 def effective_sample_size(
-    tokens: TokenDifferences, sums: SequenceSums, divergences: DivergenceSums
+    sums: SequenceSums, divergences: DivergenceSums, of_tokens: Number
 ) -> EffectiveSampleSize:
+    """of_tokens: ess_ratio_token, which has two ways to it."""
     return EffectiveSampleSize(
-        ess_ratio_token=ess_ratio(tokens.diff),
+        ess_ratio_token=of_tokens,
         ess_ratio_sequence=ess_ratio(sums.diff),
         ess_ratio_token_truncated=kish_ratio(
             float(divergences.truncated_ratio.sum()),

@@ -1,6 +1,6 @@
 """Histogram of |Δ| in fixed logarithmic buckets: two of them add up, on whichever machine.
 
-In: |Δ| [tokens], float64. Out: counts per bucket, with a bucket for exact zeros and one beyond.
+In: TokenPass. Out: counts per bucket, with a bucket for exact zeros and one beyond.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
+from driftscope_probes.mismatch.arrays import IntArray
+from driftscope_probes.mismatch.fused.exp_parts import EXPONENT_BIAS
+from driftscope_probes.mismatch.fused.fine_buckets import BITS_IN_BUCKET
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 
 # Edges are 2^k and 1.5·2^k: exact in binary, so that the bucket is read off the top bits of the
 # number and no rounding of a logarithm can put a token on the other side of an edge.
@@ -18,11 +21,9 @@ LOWEST_EXPONENT = -40  # 9.1e-13 nats: far below float32 rounding of any but cer
 HIGHEST_EXPONENT = 6  # 64 nats: beyond it one side holds the sampled token for impossible
 BUCKETS_PER_OCTAVE = 2  # six to seven bars per decade
 
-MANTISSA_BITS = 52  # IEEE 754 binary64
-EXPONENT_BIAS = 1023
-SHIFT = MANTISSA_BITS - (BUCKETS_PER_OCTAVE.bit_length() - 1)
 BUCKETS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) * BUCKETS_PER_OCTAVE
-FIRST_TOP_BITS = (LOWEST_EXPONENT + EXPONENT_BIAS) * BUCKETS_PER_OCTAVE
+FINE_PER_BUCKET = (1 << BITS_IN_BUCKET) // BUCKETS_PER_OCTAVE
+FIRST_FINE = ((LOWEST_EXPONENT + EXPONENT_BIAS) << BITS_IN_BUCKET) + 1  # the one above EDGES[0]
 
 EDGES: tuple[float, ...] = tuple(
     (1 + index % BUCKETS_PER_OCTAVE / BUCKETS_PER_OCTAVE)
@@ -61,18 +62,16 @@ class Histogram:
         }
 
 
-def abs_diff_histogram(abs_diff: FloatArray) -> Histogram:
-    nonzero = abs_diff[abs_diff > 0]
-    # One bit pattern down moves a number that lies on an edge into the bucket below the edge.
-    top_bits = (nonzero.view(np.int64) - 1) >> SHIFT
-    place = np.clip(top_bits - FIRST_TOP_BITS, -1, BUCKETS) + 1
-    counts = np.bincount(place, minlength=BUCKETS + 2)
-    with np.errstate(over="ignore"):
-        total = float(abs_diff.sum())
+def abs_diff_histogram(found: TokenPass) -> Histogram:
+    """Sums of whole fine buckets, whose edges these edges are among."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(found.sums["abs_diff"].sum())
+    fine = found.abs_diff_buckets
+    inside = fine[FIRST_FINE : FIRST_FINE + BUCKETS * FINE_PER_BUCKET]
     return Histogram(
-        zero=abs_diff.size - nonzero.size,
-        below=int(counts[0]),
-        counts=counts[1:-1],
-        above=int(counts[-1]),
+        zero=int(fine[0]),
+        below=int(fine[1:FIRST_FINE].sum()),
+        counts=inside.reshape(BUCKETS, FINE_PER_BUCKET).sum(axis=1),
+        above=int(fine[FIRST_FINE + inside.size :].sum()),
         abs_diff_sum=total,
     )

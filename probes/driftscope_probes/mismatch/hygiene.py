@@ -1,6 +1,6 @@
 """Hygiene: what took part in the comparison, what was left out, and what looks wrong.
 
-In: PairedLogprobs and its TokenDifferences. Out: counts. Nothing is dropped without being counted.
+In: PairedLogprobs and its TokenPass. Out: counts. Nothing is dropped without being counted.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import IntArray, LogprobArray
+from driftscope_probes.mismatch.arrays import IntArray
+from driftscope_probes.mismatch.fused.block_loading import ODDITIES
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
-from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +37,24 @@ class Hygiene:
     trainer_positive: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    nonfinite: int
-    zero: int
-    positive: int
-
-
-def hygiene(pair: PairedLogprobs, tokens: TokenDifferences) -> Hygiene:
-    unmasked = pair.rollout.size if pair.mask is None else int(np.count_nonzero(pair.mask))
-    rollout = _count(_unmasked(pair.rollout, pair))
-    trainer = _count(_unmasked(pair.trainer, pair))
+def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
+    kept, unmasked = found.rows["kept"], found.rows["unmasked"]
+    tokens, all_unmasked = int(kept.sum()), int(unmasked.sum())
+    sequences = int(np.count_nonzero(kept))
+    odd = {name: int(found.oddities[name][0]) for name in ODDITIES.names or ()}
     return Hygiene(
-        tokens=tokens.diff.size,
-        sequences=tokens.length.size,
-        masked_tokens=pair.rollout.size - unmasked,
-        nonfinite_tokens=unmasked - tokens.diff.size,
-        nonfinite_sequences=_incomplete_sequences(pair, tokens),
-        empty_sequences=pair.cu_seqlens.size - 1 - tokens.length.size,
-        rollout_nonfinite=rollout.nonfinite,
-        trainer_nonfinite=trainer.nonfinite,
-        rollout_zero=rollout.zero,
-        trainer_zero=trainer.zero,
-        rollout_positive=rollout.positive,
-        trainer_positive=trainer.positive,
+        tokens=tokens,
+        sequences=sequences,
+        masked_tokens=pair.rollout.size - all_unmasked,
+        nonfinite_tokens=all_unmasked - tokens,
+        nonfinite_sequences=int(np.count_nonzero(unmasked > kept)),
+        empty_sequences=kept.size - sequences,
+        rollout_nonfinite=odd["rollout_nonfinite"],
+        trainer_nonfinite=odd["trainer_nonfinite"],
+        rollout_zero=odd["rollout_zero"],
+        trainer_zero=odd["trainer_zero"],
+        rollout_positive=odd["rollout_positive"],
+        trainer_positive=odd["trainer_positive"],
     )
 
 
@@ -68,21 +63,3 @@ def unmasked_lengths(pair: PairedLogprobs) -> IntArray:
     if pair.mask is None:
         return np.diff(pair.cu_seqlens)
     return np.diff(np.searchsorted(np.flatnonzero(pair.mask), pair.cu_seqlens))
-
-
-def _incomplete_sequences(pair: PairedLogprobs, tokens: TokenDifferences) -> int:
-    in_statistics = np.zeros(pair.cu_seqlens.size - 1, dtype=np.int64)
-    in_statistics[tokens.sequence_index] = tokens.length
-    return int(np.count_nonzero(unmasked_lengths(pair) > in_statistics))
-
-
-def _unmasked(logprobs: LogprobArray, pair: PairedLogprobs) -> LogprobArray:
-    return logprobs if pair.mask is None else logprobs[pair.mask]
-
-
-def _count(logprobs: LogprobArray) -> _Side:
-    return _Side(
-        nonfinite=int(logprobs.size - np.count_nonzero(np.isfinite(logprobs))),
-        zero=int(np.count_nonzero(logprobs == 0)),
-        positive=int(np.count_nonzero((logprobs > 0) & (logprobs < np.inf))),
-    )

@@ -40,16 +40,19 @@ def length_slope(sums: SequenceSums) -> LengthSlope:
     return LengthSlope(finite(slope[0]))
 
 
-def length_slope_interval(sums: SequenceSums, *, resamples: int, seed: int) -> Interval | Undefined:
-    """95 % percentile interval, under the draws that the means see with the same seed."""
+def length_slope_interval(
+    sums: SequenceSums, *, resamples: int, seed: int, draws: list[FloatArray] | None = None
+) -> Interval | Undefined:
+    """95 % percentile interval, under the draws that the means see with the same seed.
+
+    draws: held_draws of the sequences; drawn anew where not given.
+    """
     slope = length_slope(sums).seq_logratio_slope_per_1000_tokens
     if isinstance(slope, Undefined):
         return slope
     columns = _columns(sums)
-    drawn = [
-        _slopes(columns, counts)
-        for counts in draw_counts(sums.length.size, np.random.default_rng(seed), resamples)
-    ]
+    blocks = draws or draw_counts(sums.length.size, np.random.default_rng(seed), resamples)
+    drawn = [_slopes(columns, counts) for counts in blocks]
     if min(spread.min() for _, spread in drawn) < LEAST_SPREAD:
         return DRAWS_OF_ONE_LENGTH
     return percentile_interval(np.concatenate([slopes for slopes, _ in drawn]))

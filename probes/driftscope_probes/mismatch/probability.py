@@ -1,6 +1,6 @@
 """Differences in probability space: |p_trainer − p_rollout|, and how the two correlate.
 
-In: TokenDifferences and their sums and extremes. Out: plain numbers (probabilities have no unit).
+In: what was summed over the tokens. Out: plain numbers (probabilities have no unit).
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from driftscope_probes.mismatch.number import (
     Number,
     Undefined,
     mean,
-    unbiased_std,
 )
 from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.token_differences import TokenDifferences
 from driftscope_probes.mismatch.token_extremes import TokenExtremes
+from driftscope_probes.mismatch.token_spread import TokenSpread, unbiased_std_of
 
 ONE_SIDE_CONSTANT = Undefined("one side gives every token the same probability")
 
@@ -40,18 +39,21 @@ class ProbabilityDifference:
 
 
 def probability_difference(
-    tokens: TokenDifferences,
     sums: SequenceSums,
     divergences: DivergenceSums,
+    spread: TokenSpread,
     extremes: TokenExtremes,
+    correlation: Number,
 ) -> ProbabilityDifference:
+    """correlation: of both probabilities over the tokens."""
+    gaps = sums.prob_abs_diff
     return ProbabilityDifference(
-        prob_abs_diff_mean=sums.token_mean(sums.prob_abs_diff),
+        prob_abs_diff_mean=sums.token_mean(gaps),
         prob_abs_diff_max=extremes.number(extremes.prob_abs_diff_max),
-        prob_abs_diff_std=unbiased_std(tokens.prob_abs_diff),
-        prob_abs_diff_seq_mean=mean(sums.prob_abs_diff / sums.length),
+        prob_abs_diff_std=unbiased_std_of(sums, gaps, spread.prob_abs_diff),
+        prob_abs_diff_seq_mean=mean(gaps / sums.length),
         prob_diff_mean=sums.token_mean(divergences.prob_diff),
-        prob_pearson=pearson(tokens.rollout_prob, tokens.trainer_prob),
+        prob_pearson=correlation,
     )
 
 

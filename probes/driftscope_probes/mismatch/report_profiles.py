@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from driftscope_probes.mismatch.arrays import IntArray
 from driftscope_probes.mismatch.binned_differences import BinnedDifferences
 from driftscope_probes.mismatch.difference_scatter import DifferenceScatter, difference_scatter
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.index_profile import index_profile_from_smallest
 from driftscope_probes.mismatch.lag_buckets import LagBuckets, lag_buckets
@@ -64,10 +65,10 @@ def profiles(
     """Arguments and errors as for compare()."""
     pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
     beside = checked_side_arrays(side, pair)
-    tokens = token_differences(pair)
-    sums = sequence_sums(tokens)
+    tokens, found = token_differences(pair), token_pass(pair)
+    sums = sequence_sums(found)
     return Profiles(
-        abs_diff_histogram=abs_diff_histogram(tokens.abs_diff),
+        abs_diff_histogram=abs_diff_histogram(found),
         by_response_index=response_index_profile(tokens),
         by_rollout_prob=probability_profile(tokens),
         sequences=sequence_points(sums),

@@ -6,7 +6,7 @@ Out: percentile intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +48,23 @@ class RatioInterval:
     joint: bool  # the same sequences were drawn in both, so what they share cancels
 
 
+def held_draws(sequences: int, *, resamples: int, seed: int) -> list[FloatArray] | None:
+    """The draws of draw_counts, for several statistics; None where they would take too much."""
+    if not 1 <= sequences * resamples <= DRAWS_PER_BLOCK:
+        return None
+    return list(draw_counts(sequences, np.random.default_rng(seed), resamples))
+
+
 def mean_intervals(
-    means: Mapping[str, SequenceMean], *, resamples: int, seed: int
+    means: Mapping[str, SequenceMean],
+    *,
+    resamples: int,
+    seed: int,
+    draws: list[FloatArray] | None = None,
 ) -> dict[str, Interval | Undefined]:
     """95 % percentile interval of each mean; all are seen under the same draws.
+
+    draws: held_draws of the sequences that have a weight; drawn anew where not given.
 
     The means belong to one set of sequences. With few sequences (below about 20) percentile
     intervals are somewhat too narrow.
@@ -60,7 +73,10 @@ def mean_intervals(
     present = np.logical_or.reduce([column.weights > 0 for column in columns])
     if np.count_nonzero(present) < 2:
         return dict.fromkeys(means, ONE_SEQUENCE)
-    quotients = _quotients(columns, present, np.random.default_rng(seed), resamples)
+    if draws is None:
+        quotients = _quotients(columns, present, np.random.default_rng(seed), resamples)
+    else:
+        quotients = _drawn_quotients(columns, present, draws)
     return {name: percentile_interval(row) for name, row in zip(means, quotients.T, strict=True)}
 
 
@@ -131,14 +147,18 @@ def _quotients(
     resamples: int,
 ) -> FloatArray:
     """[resamples, means] each mean under each draw of as many sequences as are present."""
+    draws = draw_counts(int(np.count_nonzero(present)), rng, resamples)
+    return _drawn_quotients(means, present, draws)
+
+
+def _drawn_quotients(
+    means: Sequence[SequenceMean], present: BoolArray, draws: Iterable[FloatArray]
+) -> FloatArray:
     sums = np.stack([mean.sums[present] for mean in means], axis=1)
     weights = np.stack([mean.weights[present] for mean in means], axis=1)
     # An infinite sum times a count of 0 is NaN; percentile_interval reports both as overflow.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        blocks = [
-            (counts @ sums) / (counts @ weights)
-            for counts in draw_counts(sums.shape[0], rng, resamples)
-        ]
+        blocks = [(counts @ sums) / (counts @ weights) for counts in draws]
     return np.concatenate(blocks)
 
 

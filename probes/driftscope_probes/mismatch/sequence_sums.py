@@ -1,6 +1,6 @@
 """Per-sequence sums of the per-token terms: token means, sequence means and intervals need no more.
 
-In: TokenDifferences. Out: SequenceSums, whose size is the number of sequences, not of tokens.
+In: TokenPass. Out: SequenceSums, whose size is the number of sequences, not of tokens.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray
-from driftscope_probes.mismatch.k3 import k3_terms
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, Number, finite
-from driftscope_probes.mismatch.token_blocks import by_blocks
-from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +35,17 @@ class SequenceSums:
             return finite(float(sums.sum()) / int(self.length.sum()))
 
 
-def sequence_sums(tokens: TokenDifferences) -> SequenceSums:
-    with np.errstate(over="ignore"):
-        half_squares = 0.5 * tokens.diff * tokens.diff
+def sequence_sums(found: TokenPass) -> SequenceSums:
+    kept = found.rows["kept"]
+    index = np.flatnonzero(kept)
+    of = found.sums[index]
     return SequenceSums(
-        given_sequences=tokens.given_sequences,
-        sequence_index=tokens.sequence_index,
-        length=tokens.length,
-        diff=tokens.sum_by_sequence(tokens.diff),
-        abs_diff=tokens.sum_by_sequence(tokens.abs_diff),
-        kl_k2=tokens.sum_by_sequence(half_squares),
-        kl_k3=tokens.sum_by_sequence(by_blocks(k3_terms, tokens.diff)),
-        prob_abs_diff=tokens.sum_by_sequence(tokens.prob_abs_diff),
+        given_sequences=kept.size,
+        sequence_index=index,
+        length=kept[index],
+        diff=of["diff"],
+        abs_diff=of["abs_diff"],
+        kl_k2=0.5 * of["square"],
+        kl_k3=of["kl_k3"],
+        prob_abs_diff=of["prob_abs_diff"],
     )

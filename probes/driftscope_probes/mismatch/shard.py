@@ -15,16 +15,12 @@ from numpy.typing import ArrayLike
 
 from driftscope_probes.mismatch.absolute_difference import QUANTILES
 from driftscope_probes.mismatch.binary_kl import binary_kl
-from driftscope_probes.mismatch.binary_kl_terms import binary_kl_terms
 from driftscope_probes.mismatch.bitwise import DifferingTokens, bitwise, differing_tokens
 from driftscope_probes.mismatch.chi_square import chi_square
 from driftscope_probes.mismatch.confident_disagreement import confident_disagreement
 from driftscope_probes.mismatch.divergence_sums import DivergenceSums, divergence_sums
-from driftscope_probes.mismatch.effective_sample_size import (
-    ess_ratio,
-    kish_ratio,
-    truncated_log_weights,
-)
+from driftscope_probes.mismatch.effective_sample_size import effective_sample_size, kish_ratio
+from driftscope_probes.mismatch.fused.token_pass import TokenPass, token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
 from driftscope_probes.mismatch.js_divergence import js_divergence
@@ -32,21 +28,24 @@ from driftscope_probes.mismatch.kl import kl
 from driftscope_probes.mismatch.length_slope import length_slope
 from driftscope_probes.mismatch.multiplicative_error import multiplicative_error
 from driftscope_probes.mismatch.number import Number, Undefined, mean
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 from driftscope_probes.mismatch.perplexity import perplexity
+from driftscope_probes.mismatch.probability_moments import (
+    ProbabilityMoments,
+    pearson_of_moments,
+    probability_moments,
+)
 from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
 from driftscope_probes.mismatch.ratio import ratio
 from driftscope_probes.mismatch.reverse_kl import reverse_kl
 from driftscope_probes.mismatch.sequence import sequence_log_ratio
 from driftscope_probes.mismatch.sequence_ratio import sequence_ratio
 from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
-from driftscope_probes.mismatch.token_blocks import by_blocks
 from driftscope_probes.mismatch.token_counts import TokenCounts, token_counts
-from driftscope_probes.mismatch.token_differences import token_differences
 from driftscope_probes.mismatch.token_extremes import TokenExtremes, token_extremes
 from driftscope_probes.mismatch.token_spread import TokenSpread, token_spread, unbiased_std_of
 
-PerSequence = TypeVar("PerSequence", DivergenceSums, TokenSpread)
+PerSequence = TypeVar("PerSequence", DivergenceSums, TokenSpread, ProbabilityMoments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +64,13 @@ class Shard:
     extremes: TokenExtremes
     differing: DifferingTokens
     abs_diff: Histogram
+    probabilities: ProbabilityMoments
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, with `undefined` and `quantile_brackets` beside the numbers.
 
-        Not there, as they need every token at once: prob_pearson, the ULP distances, intervals,
-        and quantiles other than as brackets.
+        Not there, as they need every token at once: the ULP distances, intervals, and quantiles
+        other than as brackets.
         """
         numbers = self._numbers()
         brackets = {
@@ -107,13 +107,14 @@ class Shard:
             confident_disagreement(self.counts),
             bitwise(self.differing),
             length_slope(sums),
+            effective_sample_size(sums, divergences, self.ess_ratio_token()),
         )
         of_parts = {
             number.name: getattr(part, number.name)
             for part in parts
             for number in dataclasses.fields(part)
         }
-        return of_parts | self._differences() | self._effective_sample_size()
+        return of_parts | self._differences()
 
     def _differences(self) -> dict[str, Number]:
         sums, extremes = self.sums, self.extremes
@@ -129,20 +130,16 @@ class Shard:
             "prob_abs_diff_max": extremes.number(extremes.prob_abs_diff_max),
             "prob_abs_diff_std": unbiased_std_of(sums, gap, self.spread.prob_abs_diff),
             "prob_diff_mean": sums.token_mean(self.divergences.prob_diff),
+            "prob_pearson": pearson_of_moments(self.probabilities),
         }
 
-    def _effective_sample_size(self) -> dict[str, Number]:
-        capped = self.divergences.truncated_ratio, self.divergences.truncated_ratio_square
-        raw = self.divergences.ratio, self.spread.ratio_square
-        tokens = self.counts.tokens
-        return {
-            "ess_ratio_token": kish_ratio(float(raw[0].sum()), float(raw[1].sum()), tokens),
-            "ess_ratio_sequence": ess_ratio(self.sums.diff),
-            "ess_ratio_token_truncated": kish_ratio(
-                float(capped[0].sum()), float(capped[1].sum()), tokens
-            ),
-            "ess_ratio_sequence_truncated": ess_ratio(truncated_log_weights(self.sums.diff)),
-        }
+    def ess_ratio_token(self) -> Number:
+        """From Σρ and Σρ², which overflow at |Δ| of some 350 nats."""
+        return kish_ratio(
+            float(self.divergences.ratio.sum()),
+            float(self.spread.ratio_square.sum()),
+            self.counts.tokens,
+        )
 
 
 def shard_of(
@@ -153,17 +150,20 @@ def shard_of(
 ) -> Shard:
     """Arguments and errors as for compare(); a sequence must not be split between shards."""
     pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    tokens = token_differences(pair)
-    terms = by_blocks(binary_kl_terms, tokens.rollout_logprob, tokens.trainer_logprob)
+    return shard_of_pass(pair, token_pass(pair))
+
+
+def shard_of_pass(pair: PairedLogprobs, found: TokenPass) -> Shard:
     return Shard(
-        hygiene=hygiene(pair, tokens),
-        sums=sequence_sums(tokens),
-        divergences=divergence_sums(tokens, terms),
-        spread=token_spread(tokens),
-        counts=token_counts(tokens),
-        extremes=token_extremes(tokens, terms),
-        differing=differing_tokens(pair),
-        abs_diff=abs_diff_histogram(tokens.abs_diff),
+        hygiene=hygiene(pair, found),
+        sums=sequence_sums(found),
+        divergences=divergence_sums(found),
+        spread=token_spread(found),
+        counts=token_counts(found),
+        extremes=token_extremes(found),
+        differing=differing_tokens(found),
+        abs_diff=abs_diff_histogram(found),
+        probabilities=probability_moments(found),
     )
 
 
@@ -183,6 +183,7 @@ def merge_shards(first: Shard, second: Shard) -> Shard:
         extremes=first.extremes.merged(second.extremes),
         differing=first.differing.merged(second.differing),
         abs_diff=first.abs_diff.merged(second.abs_diff),
+        probabilities=_joined(first.probabilities, second.probabilities),
     )
 
 

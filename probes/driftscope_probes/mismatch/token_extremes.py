@@ -1,6 +1,6 @@
 """Smallest and largest per-token values: exact under any split of the tokens.
 
-In: TokenDifferences and the per-token terms. Out: TokenExtremes.
+In: TokenPass. Out: TokenExtremes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, Number, finite
-from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,7 @@ class TokenExtremes:
     ratio_max: float
     prob_abs_diff_max: float
     binary_kl_max: float  # nats
+    ulp_distance_max: float  # float32 numbers
 
     def number(self, extreme: float) -> Number:
         """For a report: the value, or why there is none."""
@@ -36,22 +36,21 @@ class TokenExtremes:
             ratio_max=_larger(self.ratio_max, other.ratio_max),
             prob_abs_diff_max=_larger(self.prob_abs_diff_max, other.prob_abs_diff_max),
             binary_kl_max=_larger(self.binary_kl_max, other.binary_kl_max),
+            ulp_distance_max=_larger(self.ulp_distance_max, other.ulp_distance_max),
         )
 
 
-def token_extremes(tokens: TokenDifferences, binary_kl: FloatArray) -> TokenExtremes:
-    """binary_kl: [kept] binary_kl_terms."""
+def token_extremes(found: TokenPass) -> TokenExtremes:
+    if not found.rows["kept"].any():
+        return TokenExtremes(-math.inf, math.inf, *[-math.inf] * 4)
     return TokenExtremes(
-        abs_diff_max=_largest(tokens.abs_diff),
-        ratio_min=float(tokens.ratio.min(initial=math.inf)),
-        ratio_max=_largest(tokens.ratio),
-        prob_abs_diff_max=_largest(tokens.prob_abs_diff),
-        binary_kl_max=_largest(binary_kl),
+        abs_diff_max=found.extreme("abs_diff_max"),
+        ratio_min=found.extreme("ratio_min"),
+        ratio_max=found.extreme("ratio_max"),
+        prob_abs_diff_max=found.extreme("prob_abs_diff_max"),
+        binary_kl_max=found.extreme("binary_kl_max"),
+        ulp_distance_max=found.extreme("ulp_distance_max"),
     )
-
-
-def _largest(values: FloatArray) -> float:
-    return float(values.max(initial=-math.inf))
 
 
 def _larger(first: float, second: float) -> float:

@@ -1,6 +1,6 @@
 """Standard deviations that merge: the spread within each sequence, and between the sequences.
 
-In: TokenDifferences. Out: TokenSpread, one number per sequence and quantity.
+In: TokenPass. Out: TokenSpread, one number per sequence and quantity.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, ONE_VALUE, Number, finite
 from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,14 +25,17 @@ class TokenSpread:
     ratio_square: FloatArray
 
 
-def token_spread(tokens: TokenDifferences) -> TokenSpread:
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return TokenSpread(
-            diff=_within(tokens, tokens.diff),
-            ratio=_within(tokens, tokens.ratio),
-            prob_abs_diff=_within(tokens, tokens.prob_abs_diff),
-            ratio_square=tokens.sum_by_sequence(tokens.ratio * tokens.ratio),
-        )
+def token_spread(found: TokenPass) -> TokenSpread:
+    present = found.rows["kept"] > 0
+    of, sums, length = found.spread[present], found.sums[present], found.rows["kept"][present]
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio_square = of["ratio"] + sums["ratio"] * (sums["ratio"] / length)
+    return TokenSpread(
+        diff=of["diff"],
+        ratio=of["ratio"],
+        prob_abs_diff=of["prob_abs_diff"],
+        ratio_square=ratio_square,
+    )
 
 
 def unbiased_std_of(sums: SequenceSums, values: FloatArray, within: FloatArray) -> Number:
@@ -46,10 +49,3 @@ def unbiased_std_of(sums: SequenceSums, values: FloatArray, within: FloatArray) 
         between = values / sums.length - values.sum() / count
         squares = within.sum() + np.dot(sums.length, between * between)
         return finite(float(np.sqrt(squares / (count - 1))))
-
-
-def _within(tokens: TokenDifferences, values: FloatArray) -> FloatArray:
-    means = tokens.sum_by_sequence(values) / tokens.length
-    deviations = values - np.repeat(means, tokens.length)
-    deviations *= deviations
-    return tokens.sum_by_sequence(deviations)

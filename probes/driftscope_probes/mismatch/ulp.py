@@ -1,19 +1,15 @@
 """Distance in float32 units in the last place: how many float32 numbers lie between both sides.
 
-In: TokenDifferences. Out: the largest and the median distance over the tokens.
+In: TokenExtremes and order statistics. Out: the largest and the median distance over the tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
 from driftscope_probes.mismatch.number import NO_TOKENS, Number, Undefined
-from driftscope_probes.mismatch.token_differences import TokenDifferences
-
-SIGN_BIT = np.int64(1) << 31  # of IEEE 754 binary32
+from driftscope_probes.mismatch.token_extremes import TokenExtremes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +20,17 @@ class ULP:
     ulp_distance_max: int | Undefined
 
 
-def ulp(tokens: TokenDifferences) -> ULP:
-    distance = ulp_distance(tokens.rollout_logprob, tokens.trainer_logprob)
-    if not distance.size:
+def ulp(values: Mapping[int, float], extremes: TokenExtremes, count: int) -> ULP:
+    """values: order statistics of the distance by rank, those of median_ranks."""
+    if not count:
         return ULP(ulp_distance_p50=NO_TOKENS, ulp_distance_max=NO_TOKENS)
-    return ULP(ulp_distance_p50=float(np.median(distance)), ulp_distance_max=int(distance.max()))
+    middle = [values[rank] for rank in median_ranks(count)]
+    return ULP(
+        ulp_distance_p50=sum(middle) / len(middle),
+        ulp_distance_max=int(extremes.ulp_distance_max),
+    )
 
 
-def ulp_distance(first: FloatArray, second: FloatArray) -> IntArray:
-    """[tokens] distances; finite numbers beyond float32 count as the one after its largest."""
-    distance: IntArray = np.abs(_rank(first) - _rank(second))
-    return distance
-
-
-def _rank(values: FloatArray) -> IntArray:
-    """Integers in the order of the float32 numbers, one apart for neighbours, 0 for both zeros."""
-    with np.errstate(over="ignore", under="ignore"):
-        bits = values.astype(np.float32).view(np.uint32).astype(np.int64)
-    return np.where(bits >= SIGN_BIT, SIGN_BIT - bits, bits)
+def median_ranks(count: int) -> set[int]:
+    """The one or two ranks in the middle; none of nothing."""
+    return {(count - 1) // 2, count // 2} if count else set()

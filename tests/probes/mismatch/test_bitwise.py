@@ -14,11 +14,12 @@ from driftscope_probes.mismatch.bitwise import (
     bitwise,
     differing_tokens,
 )
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 
 
 def of_pair(pair: PairedLogprobs) -> Bitwise:
-    return bitwise(differing_tokens(pair))
+    return bitwise(differing_tokens(token_pass(pair)))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,12 +4,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.binary_kl_terms import binary_kl_terms
 from driftscope_probes.mismatch.divergence_sums import divergence_sums
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
-from driftscope_probes.mismatch.token_differences import token_differences
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -19,8 +19,7 @@ def test_equal_to_plain_loops(
     plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
-    tokens = token_differences(pair)
-    sums = divergence_sums(tokens, binary_kl_terms(tokens.rollout_logprob, tokens.trainer_logprob))
+    sums = divergence_sums(token_pass(pair))
     for place, sequence in enumerate(plain(pair)):
         ratios = [math.exp(t - r) for _, r, t in sequence]
         expected = {
@@ -39,7 +38,7 @@ def test_equal_to_plain_loops(
 
 
 def test_every_sum_has_one_value_per_sequence(batch: Callable[[int], PairedLogprobs]) -> None:
-    tokens = token_differences(batch(1))
-    sums = divergence_sums(tokens, tokens.abs_diff)
+    found = token_pass(batch(1))
+    sums = divergence_sums(found)
     sizes = {getattr(sums, field.name).size for field in dataclasses.fields(sums)}
-    assert sizes == {tokens.length.size}
+    assert sizes == {np.count_nonzero(found.rows["kept"])}

@@ -7,7 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.histogram import BUCKETS, EDGES, abs_diff_histogram
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import BUCKETS, EDGES, Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 
 sizes = st.lists(
     st.one_of(
@@ -22,8 +24,13 @@ sizes = st.lists(
 )
 
 
+def of_values(values: list[float]) -> Histogram:
+    pair = paired_logprobs(np.zeros(len(values)), np.array(values, np.float64), [0, len(values)])
+    return abs_diff_histogram(token_pass(pair))
+
+
 def flat(values: list[float]) -> list[int]:
-    histogram = abs_diff_histogram(np.array(values, dtype=np.float64))
+    histogram = of_values(values)
     return [histogram.zero, histogram.below, *histogram.counts.tolist(), histogram.above]
 
 
@@ -44,13 +51,13 @@ def test_every_value_lands_where_bisection_puts_it(values: list[float]) -> None:
 @settings(max_examples=50)
 @given(sizes, sizes)
 def test_shards_merge_to_the_whole(first: list[float], second: list[float]) -> None:
-    merged = abs_diff_histogram(np.array(first)).merged(abs_diff_histogram(np.array(second)))
+    merged = of_values(first).merged(of_values(second))
     merged_flat = [merged.zero, merged.below, *merged.counts.tolist(), merged.above]
     assert merged_flat == flat(first + second)
 
 
 def test_json_is_bounded_and_finite() -> None:
-    histogram = abs_diff_histogram(np.array([1e308, 1e308, 0.5])).to_dict()
+    histogram = of_values([1e308, 1e308, 0.5]).to_dict()
     assert histogram["abs_diff_sum"] is None
     assert len(histogram["edges"]) == len(histogram["counts"]) + 1 < 100
     json.dumps(histogram, allow_nan=False)

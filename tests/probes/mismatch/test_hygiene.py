@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.token_differences import token_differences
 
 
 def test_every_oddity_is_counted_once_and_nothing_masked_is() -> None:
@@ -14,7 +14,7 @@ def test_every_oddity_is_counted_once_and_nothing_masked_is() -> None:
     trainer = np.array([-1.0, -0.0, -1.0, 2.0, inf, -1.0, -1.0, 0.1, 0.0, inf], np.float32)
     mask = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0], bool)
     pair = paired_logprobs(rollout, trainer, [0, 5, 7, 7, 9, 10], mask)
-    assert hygiene(pair, token_differences(pair)) == Hygiene(
+    assert hygiene(pair, token_pass(pair)) == Hygiene(
         tokens=4,
         sequences=2,
         masked_tokens=2,

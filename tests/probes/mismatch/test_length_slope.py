@@ -7,6 +7,7 @@ import pytest
 
 from driftscope_probes.mismatch import Interval, compare
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.length_slope import (
     DRAWS_OF_ONE_LENGTH,
     ONE_LENGTH,
@@ -16,7 +17,6 @@ from driftscope_probes.mismatch.length_slope import (
 from driftscope_probes.mismatch.number import OVERFLOW
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
-from driftscope_probes.mismatch.token_differences import token_differences
 
 TRIALS, SEQUENCES = 200, 60
 KNOWN_SLOPE = 2.0  # nats per 1,000 tokens
@@ -30,7 +30,7 @@ def sums_of(length: IntArray, log_ratio: FloatArray) -> SequenceSums:
     trainer = np.zeros(limits[-1])
     trainer[limits[:-1]] = log_ratio
     pair = paired_logprobs(np.zeros(trainer.size), trainer, limits)
-    return sequence_sums(token_differences(pair))
+    return sequence_sums(token_pass(pair))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -79,5 +79,5 @@ def test_reasons() -> None:
     two = sums_of(np.array([1, 100_000]), np.array([0.1, 0.2]))
     assert length_slope_interval(two, resamples=50, seed=0) == DRAWS_OF_ONE_LENGTH
     pair = paired_logprobs(np.full(3, 1e308), np.full(3, -0.5e308), [0, 2, 3])
-    endless = length_slope(sequence_sums(token_differences(pair)))
+    endless = length_slope(sequence_sums(token_pass(pair)))
     assert endless.seq_logratio_slope_per_1000_tokens == OVERFLOW

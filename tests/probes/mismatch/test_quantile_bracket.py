@@ -4,9 +4,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.histogram import EDGES, abs_diff_histogram
+from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import EDGES, Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.number import NO_TOKENS
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
+
+
+def of_values(sizes: FloatArray) -> Histogram:
+    pair = paired_logprobs(np.zeros(sizes.size), sizes, [0, sizes.size])
+    return abs_diff_histogram(token_pass(pair))
 
 
 @given(
@@ -19,17 +27,17 @@ from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
 )
 def test_the_quantile_lies_inside(values: list[float], share: float) -> None:
     sizes = np.array(values)
-    bracket = quantile_bracket(abs_diff_histogram(sizes), share, max(values))
+    bracket = quantile_bracket(of_values(sizes), share, max(values))
     assert isinstance(bracket, tuple)
     low, high = bracket
     assert low <= np.quantile(sizes, share) <= high <= max(values)
 
 
 def test_neighbouring_edges_where_all_tokens_share_a_bucket() -> None:
-    bracket = quantile_bracket(abs_diff_histogram(np.full(100, 0.6)), 0.99, 0.6)
+    bracket = quantile_bracket(of_values(np.full(100, 0.6)), 0.99, 0.6)
     assert bracket == (0.5, 0.6)
-    assert quantile_bracket(abs_diff_histogram(np.zeros(5)), 0.5, 0.0) == (0.0, 0.0)
+    assert quantile_bracket(of_values(np.zeros(5)), 0.5, 0.0) == (0.0, 0.0)
 
 
 def test_nothing_has_no_quantile() -> None:
-    assert quantile_bracket(abs_diff_histogram(np.zeros(0)), 0.5, 0.0) == NO_TOKENS
+    assert quantile_bracket(of_values(np.zeros(0)), 0.5, 0.0) == NO_TOKENS

@@ -7,10 +7,10 @@ import pytest
 
 from driftscope_probes.errors import TraceError
 from driftscope_probes.mismatch import SequenceMean, compare
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 from driftscope_probes.mismatch.sequence_mean import sequence_means
 from driftscope_probes.mismatch.sequence_sums import sequence_sums
-from driftscope_probes.mismatch.token_differences import token_differences
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -19,7 +19,7 @@ def test_each_quotient_is_the_number_of_that_name(
 ) -> None:
     pair = batch(seed)
     comparison = compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0)
-    means = sequence_means(sequence_sums(token_differences(pair)))
+    means = sequence_means(sequence_sums(token_pass(pair)))
     for name, mean in means.items():
         assert mean.sums.size == pair.cu_seqlens.size - 1
         quotient = mean.sums.sum() / mean.weights.sum()

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.sequence_points import MAX_POINTS, SequencePoints, sequence_points
 from driftscope_probes.mismatch.sequence_sums import sequence_sums
-from driftscope_probes.mismatch.token_differences import token_differences
 
 
 def points(diff: list[float], limits: list[int]) -> SequencePoints:
     rollout = np.full(len(diff), -1.0)
     pair = paired_logprobs(rollout, rollout + np.array(diff), limits)
-    return sequence_points(sequence_sums(token_differences(pair)))
+    return sequence_points(sequence_sums(token_pass(pair)))
 
 
 def test_every_sequence_with_tokens_is_a_point() -> None:

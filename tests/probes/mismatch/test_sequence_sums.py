@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 from driftscope_probes.mismatch.sequence_sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import token_differences
@@ -17,7 +18,7 @@ def test_equal_to_plain_loops(
     plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
-    sums = sequence_sums(token_differences(pair))
+    sums = sequence_sums(token_pass(pair))
     for place, sequence in enumerate(plain(pair)):
         diffs = [t - r for _, r, t in sequence]
         gaps = [abs(math.exp(t) - math.exp(r)) for _, r, t in sequence]
@@ -28,6 +29,6 @@ def test_equal_to_plain_loops(
 
 
 def test_means_are_over_tokens(batch: Callable[[int], PairedLogprobs]) -> None:
-    tokens = token_differences(batch(0))
-    sums = sequence_sums(tokens)
+    pair = batch(0)
+    tokens, sums = token_differences(pair), sequence_sums(token_pass(pair))
     assert sums.token_mean(sums.diff) == pytest.approx(float(tokens.diff.mean()), rel=1e-12)

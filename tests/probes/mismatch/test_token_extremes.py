@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.token_differences import token_differences
 from driftscope_probes.mismatch.token_extremes import TokenExtremes, token_extremes
 
 
 def extremes(rollout: list[float], trainer: list[float]) -> TokenExtremes:
     pair = paired_logprobs(np.array(rollout), np.array(trainer), [0, len(rollout)])
-    return token_extremes(token_differences(pair), np.zeros(len(rollout)))
+    return token_extremes(token_pass(pair))
 
 
 def test_no_tokens_leave_a_merge_alone_and_report_why() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.number import NO_TOKENS, ONE_VALUE
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 from driftscope_probes.mismatch.sequence_sums import sequence_sums
@@ -15,8 +16,9 @@ from driftscope_probes.mismatch.token_spread import token_spread, unbiased_std_o
 
 @pytest.mark.parametrize("seed", range(10))
 def test_equal_to_the_standard_library(seed: int, batch: Callable[[int], PairedLogprobs]) -> None:
-    tokens = token_differences(batch(seed))
-    sums, spread = sequence_sums(tokens), token_spread(tokens)
+    pair = batch(seed)
+    tokens, passed = token_differences(pair), token_pass(pair)
+    sums, spread = sequence_sums(passed), token_spread(passed)
     found = unbiased_std_of(sums, sums.diff, spread.diff)
     assert found == pytest.approx(statistics.stdev(tokens.diff.tolist()), rel=1e-12)
     gaps = unbiased_std_of(sums, sums.prob_abs_diff, spread.prob_abs_diff)
@@ -25,14 +27,14 @@ def test_equal_to_the_standard_library(seed: int, batch: Callable[[int], PairedL
 
 def test_a_spread_far_smaller_than_the_mean_survives() -> None:
     trainer = 1e6 + np.array([0.0, 2.0**-20, 0.0, 2.0**-20])
-    tokens = token_differences(paired_logprobs(np.zeros(4), trainer, [0, 2, 4]))
-    sums = sequence_sums(tokens)
-    found = unbiased_std_of(sums, sums.diff, token_spread(tokens).diff)
+    passed = token_pass(paired_logprobs(np.zeros(4), trainer, [0, 2, 4]))
+    sums = sequence_sums(passed)
+    found = unbiased_std_of(sums, sums.diff, token_spread(passed).diff)
     assert found == pytest.approx(statistics.stdev([0.0, 2.0**-20] * 2), rel=1e-12)
 
 
 def test_too_few_tokens_have_a_reason() -> None:
     for size, reason in ((0, NO_TOKENS), (1, ONE_VALUE)):
-        tokens = token_differences(paired_logprobs(np.zeros(size), np.ones(size), [0, size]))
-        sums = sequence_sums(tokens)
-        assert unbiased_std_of(sums, sums.diff, token_spread(tokens).diff) == reason
+        passed = token_pass(paired_logprobs(np.zeros(size), np.ones(size), [0, size]))
+        sums = sequence_sums(passed)
+        assert unbiased_std_of(sums, sums.diff, token_spread(passed).diff) == reason

@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftscope_probes.mismatch import Undefined, compare
 from driftscope_probes.mismatch.number import NO_TOKENS
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.token_differences import token_differences
-from driftscope_probes.mismatch.ulp import ulp, ulp_distance
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def distance(first: float, second: float) -> float:
+    found = compare([first], [second], [0, 1], resamples=0).ulp
+    assert found.ulp_distance_max == found.ulp_distance_p50
+    assert not isinstance(found.ulp_distance_p50, Undefined)
+    return found.ulp_distance_p50
 
 
 def rank(value: float) -> int:
@@ -39,18 +45,17 @@ def test_equal_to_plain_loops_over_packed_bytes(
 
 @given(singles, singles)
 def test_any_two_singles(first: float, second: float) -> None:
-    (found,) = ulp_distance(np.array([first]), np.array([second]))
-    assert found == abs(rank(first) - rank(second))
+    assert distance(first, second) == abs(rank(first) - rank(second))
 
 
 def test_neighbours_are_one_apart_also_across_zero() -> None:
     smallest = float(np.nextafter(np.float32(0), np.float32(1)))
-    first, second = np.array([0.0, -0.0, smallest]), np.array([-0.0, smallest, -smallest])
-    assert ulp_distance(first, second).tolist() == [0, 1, 2]
+    pairs = ((0.0, -0.0), (-0.0, smallest), (smallest, -smallest))
+    assert [distance(first, second) for first, second in pairs] == [0, 1, 2]
 
 
 def test_beyond_float32_and_nothing_at_all() -> None:
     largest = float(np.finfo(np.float32).max)
-    assert ulp_distance(np.array([-1e300]), np.array([-largest])).tolist() == [1]
-    nothing = ulp(token_differences(paired_logprobs([np.nan], [0.0], [0, 1])))
+    assert distance(-1e300, -largest) == 1
+    nothing = compare([np.nan], [0.0], [0, 1], resamples=0).ulp
     assert nothing.ulp_distance_max == nothing.ulp_distance_p50 == NO_TOKENS

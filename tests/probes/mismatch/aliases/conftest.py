@@ -1,21 +1,14 @@
-"""verl's own functions, loaded from its wheel without what the wheel imports; adversarial batches.
-
-Only declarations that carry no numbers are replaced (DataProto, two configuration classes). The
-masked sums are the wheel's own source, compiled function by function.
-"""
+"""verl's own functions, loaded from its wheel without its imports; adversarial batches."""
 
 from __future__ import annotations
 
-import ast
 import math
 import statistics
 import sys
-import types
-import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,69 +16,16 @@ import pytest
 
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 
-MASKED = ("masked_sum", "masked_mean")
-
-
-@dataclass(frozen=True, slots=True)
-class Verl:
-    """Modules of the wheel, as verl ships them."""
-
-    rollout_corr: Any  # verl/trainer/ppo/rollout_corr_helper.py
-    debug: Any  # verl/utils/debug/metrics.py
-    algorithm: Any  # verl/trainer/config/algorithm.py
-
 
 @pytest.fixture(scope="session")
-def verl_own(verl_wheel: Path) -> Iterator[Verl]:
+def verl_own(verl_source: ModuleType, verl_wheel: Path) -> Iterator[Any]:
     before = dict(sys.modules)
-    with zipfile.ZipFile(verl_wheel) as wheel:
-        sources = {name: wheel.read(name).decode() for name in wheel.namelist() if ".py" in name}
     try:
-        yield _load(sources)
+        yield verl_source.load(verl_wheel)
     finally:
         for name in set(sys.modules) - set(before):
             if name.split(".")[0] == "verl":
                 del sys.modules[name]
-
-
-def _load(sources: dict[str, str]) -> Verl:
-    import torch
-
-    _module("verl")
-    for package in ("verl.trainer", "verl.trainer.config", "verl.utils", "verl.workers"):
-        _module(package)
-    _module("verl.protocol").DataProto = types.SimpleNamespace(
-        from_dict=lambda tensors: types.SimpleNamespace(batch=tensors)
-    )
-    _module("verl.workers.config")
-    _module("verl.workers.config.actor").PolicyLossConfig = object
-    _module("verl.base_config").BaseConfig = object
-    functional = _module("verl.utils.torch_functional")
-    functional.torch = torch
-    tree = ast.parse(sources["verl/utils/torch_functional.py"])
-    tree.body = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in MASKED]
-    assert len(tree.body) == len(MASKED)
-    exec(compile(tree, "torch_functional.py", "exec"), vars(functional))
-    sys.modules["verl.utils"].torch_functional = functional  # type: ignore[attr-defined]
-    algorithm = _from_source("verl.trainer.config.algorithm", sources)
-    return Verl(
-        rollout_corr=_from_source("verl.trainer.ppo.rollout_corr_helper", sources),
-        debug=_from_source("verl.utils.debug.metrics", sources),
-        algorithm=algorithm,
-    )
-
-
-def _module(name: str) -> Any:
-    sys.modules[name] = types.ModuleType(name)
-    return sys.modules[name]
-
-
-def _from_source(name: str, sources: dict[str, str]) -> Any:
-    module = _module(name)
-    path = name.replace(".", "/") + ".py"
-    module.__file__ = path
-    exec(compile(sources[path], path, "exec"), vars(module))
-    return module
 
 
 def adversarial_batch(seed: int) -> PairedLogprobs:

@@ -1,0 +1,115 @@
+"""Fills a block with the tokens that count, and counts what is odd among those that were given.
+
+In: the given arrays. Out: float64 in the scratch, Oddities of the batch. A sequence's kept tokens
+follow each other without gaps, so that a masked token leaves no trace in any sum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from driftscope_probes.mismatch.arrays import BoolArray, LogprobArray
+from driftscope_probes.mismatch.fused.block_sums import BITS_OF_INFINITY, Scratch, less
+from driftscope_probes.mismatch.fused.compiled import compiled, summing
+from driftscope_probes.mismatch.fused.float_bits import bits_of
+
+# Of the whole batch, of unmasked tokens.
+ODDITIES = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "unmasked",
+            "differing",
+            "rollout_nonfinite",
+            "trainer_nonfinite",
+            "rollout_zero",
+            "trainer_zero",
+            "rollout_positive",
+            "trainer_positive",
+        )
+    ]
+)
+
+
+@summing
+def load_plain(
+    rollout: LogprobArray,
+    trainer: LogprobArray,
+    start: int,
+    tokens: int,
+    scratch: Scratch,
+    filled: int,
+    odd: Any,
+) -> bool:
+    """Load unmasked tokens; False, and nothing counted, where load_any has to look closer.
+
+    It has to where a Δ is not finite or a log-probability is above 0, both of which are rare.
+    """
+    rollouts, trainers = scratch.rollout, scratch.trainer
+    differing = rollout_zero = trainer_zero = 0
+    size_top, top = 0, 0
+    for i in range(tokens):
+        first, second = np.float64(rollout[start + i]), np.float64(trainer[start + i])
+        rollouts[filled + i], trainers[filled + i] = first, second
+        size_top = max(size_top, bits_of(abs(less(second, first))))
+        top = max(top, max(bits_of(first), bits_of(second)))
+        differing += bits_of(first) != bits_of(second)
+        rollout_zero += first == 0.0
+        trainer_zero += second == 0.0
+    if size_top >= BITS_OF_INFINITY or top > 0:
+        return False
+    odd.unmasked += tokens
+    odd.differing += differing
+    odd.rollout_zero += rollout_zero
+    odd.trainer_zero += trainer_zero
+    return True
+
+
+@compiled
+def load_any(
+    rollout: LogprobArray,
+    trainer: LogprobArray,
+    mask: BoolArray,
+    start: int,
+    tokens: int,
+    scratch: Scratch,
+    filled: int,
+    odd: Any,
+) -> int:
+    """Load what is unmasked and has a finite Δ; how many tokens the block then holds.
+
+    mask: [tokens], or empty where none was given.
+    """
+    for i in range(start, start + tokens):
+        if mask.size and not mask[i]:
+            continue
+        first, second = np.float64(rollout[i]), np.float64(trainer[i])
+        odd.unmasked += 1
+        odd.differing += bits_of(first) != bits_of(second)
+        odd.rollout_nonfinite += not math.isfinite(first)
+        odd.trainer_nonfinite += not math.isfinite(second)
+        odd.rollout_zero += first == 0.0
+        odd.trainer_zero += second == 0.0
+        odd.rollout_positive += 0.0 < first < math.inf
+        odd.trainer_positive += 0.0 < second < math.inf
+        if math.isfinite(second - first):
+            scratch.rollout[filled] = first
+            scratch.trainer[filled] = second
+            filled += 1
+    return filled
+
+
+@compiled
+def first_differing(
+    rollout: LogprobArray, trainer: LogprobArray, mask: BoolArray, start: int
+) -> int:
+    """Place of the first unmasked token from start on whose bits differ; there has to be one."""
+    place = start
+    while (mask.size and not mask[place]) or (
+        bits_of(np.float64(rollout[place])) == bits_of(np.float64(trainer[place]))
+    ):
+        place += 1
+    return place

@@ -1,0 +1,76 @@
+"""exp(x) split into a power of two and a polynomial, from which exp, expm1 and k3 all follow.
+
+In: one float64. Out: float64, within two units in the last place; no branch, no table, no libm, so
+that the loop around it vectorises.
+"""
+
+from __future__ import annotations
+
+import math
+
+from driftscope_probes.mismatch.fused.compiled import inlined
+from driftscope_probes.mismatch.fused.float_bits import bits_of, fma, from_bits
+
+# x = k·ln 2 + rest with |rest| <= ½ ln 2; ln 2 in two pieces, the first with 21 trailing zero bits
+# so that k times it is exact (fdlibm).
+PER_LN_2 = 1.0 / math.log(2.0)
+LN_2_HIGH = 6.93147180369123816490e-01
+LN_2_LOW = 1.90821492927058770002e-10
+
+# Adding it leaves a number's nearest integer in the low bits of the sum.
+ROUNDER = 1.5 * 2.0**52
+ROUNDER_BITS = 0x4338000000000000
+
+MANTISSA_BITS = 52  # IEEE 754 binary64
+EXPONENT_BIAS = 1023
+
+# 1023·ln 2 + 0.21: up to here 2^k is finite, and the rest is above 0, so that 2^k = inf beyond it
+# gives inf and no NaN. exp() would still be finite up to 709.78.
+OVERFLOWS_ABOVE = 709.3
+
+# Taylor series of (exp(y) − 1 − y) / y² in even and odd powers of y. The first terms left out,
+# z⁶/14! and z⁶/15! at z = (½ ln 2)², are 7e-17 of the sum: below half a unit in the last place.
+E0, E1, E2, E3, E4, E5 = (1.0 / math.factorial(2 * n + 2) for n in range(6))
+O0, O1, O2, O3, O4, O5 = (1.0 / math.factorial(2 * n + 3) for n in range(6))
+
+
+@inlined
+def reduced(x: float) -> tuple[int, float]:
+    """(biased k, rest) of |x| <= OVERFLOWS_ABOVE; k is 0 and the rest is x up to ½ ln 2."""
+    rounded = fma(x, PER_LN_2, ROUNDER)
+    k = rounded - ROUNDER
+    return bits_of(rounded), fma(k, -LN_2_LOW, fma(k, -LN_2_HIGH, x))
+
+
+@inlined
+def power_of_two(biased: int) -> float:
+    """2^k, 0 for k = −1023. The shift drops all bits of the rounder but its lowest, which are 0."""
+    return from_bits((biased + EXPONENT_BIAS) << MANTISSA_BITS)
+
+
+@inlined
+def inverse_power_of_two(biased: int) -> float:
+    return from_bits((EXPONENT_BIAS - biased) << MANTISSA_BITS)
+
+
+@inlined
+def series(square: float) -> tuple[float, float]:
+    """The even part, and the odd part over y, of (exp(y) − 1 − y) / y²; square is y².
+
+    Estrin's grouping: the shorter chain of dependent steps, as the loops around it wait on those.
+    """
+    z, fourth = square, square * square
+    even = fma(fourth, fma(fourth, fma(z, E5, E4), fma(z, E3, E2)), fma(z, E1, E0))
+    odd = fma(fourth, fma(fourth, fma(z, O5, O4), fma(z, O3, O2)), fma(z, O1, O0))
+    return even, odd
+
+
+@inlined
+def exp_and_expm1(x: float) -> tuple[float, float]:
+    """(exp(x), expm1(x)); 0 and −1 below −709.1, infinite above OVERFLOWS_ABOVE."""
+    biased, rest = reduced(min(max(x, -OVERFLOWS_ABOVE), OVERFLOWS_ABOVE))
+    square = rest * rest
+    even, odd = series(square)
+    curved = fma(square, fma(rest, odd, even), rest)
+    scale = math.inf if x > OVERFLOWS_ABOVE else power_of_two(biased)
+    return fma(scale, curved, scale), fma(scale, curved, scale - 1.0)

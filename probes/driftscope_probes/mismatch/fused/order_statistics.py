@@ -1,0 +1,67 @@
+"""Exact order statistics of |Δ| and the ULP distance: histogram first, then the few near a rank.
+
+In: PairedLogprobs and its TokenPass. Out: OrderStatistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftscope_probes.mismatch.arrays import FloatArray, IntArray
+from driftscope_probes.mismatch.fused.fine_buckets import BITS_IN_BUCKET, SHIFT
+from driftscope_probes.mismatch.fused.gathering import Wanted, gathered
+from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+
+# Up to here a bucket holds one whole number, its upper edge.
+ONE_WHOLE_NUMBER_UP_TO = float(2 << BITS_IN_BUCKET)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OrderStatistics:
+    """Values by rank, counted from 0 in rising order."""
+
+    abs_diff: dict[int, float]  # nats
+    ulp_distance: dict[int, float]
+
+
+def order_statistics(
+    pair: PairedLogprobs, found: TokenPass, diff_ranks: set[int], ulp_ranks: set[int]
+) -> OrderStatistics:
+    """The values of the given ranks, each below the number of kept tokens."""
+    diffs = _Search(found.abs_diff_buckets, diff_ranks, exact_up_to=0.0)
+    ulps = _Search(found.ulp_buckets, ulp_ranks, exact_up_to=ONE_WHOLE_NUMBER_UP_TO)
+    values: tuple[FloatArray, FloatArray] = np.zeros(0), np.zeros(0)
+    if diffs.tokens or ulps.tokens:
+        values = gathered(pair, (diffs.wanted, ulps.wanted), (diffs.tokens, ulps.tokens))
+    return OrderStatistics(diffs.values(values[0]), ulps.values(values[1]))
+
+
+class _Search:
+    """Which buckets hold the ranks, and the values of the ranks once those are gathered."""
+
+    def __init__(self, buckets: IntArray, ranks: set[int], exact_up_to: float) -> None:
+        self.ranks = np.array(sorted(ranks), dtype=np.int64)
+        reached = np.cumsum(buckets)
+        self.bucket_of_rank = np.searchsorted(reached, self.ranks, side="right")
+        self.upper_edges = (self.bucket_of_rank << SHIFT).view(np.float64)
+        self.is_exact = self.upper_edges <= exact_up_to
+        needed = np.unique(self.bucket_of_rank[~self.is_exact])
+        self.wanted: Wanted = np.zeros(buckets.size, np.uint8)
+        self.wanted[needed] = 1
+        self.tokens = int(buckets[needed].sum())
+        # How many gathered values come before the bucket, and how many tokens do.
+        self.gathered_before = np.cumsum(buckets * self.wanted) - buckets * self.wanted
+        self.tokens_before = reached - buckets
+
+    def values(self, gathered_values: FloatArray) -> dict[int, float]:
+        found = self.upper_edges.copy()
+        bucket = self.bucket_of_rank[~self.is_exact]
+        places = self.ranks[~self.is_exact] - self.tokens_before[bucket]
+        places += self.gathered_before[bucket]
+        if places.size:
+            gathered_values.partition(np.unique(places))
+            found[~self.is_exact] = gathered_values[places]
+        return dict(zip(self.ranks.tolist(), found.tolist(), strict=True))
