@@ -8,7 +8,7 @@ MAX_TOKENS = 2**25
 MAX_SEQUENCES = 2**20
 #: The whole file is read into memory; 4M tokens with experts of 48 layers × 8 need 1.7 GB.
 MAX_FILE_BYTES = 2 * 2**30
-#: Thirteen tensors and their metadata need about 2 KiB.
+#: Thirteen tensors and their metadata need about 2 KiB. Of Arrow, each message's header.
 MAX_HEADER_BYTES = 256 * 2**10
 #: Frameworks note a handful of settings; the header limit would allow ten thousand.
 MAX_METADATA_ENTRIES = 64
@@ -21,3 +21,10 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_EXPORT_LINE_BYTES = 64 * 2**20
 #: Read line by line, so that the tokens limit memory; this only ends the reading of a wrong file.
 MAX_EXPORT_BYTES = 16 * 2**30
+#: Log-probabilities hardly shrink (1.3 times); a padded step that is nine tenths padding shrinks
+#: tenfold, one with a single long response in 128 perhaps a hundredfold.
+MAX_ZSTD_RATIO = 200.0
+#: Writers make batches of thousands of rows: this is one batch per 256 sequences at the worst.
+MAX_ARROW_BATCHES = 4096
+#: The shards of a step are joined in memory, side by side with the whole: twice a file's limit.
+MAX_JOINED_BYTES = 4 * 2**30

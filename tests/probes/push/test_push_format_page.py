@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from driftscope_probes.push import limits, read_step
+from driftscope_probes.push.arrow_step import ARROW_TYPES
 from driftscope_probes.push.json_step import COLUMNS
 from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.zstd_stream import MAX_WINDOW_BYTES, RATIO_FROM_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "push-format.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert found is not None
-    return found.group(1)
+def block(language: str, place: int = 0) -> str:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return found[place]
 
 
 def test_the_recipe(tmp_path: Path) -> None:
@@ -45,6 +46,21 @@ def test_the_json_example(tmp_path: Path) -> None:
     assert set(json.loads(block("json"))) - {"metadata"} <= set(COLUMNS)
 
 
+def test_the_arrow_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block("python", 1), "push-format.md", "exec"), {})
+    step = read_step(tmp_path / "step-12.arrows")
+    assert step.cu_seqlens.tolist() == [0, 2, 3]
+    assert step.token_ids is not None and step.token_ids.tolist() == [11, 12, 13]
+    assert step.behavior_version is not None and step.behavior_version.tolist() == [7, 7]
+    assert step.metadata == {"schema_version": "1", "model": "my-model"}
+
+
+def test_every_arrow_type_is_listed_as_the_code_has_it() -> None:
+    rows = re.findall(r"^\| ([A-Z0-9]+) \| `list<(\w+)>`", PAGE, re.MULTILINE)
+    assert dict(rows) == {name: str(kind) for name, kind in ARROW_TYPES.items()}
+
+
 def test_every_tensor_is_listed_as_the_code_has_it() -> None:
     rows = re.findall(r"^\| `(\w+)` \| \[.*?\] \| ([A-Z0-9, ]+) \|", PAGE, re.MULTILINE)
     assert {name: tuple(kinds.split(", ")) for name, kinds in rows} == {
@@ -59,6 +75,11 @@ def test_every_tensor_is_listed_as_the_code_has_it() -> None:
         f"| {limits.MAX_SEQUENCES:,} |",
         f"| {limits.MAX_FILE_BYTES // 2**30} GiB |",
         f"| {limits.MAX_HEADER_BYTES // 2**10} KiB |",
+        f"GiB, {limits.MAX_HEADER_BYTES // 2**10} KiB per header, "
+        f"{limits.MAX_ARROW_BATCHES:,} batches |",
+        f"together | {limits.MAX_JOINED_BYTES // 2**30} GiB in memory |",
+        f"{limits.MAX_ZSTD_RATIO:g} times what was received, from {RATIO_FROM_BYTES // 2**20} MiB",
+        f"at most {MAX_WINDOW_BYTES // 2**20} MiB (RFC 9659",
         f"| {limits.MAX_JSON_BYTES // 2**20} MiB |",
         f"| {limits.MAX_EXPORT_BYTES // 2**30} GiB, {limits.MAX_EXPORT_LINE_BYTES // 2**20} MiB ",
         f"{limits.MAX_METADATA_ENTRIES} entries of {limits.MAX_METADATA_CHARACTERS:,} ",

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ def test_by_suffix_and_by_name(good: Path, tmp_path: Path) -> None:
     assert read_step(tmp_path / "step.json").tokens == 1
 
 
+def test_arrow_is_loaded_only_for_arrow(good: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from driftscope_probes.push import read_step; "
+        "read_step(Path(sys.argv[1])); print('pyarrow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(good)]
+    told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert told.split() == ["False"]
+
+
 def test_no_file_and_no_known_suffix(good: Path, tmp_path: Path) -> None:
     for absent in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(PushError, match="no such file"):
@@ -26,6 +38,8 @@ def test_no_file_and_no_known_suffix(good: Path, tmp_path: Path) -> None:
 
 
 def test_one_format_read_as_another(good: Path) -> None:
+    with pytest.raises(PushError, match="no Arrow message at byte 0"):
+        read_step(good, "arrow")
     for wrong in ("json", "prime-rl"):
         with pytest.raises(PushError, match="no valid JSON"):
             read_step(good, wrong)

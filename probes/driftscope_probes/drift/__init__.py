@@ -1,0 +1,6 @@
+"""Numbers of a run's steps → Drift: which of them shifted, which are trending, and where."""
+
+from driftscope_probes.drift.drift import Drift, StepValues, drift_of
+from driftscope_probes.drift.series import SERIES
+
+__all__ = ["SERIES", "Drift", "StepValues", "drift_of"]

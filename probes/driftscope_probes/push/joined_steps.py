@@ -1,0 +1,90 @@
+"""The shards of one step, one per data-parallel rank, joined end to end into the whole step.
+
+In: PushedSteps in the order of their shards. Out: one PushedStep, or PushError naming the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.push.limits import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS
+from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.pushed_step import PushedStep
+
+
+def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
+    """All is checked before memory is taken. Peak: the shards and the whole side by side."""
+    assert steps, "a step has at least one shard"
+    if len(steps) == 1:
+        return steps[0]
+    _check_sizes(steps)
+    for shard, step in enumerate(steps):
+        _check_tensors(shard, step, steps[0])
+        _check_metadata(shard, step, steps[0])
+    columns = {name: [step.tensors()[name] for step in steps] for name in steps[0].tensors()}
+    limits = _limits(columns.pop("cu_seqlens"))
+    joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return PushedStep(**joined, cu_seqlens=limits, metadata=dict(steps[0].metadata))
+
+
+def _limits(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    lengths = np.concatenate([np.diff(limits) for limits in parts])
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+
+
+def _check_sizes(steps: Sequence[PushedStep]) -> None:
+    for name, most, given in (
+        ("tokens", MAX_TOKENS, sum(step.tokens for step in steps)),
+        ("sequences", MAX_SEQUENCES, sum(step.sequences for step in steps)),
+        ("bytes", MAX_JOINED_BYTES, sum(_bytes(step) for step in steps)),
+    ):
+        if given > most:
+            raise PushError(
+                f"its {len(steps)} shards have {given:,} {name} together, accepted are {most:,}.",
+                remedy="push fewer sequences of each step.",
+            )
+
+
+def _bytes(step: PushedStep) -> int:
+    return sum(tensor.nbytes for tensor in step.tensors().values())
+
+
+def _check_tensors(shard: int, step: PushedStep, first: PushedStep) -> None:
+    own, expected = step.tensors(), first.tensors()
+    for name in sorted(own.keys() ^ expected.keys()):
+        has, lacks = (shard, 0) if name in own else (0, shard)
+        raise PushError(
+            f"shard {has} has {name}, shard {lacks} does not.",
+            remedy=f"send {name} with every shard of a step or with none.",
+        )
+    for name, tensor in own.items():
+        other = expected[name]
+        if (tensor.dtype, tensor.shape[1:]) != (other.dtype, other.shape[1:]):
+            raise PushError(
+                f"{name} is {_kind(tensor)} in shard {shard} and {_kind(other)} in shard 0.",
+                remedy=f"send {name} alike from every rank.",
+            )
+
+
+def _kind(tensor: NDArray[Any]) -> str:
+    """Of one token."""
+    return f"{tensor.dtype}{list(tensor.shape[1:])}"
+
+
+def _check_metadata(shard: int, step: PushedStep, first: PushedStep) -> None:
+    for name in sorted(step.metadata.keys() | first.metadata.keys()):
+        own, expected = step.metadata.get(name), first.metadata.get(name)
+        if own != expected:
+            raise PushError(
+                f"metadata {name[:80]!r} is {_shown(own)} in shard {shard} and "
+                f"{_shown(expected)} in shard 0.",
+                remedy="send the same metadata with every shard of a step.",
+            )
+
+
+def _shown(value: str | None) -> str:
+    return "absent" if value is None else repr(value[:80])
