@@ -31,5 +31,8 @@ format: setup   ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup    ## speed and memory against the plain way, as ratios
-	$(BIN)/python bench/token_logprobs.py
+bench: setup    ## speed and memory against verl and the plain way, as ratios
+	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/compare.py
+	$(BIN)/python bench/push.py
+	$(BIN)/python bench/drift_rates.py

@@ -12,11 +12,24 @@ from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import openapi
 from driftscope_service.errors import add_error_handlers
-from driftscope_service.middleware.body_limit import BodyLimit
+from driftscope_service.middleware.body_limit import BodyLimit, BodyLimits
 from driftscope_service.middleware.host_guard import HostGuard
+from driftscope_service.middleware.key_guard import KeyGuard
 from driftscope_service.middleware.request_id import RequestId
-from driftscope_service.routes import health, index, jobs, metrics, probes, problems, reports
+from driftscope_service.routes import (
+    health,
+    index,
+    jobs,
+    metrics,
+    probes,
+    problems,
+    reports,
+    runs,
+    steps,
+    uploads,
+)
 from driftscope_service.service import Service
+from driftscope_service.settings import Settings
 
 VERSION = version("driftscope")
 
@@ -35,13 +48,39 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     add_error_handlers(app)
     # The last added sees a request first.
-    app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
-    app.add_middleware(HostGuard)
+    app.add_middleware(BodyLimit, limits=_body_limits(service.settings))
+    app.add_middleware(KeyGuard, database=service.database, required=service.settings.keys_required)
+    app.add_middleware(
+        HostGuard,
+        loopback_only=service.settings.listens_on_loopback,
+        allowed_hosts=service.settings.allowed_hosts,
+    )
     app.add_middleware(RequestId)
-    for resource in (index, probes, jobs, reports, metrics, health, problems):
+    for resource in (
+        index,
+        runs,
+        steps,
+        uploads,
+        probes,
+        jobs,
+        reports,
+        metrics,
+        health,
+        problems,
+    ):
         app.include_router(resource.router)
     openapi.install(app)
     return app
+
+
+def _body_limits(settings: Settings) -> BodyLimits:
+    return BodyLimits(
+        default=settings.max_body_bytes,
+        of_paths={
+            uploads.UPLOAD_PATH: settings.max_upload_bytes,
+            runs.RUN_PATH: runs.MAX_RUN_BYTES,
+        },
+    )
 
 
 def _function_name(route: APIRoute) -> str:
@@ -52,6 +91,8 @@ def _function_name(route: APIRoute) -> str:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     service.executor.start()
+    service.intake.start()
     yield
-    # It waits for probes to die; the event loop must still answer meanwhile.
+    # They wait for probes to die and for an analysis; the event loop must still answer meanwhile.
     await run_in_threadpool(service.executor.stop)
+    await run_in_threadpool(service.intake.stop)

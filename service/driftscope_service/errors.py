@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from driftscope_probes.push.push_error import PushError
 from driftscope_service import problem_kinds
 from driftscope_service.problem_kinds import ProblemKind
 
@@ -98,6 +99,7 @@ def problem_response(
 
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(PushError, _on_push_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(OperationalError, _on_storage_error)
@@ -108,6 +110,13 @@ def _on_service_error(request: Request, exception: Exception) -> JSONResponse:
     error = cast(ServiceError, exception)
     return problem_response(
         request.scope, error.kind, error.detail, headers=error.headers, **error.extras
+    )
+
+
+def _on_push_error(request: Request, exception: Exception) -> JSONResponse:
+    error = cast(PushError, exception)
+    return problem_response(
+        request.scope, problem_kinds.MALFORMED_STEP, error.message, remedy=error.remedy
     )
 
 

@@ -7,14 +7,24 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from driftscope_service import problem_kinds
+from driftscope_service.auth.scope import Scope, required_scope
 from driftscope_service.errors import MEDIA_TYPE
-from driftscope_service.problem_responses import PROBLEM_CONTENT
+from driftscope_service.problem_responses import PROBLEM_CONTENT, problems
 from driftscope_service.schemas import FieldProblem, Problem
 
 DESCRIPTION = (
-    "Start probes, follow their jobs, read their reports. Every error is "
-    f"`{MEDIA_TYPE}` (RFC 9457); its `type` is a path of this service that explains it."
+    "Push the steps of a training run, start probes, follow their jobs, read their reports. Every "
+    f"error is `{MEDIA_TYPE}` (RFC 9457); its `type` is a path of this service that explains it."
 )
+KEY_SCHEME = "api_key"
+_KEY_DESCRIPTION = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "dsk_<id>_<secret>",
+    "description": "Needed where the service listens beyond loopback or DRIFTSCOPE_REQUIRE_KEYS is "
+    "set. The scope that an operation needs stands beside it; `admin` has all.",
+}
 _REFERENCES = "#/components/schemas/{model}"
 #: FastAPI adds these for its own error shape, which no answer of ours has.
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
@@ -41,10 +51,22 @@ def document(app: FastAPI) -> dict[str, Any]:
     for model in (FieldProblem, Problem):
         schemas[model.__name__] = model.model_json_schema(ref_template=_REFERENCES)
         schemas[model.__name__].pop("$defs", None)
-    for path in schema["paths"].values():
-        for operation in path.values():
+    schema["components"]["securitySchemes"] = {KEY_SCHEME: _KEY_DESCRIPTION}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
             _use_problems(operation["responses"])
+            _use_keys(operation, required_scope(method.upper(), path))
     return schema
+
+
+def _use_keys(operation: dict[str, Any], scope: Scope | None) -> None:
+    """OpenAPI 3.1 lets the list beside a scheme hold role names; {} is a service without keys."""
+    if scope is None:
+        operation["security"] = []
+        return
+    operation["security"] = [{KEY_SCHEME: [scope.value]}, {}]
+    for kind in (problem_kinds.UNAUTHENTICATED, problem_kinds.SCOPE_MISSING):
+        operation["responses"].update({str(key): one for key, one in problems(kind).items()})
 
 
 def _use_problems(responses: dict[str, Any]) -> None:

@@ -38,8 +38,23 @@ WRONG_HOST = ProblemKind(
     "wrong-host",
     400,
     "The Host header names another machine",
-    "The service answers only under the loopback names it listens on, so that a web page cannot "
-    "reach it through a name of its own. Use http://127.0.0.1:PORT or http://localhost:PORT.",
+    "The service answers only under its own addresses, so that a web page cannot reach it through "
+    "a name of its own. Use http://127.0.0.1:PORT or http://localhost:PORT, or, where it listens "
+    "on other addresses, an IP address. Further names are given in DRIFTSCOPE_ALLOWED_HOSTS.",
+)
+UNAUTHENTICATED = ProblemKind(
+    "unauthenticated",
+    401,
+    "An API key is needed",
+    "Send `Authorization: Bearer dsk_…` with a key that is neither revoked nor expired. "
+    "`driftscope keys create --name NAME --scope read` makes one on the machine of the service.",
+)
+SCOPE_MISSING = ProblemKind(
+    "scope-missing",
+    403,
+    "The API key does not allow this",
+    "The scope that is needed stands in `detail` and in the header WWW-Authenticate: ingest pushes "
+    "steps, read reads, probe starts and cancels probes, admin does all. Use a key that has it.",
 )
 OTHER_ORIGIN = ProblemKind(
     "other-origin",
@@ -47,6 +62,13 @@ OTHER_ORIGIN = ProblemKind(
     "A page of another origin may not change anything",
     "A browser sent a changing request on behalf of another web page. Send it from a program, or "
     "from a page that this service served.",
+)
+MALFORMED_STEP = ProblemKind(
+    "malformed-step",
+    400,
+    "The step is malformed",
+    "The body is no step in the push format, or its parts disagree: `detail` says what is wrong, "
+    "`remedy` what to do. Nothing of it was kept.",
 )
 NOT_FOUND = ProblemKind(
     "not-found", 404, "There is no such resource", "Check the path and the identifier in it."
@@ -56,6 +78,26 @@ METHOD_NOT_ALLOWED = ProblemKind(
     405,
     "The resource does not know this method",
     "The Allow header lists the methods that it knows.",
+)
+UPLOAD_TIMEOUT = ProblemKind(
+    "upload-timeout",
+    408,
+    "The body stopped arriving",
+    "Send it again, whole; the limit between two pieces of a body is "
+    "DRIFTSCOPE_UPLOAD_IDLE_TIMEOUT_SECONDS. Nothing of it was kept.",
+)
+STEP_CONFLICT = ProblemKind(
+    "step-conflict",
+    409,
+    "The step is there already, with other content",
+    "A step or shard is accepted once. Sending the same bytes again is no error; other bytes need "
+    "another step number or another run.",
+)
+SHARDS_MISSING = ProblemKind(
+    "shards-missing",
+    409,
+    "Not all shards of the step have arrived",
+    "`missing` names them. Send them and complete the step again.",
 )
 JOB_FINISHED = ProblemKind(
     "job-finished",
@@ -75,7 +117,14 @@ CONTENT_TOO_LARGE = ProblemKind(
     "content-too-large",
     413,
     "The request body is too large",
-    "Send fewer or shorter prompts; the limit is DRIFTSCOPE_MAX_BODY_BYTES.",
+    "Send fewer or shorter prompts, or a step in more shards; the limits are "
+    "DRIFTSCOPE_MAX_BODY_BYTES and, for the tokens of a step, DRIFTSCOPE_MAX_UPLOAD_BYTES.",
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemKind(
+    "unsupported-media-type",
+    415,
+    "The body is of a kind that is not read here",
+    "`detail` lists the accepted values of Content-Type or Content-Encoding.",
 )
 QUEUE_FULL = ProblemKind(
     "queue-full",
@@ -96,6 +145,20 @@ STORAGE_UNAVAILABLE = ProblemKind(
     "It is locked or its disk is full or gone. Try again after Retry-After seconds; the log has "
     "the cause.",
 )
+TOO_MANY_UPLOADS = ProblemKind(
+    "too-many-uploads",
+    503,
+    "Too many uploads are under way",
+    "Try again after Retry-After seconds; the limit is DRIFTSCOPE_MAX_CONCURRENT_UPLOADS. Nothing "
+    "was kept.",
+)
+ANALYSIS_FAILED = ProblemKind(
+    "analysis-failed",
+    503,
+    "The step could not be analysed",
+    "The process that analysed it ended, most often for want of memory. Try again after "
+    "Retry-After seconds, or push the step in smaller shards. Nothing was kept.",
+)
 NOT_READY = ProblemKind(
     "not-ready",
     503,
@@ -103,19 +166,36 @@ NOT_READY = ProblemKind(
     "`checks` names what is wrong: database, migrations, data folder, free disk space or the job "
     "executor.",
 )
+STORAGE_FULL = ProblemKind(
+    "storage-full",
+    507,
+    "There is no room for the upload",
+    "The disk of the data folder is full, or would fall below DRIFTSCOPE_MIN_FREE_DISK_BYTES. Make "
+    "room, or lower DRIFTSCOPE_TOKEN_BUDGET_BYTES. Nothing was kept.",
+)
 
 KINDS = (
     INVALID_REQUEST,
     MALFORMED_REQUEST,
     WRONG_HOST,
+    MALFORMED_STEP,
+    UNAUTHENTICATED,
+    SCOPE_MISSING,
     OTHER_ORIGIN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    UPLOAD_TIMEOUT,
+    STEP_CONFLICT,
+    SHARDS_MISSING,
     JOB_FINISHED,
     REPORT_GONE,
     CONTENT_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
     QUEUE_FULL,
     INTERNAL_ERROR,
     STORAGE_UNAVAILABLE,
+    TOO_MANY_UPLOADS,
+    ANALYSIS_FAILED,
     NOT_READY,
+    STORAGE_FULL,
 )

@@ -12,4 +12,10 @@ PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem
 
 def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that can end in one of `kinds`."""
-    return {kind.status: {"description": kind.title, "content": PROBLEM_CONTENT} for kind in kinds}
+    titles: dict[int, list[str]] = {}
+    for kind in kinds:
+        titles.setdefault(kind.status, []).append(kind.title)
+    return {
+        status: {"description": "; or: ".join(same), "content": PROBLEM_CONTENT}
+        for status, same in titles.items()
+    }

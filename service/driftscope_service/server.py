@@ -42,6 +42,7 @@ def run_server(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Non
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
+        service.intake.pool.warm_up()
         print(f"driftscope: {_address(listener)} (data in {settings.data_dir})", file=sys.stderr)
         uvicorn.Server(config).run(sockets=[listener])
 

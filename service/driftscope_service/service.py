@@ -15,6 +15,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from driftscope_probes.errors import ProbeError
+from driftscope_service.auth.access import check_keys_exist
+from driftscope_service.ingest.intake import Intake, build_intake
+from driftscope_service.ingest.run_drift import RunDrift
 from driftscope_service.jobs.executor import JobExecutor
 from driftscope_service.jobs.job_errors import service_stopped
 from driftscope_service.jobs.orphans import kill_orphans
@@ -42,6 +45,8 @@ class Service:
     database: Database
     report_files: ReportFiles
     executor: JobExecutor
+    intake: Intake
+    run_drift: RunDrift
 
 
 def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Service:
@@ -51,7 +56,8 @@ def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> 
     process = ProbeProcess(probe_module, settings.probe_python, settings.job_time_limit_seconds)
     tools = JobTools(settings.data_dir, database, report_files, process, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
-    return Service(settings, database, report_files, executor)
+    intake = build_intake(settings, database)
+    return Service(settings, database, report_files, executor, intake, RunDrift())
 
 
 @contextmanager
@@ -61,11 +67,14 @@ def open_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> I
         migrate.upgrade(settings.data_dir / DATABASE_NAME)
         service = build_service(settings, probe_module=probe_module)
         try:
+            check_keys_exist(settings, service.database)
             service.report_files.sweep()
+            service.intake.sweep()
             _end_unfinished(service.database)
             yield service
         finally:
             service.executor.stop()
+            service.intake.stop()
             _end_unfinished(service.database)
             service.database.dispose()
 

@@ -21,14 +21,17 @@ from pydantic_settings import SettingsError as SourceError
 from driftscope_probes.engines.child_environment import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
+from driftscope_probes.push.limits import MAX_FILE_BYTES
 
 PREFIX = "DRIFTSCOPE_"
 #: Read by other parts of driftscope: the model cache, a child's pipe, the client, a job's mark.
 OTHER_VARIABLES = frozenset(
-    PREFIX + name for name in ("HOME", "PROGRESS_FD", "URL", "API_KEY", "JOB_ID")
+    PREFIX + name for name in ("HOME", "PROGRESS_FD", "URL", "API_KEY", "RUN", "JOB_ID")
 )
 #: What may stand in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: RFC 1123 section 2.1, and underscores, which container networks use.
+HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9_-]{0,62})(\.[a-z0-9]([a-z0-9_-]{0,62}))*")
 
 
 class SettingsError(ProbeError):
@@ -60,10 +63,19 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True
     )
 
-    host: str = Field(default="127.0.0.1", description="loopback address to listen on")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address to listen on; beyond loopback an API key has to exist",
+    )
     port: int = Field(default=8321, ge=0, le=65535, description="0: any free port")
     data_dir: Path = Field(
         default=Path("driftscope-data"), description="database, jobs and reports"
+    )
+    require_keys: bool = Field(
+        default=False, description="API keys on loopback as well; elsewhere always"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="names under which the service may be called, beside its addresses"
     )
     models: dict[str, Path] = Field(
         default_factory=dict, description='further models clients may name: {"name": "folder"}'
@@ -93,22 +105,58 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1024, description="size of a request body at most"
     )
+    max_upload_bytes: int = Field(
+        default=536_870_912,
+        ge=1024,
+        le=MAX_FILE_BYTES,
+        description="size of a pushed step or shard at most, compressed and decoded",
+    )
+    max_concurrent_uploads: int = Field(
+        default=4, ge=1, le=256, description="pushed steps received or analysed at once at most"
+    )
+    upload_idle_timeout_seconds: float = Field(
+        default=30.0, gt=0.0, description="time between two pieces of a body at most"
+    )
+    analysis_processes: int = Field(
+        default=1, ge=1, le=64, description="processes that analyse pushed steps"
+    )
+    token_ring_steps: int = Field(
+        default=32, ge=0, description="latest steps of each run whose tokens are kept"
+    )
+    token_budget_bytes: int = Field(
+        default=21_474_836_480, ge=0, description="disk space for the tokens of all runs"
+    )
+    open_step_seconds: float = Field(
+        default=86_400.0,
+        gt=0.0,
+        description="time after which a step whose shards stopped coming is forgotten",
+    )
     min_free_disk_bytes: int = Field(
         default=268_435_456,
         ge=0,
-        description="free space below which /readyz fails",
+        description="free space below which /readyz fails and no upload is accepted",
     )
 
     @field_validator("host")
     @classmethod
-    def _loopback(cls, host: str) -> str:
-        if not is_loopback(host):
+    def _address(cls, host: str) -> str:
+        if host != "localhost" and not _is_address(host):
             raise ValueError(
-                f"{host!r} is not a loopback address, and this version has no API keys: anyone "
-                "who reaches the port could start probes. Use 127.0.0.1 (or ::1, localhost), and "
-                "an SSH tunnel or an authenticating proxy for access from elsewhere"
+                f"{host[:80]!r} is not an IP address. Use 127.0.0.1, ::1 or localhost, or 0.0.0.0 "
+                "or :: for every address of this machine, which needs an API key"
             )
         return host
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not HOST_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name[:80]!r} is not a host name: give names as they stand in a URL, in "
+                    "lower case and without port or wildcard"
+                )
+        return names
 
     @field_validator("data_dir")
     @classmethod
@@ -144,6 +192,14 @@ class Settings(BaseSettings):
         return python
 
     @property
+    def listens_on_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    @property
+    def keys_required(self) -> bool:
+        return self.require_keys or not self.listens_on_loopback
+
+    @property
     def model_names(self) -> list[str]:
         """What clients may name: also the only values of the label `model` in /metrics."""
         return [model.name for model in catalogue.CATALOGUE] + sorted(self.models)
@@ -160,6 +216,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def load_settings(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
+import numpy as np
 import psutil
 import pytest
 import uvicorn
+from safetensors.numpy import save
+from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from driftscope_service.app import create_app
@@ -20,6 +24,7 @@ from driftscope_service.jobs.probe_process import JOB_VARIABLE
 from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import PREFIX, Settings
+from driftscope_service.store import tables
 
 QUICK_PROBE = "quick_probe"
 ROOT = Path(__file__).parents[2]
@@ -91,6 +96,9 @@ class Running:
         return str(job["links"]["report"].rsplit("/", 1)[1])
 
 
+Serving = Callable[[Running], AbstractContextManager[str]]
+
+
 class Run(Protocol):
     def __call__(self, **settings: Any) -> AbstractContextManager[Running]: ...
 
@@ -146,18 +154,29 @@ def is_gone() -> Callable[[int], bool]:
 
 
 @pytest.fixture
-def url(running: Running, make_settings: MakeSettings) -> Iterator[str]:
-    """The service of `running`, reachable over a real port as well."""
-    listener = listen(make_settings(port=0))
-    config = uvicorn.Config(create_app(running.service), lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+def serving(make_settings: MakeSettings) -> Serving:
+    """A running service, reachable over a real port as well."""
+
+    @contextmanager
+    def serve(running: Running) -> Iterator[str]:
+        listener = listen(make_settings(port=0))
+        config = uvicorn.Config(create_app(running.service), lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+    return serve
+
+
+@pytest.fixture
+def url(running: Running, serving: Serving) -> Iterator[str]:
+    with serving(running) as url:
+        yield url
 
 
 @pytest.fixture
@@ -175,3 +194,90 @@ def processes_of() -> Callable[[str], list[int]]:
         return found
 
     return find
+
+
+def step_tensors(lengths: Sequence[int] = (5, 3, 9, 1), seed: int = 0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    rollout = np.log(random.beta(3, 1, sum(lengths))).astype(np.float32)
+    return {
+        "rollout_logprobs": rollout,
+        "trainer_logprobs": (rollout + random.normal(0, 0.01, rollout.size)).astype(np.float32),
+        "cu_seqlens": np.cumsum([0, *lengths]),
+    }
+
+
+class Pushing:
+    """A client that pushes steps, and a look at what the service then has."""
+
+    def __init__(self, running: Running, client: Any) -> None:
+        self._running = running
+        self.client = client
+
+    tensors = staticmethod(step_tensors)
+
+    @property
+    def data_dir(self) -> Path:
+        return self._running.data_dir
+
+    @staticmethod
+    def body(
+        lengths: Sequence[int] = (5, 3, 9, 1),
+        seed: int = 0,
+        metadata: dict[str, str] | None = None,
+        **tensors: Any,
+    ) -> bytes:
+        """A step as safetensors; `tensors` replace or add."""
+        return save({**step_tensors(lengths, seed), **tensors}, metadata or {"model": "m"})
+
+    def same(self, seed: int = 0) -> bytes:
+        """A step on which both sides agree: it crosses no limit."""
+        logprobs = step_tensors(seed=seed)["rollout_logprobs"]
+        return self.body(seed=seed, trainer_logprobs=logprobs)
+
+    def push(self, body: Any, *, run: str = "r", step: int = 1, **options: Any) -> Any:
+        headers = {"content-type": "application/vnd.safetensors", **options.pop("headers", {})}
+        path = f"/v1/runs/{run}/steps/{step}/logprobs"
+        return self.client.post(path, content=body, headers=headers, **options)
+
+    def incoming(self) -> list[str]:
+        return sorted(path.name for path in self._running.data_dir.glob("incoming/*"))
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self._running.data_dir.glob("steps/*"))
+
+    def rows(self) -> int:
+        """Of every table that a push writes."""
+        with self._running.service.database.read() as connection:
+            counts = [
+                connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in (tables.runs, tables.steps, tables.shards)
+            ]
+        return sum(counts)
+
+    def nothing_left(self) -> bool:
+        return not (self.incoming() or self.files() or self.rows())
+
+
+@pytest.fixture
+def pushing_body() -> Callable[..., bytes]:
+    return Pushing.body
+
+
+@pytest.fixture
+def pushing_to() -> Callable[..., Pushing]:
+    def make(running: Running, client: Any = None) -> Pushing:
+        return Pushing(running, client or running.client)
+
+    return make
+
+
+@pytest.fixture
+def pushing(running: Running) -> Pushing:
+    return Pushing(running, running.client)
+
+
+@pytest.fixture
+def pushing_at_url(running: Running, url: str) -> Iterator[Pushing]:
+    """Through a socket: for clients that go away, and several at once."""
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        yield Pushing(running, client)

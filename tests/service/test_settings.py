@@ -58,7 +58,11 @@ def test_an_unknown_variable_names_the_known_ones(monkeypatch: pytest.MonkeyPatc
         ("PORT", "many", "port"),
         ("PORT", "65536", "port"),
         ("MAX_QUEUED_JOBS", "0", "max_queued_jobs"),
-        ("HOST", "10.0.0.1", "not a loopback address"),
+        ("HOST", "example.org", "not an IP address"),
+        ("ALLOWED_HOSTS", '["*.example.org"]', "not a host name"),
+        ("ALLOWED_HOSTS", '["example.org:8321"]', "not a host name"),
+        ("ALLOWED_HOSTS", '["Example.org"]', "not a host name"),
+        ("ALLOWED_HOSTS", '[""]', "not a host name"),
         ("MODELS", "not json", "models"),
         ("MODELS", '{"a/b": "/"}', "the name 'a/b' is not accepted"),
         ("MODELS", '{"": "/"}', "is not accepted"),
@@ -110,6 +114,23 @@ def test_a_given_interpreter_is_accepted() -> None:
 )
 def test_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "require_keys", "required"),
+    [
+        ("127.0.0.1", False, False),
+        ("localhost", True, True),
+        ("0.0.0.0", False, True),
+        ("10.0.0.1", False, True),
+    ],
+)
+def test_keys_are_required_beyond_loopback(
+    make_settings: Any, host: str, require_keys: bool, required: bool
+) -> None:
+    settings = make_settings(host=host, require_keys=require_keys, allowed_hosts=["a.example"])
+    assert settings.keys_required is required
+    assert settings.allowed_hosts == ("a.example",)
 
 
 def test_settings_cannot_be_changed(make_settings: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
+from driftscope_service.auth.key import parse_key
 
+KEY_VARIABLE = "DRIFTSCOPE_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8321"
 #: The service answers from its database; a minute would only hide that it hangs.
 TIMEOUT_S = 15.0
@@ -74,7 +77,12 @@ def _call(
 ) -> httpx.Response:
     try:
         response = httpx.request(
-            method, url.rstrip("/") + path, params=query, timeout=TIMEOUT_S, trust_env=False
+            method,
+            url.rstrip("/") + path,
+            params=query,
+            headers=_key_header(),
+            timeout=TIMEOUT_S,
+            trust_env=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ApiError(
@@ -84,6 +92,19 @@ def _call(
     if response.is_error:
         raise _refusal(response)
     return response
+
+
+def _key_header() -> dict[str, str]:
+    """From the environment only: an option would stand in the shell's history."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        return {}
+    if parse_key(key) is None:
+        raise ApiError(
+            f"{KEY_VARIABLE} holds no API key.",
+            remedy="set it to what `driftscope keys create` printed, or unset it.",
+        )
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _refusal(response: httpx.Response) -> ApiError:

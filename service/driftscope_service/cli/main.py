@@ -13,15 +13,17 @@ from types import FrameType
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import analyze, db, jobs, model, probe, serve
+from driftscope_service.cli import analyze, db, jobs, keys, model, probe, push, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(probe.app, name="probe")
 app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command()(serve.serve)
 app.command()(analyze.analyze)
+app.command()(push.push)
 
 FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 

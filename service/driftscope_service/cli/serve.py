@@ -1,4 +1,4 @@
-"""`driftscope serve`: API, /metrics and job executor in one process on a loopback port."""
+"""`driftscope serve`: API, /metrics and job executor in one process on one port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import typer
 
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Loopback address to listen on.", show_default="127.0.0.1")
+        str | None,
+        typer.Option(
+            help="Address to listen on; beyond loopback an API key has to exist.",
+            show_default="127.0.0.1",
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes any free one.", show_default="8321")

@@ -1,13 +1,13 @@
 """An analysed step in the terminal: its comparison, and what the presets would do to it.
 
-In: PushedStep, its analysis and a rich Console. Out: tables that never cut a number.
+In: a step, its analysis and a rich Console. Out: tables that never cut a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_probes.push import PushedStep
 from driftscope_service.export.metric_labels import Shown, grouped
 from driftscope_service.export.number_format import share
 
@@ -36,8 +35,19 @@ GAP = 2
 Groups = Mapping[str, Sequence[Shown]]
 
 
+class Described(Protocol):
+    """What is shown of a step besides its analysis: PushedStep, or what a service tells of one."""
+
+    @property
+    def sequences(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+
 def print_analysis(
-    name: str, step: PushedStep, analysis: Mapping[str, Any], console: Console
+    name: str, step: Described, analysis: Mapping[str, Any], console: Console
 ) -> None:
     console.print(Text(f"{name}: {step.sequences:,} sequences, {step.tokens:,} tokens", "bold"))
     # Sorted: the safetensors library writes metadata in an order of its own.

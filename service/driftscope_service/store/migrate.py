@@ -68,3 +68,18 @@ def newest_revision() -> str:
 
 def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_current(path: Path) -> bool:
+    """Whether the database at `path` has this version's schema; nothing is changed."""
+    database = Database(path)
+    try:
+        with database.read() as connection:
+            return current_revision(connection) == newest_revision()
+    except DatabaseError as error:
+        raise MigrationError(
+            f"{path} cannot be read: {error.orig}.",
+            remedy="check that it is a database of driftscope, or give another --data-dir.",
+        ) from error
+    finally:
+        database.dispose()

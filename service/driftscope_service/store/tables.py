@@ -1,4 +1,4 @@
-"""The tables of the service: jobs and reports. Schema changes go through `store/migrations`."""
+"""The tables of the service. Schema changes go through `store/migrations`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
     Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -31,6 +34,12 @@ NAMES = {
 ID_LENGTH = 40
 MODEL_NAME_LENGTH = 100
 PROGRESS_TEXT_LENGTH = 200
+RUN_NAME_LENGTH = 128
+#: What describes a run: a model name, a dtype.
+RUN_TEXT_LENGTH = 200
+SHA256_HEX_LENGTH = 64
+FILE_NAME_LENGTH = 64
+KEY_NAME_LENGTH = 100
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -86,5 +95,88 @@ reports = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "kind", "model", "number"),
+    sqlite_autoincrement=True,
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("name", String(RUN_NAME_LENGTH), nullable=False, unique=True),
+    Column("model", String(RUN_TEXT_LENGTH)),
+    Column("framework", String(RUN_TEXT_LENGTH)),
+    Column("engine", String(RUN_TEXT_LENGTH)),
+    Column("rollout_dtype", String(RUN_TEXT_LENGTH)),
+    Column("trainer_dtype", String(RUN_TEXT_LENGTH)),
+    Column("labels", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    # Grows with every change of any run: the order of the listing, free of clocks.
+    Column("activity", Integer, nullable=False, unique=True),
+    Column("complete_steps", Integer, nullable=False),
+    Column("last_step", BigInteger),
+    Column("last_step_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+#: Complete steps. The analysis stands last and compressed: a listing reads none of it.
+steps = Table(
+    "steps",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run_number", ForeignKey("runs.number"), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("content_sha256", String(SHA256_HEX_LENGTH), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("sequences", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),  # as received, decoded
+    Column("shards", Integer, nullable=False),
+    # Of the tokens now: raw uploads until they are converted, then one Parquet file, then neither.
+    Column("kept_bytes", BigInteger, nullable=False),
+    Column("raw_files", JSON(none_as_null=True)),  # [{"file", "format"}], in order of shards
+    Column("tokens_file", String(FILE_NAME_LENGTH)),
+    Column("crossed", JSON, nullable=False),  # names of metrics
+    Column("series", JSON, nullable=False),  # {metric: number or null}
+    Column("metadata", JSON, nullable=False),
+    Column("analysis", LargeBinary, nullable=False),  # JSON object, zlib
+    UniqueConstraint("run_number", "step"),
+    Index(None, "kept_bytes"),
+    sqlite_autoincrement=True,
+)
+
+#: Parts of a step that arrive one by one; they stay as receipts when the step is complete.
+shards = Table(
+    "shards",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run_number", ForeignKey("runs.number"), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("shards", Integer, nullable=False),
+    Column("content_sha256", String(SHA256_HEX_LENGTH), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("format", String(20), nullable=False),
+    Column("file", String(FILE_NAME_LENGTH)),  # null once the step is complete
+    UniqueConstraint("run_number", "step", "shard"),
+    Index(None, "received_at"),
+    sqlite_autoincrement=True,
+)
+
+#: Keys are never deleted: a revoked one still says who had access until when.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(ID_LENGTH), nullable=False, unique=True),
+    Column("name", String(KEY_NAME_LENGTH), nullable=False),
+    Column("secret_sha256", String(SHA256_HEX_LENGTH), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
     sqlite_autoincrement=True,
 )

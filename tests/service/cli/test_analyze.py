@@ -19,7 +19,7 @@ from driftscope_probes.mismatch import compare
 from driftscope_probes.pair_file import write_pair
 from driftscope_probes.push.pushed_step import pushed_step
 from driftscope_probes.trace import Pair, Trace, TraceMeta
-from driftscope_service.cli.analyze import analyze_step
+from driftscope_service.ingest.analysis import analyze_step
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]
@@ -194,7 +194,7 @@ def test_whatever_was_sent_the_analysis_is_json(
     [
         ("cut.safetensors", b"\x09", [], "cut.safetensors: it ends after 1 bytes"),
         ("step.json", b'{"rollout_logprobs": []}', [], "there is no trainer_logprobs"),
-        ("step.npz", b"PK", [], "safetensors, json, prime-rl"),
+        ("step.npz", b"PK", [], "safetensors, arrow, json, prime-rl"),
         ("step.npz", b"PK", ["--format", "npz"], "unknown format 'npz'"),
         ("other.txt", b"", ["absent.safetensors"], "absent.safetensors: there is no such file"),
     ],

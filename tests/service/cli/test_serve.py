@@ -20,6 +20,8 @@ import typer
 from typer.testing import CliRunner
 
 from driftscope_probes.errors import ProbeError
+from driftscope_service.auth.access import NoKeyError
+from driftscope_service.cli import keys
 from driftscope_service.cli.serve import serve
 from driftscope_service.server import ListenError, run_server
 from driftscope_service.service import DataDirError, open_service
@@ -149,13 +151,44 @@ def test_the_data_folder_is_private(make_settings: Any) -> None:
         assert settings.data_dir.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
-def test_a_reachable_address_is_refused(host: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["example.org", "", "localhost.evil.example", "1.2.3"])
+def test_a_name_is_no_address_to_listen_on(host: str, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     done = CliRunner().invoke(app, ["--host", host, "--data-dir", str(data_dir)])
     assert isinstance(done.exception, SettingsError)
-    assert "not a loopback address" in str(done.exception)
+    assert "not an IP address" in str(done.exception)
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_reachable_address_is_refused_without_a_key(host: str, tmp_path: Path) -> None:
+    arguments = ["--host", host, "--port", "0", "--data-dir", str(tmp_path / "data")]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, NoKeyError)
+    assert "driftscope keys create" in done.exception.remedy
+
+
+def test_a_reachable_service_with_a_key(
+    make_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings()
+    arguments = ["create", "--name", "a", "--scope", "read", "--data-dir", str(settings.data_dir)]
+    token = CliRunner().invoke(keys.app, arguments).stdout.strip()
+    monkeypatch.setenv("DRIFTSCOPE_HOST", "0.0.0.0")
+    with live_server(settings.data_dir) as (process, client):
+        with_key = {"authorization": f"Bearer {token}"}
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/jobs").status_code == 401
+        assert client.get("/v1/jobs", headers=with_key).status_code == 200
+        assert client.post("/v1/jobs/a/cancel", headers=with_key).status_code == 403
+        renamed = {**with_key, "host": "evil.example"}
+        assert client.get("/v1/jobs", headers=renamed).status_code == 400
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_S)
+        assert process.stderr is not None
+        log = process.stderr.read()
+    assert "GET /v1/jobs" in log and "401" in log
+    assert token.rsplit("_", 1)[1] not in log
 
 
 def test_a_port_in_use_is_named(make_settings: Any) -> None:

@@ -1,10 +1,16 @@
-"""Only callers of this machine: Host and Origin."""
+"""Only callers that mean this service: Host and Origin."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from driftscope_service.middleware.host_guard import HostGuard
+from driftscope_service.middleware.request_id import RequestId
 
 OURS = "127.0.0.1:8321"
 
@@ -39,3 +45,41 @@ def test_our_own_page_may_change_things(running: Any) -> None:
     job_id = running.start("sleep")
     own = {"origin": f"http://{OURS}", "host": OURS}
     assert running.client.post(f"/v1/jobs/{job_id}/cancel", headers=own).status_code == 202
+
+
+REACHABLE = [  # Host header, whether it is served on 0.0.0.0 with allowed_hosts drift.example
+    ("10.0.0.7:8321", True),
+    ("[2001:db8::1]:8321", True),
+    ("localhost", True),
+    ("drift.example", True),
+    ("Drift.Example:8321", True),
+    ("evil.example", False),
+    ("drift.example.evil.example", False),
+    ("10.0.0.7.evil.example", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("host", "served"), REACHABLE)
+def test_beyond_loopback_addresses_and_allowed_names(
+    app_with: Callable[..., TestClient], host: str, served: bool
+) -> None:
+    client = app_with(loopback_only=False, allowed_hosts=["drift.example"])
+    assert client.get("/", headers={"host": host}).status_code == (200 if served else 400)
+
+
+def test_on_loopback_another_address_is_refused(app_with: Callable[..., TestClient]) -> None:
+    client = app_with(allowed_hosts=["drift.example"])
+    assert client.get("/", headers={"host": "10.0.0.7"}).status_code == 400
+    assert client.get("/", headers={"host": "drift.example"}).status_code == 200
+
+
+@pytest.fixture
+def app_with() -> Callable[..., TestClient]:
+    """The guard around an application that answers 200."""
+
+    def make(**options: Any) -> TestClient:
+        guarded = HostGuard(PlainTextResponse("here"), **options)
+        return TestClient(RequestId(guarded))
+
+    return make

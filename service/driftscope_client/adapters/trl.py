@@ -1,0 +1,163 @@
+"""TRL: a mixin for GRPOTrainer that pushes what engine and trainer said of every completion.
+
+In: the tensors TRL computes anyway. Out: one push per generation, from every rank; the training is
+the same with and without it. Written for TRL 1.16 (trl/trainer/grpo_trainer.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from driftscope_client.adapters.generation_recorder import recorded_generation
+from driftscope_client.adapters.trl_generation import Generation, micro_batch
+from driftscope_client.client import DriftscopeClient
+
+#: Our own column in TRL's batch: shuffled and split with the others, and read by nobody else.
+RECORDED = "driftscope_rollout_logprobs"
+
+
+class DriftscopeMixin:
+    """`class Trainer(DriftscopeMixin, GRPOTrainer): pass`, then use Trainer as GRPOTrainer.
+
+    The client comes from DRIFTSCOPE_URL, DRIFTSCOPE_RUN and DRIFTSCOPE_API_KEY, or is set before
+    training: `trainer.driftscope = DriftscopeClient(…)`. Steps are numbered as TRL's global_step at
+    the time of generation. `driftscope_metadata` is pushed with each step.
+
+    Rollout side: what the engine returned (vLLM, or a rollout_func); under transformers' generate()
+    what it sampled from, recorded on the way. Not recorded, and so not pushed: transformers'
+    continuous batching, and tools under generate(). Trainer side: TRL's old_per_token_logps, or
+    where TRL does not compute them because the weights are still the same, those of its loss.
+    """
+
+    driftscope: DriftscopeClient | None = None
+    driftscope_metadata: Mapping[str, object] = {}
+    _driftscope_generation: Generation | None = None
+    _driftscope_recorded: Any = None  # (recorder, completion ids)
+    _driftscope_scored: Any = None  # (log-probabilities, entropies, …) of the latest forward
+
+    def train(self: Any, *arguments: Any, **named: Any) -> Any:
+        """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes."""
+        if self.driftscope is None:
+            self.driftscope = DriftscopeClient()
+        result = super().train(*arguments, **named)  # type: ignore[misc]
+        with self.driftscope.undisturbed(self.state.global_step):
+            _push(self)
+        self.driftscope.flush(self.driftscope.close_timeout_s)
+        return result
+
+    def _generate_single_turn(self: Any, *arguments: Any, **named: Any) -> Any:
+        self._driftscope_recorded = None
+        elsewhere = ("use_vllm", "use_transformers_continuous_batching", "tools")
+        if any(getattr(self, name, None) for name in elsewhere):
+            return super()._generate_single_turn(*arguments, **named)  # type: ignore[misc]
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with recorded_generation(model) as recorder:
+            completion_ids, logprobs = super()._generate_single_turn(  # type: ignore[misc]
+                *arguments, **named
+            )
+        self._driftscope_recorded = (recorder, completion_ids)
+        return completion_ids, logprobs
+
+    def _generate_and_score_completions(self: Any, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        recorded, self._driftscope_recorded = self._driftscope_recorded, None
+        if self.driftscope is not None and self.model.training:
+            with self.driftscope.undisturbed(self.state.global_step):
+                if recorded is not None and "sampling_per_token_logps" not in batch:
+                    rows = recorded[0].logprobs(recorded[1])
+                    batch[RECORDED] = _padded(rows, batch["completion_mask"])
+                _begin(self)
+        return batch
+
+    def _get_per_token_logps_and_entropies(self: Any, *arguments: Any, **named: Any) -> Any:
+        self._driftscope_scored = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+            *arguments, **named
+        )
+        return self._driftscope_scored
+
+    def _compute_loss(self: Any, model: Any, inputs: Any) -> Any:
+        loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
+        scored, self._driftscope_scored = self._driftscope_scored, None
+        if self.driftscope is not None and self.model.training:
+            with self.driftscope.undisturbed(self.state.global_step):
+                _collect(self, inputs, scored)
+        return loss
+
+
+def _padded(rows: Sequence[Sequence[float]], like: Any) -> Any:
+    """[sequences, longest] as float32, 0 where there is no token."""
+    import torch
+
+    padded = torch.zeros(like.shape, dtype=torch.float32)
+    for row, values in enumerate(rows):
+        padded[row, : len(values)] = torch.tensor(values)
+    return padded.to(like.device)
+
+
+def _micro_steps_per_generation(trainer: Any) -> int:
+    return int(trainer.args.steps_per_generation * trainer.num_iterations)
+
+
+def _begin(trainer: Any) -> None:
+    """TRL may generate several times between two optimiser steps: one step, to us."""
+    generation, step = trainer._driftscope_generation, trainer.state.global_step
+    if generation is None or generation.step != step:
+        _push(trainer)
+        generation = trainer._driftscope_generation = Generation(step)
+    generation.expected += trainer.args.steps_per_generation
+
+
+def _collect(trainer: Any, inputs: Mapping[str, Any], scored: Any) -> None:
+    """One micro-batch of the loss; of num_iterations, the first."""
+    generation = trainer._driftscope_generation
+    rollout = inputs.get("sampling_per_token_logps", inputs.get(RECORDED))
+    if generation is None or generation.complete or rollout is None:
+        return
+    accumulated, per_generation = (
+        trainer.args.gradient_accumulation_steps,
+        _micro_steps_per_generation(trainer),
+    )
+    # Otherwise the weights have moved on by the time of the later micro-batches.
+    same_weights = accumulated % per_generation == 0
+    generation.batches.append(micro_batch(inputs, rollout, scored, with_entropy=same_weights))
+    if generation.complete and per_generation >= accumulated:  # no other with the same step
+        _push(trainer)
+
+
+def _push(trainer: Any) -> None:
+    """Whatever was collected; nothing where the rollout side is unknown."""
+    generation, trainer._driftscope_generation = trainer._driftscope_generation, None
+    if generation is None or not generation.batches:
+        return
+    rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    tensors = generation.tensors()
+    metadata = {**_metadata(trainer, generation.step), **trainer.driftscope_metadata}
+    if ranks == 1:
+        trainer.driftscope.push(generation.step, metadata=metadata, **tensors)
+    else:
+        trainer.driftscope.push_shard(generation.step, rank, ranks, metadata=metadata, **tensors)
+
+
+def _metadata(trainer: Any, step: int) -> dict[str, object]:
+    engine = "vllm" if trainer.use_vllm else "transformers"
+    return {
+        "framework": "trl",
+        "model": trainer.model.config._name_or_path or None,
+        "engine": "rollout_func" if trainer.rollout_func is not None else engine,
+        # TRL asks vLLM for these; what transformers samples from is recorded after its processors.
+        "logprobs_mode": None if trainer.rollout_func is not None else "processed_logprobs",
+        "trainer_dtype": _dtype(trainer),
+        "temperature": trainer.args.temperature,
+        "top_p": trainer.args.top_p,
+        "top_k": trainer.args.top_k,
+        "weights_version": step,
+    }
+
+
+def _dtype(trainer: Any) -> str:
+    """Of the weights; `autocast-…` where the forward runs in another dtype than theirs."""
+    weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
+    short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(weights, weights)
+    forward = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else short
+    return short if forward == short else f"autocast-{forward}"

@@ -1,0 +1,61 @@
+"""verl: a batch of its trainer, as it lies in a DataProto, → one push.
+
+In: the batch after old_log_probs were computed. Out: nothing; the push goes through the client.
+Written for verl 0.9.1 (verl/trainer/ppo/ray_trainer.py); verl itself is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from driftscope_client.client import DriftscopeClient
+from driftscope_client.errors import MalformedStep
+
+#: Ours and verl's: all [sequences, response].
+NEEDED = {
+    "rollout_logprobs": "rollout_log_probs",
+    "trainer_logprobs": "old_log_probs",
+    "mask": "response_mask",
+    "token_ids": "responses",
+}
+#: Advantages come later in verl's step; position_ids cover the prompt as well.
+OPTIONAL = {"advantages": "advantages", "entropy": "entropys"}
+
+
+def push_batch(
+    client: DriftscopeClient,
+    step: int,
+    batch: Any,
+    *,
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Push one step; `batch` is a DataProto, or a mapping with its tensors.
+
+    verl's trainer runs in one process: this is the whole step. Never raises, unless the client is
+    strict: a batch without rollout_log_probs (actor_rollout_ref.rollout.calculate_log_probs), or in
+    bypass mode, where verl takes them for old_log_probs, is counted as failed.
+    """
+    with client.undisturbed(step):
+        tensors = batch_tensors(getattr(batch, "batch", batch))
+        temperature = getattr(batch, "meta_info", {}).get("temperature")
+        described = {"framework": "verl", "temperature": temperature, "weights_version": step}
+        client.push(step, metadata={**described, **(metadata or {})}, **tensors)
+
+
+def batch_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """verl's tensors under the push format's names, padded as they are. Raises MalformedStep."""
+    names = set(batch.keys())
+    for theirs in NEEDED.values():
+        if theirs not in names:
+            raise MalformedStep(f"the batch has no {theirs}; it has {', '.join(sorted(names))}.")
+    if batch["old_log_probs"] is batch["rollout_log_probs"]:
+        raise MalformedStep(
+            "old_log_probs are the rollout's own (bypass mode): there is nothing to compare."
+        )
+    tensors = {ours: batch[theirs] for ours, theirs in NEEDED.items()}
+    tensors |= {ours: batch[theirs] for ours, theirs in OPTIONAL.items() if theirs in names}
+    positions = batch["position_ids"] if "position_ids" in names else None
+    if positions is not None and positions.ndim == 2:  # multimodal models have three per token
+        tensors["position_ids"] = positions[:, -batch["responses"].shape[1] :]
+    return tensors

@@ -1,0 +1,82 @@
+"""A bounded queue and the one thread that works it off. Nobody who puts something in ever waits.
+
+In: items with their size in bytes. Out: `work(item)` for each, in order, on the thread; False from
+put() where there was no room. What is being worked on counts as well, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class BackgroundQueue(Generic[Item]):
+    """`work` must not raise. The thread starts with the first item; it does not hold up an exit."""
+
+    def __init__(self, work: Callable[[Item], None], *, max_items: int, max_bytes: int) -> None:
+        self._work = work
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Item, int]] = deque()
+        self._items = self._bytes = 0  # waiting and being worked on
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def has_room(self, size: int) -> bool:
+        with self._changed:
+            return self._has_room(size)
+
+    def put(self, item: Item, size: int) -> bool:
+        with self._changed:
+            if not self._has_room(size):
+                return False
+            self._waiting.append((item, size))
+            self._items += 1
+            self._bytes += size
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="driftscope-push", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        return True
+
+    def flush(self, timeout_s: float | None) -> bool:
+        """Whether everything was worked off in time. None: waits as long as it takes."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._items, timeout_s)
+
+    def close(self) -> int:
+        """Takes nothing more, gives up what waits, and returns how many items that were."""
+        with self._changed:
+            self._closed = True
+            left = len(self._waiting)
+            self._items -= left
+            self._bytes -= sum(size for _, size in self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        return left
+
+    def _has_room(self, size: int) -> bool:
+        fits = self._items < self._max_items and self._bytes + size <= self._max_bytes
+        return fits and not self._closed
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                item, size = self._waiting.popleft()
+            try:
+                self._work(item)
+            finally:
+                del item
+                with self._changed:
+                    self._items -= 1
+                    self._bytes -= size
+                    self._changed.notify_all()

@@ -1,0 +1,306 @@
+"""DriftscopeClient: a trainer's pushes, in the background, without ever disturbing the training.
+
+In: the tensors of a step. Out: nothing (push), or the service's analysis (push_now, on_result).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from driftscope_client.background_queue import BackgroundQueue
+from driftscope_client.errors import DriftscopeError
+from driftscope_client.repeated_warning import RepeatedWarning
+from driftscope_client.retry import RetryPolicy
+from driftscope_client.snapshot import Copy, size_in_memory, snapshot
+from driftscope_client.step_body import CONTENT_TYPE, step_body
+from driftscope_client.step_tensors import step_tensors
+from driftscope_client.transport import RequestBody, Transport
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+URL_VARIABLE, KEY_VARIABLE, RUN_VARIABLE = (
+    "DRIFTSCOPE_URL",
+    "DRIFTSCOPE_API_KEY",
+    "DRIFTSCOPE_RUN",
+)
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: An answer comes with the analysis, seconds for the largest step; beyond, the service hangs.
+TIMEOUT_S = 60.0
+#: Steps are pushed faster than they are trained: a longer queue means the service is away.
+QUEUE_SIZE = 8
+#: Eight steps of 4.2M tokens with ids, mask and advantages; a small part of a trainer's host.
+QUEUE_BYTES = 2**30
+#: How long a trainer that is done waits for its last steps.
+CLOSE_TIMEOUT_S = 30.0
+
+#: The tensors that push(), push_now() and push_shard() take besides the two log-probabilities:
+#: cu_seqlens, mask, token_ids, rollout_token_ids, advantages, entropy, position_ids, turn_ids,
+#: behavior_version, routed_experts, trainer_routed_experts.
+Tensor = Any  # numpy array, torch tensor, flat list, or a list with one of these per sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    step: int
+    shard: tuple[int, int] | None  # (index, of how many)
+    copies: Mapping[str, Copy]
+    metadata: Mapping[str, object]
+
+
+class DriftscopeClient:
+    """Pushes steps of one run.
+
+    push() and push_shard() copy what they are given, return, and never raise once the client
+    exists: what cannot be sent is counted (`dropped`: no room, or closed; `failed`: refused,
+    unreachable or malformed; `last_error`) and logged at most once a minute. With strict=True they
+    send at once and raise DriftscopeError.
+
+    `on_result` is called on the background thread with each answer. A client survives fork(): the
+    child starts with an empty queue, what the parent had queued stays with the parent.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        run: str | None = None,
+        *,
+        strict: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        queue_size: int = QUEUE_SIZE,
+        queue_bytes: int = QUEUE_BYTES,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
+        on_result: Callable[[dict[str, Any]], None] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Without url, api_key and run: DRIFTSCOPE_URL (default http://127.0.0.1:8321),
+        DRIFTSCOPE_API_KEY (default none) and DRIFTSCOPE_RUN.
+
+        queue_size, queue_bytes: what may wait, in steps and bytes, the one being sent included.
+        Raises DriftscopeError for a missing or malformed run, URL or key.
+        """
+        self.url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        self.run = _checked_run(run or os.environ.get(RUN_VARIABLE))
+        self.strict = strict
+        self.on_result = on_result
+        self.pushed = self.dropped = self.failed = 0
+        self.last_error: Exception | None = None
+        self._api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip() or None
+        self.close_timeout_s = close_timeout_s
+        self._timeout_s, self._retry = timeout_s, retry
+        self._queue_size, self._queue_bytes = queue_size, queue_bytes
+        self._closed = False
+        self._open()
+        _clients.add(self)
+        atexit.register(self.close)
+
+    def push(
+        self,
+        step: int,
+        *,
+        rollout_logprobs: Tensor,
+        trainer_logprobs: Tensor,
+        metadata: Mapping[str, object] | None = None,
+        **tensors: Tensor,
+    ) -> None:
+        """Push a whole step in the background.
+
+        Tensors, each a numpy array, a torch tensor (any device), or lists: one entry per sequence;
+        or flat [tokens] with cu_seqlens; or padded [sequences, longest] with a mask. Log-
+        probabilities in nats, in float32, float16 or bfloat16 as they were computed (float64 and
+        Python floats become float32). Metadata values become strings.
+        """
+        sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
+        self._push(step, None, sides | tensors, metadata)
+
+    def push_shard(
+        self,
+        step: int,
+        shard: int,
+        shards: int,
+        *,
+        rollout_logprobs: Tensor,
+        trainer_logprobs: Tensor,
+        metadata: Mapping[str, object] | None = None,
+        **tensors: Tensor,
+    ) -> None:
+        """push(), for the share of data-parallel rank `shard` of `shards`.
+
+        Every rank calls it, in any order. Whichever arrives last has the step analysed, and gets
+        the analysis; the others get a receipt.
+        """
+        sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
+        self._push(step, (shard, shards), sides | tensors, metadata)
+
+    def push_now(
+        self,
+        step: int,
+        *,
+        rollout_logprobs: Tensor,
+        trainer_logprobs: Tensor,
+        metadata: Mapping[str, object] | None = None,
+        **tensors: Tensor,
+    ) -> dict[str, Any]:
+        """push(), but wait for the service's analysis and return it. Raises DriftscopeError."""
+        sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
+        return self._send(_Push(step, None, snapshot(sides | tensors), metadata or {}))
+
+    def complete(self, step: int) -> dict[str, Any]:
+        """Have the shards of a step merged and analysed, and wait. push_shard() does it by itself.
+
+        Raises DriftscopeError, with status 409 while shards are missing.
+        """
+        return self._transport.post(f"/v1/runs/{self.run}/steps/{step}/complete", {})
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything was sent or given up; False if that took longer."""
+        return self._queue.flush(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Send what waits, for at most close_timeout_s, and end the thread. Also done at exit."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        deadline = time.monotonic() + (self.close_timeout_s if timeout_s is None else timeout_s)
+        self._queue.flush(max(0.0, deadline - time.monotonic()))
+        if left := self._queue.close():
+            self._drop(left, f"{left} steps were not sent before the client closed.")
+        self._transport.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def undisturbed(self, step: int) -> Iterator[None]:
+        """What fails within is counted and logged, or raised with strict=True."""
+        try:
+            yield
+        except Exception as error:  # the training goes on, whatever it was: that is the promise
+            if self.strict:
+                raise
+            self._fail(step, error)
+
+    def _open(self) -> None:
+        self._warning = RepeatedWarning()
+        self._counting = threading.Lock()
+        self._transport = Transport(
+            self.url, self._api_key, timeout_s=self._timeout_s, retry=self._retry
+        )
+        self._queue = BackgroundQueue[_Push](
+            self._work, max_items=self._queue_size, max_bytes=self._queue_bytes
+        )
+
+    def _push(
+        self,
+        step: int,
+        shard: tuple[int, int] | None,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, object] | None,
+    ) -> None:
+        with self.undisturbed(step):
+            if not self.strict and not self._queue.has_room(0):  # before the cost of copying
+                return self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
+            push = _Push(step, shard, snapshot(tensors), dict(metadata or {}))
+            if self.strict:
+                return self._report(self._send(push))
+            if not self._queue.put(push, size_in_memory(push.copies)):
+                self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
+
+    def _work(self, push: _Push) -> None:
+        """On the background thread, where nobody would see an exception."""
+        try:
+            answer = self._send(push)
+        except Exception as error:
+            return self._fail(push.step, error)
+        with self.undisturbed(push.step):
+            self._report(answer)
+
+    def _send(self, push: _Push) -> dict[str, Any]:
+        body = step_body(step_tensors(push.copies), push.metadata)
+        request = RequestBody(body.chunks, body.size, CONTENT_TYPE)
+        shard, shards = push.shard or (0, 0)
+        params = {"shard": shard, "shards": shards} if push.shard else {}
+        path = f"/v1/runs/{self.run}/steps/{push.step}/logprobs"
+        answer = self._transport.post(path, params, request)
+        if answer.get("missing") == []:  # ours was the last shard; two may see that, both may ask
+            answer = self.complete(push.step)
+        with self._counting:
+            self.pushed += 1
+        return answer
+
+    def _report(self, answer: dict[str, Any]) -> None:
+        if self.on_result is not None:
+            self.on_result(answer)
+
+    def _drop(self, count: int, message: str) -> None:
+        with self._counting:
+            self.dropped += count
+        self._warning.warn(message)
+
+    def _fail(self, step: int, error: Exception) -> None:
+        with self._counting:
+            self.failed += 1
+            self.last_error = _without_frames(error)
+        self._warning.warn(f"step {step} was not pushed: {error}")
+
+    def _why_no_room(self) -> str:
+        if self._closed:
+            return "the client is closed"
+        return (
+            f"{self._queue_size} steps or {self._queue_bytes:,} bytes wait for {self.url}, "
+            "which does not keep up"
+        )
+
+    def _after_fork(self) -> None:
+        """In the child: the thread is gone, locks may be held for ever, connections are shared."""
+        if not self._closed:
+            self._open()
+
+
+def _without_frames(error: Exception) -> Exception:
+    """What is kept for a look later must not keep the step's tensors: its frames hold them."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _checked_run(run: str | None) -> str:
+    if run and RUN_NAME.fullmatch(run):
+        return run
+    given = f"the run name {run!r} is not accepted" if run else "there is no run name"
+    raise DriftscopeError(
+        f"{given}.",
+        remedy=f"give run=… or {RUN_VARIABLE}: letters, digits, '.', '_' and '-', at most 128, "
+        "the first a letter or a digit.",
+    )
+
+
+_clients: weakref.WeakSet[DriftscopeClient] = weakref.WeakSet()
+
+
+def _renew_in_child() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)

@@ -1,0 +1,157 @@
+"""Requests to the service, sent again while that makes sense; an answer, or DriftscopeError.
+
+In: path, parameters, a body that can be read more than once. Out: the JSON object of the answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx
+
+from driftscope_client.errors import DriftscopeError
+from driftscope_client.retry import RetryPolicy
+
+#: A service that is up accepts at once, also while it analyses.
+CONNECT_TIMEOUT_S = 5.0
+#: What a refusal may hold of a page that is not the service's.
+SHOWN_CHARACTERS = 200
+
+PROBLEM = "application/problem+json"
+CHECK_URL = "check that the URL is the address of a driftscope service."
+START = "start the service with `driftscope serve`, or give its address (DRIFTSCOPE_URL)."
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    chunks: Callable[[], Iterable[bytes]]  # from the start at each call
+    size: int | None  # bytes; None where it is known only after it was sent
+    content_type: str
+    content_encoding: str = "identity"
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Content-Type": self.content_type}
+        if self.content_encoding != "identity":
+            headers["Content-Encoding"] = self.content_encoding
+        if self.size is not None:
+            headers["Content-Length"] = str(self.size)
+        return headers
+
+
+class Transport:
+    """May be used from several threads. Raises DriftscopeError for a malformed URL or key."""
+
+    def __init__(
+        self, url: str, api_key: str | None, *, timeout_s: float, retry: RetryPolicy | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._retry = retry or RetryPolicy()
+        self._stopped = threading.Event()
+        self._base_url, self._headers = _checked_url(self.url), _authorization(api_key)
+        self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+
+    def post(
+        self, path: str, params: Mapping[str, str | int], body: RequestBody | None = None
+    ) -> dict[str, Any]:
+        failures = 0
+        while True:
+            answer, broken = self._try(path, params, body)
+            if answer is not None and answer.is_success:
+                return _json_object(answer)
+            failures += 1
+            wait_s = self._retry.wait_s(failures, answer)
+            if wait_s is None or self._stopped.wait(wait_s):
+                if answer is not None:
+                    raise refusal(answer)
+                raise _unreachable(self.url, broken) from broken
+
+    def stop(self) -> None:
+        """Waits between attempts end, and the connections close."""
+        self._stopped.set()
+        if "_http" in vars(self):
+            self._http.close()
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        """At the first request: certificates take long to load, and forked children seldom push."""
+        return httpx.Client(
+            base_url=self._base_url,
+            headers=self._headers,
+            timeout=self._timeout,
+            # Proxy settings are meant for the internet; a service stands next to its trainers.
+            trust_env=False,
+        )
+
+    def _try(
+        self, path: str, params: Mapping[str, str | int], body: RequestBody | None
+    ) -> tuple[httpx.Response | None, Exception | None]:
+        content, headers = (body.chunks(), body.headers()) if body else (None, {})
+        try:
+            return self._http.post(path, params=params, content=content, headers=headers), None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            return None, error
+        except RuntimeError as error:
+            if not self._stopped.is_set():  # httpx says so when it was closed meanwhile
+                raise
+            return None, error
+
+
+def refusal(answer: httpx.Response) -> DriftscopeError:
+    """In the words of the service, from its problem details (RFC 9457)."""
+    status = answer.status_code
+    problem = _parsed(answer) if answer.headers.get("content-type") == PROBLEM else None
+    if problem is None:
+        shown = answer.text[:SHOWN_CHARACTERS]
+        return DriftscopeError(
+            f"{answer.url} answered {status}: {shown}", remedy=CHECK_URL, status=status
+        )
+    told = f"{problem.get('title', status)}: {problem.get('detail', '')}".rstrip(" :.")
+    remedy = problem.get("remedy") or f"see {answer.url.join(str(problem.get('type', '/')))}"
+    return DriftscopeError(f"{told}.", remedy=str(remedy), status=status)
+
+
+def _json_object(answer: httpx.Response) -> dict[str, Any]:
+    value = _parsed(answer)
+    if value is None:
+        told = f"{answer.url} answered {answer.status_code} without a JSON object."
+        raise DriftscopeError(told, remedy=CHECK_URL, status=answer.status_code)
+    return value
+
+
+def _parsed(answer: httpx.Response) -> dict[str, Any] | None:
+    try:
+        value = answer.json()
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _unreachable(url: str, error: Exception | None) -> DriftscopeError:
+    why = str(error) or type(error).__name__
+    return DriftscopeError(f"the service at {url} cannot be reached: {why}.", remedy=START)
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise DriftscopeError(f"{url!r} is no URL: {error}.", remedy=START) from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise DriftscopeError(f"{url!r} is no http or https URL.", remedy=START)
+    return parsed
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        # Never shown: it is a secret.
+        raise DriftscopeError(
+            "the API key holds characters that no key has.",
+            remedy="give the key as `driftscope keys create` printed it (DRIFTSCOPE_API_KEY).",
+        )
+    return {"Authorization": f"Bearer {api_key}"}

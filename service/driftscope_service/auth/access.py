@@ -1,0 +1,101 @@
+"""May this request pass? In: its Authorization header and the scope it needs. Out: a Refusal or
+None.
+
+The table is read anew each time: a key made or revoked while the service runs counts at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy.exc import OperationalError
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service import problem_kinds
+from driftscope_service.auth.key import KeyText, parse_key
+from driftscope_service.auth.scope import Scope, allows
+from driftscope_service.problem_kinds import ProblemKind
+from driftscope_service.settings import Settings
+from driftscope_service.store.database import Database
+from driftscope_service.store.key_repository import ApiKey, KeyRepository
+
+#: `last_used_at` answers whether a key may go; a write per request would cost more than that.
+LAST_USED_EVERY: Final = timedelta(hours=1)
+_CHALLENGE = 'Bearer realm="driftscope"'
+_log = logging.getLogger("driftscope")
+
+
+class NoKeyError(ProbeError):
+    """The service would be reachable from elsewhere, and nobody could be let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    kind: ProblemKind
+    detail: str
+    challenge: str  # for WWW-Authenticate, RFC 6750 section 3
+
+
+def check_keys_exist(settings: Settings, database: Database) -> None:
+    """Raises NoKeyError for an address beyond loopback without any active key."""
+    if settings.listens_on_loopback:
+        return
+    with database.read() as connection:
+        if KeyRepository(connection).any_active():
+            return
+    raise NoKeyError(
+        f"{settings.host} can be reached from other machines, and there is no active API key: "
+        "anyone who reaches the port could start probes.",
+        remedy="make one with `driftscope keys create --name NAME --scope admin --data-dir "
+        f"{settings.data_dir}`, or listen on 127.0.0.1.",
+    )
+
+
+def refusal(database: Database, authorization: str | None, needed: Scope) -> Refusal | None:
+    """Blocking: it reads the database."""
+    if authorization is None:
+        detail = f"this needs an API key with the scope {needed}"
+        return Refusal(problem_kinds.UNAUTHENTICATED, detail, _CHALLENGE)
+    text = _bearer(authorization)
+    if text is None:
+        return _invalid("the Authorization header is not `Bearer dsk_<id>_<secret>`")
+    with database.read() as connection:
+        key = KeyRepository(connection).get(text.id)
+    if key is None or not text.matches(key.secret_sha256):
+        return _invalid("no key of this service has this text")
+    now = datetime.now(UTC)
+    state = key.state(now)
+    if state != "active":
+        return _invalid(f"the key {key.id} is {state}")
+    if not allows(key.scopes, needed):
+        return Refusal(
+            problem_kinds.SCOPE_MISSING,
+            f"the key {key.id} has {', '.join(sorted(key.scopes))}; this needs {needed}",
+            f'{_CHALLENGE}, error="insufficient_scope", scope="{needed}"',
+        )
+    _note_use(database, key, now)
+    return None
+
+
+def _bearer(authorization: str) -> KeyText | None:
+    # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
+    scheme, _, token = authorization.partition(" ")
+    return parse_key(token.strip()) if scheme.lower() == "bearer" else None
+
+
+def _invalid(detail: str) -> Refusal:
+    return Refusal(problem_kinds.UNAUTHENTICATED, detail, f'{_CHALLENGE}, error="invalid_token"')
+
+
+def _note_use(database: Database, key: ApiKey, now: datetime) -> None:
+    if key.last_used_at is not None and now - key.last_used_at < LAST_USED_EVERY:
+        return
+    try:
+        with database.write() as connection:
+            KeyRepository(connection).used(key.id, now)
+    except OperationalError as error:
+        # A full disk must not lock out whoever comes to make room.
+        _log.warning("last use of key %s not noted: %s", key.id, error.orig)

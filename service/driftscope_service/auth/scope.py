@@ -1,0 +1,37 @@
+"""Scopes of API keys: what a key allows, and which one a request needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    INGEST = "ingest"  # push runs and steps
+    READ = "read"  # everything that changes nothing, /metrics and pages included
+    PROBE = "probe"  # start and cancel probes, which use the machine
+    ADMIN = "admin"  # all of these, and whatever none of them names
+
+
+#: What an orchestrator asks before it has a key, and what an error's `type` points at.
+_OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+")
+_READING = frozenset(["GET", "HEAD", "OPTIONS"])
+_INGEST = re.compile(r"/v1/runs/.+")
+_PROBE = re.compile(r"/v1/probes/.+|/v1/jobs/[^/]+/cancel")
+
+
+def required_scope(method: str, path: str) -> Scope | None:
+    """None: anyone may. Whatever changes something and is not listed needs admin, so that a new
+    route is closed until it is named here."""
+    if method in _READING:
+        return None if _OPEN.fullmatch(path) else Scope.READ
+    if method in ("PUT", "POST") and _INGEST.fullmatch(path):
+        return Scope.INGEST
+    if method == "POST" and _PROBE.fullmatch(path):
+        return Scope.PROBE
+    return Scope.ADMIN
+
+
+def allows(scopes: Iterable[Scope], needed: Scope) -> bool:
+    return needed in scopes or Scope.ADMIN in scopes

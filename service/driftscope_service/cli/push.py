@@ -1,0 +1,165 @@
+"""`driftscope push FILE`: send one step to a running service and print its comparison.
+
+In: a file in the push format, or prime-rl's token export. Out: the tables of `analyze`, or the
+service's answer as JSON. A file is streamed as it is; what the service cannot read is converted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from driftscope_client import DriftscopeError
+from driftscope_client.client import KEY_VARIABLE, RUN_NAME, RUN_VARIABLE
+from driftscope_client.retry import RetryPolicy
+from driftscope_client.snapshot import CopiedArray
+from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body
+from driftscope_client.stored_tensor import stored
+from driftscope_client.transport import RequestBody, Transport
+from driftscope_probes.errors import RequestError
+from driftscope_probes.push import FORMATS, PushError, StepFormat, read_step
+from driftscope_probes.push.step_file import BY_SUFFIX
+from driftscope_service.cli.analyze import known_format
+from driftscope_service.cli.jobs import DEFAULT_URL, ApiError, Url
+from driftscope_service.export.analysis_terminal import print_analysis
+
+#: What the service reads as it is; everything else is converted to safetensors.
+CONTENT_TYPES: Mapping[StepFormat, str] = {
+    "safetensors": CONTENT_TYPE,
+    "arrow": "application/vnd.apache.arrow.stream",
+    "json": "application/json",
+}
+#: The largest step takes minutes on a slow line, and its analysis seconds.
+TIMEOUT_S = 300.0
+#: Somebody waits in front of the terminal; a busy service is tried for about two seconds.
+RETRY = RetryPolicy(attempts=3)
+#: zstd's own default; log-probabilities hardly compress further at higher ones.
+ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredStep:
+    """What the service tells of a step."""
+
+    sequences: int
+    tokens: int
+    metadata: Mapping[str, str]
+
+
+def push(
+    file: Annotated[
+        Path, typer.Argument(help="A step: .safetensors, .arrows, .json or prime-rl .jsonl.")
+    ],
+    run: Annotated[str, typer.Option(envvar=RUN_VARIABLE, help="Name of the run.")],
+    step: Annotated[int, typer.Option(min=0, help="Number of the training step.")],
+    url: Url = DEFAULT_URL,
+    api_key_env: Annotated[
+        str, typer.Option(help="Variable that holds the API key, if the service asks for one.")
+    ] = KEY_VARIABLE,
+    step_format: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+    ] = None,
+    shard: Annotated[
+        int | None, typer.Option(min=0, help="The file is this shard of the step, from 0 …")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, help="… of so many.")] = 1,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Compress on the way.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
+) -> None:
+    """Push one step to a running service, and show what it finds.
+
+    The same file again is no error; another file for the same step is.
+    """
+    if not RUN_NAME.fullmatch(run):
+        raise RequestError(
+            f"the run name {run!r} is not accepted.",
+            remedy="use letters, digits, '.', '_' and '-', at most 128.",
+        )
+    body = _body(file, known_format(step_format), zstd)
+    answer = _send(url, os.environ.get(api_key_env, "").strip(), run, step, shard, shards, body)
+    if json_:
+        print(json.dumps(answer, allow_nan=False, ensure_ascii=False))
+    elif "comparison" in answer:
+        shown = AnsweredStep(answer["sequences"], answer["tokens"], answer["metadata"])
+        print_analysis(f"{run} step {step}", shown, answer, Console())
+    else:
+        missing = ", ".join(map(str, answer["missing"]))
+        typer.echo(f"shard {shard} of {shards} is stored; missing: {missing}")
+
+
+def _send(
+    url: str,
+    api_key: str,
+    run: str,
+    step: int,
+    shard: int | None,
+    shards: int,
+    body: RequestBody,
+) -> dict[str, Any]:
+    """The analysis, or the receipt of a shard that was not the last."""
+    path = f"/v1/runs/{run}/steps/{step}"
+    params = {} if shard is None else {"shard": shard, "shards": shards}
+    try:
+        transport = Transport(url, api_key or None, timeout_s=TIMEOUT_S, retry=RETRY)
+        answer = transport.post(f"{path}/logprobs", params, body)
+        if answer.get("missing") == []:
+            answer = transport.post(f"{path}/complete", {})
+        transport.stop()
+    except DriftscopeError as error:
+        raise ApiError(error.message, remedy=error.remedy) from None
+    return answer
+
+
+def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody:
+    known = step_format or BY_SUFFIX.get(file.suffix)
+    if known is not None and known in CONTENT_TYPES and file.is_file():
+        kind, size = CONTENT_TYPES[known], file.stat().st_size
+        chunks: Callable[[], Iterator[bytes]] = partial(_chunks, file)
+    else:  # also what does not exist or names no format: the reader says so
+        kind = CONTENT_TYPE
+        chunks, size = _converted(file, step_format)
+    if zstd:
+        return RequestBody(partial(_compressed, chunks), None, kind, "zstd")
+    return RequestBody(chunks, size, kind)
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise PushError(
+            f"{file}: it cannot be read: {error.strerror}.", remedy="check its permissions."
+        ) from error
+
+
+def _compressed(chunks: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    import zstandard
+
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+    for chunk in chunks():
+        if packed := compressor.compress(chunk):
+            yield packed
+    yield compressor.flush()
+
+
+def _converted(
+    file: Path, step_format: StepFormat | None
+) -> tuple[Callable[[], Iterator[bytes]], int]:
+    try:
+        step = read_step(file, step_format)
+    except PushError as error:
+        raise PushError(f"{file}: {error.message}", remedy=error.remedy) from error
+    tensors = {name: stored(name, CopiedArray(v)) for name, v in step.tensors().items()}
+    body = step_body(tensors, step.metadata)
+    return body.chunks, body.size

@@ -1,0 +1,170 @@
+"""Shards of a step: each one received and checked on its own, then merged into the whole.
+
+In: a body on disk with its place among the shards, or the wish to complete. Out: what is there of
+the step, or the stored step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from driftscope_probes.push.step_file import StepFormat
+from driftscope_service import problem_kinds
+from driftscope_service.errors import ServiceError, not_found
+from driftscope_service.ingest.accept_step import (
+    AcceptedStep,
+    KnownState,
+    conflict,
+    known_state,
+    new_step,
+    record,
+)
+from driftscope_service.ingest.analysis import StepContent, StepPart, analyze_parts, read_part
+from driftscope_service.ingest.incoming_file import Received, to_disk
+from driftscope_service.ingest.intake import Intake
+from driftscope_service.ingest.upload_kind import UploadKind
+from driftscope_service.store.run_repository import RunRepository
+from driftscope_service.store.shard_repository import Shard, ShardRepository
+from driftscope_service.store.step_repository import RawFile
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlace:
+    run: str
+    step: int
+    shard: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReceipt:
+    place: ShardPlace
+    shard: Shard
+    received: tuple[int, ...]
+    new: bool
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        return _missing(self.place.shards, self.received)
+
+
+async def accept_shard(
+    intake: Intake, place: ShardPlace, received: Received, kind: UploadKind
+) -> ShardReceipt:
+    async with intake.locks.hold(place.run, place.step):
+        known = await asyncio.to_thread(known_state, intake, place.run, place.step)
+        repeated = _repeated(known, place, received)
+        if repeated is not None:
+            return _receipt(place, repeated, known.shards, new=False)
+        content, _ = await asyncio.gather(
+            intake.pool.run(read_part, StepPart(received.path, kind.step_format)),
+            asyncio.to_thread(to_disk, received.path),
+        )
+        shard = await asyncio.to_thread(_store, intake, place, received, kind, content)
+        return _receipt(place, shard, [*known.shards, shard], new=True)
+
+
+async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
+    async with intake.locks.hold(run, step):
+        known = await asyncio.to_thread(known_state, intake, run, step)
+        if known.step is not None:
+            return AcceptedStep(known.step, None)
+        if not known.shards:
+            raise not_found("shard of", f"step {step} of run {run}")
+        _check_whole(known.shards)
+        parts = tuple(_part(intake, shard) for shard in known.shards)
+        analysis = await intake.pool.run(analyze_parts, parts, known.dtypes)
+        new = new_step(
+            step,
+            analysis,
+            [_raw_file(shard) for shard in known.shards],
+            content_sha256=_joint_sha256(known.shards),
+            size_bytes=sum(shard.size_bytes for shard in known.shards),
+        )
+        stored = await asyncio.to_thread(record, intake, run, new)
+        return AcceptedStep(stored, analysis.took_s)
+
+
+def _repeated(known: KnownState, place: ShardPlace, received: Received) -> Shard | None:
+    """The same shard from before; a 409 where it does not fit to what is there."""
+    for shard in known.shards:
+        if shard.shards != place.shards:
+            raise _conflict(place, f"in {shard.shards} shards, not {place.shards}", received)
+        if shard.shard == place.shard:
+            if shard.content_sha256 == received.sha256:
+                return shard
+            raise _conflict(
+                place, f"shard {shard.shard} with SHA-256 {shard.content_sha256}", received
+            )
+    if known.step is not None:
+        raise _conflict(place, "and is complete", received)
+    return None
+
+
+def _conflict(place: ShardPlace, what: str, received: Received) -> ServiceError:
+    return conflict(place.run, place.step, what, received)
+
+
+def _store(
+    intake: Intake, place: ShardPlace, received: Received, kind: UploadKind, content: StepContent
+) -> Shard:
+    name = intake.files.accept(received.path)
+    shard = Shard(
+        step=place.step,
+        shard=place.shard,
+        shards=place.shards,
+        content_sha256=received.sha256,
+        tokens=content.tokens,
+        size_bytes=received.size_bytes,
+        format=kind.step_format,
+        file=name,
+    )
+    try:
+        with intake.database.write() as connection:
+            runs = RunRepository(connection)
+            run = runs.of_step(place.run, content.metadata)
+            ShardRepository(connection).add(run.number, shard)
+            runs.touch(run.number)
+    except Exception:
+        intake.files.remove([name])
+        raise
+    return shard
+
+
+def _receipt(place: ShardPlace, shard: Shard, there: Sequence[Shard], *, new: bool) -> ShardReceipt:
+    return ShardReceipt(place, shard, tuple(sorted(one.shard for one in there)), new)
+
+
+def _check_whole(there: Sequence[Shard]) -> None:
+    missing = _missing(there[0].shards, [shard.shard for shard in there])
+    if missing:
+        raise ServiceError(
+            problem_kinds.SHARDS_MISSING,
+            f"{len(missing)} of {there[0].shards} shards have not arrived, the first is "
+            f"{missing[0]}",
+            missing=list(missing),
+            remedy="send them, then complete the step",
+        )
+
+
+def _missing(shards: int, there: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(range(shards)) - set(there)))
+
+
+def _part(intake: Intake, shard: Shard) -> StepPart:
+    assert shard.file is not None, "an open step has its files"
+    return StepPart(intake.files.path(shard.file), cast(StepFormat, shard.format))
+
+
+def _raw_file(shard: Shard) -> RawFile:
+    assert shard.file is not None, "an open step has its files"
+    return {"file": shard.file, "format": shard.format}
+
+
+def _joint_sha256(there: Sequence[Shard]) -> str:
+    """Of the shards' own hashes, in order: the merged step has no bytes of its own."""
+    return hashlib.sha256(b"".join(bytes.fromhex(one.content_sha256) for one in there)).hexdigest()

@@ -1,0 +1,121 @@
+"""The processes that analyse pushed steps, so that neither event loop nor other requests wait.
+
+In: a function of `analysis` and its arguments. Out: its result, or its PushError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ParamSpec, TypeVar
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service import problem_kinds
+from driftscope_service.errors import ServiceError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: On a full machine the service itself goes first: it answers in milliseconds or not at all.
+NICENESS = 10
+#: A new process takes about two seconds to load what it needs.
+RESTART_RETRY_S = 5
+
+
+class AnalysisPool:
+    """Processes start with the first call, or with `warm_up`."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._executor: ProcessPoolExecutor | None = None
+
+    def warm_up(self) -> None:
+        """Load now what the first push would otherwise wait for. Returns at once."""
+        self._running().submit(_load)
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        executor = self._running()
+        try:
+            outcome = await asyncio.wrap_future(
+                executor.submit(_outcome, function, args, dict(kwargs))
+            )
+        except BrokenProcessPool:
+            self._replace(executor)
+            raise ServiceError(
+                problem_kinds.ANALYSIS_FAILED,
+                "the process that analysed the step ended, probably for want of memory",
+                headers={"Retry-After": str(RESTART_RETRY_S)},
+                remedy="push it as smaller shards, or send it again",
+            ) from None
+        if isinstance(outcome, dict):
+            raise ProbeError.from_dict(outcome)
+        result: R = outcome[0]
+        return result
+
+    def stop(self) -> None:
+        """Waits for an analysis under way; one that waits is given up. May be called twice."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+    def _running(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(
+                    self._workers,
+                    # A fork of a process with threads may hold a lock for ever.
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_prepare,
+                )
+            return self._executor
+
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._executor is broken:
+                self._executor = None
+        broken.shutdown(wait=False)
+
+
+def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any] | dict[str, str]:
+    """An error of a user as its dictionary: exceptions with keyword arguments do not pickle."""
+    try:
+        return (function(*args, **kwargs),)
+    except ProbeError as error:
+        return error.to_dict()
+
+
+def _prepare() -> None:
+    # Ctrl-C reaches the whole terminal group; the service decides when its processes end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed service cannot tell its processes, which would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _load() -> None:
+    """Compiles and loads what an analysis needs: one of a single token."""
+    import numpy as np
+
+    from driftscope_probes.push.pushed_step import pushed_step
+    from driftscope_service.ingest.analysis import analyze_step
+
+    one = np.full(1, -1.0, dtype=np.float32)
+    limits = np.array([0, 1])
+    analyze_step(
+        pushed_step({"rollout_logprobs": one, "trainer_logprobs": one, "cu_seqlens": limits}, {})
+    )

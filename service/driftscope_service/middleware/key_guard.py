@@ -1,0 +1,44 @@
+"""API keys: a request passes with a key that has the scope it needs, where keys are required.
+
+Before the body is read: who may not push does not fill the disk.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import OperationalError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from driftscope_service import problem_kinds
+from driftscope_service.auth.access import refusal
+from driftscope_service.auth.scope import required_scope
+from driftscope_service.errors import problem_response
+from driftscope_service.store.database import Database
+
+
+class KeyGuard:
+    def __init__(self, app: ASGIApp, database: Database, required: bool) -> None:
+        self._app = app
+        self._database = database
+        self._required = required
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._required:
+            return await self._app(scope, receive, send)
+        needed = required_scope(scope["method"], scope["path"])
+        if needed is None:
+            return await self._app(scope, receive, send)
+        authorization = Headers(scope=scope).get("authorization")
+        try:
+            refused = await run_in_threadpool(refusal, self._database, authorization, needed)
+        except OperationalError:
+            response = problem_response(
+                scope, problem_kinds.STORAGE_UNAVAILABLE, "the key could not be looked up"
+            )
+            return await response(scope, receive, send)
+        if refused is not None:
+            headers = {"WWW-Authenticate": refused.challenge}
+            response = problem_response(scope, refused.kind, refused.detail, headers=headers)
+            return await response(scope, receive, send)
+        await self._app(scope, receive, send)

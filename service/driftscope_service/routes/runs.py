@@ -1,0 +1,87 @@
+"""/v1/runs: training runs and what describes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from driftscope_service import problem_kinds
+from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.problem_responses import problems
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.step_schemas import RunBody, RunFields, RunName, RunPage, run_path
+from driftscope_service.store import page_cursor
+from driftscope_service.store.run_repository import RunRepository
+
+#: Five short texts and sixteen labels.
+MAX_RUN_BYTES = 16_384
+RUN_PATH = re.compile(r"/v1/runs/[^/]*")
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+
+@router.put(
+    "/{run}",
+    responses={
+        201: {
+            "model": RunBody,
+            "description": "The run is new",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        },
+        **problems(problem_kinds.INVALID_REQUEST, problem_kinds.CONTENT_TOO_LARGE),
+    },
+)
+def put_run(
+    run: RunName, response: Response, service: CurrentService, fields: RunFields | None = None
+) -> RunBody:
+    """Describe a run. Fields that are given replace the old ones, all others stay. A trainer need
+    not: the first step makes the run, from its metadata."""
+    given = {} if fields is None else fields.model_dump(exclude_unset=True)
+    with service.database.write() as connection:
+        stored, new = RunRepository(connection).put(run, given)
+    if new:
+        response.status_code = 201
+        response.headers["Location"] = run_path(run)
+    return RunBody.of(stored)
+
+
+@router.get("", responses=problems(problem_kinds.INVALID_REQUEST))
+def list_runs(
+    service: CurrentService,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=page_cursor.MAX_CURSOR_LENGTH, description="next_cursor of a page"),
+    ] = None,
+) -> RunPage:
+    """Runs, latest activity first."""
+    before = None if cursor is None else _decode(cursor)
+    with service.database.read() as connection:
+        # One more than asked for tells whether there is a next page.
+        found = RunRepository(connection).page(limit + 1, before=before)
+    page = found[:limit]
+    more = len(found) > limit
+    return RunPage(
+        runs=[RunBody.of(run) for run in page],
+        next_cursor=page_cursor.encode(page[-1].activity) if more else None,
+    )
+
+
+@router.get("/{run}", responses=problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST))
+def get_run(run: RunName, service: CurrentService) -> RunBody:
+    """What describes a run, and how far it is."""
+    with service.database.read() as connection:
+        found = RunRepository(connection).get(run)
+    if found is None:
+        raise not_found("run", run)
+    return RunBody.of(found)
+
+
+def _decode(cursor: str) -> int:
+    try:
+        return page_cursor.decode(cursor)
+    except ValueError as error:
+        raise InvalidField(
+            "query/cursor", str(error), remedy="give next_cursor of a page, or leave it out."
+        ) from None

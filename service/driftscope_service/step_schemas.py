@@ -1,0 +1,195 @@
+"""Bodies of runs and steps in the API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from driftscope_service.ingest.accept_shard import ShardReceipt
+from driftscope_service.store.run_repository import Run
+from driftscope_service.store.tables import RUN_TEXT_LENGTH
+
+RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+#: JavaScript and JSON readers keep integers exactly up to here.
+MAX_STEP = 2**53 - 1
+MAX_LABELS = 16
+
+RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="name of the run")]
+StepNumber = Annotated[int, Path(ge=0, le=MAX_STEP, description="number of the training step")]
+RunText = Annotated[str, StringConstraints(max_length=RUN_TEXT_LENGTH)]
+
+
+class RunFields(BaseModel):
+    """What describes a run. Fields that are left out stay as they are."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "my-model-7b",
+                    "framework": "trl",
+                    "engine": "vllm 0.32.0",
+                    "rollout_dtype": "bf16",
+                    "trainer_dtype": "fp32",
+                    "labels": {"team": "rl"},
+                }
+            ]
+        },
+    )
+
+    model: RunText | None = None
+    framework: RunText | None = None
+    engine: RunText | None = None
+    rollout_dtype: RunText | None = Field(default=None, description="for steps that name none")
+    trainer_dtype: RunText | None = Field(default=None, description="for steps that name none")
+    labels: dict[RunText, RunText] = Field(default_factory=dict, max_length=MAX_LABELS)
+
+
+class RunLinks(BaseModel):
+    self: str
+    steps: str
+
+
+class RunBody(BaseModel):
+    run: str
+    model: str | None
+    framework: str | None
+    engine: str | None
+    rollout_dtype: str | None
+    trainer_dtype: str | None
+    labels: dict[str, str]
+    created_at: datetime
+    updated_at: datetime = Field(description="the last PUT, shard or step")
+    steps: int = Field(description="complete ones")
+    last_step: int | None = Field(description="the highest complete one")
+    last_step_at: datetime | None = Field(description="when a step was last completed")
+    links: RunLinks
+
+    @staticmethod
+    def of(run: Run) -> RunBody:
+        path = run_path(run.name)
+        return RunBody(
+            run=run.name,
+            model=run.model,
+            framework=run.framework,
+            engine=run.engine,
+            rollout_dtype=run.rollout_dtype,
+            trainer_dtype=run.trainer_dtype,
+            labels=run.labels,
+            created_at=run.created_at,
+            updated_at=run.updated_at,
+            steps=run.complete_steps,
+            last_step=run.last_step,
+            last_step_at=run.last_step_at,
+            links=RunLinks(self=path, steps=f"{path}/steps"),
+        )
+
+
+class RunPage(BaseModel):
+    runs: list[RunBody] = Field(description="latest activity first")
+    next_cursor: str | None = Field(description="give as `cursor` for the next page")
+
+
+class CrossedLimitBody(BaseModel):
+    metric: str = Field(description="name in the comparison")
+    value: float | None = Field(description="null where it is not a finite number")
+    limit: float
+    direction: Literal["above", "below"]
+    source: str = Field(description="who published the limit")
+
+
+class StepLinks(BaseModel):
+    self: str
+    run: str
+
+
+class StepAnalysis(BaseModel):
+    """A complete step: what the comparison of both sides found."""
+
+    run: str
+    step: int
+    state: Literal["complete"]
+    content_sha256: str = Field(
+        description="of the decoded body; of a step in shards: of their hashes, in order"
+    )
+    received_at: datetime
+    tokens: int
+    sequences: int
+    size_bytes: int
+    shards: int
+    metadata: dict[str, str]
+    comparison: dict[str, Any] = Field(description="every number of the comparison")
+    diagnosis: dict[str, Any] | None
+    aliases: dict[str, Any] = Field(description="the same under each framework's own names")
+    presets: dict[str, Any] = Field(description="what each preset would drop or clip")
+    crossed_limits: list[CrossedLimitBody]
+    tokens_kept: bool = Field(description="whether the tokens themselves are still on disk")
+    links: StepLinks
+
+
+class ShardLinks(BaseModel):
+    self: str
+    complete: str
+
+
+class ShardReceiptBody(BaseModel):
+    """A shard that is durable; the step is analysed when it is completed."""
+
+    run: str
+    step: int
+    state: Literal["open"]
+    shard: int
+    shards: int
+    content_sha256: str
+    received: list[int] = Field(description="shards that are there")
+    missing: list[int] = Field(description="shards that are not")
+    tokens: int = Field(description="of this shard")
+    links: ShardLinks
+
+    @staticmethod
+    def of(receipt: ShardReceipt) -> ShardReceiptBody:
+        place = receipt.place
+        path = step_path(place.run, place.step)
+        return ShardReceiptBody(
+            run=place.run,
+            step=place.step,
+            state="open",
+            shard=place.shard,
+            shards=place.shards,
+            content_sha256=receipt.shard.content_sha256,
+            received=list(receipt.received),
+            missing=list(receipt.missing),
+            tokens=receipt.shard.tokens,
+            links=ShardLinks(self=path, complete=f"{path}/complete"),
+        )
+
+
+class StepPoint(BaseModel):
+    step: int
+    received_at: datetime
+    tokens: int
+    sequences: int
+    values: dict[str, float | None] = Field(description="of the comparison; null: not defined")
+    crossed_limits: list[str] = Field(description="metrics that crossed a limit")
+    tokens_kept: bool
+
+
+class StepSeries(BaseModel):
+    run: str
+    steps: list[StepPoint] = Field(description="ascending")
+    drift: dict[str, Any] = Field(
+        description="trends and shifts over the last 10,000 steps of the run, whatever the page"
+    )
+    next_after: int | None = Field(description="give as `after` for the next page")
+
+
+def run_path(run: str) -> str:
+    return f"/v1/runs/{run}"
+
+
+def step_path(run: str, step: int) -> str:
+    return f"{run_path(run)}/steps/{step}"

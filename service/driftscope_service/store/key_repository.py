@@ -1,0 +1,90 @@
+"""The table of API keys: who may do what until when. Secrets are not in it, only their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from driftscope_service.auth.key import KeyText
+from driftscope_service.auth.scope import Scope
+from driftscope_service.store.tables import api_keys
+
+KeyState = Literal["active", "expired", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    id: str
+    name: str
+    secret_sha256: str = field(repr=False)
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None  # to the hour
+    revoked_at: datetime | None
+
+    def state(self, now: datetime) -> KeyState:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+
+class KeyRepository:
+    """Works within the transaction of `connection`; changing methods need a write transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(
+        self, text: KeyText, *, name: str, scopes: Iterable[Scope], expires_at: datetime | None
+    ) -> None:
+        self._connection.execute(
+            insert(api_keys).values(
+                id=text.id,
+                name=name,
+                secret_sha256=text.secret_sha256,
+                scopes=sorted(set(scopes)),
+                created_at=datetime.now(UTC),
+                expires_at=expires_at,
+            )
+        )
+
+    def get(self, key_id: str) -> ApiKey | None:
+        row = self._connection.execute(
+            select(api_keys).where(api_keys.c.id == key_id)
+        ).one_or_none()
+        return None if row is None else _key(row)
+
+    def all(self) -> list[ApiKey]:
+        """In order of creation; revoked and expired ones too."""
+        rows = self._connection.execute(select(api_keys).order_by(api_keys.c.number))
+        return [_key(row) for row in rows]
+
+    def any_active(self) -> bool:
+        now = datetime.now(UTC)
+        return any(key.state(now) == "active" for key in self.all())
+
+    def revoke(self, key_id: str) -> ApiKey | None:
+        """For good; the time of the first revocation stays. None where there is no such key."""
+        self._connection.execute(
+            update(api_keys)
+            .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+            .values(revoked_at=datetime.now(UTC))
+        )
+        return self.get(key_id)
+
+    def used(self, key_id: str, at: datetime) -> None:
+        self._connection.execute(
+            update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at)
+        )
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    fields = dict(row._mapping)
+    del fields["number"]
+    scopes = frozenset(Scope(scope) for scope in fields.pop("scopes"))
+    return ApiKey(scopes=scopes, **fields)

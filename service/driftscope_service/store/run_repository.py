@@ -1,0 +1,119 @@
+"""The run table: a training run, what describes it, and how far its steps are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, update
+
+from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs
+
+#: What describes a run, in a PUT and in the metadata of a pushed step alike.
+DESCRIPTION = ("model", "framework", "engine", "rollout_dtype", "trainer_dtype")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    number: int
+    name: str
+    model: str | None
+    framework: str | None
+    engine: str | None
+    rollout_dtype: str | None
+    trainer_dtype: str | None
+    labels: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+    activity: int
+    complete_steps: int
+    last_step: int | None  # the highest complete one
+    last_step_at: datetime | None  # when the latest arrived, whatever its number
+
+
+class RunRepository:
+    """Works within the transaction of `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, name: str) -> Run | None:
+        row = self._connection.execute(select(runs).where(runs.c.name == name)).one_or_none()
+        return None if row is None else _run(row)
+
+    def page(self, limit: int, *, before: int | None = None) -> list[Run]:
+        """Latest activity first; `before` is the activity of the last one seen."""
+        statement = select(runs).order_by(runs.c.activity.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(runs.c.activity < before)
+        return [_run(row) for row in self._connection.execute(statement)]
+
+    def put(self, name: str, fields: Mapping[str, Any]) -> tuple[Run, bool]:
+        """The run and whether it is new; `fields` replace, the others stay."""
+        known = self.get(name)
+        if known is None:
+            return self._add(name, fields), True
+        self._update(known.number, **fields)
+        return self._require(name), False
+
+    def of_step(self, name: str, metadata: Mapping[str, str]) -> Run:
+        """The run that a step belongs to; an unknown one is made from the step's metadata."""
+        known = self.get(name)
+        if known is not None:
+            return known
+        given = {field: metadata[field] for field in DESCRIPTION if field in metadata}
+        return self._add(name, {field: text[:RUN_TEXT_LENGTH] for field, text in given.items()})
+
+    def step_completed(self, number: int, step: int) -> None:
+        self._update(
+            number,
+            complete_steps=runs.c.complete_steps + 1,
+            last_step=case((runs.c.last_step > step, runs.c.last_step), else_=step),
+            last_step_at=_now(),
+        )
+
+    def touch(self, number: int) -> None:
+        """Something of the run arrived."""
+        self._update(number)
+
+    def _add(self, name: str, fields: Mapping[str, Any]) -> Run:
+        now = _now()
+        values = {"labels": {}, **fields}
+        self._connection.execute(
+            insert(runs).values(
+                name=name,
+                created_at=now,
+                updated_at=now,
+                activity=_next_activity(),
+                complete_steps=0,
+                **values,
+            )
+        )
+        return self._require(name)
+
+    def _update(self, number: int, **values: Any) -> None:
+        self._connection.execute(
+            update(runs)
+            .where(runs.c.number == number)
+            .values(updated_at=_now(), activity=_next_activity(), **values)
+        )
+
+    def _require(self, name: str) -> Run:
+        run = self.get(name)
+        assert run is not None
+        return run
+
+
+def _next_activity() -> ColumnElement[int]:
+    every = runs.alias()
+    return select(func.coalesce(func.max(every.c.activity), 0) + 1).scalar_subquery()
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(**row._mapping)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,168 @@
+"""The step table: complete steps with their analysis, the series, and where their tokens lie."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from driftscope_service.store.tables import runs, steps
+
+
+class RawFile(TypedDict):
+    """An upload as it arrived."""
+
+    file: str  # in the folder of StepFiles
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    step: int
+    content_sha256: str
+    size_bytes: int
+    shards: int
+    raw_files: Sequence[RawFile]
+    tokens: int
+    sequences: int
+    metadata: Mapping[str, str]
+    crossed: Sequence[str]
+    series: Mapping[str, float | None]
+    analysis: bytes  # JSON object
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    number: int
+    run: str
+    step: int
+    content_sha256: str
+    received_at: datetime
+    tokens: int
+    sequences: int
+    size_bytes: int
+    shards: int
+    metadata: dict[str, str]
+    kept_bytes: int
+    analysis: bytes  # JSON object
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPoint:
+    step: int
+    received_at: datetime
+    tokens: int
+    sequences: int
+    series: dict[str, float | None]
+    crossed: list[str]
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTokens:
+    """A step whose tokens are on disk."""
+
+    number: int
+    run: str
+    step: int
+    received_at: datetime
+    kept_bytes: int
+    crossed: bool  # a limit
+    raw_files: list[RawFile] | None
+    tokens_file: str | None
+
+    @property
+    def files(self) -> list[str]:
+        raw = [raw["file"] for raw in self.raw_files or ()]
+        return raw if self.tokens_file is None else [*raw, self.tokens_file]
+
+
+class StepRepository:
+    """Works within the transaction of `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, run_number: int, new: NewStep) -> None:
+        self._connection.execute(
+            insert(steps).values(
+                run_number=run_number,
+                step=new.step,
+                content_sha256=new.content_sha256,
+                received_at=datetime.now(UTC),
+                tokens=new.tokens,
+                sequences=new.sequences,
+                size_bytes=new.size_bytes,
+                shards=new.shards,
+                kept_bytes=new.size_bytes,
+                raw_files=list(new.raw_files),
+                crossed=list(new.crossed),
+                series=dict(new.series),
+                metadata=dict(new.metadata),
+                analysis=zlib.compress(new.analysis),
+            )
+        )
+
+    def get(self, run: str, step: int) -> StoredStep | None:
+        names = StoredStep.__dataclass_fields__.keys() - {"run"}
+        row = self._connection.execute(
+            select(runs.c.name.label("run"), *(steps.c[name] for name in names))
+            .join_from(steps, runs)
+            .where(runs.c.name == run, steps.c.step == step)
+        ).one_or_none()
+        if row is None:
+            return None
+        return StoredStep(**{**row._mapping, "analysis": zlib.decompress(row.analysis)})
+
+    def points(self, run_number: int, limit: int, *, after: int = -1) -> list[SeriesPoint]:
+        """Ascending by step. Reads no analysis."""
+        statement = _points(run_number).where(steps.c.step > after).order_by(steps.c.step)
+        return [SeriesPoint(*row) for row in self._connection.execute(statement.limit(limit))]
+
+    def latest_points(self, run_number: int, limit: int) -> list[SeriesPoint]:
+        """The highest steps, ascending."""
+        statement = _points(run_number).order_by(steps.c.step.desc())
+        rows = self._connection.execute(statement.limit(limit))
+        return [SeriesPoint(*row) for row in rows][::-1]
+
+    def kept(self) -> list[StepTokens]:
+        """Every step with tokens on disk, oldest first."""
+        rows = self._connection.execute(
+            select(
+                steps.c.number,
+                runs.c.name.label("run"),
+                steps.c.step,
+                steps.c.received_at,
+                steps.c.kept_bytes,
+                steps.c.crossed,
+                steps.c.raw_files,
+                steps.c.tokens_file,
+            )
+            .join_from(steps, runs)
+            .where(steps.c.kept_bytes > 0)
+            .order_by(steps.c.number)
+        )
+        return [StepTokens(**{**row._mapping, "crossed": bool(row.crossed)}) for row in rows]
+
+    def converted(self, number: int, tokens_file: str, size_bytes: int) -> None:
+        """The raw uploads have become one file."""
+        self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
+
+    def dropped(self, number: int) -> None:
+        """The tokens are no longer kept."""
+        self._set(number, raw_files=None, tokens_file=None, kept_bytes=0)
+
+    def _set(self, number: int, **values: Any) -> None:
+        changed = self._connection.execute(
+            update(steps).where(steps.c.number == number).values(**values)
+        ).rowcount
+        assert changed == 1, f"there is no step number {number}"
+
+
+def _points(run_number: int) -> Select[Any]:
+    names = SeriesPoint.__dataclass_fields__
+    return select(*(steps.c[name] for name in names)).where(steps.c.run_number == run_number)

@@ -1,0 +1,162 @@
+"""kill -9 of the real server: what was acknowledged is there, what was not has left nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from safetensors.numpy import load
+
+from driftscope_service.store.token_files import read_tokens
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 60.0
+SERVER = """
+import sys
+from driftscope_service.server import run_server
+from driftscope_service.settings import load_settings
+run_server(load_settings(port=0, data_dir=sys.argv[1]))
+"""
+Live = tuple["subprocess.Popen[str]", httpx.Client]
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+@contextmanager
+def live_server(data_dir: Path) -> Iterator[Live]:
+    roots = os.pathsep.join(str(ROOT / name) for name in ("service", "probes", "kernels"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(data_dir)],
+        env={**os.environ, "PYTHONPATH": roots},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    # The pipe must not fill up.
+    rest = threading.Thread(target=process.stderr.read)
+    try:
+        address = next(
+            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
+        )
+        rest.start()
+        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+        rest.join(PATIENCE_S)
+        process.stderr.close()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait(PATIENCE_S)
+
+
+def waited(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def push(client: httpx.Client, body: Any, step: int = 1, **options: Any) -> httpx.Response:
+    headers = {"content-type": "application/vnd.safetensors"}
+    path = f"/v1/runs/r/steps/{step}/logprobs"
+    return client.post(path, content=body, headers=headers, **options)
+
+
+def test_what_was_acknowledged_survives(tmp_path: Path, pushing_body: Any) -> None:
+    data_dir, body = tmp_path / "data", pushing_body([50, 7])
+    with live_server(data_dir) as (process, client):
+        answer = push(client, body)
+        assert answer.status_code == 201, answer.text
+        receipt = push(client, body, 2, params={"shard": 0, "shards": 1})
+        assert receipt.status_code == 201
+        kill(process)
+    with live_server(data_dir) as (process, client):
+        found = client.get("/v1/runs/r/steps/1").json()
+        assert found == answer.json()
+        assert push(client, body).status_code == 200
+        done = client.post("/v1/runs/r/steps/2/complete")
+        assert done.json()["comparison"] == found["comparison"]
+        # The conversion that the kill may have interrupted is made up for.
+        waited(lambda: all(path.suffix == ".parquet" for path in data_dir.glob("steps/*")))
+        kept = [read_tokens(path) for path in data_dir.glob("steps/*")]
+    assert len(kept) == 2
+    for step in kept:
+        assert step.rollout_logprobs.tobytes() == load(body)["rollout_logprobs"].tobytes()
+
+
+def test_an_upload_that_a_kill_interrupts_leaves_nothing(tmp_path: Path, pushing_body: Any) -> None:
+    data_dir, body = tmp_path / "data", pushing_body([100_000])
+    with live_server(data_dir) as (process, client):
+        workers = psutil.Process(process.pid).children(recursive=True)
+
+        def killing() -> Iterator[bytes]:
+            yield body[: len(body) // 2]
+            waited(lambda: list(data_dir.glob("incoming/*.part")))
+            kill(process)
+            yield body[len(body) // 2 :]
+
+        with pytest.raises(httpx.TransportError):
+            push(client, killing())
+        # Their parent could not end them.
+        waited(lambda: not any(map(alive, workers)))
+    assert list(data_dir.glob("incoming/*"))
+    (data_dir / "steps").mkdir(exist_ok=True)
+    (data_dir / "steps" / "renamed-and-not-recorded.raw").write_bytes(b"x")
+    with live_server(data_dir) as (process, client):
+        assert list(data_dir.glob("incoming/*")) == list(data_dir.glob("steps/*")) == []
+        assert client.get("/v1/runs").json()["runs"] == []
+        assert push(client, body).status_code == 201
+
+
+def test_a_stopped_service_leaves_no_process(tmp_path: Path, pushing_body: Any) -> None:
+    with live_server(tmp_path / "data") as (process, client):
+        assert push(client, pushing_body()).status_code == 201
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.terminate()
+        assert process.wait(PATIENCE_S) is not None
+        waited(lambda: not any(map(alive, workers)))
+
+
+def test_kills_at_any_time_keep_every_promise(tmp_path: Path, pushing_body: Any) -> None:
+    """Steps are pushed until the kill comes; whatever was answered with 201 is there."""
+    data_dir, acknowledged = tmp_path / "data", 0
+    for delay_s in (0.0, 0.03, 0.11):
+        with live_server(data_dir) as (process, client):
+            killer = threading.Timer(0.3 + delay_s, kill, [process])
+            assert push(client, pushing_body(), 10**6).status_code in (200, 201)
+            killer.start()
+            with pytest.raises(httpx.TransportError):
+                while True:
+                    answer = push(client, pushing_body(seed=acknowledged), acknowledged)
+                    assert answer.status_code in (200, 201), answer.text
+                    acknowledged += 1
+            killer.join()
+    assert acknowledged
+    with live_server(data_dir) as (_, client):
+        for step in range(acknowledged):
+            assert push(client, pushing_body(seed=step), step).status_code == 200
+        found = client.get("/v1/runs/r").json()["steps"]
+        # One more may have been stored and not answered any more.
+        assert found in (acknowledged + 1, acknowledged + 2)
+        assert list(data_dir.glob("incoming/*")) == []
+
+
+def alive(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -1,0 +1,68 @@
+"""The table of API keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from driftscope_service.auth.key import KeyText, new_key
+from driftscope_service.auth.scope import Scope
+from driftscope_service.store import migrate
+from driftscope_service.store.database import Database
+from driftscope_service.store.key_repository import KeyRepository
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[KeyRepository]:
+    migrate.upgrade(tmp_path / "test.db")
+    database = Database(tmp_path / "test.db")
+    with database.write() as connection:
+        yield KeyRepository(connection)
+    database.dispose()
+
+
+def add(keys: KeyRepository, expires_at: datetime | None = None) -> KeyText:
+    text = new_key()
+    keys.add(text, name="a", scopes=[Scope.READ, Scope.INGEST, Scope.READ], expires_at=expires_at)
+    return text
+
+
+def test_what_is_kept(keys: KeyRepository) -> None:
+    text = add(keys, NOW)
+    key = keys.get(text.id)
+    assert key is not None
+    assert (key.name, sorted(key.scopes)) == ("a", [Scope.INGEST, Scope.READ])
+    assert key.expires_at == NOW
+    assert text.matches(key.secret_sha256)
+    assert key.secret_sha256 not in repr(key)
+    assert keys.all() == [key]
+    assert keys.get("other") is None
+
+
+def test_states(keys: KeyRepository) -> None:
+    key = keys.get(add(keys, NOW).id)
+    assert key is not None
+    assert key.state(NOW - timedelta(seconds=1)) == "active"
+    assert key.state(NOW) == "expired"
+    revoked = keys.revoke(key.id)
+    assert revoked is not None and revoked.state(NOW - timedelta(days=9)) == "revoked"
+
+
+def test_revoking_again_changes_nothing(keys: KeyRepository) -> None:
+    text = add(keys)
+    assert keys.any_active()
+    assert keys.revoke(text.id) == keys.revoke(text.id)
+    assert not keys.any_active()
+    assert keys.revoke("other") is None
+
+
+def test_last_use(keys: KeyRepository) -> None:
+    text = add(keys)
+    keys.used(text.id, NOW)
+    key = keys.get(text.id)
+    assert key is not None and key.last_used_at == NOW
