@@ -34,5 +34,6 @@ format: setup   ## rewrite the sources in the project's format
 bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/compare.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/kernels.py
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/drift_rates.py

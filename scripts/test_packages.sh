@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Debian packages that the tests drive: chromium (report page) and prometheus (promtool). Installed
-# where that is possible; without them their tests are skipped and say so.
+# Debian packages that the tests drive: chromium (report page), prometheus (promtool) and g++ (the CPU
+# kernels). Installed where that is possible; without them their tests are skipped and say so.
 set -euo pipefail
 
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v promtool >/dev/null || missing+=(prometheus)
+command -v "${CXX:-c++}" >/dev/null || missing+=(g++)
 [ ${#missing[@]} = 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "test: installing ${missing[*]}"

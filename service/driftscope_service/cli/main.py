@@ -13,10 +13,11 @@ from types import FrameType
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import analyze, db, jobs, keys, model, probe, push, serve
+from driftscope_service.cli import analyze, db, jobs, kernels, keys, model, probe, push, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(probe.app, name="probe")
+app.add_typer(kernels.app, name="kernels")
 app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")

@@ -1,0 +1,58 @@
+"""How much the value tests would have seen: the share of planted twins that the same inputs and
+axes catch. In: op, dtype, shapes. Out: Detection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from driftscope_kernels.check.axes import QUICK_ROWS
+from driftscope_kernels.check.inputs import CANCELLING, SENSITIVE
+from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.reassociated import twins
+from driftscope_kernels.check.search import Trial, search
+
+#: Below this share, that nothing was found says too little.
+ENOUGH = 0.95
+#: The axes on which every trigger of the twins can show.
+AXES = ("batch_size", "position", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    caught: int
+    total: int
+    missed: tuple[str, ...]
+
+    @property
+    def rate(self) -> float:
+        return self.caught / self.total
+
+
+@lru_cache(maxsize=256)
+def detection(op: str, dtype: torch.dtype, threads: int, shapes: tuple[Shape, ...]) -> Detection:
+    """Every twin at every shape. `threads` only tells calls apart: torch's own setting is used."""
+    case = op_case(op)
+    rows = min(QUICK_ROWS, case.most_rows or QUICK_ROWS)
+    missed: list[str] = []
+    total = 0
+    for shape in shapes:
+        for twin in twins():
+            total += 1
+            kernel = twin.kernel(op)
+            trials = [Trial(shape, dtype, kind, 0, rows) for kind in order_of_power(case.kinds)]
+            if not any(
+                search(kernel, case, trial, only=AXES, stop_at_first=True).mismatches
+                for trial in trials
+            ):
+                missed.append(f"{twin.association}, {twin.trigger}, K={shape.k}")
+    return Detection(total - len(missed), total, tuple(missed))
+
+
+def order_of_power(kinds: Sequence[str]) -> list[str]:
+    """The constructed ones first: they find at once what the others find rarely."""
+    return sorted(kinds, key=lambda kind: kind not in (CANCELLING, SENSITIVE))

@@ -1,0 +1,276 @@
+"""Reads the order in which a kernel adds, from outside, and compares it over batch sizes and rows.
+
+Idea: FPRev (arXiv 2411.00442). Leaves i and j hold +big and −big, all others one. What is added to
+big is swallowed until −big cancels it, so the result counts the leaves outside the smallest subtree
+that holds both i and j. In: kernel, case, shape. Out: TreeReading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Generator, Tensor
+
+from driftscope_kernels.check.axes import batch_sizes
+from driftscope_kernels.check.op_cases import BMM_ROWS, HEADS, KV_HEADS, Shape
+from driftscope_kernels.check.placement import Batch, Params, Placement, run
+from driftscope_kernels.registry import Kernel
+
+#: Integers up to here are exact in bf16 (8 bits of significand); fp16 would allow 2,048.
+LOW_PRECISION_LEAVES = 256
+#: A mean divides, and the count is read by rounding: in bf16 ±0.4 % of 100 is still below a half.
+MEAN_LEAVES = 100
+#: Pairs of leaves per window; half of them (0, j), half random.
+PAIRS = 64
+#: Every pair is read in this many output columns, where one call can hold a pair per column.
+ROTATIONS = 4
+#: Where an output has no columns, rows hold the pairs: 16 rows after each other the same one, so
+#: that every place of a tile is compared, and the next call moves the pairs on by 16 rows.
+ROW_BLOCK, ROW_CALLS, MOST_BLOCKS = 16, 12, 32
+#: Windows that take leaves from all over K, beside those that follow each other.
+SPREAD_WINDOWS = 2
+WHOLE_PROOF, PART_PROOF = "whole", "part"
+#: Ops of which the probe sees every addition; of attention it sees P·V only.
+SCOPE: Mapping[str, str] = {
+    **dict.fromkeys(("linear", "mm", "bmm", "sum", "mean", "mean_strided"), WHOLE_PROOF),
+    **dict.fromkeys(("attention", "attention_prefill", "sdpa", "sdpa_prefill"), PART_PROOF),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What the leaves hold. big·other must swallow every sum of unit·other in a float32."""
+
+    unit: float
+    big: float
+    other: float  # the factor that every leaf is multiplied with, where the op multiplies
+
+
+#: fp16 ends at 65,504: its big is 2¹⁵, its unit the smallest number, and the factor lifts both, so
+#: that 2³⁹ lies between them in the accumulator.
+MASKS = {
+    torch.float32: Mask(1.0, 2.0**100, 1.0),
+    torch.bfloat16: Mask(1.0, 2.0**100, 1.0),
+    torch.float16: Mask(2.0**-24, 2.0**15, 2.0**10),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one call asks: `pairs` index into `leaves`, one per output column (or block of rows)."""
+
+    leaves: Tensor  # int64, positions along K
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeReading:
+    """`equal`: one tree for every batch size and row. None: the results were no counts."""
+
+    equal: bool | None
+    shape: Shape
+    batch_sizes: tuple[int, ...]
+    pairs: int
+    windows: int
+    leaves: int  # of the largest window
+    calls: int
+    seconds: float
+    where: tuple[int, int, int] | None  # batch size, row and question of the first other tree
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "k": self.shape.k,
+            "n": self.shape.n,
+            "batch_sizes": list(self.batch_sizes),
+            "rows": "all of each batch",
+            "pairs": self.pairs,
+            "windows": self.windows,
+            "leaves_per_window": self.leaves,
+            "calls": self.calls,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+def can_read(op: str, dtype: torch.dtype) -> bool:
+    # fp16: a mean, or a weight of 1/L, takes the smallest number below the range.
+    return op in SCOPE and (dtype != torch.float16 or op in ("linear", "mm", "bmm", "sum"))
+
+
+def read_trees(
+    kernel: Kernel, op: str, shape: Shape, dtype: torch.dtype, params: Params, rows: int
+) -> TreeReading:
+    """Probe every batch size up to `rows`; all rows of a batch are read at once."""
+    began = perf_counter()
+    sizes = tuple(sorted({*batch_sizes(rows), rows}))
+    questions = probe_questions(op, shape, dtype)
+    where: tuple[int, int, int] | None = None
+    calls, readable = 0, True
+    known: dict[tuple[int, ...], int] = {}  # of pairs held by rows: what other rows read
+    for number, question in enumerate(questions):
+        batch = probe_batch(op, shape, dtype, params, question, rows)
+        expected: Tensor | None = None
+        for size in reversed(sizes):
+            calls += 1
+            result = run(kernel, batch, Placement(size))
+            counts = _counts(result, op, shape, dtype, len(question.leaves))
+            if counts is None:
+                readable = False
+                break
+            if expected is None:
+                by_rows = columns(op, shape) == 1
+                expected = _of_blocks(counts, question, known) if by_rows else counts[:1]
+            row = _first_other_row(counts, expected)
+            if row is not None and where is None:
+                where = (size, row, number)
+    windows = {tuple(question.leaves.tolist()) for question in questions}
+    return TreeReading(
+        equal=where is None if readable else None,
+        shape=shape,
+        batch_sizes=sizes,
+        pairs=sum(len(set(question.pairs)) for question in questions),
+        windows=len(windows),
+        leaves=max(map(len, windows)),
+        calls=calls,
+        seconds=perf_counter() - began,
+        where=where,
+    )
+
+
+def _of_blocks(counts: Tensor, question: Question, known: dict[tuple[int, ...], int]) -> Tensor:
+    """[rows]: for each row what the first row ever to hold its pair has read."""
+    expected = torch.empty_like(counts)
+    for block, start in enumerate(range(0, len(counts), ROW_BLOCK)):
+        leaves = question.leaves[list(question.pairs[block])].tolist()
+        window = (int(question.leaves[0]), int(question.leaves[-1]), len(question.leaves))
+        read = known.setdefault((*window, *leaves), int(counts[start]))
+        expected[start : start + ROW_BLOCK] = read
+    return expected
+
+
+def _first_other_row(counts: Tensor, expected: Tensor) -> int | None:
+    other = counts != (expected if len(expected) == 1 else expected[: len(counts)])
+    rows = other.reshape(len(counts), -1).any(dim=1).nonzero().flatten()
+    return int(rows[0]) if len(rows) else None
+
+
+def subtree_sizes(
+    kernel: Kernel, op: str, shape: Shape, dtype: torch.dtype, params: Params, size: int, row: int
+) -> list[int] | None:
+    """For leaves j = 1, 2, … of the first window: leaves of the smallest subtree with 0 and j.
+
+    Supposes that all output columns add in one order. None where it cannot be read.
+    """
+    leaves = next(leaf_windows(shape.k, _window_limit(op, dtype)))
+    pairs = [(0, j) for j in range(1, len(leaves))]
+    width = columns(op, shape)
+    found: list[int] = []
+    for start in range(0, len(pairs), width):
+        part = pairs[start : start + width]
+        filled = tuple(part + part[-1:] * ((MOST_BLOCKS if width == 1 else width) - len(part)))
+        batch = probe_batch(op, shape, dtype, params, Question(leaves, filled), size)
+        counts = _counts(run(kernel, batch, Placement(size)), op, shape, dtype, len(leaves))
+        if counts is None:
+            return None
+        read = counts[row].reshape(-1)[: len(part)] if width > 1 else counts[row].reshape(-1)[:1]
+        found.extend(len(leaves) - int(count) for count in read)
+    return found
+
+
+def leaf_windows(k: int, limit: int) -> Iterator[Tensor]:
+    """Sets of at most `limit` positions along K that hold leaves; the others hold zero."""
+    if k <= limit:
+        yield torch.arange(k)
+        return
+    for start in range(0, k, limit):
+        yield torch.arange(start, min(start + limit, k))
+    for number in range(SPREAD_WINDOWS):
+        yield torch.tensor(sorted({int(p) for p in torch.linspace(number, k - 1, limit)}))
+
+
+def columns(op: str, shape: Shape) -> int:
+    """Output columns that can hold a pair each in one call."""
+    return 1 if op in ("sum", "mean", "mean_strided") else shape.n
+
+
+def _window_limit(op: str, dtype: torch.dtype) -> int:
+    if dtype == torch.float32:
+        return int(2**22)  # counts are exact to 2²⁴
+    return MEAN_LEAVES if op.startswith(("mean", "attention", "sdpa")) else LOW_PRECISION_LEAVES
+
+
+def probe_questions(op: str, shape: Shape, dtype: torch.dtype) -> list[Question]:
+    """All calls of a reading, in order; a counterexample names one by its number."""
+    width = columns(op, shape)
+    found = []
+    for leaves in leaf_windows(shape.k, _window_limit(op, dtype)):
+        if len(leaves) < 3:  # one addition has one order
+            continue
+        pairs = _pairs(len(leaves))
+        slots, calls, step = (width, ROTATIONS, max(1, len(pairs) // ROTATIONS))
+        if width == 1:
+            slots, calls, step = MOST_BLOCKS, ROW_CALLS, 1
+            pairs = _mixed(pairs)
+        for number in range(calls):
+            chosen = [pairs[(slot + number * step) % len(pairs)] for slot in range(slots)]
+            found.append(Question(leaves, tuple(chosen)))
+    return found
+
+
+def _pairs(leaves: int) -> list[tuple[int, int]]:
+    half = PAIRS // 2
+    slices = [(0, j) for j in sorted({int(p) for p in torch.linspace(1, leaves - 1, half)})]
+    generator = Generator().manual_seed(leaves)
+    drawn = torch.rand(half, leaves, generator=generator).argsort(dim=1)[:, :2].sort(dim=1).values
+    return slices + [(int(i), int(j)) for i, j in drawn]
+
+
+def _mixed(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Slices and random pairs in turn, for those who read only the first of them."""
+    order = torch.randperm(len(pairs), generator=Generator().manual_seed(len(pairs)))
+    return [pairs[int(place)] for place in order]
+
+
+def probe_batch(
+    op: str, shape: Shape, dtype: torch.dtype, params: Params, question: Question, rows: int
+) -> Batch:
+    """Inputs in which output column n (or block n of rows) has its ±big at the leaves pairs[n]."""
+    mask = MASKS[dtype]
+    table = torch.zeros(len(question.pairs), shape.k)
+    table[:, question.leaves] = mask.unit
+    slots = torch.arange(len(question.pairs))
+    first, second = torch.tensor(question.pairs).T
+    table[slots, question.leaves[first]] = mask.big
+    table[slots, question.leaves[second]] = -mask.big
+    table = table.to(dtype)
+    if op in ("linear", "mm"):
+        x = torch.full((rows, shape.k), mask.other, dtype=dtype)
+        return Batch({"x": x, "weight": table}, params, ("x",))
+    if op == "bmm":
+        x = torch.full((rows, BMM_ROWS, shape.k), mask.other, dtype=dtype)
+        weight = table.T.expand(rows, shape.k, shape.n).contiguous()
+        return Batch({"x": x, "weight": weight}, params, ("x", "weight"))
+    if columns(op, shape) == 1:
+        x = table[torch.arange(rows) // ROW_BLOCK]
+        return Batch({"x": x}, params, ("x",), column_major=op == "mean_strided")
+    value = table.T[None, :, None, :].expand(rows, shape.k, KV_HEADS, shape.n).contiguous()
+    # Queries of zero make all scores equal, and every leaf weigh the same.
+    x = torch.zeros(rows, 1, HEADS, shape.n, dtype=dtype)
+    inputs = {"x": x, "key": torch.zeros_like(value), "value": value}
+    return Batch(inputs, params, ("x", "key", "value"))
+
+
+def _counts(
+    result: Tensor, op: str, shape: Shape, dtype: torch.dtype, leaves: int
+) -> Tensor | None:
+    """int64, as result: leaves outside the subtree, or None if that is not what it holds."""
+    mask = MASKS[dtype]
+    unit = mask.unit * (mask.other if op in ("linear", "mm", "bmm") else 1.0)
+    divided = op.startswith(("mean", "attention", "sdpa"))
+    counts = result.double() / unit * (shape.k if divided else 1)
+    rounded = counts.round()
+    if not bool(torch.isfinite(counts).all()) or bool((counts - rounded).abs().max() > 0.45):
+        return None
+    return None if bool(((rounded < 0) | (rounded > leaves)).any()) else rounded.long()

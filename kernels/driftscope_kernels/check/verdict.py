@@ -1,0 +1,168 @@
+"""What the checker says about one kernel: frozen values, and their JSON in `kernels check`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from driftscope_kernels.check.cause import Cause
+from driftscope_kernels.check.detection import Detection
+from driftscope_kernels.check.inputs import POSITIVE_KINDS, SIGNED_KINDS
+from driftscope_kernels.check.op_cases import Shape
+from driftscope_kernels.check.placement import Placement
+from driftscope_kernels.check.search import PROBE, AxisCount, Mismatch, Trial
+from driftscope_kernels.check.tree_probe import TreeReading
+
+#: STATIC is for kernels whose compiled code is read: no atomics, one binary for every batch size.
+VerdictName = Literal["REFUTED", "PROVED", "STATIC", "NOT_REFUTED", "INCONCLUSIVE"]
+DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+#: What a proof by trees rests on; printed with every one.
+ASSUMPTIONS = (
+    "the order of additions does not depend on the values that are added",
+    "it is the same in every column of the result for which it is the same in those probed",
+    "products and the rounding of the result are the same wherever the order is",
+    "on this machine, at this number of threads, for the shapes and batch sizes listed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Which kernel, at which dtype and number of threads."""
+
+    target: str
+    op: str
+    implementation: str
+    dtype: torch.dtype
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "dtype": DTYPE_NAMES[self.dtype]}
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    subject: Subject
+    mismatch: Mismatch  # the smallest found
+    cause: Cause  # of the one found first, at full size
+    first_shape: Shape  # where it was found first
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "cause": self.cause.name,
+            "evidence": self.cause.evidence,
+            **mismatch_dict(self.mismatch),
+            "found_at": asdict(self.first_shape),
+            "replay": replay_command(self.subject, self.mismatch),
+        }
+
+
+def mismatch_dict(found: Mismatch) -> dict[str, Any]:
+    return {
+        "axis": found.axis,
+        "k": found.trial.shape.k,
+        "n": found.trial.shape.n,
+        "inputs": found.trial.kind,
+        "left": found.left.to_dict(),
+        "right": found.right.to_dict(),
+        "row": found.row,
+        "difference": {k: v for k, v in asdict(found.difference).items() if k != "row"},
+        "rows_differ": found.rows_differ,
+        "rows_compared": found.rows_compared,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class KernelVerdict:
+    subject: Subject
+    verdict: VerdictName
+    reason: str
+    detection: Detection | None  # None: refuted before it was needed, or the kernel failed
+    counterexample: Counterexample | None
+    proofs: tuple[TreeReading, ...]
+    axes: tuple[AxisCount, ...]
+    shapes: tuple[Shape, ...]
+    rows: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.subject.to_dict(),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "detection_rate": None if self.detection is None else round(self.detection.rate, 4),
+            "missed_twins": [] if self.detection is None else list(self.detection.missed),
+            "counterexample": self.counterexample and self.counterexample.to_dict(),
+            "proof": self._proof(),
+            "axes": [count.to_dict() for count in self.axes],
+            "shapes": [asdict(shape) for shape in self.shapes],
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _proof(self) -> dict[str, Any] | None:
+        """Trees that were equal: a proof where the verdict says so, else of a part of the op."""
+        if not self.proofs:
+            return None
+        readings = [reading.to_dict() for reading in self.proofs]
+        return {"assumptions": list(ASSUMPTIONS), "readings": readings}
+
+
+def replay_spec(subject: Subject, found: Mismatch) -> dict[str, Any]:
+    """Everything from which the two calls can be made again."""
+    trial = found.trial
+    return {
+        **subject.to_dict(),
+        "axis": found.axis,
+        **{"k": trial.shape.k, "n": trial.shape.n, "inputs": trial.kind, "seed": trial.seed},
+        "rows": trial.rows,
+        "left": found.left.to_dict(),
+        "right": found.right.to_dict(),
+    }
+
+
+def replay_command(subject: Subject, found: Mismatch) -> str:
+    spec = json.dumps(replay_spec(subject, found), separators=(",", ":"))
+    return f"driftscope kernels check --replay '{spec}'"
+
+
+KINDS = {*SIGNED_KINDS, *POSITIVE_KINDS, PROBE}
+
+
+class ReplaySpecError(ValueError):
+    """A replay that does not say what to run."""
+
+
+def read_replay_spec(spec: dict[str, Any]) -> tuple[Subject, str, Trial, Placement, Placement]:
+    """Inverse of `replay_spec`. Raises ReplaySpecError."""
+    try:
+        dtype = DTYPES[spec["dtype"]]
+        threads = _number(spec, "threads", 1, MOST_THREADS)
+        target, op, implementation = (str(spec[n]) for n in ("target", "op", "implementation"))
+        subject = Subject(target, op, implementation, dtype, threads)
+        shape = Shape(_number(spec, "k", 1, MOST_SIZE), _number(spec, "n", 1, MOST_SIZE))
+        rows = _number(spec, "rows", 1, MOST_ROWS)
+        trial = Trial(shape, dtype, str(spec["inputs"]), _number(spec, "seed", 0, 2**31), rows)
+        left, right = (Placement.from_dict(spec[side]) for side in ("left", "right"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReplaySpecError(f"the replay is missing or misstates {error}") from error
+    if trial.kind not in KINDS:
+        raise ReplaySpecError(f"inputs={trial.kind!r}: one of {', '.join(sorted(KINDS))}")
+    if max(left.start + left.count, right.start + right.count) > rows:
+        raise ReplaySpecError(f"a side has more rows than the batch, which has {rows}")
+    return subject, str(spec["axis"]), trial, left, right
+
+
+#: More than any check uses; a replay is typed by hand and may not fill the memory.
+MOST_THREADS, MOST_SIZE, MOST_ROWS = 1024, 1 << 16, 4096
+
+
+def _number(spec: dict[str, Any], name: str, least: int, most: int) -> int:
+    value = spec[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{name}={value!r}: a whole number from {least} to {most}")
+    return value

@@ -1,0 +1,57 @@
+"""Which of the ways to compute on a CPU is in use: the built operators, or the portable one.
+
+In: the environment variable DRIFTSCOPE_KERNELS. Out: the operator namespace, or None for portable.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from typing import Any
+
+from driftscope_kernels.cpu import build
+
+VARIABLE = "DRIFTSCOPE_KERNELS"
+COMPILED, PORTABLE = "compiled", "portable"
+
+
+class BackendError(ValueError):
+    """A backend or an instruction set that does not exist, or is not on this CPU."""
+
+
+@cache
+def operators() -> Any:
+    """The built operators; None if there is no compiler (said once) or portable was asked for."""
+    wanted = os.environ.get(VARIABLE) or COMPILED
+    if wanted not in (COMPILED, PORTABLE):
+        raise BackendError(f"{VARIABLE} = {wanted!r}: choose {COMPILED} or {PORTABLE}")
+    if wanted == PORTABLE:
+        return None
+    try:
+        return build.library()
+    except build.ToolchainMissingError as error:
+        warnings.warn(
+            f"{error} Until then the portable kernels are used: same bits, many times slower.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The values that `isa` accepts here, fastest first."""
+    found = operators()
+    return (*(() if found is None else found.instruction_sets()), PORTABLE)
+
+
+def chosen(isa: str | None) -> Any:
+    """The operators to call with this `isa`, None for the portable way."""
+    found = operators()
+    if isa is None:
+        return found
+    if isa == PORTABLE:
+        return None
+    if isa not in instruction_sets():
+        raise BackendError(f"isa = {isa!r}: on this CPU there are {', '.join(instruction_sets())}")
+    return found

@@ -1,0 +1,111 @@
+"""Linear layer on the CPU: the bits of `driftscope_kernels.reference.linear`, fast.
+
+In: x [..., K], weight [N, K], one dtype, any strides. Out: [..., N], rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from driftscope_kernels.cpu import portable
+from driftscope_kernels.cpu.backend import chosen
+from driftscope_kernels.cpu.weight_pack import PackedWeight
+from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.reference.linear import TP_SEGMENTS, segment_bounds
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    tp_segments: int = 1,
+    weight_pack: object = None,
+    out_dtype: torch.dtype | None = None,
+    initial: Tensor | None = None,
+    isa: str | None = None,
+) -> Tensor:
+    """As `reference.linear.linear`, whose arguments it has.
+
+    `weight_pack` is what `cpu.weight_pack.pack_weight` made of the weight; a pack made by anything
+    else is not used. `isa` names the instruction set, one of `cpu.backend.instruction_sets()`;
+    None takes the fastest. No choice of either changes a bit.
+    """
+    dtype = out_dtype or x.dtype
+    shape, (n, k) = x.shape, _checked_shape(x, weight, bias, initial, tp_segments, dtype)
+    pack = weight_pack if isinstance(weight_pack, PackedWeight) else None
+    if pack is not None:
+        pack.check(weight, tp_segments)
+    rows = x if len(shape) == 2 else x.reshape(shape[:-1].numel(), k)
+    start = None if initial is None else initial.reshape(rows.shape[0], n)
+    operators = chosen(isa)
+    if operators is None:
+        y = portable.linear(rows, weight, bias, start, tp_segments, dtype)
+    elif tp_segments == 1:
+        panels = pack.panels[0] if pack is not None and pack.panels else None
+        y = operators.linear(rows, weight, panels, bias, start, dtype, isa or "")
+    else:
+        y = _segmented(operators, rows, weight, pack, bias, dtype, isa or "")
+    return y if len(shape) == 2 else y.reshape(*shape[:-1], n)
+
+
+def _segmented(
+    operators: Any,
+    x: Tensor,
+    weight: Tensor,
+    pack: PackedWeight | None,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    isa: str,
+) -> Tensor:
+    bounds = segment_bounds(x.shape[1])
+    panels = pack.panels if pack is not None and pack.panels else (None,) * TP_SEGMENTS
+    sums = x.new_empty((TP_SEGMENTS, len(x), len(weight)), dtype=torch.float32)
+    for i, (a, b) in enumerate(bounds):
+        part = (x[:, a:b], weight[:, a:b], panels[i], None, None, torch.float32, isa)
+        sums[i] = operators.linear(*part)
+    return operators.merge_segments(sums, bias, dtype, isa)  # type: ignore[no-any-return]
+
+
+def _checked_shape(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    tp_segments: int,
+    out_dtype: torch.dtype,
+) -> tuple[int, int]:
+    """N and K, after checking all that the operators, which read raw memory, rely on."""
+    n, k = weight.shape if weight.dim() == 2 else (-1, -1)
+    if x.dim() < 1 or x.shape[-1] != k or (bias is not None and bias.shape != (n,)):
+        raise ValueError(
+            f"linear takes x [..., K], weight [N, K], bias [N]; given {tuple(x.shape)}, "
+            f"{tuple(weight.shape)}, {None if bias is None else tuple(bias.shape)}"
+        )
+    dtype = x.dtype
+    if dtype not in DTYPES or weight.dtype is not dtype or out_dtype not in DTYPES:
+        raise TypeError(
+            f"x {dtype}, weight {weight.dtype}, result {out_dtype}: x and weight have one dtype, "
+            "and all are float32, bfloat16 or float16"
+        )
+    if not (x.is_cpu and weight.is_cpu and (bias is None or bias.is_cpu)):
+        raise ValueError("the CPU kernels take tensors on the CPU; move them with .cpu()")
+    if tp_segments not in (1, TP_SEGMENTS) or (tp_segments > 1 and initial is not None):
+        raise ValueError(
+            f"tp_segments = {tp_segments}: 1 and {TP_SEGMENTS} are accepted, and {TP_SEGMENTS} "
+            "only without `initial`"
+        )
+    if initial is not None:
+        _check_initial(initial, (*x.shape[:-1], n))
+    return n, k
+
+
+def _check_initial(initial: Tensor, shape: tuple[int, ...]) -> None:
+    if initial.dtype != torch.float32 or tuple(initial.shape) != shape or not initial.is_cpu:
+        raise ValueError(
+            f"initial has to be float32 {shape} on the CPU; given {tuple(initial.shape)} "
+            f"{initial.dtype}"
+        )

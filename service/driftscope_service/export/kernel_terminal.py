@@ -1,0 +1,118 @@
+"""Kernel lists, verdicts and replays in the terminal. In: their JSON. Out: tables and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "REFUTED": "red",
+    "PROVED": "green",
+    "STATIC": "green",
+    "NOT_REFUTED": "yellow",
+    "INCONCLUSIVE": "magenta",
+}
+LEGEND = {
+    "PROVED": "the same order of additions for every batch size and row probed, at the shapes and "
+    "on the assumptions that --json lists",
+    "NOT_REFUTED": "no difference found by tests that catch the stated share of planted twins",
+    "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
+    "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
+}
+
+
+def print_kernels(result: Mapping[str, Any], console: Console) -> None:
+    table = _table("target", "op", "implementation", "dtypes", "note")
+    for kernel in result["kernels"]:
+        names = [kernel[name] for name in ("target", "op", "implementation")]
+        table.add_row(*map(Text, (*names, " ".join(kernel["dtypes"]), kernel["note"])))
+    console.print(table)
+    _print_skipped(result, console)
+
+
+def print_verdicts(result: Mapping[str, Any], console: Console) -> None:
+    """One line per verdict, then the counterexamples one by one: a table would cut them."""
+    table = _table("target", "op", "implementation", "dtype", "threads", "verdict", "detection")
+    for verdict in result["verdicts"]:
+        rate = verdict["detection_rate"]
+        table.add_row(
+            *(Text(str(verdict[name])) for name in _SUBJECT),
+            Text(verdict["verdict"], STYLES[verdict["verdict"]]),
+            Text("" if rate is None else f"{rate:.0%}"),
+        )
+    console.print(table)
+    for verdict in result["verdicts"]:
+        if verdict["verdict"] in ("REFUTED", "INCONCLUSIVE"):
+            _print_reason(verdict, console)
+    used = {verdict["verdict"] for verdict in result["verdicts"]}
+    for name, meaning in LEGEND.items():
+        if name in used:
+            console.print(Text(f"{name}: {meaning}.", "dim"))
+    _print_planted(result["planted"], console)
+    _print_skipped(result, console)
+
+
+_SUBJECT = ("target", "op", "implementation", "dtype", "threads")
+
+
+def print_replay(result: Mapping[str, Any], console: Console) -> None:
+    found = result["mismatch"]
+    if found is None:
+        console.print(f"{result['kernel']}: no difference this time.")
+        return
+    console.print(Text(f"{result['kernel']}: reproduced", "red"))
+    console.print(Text("\n".join(_bits(found)), no_wrap=True), crop=False, soft_wrap=True)
+
+
+def _print_reason(verdict: Mapping[str, Any], console: Console) -> None:
+    subject = "/".join(str(verdict[name]) for name in _SUBJECT[:3])
+    console.print()
+    head = f"{subject} {verdict['dtype']}, threads {verdict['threads']}: {verdict['verdict']}, "
+    lines = [head + verdict["reason"]]
+    example = verdict["counterexample"]
+    if example is not None:
+        lines += [f"  smallest: K={example['k']}, N={example['n']}, {example['inputs']} inputs"]
+        lines += [f"  {line}" for line in _bits(example)]
+        lines += [f"  replay: {example['replay']}"]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _bits(found: Mapping[str, Any]) -> Sequence[str]:
+    difference = found["difference"]
+    ulps = "" if difference["ulps"] is None else f", {difference['ulps']:,} ULP apart"
+    return [
+        f"row {found['row']}, first at element {difference['index']} ({difference['elements']} of "
+        f"{difference['of']} differ){ulps}",
+        f"{_side(found['left'])}: {difference['left_bits']} = {difference['left']}",
+        f"{_side(found['right'])}: {difference['right_bits']} = {difference['right']}",
+    ]
+
+
+def _side(placement: Mapping[str, Any]) -> str:
+    others = [f"{name} {value}" for name, value in placement.items() if name != "count"]
+    return ", ".join([f"batch of {placement['count']}", *others])
+
+
+def _print_planted(planted: Mapping[str, Any], console: Console) -> None:
+    line = f"Planted faults caught: {planted['caught']} of {planted['total']}."
+    missed = f" Missed: {', '.join(planted['missed'])}." if planted["missed"] else ""
+    console.print(Text(line + missed, "red" if missed else ""))
+
+
+def _print_skipped(result: Mapping[str, Any], console: Console) -> None:
+    for skipped in result["skipped"]:
+        console.print(Text(f"Left out: {skipped['target']} ({skipped['reason']}).", "dim"))
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in headings:
+        # A name that is cut cannot be typed again; the note may wrap.
+        table.add_column(heading, no_wrap=heading != "note", overflow="fold")
+    return table

@@ -1,0 +1,44 @@
+"""The value tests catch nearly all planted twins, of every op and dtype."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from driftscope_kernels.check.detection import ENOUGH, detection
+from driftscope_kernels.check.inputs import NORMAL
+from driftscope_kernels.check.op_cases import OP_CASES, Shape, op_case
+from driftscope_kernels.check.placement import thread_count
+from driftscope_kernels.check.reassociated import Twin
+from driftscope_kernels.check.search import Trial, search
+
+#: Attention's twins take seconds each; one dtype shows that they are caught.
+QUICK = [op for op in OP_CASES if not op.startswith(("attention", "sdpa"))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("op", QUICK)
+def test_rate_of_every_op(op: str, dtype: torch.dtype) -> None:
+    with thread_count(1):
+        found = detection(op, dtype, 1, op_case(op).quick_shapes[:1])
+    assert found.total >= 20
+    assert found.rate >= ENOUGH, found.missed
+
+
+def test_attention() -> None:
+    with thread_count(1):
+        found = detection("attention", torch.bfloat16, 1, (Shape(100, 64),))
+    assert found.rate >= ENOUGH, found.missed
+
+
+def test_normal_values_in_bf16_would_miss_what_chosen_rows_show() -> None:
+    """Why the inputs are constructed: a norm's rounding hides what the order changes."""
+    case = op_case("rms_norm")
+    kernel = Twin("reverse", "position").kernel("rms_norm")
+
+    def caught(kind: str) -> bool:
+        trial = Trial(Shape(576), torch.bfloat16, kind, 0, 33)
+        return bool(search(kernel, case, trial, only=("position", "batch_size")).mismatches)
+
+    assert not caught(NORMAL)
+    assert caught("sensitive")

@@ -1,0 +1,44 @@
+"""Rotary embedding: equal to the reference bit for bit, on every instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from driftscope_kernels.cpu.rotary import rotary
+from driftscope_kernels.options import RotaryOptions
+from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.reference.rotary import rotary as reference
+
+OPTIONS = [
+    RotaryOptions(table=table, arithmetic=arithmetic)
+    for table in ("rounded", "as_given")
+    for arithmetic in ("fused", "unfused", "model_dtype")
+]
+Bits = Callable[[Tensor], Tensor]
+Wide = Callable[..., Tensor]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("size", "half"), [(64, 32), (20, 10), (40, 9), (2, 1)])
+def test_equals_the_reference(
+    size: int,
+    half: int,
+    interleaved: bool,
+    dtype: torch.dtype,
+    options: RotaryOptions,
+    isa: str,
+    bits: Bits,
+    wide: Wide,
+) -> None:
+    for seed, kind in enumerate(("wide", "special")):
+        x = wide((2, 3, 4, size), dtype, seed, kind)
+        angle = torch.rand((3, half), generator=torch.Generator().manual_seed(seed)) * 100
+        args = (x, angle.cos(), angle.sin())
+        y = rotary(*args, interleaved=interleaved, options=options, isa=isa)
+        assert bits(y).equal(bits(reference(*args, interleaved=interleaved, options=options)))

@@ -1,0 +1,68 @@
+"""vLLM's CPU kernels: what is known of them comes out of the checker's own process."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftscope_kernels.targets import vllm_ops
+from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.kernel_crash import MODULE, explain_crash
+
+needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+ROOT = Path(__file__).parents[3]
+
+
+def _check(folder: Path, op: str, dtypes: list[str], threads: int) -> dict[str, dict[str, Any]]:
+    request = {
+        "action": "check",
+        "targets": ["vllm"],
+        "ops": [op],
+        "dtypes": dtypes,
+        "threads": [threads],
+        "quick": True,
+        "seed": 0,
+    }
+    paths = ":".join(str(ROOT / root) for root in ("service", "probes", "kernels"))
+    child = ChildProcess(
+        MODULE, request, folder, explain_crash=explain_crash, environment={"PYTHONPATH": paths}
+    )
+    verdicts = child.wait()["verdicts"]
+    return {verdict["implementation"]: verdict for verdict in verdicts}
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_onednn_linear_differs_for_one_row_of_a_long_reduction(tmp_path: Path) -> None:
+    verdict = _check(tmp_path, "linear", ["fp32"], 1)["onednn"]
+    assert verdict["verdict"] == "REFUTED"
+    example = verdict["counterexample"]
+    assert example["found_at"]["k"] == 1536
+    assert (example["left"]["count"], example["right"]["count"]) == (2, 1)
+    assert 1024 < example["k"] <= 1536
+    assert example["cause"] in ("gemv path", "split-K")
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_attention_that_splits_the_cache_over_threads(tmp_path: Path) -> None:
+    verdicts = _check(tmp_path, "attention", ["fp32"], 2)
+    assert verdicts["cpu_attn"]["verdict"] == "REFUTED"
+    assert verdicts["cpu_attn"]["counterexample"]["cause"] == "split-KV"
+
+
+def test_offering_them_does_not_import_vllm() -> None:
+    before = "vllm" in sys.modules
+    offered = list(vllm_ops.kernels())
+    assert ("vllm" in sys.modules) == before
+    assert bool(offered) == (vllm_ops.missing() is None)
+
+
+def test_without_vllm_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_ops, "find_spec", lambda _: None)
+    assert "not installed" in (vllm_ops.missing() or "")
+    assert list(vllm_ops.kernels()) == []
