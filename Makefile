@@ -18,7 +18,7 @@ demo: setup     ## fetch the model, run the main job on it, print the grid
 
 test: setup     ## every test, the real engine and the browser included
 	@scripts/test_packages.sh
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup    ## format, lint, types, import rules, fast tests
 	$(BIN)/ruff format --check .
@@ -33,7 +33,7 @@ format: setup   ## rewrite the sources in the project's format
 
 bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
-	OMP_NUM_THREADS=1 $(BIN)/python bench/compare.py
-	OMP_NUM_THREADS=1 $(BIN)/python bench/kernels.py
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.compare
+	OMP_NUM_THREADS=1 $(BIN)/driftscope kernels bench
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/drift_rates.py

@@ -42,9 +42,17 @@ def test_kernels_on_the_path_is_not_ours() -> None:
 def test_imports_without_the_heavy_packages(module: str) -> None:
     code = (
         f"import sys, {module}\n"
-        "heavy = {'torch', 'vllm', 'transformers'} & set(sys.modules)\n"
+        "heavy = {'torch', 'vllm', 'transformers', 'numba'} & set(sys.modules)\n"
         "sys.exit(f'{heavy} imported' if heavy else 0)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_kernels_import_without_numba() -> None:
+    """vLLM 0.32 cannot start an engine in a process that has loaded llvmlite."""
+    code = "import sys, driftscope_kernels.ops, driftscope_kernels.cpu.registered; "
+    code += "sys.exit('llvmlite' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

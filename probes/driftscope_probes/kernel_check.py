@@ -3,7 +3,9 @@
     python -m driftscope_probes.kernel_check WORKDIR
 
 request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads" (lists,
-null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`.
+null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
+{"action": "bench", "groups", "dtypes" (lists, null: all), "threads", "rounds" (null: the usual)},
+with the JSON of `kernels bench`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         return _check(request, progress)
     if action == "replay":
         return _replay(request["spec"])
-    raise RequestError(f"unknown action {action!r}.", remedy="use list, check or replay.")
+    if action == "bench":
+        return _bench(request, progress)
+    raise RequestError(f"unknown action {action!r}.", remedy="use list, check, replay or bench.")
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
@@ -74,6 +78,20 @@ def _replay(spec: Mapping[str, Any]) -> dict[str, Any]:
         "mismatch": None if mismatch is None else mismatch_dict(mismatch),
         "environment": environment(),
     }
+
+
+def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    from driftscope_kernels.check.verdict import DTYPES
+    from driftscope_kernels.speed.run_speed import DEFAULT_ROUNDS, GROUPS, run_speed
+
+    report = run_speed(
+        _known("group", request["groups"], list(GROUPS)),
+        _known("dtype", request["dtypes"], list(DTYPES)),
+        int(request["threads"]),
+        int(request["rounds"] or DEFAULT_ROUNDS),
+        lambda stage, fraction: progress(Progress(stage, fraction)),
+    )
+    return {**report.to_dict(), "environment": environment()}
 
 
 def _kernels(request: Mapping[str, Any]) -> list[Any]:

@@ -2,13 +2,15 @@
 
     python -m driftscope_probes.run_probe WORKDIR
 
-request.json: {"kind": "paired", "request": PairedRequest, "model_path": folder or null}. With
-`model_path`, `request.model` is only the name to show: who calls has resolved it.
+request.json: {"kind": "paired", "request": PairedRequest, "model_path": folder or null} or
+{"kind": "kernels", "request": KernelsRequest}. With `model_path`, `request.model` is only the
+name to show: who calls has resolved it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,52 @@ from pydantic import ValidationError
 
 from driftscope_probes.child_process import child_main
 from driftscope_probes.errors import RequestError
+from driftscope_probes.kernels_request import KernelsRequest
 from driftscope_probes.paired_request import PairedRequest
 from driftscope_probes.progress import ProgressSink
 
+#: Of the report of a kernel check; a paired report carries its own.
+KERNELS_SCHEMA = "1"
+
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    if request["kind"] != "paired":
-        raise RequestError(f"unknown probe {request['kind']!r}.", remedy="the probes are: paired.")
+    kind = request["kind"]
+    if kind not in _PROBES:
+        raise RequestError(
+            f"unknown probe {kind!r}.", remedy=f"the probes are: {', '.join(_PROBES)}."
+        )
     try:
-        paired = PairedRequest(**request["request"])
+        return _PROBES[kind](request, workdir, progress)
     except ValidationError as error:
         raise RequestError(str(error), remedy="correct the named fields.") from error
+
+
+def _paired(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    paired = PairedRequest(**request["request"])
     from driftscope_probes.paired import run_paired
 
     folder = request.get("model_path")
     return run_paired(paired, workdir, progress, model_path=Path(folder) if folder else None)
+
+
+def _kernels(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """The JSON of `kernels check`, with what was asked and when."""
+    asked = KernelsRequest(**request["request"]).model_dump(mode="json")
+    from driftscope_probes import kernel_check
+
+    began = datetime.now(UTC)
+    result = kernel_check.run({"action": "check", **asked}, workdir, progress)
+    return {
+        "schema_version": KERNELS_SCHEMA,
+        "kind": "kernels",
+        "created_at": began.isoformat(timespec="seconds"),
+        "request": asked,
+        **result,
+    }
+
+
+Probe = Callable[[Mapping[str, Any], Path, ProgressSink], dict[str, Any]]
+_PROBES: dict[str, Probe] = {"paired": _paired, "kernels": _kernels}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.kernels_request import KernelsRequest
 from driftscope_probes.paired_request import PairedRequest
 from driftscope_service.jobs.job import Job, JobState
 
@@ -60,6 +61,16 @@ class PairedProbeRequest(PairedRequest):
     )
 
 
+class KernelsProbeRequest(KernelsRequest):
+    """A kernel check: do the bits of a row depend on the batch around it?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"]}]
+        }
+    )
+
+
 class ProgressBody(BaseModel):
     stage: str
     fraction: float = Field(ge=0, le=1, description="of the whole job")
@@ -82,9 +93,9 @@ class JobLinks(BaseModel):
 
 class JobBody(BaseModel):
     id: str
-    kind: Literal["paired"]
+    kind: Literal["paired", "kernels"]
     state: JobState
-    model: str
+    model: str | None = Field(description="null: the kind has none")
     progress: ProgressBody
     error: JobErrorBody | None = Field(description="why it failed")
     cancel_requested: bool

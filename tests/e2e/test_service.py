@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import httpx
 import psutil
 import pytest
 
-pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
 DRIFTSCOPE = Path(sys.executable).with_name("driftscope")
 PATIENCE_S = 300.0
+NEEDS_VLLM = pytest.mark.skipif(find_spec("vllm") is None, reason="needs vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def finished(client: httpx.Client, location: str) -> tuple[dict[str, Any], list[
     raise AssertionError("the job did not end")
 
 
+@NEEDS_VLLM
 def test_a_probe_through_the_service(service: Service) -> None:
     client = service.client
     body = {
@@ -89,6 +91,7 @@ def test_a_probe_through_the_service(service: Service) -> None:
     assert float(exported[2]) == pytest.approx(mean)
 
 
+@NEEDS_VLLM
 def test_a_cancelled_probe_ends_its_engine(service: Service) -> None:
     client = service.client
     body = {
@@ -107,3 +110,42 @@ def test_a_cancelled_probe_ends_its_engine(service: Service) -> None:
     job, _ = finished(client, location)
     assert job["state"] == "cancelled"
     assert psutil.Process(service.pid).children(recursive=True) == []
+
+
+def test_a_kernel_check_through_the_service(service: Service) -> None:
+    """torch's fp32 linear adds in another order for the last one to three rows of a batch."""
+    client = service.client
+    body = {
+        **{"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"]},
+        **{"threads": [1], "quick": True},
+    }
+    accepted = client.post("/v1/probes/kernels", json=body)
+    assert accepted.status_code == 202
+    job, fractions = finished(client, accepted.headers["location"])
+    assert (job["state"], job["kind"], job["model"]) == ("succeeded", "kernels", None), job
+    assert fractions == sorted(fractions)
+    report = client.get(job["links"]["report"]).json()
+    assert report["planted"]["missed"] == []
+    eager = next(each for each in report["verdicts"] if each["implementation"] == "eager")
+    assert eager["verdict"] == "REFUTED"
+    assert "1, 2, 3" in eager["counterexample"]["evidence"]
+    page = client.get(job["links"]["report_html"])
+    assert page.status_code == 200
+    assert "torch/linear/eager" in page.text and "--replay" in page.text
+    metrics = client.get("/metrics").text
+    labels = 'dtype="fp32",op="linear",target="torch",threads="1",verdict="REFUTED"'
+    assert f"driftscope_kernel_verdict{{{labels}}} 1.0" in metrics
+    total, caught = (
+        re.search(rf"^driftscope_kernel_planted_{name} (\S+)$", metrics, re.MULTILINE)
+        for name in ("faults", "caught_faults")
+    )
+    assert total is not None and caught is not None and total[1] == caught[1] != "0.0"
+
+
+def test_a_target_that_is_not_there_fails_the_job(service: Service) -> None:
+    client = service.client
+    accepted = client.post("/v1/probes/kernels", json={"targets": ["acme"], "quick": True})
+    job, _ = finished(client, accepted.headers["location"])
+    assert job["state"] == "failed"
+    assert "unknown target acme" in job["error"]["message"]
+    assert "torch" in job["error"]["remedy"]

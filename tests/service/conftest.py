@@ -80,6 +80,18 @@ class Running:
         assert response.status_code == 202, response.text
         return str(response.json()["id"])
 
+    def post_kernels(self, act: str = "torch", **fields: Any) -> Any:
+        """A kernel check; the quick probe does what its first target says."""
+        body = {"targets": [act], "ops": ["linear"], "dtypes": ["fp32"], "threads": [1], **fields}
+        return self.client.post("/v1/probes/kernels", json=body)
+
+    def finished_kernels_report(self, act: str = "torch", **fields: Any) -> str:
+        answer = self.post_kernels(act, **fields)
+        assert answer.status_code == 202, answer.text
+        job = self.wait(answer.json()["id"])
+        assert job["state"] == "succeeded", job
+        return str(job["links"]["report"].rsplit("/", 1)[1])
+
     def job(self, job_id: str) -> dict[str, Any]:
         body: dict[str, Any] = self.client.get(f"/v1/jobs/{job_id}").json()
         return body

@@ -16,10 +16,16 @@ REPEATS = 8
 QUERY_CHUNKS = (1, 7, 16, 64)
 PAGE_SIZES = (32, 64, 128)
 SEEDS = (1, 2, 3)
+#: Rows of the blocks in which weight gradients are summed: cuts at multiples of it must not show.
+ROW_BLOCK = 64
+MICRO_BATCHES = tuple(ROW_BLOCK * blocks for blocks in (1, 2, 3, 4, 5, 8))
+#: Hash seeds of the fresh processes; each makes the call twice, cold and warm.
+PROCESSES, PROCESS_CALLS = (1, 2), 2
+FRESH_PROCESS = "fresh_process"
 
 #: In the order in which a counterexample is looked for: the batch first.
 AXES = (
-    *("batch_size", "position", "permutation", "neighbours", "split", "run_to_run"),
+    *("batch_size", "micro_batch", "position", "permutation", "neighbours", "split", "run_to_run"),
     *("layout", "threads", "query_chunk", "page_order", "page_size"),
 )
 
@@ -33,13 +39,23 @@ def batch_sizes(rows: int) -> tuple[int, ...]:
 
 
 def axes(
-    rows: int, *, threads: int, layouts: bool, attention_length: int | None, paged: bool
+    rows: int,
+    *,
+    threads: int,
+    layouts: bool,
+    attention_length: int | None = None,
+    paged: bool = False,
+    constants: bool = False,
+    tokens: int | None = None,
 ) -> Mapping[str, tuple[Placement, ...]]:
     """Placements per axis, for a case of `rows` rows in all.
 
     `attention_length`: query tokens of an attention case, None for other ops. `layouts`: whether
-    the op is defined on any layout; `paged`: whether the keys and values lie in pages.
+    the op is defined on any layout; `paged`: whether the keys and values lie in pages; `constants`:
+    whether there are inputs that all rows share; `tokens`: of a weight gradient, else None.
     """
+    if tokens is not None:
+        return _of_weight_gradient(rows, tokens, threads)
     sizes = batch_sizes(rows)
     found = {
         "batch_size": tuple(Placement(size) for size in sizes if size < rows),
@@ -61,6 +77,8 @@ def axes(
             if count <= rows
             for layout in LAYOUTS[1:]
         )
+    if layouts and constants:
+        found["layout"] += _constants_laid_out(1) + _constants_laid_out(rows)
     if threads > 1:
         found["threads"] = tuple(Placement(size, threads=1) for size in (*sizes[:9], rows))
     if attention_length is not None:
@@ -71,6 +89,30 @@ def axes(
         found["page_order"] = tuple(Placement(rows, page_order=seed) for seed in SEEDS)
         found["page_size"] = tuple(Placement(rows, page_size=size) for size in PAGE_SIZES)
     return found
+
+
+def _of_weight_gradient(
+    rows: int, tokens: int, threads: int
+) -> Mapping[str, tuple[Placement, ...]]:
+    found = {
+        "run_to_run": (Placement(rows, repeat=REPEATS),),
+        "layout": _constants_laid_out(rows),
+        "micro_batch": tuple(
+            Placement(rows, micro_batch=size) for size in MICRO_BATCHES if size < tokens
+        ),
+    }
+    if threads > 1:
+        found["threads"] = (Placement(rows, threads=1),)
+    return found
+
+
+def _constants_laid_out(rows: int) -> tuple[Placement, ...]:
+    return tuple(Placement(rows, constants=layout) for layout in LAYOUTS[1:])
+
+
+def fresh_processes(rows: int) -> tuple[Placement, ...]:
+    """The plain call again, in processes of their own; compared apart, since they cost seconds."""
+    return tuple(Placement(rows, process=seed, repeat=PROCESS_CALLS) for seed in PROCESSES)
 
 
 def _positions(rows: int) -> tuple[Placement, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from driftscope_kernels.check.axes import DENSE_SIZES
+from driftscope_kernels.check.axes import DENSE_SIZES, FRESH_PROCESS
 from driftscope_kernels.check.inputs import NORMAL
 from driftscope_kernels.check.op_cases import OpCase
 from driftscope_kernels.check.placement import Placement, thread_count
@@ -22,12 +22,13 @@ THREADS, LAYOUT = "thread split", "layout"
 BY_AXIS = {
     ACCURACY: "wrong result",
     "run_to_run": "run to run",
-    "fresh_process": "process state",
+    FRESH_PROCESS: "process state",
     "neighbours": "neighbour content",
     "layout": LAYOUT,
     "threads": THREADS,
     "query_chunk": "query tile",
     "page_order": "page order",
+    "micro_batch": "micro-batch split",
     "page_size": "page size",
     "position": "row position",
     "permutation": "row position",

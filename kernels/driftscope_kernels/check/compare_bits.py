@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -71,11 +70,6 @@ def ulps(left: Tensor, right: Tensor) -> int | None:
     if bool(left.isnan()) or bool(right.isnan()):
         return None
     return abs(_ordered(left) - _ordered(right))
-
-
-def row_hash(values: Tensor) -> str:
-    """sha256 of the raw bytes: what two processes compare."""
-    return sha256(bits(values).numpy().tobytes()).hexdigest()
 
 
 def _ordered(value: Tensor) -> int:

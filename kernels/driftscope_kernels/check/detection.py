@@ -19,7 +19,7 @@ from driftscope_kernels.check.search import Trial, search
 #: Below this share, that nothing was found says too little.
 ENOUGH = 0.95
 #: The axes on which every trigger of the twins can show.
-AXES = ("batch_size", "position", "split")
+AXES = ("batch_size", "position", "split", "micro_batch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from driftscope_kernels.check import gradient_inputs, gradient_oracles, oracles
 from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check import oracles
 from driftscope_kernels.check.placement import Batch
 from driftscope_kernels.check.reassociated import PLAIN, SHUFFLED, compute
 
@@ -45,6 +45,8 @@ class OpCase:
     layouts: bool = True
     paged: bool = False
     prefill: bool = False  # every token of the context is a query
+    constants: bool = False  # there are inputs that all rows share
+    micro_batches: bool = False  # a weight gradient: k tokens, rows are those of the weight
     least_n: int = 1  # shrinking goes no further
     # Seconds that a call of 9 rows may take before fewer rows, shapes and kinds are checked.
     slow_call_s: float = 0.001
@@ -236,12 +238,23 @@ _QUICK_ROWS = (Shape(576), Shape(1000))
 _CONTEXTS = (Shape(100, 64), Shape(300, 64), Shape(700, 64))
 _QUICK_CONTEXTS = (Shape(100, 64), Shape(300, 64))
 _PROMPTS = (Shape(100, 64), Shape(300, 64))
+_GRADIENT_ROWS = (Shape(64), Shape(576), Shape(1000))
+#: Tokens: nine blocks of 64, and a last one that is not full.
+_TOKENS = (Shape(576, 48), Shape(1000, 48))
+_NORM_TOKENS = (Shape(576), Shape(1000))
+GRADIENT_CALL_S = 0.004  # a call runs forward and backward, a weight gradient over all tokens
 
 OP_CASES: Mapping[str, OpCase] = {
     case.op: case
     for case in (
-        OpCase("linear", SIGNED, _MATRICES, _QUICK_MATRICES, _matrix, oracles.linear),
-        OpCase("mm", SIGNED, _MATRICES, _QUICK_MATRICES, _matrix, oracles.linear),
+        OpCase(
+            *("linear", SIGNED, _MATRICES, _QUICK_MATRICES, _matrix, oracles.linear),
+            constants=True,
+        ),
+        OpCase(
+            *("mm", SIGNED, _MATRICES, _QUICK_MATRICES, _matrix, oracles.linear),
+            constants=True,
+        ),
         OpCase(
             *("bmm", SIGNED, (Shape(64, 16), Shape(576, 16)), (Shape(64, 16),)),
             *(_batched_matrix, oracles.bmm, 65),
@@ -255,8 +268,14 @@ OP_CASES: Mapping[str, OpCase] = {
         OpCase("softmax", POSITIVE, _ROWS, _QUICK_ROWS, _exponentials, oracles.softmax),
         OpCase("log_softmax", POSITIVE, _ROWS, _QUICK_ROWS, _exponentials, oracles.log_softmax),
         OpCase("logsumexp", POSITIVE, _ROWS, _QUICK_ROWS, _exponentials, oracles.logsumexp),
-        OpCase("rms_norm", POSITIVE, _ROWS, _QUICK_ROWS, _squares, oracles.rms_norm),
-        OpCase("add_rms_norm", POSITIVE, _ROWS, _QUICK_ROWS, _added_squares, oracles.add_rms_norm),
+        OpCase(
+            *("rms_norm", POSITIVE, _ROWS, _QUICK_ROWS, _squares, oracles.rms_norm),
+            constants=True,
+        ),
+        OpCase(
+            *("add_rms_norm", POSITIVE, _ROWS, _QUICK_ROWS, _added_squares, oracles.add_rms_norm),
+            constants=True,
+        ),
         OpCase(
             *("swiglu", TERMWISE, _ROWS, _QUICK_ROWS),
             *(_gated, oracles.swiglu),
@@ -267,7 +286,7 @@ OP_CASES: Mapping[str, OpCase] = {
         ),
         OpCase(
             *("token_logprob", SIGNED, (Shape(64, 1000), Shape(576, 1000)), (Shape(64, 1000),)),
-            *(_token_logprob, oracles.token_logprob, 65),
+            *(_token_logprob, oracles.token_logprob, 65), constants=True,
         ),
         OpCase(
             *("attention", SIGNED, _CONTEXTS, _QUICK_CONTEXTS, _decode, oracles.attention, 33),
@@ -284,6 +303,36 @@ OP_CASES: Mapping[str, OpCase] = {
         OpCase(
             *("sdpa_prefill", SIGNED, _PROMPTS, _PROMPTS[:1], _prefill, oracles.attention, 5),
             layouts=False, prefill=True, slow_call_s=ATTENTION_CALL_S,
+        ),
+        OpCase(
+            *("linear.grad_x", SIGNED, _MATRICES[:3], _QUICK_MATRICES),
+            *(gradient_inputs.linear_grad_x, gradient_oracles.linear_grad_x),
+            constants=True, slow_call_s=GRADIENT_CALL_S,
+        ),
+        OpCase(
+            *("linear.grad_weight", SIGNED, _TOKENS, _TOKENS[:1]),
+            *(gradient_inputs.linear_grad_weight, gradient_oracles.linear_grad_weight, 33),
+            micro_batches=True, slow_call_s=GRADIENT_CALL_S,
+        ),
+        OpCase(
+            *("rms_norm.grad_x", SIGNED, _GRADIENT_ROWS, _GRADIENT_ROWS[:1]),
+            *(gradient_inputs.rms_norm_grad_x, gradient_oracles.rms_norm_grad_x),
+            constants=True, slow_call_s=GRADIENT_CALL_S,
+        ),
+        OpCase(
+            *("rms_norm.grad_weight", SIGNED, _NORM_TOKENS, _NORM_TOKENS[:1]),
+            *(gradient_inputs.rms_norm_grad_weight, gradient_oracles.rms_norm_grad_weight),
+            micro_batches=True, slow_call_s=GRADIENT_CALL_S,
+        ),
+        OpCase(
+            *("softmax.grad_x", SIGNED, _GRADIENT_ROWS, _GRADIENT_ROWS[:1]),
+            *(gradient_inputs.softmax_grad_x, gradient_oracles.softmax_grad_x),
+            slow_call_s=GRADIENT_CALL_S,
+        ),
+        OpCase(
+            *("log_softmax.grad_x", SIGNED, _GRADIENT_ROWS, _GRADIENT_ROWS[:1]),
+            *(gradient_inputs.softmax_grad_x, gradient_oracles.log_softmax_grad_x),
+            slow_call_s=GRADIENT_CALL_S,
         ),
     )
 }  # fmt: skip

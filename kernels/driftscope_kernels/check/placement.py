@@ -39,6 +39,9 @@ class Placement:
     kept: int | None = None  # position of the one row that is compared; None: all
     chunk: int | None = None  # the batch is handed over in parts of so many rows
     layout: str = "contiguous"
+    constants: str = "contiguous"  # layout of the inputs that are the same for all rows
+    micro_batch: int | None = None  # weight gradients: tokens per backward pass; None: all at once
+    process: int | None = None  # hash seed of a fresh process that makes the call; None: this one
     threads: int | None = None  # None: as the check runs
     repeat: int = 1  # run so often, compare each
     query: int | None = None  # attention: only the last so many query tokens
@@ -60,14 +63,15 @@ class Placement:
         if unknown or "count" not in values:
             raise ValueError(f"a side: it has 'count', and no {sorted(unknown)}")
         for name, value in values.items():
-            known = {"layout": LAYOUTS, "neighbours": NEIGHBOURS}.get(name)
+            known = {"layout": LAYOUTS, "constants": LAYOUTS, "neighbours": NEIGHBOURS}.get(name)
             if known is not None and value not in known:
                 raise ValueError(f"{name}={value!r}: one of {', '.join(known)}")
             if known is None and (not isinstance(value, int) or not 0 <= value <= MOST_NUMBER):
                 raise ValueError(f"{name}={value!r}: a whole number from 0 to {MOST_NUMBER:,}")
         placement = Placement(**values)
-        if 0 in (placement.count, placement.repeat, placement.chunk, placement.threads):
-            raise ValueError("a side: count, repeat, chunk and threads are at least 1")
+        least_one = ("count", "repeat", "chunk", "threads", "micro_batch")
+        if any(getattr(placement, name) == 0 for name in least_one):
+            raise ValueError(f"a side: {', '.join(least_one)} are at least 1")
         return placement
 
     @property
@@ -114,12 +118,15 @@ def _placed(batch: Batch, placement: Placement, order: Tensor) -> dict[str, Tens
         if placement.query is not None and name == "x":
             rows = rows[:, -placement.query :]
         inputs[name] = laid_out(rows, "column_major" if batch.column_major else placement.layout)
+    if placement.constants != "contiguous":
+        for name in set(inputs) - set(batch.row_inputs):
+            inputs[name] = laid_out(inputs[name], placement.constants)
     return inputs
 
 
 def _call(kernel: Kernel, inputs: dict[str, Tensor], batch: Batch, placement: Placement) -> Tensor:
     params = dict(batch.params)
-    for name in ("page_size", "page_order"):
+    for name in ("page_size", "page_order", "micro_batch"):
         if getattr(placement, name) is not None:
             params[name] = getattr(placement, name)
     if placement.chunk is None:

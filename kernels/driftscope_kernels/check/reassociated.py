@@ -23,6 +23,12 @@ SHUFFLED = "shuffled_"  # and a seed
 ASSOCIATIONS = ("reverse", "split_2", "split_3", "split_5", "interleaved")
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
+#: Of weight gradients, which are kept in float32, as a `main_grad` is.
+WEIGHT_GRADIENTS = ("linear.grad_weight", "rms_norm.grad_weight")
+FLOAT32_RESULTS = ("token_logprob", *WEIGHT_GRADIENTS)
+#: The tokens of a weight gradient are summed in blocks of so many rows, the blocks in order.
+TOKEN_BLOCK = 64
+
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
 
@@ -58,6 +64,9 @@ class Twin:
     trigger: str
 
     def kernel(self, op: str) -> Kernel:
+        if op in WEIGHT_GRADIENTS:
+            return self._weight_gradient(op)
+
         def run(inputs: Inputs, params: Params) -> Tensor:
             size = len(inputs["x"])
             hit = TRIGGERS[self.trigger](torch.arange(size), size)
@@ -66,6 +75,18 @@ class Twin:
                 return plain
             other = compute(op, inputs, params, self.association)
             return torch.where(hit.view(-1, *[1] * (plain.ndim - 1)), other, plain)
+
+        return Kernel("planted", op, f"{self.association}-{self.trigger}", run, DTYPES)
+
+    def _weight_gradient(self, op: str) -> Kernel:
+        """Here blocks of tokens are what rows are elsewhere, and a micro-batch is the batch."""
+
+        def how(block: int, blocks: int) -> str:
+            hit = TRIGGERS[self.trigger](torch.arange(blocks), blocks)
+            return self.association if bool(hit[block]) else PLAIN
+
+        def run(inputs: Inputs, params: Params) -> Tensor:
+            return weight_gradient(op, inputs, params, how)
 
         return Kernel("planted", op, f"{self.association}-{self.trigger}", run, DTYPES)
 
@@ -78,7 +99,39 @@ def compute(op: str, inputs: Inputs, params: Params, how: str) -> Tensor:
     """The op in float32 with one order of additions, rounded to the dtype of x."""
     result = _OPS[op]({n: t.float() if t.is_floating_point() else t for n, t in inputs.items()},
                       params, how)  # fmt: skip
-    return result if op == "token_logprob" else result.to(inputs["x"].dtype)
+    return result if op in FLOAT32_RESULTS else result.to(inputs["x"].dtype)
+
+
+def weight_gradient(
+    op: str, inputs: Inputs, params: Params, how: Callable[[int, int], str]
+) -> Tensor:
+    """Blocks of tokens, added in order; `how(block, blocks of its micro-batch)` orders a block."""
+    factors = _token_factors(op, inputs, params)
+    tokens = len(factors[0])
+    size = params["micro_batch"] or tokens
+    total = torch.zeros(())
+    for first in range(0, tokens, size):
+        starts = range(first, min(first + size, tokens), TOKEN_BLOCK)
+        for number, start in enumerate(starts):
+            end = min(start + TOKEN_BLOCK, first + size)
+            dy, other = (factor[start:end] for factor in factors)
+            total = total + _block(op, dy, other, how(number, len(starts)))
+    return total
+
+
+def _token_factors(op: str, inputs: Inputs, params: Params) -> tuple[Tensor, Tensor]:
+    """[tokens, …]: dy, and what it is multiplied with."""
+    x, dy = inputs["x"].float(), inputs["dy"].float()
+    if op == "linear.grad_weight":
+        return dy, x
+    eps: float = params["eps"]
+    return dy, x * (row_sum(x * x, PLAIN)[..., None] / x.shape[-1] + eps).rsqrt()
+
+
+def _block(op: str, dy: Tensor, other: Tensor, how: str) -> Tensor:
+    if op == "linear.grad_weight":
+        return product(dy.T, other.T, how)
+    return row_sum((dy * other).T, how)
 
 
 def row_sum(terms: Tensor, how: str) -> Tensor:
@@ -114,8 +167,8 @@ def _in_order(parts: list[Tensor]) -> Tensor:
 
 
 def _row_by_row(x: Tensor, weight: Tensor) -> Tensor:
-    """Copied rows: where a row begins in memory chooses a path as well."""
-    turned = weight.contiguous().T
+    """Copies: where a row or the weight begins in memory chooses a path as well."""
+    turned = weight.clone(memory_format=torch.contiguous_format).T
     # With several threads the vendor's GEMM splits even one row.
     with thread_count(1):
         return torch.cat([row.clone()[None] @ turned for row in x])
@@ -233,6 +286,36 @@ def _attention(inputs: Inputs, params: Params, how: str) -> Tensor:
     return torch.stack(rows)
 
 
+def _linear_grad_x(inputs: Inputs, params: Params, how: str) -> Tensor:
+    return product(inputs["dy"], inputs["weight"].T, how)
+
+
+def _linear_grad_weight(inputs: Inputs, params: Params, how: str) -> Tensor:
+    return weight_gradient("linear.grad_weight", inputs, params, lambda *_: how)
+
+
+def _rms_norm_grad_weight(inputs: Inputs, params: Params, how: str) -> Tensor:
+    return weight_gradient("rms_norm.grad_weight", inputs, params, lambda *_: how)
+
+
+def _rms_norm_grad_x(inputs: Inputs, params: Params, how: str) -> Tensor:
+    x, k = inputs["x"], inputs["x"].shape[-1]
+    eps: float = params["eps"]
+    root = (row_sum(x * x, how)[..., None] / k + eps).rsqrt()
+    unit, terms = x * root, inputs["dy"] * inputs["weight"]
+    return root * (terms - unit * (row_sum(terms * unit, how)[..., None] / k))
+
+
+def _softmax_grad_x(inputs: Inputs, params: Params, how: str) -> Tensor:
+    weights = _softmax(inputs, params, how)
+    return weights * (inputs["dy"] - row_sum(inputs["dy"] * weights, how)[..., None])
+
+
+def _log_softmax_grad_x(inputs: Inputs, params: Params, how: str) -> Tensor:
+    weights = _log_softmax(inputs, params, how).exp()
+    return inputs["dy"] - weights * row_sum(inputs["dy"], how)[..., None]
+
+
 _OPS: Mapping[str, Callable[[Inputs, Params, str], Tensor]] = {
     "linear": _linear,
     "mm": _linear,
@@ -252,4 +335,10 @@ _OPS: Mapping[str, Callable[[Inputs, Params, str], Tensor]] = {
     "attention_prefill": _attention,
     "sdpa": _attention,
     "sdpa_prefill": _attention,
+    "linear.grad_x": _linear_grad_x,
+    "linear.grad_weight": _linear_grad_weight,
+    "rms_norm.grad_x": _rms_norm_grad_x,
+    "rms_norm.grad_weight": _rms_norm_grad_weight,
+    "softmax.grad_x": _softmax_grad_x,
+    "log_softmax.grad_x": _log_softmax_grad_x,
 }

@@ -15,12 +15,18 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.axes import AXES, FULL_ROWS, QUICK_ROWS
+from driftscope_kernels.check.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
 from driftscope_kernels.check.cause import cause
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
 from driftscope_kernels.check.inputs import CANCELLING, NORMAL, SENSITIVE
 from driftscope_kernels.check.op_cases import OpCase, op_case
 from driftscope_kernels.check.placement import Placement, run, thread_count
+from driftscope_kernels.check.process_axis import (
+    ProcessFinding,
+    check_processes,
+    replay_process,
+    subject_of,
+)
 from driftscope_kernels.check.search import (
     ACCURACY,
     PROBE,
@@ -99,24 +105,27 @@ def run_check(kernels: Iterable[Kernel], plan: Plan, tell: Tell) -> Report:
         for threads in plan.threads
         if dtype in kernel.dtypes
     ]
+    tell("fresh processes", 0.0)
+    processes = check_processes(work, plan.seed)
     verdicts = []
     for number, (kernel, dtype, threads) in enumerate(work):
         tell(f"{kernel.name} {DTYPE_NAMES[dtype]}, threads {threads}", number / (len(work) + 1))
         with thread_count(threads):
-            verdicts.append(check_kernel(kernel, dtype, plan))
+            verdicts.append(check_kernel(kernel, dtype, plan, processes[number]))
     tell("planted faults", len(work) / (len(work) + 1))
     ops = {kernel.op for kernel, _, _ in work}
     return Report(tuple(verdicts), check_planted(plan, ops))
 
 
-def check_kernel(kernel: Kernel, dtype: torch.dtype, plan: Plan) -> KernelVerdict:
-    """At the current number of threads."""
+def check_kernel(
+    kernel: Kernel, dtype: torch.dtype, plan: Plan, process: ProcessFinding | None = None
+) -> KernelVerdict:
+    """At the current number of threads. `process`: what fresh processes gave, where asked."""
     began = perf_counter()
     case = op_case(kernel.op)
-    threads = torch.get_num_threads()
-    subject = Subject(kernel.target, kernel.op, kernel.implementation, dtype, threads)
+    subject = subject_of(kernel, dtype, torch.get_num_threads())
     try:
-        return _Check(kernel, case, dtype, plan, subject, began).verdict()
+        return _Check(kernel, case, dtype, plan, subject, process, began).verdict()
     except REFUSALS as error:
         text = str(error).splitlines()[0] if str(error) else ""
         reason = f"the kernel raised {type(error).__name__}: {text}"
@@ -135,10 +144,11 @@ class _Check:
         dtype: torch.dtype,
         plan: Plan,
         subject: Subject,
+        process: ProcessFinding | None,
         began: float,
     ) -> None:
         self.kernel, self.case, self.dtype = kernel, case, dtype
-        self.plan, self.subject, self.began = plan, subject, began
+        self.plan, self.subject, self.process, self.began = plan, subject, process, began
         # With several threads small shapes: two teams on busy cores are ten times slower.
         quick = plan.quick or subject.threads > 1
         self.shapes = case.quick_shapes if quick else case.shapes
@@ -159,6 +169,9 @@ class _Check:
 
     def verdict(self) -> KernelVerdict:
         counts, mismatches = self._value_tests()
+        if self.process is not None:
+            counts += (self.process.count,)
+            mismatches += [] if self.process.mismatch is None else [self.process.mismatch]
         if mismatches:
             return self._refuted(min(mismatches, key=_importance), counts)
         readings = tuple(self._readings())
@@ -215,10 +228,14 @@ class _Check:
         size, row, question = reading.where
         trial = Trial(reading.shape, self.dtype, PROBE, question, self.rows)
         batch = trial.batch(self.case)
-        for axis, left, right in (
-            ("batch_size", Placement(self.rows), Placement(size)),
-            ("position", Placement(self.rows), Placement(self.rows, shuffle=1)),
-        ):
+        whole = Placement(self.rows)
+        pairs: tuple[tuple[str, Placement, Placement], ...] = (
+            ("batch_size", whole, Placement(size)),
+            ("position", whole, Placement(self.rows, shuffle=1)),
+        )
+        if self.case.micro_batches:
+            pairs = (("micro_batch", whole, Placement(self.rows, micro_batch=size)),)
+        for axis, left, right in pairs:
             found = compare(self.kernel, batch, axis, trial, left, right)
             if found is not None:
                 return found
@@ -237,27 +254,31 @@ class _Check:
 
 def _importance(found: Mismatch) -> tuple[int, int, int]:
     """The batch before all else, then the smallest shape, then values that occur."""
-    order = [*AXES, ACCURACY]
+    order = [*AXES, FRESH_PROCESS, ACCURACY]
     return order.index(found.axis), found.trial.shape.k, int(found.trial.kind != NORMAL)
 
 
 def check_planted(plan: Plan, ops: Iterable[str] | None = None) -> PlantedResult:
     """Every planted fault, at every dtype of the plan, in the smallest check that must see it."""
     wanted = None if ops is None else set(ops)
-    caught, missed = 0, []
-    for kernel in planted.kernels():
-        if wanted is not None and kernel.op not in wanted:
+    work = [
+        (kernel, dtype, 1)
+        for kernel in planted.kernels()
+        for dtype in plan.dtypes
+        if dtype in kernel.dtypes and (wanted is None or kernel.op in wanted)
+    ]
+    elsewhere = [one for one in work if one[0].implementation == planted.OF_PROCESS]
+    findings = check_processes(elsewhere, plan.seed)
+    missed = [one for one, found in zip(elsewhere, findings, strict=True) if not found.mismatch]
+    for kernel, dtype, threads in work:
+        if kernel.implementation == planted.OF_PROCESS:
             continue
-        for dtype in plan.dtypes:
-            if dtype not in kernel.dtypes:
-                continue
-            # A split over threads shows with two of them only.
-            with thread_count(2 if kernel.implementation == "thread_split" else 1):
-                if _is_refuted(kernel, dtype, plan.seed):
-                    caught += 1
-                else:
-                    missed.append(f"{kernel.op}/{kernel.implementation} {DTYPE_NAMES[dtype]}")
-    return PlantedResult(caught, caught + len(missed), tuple(missed))
+        # A split over threads shows with two of them only.
+        with thread_count(2 if kernel.implementation == "thread_split" else threads):
+            if not _is_refuted(kernel, dtype, plan.seed):
+                missed.append((kernel, dtype, threads))
+    names = (f"{k.op}/{k.implementation} {DTYPE_NAMES[dtype]}" for k, dtype, _ in missed)
+    return PlantedResult(len(work) - len(missed), len(work), tuple(names))
 
 
 def _is_refuted(kernel: Kernel, dtype: torch.dtype, seed: int) -> bool:
@@ -285,4 +306,7 @@ def replay(
     case = op_case(kernel.op)
     if axis == ACCURACY:
         return wrong_rows(kernel, case, trial)
+    if right.process is not None:
+        subject = subject_of(kernel, trial.dtype, torch.get_num_threads())
+        return replay_process(kernel, subject, trial, right)
     return compare(kernel, trial.batch(case), axis, trial, left, right)

@@ -115,6 +115,8 @@ def placements_of(case: OpCase, trial: Trial) -> Mapping[str, tuple[Placement, .
         trial.rows,
         threads=torch.get_num_threads(),
         layouts=case.layouts,
+        constants=case.constants,
+        tokens=trial.shape.k if case.micro_batches else None,
         attention_length=trial.shape.k if case.prefill else None,
         paged=case.paged,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
-from driftscope_kernels.check.axes import DENSE_SIZES, EDGE_SIZES
+from driftscope_kernels.check.axes import DENSE_SIZES, EDGE_SIZES, FRESH_PROCESS
 from driftscope_kernels.check.detection import order_of_power
 from driftscope_kernels.check.op_cases import OpCase, Shape
 from driftscope_kernels.check.placement import Placement
@@ -78,6 +78,8 @@ def shrink(
     kernel: Kernel, case: OpCase, found: Mismatch, *, budget_s: float = BUDGET_S
 ) -> Mismatch:
     """1-minimal in each of rows, k and n, unless the time runs out."""
+    if found.axis == FRESH_PROCESS:  # small already, and every attempt would start a process
+        return found
     shrinking = Shrinking(kernel, case, found, budget_s)
     shrinking.fewer_rows()
     if found.trial.kind != PROBE:  # its question is one of the original shape

@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.axes import batch_sizes
+from driftscope_kernels.check.axes import MICRO_BATCHES, batch_sizes
 from driftscope_kernels.check.op_cases import BMM_ROWS, HEADS, KV_HEADS, Shape
 from driftscope_kernels.check.placement import Batch, Params, Placement, run
 from driftscope_kernels.registry import Kernel
@@ -33,9 +33,14 @@ ROW_BLOCK, ROW_CALLS, MOST_BLOCKS = 16, 12, 32
 #: Windows that take leaves from all over K, beside those that follow each other.
 SPREAD_WINDOWS = 2
 WHOLE_PROOF, PART_PROOF = "whole", "part"
+#: Of whose inputs the tokens are handed over in micro-batches, not the rows in batches.
+MICRO_BATCHED = ("linear.grad_weight",)
+#: Ops whose terms are products, so that a factor lifts the smallest number of fp16.
+PRODUCTS = ("linear", "mm", "bmm", "linear.grad_x", "linear.grad_weight")
 #: Ops of which the probe sees every addition; of attention it sees P·V only.
 SCOPE: Mapping[str, str] = {
     **dict.fromkeys(("linear", "mm", "bmm", "sum", "mean", "mean_strided"), WHOLE_PROOF),
+    **dict.fromkeys(("linear.grad_x", "linear.grad_weight"), WHOLE_PROOF),
     **dict.fromkeys(("attention", "attention_prefill", "sdpa", "sdpa_prefill"), PART_PROOF),
 }
 
@@ -72,7 +77,7 @@ class TreeReading:
 
     equal: bool | None
     shape: Shape
-    batch_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...]  # of a weight gradient: tokens per micro-batch
     pairs: int
     windows: int
     leaves: int  # of the largest window
@@ -85,7 +90,7 @@ class TreeReading:
             "k": self.shape.k,
             "n": self.shape.n,
             "batch_sizes": list(self.batch_sizes),
-            "rows": "all of each batch",
+            "rows": "all",
             "pairs": self.pairs,
             "windows": self.windows,
             "leaves_per_window": self.leaves,
@@ -96,15 +101,17 @@ class TreeReading:
 
 def can_read(op: str, dtype: torch.dtype) -> bool:
     # fp16: a mean, or a weight of 1/L, takes the smallest number below the range.
-    return op in SCOPE and (dtype != torch.float16 or op in ("linear", "mm", "bmm", "sum"))
+    return op in SCOPE and (dtype != torch.float16 or op in (*PRODUCTS, "sum"))
 
 
 def read_trees(
     kernel: Kernel, op: str, shape: Shape, dtype: torch.dtype, params: Params, rows: int
 ) -> TreeReading:
-    """Probe every batch size up to `rows`; all rows of a batch are read at once."""
+    """Probe every batch size up to `rows` (of a weight gradient: every size of the micro-batches);
+    all rows of a batch are read at once.
+    """
     began = perf_counter()
-    sizes = tuple(sorted({*batch_sizes(rows), rows}))
+    sizes = probed_sizes(op, shape, rows)
     questions = probe_questions(op, shape, dtype)
     where: tuple[int, int, int] | None = None
     calls, readable = 0, True
@@ -114,7 +121,7 @@ def read_trees(
         expected: Tensor | None = None
         for size in reversed(sizes):
             calls += 1
-            result = run(kernel, batch, Placement(size))
+            result = run(kernel, batch, probed_placement(op, rows, size))
             counts = _counts(result, op, shape, dtype, len(question.leaves))
             if counts is None:
                 readable = False
@@ -137,6 +144,16 @@ def read_trees(
         seconds=perf_counter() - began,
         where=where,
     )
+
+
+def probed_sizes(op: str, shape: Shape, rows: int) -> tuple[int, ...]:
+    if op in MICRO_BATCHED:
+        return (*(size for size in MICRO_BATCHES if size < shape.k), shape.k)
+    return tuple(sorted({*batch_sizes(rows), rows}))
+
+
+def probed_placement(op: str, rows: int, size: int) -> Placement:
+    return Placement(rows, micro_batch=size) if op in MICRO_BATCHED else Placement(size)
 
 
 def _of_blocks(counts: Tensor, question: Question, known: dict[tuple[int, ...], int]) -> Tensor:
@@ -248,6 +265,14 @@ def probe_batch(
     if op in ("linear", "mm"):
         x = torch.full((rows, shape.k), mask.other, dtype=dtype)
         return Batch({"x": x, "weight": table}, params, ("x",))
+    if op == "linear.grad_x":
+        dy = torch.full((rows, shape.k), mask.other, dtype=dtype)
+        inputs = {"x": torch.zeros(rows, shape.n, dtype=dtype), "dy": dy}
+        return Batch({**inputs, "weight": table.T.contiguous()}, params, ("x", "dy"))
+    if op == "linear.grad_weight":
+        dy = torch.full((shape.k, rows), mask.other, dtype=dtype)
+        inputs = {"x": table.T.contiguous(), "dy": dy}
+        return Batch({**inputs, "weight": torch.zeros(rows, shape.n, dtype=dtype)}, params, ())
     if op == "bmm":
         x = torch.full((rows, BMM_ROWS, shape.k), mask.other, dtype=dtype)
         weight = table.T.expand(rows, shape.k, shape.n).contiguous()
@@ -267,7 +292,7 @@ def _counts(
 ) -> Tensor | None:
     """int64, as result: leaves outside the subtree, or None if that is not what it holds."""
     mask = MASKS[dtype]
-    unit = mask.unit * (mask.other if op in ("linear", "mm", "bmm") else 1.0)
+    unit = mask.unit * (mask.other if op in PRODUCTS else 1.0)
     divided = op.startswith(("mean", "attention", "sdpa"))
     counts = result.double() / unit * (shape.k if divided else 1)
     rounded = counts.round()

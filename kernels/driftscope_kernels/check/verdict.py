@@ -114,14 +114,19 @@ class KernelVerdict:
 
 def replay_spec(subject: Subject, found: Mismatch) -> dict[str, Any]:
     """Everything from which the two calls can be made again."""
-    trial = found.trial
+    return call_spec(subject, found.axis, found.trial, found.left, found.right)
+
+
+def call_spec(
+    subject: Subject, axis: str, trial: Trial, left: Placement, right: Placement
+) -> dict[str, Any]:
     return {
         **subject.to_dict(),
-        "axis": found.axis,
+        "axis": axis,
         **{"k": trial.shape.k, "n": trial.shape.n, "inputs": trial.kind, "seed": trial.seed},
         "rows": trial.rows,
-        "left": found.left.to_dict(),
-        "right": found.right.to_dict(),
+        "left": left.to_dict(),
+        "right": right.to_dict(),
     }
 
 

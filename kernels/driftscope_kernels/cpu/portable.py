@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from driftscope_kernels.cpu.portable_chain import PANEL, chain, chain_of_pairs
 from driftscope_kernels.reference.arrays import QUIET_NAN, widened
 from driftscope_kernels.reference.fma import Float32, flushed
 from driftscope_kernels.reference.linear import merged, segment_bounds
@@ -43,6 +42,10 @@ def linear(
 
 def _sums(x: Float32, weight: Float32, initial: Tensor | None, pairs: bool) -> Float32:
     """Accumulators [M, N] of one stretch of K."""
+    # Here and not above: vLLM 0.32 cannot start an engine once llvmlite is loaded, and numba takes
+    # half a second.
+    from driftscope_kernels.cpu.portable_chain import PANEL, chain, chain_of_pairs
+
     (m, k), n = x.shape, len(weight)
     panels = -(-n // PANEL)
     total = np.zeros((panels, m, PANEL), np.float32)

@@ -10,7 +10,8 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
-inline Lanes all(float x) { return Lanes{} + x; }
+// Taking +0 away changes nothing; adding it would turn -0 into +0.
+inline Lanes all(float x) { return x - Lanes{}; }
 inline Ints all_ints(int32_t x) { return Ints{} + x; }
 
 #if defined(DRIFTSCOPE_AVX2)

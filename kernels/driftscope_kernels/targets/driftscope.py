@@ -11,6 +11,7 @@ from torch import Tensor
 from driftscope_kernels.options import VLLM
 from driftscope_kernels.reference.linear import TP_SEGMENTS
 from driftscope_kernels.registry import Implementation, Kernel, Run, implementations
+from driftscope_kernels.targets import gradients
 
 TARGET = "driftscope"
 
@@ -20,13 +21,16 @@ Function = Callable[..., Any]
 
 
 def kernels() -> Iterator[Kernel]:
-    """One per implementation of a forward op, and the tensor-parallel order of linear."""
+    """One per implementation of a forward op, the tensor-parallel order of linear, gradients."""
     for one in implementations():
         if one.op in ADAPTERS:
             yield _kernel(one, one.name, ADAPTERS[one.op](one.function))
         if one.op == "linear":
             name = f"{one.name}-tp{TP_SEGMENTS}"
             yield _kernel(one, name, _linear(one.function, tp_segments=TP_SEGMENTS))
+            for op, run in gradients.ours(one.name):
+                note = "through driftscope_kernels.ops"
+                yield Kernel(TARGET, op, one.name, run, one.dtypes, note)
 
 
 def _kernel(one: Implementation, name: str, run: Run) -> Kernel:

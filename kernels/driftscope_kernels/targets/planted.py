@@ -12,10 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.reassociated import DTYPES, PLAIN, compute
+from driftscope_kernels.check.reassociated import (
+    DTYPES,
+    PLAIN,
+    SHUFFLED,
+    compute,
+    weight_gradient,
+)
 from driftscope_kernels.registry import Kernel
 
 TARGET = "planted"
+#: The fault that shows in fresh processes only.
+OF_PROCESS = "process_order"
 LOW_PRECISION = frozenset({torch.bfloat16})
 
 Inputs = Mapping[str, Tensor]
@@ -93,9 +101,34 @@ def page_size(op: str, inputs: Inputs, params: Params) -> Tensor:
     return compute(op, inputs, params, "split_8" if params["page_size"] > 32 else PLAIN)
 
 
+def process_order(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """Terms in the order of a hash table whose seed every process draws anew."""
+    return compute(op, inputs, params, f"{SHUFFLED}{hash('weight') % 2**31}")
+
+
+def constant_layout(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """A transposed weight takes another path."""
+    return compute(op, inputs, params, PLAIN if inputs["weight"].is_contiguous() else "reverse")
+
+
+def split_by_tokens(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """A weight gradient whose split is chosen by the tokens of the micro-batch."""
+    return weight_gradient(op, inputs, params, lambda _, blocks: PLAIN if blocks > 4 else "split_2")
+
+
+def micro_batch_sums(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """Every micro-batch summed on its own first, then added up: what autograd does."""
+    tokens, size = len(inputs["x"]), params["micro_batch"] or len(inputs["x"])
+    cuts = [{n: inputs[n][s : s + size] for n in ("x", "dy")} for s in range(0, tokens, size)]
+    whole = {**params, "micro_batch": None}
+    return torch.stack([compute(op, {**inputs, **cut}, whole, PLAIN) for cut in cuts]).sum(0)
+
+
+WEIGHT_GRADIENTS = ("linear.grad_weight", "rms_norm.grad_weight")
+ROW_GRADIENTS = ("linear.grad_x", "rms_norm.grad_x", "softmax.grad_x", "log_softmax.grad_x")
 SUMS = ("linear", "bmm", "softmax", "log_softmax", "rms_norm", "mean", "attention")
 FAULTS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
-    (split_k_by_batch, SUMS),
+    (split_k_by_batch, (*SUMS, *ROW_GRADIENTS)),
     (block_by_batch, SUMS),
     (one_row_path, SUMS),
     (random_order, ("linear", "rms_norm", "attention")),
@@ -104,6 +137,10 @@ FAULTS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
     (batch_scale, ("linear",)),
     (layout_path, ("linear", "softmax", "mean")),
     (thread_split, ("linear", "mean")),
+    (process_order, ("linear",)),
+    (constant_layout, ("linear",)),
+    (split_by_tokens, WEIGHT_GRADIENTS),
+    (micro_batch_sums, WEIGHT_GRADIENTS),
     (query_tile, ("attention_prefill",)),
     (page_order, ("attention",)),
     (page_size, ("attention",)),

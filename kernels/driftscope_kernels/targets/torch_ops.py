@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from driftscope_kernels.registry import Kernel
+from driftscope_kernels.targets import gradients
 
 TARGET = "torch"
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -86,6 +87,22 @@ EAGER: Mapping[str, tuple[Run, str]] = {
     "sdpa": (sdpa, "scaled_dot_product_attention, one query per sequence"),
     "sdpa_prefill": (sdpa, "scaled_dot_product_attention, every token a query"),
 }
+#: Those whose gradients are checked, with the weight where there is one.
+GRADIENTS: Mapping[str, gradients.Forward] = {
+    "linear": lambda x, weight, params: functional.linear(x, _there(weight)),
+    "rms_norm": lambda x, weight, params: functional.rms_norm(
+        x, x.shape[-1:], weight, params["eps"]
+    ),
+    "softmax": lambda x, weight, params: torch.softmax(x, params["dim"]),
+    "log_softmax": lambda x, weight, params: torch.log_softmax(x, params["dim"]),
+}
+
+
+def _there(weight: Tensor | None) -> Tensor:
+    assert weight is not None
+    return weight
+
+
 #: Those for which inductor writes a kernel of its own; a matrix product it hands to the vendor.
 COMPILED = ("linear", "softmax", "log_softmax", "rms_norm", "mean", "mean_strided")
 
@@ -100,6 +117,13 @@ def missing_compiler() -> str | None:
 def kernels() -> Iterator[Kernel]:
     for op, (run, note) in EAGER.items():
         yield Kernel(TARGET, op, "eager", run, DTYPES, note)
+    for op, forward in GRADIENTS.items():
+        run, note = gradients.grad_x(forward), f"autograd of {EAGER[op][1]}"
+        yield Kernel(TARGET, f"{op}.grad_x", "eager", run, DTYPES, note)
+        if op in gradients.WEIGHTED:
+            run = gradients.grad_weight(forward, main_grad=False)
+            note += ", micro-batches added up in .grad"
+            yield Kernel(TARGET, f"{op}.grad_weight", "eager", run, DTYPES, note)
     if missing_compiler() is None:
         for op in COMPILED:
             run, note = EAGER[op]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.layouts import TokenPass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import IntArray
-from driftscope_probes.mismatch.fused.exp_parts import EXPONENT_BIAS
-from driftscope_probes.mismatch.fused.fine_buckets import BITS_IN_BUCKET
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.layouts import BITS_IN_BUCKET, EXPONENT_BIAS, TokenPass
 
 # Edges are 2^k and 1.5·2^k: exact in binary, so that the bucket is read off the top bits of the
 # number and no rounding of a logarithm can put a token on the other side of an edge.

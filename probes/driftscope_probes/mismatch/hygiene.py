@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import IntArray
-from driftscope_probes.mismatch.fused.block_loading import ODDITIES
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.layouts import ODDITIES, TokenPass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 
 

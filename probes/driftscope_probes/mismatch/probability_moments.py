@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.layouts import TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW, Number
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
 

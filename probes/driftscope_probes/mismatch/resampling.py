@@ -24,8 +24,10 @@ DEFAULT_SEED = 0
 LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
-# 8 MiB per array of 64-bit draws: stays near the cache and bounds the memory for any input.
-DRAWS_PER_BLOCK = 1 << 20
+# 512 KiB per array of 64-bit draws: stays in the second cache.
+DRAWS_PER_BLOCK = 1 << 16
+# 8 MiB of them, kept for several statistics.
+HELD_DRAWS = 1 << 20
 
 ONE_SEQUENCE = Undefined("resampling sequences needs at least two of them")
 NO_DRAWN_TOKENS = Undefined("too few sequences have tokens: some resamples would hold none")
@@ -50,7 +52,7 @@ class RatioInterval:
 
 def held_draws(sequences: int, *, resamples: int, seed: int) -> list[FloatArray] | None:
     """The draws of draw_counts, for several statistics; None where they would take too much."""
-    if not 1 <= sequences * resamples <= DRAWS_PER_BLOCK:
+    if not 1 <= sequences * resamples <= HELD_DRAWS:
         return None
     return list(draw_counts(sequences, np.random.default_rng(seed), resamples))
 
@@ -155,10 +157,14 @@ def _drawn_quotients(
     means: Sequence[SequenceMean], present: BoolArray, draws: Iterable[FloatArray]
 ) -> FloatArray:
     sums = np.stack([mean.sums[present] for mean in means], axis=1)
-    weights = np.stack([mean.weights[present] for mean in means], axis=1)
+    # Most means share their weights: each array of them is drawn once.
+    shared = {id(mean.weights): mean.weights for mean in means}
+    column_of = {weights: column for column, weights in enumerate(shared)}
+    of_mean = [column_of[id(mean.weights)] for mean in means]
+    weights = np.stack([column[present] for column in shared.values()], axis=1)
     # An infinite sum times a count of 0 is NaN; percentile_interval reports both as overflow.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        blocks = [(counts @ sums) / (counts @ weights) for counts in draws]
+        blocks = [(counts @ sums) / (counts @ weights)[:, of_mean] for counts in draws]
     return np.concatenate(blocks)
 
 

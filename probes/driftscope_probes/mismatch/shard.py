@@ -20,7 +20,8 @@ from driftscope_probes.mismatch.chi_square import chi_square
 from driftscope_probes.mismatch.confident_disagreement import confident_disagreement
 from driftscope_probes.mismatch.divergence_sums import DivergenceSums, divergence_sums
 from driftscope_probes.mismatch.effective_sample_size import effective_sample_size, kish_ratio
-from driftscope_probes.mismatch.fused.token_pass import TokenPass, token_pass
+from driftscope_probes.mismatch.fused.layouts import TokenPass
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
 from driftscope_probes.mismatch.js_divergence import js_divergence

@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from driftscope_probes.mismatch.fused.block_counts import COUNTS
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.layouts import COUNTS, TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, Number
 
 

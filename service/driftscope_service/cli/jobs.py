@@ -48,9 +48,10 @@ def list_jobs(
     page = _call("GET", url, "/v1/jobs", query).json()
     if as_json:
         return _print_json(page)
-    table = Table("job", "state", "model", "progress", "created")
+    table = Table("job", "kind", "state", "model", "progress", "created")
     for job in page["jobs"]:
-        table.add_row(job["id"], job["state"], job["model"], _progress(job), job["created_at"])
+        names = (job["id"], job["kind"], job["state"], job["model"] or "")
+        table.add_row(*names, _progress(job), job["created_at"])
     Console().print(table)
 
 
@@ -121,7 +122,8 @@ def _refusal(response: httpx.Response) -> ApiError:
 def _print_job(job: dict[str, Any], url: str, as_json: bool) -> None:
     if as_json:
         return _print_json(job)
-    typer.echo(f"{job['id']}  {job['state']}  {job['model']}  {_progress(job)}")
+    subject = " ".join(filter(None, (job["kind"], job["model"])))
+    typer.echo(f"{job['id']}  {job['state']}  {subject}  {_progress(job)}")
     if job["error"]:
         typer.echo(f"{job['error']['message']}\nWhat to do: {job['error']['remedy']}")
     if job["links"]["report_html"]:

@@ -1,4 +1,4 @@
-"""`driftscope kernels …`: which kernels there are, and whether a row's result depends on its batch.
+"""`driftscope kernels …`: which there are, whether a row depends on its batch, how fast they are.
 
 The work is done in a process of its own: the service itself never imports torch.
 Exit codes of `check`: 0 checked, 1 a kernel of ours is refuted or a planted fault was missed,
@@ -22,16 +22,19 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.kernel_crash import MODULE, explain_crash
 from driftscope_service.cli.progress_bar import progress_bar
 from driftscope_service.export.kernel_terminal import print_kernels, print_replay, print_verdicts
+from driftscope_service.export.speed_terminal import print_speed
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 
 OURS = "driftscope"
 UNEXPECTED, COULD_NOT_RUN = 1, 2
 MOST_THREADS = 64
+MOST_ROUNDS = 1000
 MOST_SPEC_CHARACTERS = 4096
 
 Target = Annotated[str | None, typer.Option(help="Comma-separated: driftscope, torch, vllm, …")]
 Op = Annotated[str | None, typer.Option(help="Comma-separated: linear, rms_norm, …")]
+Dtypes = Annotated[str | None, typer.Option("--dtype", help="Comma-separated: fp32, bf16, fp16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -54,7 +57,7 @@ def list_(target: Target = None, op: Op = None, json_: Json = False) -> None:
 def check(
     target: Target = None,
     op: Op = None,
-    dtype: Annotated[str | None, typer.Option(help="Comma-separated: fp32, bf16, fp16.")] = None,
+    dtype: Dtypes = None,
     threads: Annotated[
         str | None, typer.Option(help="Comma-separated. Default: 1, and 2 where there are cores.")
     ] = None,
@@ -88,6 +91,34 @@ def check(
         print_verdicts(result, Console())
     if unexpected(result):
         raise typer.Exit(UNEXPECTED)
+
+
+@app.command()
+def bench(
+    groups: Annotated[
+        str | None, typer.Option(help="Comma-separated: linear, rows, token_logprob.")
+    ] = None,
+    dtype: Dtypes = None,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS)] = 1,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ROUNDS, help="Figures that a median is of.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Speed against torch and vLLM, all ways in turns in one process, and memory."""
+    result = _run(
+        {
+            "action": "bench",
+            "groups": _split(groups),
+            "dtypes": _split(dtype),
+            "threads": threads,
+            "rounds": rounds,
+        }
+    )
+    if json_:
+        _print_json(result)
+    else:
+        print_speed(result, Console())
 
 
 def unexpected(result: Mapping[str, Any]) -> bool:

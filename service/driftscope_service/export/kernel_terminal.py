@@ -20,6 +20,7 @@ STYLES = {
 LEGEND = {
     "PROVED": "the same order of additions for every batch size and row probed, at the shapes and "
     "on the assumptions that --json lists",
+    "STATIC": "compiled code without atomics, one binary for all batch sizes; read, not run",
     "NOT_REFUTED": "no difference found by tests that catch the stated share of planted twins",
     "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
     "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
@@ -66,7 +67,7 @@ def print_replay(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"{result['kernel']}: no difference this time.")
         return
     console.print(Text(f"{result['kernel']}: reproduced", "red"))
-    console.print(Text("\n".join(_bits(found)), no_wrap=True), crop=False, soft_wrap=True)
+    console.print(Text("\n".join(bits(found)), no_wrap=True), crop=False, soft_wrap=True)
 
 
 def _print_reason(verdict: Mapping[str, Any], console: Console) -> None:
@@ -77,13 +78,14 @@ def _print_reason(verdict: Mapping[str, Any], console: Console) -> None:
     example = verdict["counterexample"]
     if example is not None:
         lines += [f"  smallest: K={example['k']}, N={example['n']}, {example['inputs']} inputs"]
-        lines += [f"  {line}" for line in _bits(example)]
+        lines += [f"  {line}" for line in bits(example)]
         lines += [f"  replay: {example['replay']}"]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 
-def _bits(found: Mapping[str, Any]) -> Sequence[str]:
+def bits(found: Mapping[str, Any]) -> Sequence[str]:
+    """Where two calls differ and what each gave, in three lines."""
     difference = found["difference"]
     ulps = "" if difference["ulps"] is None else f", {difference['ulps']:,} ULP apart"
     return [

@@ -74,12 +74,35 @@ PAIRED_LAST_SUCCESS = Metric(
     "Unix time at which the last successful paired probe of the model was stored.",
     ("model",),
 )
+KERNEL_VERDICT = Metric(
+    "driftscope_kernel_verdict",
+    "1 where the last check of a kernel came to this verdict; several of one op may differ.",
+    ("target", "op", "dtype", "threads", "verdict"),
+)
+#: Packages may register kernels under names of their own; the label takes no others than these.
+KERNEL_TARGETS = ("driftscope", "torch", "vllm")
+OTHER_TARGET = "other"
+KERNEL_PLANTED = Metric(
+    "driftscope_kernel_planted_faults",
+    "Kernels with a planted fault in the last kernel check, all of which it must refute.",
+)
+KERNEL_PLANTED_CAUGHT = Metric(
+    "driftscope_kernel_planted_caught_faults", "Planted faults that the last kernel check refuted."
+)
+KERNELS_LAST_SUCCESS = Metric(
+    "driftscope_kernels_last_success_timestamp_seconds",
+    "Unix time at which the last successful kernel check was stored.",
+)
 JOBS = Metric("driftscope_jobs", "Jobs in the job table by state.", ("state",))
 BUILD_INFO = Metric("driftscope_build_info", "Always 1; the version is a label.", ("version",))
 
 METRICS = (
     *dict.fromkeys(sample.metric for sample in CELL_SAMPLES),
     PAIRED_LAST_SUCCESS,
+    KERNEL_VERDICT,
+    KERNEL_PLANTED,
+    KERNEL_PLANTED_CAUGHT,
+    KERNELS_LAST_SUCCESS,
     JOBS,
     BUILD_INFO,
 )

@@ -10,10 +10,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from driftscope_service.export import metric_names
-from driftscope_service.export.metric_names import Metric
+from driftscope_service.export.metric_names import KERNEL_TARGETS, OTHER_TARGET, Metric
 from driftscope_service.jobs.job import JobState
 from driftscope_service.store.database import Database
 from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.kernel_verdict_repository import (
+    KernelVerdictRepository,
+    StoredVerdict,
+)
 from driftscope_service.store.report_repository import ReportRepository, StoredReport
 
 
@@ -34,7 +38,11 @@ class StoreCollector(Collector):
         with self._database.read() as connection:
             counts = JobRepository(connection).counts()
             latest = ReportRepository(connection).latest_per_model("paired")
+            verdicts = KernelVerdictRepository(connection).all()
+            check = ReportRepository(connection).latest("kernels")
         yield from paired_families([each for each in latest if each.model in self._models])
+        yield kernel_verdict_family(verdicts)
+        yield from kernel_check_families(check)
         yield _jobs_family(counts)
         build_info = _family(metric_names.BUILD_INFO)
         build_info.add_metric([version("driftscope")], 1.0)
@@ -54,6 +62,7 @@ def paired_families(latest: Iterable[StoredReport]) -> list[GaugeMetricFamily]:
     families = {sample.metric.name: _family(sample.metric) for sample in metric_names.CELL_SAMPLES}
     last_success = _family(metric_names.PAIRED_LAST_SUCCESS)
     for report in latest:
+        assert report.model is not None, "every paired probe has a model"
         last_success.add_metric([report.model], report.created_at.timestamp())
         for cell in report.summary["cells"]:
             labels = [report.model, cell["engine_dtype"], cell["trainer_dtype"]]
@@ -63,6 +72,35 @@ def paired_families(latest: Iterable[StoredReport]) -> list[GaugeMetricFamily]:
                     family = families[sample.metric.name]
                     family.add_metric([*labels, *sample.more_labels], float(value))
     return [*families.values(), last_success]
+
+
+def kernel_verdict_family(verdicts: Iterable[StoredVerdict]) -> GaugeMetricFamily:
+    """One sample per labels, however many implementations share them."""
+    found = {
+        (
+            verdict.target if verdict.target in KERNEL_TARGETS else OTHER_TARGET,
+            verdict.op,
+            verdict.dtype,
+            str(verdict.threads),
+            verdict.verdict,
+        )
+        for verdict in verdicts
+    }
+    family = _family(metric_names.KERNEL_VERDICT)
+    for labels in sorted(found):
+        family.add_metric(labels, 1.0)
+    return family
+
+
+def kernel_check_families(check: StoredReport | None) -> list[GaugeMetricFamily]:
+    total = _family(metric_names.KERNEL_PLANTED)
+    caught = _family(metric_names.KERNEL_PLANTED_CAUGHT)
+    last_success = _family(metric_names.KERNELS_LAST_SUCCESS)
+    if check is not None:
+        total.add_metric([], check.summary["planted"]["total"])
+        caught.add_metric([], check.summary["planted"]["caught"])
+        last_success.add_metric([], check.created_at.timestamp())
+    return [total, caught, last_success]
 
 
 def _jobs_family(counts: dict[JobState, int]) -> GaugeMetricFamily:

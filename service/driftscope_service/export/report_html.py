@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from driftscope_service.export.metric_labels import METRICS, SUMMARY, grouped, shown
 from driftscope_service.export.number_format import UNDEFINED, interval, number, seconds, share
+from driftscope_service.export.page_template import page_environment, resource
 from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
-from driftscope_service.export.recorded_settings import flat, setting_table
+from driftscope_service.export.recorded_settings import setting_table
 from driftscope_service.export.reproduce import reproduction
 
 TEMPLATE = "paired.html.jinja"
@@ -58,7 +58,7 @@ def render(report: Mapping[str, Any]) -> str:
             data=_embedded(report),
             cells=_embedded(_plot_cells(grid)),
             style=Markup(_asset("templates", "report.css")),
-            echarts=Markup(_resource(*ECHARTS)),
+            echarts=Markup(resource(*ECHARTS)),
             script=Markup("\n".join(_asset("templates", "plots", name) for name in SCRIPTS)),
         )
     )
@@ -66,18 +66,11 @@ def render(report: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("driftscope_service.export"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "number": _or_undefined(number),
         "share": _or_undefined(share),
         "seconds": seconds,
-        "flat": flat,
         "grouped": grouped,
         "shown": shown,
         "formula": _formula,
@@ -132,9 +125,4 @@ def _embedded(value: object) -> Markup:
 
 
 def _asset(*path: str) -> str:
-    return _resource("export", *path)
-
-
-@cache
-def _resource(*path: str) -> str:
-    return files("driftscope_service").joinpath(*path).read_text(encoding="utf-8")
+    return resource("export", *path)

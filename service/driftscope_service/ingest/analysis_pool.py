@@ -37,8 +37,8 @@ class AnalysisPool:
         self._executor: ProcessPoolExecutor | None = None
 
     def warm_up(self) -> None:
-        """Load now what the first push would otherwise wait for. Returns at once."""
-        self._running().submit(_load)
+        """Start a process now, which the first push would otherwise wait for. Returns at once."""
+        self._running().submit(os.getpid)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         executor = self._running()
@@ -97,6 +97,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _load()
 
 
 def _end_with_parent() -> None:

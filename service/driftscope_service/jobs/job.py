@@ -50,7 +50,7 @@ class Job:
     id: str
     kind: str
     state: JobState
-    model: str
+    model: str | None  # None: the kind has none
     progress: Progress
     error: JobError | None
     report_id: str | None

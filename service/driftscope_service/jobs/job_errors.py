@@ -23,12 +23,19 @@ class ServiceFailed(ProbeError):
     """A bug of the service, or no room to store the report."""
 
 
-def explain_crash(crash: Crash) -> ProbeCrashed:
+#: What makes a probe of a kind smaller.
+_SMALLER = {
+    "paired": "ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
+    "kernels": "ask for one target and op at a time to find the kernel that ends it.",
+}
+
+
+def explain_crash(kind: str, crash: Crash) -> ProbeCrashed:
     if crash.signal_name:
         return ProbeCrashed(
             f"the probe's process was killed by {crash.signal_name}.",
-            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): ask "
-            "for fewer or shorter prompts, a smaller batch_size or a smaller model.",
+            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
+            f"{_SMALLER[kind]}",
         )
     return ProbeCrashed(
         f"the probe's process ended with exit code {crash.returncode}: {crash.last_line}",
@@ -39,8 +46,8 @@ def explain_crash(crash: Crash) -> ProbeCrashed:
 def timed_out(limit_s: float) -> JobTimedOut:
     return JobTimedOut(
         f"the probe ran longer than the limit of {limit_s:g} s.",
-        remedy="ask for fewer prompts, tokens or dtypes, or let the operator raise "
-        "DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS.",
+        remedy="ask for less at once (prompts, tokens, dtypes; of kernels: targets, ops, quick), "
+        "or let the operator raise DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from driftscope_service.errors import InvalidField
+from driftscope_service.jobs.operator_limit import at_most
 from driftscope_service.schemas import PairedProbeRequest
 from driftscope_service.settings import EngineEndpoint, Settings
 
@@ -22,14 +23,14 @@ def endpoint_of(request: PairedProbeRequest, settings: Settings) -> EngineEndpoi
 def _check_size(request: PairedProbeRequest, settings: Settings) -> None:
     prompts = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
     tokens = prompts * request.sampling.max_tokens
-    _at_most(
+    at_most(
         "/sampling/max_tokens",
         f"{prompts} prompts × {request.sampling.max_tokens} tokens = {tokens}",
         tokens,
         settings.max_response_tokens,
         "DRIFTSCOPE_MAX_RESPONSE_TOKENS",
     )
-    _at_most(
+    at_most(
         "/resamples",
         str(request.resamples),
         request.resamples,
@@ -43,7 +44,7 @@ def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
         ("engine", request.engine.threads),
         ("trainer", request.trainer.threads),
     ):
-        _at_most(
+        at_most(
             f"/{side}/threads",
             str(threads),
             threads or 0,
@@ -51,22 +52,13 @@ def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
             "DRIFTSCOPE_MAX_THREADS",
         )
     cache = request.engine.kv_cache_gib
-    _at_most(
+    at_most(
         "/engine/kv_cache_gib",
         str(cache),
         cache or 0.0,
         settings.max_kv_cache_gib,
         "DRIFTSCOPE_MAX_KV_CACHE_GIB",
     )
-
-
-def _at_most(pointer: str, given: str, value: float, limit: float, setting: str) -> None:
-    if value > limit:
-        raise InvalidField(
-            pointer,
-            f"{given} is more than this service allows: {limit:g}",
-            remedy=f"lower it, or let the operator raise {setting}.",
-        )
 
 
 def _check_endpoint(request: PairedProbeRequest, settings: Settings) -> None:

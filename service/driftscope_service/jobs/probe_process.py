@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class ProbeProcess:
             self.module,
             request,
             workdir,
-            explain_crash=explain_crash,
+            explain_crash=partial(explain_crash, request["kind"]),
             on_progress=progress.offer,
             environment={JOB_VARIABLE: job_id, **OFFLINE},
             new_session=True,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs import job_errors
+from driftscope_service.jobs import job_errors, kernels_job
 from driftscope_service.jobs.job import Job, JobError
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.jobs.probe_process import ProbeProcess
@@ -25,6 +25,7 @@ from driftscope_service.jobs.report_summary import summarise
 from driftscope_service.jobs.stop_signal import StopReason, StopSignal
 from driftscope_service.store.database import Database
 from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
 from driftscope_service.store.report_files import ReportFiles
 from driftscope_service.store.report_repository import ReportRepository
 
@@ -78,9 +79,12 @@ def _store(job: Job, report: Mapping[str, Any], folder: JobFolder, tools: JobToo
     file = tools.report_files.write(report, folder.path)
     try:
         with tools.database.write() as connection:
+            summary = summarise(report)
             ReportRepository(connection).add(
-                file, job_id=job.id, kind=job.kind, model=job.model, summary=summarise(report)
+                file, job_id=job.id, kind=job.kind, model=job.model, summary=summary
             )
+            if job.kind == kernels_job.KIND:
+                KernelVerdictRepository(connection).put(summary["verdicts"], file.report_id)
             JobRepository(connection).succeed(job.id)
     except Exception:
         tools.report_files.discard(file)

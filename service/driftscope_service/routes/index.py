@@ -17,6 +17,7 @@ def index() -> dict[str, str | dict[str, str]]:
         "links": {
             "jobs": "/v1/jobs",
             "start_paired_probe": "/v1/probes/paired",
+            "start_kernels_probe": "/v1/probes/kernels",
             "openapi": "/openapi.json",
             "metrics": "/metrics",
             "ready": "/readyz",

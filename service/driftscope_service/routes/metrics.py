@@ -17,7 +17,8 @@ router = APIRouter(tags=["operations"])
 def get_metrics(
     service: CurrentService, accept: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> Response:
-    """Numbers of the last paired probe of every model, and the state of the service."""
+    """Numbers of the last paired probe of every model, the last verdict on every kernel, and the
+    state of the service."""
     encode, content_type = choose_encoder(accept)
     registry = registry_of(service.database, service.settings.model_names)
     return Response(encode(registry), headers={"Content-Type": content_type})

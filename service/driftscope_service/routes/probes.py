@@ -1,4 +1,4 @@
-"""POST /v1/probes/paired: accept a probe and answer with its job."""
+"""POST /v1/probes/{paired|kernels}: accept a probe and answer with its job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fastapi import APIRouter, Response
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
+from driftscope_service.jobs import kernels_job, paired_job
 from driftscope_service.jobs.job import Job, JobState
-from driftscope_service.jobs.paired_job import KIND, probe_request
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schemas import JobBody, PairedProbeRequest
+from driftscope_service.schemas import JobBody, KernelsProbeRequest, PairedProbeRequest
 from driftscope_service.service import Service
 from driftscope_service.store.job_repository import JobRepository
 
@@ -31,31 +31,47 @@ _ACCEPTED_HEADERS = {
 }
 
 
-@router.post(
-    "/v1/probes/paired",
-    status_code=202,
-    responses={
-        202: {"headers": _ACCEPTED_HEADERS},
-        **problems(
-            problem_kinds.INVALID_REQUEST,
-            problem_kinds.CONTENT_TOO_LARGE,
-            problem_kinds.QUEUE_FULL,
-        ),
-    },
-)
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"headers": _ACCEPTED_HEADERS},
+    **problems(
+        problem_kinds.INVALID_REQUEST,
+        problem_kinds.CONTENT_TOO_LARGE,
+        problem_kinds.QUEUE_FULL,
+    ),
+}
+
+
+@router.post("/v1/probes/paired", status_code=202, responses=_ACCEPTED)
 def start_paired_probe(
     request: PairedProbeRequest, response: Response, service: CurrentService
 ) -> JobBody:
     """Queue a paired probe: rollouts of the engine in every dtype, compared with a training-mode
     forward over the same tokens in every mode. Follow the job at `Location`."""
-    job = _queue(request.model, probe_request(request, service.settings), service)
+    fields = paired_job.probe_request(request, service.settings)
+    return _accept(paired_job.KIND, request.model, fields, response, service)
+
+
+@router.post("/v1/probes/kernels", status_code=202, responses=_ACCEPTED)
+def start_kernels_probe(
+    request: KernelsProbeRequest, response: Response, service: CurrentService
+) -> JobBody:
+    """Queue a kernel check: a verdict for every kernel, dtype and number of threads, with the
+    smallest counterexample where it is refuted. Follow the job at `Location`."""
+    fields = kernels_job.probe_request(request, service.settings)
+    return _accept(kernels_job.KIND, None, fields, response, service)
+
+
+def _accept(
+    kind: str, model: str | None, request: dict[str, Any], response: Response, service: Service
+) -> JobBody:
+    job = _queue(kind, model, request, service)
     service.executor.announce()
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_S)
     return JobBody.of(job)
 
 
-def _queue(model: str, request: dict[str, Any], service: Service) -> Job:
+def _queue(kind: str, model: str | None, request: dict[str, Any], service: Service) -> Job:
     limit = service.settings.max_queued_jobs
     with service.database.write() as connection:
         jobs = JobRepository(connection)
@@ -65,4 +81,4 @@ def _queue(model: str, request: dict[str, Any], service: Service) -> Job:
                 f"{limit} jobs are waiting already",
                 headers={"Retry-After": str(QUEUE_RETRY_S)},
             )
-        return jobs.add(KIND, model, request)
+        return jobs.add(kind, model, request)

@@ -10,17 +10,23 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.export.report_html import render
+from driftscope_service.export import kernels_html, report_html
+from driftscope_service.jobs import kernels_job
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.service import Service
-from driftscope_service.store.report_repository import ReportRepository
+from driftscope_service.store.report_repository import ReportRepository, StoredReport
 
 router = APIRouter(tags=["reports"])
 #: The page is self-contained: it may run its own script and reach nothing.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+#: This one has no script at all.
+KERNELS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
 
@@ -31,24 +37,34 @@ _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}, **_PROBLEMS},
 )
 def get_report(report_id: str, service: CurrentService) -> FileResponse:
-    """The whole report of a probe: grid of comparisons, profiles, settings and environment."""
-    path = _file_of(report_id, service)
+    """The whole report of a probe, by its `kind`. paired: grid of comparisons, profiles, settings;
+    kernels: verdicts with counterexamples and proofs, planted faults. Both: environment."""
+    path = _file_of(_require(report_id, service), service)
     return FileResponse(path, media_type="application/json", headers=_links(report_id))
 
 
 @router.get("/reports/{report_id}", response_class=HTMLResponse, responses=_PROBLEMS)
 def get_report_page(report_id: str, service: CurrentService) -> HTMLResponse:
-    """The report as one self-contained page with plots."""
-    report = json.loads(_file_of(report_id, service).read_bytes())
-    headers = {"Content-Security-Policy": PAGE_POLICY, **_links(report_id)}
-    return HTMLResponse(render(report), headers=headers)
+    """The report as one self-contained page."""
+    stored = _require(report_id, service)
+    report = json.loads(_file_of(stored, service).read_bytes())
+    if stored.kind == kernels_job.KIND:
+        page, policy = kernels_html.render(report), KERNELS_POLICY
+    else:
+        page, policy = report_html.render(report), PAGE_POLICY
+    headers = {"Content-Security-Policy": policy, **_links(report_id)}
+    return HTMLResponse(page, headers=headers)
 
 
-def _file_of(report_id: str, service: Service) -> Path:
+def _require(report_id: str, service: Service) -> StoredReport:
     with service.database.read() as connection:
         report = ReportRepository(connection).get(report_id)
     if report is None:
         raise not_found("report", report_id)
+    return report
+
+
+def _file_of(report: StoredReport, service: Service) -> Path:
     path = service.report_files.path(report.file)
     if not path.is_file():
         raise ServiceError(problem_kinds.REPORT_GONE, f"{report.file} is not in the data folder")

@@ -30,7 +30,7 @@ class JobRepository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, kind: str, model: str, request: Mapping[str, Any]) -> Job:
+    def add(self, kind: str, model: str | None, request: Mapping[str, Any]) -> Job:
         job_id = new_id("job")
         self._connection.execute(
             insert(jobs).values(

@@ -1,4 +1,4 @@
-"""Reports on disk: DATA_DIR/reports/<id>/report.json and the pair files beside it.
+"""Reports on disk: DATA_DIR/reports/<id>/report.json, beside it the pair files of a paired one.
 
 A folder appears under its final name only when it is whole and on disk.
 """
@@ -62,7 +62,9 @@ class ReportFiles:
 
 
 def _pair_files(report: Mapping[str, Any]) -> list[str]:
-    return [cell["pair_file"] for cell in report["grid"] if cell.get("pair_file") is not None]
+    """None where the report is of a kind without a grid."""
+    cells = report.get("grid", ())
+    return [cell["pair_file"] for cell in cells if cell.get("pair_file") is not None]
 
 
 def _move(source: Path, name: str, target: Path) -> None:

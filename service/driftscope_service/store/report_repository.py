@@ -18,8 +18,8 @@ class StoredReport:
     id: str
     job_id: str
     kind: str
-    model: str
-    summary: dict[str, Any]  # {"cells": [{"engine_dtype", "trainer_dtype", "comparison"}], …}
+    model: str | None
+    summary: dict[str, Any]  # of jobs/report_summary.py
     file: str  # relative to the data folder
     size_bytes: int
     created_at: datetime
@@ -32,7 +32,13 @@ class ReportRepository:
         self._connection = connection
 
     def add(
-        self, file: ReportFile, *, job_id: str, kind: str, model: str, summary: Mapping[str, Any]
+        self,
+        file: ReportFile,
+        *,
+        job_id: str,
+        kind: str,
+        model: str | None,
+        summary: Mapping[str, Any],
     ) -> None:
         self._connection.execute(
             insert(reports).values(
@@ -50,6 +56,12 @@ class ReportRepository:
     def get(self, report_id: str) -> StoredReport | None:
         row = self._connection.execute(
             select(reports).where(reports.c.id == report_id)
+        ).one_or_none()
+        return None if row is None else _report(row)
+
+    def latest(self, kind: str) -> StoredReport | None:
+        row = self._connection.execute(
+            select(reports).where(reports.c.kind == kind).order_by(reports.c.number.desc()).limit(1)
         ).one_or_none()
         return None if row is None else _report(row)
 

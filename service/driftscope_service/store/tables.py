@@ -40,6 +40,7 @@ RUN_TEXT_LENGTH = 200
 SHA256_HEX_LENGTH = 64
 FILE_NAME_LENGTH = 64
 KEY_NAME_LENGTH = 100
+KERNEL_NAME_LENGTH = 100
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -68,7 +69,7 @@ jobs = Table(
     Column("id", String(ID_LENGTH), nullable=False, unique=True),
     Column("kind", String(20), nullable=False),
     Column("state", String(20), nullable=False),
-    Column("model", String(MODEL_NAME_LENGTH), nullable=False),
+    Column("model", String(MODEL_NAME_LENGTH)),  # null: the kind has none
     Column("request", JSON, nullable=False),
     Column("stage", String(PROGRESS_TEXT_LENGTH), nullable=False),
     Column("fraction", Float, nullable=False),
@@ -89,13 +90,28 @@ reports = Table(
     Column("id", String(ID_LENGTH), nullable=False, unique=True),
     Column("job_id", ForeignKey("jobs.id"), nullable=False, unique=True),
     Column("kind", String(20), nullable=False),
-    Column("model", String(MODEL_NAME_LENGTH), nullable=False),
+    Column("model", String(MODEL_NAME_LENGTH)),  # null: the kind has none
     Column("summary", JSON, nullable=False),
     Column("file", String(200), nullable=False),  # relative to the data folder
     Column("size_bytes", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "kind", "model", "number"),
     sqlite_autoincrement=True,
+)
+
+#: The last verdict on every kernel, dtype and number of threads, whichever report it came from.
+kernel_verdicts = Table(
+    "kernel_verdicts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("target", String(KERNEL_NAME_LENGTH), nullable=False),
+    Column("op", String(KERNEL_NAME_LENGTH), nullable=False),
+    Column("implementation", String(KERNEL_NAME_LENGTH), nullable=False),
+    Column("dtype", String(20), nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("report_id", ForeignKey("reports.id"), nullable=False),
+    UniqueConstraint("target", "op", "implementation", "dtype", "threads"),
 )
 
 runs = Table(

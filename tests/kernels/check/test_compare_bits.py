@@ -14,7 +14,6 @@ from driftscope_kernels.check.compare_bits import (
     bits,
     differing_rows,
     first_difference,
-    row_hash,
     ulps,
 )
 
@@ -44,8 +43,6 @@ def test_zeros_of_both_signs_differ_and_equal_nans_do_not() -> None:
     left = torch.tensor([[0.0], [float("nan")], [1.0]])
     right = torch.tensor([[-0.0], [float("nan")], [1.0]])
     assert differing_rows(left, right).tolist() == [0]
-    assert row_hash(left[1:]) == row_hash(right[1:])
-    assert row_hash(left) != row_hash(right)
 
 
 def test_difference_names_index_bits_and_count() -> None:

@@ -35,7 +35,7 @@ BATCH = Batch({"x": torch.arange(ROWS * WIDTH, dtype=torch.float32).view(ROWS, W
 
 
 def _all_placements() -> list[Placement]:
-    found = axes(ROWS, threads=2, layouts=True, attention_length=None, paged=False)
+    found = axes(ROWS, threads=2, layouts=True, constants=True)
     return [placement for placements in found.values() for placement in placements]
 
 
@@ -81,6 +81,23 @@ def test_layouts_hold_the_same_values(layout: str, rows: int, width: int) -> Non
         assert placed.stride() == (1, rows)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_constants_are_laid_out_and_keep_their_values(layout: str) -> None:
+    seen: list[Tensor] = []
+
+    def look(inputs: Mapping[str, Tensor], params: Mapping[str, Any]) -> Tensor:
+        seen.append(inputs["weight"])
+        return inputs["x"]
+
+    weight = torch.randn(7, WIDTH)
+    batch = Batch({**BATCH.inputs, "weight": weight}, {}, ("x",))
+    kernel = Kernel("test", "double", "look", look, frozenset({torch.float32}))
+    run(kernel, batch, Placement(3, constants=layout))
+    assert torch.equal(seen[0], weight)
+    moved = seen[0].stride() != weight.stride() or seen[0].storage_offset() > 0
+    assert moved
+
+
 @pytest.mark.parametrize("content", NEIGHBOURS)
 def test_neighbours_replace_all_rows_but_one(content: str) -> None:
     seen: list[Tensor] = []
@@ -104,12 +121,14 @@ def test_sizes_are_dense_and_then_around_powers_of_two() -> None:
 
 
 def test_axes_apply_where_they_mean_something() -> None:
-    plain = axes(33, threads=1, layouts=False, attention_length=None, paged=False)
+    plain = axes(33, threads=1, layouts=False)
+    gradient = axes(33, threads=2, layouts=True, tokens=576)
     every = axes(33, threads=2, layouts=True, attention_length=100, paged=True)
-    assert set(every) == set(AXES)
-    assert set(AXES) - set(plain) == {
+    assert set(every) == set(AXES) - {"micro_batch"}
+    assert set(every) - set(plain) == {
         *("layout", "threads", "query_chunk", "page_order", "page_size")
     }
+    assert set(gradient) == {"run_to_run", "layout", "threads", "micro_batch"}
 
 
 def test_thread_count_is_restored() -> None:

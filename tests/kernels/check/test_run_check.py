@@ -70,6 +70,22 @@ def test_our_reference_linear_is_proved(dtype: torch.dtype) -> None:
     assert all(reading["batch_sizes"] for reading in proof["readings"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_none_of_our_compiled_kernels_is_refuted(dtype: torch.dtype) -> None:
+    compiled = [kernel for name, kernel in OURS.items() if "/cpu" in name]
+    assert len(compiled) > 15
+    for kernel in compiled:
+        verdict = _check(kernel, dtype)
+        assert verdict.verdict in ("PROVED", "NOT_REFUTED"), (kernel.name, verdict.reason)
+        assert verdict.detection is not None
+        assert verdict.detection.rate >= 0.95
+        # At full strength: not cut down as a slow kernel.
+        assert verdict.rows >= 33, kernel.name
+        assert "invariant" not in json.dumps(verdict.to_dict())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_every_planted_fault_is_caught(dtype: torch.dtype) -> None:
     found = check_planted(Plan(dtypes=(dtype,), quick=True))

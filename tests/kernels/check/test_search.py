@@ -35,6 +35,7 @@ def _axes(kernel: Kernel, kind: str = "normal", threads: int = 1) -> set[str]:
         ("linear", "neighbour_leak", "neighbours"),
         ("linear", "batch_scale", "neighbours"),
         ("linear", "layout_path", "layout"),
+        ("linear", "constant_layout", "layout"),
         ("linear", "random_order", "run_to_run"),
         ("attention", "page_order", "page_order"),
         ("attention", "page_size", "page_size"),
@@ -47,6 +48,7 @@ def test_a_fault_shows_on_its_axis(op: str, fault: str, axis: str) -> None:
 
 def test_a_fault_that_the_axis_varies_alone_shows_there_alone() -> None:
     assert _axes(BY_NAME["linear", "layout_path"]) == {"layout"}
+    assert _axes(BY_NAME["linear", "constant_layout"]) == {"layout"}
     assert _axes(BY_NAME["attention", "page_order"]) == {"page_order"}
 
 

@@ -46,3 +46,11 @@ def test_same_bits_alone_and_in_any_batch(dtype: torch.dtype, bits: Bits, wide: 
     whole = reduction.mean(x, (1,))
     for row in (0, 1, 2, 3, 4, 33, 66):
         assert bits(reduction.mean(x[row : row + 1], (1,))).equal(bits(whole[row : row + 1]))
+
+
+def test_the_sign_of_a_zero_is_kept(isa: str, bits: Bits) -> None:
+    """A mean that underflows is a zero with the sign of the sum."""
+    x = torch.tensor([[-1e-45, 0.0, 0.0, 0.0]])
+    y = reduction.mean(x, (1,), isa=isa)
+    assert bits(y).equal(bits(reference.mean(x, (1,))))
+    assert torch.signbit(y).all()

@@ -41,6 +41,17 @@ def test_list_and_logs(running: Any, url: str, monkeypatch: pytest.MonkeyPatch) 
     assert "quick probe: refuse" in run("logs", job_id).stdout
 
 
+def test_both_kinds_are_listed(running: Any, url: str) -> None:
+    running.finished_report()
+    running.finished_kernels_report()
+    job = running.client.get("/v1/jobs").json()["jobs"][0]
+    assert (job["kind"], job["model"]) == ("kernels", None)
+    listed = run("list", "--url", url).stdout
+    assert "kernels" in listed and "paired" in listed
+    assert "None" not in listed
+    assert f"{job['id']}  succeeded  kernels  100%" in run("show", job["id"], "--url", url).stdout
+
+
 def test_cancel(running: Any, url: str) -> None:
     job_id = running.start("sleep")
     assert run("cancel", job_id, "--url", url).exit_code == 0

@@ -63,6 +63,24 @@ def test_check_shows_verdict_bits_and_a_replay_that_replays(kernels: Run) -> Non
     assert all(word in done.stdout for word in bits)
 
 
+@pytest.mark.slow
+def test_bench_prints_ratios_and_memory(kernels: Run) -> None:
+    arguments = "bench --groups token_logprob --dtype bf16 --rounds 1".split()
+    done = kernels(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) == {"rows", "memory", "environment"}
+    named = {"op", "dtype", "k", "n", "m", "ours_s", "torch_s", "speed_ratio"}
+    assert result["rows"] and all(named <= set(row) for row in result["rows"])
+    assert {row["dtype"] for row in result["rows"]} == {"bf16"}
+    table = kernels(*arguments)
+    assert table.returncode == 0, table.stderr
+    assert "x torch" in table.stdout and "token_logprob" in table.stdout
+    if sys.platform == "linux":
+        assert result["memory"][0]["ratio"] > 1
+        assert "times less" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -72,6 +90,10 @@ def test_check_shows_verdict_bits_and_a_replay_that_replays(kernels: Run) -> Non
         (("check", "--threads", "0"), "whole numbers from 1"),
         (("check", "--target", "vllm", "--op", "softmax"), "no kernel of vllm"),
         (("check", "--replay", "{"), "no JSON"),
+        (("bench", "--groups", "attention"), "unknown group attention"),
+        (("bench", "--dtype", "fp8"), "unknown dtype fp8"),
+        (("bench", "--threads", "0"), "--threads"),
+        (("bench", "--rounds", "0"), "--rounds"),
         (("check", "--replay", "[]"), "no JSON object"),
         (("check", "--replay", "{}"), "misstates"),
         (("check", "--replay", "x" * 5000), "5,000 characters"),

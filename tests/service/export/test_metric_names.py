@@ -7,7 +7,7 @@ import re
 from driftscope_probes.mismatch import compare
 from driftscope_service.export.metric_names import CELL_LABELS, CELL_SAMPLES, METRICS
 
-UNITS = ("nats", "ratio", "seconds", "tokens", "jobs", "info")
+UNITS = ("nats", "ratio", "seconds", "tokens", "jobs", "info", "verdict", "faults")
 
 
 def test_every_source_is_a_number_of_a_comparison() -> None:

@@ -15,12 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from driftscope_service.export import metric_names
 from driftscope_service.export.metric_names import CELL_SAMPLES, METRICS
 from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
 from driftscope_service.store.report_files import ReportFile
 from driftscope_service.store.report_repository import ReportRepository
 
 CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
 #: Samples that differ from run to run, or from release to release.
-CHANGING = ("timestamp_seconds{", "build_info{")
+CHANGING = ("timestamp_seconds{", "timestamp_seconds 1", "build_info{")
 DTYPES = ["bf16", "fp16"]
 
 
@@ -56,9 +57,74 @@ def cell(**numbers: float | None) -> dict[str, Any]:
     return {"engine_dtype": "bf16", "trainer_dtype": "bf16", "comparison": comparison}
 
 
+def store_check(running: Any, caught: int = 8, threads: int = 1, **verdicts: str) -> None:
+    """A kernel check of `linear` in fp32, a verdict for each target."""
+    rows = [
+        {
+            **{"target": target, "op": "linear", "implementation": "eager", "dtype": "fp32"},
+            **{"threads": threads, "verdict": verdict, "detection_rate": None},
+        }
+        for target, verdict in verdicts.items()
+    ]
+    summary = {"planted": {"caught": caught, "total": 9, "missed": []}, "verdicts": rows}
+    with running.service.database.write() as connection:
+        job = JobRepository(connection).add("kernels", None, {})
+        JobRepository(connection).claim_next()
+        file = ReportFile(f"report_{job.id}", "reports/k/report.json", 1)
+        ReportRepository(connection).add(
+            file, job_id=job.id, kind="kernels", model=None, summary=summary
+        )
+        KernelVerdictRepository(connection).put(rows, file.report_id)
+        JobRepository(connection).succeed(job.id)
+
+
+VERDICT = {"op": "linear", "dtype": "fp32", "threads": "1"}
+
+
+def verdicts_of(running: Any, **labels: str) -> set[str]:
+    found = [
+        dict(known)
+        for name, known in samples(running)
+        if name == metric_names.KERNEL_VERDICT.name and labels.items() <= dict(known).items()
+    ]
+    return {known["verdict"] for known in found}
+
+
+def test_the_last_verdict_on_each_kernel_counts(running: Any) -> None:
+    store_check(running, torch="REFUTED", driftscope="PROVED")
+    store_check(running, torch="NOT_REFUTED")
+    store_check(running, torch="INCONCLUSIVE", threads=2)
+    assert verdicts_of(running, target="torch", **VERDICT) == {"NOT_REFUTED"}
+    assert verdicts_of(running, target="torch", threads="2") == {"INCONCLUSIVE"}
+    # A check of another kernel takes nothing away.
+    assert verdicts_of(running, target="driftscope") == {"PROVED"}
+
+
+def test_targets_of_packages_share_one_label(running: Any) -> None:
+    store_check(running, acme="PROVED", zenith="PROVED", nadir="REFUTED")
+    targets = {dict(known).get("target") for _, known in samples(running)} - {None}
+    assert targets == {"other"}
+    assert verdicts_of(running, target="other") == {"PROVED", "REFUTED"}
+
+
+def test_a_kernel_check_of_the_service(running: Any) -> None:
+    running.finished_kernels_report(targets=["torch", "driftscope"], threads=[1], seed=2)
+    found = samples(running)
+    assert verdicts_of(running, target="torch", **VERDICT) == {"REFUTED"}
+    assert verdicts_of(running, target="driftscope", **VERDICT) == {"PROVED"}
+    assert found[metric_names.KERNEL_PLANTED.name, frozenset()] == 9
+    assert found[metric_names.KERNEL_PLANTED_CAUGHT.name, frozenset()] == 7
+    with running.service.database.read() as connection:
+        stored = ReportRepository(connection).latest("kernels")
+    assert stored is not None
+    name = metric_names.KERNELS_LAST_SUCCESS.name
+    assert found[name, frozenset()] == stored.created_at.timestamp()
+    assert not any("paired" in name for name, _ in found)
+
+
 def test_before_any_probe_there_are_jobs_and_no_cells(running: Any) -> None:
     found = samples(running)
-    assert not any(name.startswith("driftscope_paired") for name, _ in found)
+    assert not any(name.startswith(("driftscope_paired", "driftscope_kernel")) for name, _ in found)
     for state in ("queued", "running", "succeeded", "failed", "cancelled"):
         assert found["driftscope_jobs", frozenset({("state", state)})] == 0
     assert value(running, "driftscope_build_info", version=version("driftscope")) == 1
@@ -128,6 +194,7 @@ def test_last_success_is_the_time_of_storing(running: Any) -> None:
 
 def test_nothing_is_exported_that_is_not_listed(running: Any) -> None:
     running.finished_report()
+    running.finished_kernels_report()
     names = {name for name, _ in samples(running) if name.startswith("driftscope_")}
     assert names == {metric.name for metric in METRICS}
 
@@ -144,6 +211,7 @@ def test_the_page_of_our_own_metrics(running: Any) -> None:
     """The whole text, so that any change of a name, label or help is seen."""
     numbers = {sample.source: 0.125 * index for index, sample in enumerate(CELL_SAMPLES)}
     store(running, CELL["model"], [cell(**numbers)])
+    store_check(running, driftscope="PROVED", torch="REFUTED", acme="NOT_REFUTED")
     lines = [
         line
         for line in running.client.get("/metrics").text.splitlines()
@@ -164,6 +232,7 @@ def promtool(page: str) -> subprocess.CompletedProcess[str]:
 
 def test_promtool_accepts_the_live_page(running: Any) -> None:
     running.finished_report()
+    running.finished_kernels_report()
     done = promtool(running.client.get("/metrics").text)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

@@ -67,6 +67,41 @@ def test_twice_changes_nothing_and_keeps_rows(database: Database, path: Path) ->
         assert JobRepository(connection).request_of(job.id) == {"prompts": ["é"]}
 
 
+def test_rows_of_before_kernel_probes_are_kept(path: Path) -> None:
+    """0004 rebuilds two tables, one of which refers to the other."""
+    migrate.upgrade(path, "0003")
+    with closing(sqlite3.connect(path)) as connection:
+        for number in (1, 2, 5):
+            connection.execute(
+                "INSERT INTO jobs (number, id, kind, state, model, request, stage, fraction, "
+                "detail, created_at) VALUES (?, ?, 'paired', 'succeeded', 'm', '{}', 's', 1.0, "
+                "'', '2026-11-22 12:00:00')",
+                (number, f"job_{number}"),
+            )
+            connection.execute(
+                "INSERT INTO reports (number, id, job_id, kind, model, summary, file, size_bytes, "
+                "created_at) VALUES (?, ?, ?, 'paired', 'm', '{}', 'f', 1, '2026-11-22 12:00:00')",
+                (number, f"report_{number}", f"job_{number}"),
+            )
+        connection.execute("DELETE FROM reports WHERE number = 5")
+        connection.commit()
+        before = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in MIGRATED]
+    migrate.upgrade(path)
+    with closing(sqlite3.connect(path)) as connection:
+        after = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in MIGRATED]
+    assert after == before
+    database = Database(path)
+    with database.write() as connection:
+        added = JobRepository(connection).add("kernels", None, {})
+        assert (added.number, added.model) == (6, None)
+        assert JobRepository(connection).get("job_2").report_id == "report_2"  # type: ignore[union-attr]
+    assert differences(database) == []
+    database.dispose()
+
+
+MIGRATED = ("jobs", "reports")
+
+
 def test_a_file_of_a_newer_version_is_refused_untouched(database: Database, path: Path) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")

@@ -12,10 +12,12 @@ import numpy as np
 
 from driftscope_probes.mismatch.arrays import IntArray
 from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND
-from driftscope_probes.mismatch.fused.block_sums import Scratch, less
+from driftscope_probes.mismatch.fused.block_sums import less
+from driftscope_probes.mismatch.fused.close_terms import is_close
 from driftscope_probes.mismatch.fused.compiled import compiled, inlined, summing
 from driftscope_probes.mismatch.fused.fine_buckets import fine_bucket
 from driftscope_probes.mismatch.fused.float_bits import bits_of, bits_of_single, from_bits
+from driftscope_probes.mismatch.fused.layouts import Buckets, Scratch
 from driftscope_probes.mismatch.thresholds import (
     CONFIDENT_ABOVE,
     DISAGREES_BELOW,
@@ -23,22 +25,6 @@ from driftscope_probes.mismatch.thresholds import (
     NARROW_BAND,
     PPO_BAND,
     WIDE_BAND,
-)
-
-# Of the whole batch; names as in TokenCounts.
-COUNTS = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "ratio_above_wide",
-            "ratio_below_wide",
-            "ratio_outside_narrow",
-            "ratio_outside_ppo",
-            "extreme_diff",
-            "confident_disagreements",
-            "chi2_saturated",
-        )
-    ]
 )
 
 SIGN_MASK = 0x7FFFFFFF  # all but the sign of IEEE 754 binary32
@@ -61,28 +47,29 @@ def ulp_distance(rollout: float, trainer: float) -> float:
 
 
 @summing
-def place_tokens(scratch: Scratch, tokens: int, buckets: IntArray, extremes: Any) -> float:
-    """Largest |Δ| of the block. buckets: [2, BLOCK], of |Δ| and of the ULP distance."""
+def place_tokens(
+    scratch: Scratch, tokens: int, buckets: Buckets, extremes: Any
+) -> tuple[float, int]:
+    """Largest |Δ| of the block, and how many of its tokens are close."""
     rollouts, trainers = scratch.rollout, scratch.trainer
-    sizes, distances = scratch.abs_diff, scratch.ulp_distance
     diff_buckets, ulp_buckets = buckets[0], buckets[1]
-    size_top, ulp_top = 0, 0
+    size_top, ulp_top, close = 0, 0, 0
     for i in range(tokens):
         size = abs(less(trainers[i], rollouts[i]))
         distance = ulp_distance(rollouts[i], trainers[i])
-        sizes[i], distances[i] = size, distance
         diff_buckets[i] = fine_bucket(size)
         ulp_buckets[i] = fine_bucket(distance)
+        close += is_close(rollouts[i], trainers[i])
         size_top = max(size_top, bits_of(size))
         ulp_top = max(ulp_top, bits_of(distance))
     extremes.abs_diff_max = max(extremes.abs_diff_max, size_top)
     extremes.ulp_distance_max = max(extremes.ulp_distance_max, ulp_top)
-    return from_bits(size_top)
+    return from_bits(size_top), close
 
 
 @compiled
 def add_to_histograms(
-    buckets: IntArray, tokens: int, diff_histogram: IntArray, ulp_histogram: IntArray
+    buckets: Buckets, tokens: int, diff_histogram: IntArray, ulp_histogram: IntArray
 ) -> None:
     for i in range(tokens):
         diff_histogram[buckets[0, i]] += 1
@@ -90,11 +77,27 @@ def add_to_histograms(
 
 
 @summing
-def add_threshold_counts(scratch: Scratch, tokens: int, counts: Any) -> None:
-    """counts: a row of COUNTS. Bands are closed: a ratio on the edge is inside."""
+def add_close_counts(scratch: Scratch, tokens: int, counts: Any) -> None:
+    """As add_threshold_counts(), of close tokens, which are within the other thresholds."""
+    ratios = scratch.ratio
+    narrow = ppo = 0
+    for i in range(tokens):
+        ratio = ratios[i]
+        narrow += (ratio < NARROW_BAND[0]) | (ratio > NARROW_BAND[1])
+        ppo += (ratio < PPO_BAND[0]) | (ratio > PPO_BAND[1])
+    counts.ratio_outside_narrow += narrow
+    counts.ratio_outside_ppo += ppo
+
+
+@summing
+def add_threshold_counts(scratch: Scratch, start: int, tokens: int, counts: Any) -> None:
+    """Of the tokens from start on. Bands are closed: a ratio on the edge is inside.
+
+    counts: a row of COUNTS.
+    """
     rollouts, ratios, trainers = scratch.rollout, scratch.ratio, scratch.trainer
     above = below = narrow = ppo = extreme = confident = saturated = 0
-    for i in range(tokens):
+    for i in range(start, tokens):
         diff, ratio = less(trainers[i], rollouts[i]), ratios[i]
         size = abs(diff)
         above += ratio > WIDE_BAND[1]

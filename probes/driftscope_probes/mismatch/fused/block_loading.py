@@ -12,48 +12,29 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import BoolArray, LogprobArray
-from driftscope_probes.mismatch.fused.block_sums import BITS_OF_INFINITY, Scratch, less
+from driftscope_probes.mismatch.fused.block_sums import less
 from driftscope_probes.mismatch.fused.compiled import compiled, summing
 from driftscope_probes.mismatch.fused.float_bits import bits_of
-
-# Of the whole batch, of unmasked tokens.
-ODDITIES = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "unmasked",
-            "differing",
-            "rollout_nonfinite",
-            "trainer_nonfinite",
-            "rollout_zero",
-            "trainer_zero",
-            "rollout_positive",
-            "trainer_positive",
-        )
-    ]
-)
+from driftscope_probes.mismatch.fused.layouts import BITS_OF_INFINITY, Scratch
 
 
 @summing
 def load_plain(
-    rollout: LogprobArray,
-    trainer: LogprobArray,
-    start: int,
-    tokens: int,
-    scratch: Scratch,
-    filled: int,
-    odd: Any,
+    rollout: LogprobArray, trainer: LogprobArray, scratch: Scratch, filled: int, odd: Any
 ) -> bool:
     """Load unmasked tokens; False, and nothing counted, where load_any has to look closer.
 
     It has to where a Δ is not finite or a log-probability is above 0, both of which are rare.
     """
-    rollouts, trainers = scratch.rollout, scratch.trainer
+    tokens = rollout.size
+    # Slices: an index with an offset might be negative, and would be looked up one by one.
+    rollouts = scratch.rollout[filled : filled + tokens]
+    trainers = scratch.trainer[filled : filled + tokens]
     differing = rollout_zero = trainer_zero = 0
     size_top, top = 0, 0
     for i in range(tokens):
-        first, second = np.float64(rollout[start + i]), np.float64(trainer[start + i])
-        rollouts[filled + i], trainers[filled + i] = first, second
+        first, second = np.float64(rollout[i]), np.float64(trainer[i])
+        rollouts[i], trainers[i] = first, second
         size_top = max(size_top, bits_of(abs(less(second, first))))
         top = max(top, max(bits_of(first), bits_of(second)))
         differing += bits_of(first) != bits_of(second)

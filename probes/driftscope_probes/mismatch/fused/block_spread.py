@@ -7,25 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from driftscope_probes.mismatch.fused.block_sums import Scratch, less, product, squared
+from driftscope_probes.mismatch.fused.block_sums import less, product, squared
 from driftscope_probes.mismatch.fused.compiled import compiled, inlined, summing
-
-# Σ (x − mean of the sequence)²; the last one Σ (x − its mean)(y − its mean).
-SPREAD = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "diff",
-            "ratio",
-            "prob_abs_diff",
-            "rollout_prob",
-            "trainer_prob",
-            "prob_product",
-        )
-    ]
-)
+from driftscope_probes.mismatch.fused.layouts import Scratch
 
 
 @summing

@@ -5,87 +5,14 @@ In: both log-probabilities of a block, float64. Out: a row of sums, of counts an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from driftscope_probes.mismatch.arrays import FloatArray
 from driftscope_probes.mismatch.fused.compiled import inlined, summing
 from driftscope_probes.mismatch.fused.float_bits import bits_of
+from driftscope_probes.mismatch.fused.layouts import BITS_OF_INFINITY, Scratch
 from driftscope_probes.mismatch.fused.probability_terms import probability_terms
 from driftscope_probes.mismatch.fused.ratio_terms import ratio_terms
 from driftscope_probes.mismatch.thresholds import TRUNCATED_AT
-
-# Eleven arrays of 4 KiB: beside the two inputs, what one loop leaves for the next. Shorter blocks
-# spend more on adding up the lanes at their end, longer ones drift further from the first cache.
-BLOCK = 512
-
-
-class Scratch(NamedTuple):
-    """What the loops over one block hand on; each [BLOCK] float64."""
-
-    rollout: FloatArray  # nats
-    trainer: FloatArray  # nats
-    abs_diff: FloatArray  # nats
-    ulp_distance: FloatArray
-    ratio: FloatArray
-    shrink: FloatArray
-    shortfall: FloatArray
-    kl_k3: FloatArray
-    rollout_prob: FloatArray  # less the anchor
-    trainer_prob: FloatArray  # less the anchor
-    prob_abs_diff: FloatArray
-
-
-def new_scratch() -> Scratch:
-    return Scratch(*np.zeros((len(Scratch._fields), BLOCK)))
-
-
-# One row per sequence; names as in SequenceSums and DivergenceSums.
-SUMS = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "diff",
-            "abs_diff",
-            "square",  # ΣΔ²
-            "kl_k3",
-            "kl_reverse_k3",
-            "ratio",
-            "ratio_abs_dev",
-            "ratio_diff",
-            "truncated_ratio",
-            "truncated_ratio_square",
-            "mult_error",
-            "double_js",
-            "chi2",
-            "rollout_logprob",
-            "trainer_logprob",
-            "prob_abs_diff",
-            "prob_diff",
-            "binary_kl",
-            "rollout_prob",  # less the anchor
-            "trainer_prob",  # less the anchor
-        )
-    ]
-)
-
-# Of the whole batch, as bits: for numbers from 0 on those rise with the number, and NaN, an
-# overflow on both sides of a token, is above all.
-EXTREMES = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "ratio_max",
-            "ratio_min",
-            "prob_abs_diff_max",
-            "binary_kl_max",
-            "abs_diff_max",
-            "ulp_distance_max",
-        )
-    ]
-)
-BITS_OF_INFINITY = 0x7FF0000000000000
 
 
 @inlined
@@ -105,14 +32,15 @@ def product(value: float, other: float) -> float:
 
 
 @summing
-def add_ratio_terms(scratch: Scratch, tokens: int, sums: Any, extremes: Any) -> None:
+def add_ratio_terms(scratch: Scratch, start: int, tokens: int, sums: Any, extremes: Any) -> None:
+    """Of the tokens from start on."""
     rollouts, trainers = scratch.rollout, scratch.trainer
     ratios, shrinks = scratch.ratio, scratch.shrink
     shortfalls, k3s = scratch.shortfall, scratch.kl_k3
     diff_sum = abs_sum = square = k3 = reverse = ratio = deviation = ratio_diff = 0.0
     capped_sum = capped_square = mult = js = chi2 = 0.0
     top, bottom = 0, BITS_OF_INFINITY
-    for i in range(tokens):
+    for i in range(start, tokens):
         diff = less(trainers[i], rollouts[i])
         of = ratio_terms(diff)
         ratios[i], shrinks[i], shortfalls[i], k3s[i] = of.ratio, of.shrink, of.shortfall, of.kl_k3
@@ -152,19 +80,23 @@ def add_ratio_terms(scratch: Scratch, tokens: int, sums: Any, extremes: Any) -> 
 @summing
 def add_probability_terms(
     scratch: Scratch,
+    start: int,
     tokens: int,
     anchors: tuple[float, float],
     sums: Any,
     extremes: Any,
 ) -> None:
-    """anchors: a rollout and a trainer probability of the sequence, to sum distances from."""
+    """Of the tokens from start on.
+
+    anchors: a rollout and a trainer probability of the sequence, to sum distances from.
+    """
     rollouts, trainers = scratch.rollout, scratch.trainer
     shrinks, shortfalls = scratch.shrink, scratch.shortfall
     k3s, gaps = scratch.kl_k3, scratch.prob_abs_diff
     rollout_probs, trainer_probs = scratch.rollout_prob, scratch.trainer_prob
     rollout_sum = trainer_sum = gap = signed = binary = rollout_prob = trainer_prob = 0.0
     widest, top = 0, 0
-    for i in range(tokens):
+    for i in range(start, tokens):
         of = probability_terms(rollouts[i], trainers[i], shrinks[i], shortfalls[i], k3s[i])
         gaps[i] = of.prob_abs_diff
         rollout_probs[i] = less(of.rollout_prob, anchors[0])

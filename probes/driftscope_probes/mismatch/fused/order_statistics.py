@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.arrays import FloatArray, IntArray
-from driftscope_probes.mismatch.fused.fine_buckets import BITS_IN_BUCKET, SHIFT
-from driftscope_probes.mismatch.fused.gathering import Wanted, gathered
-from driftscope_probes.mismatch.fused.token_pass import TokenPass
+from driftscope_probes.mismatch.fused.gathering import gathered
+from driftscope_probes.mismatch.fused.layouts import BITS_IN_BUCKET, SHIFT, TokenPass, Wanted
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 
 # Up to here a bucket holds one whole number, its upper edge.
@@ -49,18 +48,16 @@ class _Search:
         self.upper_edges = (self.bucket_of_rank << SHIFT).view(np.float64)
         self.is_exact = self.upper_edges <= exact_up_to
         needed = np.unique(self.bucket_of_rank[~self.is_exact])
-        self.wanted: Wanted = np.zeros(buckets.size, np.uint8)
-        self.wanted[needed] = 1
-        self.tokens = int(buckets[needed].sum())
-        # How many gathered values come before the bucket, and how many tokens do.
-        self.gathered_before = np.cumsum(buckets * self.wanted) - buckets * self.wanted
-        self.tokens_before = reached - buckets
+        self.wanted: Wanted = needed.astype(np.uint32)
+        # Of each needed bucket, how many tokens come before it, less how many gathered values do.
+        held = buckets[needed]
+        self.tokens = int(held.sum())
+        self.not_gathered = reached[needed] - np.cumsum(held)
 
     def values(self, gathered_values: FloatArray) -> dict[int, float]:
         found = self.upper_edges.copy()
-        bucket = self.bucket_of_rank[~self.is_exact]
-        places = self.ranks[~self.is_exact] - self.tokens_before[bucket]
-        places += self.gathered_before[bucket]
+        bucket = np.searchsorted(self.wanted, self.bucket_of_rank[~self.is_exact])
+        places = self.ranks[~self.is_exact] - self.not_gathered[bucket]
         if places.size:
             gathered_values.partition(np.unique(places))
             found[~self.is_exact] = gathered_values[places]

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from driftscope_probes.mismatch.fused.compiled import inlined
 from driftscope_probes.mismatch.fused.exp_parts import (
-    EXPONENT_BIAS,
-    MANTISSA_BITS,
     ROUNDER,
     ROUNDER_BITS,
     exp_and_expm1,
 )
 from driftscope_probes.mismatch.fused.float_bits import bits_of, fma, from_bits
+from driftscope_probes.mismatch.fused.layouts import EXPONENT_BIAS, MANTISSA_BITS
 from driftscope_probes.mismatch.fused.log_series import log_series
 from driftscope_probes.mismatch.fused.ratio_terms import LN_2
 
@@ -93,11 +92,11 @@ def _binary_kl(
     rest_diff = other_rest - rest if clamped else -prob_diff
     prob = min(max(rollout_prob, CLAMP), CLAMP_ABOVE)
     of_token = max(fma(prob, low - high, -rest_diff), 0.0) if clamped else rollout_prob * kl_k3
-    return of_token + _rest_kl(rest, other_rest, rest_diff)
+    return of_token + rest_kl(rest, other_rest, rest_diff)
 
 
 @inlined
-def _rest_kl(rest: float, other: float, difference: float) -> float:
+def rest_kl(rest: float, other: float, difference: float) -> float:
     """rest·k3(ln(other / rest)); difference is other − rest, without cancellation.
 
     s = (m − 1) / (m + 1) with m = 2^−k·other / rest takes one division and no logarithm of 1 + x.

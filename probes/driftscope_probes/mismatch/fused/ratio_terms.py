@@ -11,8 +11,6 @@ from typing import NamedTuple
 from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND
 from driftscope_probes.mismatch.fused.compiled import inlined
 from driftscope_probes.mismatch.fused.exp_parts import (
-    EXPONENT_BIAS,
-    MANTISSA_BITS,
     OVERFLOWS_ABOVE,
     ROUNDER,
     ROUNDER_BITS,
@@ -22,6 +20,7 @@ from driftscope_probes.mismatch.fused.exp_parts import (
     series,
 )
 from driftscope_probes.mismatch.fused.float_bits import bits_of, fma, from_bits
+from driftscope_probes.mismatch.fused.layouts import EXPONENT_BIAS, MANTISSA_BITS
 from driftscope_probes.mismatch.fused.log_series import log_series
 
 LN_2 = math.log(2.0)

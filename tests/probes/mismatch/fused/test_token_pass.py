@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.fused.block_sums import BLOCK
-from driftscope_probes.mismatch.fused.token_pass import TokenPass, token_pass
+from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass
+from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 
 PER_SEQUENCE = ("rows", "sums", "spread")
@@ -87,3 +87,21 @@ def test_no_array_of_the_tokens_is_made() -> None:
     tracemalloc.stop()
     assert peak < rollout.nbytes + trainer.nbytes
     assert peak < np.dtype(np.float64).itemsize * rollout.size
+
+
+def test_close_and_other_tokens_mixed_sum_up_to_the_two_apart() -> None:
+    """The reordering of a block loses no token and takes none twice."""
+    rollout, trainer = long_batch(7, 2 * BLOCK)
+    far = np.random.default_rng(7).random(rollout.size) < 0.3
+    trainer[far] = rollout[far] - 1.0
+    kept = [np.ones(rollout.size, bool), far, ~far]
+    mixed, of_far, of_close = (
+        token_pass(paired_logprobs(rollout, trainer, [0, rollout.size], mask)) for mask in kept
+    )
+    for name in mixed.sums.dtype.names or ():
+        if name in ("rollout_prob", "trainer_prob"):
+            continue  # counted from the first token, another one in each
+        apart = of_far.sums[name][0] + of_close.sums[name][0]
+        assert mixed.sums[name][0] == pytest.approx(apart, rel=1e-12), name
+    for name in mixed.counts.dtype.names or ():
+        assert mixed.counts[name][0] == of_far.counts[name][0] + of_close.counts[name][0], name

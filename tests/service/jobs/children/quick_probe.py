@@ -25,6 +25,8 @@ FOREVER_S = 600
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    if request["kind"] == "kernels":
+        return _kernels_report(request["request"])
     paired = request["request"]
     act = paired["prompts"][0]
     print(f"quick probe: {act}", flush=True)
@@ -51,6 +53,52 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     elif act == "nonsense":
         return {"kind": "paired"}
     return _report(request, workdir)
+
+
+def _kernels_report(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """One verdict per target and number of threads: torch is refuted, all others are not."""
+    if asked["targets"] == ["crash"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    verdicts = []
+    for target in asked["targets"]:
+        for threads in asked["threads"]:
+            refuted = target == "torch"
+            verdicts.append(
+                {
+                    "target": target,
+                    "op": asked["ops"][0],
+                    "implementation": "eager",
+                    "dtype": asked["dtypes"][0],
+                    "threads": threads,
+                    "verdict": "REFUTED" if refuted else "PROVED",
+                    "reason": "M-remainder path: <b>1</b>" if refuted else "one reduction tree",
+                    "detection_rate": None if refuted else 1.0,
+                    "counterexample": COUNTEREXAMPLE if refuted else None,
+                }
+            )
+    return {
+        "schema_version": "1",
+        "kind": "kernels",
+        "created_at": "2026-11-22T12:00:00+00:00",
+        "request": asked,
+        "verdicts": verdicts,
+        "planted": {"caught": 9 - asked["seed"], "total": 9, "missed": ["a"] * asked["seed"]},
+        "skipped": [{"target": "vllm", "reason": "vllm is not installed"}],
+        "environment": {"packages": {"driftscope": "0"}, "hardware": {"cores": 1}},
+    }
+
+
+COUNTEREXAMPLE = {
+    **{"cause": "M-remainder path", "evidence": "batch sizes 1, 2, 3 differ from 65"},
+    **{"axis": "batch_size", "k": 4, "n": 4, "inputs": "normal", "row": 0},
+    **{"left": {"count": 2}, "right": {"count": 1}, "rows_differ": 1, "rows_compared": 1},
+    "difference": {
+        **{"index": 0, "left": -2.5, "right": -2.25, "ulps": 1, "elements": 2, "of": 4},
+        **{"left_bits": "0xc017b3eb", "right_bits": "0xc017b3ea"},
+    },
+    "found_at": {"k": 64, "n": 48},
+    "replay": 'driftscope kernels check --replay \'{"target":"torch"}\'',
+}
 
 
 def _start_grandchild(workdir: Path, *, holds_pipe: bool) -> None:

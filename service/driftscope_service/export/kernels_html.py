@@ -1,0 +1,62 @@
+"""The report of a kernel check as one HTML page without scripts.
+
+In: the report. Out: HTML text; the same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from driftscope_service.export.kernel_terminal import LEGEND, bits
+from driftscope_service.export.page_template import page_environment, resource
+
+TEMPLATE = "kernels.html.jinja"
+#: What a reader must see first.
+ORDER = ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED")
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Everything in the report is text to this page: markup in a name or a note is shown as is."""
+    verdicts = report["verdicts"]
+    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ORDER}
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
+            counts={name: count for name, count in counts.items() if count},
+            legend=LEGEND,
+            command=command(report["request"]),
+            style=Markup(resource("export", "templates", "report.css")),
+            kernels_style=Markup(resource("export", "templates", "kernels.css")),
+        )
+    )
+
+
+def command(request: Mapping[str, Any]) -> str:
+    """The command line that gives the report again."""
+    words = ["driftscope", "kernels", "check"]
+    for option, field in (
+        ("--target", "targets"),
+        ("--op", "ops"),
+        ("--dtype", "dtypes"),
+        ("--threads", "threads"),
+    ):
+        if request[field] is not None:
+            words += [option, ",".join(map(str, request[field]))]
+    words += ["--quick"] if request["quick"] else []
+    return shlex.join([*words, "--seed", str(request["seed"])])
+
+
+@cache
+def _environment() -> Environment:
+    environment = page_environment()
+    environment.globals["bits"] = bits
+    return environment

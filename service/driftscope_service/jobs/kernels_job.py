@@ -1,0 +1,26 @@
+"""A kernel check as a job: the client's request, checked, as the probe process reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driftscope_service.jobs.operator_limit import at_most
+from driftscope_service.schemas import KernelsProbeRequest
+from driftscope_service.settings import Settings
+
+KIND = "kernels"
+
+
+def probe_request(request: KernelsProbeRequest, settings: Settings) -> dict[str, Any]:
+    """What `run_probe` gets; raises InvalidField where the request is beyond what is allowed.
+
+    Which targets and ops there are only the probe's process knows: an unknown one fails the job.
+    """
+    allowed = settings.threads_allowed
+    for index, threads in enumerate(request.threads or ()):
+        at_most(f"/threads/{index}", str(threads), threads, allowed, "DRIFTSCOPE_MAX_THREADS")
+    fields = request.model_dump(mode="json")
+    if request.threads is None:
+        # Most splits over threads show with two.
+        fields["threads"] = [1, 2] if allowed > 1 else [1]
+    return {"kind": KIND, "request": fields}
