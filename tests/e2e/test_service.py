@@ -101,6 +101,8 @@ def test_a_cancelled_probe_ends_its_engine(service: Service) -> None:
         "sampling": {"max_tokens": 400},
         "engine": {"threads": 1, "batch_size": 1},
     }
+    # The processes that analyse pushed steps stay; those of the probe must not.
+    before = set(psutil.Process(service.pid).children(recursive=True))
     location = client.post("/v1/probes/paired", json=body).headers["location"]
     deadline = time.monotonic() + PATIENCE_S
     while "sampling" not in str(client.get(location).json()["progress"]):
@@ -109,7 +111,7 @@ def test_a_cancelled_probe_ends_its_engine(service: Service) -> None:
     assert client.post(f"{location}/cancel").status_code == 202
     job, _ = finished(client, location)
     assert job["state"] == "cancelled"
-    assert psutil.Process(service.pid).children(recursive=True) == []
+    assert set(psutil.Process(service.pid).children(recursive=True)) <= before
 
 
 def test_a_kernel_check_through_the_service(service: Service) -> None:

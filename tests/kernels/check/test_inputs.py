@@ -55,7 +55,8 @@ def test_every_kind_of_every_op_is_the_same_each_time(op: str, dtype: torch.dtyp
         for name, tensor in first.inputs.items():
             assert torch.equal(tensor, again.inputs[name]), (kind, name)
         assert all(len(first.inputs[name]) == 5 for name in first.row_inputs)
-        assert "x" in first.row_inputs
+        # The rows of a weight gradient are those of the weight: no input is cut along them.
+        assert ("x" in first.row_inputs) != op.endswith(".grad_weight")
 
 
 @pytest.mark.parametrize("op", OP_CASES)
@@ -65,8 +66,11 @@ def test_the_plain_order_is_near_the_oracle(op: str) -> None:
     for dtype in DTYPES:
         batch = case.build(case.quick_shapes[0], 3, dtype, kinds.NORMAL, 0)
         result = compute(op, batch.inputs, batch.params, PLAIN)
-        assert is_close(result, case.oracle(batch.inputs, batch.params)).all()
-        assert not is_close(result * 1.5, case.oracle(batch.inputs, batch.params)).all()
+        oracle = case.oracle(batch.inputs, batch.params)
+        assert is_close(result, oracle).all()
+        # Half of what the terms come to without their signs: no rounding explains that.
+        wrong = (result.double() + oracle.scale / 2).to(result.dtype)
+        assert not is_close(wrong, oracle).all()
 
 
 def test_an_unknown_op_is_named() -> None:
