@@ -39,4 +39,4 @@ FUNCTIONS = (
 def implementations() -> Iterator[Implementation]:
     """The op of each is the name of the function. Nothing is built before the first call."""
     for function in FUNCTIONS:
-        yield Implementation(function.__name__, "cpu", function, DTYPES)
+        yield Implementation(function.__name__, "cpu", function, frozenset(DTYPES))

@@ -46,4 +46,4 @@ FUNCTIONS = (
 def implementations() -> Iterator[Implementation]:
     """The op of each is the name of the function."""
     for function in FUNCTIONS:
-        yield Implementation(function.__name__, "reference", function, DTYPES)
+        yield Implementation(function.__name__, "reference", function, frozenset(DTYPES))
