@@ -5,10 +5,9 @@ In: tensors as a caller gave them. Out: nothing, or an ArgumentError.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+from driftscope_kernels.reference.arrays import DTYPES
 
 
 class ArgumentError(ValueError):

@@ -24,11 +24,11 @@ def sum(
     isa: str | None = None,
 ) -> Tensor:
     """As `reference.reduction.sum`; `isa` as in `cpu.linear.linear`."""
-    operators = chosen(isa)
-    if operators is None or x.numel() == 0 or not dims:
+    if _is_left_to_the_reference(x, dims, isa):
         return reference.sum(x, dims, keepdim=keepdim, out_dtype=out_dtype)
-    total: Tensor = operators.sum.default(_rows(x, dims), 1.0, out_dtype or x.dtype, isa or "")
-    return total.reshape(_shape(x, dims, keepdim))
+    return _divided_sum(_rows(x, dims), 1.0, out_dtype or x.dtype, isa).reshape(
+        _shape(x, dims, keepdim)
+    )
 
 
 def mean(
@@ -40,14 +40,21 @@ def mean(
     isa: str | None = None,
 ) -> Tensor:
     """As `reference.reduction.mean`."""
-    operators = chosen(isa)
-    if operators is None or x.numel() == 0 or not dims:
+    if _is_left_to_the_reference(x, dims, isa):
         return reference.mean(x, dims, keepdim=keepdim, out_dtype=out_dtype)
     rows = _rows(x, dims)
-    total: Tensor = operators.sum.default(
-        rows, float(rows.shape[1]), out_dtype or x.dtype, isa or ""
+    return _divided_sum(rows, float(rows.shape[1]), out_dtype or x.dtype, isa).reshape(
+        _shape(x, dims, keepdim)
     )
-    return total.reshape(_shape(x, dims, keepdim))
+
+
+def _is_left_to_the_reference(x: Tensor, dims: Sequence[int], isa: str | None) -> bool:
+    return chosen(isa) is None or x.numel() == 0 or not dims
+
+
+def _divided_sum(rows: Tensor, divisor: float, dtype: torch.dtype, isa: str | None) -> Tensor:
+    total: Tensor = chosen(isa).sum.default(rows, divisor, dtype, isa or "")
+    return total
 
 
 def _rows(x: Tensor, dims: Sequence[int]) -> Tensor:
