@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from driftscope_kernels import bounds
+from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.options import LogprobOptions, NormOptions, RotaryOptions, SwigluOptions
+from driftscope_kernels.reference.attention import KV_TILE
+from driftscope_kernels.reference.attention_bound import attention_bound
 from driftscope_kernels.reference.lanes import LANES
 from driftscope_kernels.reference.linear import TP_SEGMENTS
 from driftscope_kernels.reference.row_blocks import ROW_BLOCK
@@ -260,6 +263,48 @@ _TOKEN_LOGPROB = Contract(
     options=LogprobOptions,
 )
 
+_ATTENTION = Contract(
+    op="attention",
+    computes="softmax over the visible keys of t, times v. Query i of the Q last of L tokens is at "
+    "position p = L − Q + i and sees the keys max(0, p − window + 1) … p; head h reads key head "
+    "h // (H / KH). Keys lie one after another or in pages; that changes nothing.",
+    accumulates="float32; q·k in one accumulator from +0 by fma, d ascending; P·V in one "
+    "accumulator "
+    "per output by fma, visible keys ascending; the sum of exponentials in 16 lanes, lane = "
+    "position "
+    "mod 16, merged by the fixed tree at the end",
+    steps=(
+        "t = (q·k)·scale; with a soft cap t = cap·tanh(t / cap).",
+        f"Tiles of {KV_TILE} keys, counted from position 0 of the sequence, ascending. Per tile: "
+        "m′ = max(m, visible t), NaN passed over; c = m′, or +0 where m′ is −∞; if m′ > m, the "
+        "lanes "
+        "and the output are multiplied by exp(m − c); e = exp(t − c); lane += e; "
+        "output = fma(e, v, output).",
+        '`probabilities="rounded"`: e is rounded to the dtype before it meets v, not in the sum.',
+        "y = output / sum, a division.",
+    ),
+    rounds="Once, to nearest even, to the dtype of q.",
+    special="Keys that a row does not see are left out by position, tile or key, whatever they "
+    "hold. "
+    "It starts from m = −∞ and output = +0. A score that is NaN or +∞, or nothing but −∞, makes "
+    "the "
+    "row NaN.",
+    gradients=(
+        "m and the sum of the forward pass are computed again; p = exp(t − c)·(1 / sum); "
+        "Δ = lane_dot(dy, y), y unrounded; dp = dy·v, d ascending; ds = p·(dp − Δ), times "
+        "fma(−h, h, 1) with a soft cap (h = tanh), times scale. The rounding of e is passed "
+        "through.",
+        "dq = Σ ds·k, keys ascending: row by row.",
+        "dk = Σ ds·q and dv = Σ p·dy over the rows that see the key, query ascending, within it "
+        "head "
+        "of the group ascending, one fma chain from +0: they depend on the sequence's own queries "
+        "only. Cutting the queries of a sequence into several calls is not promised for them.",
+    ),
+    bound=attention_bound,
+    uses=("exp", "tanh"),
+    options=AttentionOptions,
+)
+
 CONTRACTS: Mapping[str, Contract] = {
     contract.op: contract
     for contract in (
@@ -275,5 +320,6 @@ CONTRACTS: Mapping[str, Contract] = {
         _SWIGLU,
         _ROTARY,
         _TOKEN_LOGPROB,
+        _ATTENTION,
     )
 }

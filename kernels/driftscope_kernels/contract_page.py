@@ -16,7 +16,7 @@ import numpy as np
 
 from driftscope_kernels import options
 from driftscope_kernels.contract import CONTRACTS, Contract
-from driftscope_kernels.reference import exp, log
+from driftscope_kernels.reference import attention_tanh, exp, log
 from driftscope_kernels.reference.row_blocks import ROW_BLOCK
 
 INTRODUCTION = f"""\
@@ -90,12 +90,13 @@ def _section(contract: Contract) -> str:
 def _functions() -> str:
     return "\n".join(
         [
-            "## exp and log",
+            "## exp, log and tanh",
             "",
-            "Hexadecimal numbers are exact float32 values. No library's exp or log is used.",
+            "Hexadecimal numbers are exact float32 values. No library's exp, log or tanh is used.",
             "",
             *_function("exp", exp, ("LOG2_E", "LN2_HIGH", "LN2_LOW", "LARGEST", "SMALLEST")),
             *_function("log", log, ("LN2_HIGH", "LN2_LOW")),
+            *_function("tanh", attention_tanh, ("THRESHOLD",)),
         ]
     )
 

@@ -5,6 +5,7 @@ batch, wherever the row is, however many threads run, from whichever implementat
 """
 
 from driftscope_kernels.autograd.arguments import ArgumentError
+from driftscope_kernels.autograd.attention import attention
 from driftscope_kernels.autograd.linear import bmm, linear, matmul
 from driftscope_kernels.autograd.main_grad import attach_main_grad
 from driftscope_kernels.autograd.norm import add_rms_norm, rms_norm
@@ -18,6 +19,7 @@ __all__ = [
     "ArgumentError",
     "TokenLogprob",
     "add_rms_norm",
+    "attention",
     "attach_main_grad",
     "bmm",
     "linear",

@@ -55,7 +55,8 @@ def test_a_registered_kernel_is_listed_once() -> None:
 def test_ours_are_there_for_every_op_that_has_a_contract() -> None:
     ours = [k for k in kernels("driftscope") if k.implementation == "reference"]
     forward = {kernel.op for kernel in ours if not kernel.op.endswith((".grad_x", ".grad_weight"))}
-    assert forward == set(CONTRACTS)
+    # Attention is checked as decode and as prefill.
+    assert forward - {"attention_prefill"} == set(CONTRACTS)
 
 
 def test_ops_take_the_first_implementation_of_the_preference(

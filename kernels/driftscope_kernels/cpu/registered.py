@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driftscope_kernels.cpu import linear_backward, norm, reduction, softmax, swiglu, token_logprob
+from driftscope_kernels.cpu import (
+    attention,
+    linear_backward,
+    norm,
+    reduction,
+    softmax,
+    swiglu,
+    token_logprob,
+)
 from driftscope_kernels.cpu.bmm import bmm
 from driftscope_kernels.cpu.linear import linear
 from driftscope_kernels.cpu.rotary import rotary
@@ -33,6 +41,8 @@ FUNCTIONS = (
     rotary,
     token_logprob.token_logprob,
     token_logprob.token_logprob_backward,
+    attention.attention,
+    attention.attention_backward,
 )
 
 

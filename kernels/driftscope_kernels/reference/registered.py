@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from driftscope_kernels.reference import (
+    attention,
+    attention_backward,
     linear_backward,
     norm,
     reduction,
@@ -40,6 +42,8 @@ FUNCTIONS = (
     rotary,
     token_logprob.token_logprob,
     token_logprob.token_logprob_backward,
+    attention.attention,
+    attention_backward.attention_backward,
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.options import VLLM
 from driftscope_kernels.reference.linear import TP_SEGMENTS
 from driftscope_kernels.registry import Implementation, Kernel, Run, implementations
@@ -25,6 +26,9 @@ def kernels() -> Iterator[Kernel]:
     for one in implementations():
         if one.op in ADAPTERS:
             yield _kernel(one, one.name, ADAPTERS[one.op](one.function))
+        if one.op == "attention":
+            run = _attention(one.function)
+            yield Kernel(TARGET, "attention_prefill", one.name, run, one.dtypes)
         if one.op == "linear":
             name = f"{one.name}-tp{TP_SEGMENTS}"
             yield _kernel(one, name, _linear(one.function, tp_segments=TP_SEGMENTS))
@@ -120,6 +124,48 @@ def _token_logprob(function: Function) -> Run:
     return run
 
 
+def _attention(function: Function) -> Run:
+    """[M, Q, H, D]: Q last tokens of M sequences; keys and values in pages if a size is given."""
+
+    def run(inputs: Inputs, params: Params) -> Tensor:
+        x, key, value = inputs["x"], inputs["key"], inputs["value"]
+        (sequences, queries, _, width), length = x.shape, key.shape[1]
+        k, v, table = key.flatten(0, 1), value.flatten(0, 1), None
+        if params.get("page_size"):
+            k, v, table = _paged(key, value, params["page_size"], params["page_order"])
+        y: Tensor = function(
+            x.flatten(0, 1),
+            k,
+            v,
+            cu_seqlens_q=torch.arange(0, (sequences + 1) * queries, queries, dtype=torch.int32),
+            seqlens_k=torch.full((sequences,), length, dtype=torch.int32),
+            block_table=table,
+            scale=width**-0.5,
+            options=VLLM_ATTENTION,
+        )
+        return y.view(x.shape)
+
+    return run
+
+
+def _paged(key: Tensor, value: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pages [pages, size, KH, D] of both and the table [M, pages]; `seed` says where they lie."""
+    sequences, length = key.shape[:2]
+    pages = -(-length // size)
+    order = torch.arange(sequences * pages)
+    if seed:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(sequences * pages, generator=generator)
+    caches = []
+    for tensor in (key, value):
+        padded = tensor.new_zeros((sequences, pages * size, *tensor.shape[2:]))
+        padded[:, :length] = tensor
+        cache = torch.empty_like(padded).view(sequences * pages, size, *tensor.shape[2:])
+        cache[order] = padded.view(cache.shape)
+        caches.append(cache)
+    return caches[0], caches[1], order.view(sequences, pages).to(torch.int32)
+
+
 ADAPTERS: dict[str, Callable[[Function], Run]] = {
     "linear": _linear,
     "bmm": _bmm,
@@ -133,4 +179,5 @@ ADAPTERS: dict[str, Callable[[Function], Run]] = {
     "swiglu": _swiglu,
     "rotary": _rotary,
     "token_logprob": _token_logprob,
+    "attention": _attention,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from driftscope_kernels.vllm_plugin import VARIABLE as KERNELS_VARIABLE
 from driftscope_probes.engines.settings import EngineSettings
 
 
@@ -27,6 +28,8 @@ def child_environment(engine: EngineSettings) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",  # the model is a folder by now; nothing is fetched behind our back
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Also where it is stock: a variable of the user's shell must not choose for the request.
+        KERNELS_VARIABLE: engine.kernels,
     }
     if not engine.compile:
         # vLLM compiles two helpers of its sampler even in eager mode: that takes a C++ compiler and

@@ -6,13 +6,15 @@ engine then used is read back from it and recorded.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 EngineKind = Literal["vllm", "vllm-server", "hf"]
 #: vLLM also has raw_logits and processed_logits; they are no log-probabilities.
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
+#: "invariant": driftscope's plugin for vLLM on CPU, vLLM's own batch-invariant mode on CUDA.
+Kernels = Literal["stock", "invariant"]
 
 
 class SamplingSettings(BaseModel):
@@ -34,6 +36,7 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EngineKind = "vllm"
+    kernels: Kernels = Field("stock", description="the engine's own or batch-invariant ones")
     logprobs_mode: LogprobsMode = "raw_logprobs"
     batch_size: int | None = Field(None, ge=1, le=4096, description="sequences decoded together")
     prefix_caching: bool | None = None
@@ -47,3 +50,14 @@ class EngineSettings(BaseModel):
     kv_cache_gib: float | None = Field(None, gt=0.0, le=65_536.0, description="None: as needed")
     server_url: str | None = Field(None, description="base URL for kind vllm-server")
     server_model: str | None = Field(None, description="model name the server answers to")
+
+    @model_validator(mode="after")
+    def _kernels_can_run(self) -> Self:
+        if self.kernels == "invariant" and self.kind != "vllm":
+            raise ValueError(
+                f"kernels invariant is for engine vllm, not {self.kind}: the kernels are chosen in "
+                "the process that runs the model"
+            )
+        if self.kernels == "invariant" and self.compile:
+            raise ValueError("kernels invariant runs eagerly: leave compile off")
+        return self

@@ -13,6 +13,9 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
+from driftscope_kernels.vllm_plugin import KernelChoiceError
+from driftscope_kernels.vllm_plugin import register as register_kernels
+from driftscope_kernels.vllm_plugin.coverage import of_model
 from driftscope_probes.dtypes import TORCH_NAMES
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.end_of_sequence import end_of_sequence_ids
@@ -29,6 +32,7 @@ class VllmInProcess:
         self._task = task
         ignore = task.sampling.ignore_eos
         self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
+        _register_kernels()
         self._engine = LLMEngine.from_engine_args(_engine_args(task))
 
     def generate(self, progress: ProgressSink) -> Trace:
@@ -79,7 +83,23 @@ class VllmInProcess:
             "threads": int(os.environ["OMP_NUM_THREADS"]),
             "attention_split_kv": _attention_split_kv(),
             "batch_invariant": os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1",
+            "kernel_coverage": self._kernel_coverage(),
         }
+
+    def _kernel_coverage(self) -> dict[str, Any] | None:
+        """Which layers our kernels run and which they do not; None where they are not asked for."""
+        if self._task.engine.kernels == "stock":
+            return None
+        found: dict[str, Any] = self._engine.apply_model(of_model)[0]
+        return found
+
+
+def _register_kernels() -> None:
+    """vLLM finds the plugin by itself where driftscope is installed; this is for a source tree."""
+    try:
+        register_kernels()
+    except KernelChoiceError as error:
+        raise RequestError(str(error), remedy="run with --kernels stock.") from error
 
 
 def _refuse_batch_invariant_on_cpu() -> None:

@@ -20,11 +20,12 @@ from driftscope_probes.errors import TrainerError
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trainer.gradient import GradientMeasurement, GradientReport
+from driftscope_probes.trainer.kernels import TrainerKernels, invariant_token_logprobs
 from driftscope_probes.trainer.load import LoadedModel, torch_dtype
 from driftscope_probes.trainer.microbatch import MicroBatch, micro_batches
 from driftscope_probes.trainer.precision import TrainerMode
 from driftscope_probes.trainer.row_chunks import INVARIANT_ROWS, default_chunk_rows
-from driftscope_probes.trainer.settings import TrainerSettings
+from driftscope_probes.trainer.settings import Kernels, TrainerSettings
 from driftscope_probes.trainer.temperature import trainer_temperature
 from driftscope_probes.trainer.token_logprobs import token_logprobs
 
@@ -65,7 +66,7 @@ def score_rollout(
     _check_vocabulary(loaded, rollout)
     run = _Run(loaded, mode, rollout, settings, known or KnownScores())
     torch.manual_seed(settings.seed)
-    with torch.enable_grad(), run.weight_casts_kept():
+    with torch.enable_grad(), run.kernels.in_use(), run.weight_casts_kept():
         for batch in micro_batches(prompts, rollout, settings):
             run.score(batch)
             on_tokens(_tokens_read(batch))
@@ -86,6 +87,7 @@ class _Run:
         self.loaded, self.mode, self.rollout, self.settings = loaded, mode, rollout, settings
         self.temperature = trainer_temperature(rollout.meta)
         self.known = known
+        self.kernels = TrainerKernels(settings.kernels, loaded)
         self.gradient = (
             GradientMeasurement(loaded.model, mode, rollout, settings.seed)
             if settings.backward
@@ -110,7 +112,9 @@ class _Run:
             self.reused += 1
             return
         state = _random_state(self.loaded.device)
-        logprobs = forward_logprobs(self.loaded, self.mode, batch, self.temperature)
+        logprobs = forward_logprobs(
+            self.loaded, self.mode, batch, self.temperature, self.settings.kernels
+        )
         self.random |= not torch.equal(state, _random_state(self.loaded.device))
         assert logprobs.requires_grad, "the forward ran without gradients"
         if self.gradient is not None:
@@ -150,7 +154,7 @@ class _Run:
             "fp32_head": self.mode.fp32_head,
             "temperature": self.temperature,
             "truncation_applied": False,  # top_p and top_k of the rollout are not repeated
-            "head_chunk_rows": default_chunk_rows(head_dtype(self.mode)),
+            **self._head_recorded(),
             "train_mode": self.loaded.model.training,
             "gradients": True,
             "random_numbers_drawn": self.random,
@@ -161,14 +165,31 @@ class _Run:
             "transformers": transformers.__version__,
         }
 
+    def _head_recorded(self) -> dict[str, Any]:
+        if self.settings.kernels == "stock":
+            return {"head_chunk_rows": default_chunk_rows(head_dtype(self.mode))}
+        return {"stock_ops": self.kernels.stock_ops()}
+
 
 def forward_logprobs(
-    loaded: LoadedModel, mode: TrainerMode, batch: MicroBatch, temperature: float
+    loaded: LoadedModel,
+    mode: TrainerMode,
+    batch: MicroBatch,
+    temperature: float,
+    kernels: Kernels = "stock",
 ) -> Tensor:
-    """float32 [tokens scored], in the graph."""
+    """float32 [tokens scored], in the graph; "invariant" kernels: inside invariant mode."""
     device = loaded.device
     with precision(mode, device):
         hidden = decode(loaded, batch)
+        if kernels == "invariant":
+            return invariant_token_logprobs(
+                hidden.index_select(0, batch.rows),
+                loaded.head,
+                batch.targets,
+                temperature=temperature,
+                fp32_head=mode.fp32_head,
+            )
         rows = _with_company(batch.rows, hidden.shape[0])
         scored = torch.searchsorted(rows, batch.rows)
         targets = torch.zeros_like(rows)

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Attention = Literal["sdpa", "eager"]
 Batching = Literal["padded", "packed"]
 PaddingSide = Literal["left", "right"]
+#: "invariant": driftscope's batch-invariant kernels, forward and backward (CPU only).
+Kernels = Literal["stock", "invariant"]
 
 
 class TrainerSettings(BaseModel):
@@ -16,6 +18,7 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kernels: Kernels = Field("stock", description="torch's kernels or our batch-invariant ones")
     attention: Attention = "sdpa"
     micro_batch: int = Field(1, ge=1, le=1024, description="sequences per forward pass")
     batching: Batching = Field("padded", description="how sequences share a forward pass")

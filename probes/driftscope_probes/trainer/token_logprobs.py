@@ -43,7 +43,7 @@ def token_logprobs(
     product's dtype, summed in float32. ValueError: shapes, temperature or chunk_rows.
     """
     _check(hidden, weight, targets, temperature)
-    dtype = _product_dtype(hidden, fp32_head)
+    dtype = product_dtype(hidden, fp32_head)
     # Outside the Function, so that autograd carries gradients back through the casts.
     hidden, weight = hidden.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
@@ -69,7 +69,8 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) 
         raise ValueError(f"temperature is {temperature}; give a number above 0.")
 
 
-def _product_dtype(hidden: Tensor, fp32_head: bool) -> torch.dtype:
+def product_dtype(hidden: Tensor, fp32_head: bool) -> torch.dtype:
+    """The dtype in which the head's matrix product runs."""
     if fp32_head:
         return torch.float32
     if torch.is_autocast_enabled(hidden.device.type):

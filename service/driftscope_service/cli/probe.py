@@ -100,6 +100,9 @@ def paired(
     threads: Annotated[
         int | None, typer.Option(help="Of engine and trainer. Default: every core.")
     ] = None,
+    kernels: Annotated[
+        str, typer.Option(help="Of engine and trainer: stock, or batch-invariant ones: invariant.")
+    ] = "stock",
     resamples: Annotated[int, typer.Option(help="For the 95 % intervals; 0: none.")] = 2000,
     out: Annotated[Path | None, typer.Option(help="New folder for the report.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -117,6 +120,7 @@ def paired(
     engine_settings = _checked(
         EngineSettings,
         kind=engine,
+        kernels=kernels,
         logprobs_mode=logprobs_mode,
         batch_size=batch_size,
         prefix_caching=prefix_caching,
@@ -131,6 +135,7 @@ def paired(
     )
     trainer_settings = _checked(
         TrainerSettings,
+        kernels=kernels,
         attention=attention,
         micro_batch=micro_batch,
         batching=batching,

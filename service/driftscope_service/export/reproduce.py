@@ -20,7 +20,7 @@ _ALWAYS = {"max_tokens", "seed"}
 _VALUE_OPTIONS = {"kind": "--engine"}
 _SWITCHES = {"compile": ("--compile", "--enforce-eager")}
 #: One option of the command line sets these for both sides.
-_SHARED = ("threads", "seed")
+_SHARED = ("threads", "seed", "kernels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,13 @@ def _remarks(request: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"The trainer ran with {trainer['threads'] or 'all'} threads, the engine with "
             f"{engine['threads'] or 'all'}: the command line gives one number to both."
+        )
+    # Reports of before there was a choice have neither.
+    kernels = engine.get("kernels", "stock"), trainer.get("kernels", "stock")
+    if kernels[0] != kernels[1]:
+        yield (
+            f"The trainer ran with {kernels[1]} kernels, the engine with {kernels[0]}: the command "
+            "line gives one choice to both."
         )
     if request["sampling"]["seed"] != trainer["seed"]:
         yield (

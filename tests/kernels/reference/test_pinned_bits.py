@@ -35,6 +35,8 @@ PINNED = {
     "swiglu": "d377c6525fdea4a1",
     "rotary": "18aefb5163aa214f",
     "token_logprob": "6e244d08a1569551",
+    "attention": "c4013d55974e54c7",
+    "attention_prefill": "cd732096d0cc924a",
 }
 
 
@@ -51,6 +53,10 @@ def inputs(op: str, dtype: torch.dtype) -> Mapping[str, Tensor]:
         q, k = values(0, dtype, ROWS, HEADS, D), values(1, dtype, ROWS, 1, D)
         cos, sin = (values(seed, torch.float32, ROWS, D // 2) for seed in (2, 3))
         return {"x": q, "key": k, "cos": cos, "sin": sin}
+    if op.startswith("attention"):
+        query = values(0, dtype, ROWS, 1 if op == "attention" else 70, HEADS * 2, D)
+        key, value = (values(seed, dtype, ROWS, 70, HEADS, D) for seed in (1, 2))
+        return {"x": query, "key": key, "value": value}
     weight = (N, K) if op in ("linear", "token_logprob") else (K,)
     return {
         "x": values(0, dtype, ROWS, K),

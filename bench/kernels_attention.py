@@ -1,0 +1,188 @@
+"""The attention kernel against vLLM's CPU attention with its KV split off, in one run.
+
+Time: both ways alternate in one process; a ratio is the median over rounds of theirs to ours. Both
+read the same cache, laid out as vLLM's CPU attention has it. "plain": ours on keys and values one
+after another, which have to be transposed first.
+
+    python bench/kernels_attention.py [--json] [--threads 1] [--rounds 7] [--dtypes float32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from driftscope_kernels.attention_options import VLLM_ATTENTION
+from driftscope_kernels.cpu.attention import attention
+from driftscope_kernels.reference.attention_sequences import vllm_pages
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HEADS = ((9, 3, 64), (32, 8, 128))  # query heads, key heads, head size: SmolLM2 135M, Llama 3 8B
+LENGTHS = (64, 256, 1024, 4096)
+# Prefill costs the square of the length: the larger model stops here.
+LONGEST_PREFILL = {64: 4096, 128: 1024}
+PAGE_SIZE = 128  # tokens; vLLM's own choice on CPUs
+VLLM_ISA, NO_WINDOW, NO_SOFT_CAP = "vec", -1, 0.0  # as its layers call it on x86
+# A way runs this long per round at least: well above the clock's step and a scheduler's slice.
+ROUND_SECONDS = 0.004
+TARGET = 1.0  # times as fast as vLLM
+
+Way = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    phase: str  # "decode": one query; "prefill": every token a query
+    dtype: str
+    heads: int
+    kv_heads: int
+    head_size: int
+    length: int
+    ours_s: float
+    vllm_s: float
+    ratio: float  # vLLM / ours, median over rounds; above 1: ours is faster
+    plain_ratio: float  # vLLM / ours on keys one after another
+    reached: bool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtypes", default=",".join(DTYPES))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    if not arguments.json:
+        print(f"{'dtype':9}{'heads':>6}{'D':>5}{'L':>6}  phase    GFLOP/s  x vLLM   plain")
+    for name in arguments.dtypes.split(","):
+        for row in measure_dtype(name, arguments.rounds):
+            rows.append(row)
+            if not arguments.json:
+                print(line(row), flush=True)
+    if arguments.json:
+        print(json.dumps({"rows": [asdict(row) for row in rows]}))
+    else:
+        print(f"{sum(row.reached for row in rows)} of {len(rows)} are as fast as vLLM")
+
+
+def measure_dtype(name: str, rounds: int) -> Iterator[Row]:
+    for heads, kv_heads, size in HEADS:
+        for length in LENGTHS:
+            for queries in (1, length):
+                if queries == 1 or length <= LONGEST_PREFILL[size]:
+                    ways = both_ways(DTYPES[name], heads, kv_heads, size, length, queries)
+                    times = alternate(ways, rounds)
+                    yield make_row(name, heads, kv_heads, size, length, queries, times)
+
+
+def both_ways(
+    dtype: torch.dtype, heads: int, kv_heads: int, size: int, length: int, queries: int
+) -> dict[str, Way]:
+    """Calls of vLLM and of ours that compute the same."""
+    from vllm import _custom_ops as ops
+
+    generator = torch.Generator().manual_seed(length)
+    shapes = ((queries, heads, size), (length, kv_heads, size), (length, kv_heads, size))
+    q, k, v = (torch.randn(s, generator=generator).to(dtype) for s in shapes)
+    pages = -(-length // PAGE_SIZE)
+    cache = torch.zeros(pages, kv_heads, PAGE_SIZE, 2 * size, dtype=dtype)
+    key_cache, value_cache = cache.view(pages, kv_heads, 2 * PAGE_SIZE, size).chunk(2, dim=2)
+    ops.cpu_attn_reshape_and_cache(k, v, key_cache, value_cache, torch.arange(length), VLLM_ISA)
+    table = torch.arange(pages, dtype=torch.int32)[None]
+    starts, lengths = (torch.tensor(x, dtype=torch.int32) for x in ([0, queries], [length]))
+    schedule = ops.cpu_attn_get_scheduler_metadata(
+        1, heads, kv_heads, size, lengths, dtype, starts, True, NO_WINDOW, VLLM_ISA, False
+    )
+    scale, theirs, own = size**-0.5, torch.empty_like(q), torch.empty_like(q)
+    keys, values = vllm_pages(cache)
+    batch: dict[str, Any] = {
+        "cu_seqlens_q": starts,
+        "seqlens_k": lengths,
+        "scale": scale,
+        "options": VLLM_ATTENTION,
+        "out": own,
+    }
+
+    def vllm() -> Tensor:
+        ops.cpu_attention_with_kv_cache(
+            q, key_cache, value_cache, theirs, starts, lengths, scale, True, None, NO_WINDOW,
+            table, NO_SOFT_CAP, schedule, None,
+        )  # fmt: skip
+        return theirs
+
+    return {
+        "vllm": vllm,
+        "ours": lambda: attention(q, keys, values, block_table=table, **batch),
+        "plain": lambda: attention(q, k, v, **batch),
+    }
+
+
+def alternate(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
+    """Seconds per call of each way, one figure per round."""
+    repeats = {}
+    for name, way in ways.items():
+        way()
+        begin = time.perf_counter()
+        way()
+        repeats[name] = max(1, int(ROUND_SECONDS / (time.perf_counter() - begin)))
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                way()
+            times[name].append((time.perf_counter() - begin) / repeats[name])
+    return times
+
+
+def make_row(
+    name: str,
+    heads: int,
+    kv_heads: int,
+    size: int,
+    length: int,
+    queries: int,
+    times: dict[str, list[float]],
+) -> Row:
+    against = ratio(times["vllm"], times["ours"])
+    return Row(
+        phase="decode" if queries == 1 else "prefill",
+        dtype=name,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=size,
+        length=length,
+        ours_s=median(times["ours"]),
+        vllm_s=median(times["vllm"]),
+        ratio=against,
+        plain_ratio=ratio(times["vllm"], times["plain"]),
+        reached=against >= TARGET,
+    )
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    return median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+def line(row: Row) -> str:
+    pairs = row.length if row.phase == "decode" else row.length * (row.length + 1) // 2
+    speed = 4 * row.heads * row.head_size * pairs / row.ours_s / 1e9
+    mark = "" if row.reached else "  short"
+    return (
+        f"{row.dtype:9}{row.heads:>3}/{row.kv_heads:<2}{row.head_size:5}{row.length:6}  "
+        f"{row.phase:8}{speed:8.1f}{row.ratio:8.2f}{row.plain_ratio:8.2f}{mark}"
+    )
+
+
+if __name__ == "__main__":
+    main()

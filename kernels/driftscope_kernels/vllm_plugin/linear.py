@@ -1,0 +1,131 @@
+"""Every unquantised linear layer and lm_head of vLLM on CPU, through our matrix product.
+
+In: a layer whose weight [N, K] has been loaded. Out: `layer.cpu_linear(x, weight, bias)`, which
+vLLM calls with x [..., K]; the weight is packed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+
+from driftscope_kernels.cpu.backend import operators
+from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.vllm_plugin import patches
+
+Dispatch = Callable[[Any, bool], None]
+
+#: Elements of a kept weight that are compared at every call. A training step changes nearly all of
+#: them; what loads weights through vLLM is told to `refresh_kept` whatever it changes.
+SAMPLED_ELEMENTS = 1024
+
+
+def route() -> None:
+    """vLLM looks the name up in its module at every call."""
+    from vllm.model_executor.layers import utils
+
+    original: Dispatch = utils.dispatch_cpu_unquantized_gemm
+
+    def dispatch(layer: Any, remove_weight: bool) -> None:
+        weight = layer.weight
+        if weight.is_meta or weight.ndim != 2 or weight.dtype not in DTYPES:
+            original(layer, remove_weight)
+        elif remove_weight and operators() is not None:
+            layer.cpu_linear = PackedLinear(weight.detach())
+            # As vLLM's own does: the packed form is the only one that is kept.
+            layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
+        else:
+            layer.cpu_linear = KeptLinear()
+
+    patches.replace(utils, "dispatch_cpu_unquantized_gemm", dispatch)
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """x [..., K] times weight [N, K], not packed."""
+    built = operators()
+    if built is None:
+        # Imported late: it imports numba, and with llvmlite's modules loaded vLLM 0.32 fails to
+        # start (triton_utils/dispatcher.py, _rebind_kernels, reads __dict__ of everything).
+        from driftscope_kernels.cpu.linear import linear
+
+        return linear(x, weight, bias, out_dtype=out_dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    y: Tensor = built.linear.default(rows, weight, None, bias, None, out_dtype or x.dtype, "")
+    return y.view(*x.shape[:-1], weight.shape[0])
+
+
+class PackedLinear:
+    """A product with a weight that is held in packed form only."""
+
+    __slots__ = ("_multiply", "_panels", "_shape")
+
+    def __init__(self, weight: Tensor) -> None:
+        built = operators()
+        assert built is not None
+        self._panels: Tensor = built.pack_weight(weight, "")
+        # The operator reads only the shape of a weight that it has in packed form.
+        self._shape = weight.new_zeros(()).expand(weight.shape)
+        self._multiply = built.linear.default
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        n, k = self._shape.shape
+        assert x.shape[-1] == k and x.dtype == self._shape.dtype, (x.shape, x.dtype, n, k)
+        rows = x if x.dim() == 2 else x.reshape(-1, k)
+        y: Tensor = self._multiply(rows, self._shape, self._panels, bias, None, x.dtype, "")
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], n)
+
+
+class KeptLinear:
+    """A product with a weight that others read too (tied embeddings), packed anew when it changes.
+
+    vLLM's own packs once: after a reload of tied embeddings its lm_head goes on with the old ones.
+    """
+
+    def __init__(self) -> None:
+        self._packed: PackedLinear | None = None
+        self._seen: tuple[int, int] = (0, 0)
+        self._sample: Tensor | None = None
+        _KEPT.add(self)
+
+    def refresh(self) -> None:
+        self._packed = None
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if operators() is None:
+            return product(x, weight, bias)
+        if self._packed is None or self._changed(weight):
+            self._packed = PackedLinear(weight.detach())
+            self._seen, self._sample = _identity(weight), _sampled(weight).clone()
+        return self._packed(x, weight, bias)
+
+    def _changed(self, weight: Tensor) -> bool:
+        assert self._sample is not None
+        return self._seen != _identity(weight) or not torch.equal(self._sample, _sampled(weight))
+
+
+_KEPT: WeakSet[KeptLinear] = WeakSet()
+
+
+def refresh_kept() -> None:
+    """To be called after weights have changed: what was packed of them is dropped."""
+    for kept in _KEPT:
+        kept.refresh()
+
+
+def _identity(weight: Tensor) -> tuple[int, int]:
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
+
+
+def _sampled(weight: Tensor) -> Tensor:
+    flat = weight.detach().view(-1)
+    return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)].view(_BITS[weight.element_size()])
+
+
+#: Compared as bits: not-a-number is equal to itself then.
+_BITS: dict[int, Any] = {2: torch.int16, 4: torch.int32}

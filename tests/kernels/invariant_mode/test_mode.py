@@ -1,0 +1,141 @@
+"""What a block of invariant mode touches: this thread while it lasts, and nothing else."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from driftscope_kernels import ops
+from driftscope_kernels.invariant_mode import InvariantModeError, invariant_mode
+
+X = torch.randn(5, 400, generator=torch.Generator().manual_seed(0))
+W = torch.randn(16, 400, generator=torch.Generator().manual_seed(1))
+
+
+def stock_and_ours() -> tuple[Tensor, Tensor]:
+    """They differ, or the tests below would see nothing."""
+    stock, ours = F.linear(X, W), ops.linear(X, W)
+    assert not torch.equal(stock, ours)
+    return stock, ours
+
+
+def test_functions_are_ours_inside_and_torchs_own_after() -> None:
+    stock, ours = stock_and_ours()
+    with invariant_mode():
+        assert torch.equal(F.linear(X, W), ours)
+    assert torch.equal(F.linear(X, W), stock)
+
+
+def test_an_exception_restores_everything() -> None:
+    stock, _ = stock_and_ours()
+    with pytest.raises(KeyError), invariant_mode():
+        raise KeyError
+    assert torch.equal(F.linear(X, W), stock)
+
+
+def test_blocks_nest_and_each_counts_its_own() -> None:
+    _, ours = stock_and_ours()
+    with invariant_mode() as outer:
+        F.linear(X, W)
+        with invariant_mode() as inner:
+            F.linear(X, W)
+        assert torch.equal(F.linear(X, W), ours)
+    assert (outer.coverage().routed["linear"], inner.coverage().routed["linear"]) == (3, 1)
+
+
+def test_other_threads_go_on_as_before() -> None:
+    stock, _ = stock_and_ours()
+    seen: list[Tensor] = []
+    with invariant_mode() as mode:
+        thread = threading.Thread(target=lambda: seen.append(F.linear(X, W)))
+        thread.start()
+        thread.join()
+    assert torch.equal(seen[0], stock)
+    assert mode.coverage().routed == {}
+
+
+def test_a_block_in_another_thread_does_not_reach_this_one() -> None:
+    stock, ours = stock_and_ours()
+    entered, leave = threading.Event(), threading.Event()
+    seen: list[Tensor] = []
+
+    def run() -> None:
+        with invariant_mode():
+            entered.set()
+            leave.wait(10)
+            seen.append(F.linear(X, W))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert entered.wait(10)
+    here = F.linear(X, W)
+    leave.set()
+    thread.join()
+    assert torch.equal(here, stock) and torch.equal(seen[0], ours)
+
+
+def gradient(backward_inside: bool) -> Tensor:
+    x, w = X.clone().requires_grad_(), W.clone().requires_grad_()
+    with invariant_mode():
+        loss = F.linear(x, w).square().sum()
+        if backward_inside:
+            loss.backward()  # type: ignore[no-untyped-call]
+    if not backward_inside:
+        loss.backward()  # type: ignore[no-untyped-call]
+    assert w.grad is not None
+    return w.grad
+
+
+def test_the_gradients_of_our_functions_are_ours_after_the_block_too() -> None:
+    assert torch.equal(gradient(True), gradient(False))
+
+
+def test_gradient_checkpointing_recomputes_with_our_kernels() -> None:
+    def two_layers(t: Tensor) -> Tensor:
+        return F.linear(F.linear(t, W), W.t()).square()
+
+    x = X.clone().requires_grad_()
+    with invariant_mode() as mode:
+        (plain,) = torch.autograd.grad(two_layers(x).sum(), x)
+        before = mode.coverage().routed["linear"]
+        checkpoint(two_layers, x, use_reentrant=False).sum().backward()
+    assert mode.coverage().routed["linear"] - before > 2
+    assert x.grad is not None and torch.equal(x.grad, plain)
+
+
+def test_dropout_is_refused_in_training_only() -> None:
+    with invariant_mode():
+        with pytest.raises(InvariantModeError, match="place in the batch"):
+            F.dropout(X, 0.1, training=True)
+        with pytest.raises(InvariantModeError, match="attention_dropout"):
+            q = X.reshape(1, 1, 5, 400)
+            F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
+        assert torch.equal(F.dropout(X, 0.1, training=False), X)
+        assert torch.equal(F.dropout(X, 0.0, training=True), X)
+
+
+def test_autocast_casts_as_torch_does() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), invariant_mode():
+        y = F.linear(X, W)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, ops.linear(X.bfloat16(), W.bfloat16()))
+
+
+UNCOVERED: dict[str, Callable[[], Any]] = {
+    "aten.convolution": lambda: F.conv1d(X[None], torch.ones(2, 5, 3)),
+    "aten.cumsum": lambda: X.cumsum(0),
+    "aten.mm": lambda: X.double() @ W.double().t(),
+    "aten.linalg_vector_norm": lambda: X.norm(),
+}
+
+
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_what_is_not_covered_is_said(name: str) -> None:
+    with invariant_mode() as mode:
+        UNCOVERED[name]()
+    assert mode.coverage().stock == {name: 1}

@@ -1,0 +1,74 @@
+"""The static check: ours pass it, what depends on the batch or on the order of atomics does not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from driftscope_kernels.triton_kernels import planted
+from driftscope_kernels.triton_kernels.aot import TARGETS
+from driftscope_kernels.triton_kernels.static_check import main, static_verdict, static_verdicts
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="this process interprets, it cannot compile"
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled afresh once per session: a warm cache would hide a kernel that fails to compile."""
+    folder = Path(tmp_path_factory.getbasetemp()) / "driftscope-home"
+    monkeypatch.setenv("DRIFTSCOPE_HOME", str(folder))
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_atomics_are_refuted(arch: str) -> None:
+    found = static_verdict(
+        "atomic", lambda rows: planted.atomic_split_sum(torch.empty(rows, 200)), arch
+    )
+    assert found.verdict == "REFUTED"
+    assert "atomic_split_kernel: atomic instructions" in found.reasons[0]
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_a_binary_per_batch_size_is_refuted(arch: str) -> None:
+    found = static_verdict(
+        "specialised", lambda rows: planted.specialised_sum(torch.empty(rows, 200)), arch
+    )
+    assert found.verdict == "REFUTED"
+    assert "binaries, chosen by batch size" in found.reasons[0]
+
+
+def test_another_choice_of_kernels_is_refuted() -> None:
+    def op(rows: int) -> None:
+        x = torch.empty(rows, 200)
+        (planted.atomic_split_sum if rows > 16 else planted.specialised_sum)(x)
+
+    found = static_verdict("chosen", op, "sm_80")
+    assert found.verdict == "REFUTED" and "other kernels at 17 rows" in found.reasons[0]
+
+
+def test_ours_are_static_on_one_architecture() -> None:
+    for verdict in static_verdicts(["linear", "rms_norm", "softmax"], ["bf16"], ["sm_80"]):
+        assert verdict.verdict == "STATIC", verdict.reasons
+        for binary in verdict.binaries:
+            assert binary.registers and not (binary.atomics or binary.approximate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", TARGETS)
+def test_all_of_ours_are_static(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--arch", arch, "--dtype", "bf16"]) == 0
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    binaries = [binary for verdict in verdicts for binary in verdict["binaries"]]
+    assert all(verdict["verdict"] == "STATIC" for verdict in verdicts) and binaries
+    assert not any(binary["atomics"] or binary["approximate"] for binary in binaries)
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(ValueError, match="'sm_20': choose one of sm_80"):
+        static_verdict("nothing", lambda rows: None, "sm_20")

@@ -1,0 +1,145 @@
+"""A vLLM with the entry point in view, and real engines of it in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import driftscope_kernels
+
+SCRIPT = Path(__file__).with_name("engine_script.py")
+ENTRY_POINT = "[vllm.general_plugins]\ndriftscope = driftscope_kernels.vllm_plugin:register\n"
+TARGET_TOKENS, CONTEXT, NEW_TOKENS = 150, 256, 10
+MOST_OTHERS = 32
+LEAST_VOCABULARY = 961  # of the models that the tests load
+
+RunEngines = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def entry_point(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that, on sys.path, has the metadata of an installed plugin."""
+    folder = tmp_path_factory.mktemp("installed")
+    info = folder / "driftscope_vllm_plugin-0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(ENTRY_POINT)
+    metadata = "Metadata-Version: 2.1\nName: driftscope-vllm-plugin\nVersion: 0\n"
+    (info / "METADATA").write_text(metadata)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plugin_environment(entry_point: Path) -> dict[str, str]:
+    assert driftscope_kernels.__file__ is not None
+    kernels = Path(driftscope_kernels.__file__).parents[1]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(kernels), str(entry_point)]),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_LEVEL": "INFO",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def run_engines(
+    plugin_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> RunEngines:
+    """One process: engines of one model and dtype one after another; a result per variant."""
+
+    def run(
+        variants: Sequence[Mapping[str, Any]], kernels: str = "invariant", threads: int = 1
+    ) -> list[dict[str, Any]]:
+        """Of each variant: model, dtype, engine options, others beside the target, temperature."""
+        folder = tmp_path_factory.mktemp("engines")
+        request = {
+            "context": CONTEXT,
+            "max_tokens": NEW_TOKENS,
+            "variants": [{"reload": None, **variant} for variant in variants],
+            **prompts(),
+        }
+        asked, result = folder / "request.json", folder / "result.json"
+        asked.write_text(json.dumps(request, default=str))
+        done = subprocess.run(
+            [sys.executable, str(SCRIPT), str(asked), str(result)],
+            env=plugin_environment
+            | {"DRIFTSCOPE_VLLM_KERNELS": kernels, "OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        results: list[dict[str, Any]] = json.loads(result.read_text())
+        return results
+
+    return run
+
+
+def prompts() -> dict[str, Any]:
+    """A target longer than a page of the cache (128 tokens), and others."""
+    draw = random.Random(0)
+
+    def tokens(count: int) -> list[int]:
+        return [draw.randrange(3, LEAST_VOCABULARY) for _ in range(count)]
+
+    return {
+        "target": tokens(TARGET_TOKENS),
+        "others": [tokens(draw.randrange(3, 24)) for _ in range(MOST_OTHERS)],
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dense, tied embeddings, norms of queries and keys."""
+    return qwen3(tmp_path_factory.mktemp("qwen3"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_updated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with other weights throughout, the embeddings among them."""
+    return qwen3(tmp_path_factory.mktemp("qwen3_updated"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_moe_updated(tiny_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny mixture with the weights of its experts halved."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("moe_updated") / "model"
+    shutil.copytree(tiny_moe, folder)
+    tensors = load_file(folder / "model.safetensors")
+    changed = {name: x * 0.5 if ".experts." in name else x for name, x in tensors.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def qwen3(folder: Path, seed: int) -> Path:
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=LEAST_VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+    Qwen3ForCausalLM(config).bfloat16().save_pretrained(folder)
+    return folder

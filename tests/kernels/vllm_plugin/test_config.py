@@ -1,0 +1,53 @@
+"""What our kernels cannot run is refused before a model is loaded, all of it in one message."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from driftscope_kernels.vllm_plugin import KernelChoiceError
+
+pytest.importorskip("vllm")
+
+
+def settings(**changed: Any) -> SimpleNamespace:
+    from vllm.config import CompilationMode
+
+    mode = changed.get("mode", CompilationMode.NONE)
+    return SimpleNamespace(
+        compilation_config=SimpleNamespace(mode=mode),
+        cache_config=SimpleNamespace(cache_dtype=changed.get("cache_dtype", "auto")),
+        parallel_config=SimpleNamespace(world_size=changed.get("world_size", 1)),
+        lora_config=changed.get("lora"),
+        speculative_config=changed.get("speculative"),
+    )
+
+
+def test_the_usual_configuration_is_accepted() -> None:
+    from driftscope_kernels.vllm_plugin.config import check
+
+    check(settings())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mode": "compiled"}, "enforce_eager=True"),
+        ({"cache_dtype": "fp8"}, "leave it at auto"),
+        ({"world_size": 2}, "tensor_parallel_size=1"),
+        ({"lora": object()}, "LoRA"),
+        ({"speculative": object()}, "speculative"),
+    ],
+)
+def test_each_fault_is_named(changed: dict[str, Any], message: str) -> None:
+    from driftscope_kernels.vllm_plugin.config import check
+
+    with pytest.raises(KernelChoiceError, match=message):
+        check(settings(**changed))
+
+
+def test_all_faults_are_named_at_once() -> None:
+    from driftscope_kernels.vllm_plugin.config import check
+
+    with pytest.raises(KernelChoiceError, match=r"2 ranks.*LoRA"):
+        check(settings(world_size=2, lora=object()))
