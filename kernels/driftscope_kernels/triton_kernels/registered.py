@@ -49,4 +49,4 @@ FUNCTIONS = (
 def implementations() -> Iterator[Implementation]:
     """The op of each is the name of the function."""
     for function in FUNCTIONS:
-        yield Implementation(function.__name__, "triton", function, DTYPES)
+        yield Implementation(function.__name__, "triton", function, frozenset(DTYPES))
