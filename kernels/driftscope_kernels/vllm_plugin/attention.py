@@ -20,7 +20,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.cpu.attention import MOST_HEAD_SIZE, attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
-from driftscope_kernels.vllm_plugin import KernelChoiceError
+from driftscope_kernels.vllm_choice import KernelChoiceError
 
 
 def route() -> None:

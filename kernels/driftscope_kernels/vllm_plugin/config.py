@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from driftscope_kernels.vllm_plugin import INVARIANT, VARIABLE, KernelChoiceError, patches
+from driftscope_kernels.vllm_choice import INVARIANT, VARIABLE, KernelChoiceError
+from driftscope_kernels.vllm_plugin import patches
 
 
 def route() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.vllm_plugin import INVARIANT, STOCK, asked, patches
+from driftscope_kernels.vllm_choice import INVARIANT, STOCK, asked
+from driftscope_kernels.vllm_plugin import patches
 from driftscope_kernels.vllm_plugin.install import OWN_MODE_VARIABLE
 
 #: Layers that only look up, copy or hold others; the last two are parts of a layer that counts.

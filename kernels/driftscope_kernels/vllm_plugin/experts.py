@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.softmax import logsumexp, softmax
-from driftscope_kernels.vllm_plugin import KernelChoiceError, patches
+from driftscope_kernels.vllm_choice import KernelChoiceError
+from driftscope_kernels.vllm_plugin import patches
 from driftscope_kernels.vllm_plugin.activation import silu_and_mul
 from driftscope_kernels.vllm_plugin.linear import product
 

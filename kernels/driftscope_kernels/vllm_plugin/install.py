@@ -10,7 +10,8 @@ import logging
 import os
 from importlib.util import find_spec
 
-from driftscope_kernels.vllm_plugin import INVARIANT, VARIABLE, KernelChoiceError, patches
+from driftscope_kernels.vllm_choice import INVARIANT, VARIABLE, KernelChoiceError
+from driftscope_kernels.vllm_plugin import patches
 
 #: Each release moves classes and changes signatures that we replace.
 TESTED_VERSIONS = ("0.32.0",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from driftscope_kernels.vllm_plugin import VARIABLE as KERNELS_VARIABLE
+from driftscope_kernels.vllm_choice import VARIABLE as KERNELS_VARIABLE
 from driftscope_probes.engines.settings import EngineSettings
 
 

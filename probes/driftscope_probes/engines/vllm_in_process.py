@@ -13,7 +13,7 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from driftscope_kernels.vllm_plugin import KernelChoiceError
+from driftscope_kernels.vllm_choice import KernelChoiceError
 from driftscope_kernels.vllm_plugin import register as register_kernels
 from driftscope_kernels.vllm_plugin.coverage import of_model
 from driftscope_probes.dtypes import TORCH_NAMES

@@ -1,4 +1,4 @@
-"""A vLLM with the entry point in view, and real engines of it in processes of their own."""
+"""Real engines, in processes of their own, that find the plugin by its installed entry point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 import driftscope_kernels
 
 SCRIPT = Path(__file__).with_name("engine_script.py")
-ENTRY_POINT = "[vllm.general_plugins]\ndriftscope = driftscope_kernels.vllm_plugin:register\n"
 TARGET_TOKENS, CONTEXT, NEW_TOKENS = 150, 256, 10
 MOST_OTHERS = 32
 LEAST_VOCABULARY = 961  # of the models that the tests load
@@ -26,24 +25,12 @@ RunEngines = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def entry_point(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that, on sys.path, has the metadata of an installed plugin."""
-    folder = tmp_path_factory.mktemp("installed")
-    info = folder / "driftscope_vllm_plugin-0.dist-info"
-    info.mkdir()
-    (info / "entry_points.txt").write_text(ENTRY_POINT)
-    metadata = "Metadata-Version: 2.1\nName: driftscope-vllm-plugin\nVersion: 0\n"
-    (info / "METADATA").write_text(metadata)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def plugin_environment(entry_point: Path) -> dict[str, str]:
+def plugin_environment() -> dict[str, str]:
     assert driftscope_kernels.__file__ is not None
     kernels = Path(driftscope_kernels.__file__).parents[1]
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(kernels), str(entry_point)]),
+        "PYTHONPATH": str(kernels),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_kernels.vllm_plugin import KernelChoiceError
+from driftscope_kernels.vllm_choice import KernelChoiceError
 
 pytest.importorskip("vllm")
 

@@ -1,0 +1,29 @@
+"""Which kernels a vLLM process is asked to run: one environment variable. Free of torch and vllm.
+
+Who starts an engine sets it; `vllm_plugin.register` reads it in the engine's process.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+Kernels = Literal["stock", "invariant"]
+
+VARIABLE = "DRIFTSCOPE_VLLM_KERNELS"
+STOCK: Kernels = "stock"
+INVARIANT: Kernels = "invariant"
+
+
+class KernelChoiceError(ValueError):
+    """A choice of kernels that does not exist, or that this vLLM cannot take."""
+
+
+def asked() -> Kernels:
+    """What the environment asks for. Raises KernelChoiceError."""
+    value = os.environ.get(VARIABLE) or STOCK
+    if value == STOCK:
+        return STOCK
+    if value == INVARIANT:
+        return INVARIANT
+    raise KernelChoiceError(f"{VARIABLE} = {value!r}: choose {STOCK} or {INVARIANT}")
