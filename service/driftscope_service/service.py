@@ -29,7 +29,6 @@ from driftscope_service.store.database import Database
 from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.store.report_files import ReportFiles
 
-DATABASE_NAME = "driftscope.db"
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
 _log = logging.getLogger("driftscope")
@@ -51,7 +50,7 @@ class Service:
 
 def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Service:
     """Touches neither disk nor database, and starts nothing."""
-    database = Database(settings.data_dir / DATABASE_NAME)
+    database = Database(settings.database)
     report_files = ReportFiles(settings.data_dir)
     process = ProbeProcess(probe_module, settings.probe_python, settings.job_time_limit_seconds)
     tools = JobTools(settings.data_dir, database, report_files, process, threading.Event())
@@ -64,19 +63,37 @@ def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> 
 def open_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Iterator[Service]:
     """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
     with held_data_dir(settings.data_dir):
-        migrate.upgrade(settings.data_dir / DATABASE_NAME)
+        migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module)
         try:
-            check_keys_exist(settings, service.database)
-            service.report_files.sweep()
-            service.intake.sweep()
-            _end_unfinished(service.database)
-            yield service
+            with _held_database(service.database):
+                yield from _running(service)
         finally:
-            service.executor.stop()
-            service.intake.stop()
-            _end_unfinished(service.database)
             service.database.dispose()
+
+
+def _running(service: Service) -> Iterator[Service]:
+    try:
+        check_keys_exist(service.settings, service.database)
+        service.report_files.sweep()
+        service.intake.sweep()
+        _end_unfinished(service.database)
+        yield service
+    finally:
+        service.executor.stop()
+        service.intake.stop()
+        _end_unfinished(service.database)
+
+
+@contextmanager
+def _held_database(database: Database) -> Iterator[None]:
+    with database.held() as alone:
+        if not alone:
+            raise DataDirError(
+                f"another driftscope service uses {database.dialect}.",
+                remedy="stop it, or give another DRIFTSCOPE_DATABASE_URL.",
+            )
+        yield
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -22,6 +22,8 @@ from driftscope_probes.engines.child_environment import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
 from driftscope_probes.push.limits import MAX_FILE_BYTES
+from driftscope_service.store.database import DatabaseAddress
+from driftscope_service.store.dialects.postgresql import parse_url
 
 PREFIX = "DRIFTSCOPE_"
 #: Read by other parts of driftscope: the model cache, a child's pipe, the client, a job's mark.
@@ -30,6 +32,8 @@ OTHER_VARIABLES = frozenset(
 )
 #: What may stand in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: SQLite's file within the data folder.
+DATABASE_NAME = "driftscope.db"
 #: RFC 1123 section 2.1, and underscores, which container networks use.
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9_-]{0,62})(\.[a-z0-9]([a-z0-9_-]{0,62}))*")
 
@@ -70,6 +74,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8321, ge=0, le=65535, description="0: any free port")
     data_dir: Path = Field(
         default=Path("driftscope-data"), description="database, jobs and reports"
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="postgresql://USER:PASSWORD@HOST:PORT/NAME; empty: SQLite in the data folder",
     )
     require_keys: bool = Field(
         default=False, description="API keys on loopback as well; elsewhere always"
@@ -131,6 +139,14 @@ class Settings(BaseSettings):
         gt=0.0,
         description="time after which a step whose shards stopped coming is forgotten",
     )
+    metrics_max_runs: int = Field(
+        default=50, ge=0, le=500, description="active runs with series in /metrics at most"
+    )
+    metrics_idle_seconds: float = Field(
+        default=21_600.0,
+        gt=0.0,
+        description="time after its last step at which a run has no more series in /metrics",
+    )
     min_free_disk_bytes: int = Field(
         default=268_435_456,
         ge=0,
@@ -163,6 +179,13 @@ class Settings(BaseSettings):
     def _absolute(cls, folder: Path) -> Path:
         return folder.expanduser().absolute()
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value():
+            parse_url(url.get_secret_value())
+        return url
+
     @field_validator("models", "engine_endpoints")
     @classmethod
     def _plain_names(cls, entries: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +213,11 @@ class Settings(BaseSettings):
         if python is not None and not os.access(python, os.X_OK):
             raise ValueError(f"{python} is not an executable file")
         return python
+
+    @property
+    def database(self) -> DatabaseAddress:
+        url = self.database_url.get_secret_value()
+        return parse_url(url) if url else self.data_dir / DATABASE_NAME
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +21,7 @@ import psutil
 import pytest
 import uvicorn
 from safetensors.numpy import save
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, make_url, select, text
 from starlette.testclient import TestClient
 
 from driftscope_service.app import create_app
@@ -25,6 +30,7 @@ from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import PREFIX, Settings
 from driftscope_service.store import tables
+from driftscope_service.store.database import Database
 
 QUICK_PROBE = "quick_probe"
 ROOT = Path(__file__).parents[2]
@@ -32,6 +38,9 @@ CHILDREN = Path(__file__).parent / "jobs" / "children"
 #: Nothing here takes longer than a start of Python; a busy machine may be ten times slower.
 PATIENCE_S = 30.0
 MODEL = "tiny-random-llama"
+
+
+DEBIAN_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 class MakeSettings(Protocol):
@@ -293,3 +302,51 @@ def pushing_at_url(running: Running, url: str) -> Iterator[Pushing]:
     """Through a socket: for clients that go away, and several at once."""
     with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield Pushing(running, client)
+
+
+def binary(name: str) -> str:
+    found = shutil.which(name)
+    if found is None and DEBIAN_BINARIES:
+        found = shutil.which(name, path=str(DEBIAN_BINARIES[-1]))
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian package: postgresql)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[URL]:
+    """A server of this session on a free port of loopback, without durability."""
+    initdb, pg_ctl = binary("initdb"), binary("pg_ctl")
+    folder = Path(tempfile.mkdtemp(prefix="driftscope-postgresql-"))
+    # The server refuses to run as root; Debian's package brings an account for it.
+    account = pwd.getpwnam("postgres") if os.getuid() == 0 else None
+    if account is not None:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    user = None if account is None else account.pw_name
+
+    def run(*command: str) -> None:
+        subprocess.run(command, user=user, check=True, capture_output=True, cwd=folder)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = str(folder / "data")
+    run(initdb, "-D", data, "-U", "driftscope", "--auth=trust", "-E", "UTF8", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
+    run(pg_ctl, "-D", data, "-w", "-o", options, "-l", str(folder / "log"), "start")
+    try:
+        yield make_url(f"postgresql://driftscope@127.0.0.1:{port}/postgres")
+    finally:
+        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: URL) -> URL:
+    """An empty database: everything that the test before left is dropped."""
+    database = Database(postgresql_server)
+    with database.write() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    database.dispose()
+    return postgresql_server

@@ -24,12 +24,11 @@ def upgrade(
 ) -> None:
     """Migrate the database to this version's schema. `serve` does the same when it starts."""
     # Here, since the other commands do not need a database and start faster without.
-    from driftscope_service.service import DATABASE_NAME, held_data_dir
+    from driftscope_service.service import held_data_dir
     from driftscope_service.settings import load_settings
     from driftscope_service.store import migrate
 
     settings = load_settings(data_dir=data_dir)
-    path = settings.data_dir / DATABASE_NAME
     with held_data_dir(settings.data_dir):
-        migrate.upgrade(path)
-    typer.echo(f"{path} is at revision {migrate.newest_revision()}.")
+        migrate.upgrade(settings.database)
+    typer.echo(f"{settings.database} is at revision {migrate.newest_revision()}.")

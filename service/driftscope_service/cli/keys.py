@@ -111,22 +111,23 @@ def revoke(
 def _database(data_dir: Path | None, *, make: bool = False) -> Iterator[Database]:
     """The database of the folder at the newest schema; a service may be running on it."""
     # Here, since the other commands do not need a database and start faster without.
-    from driftscope_service.service import DATABASE_NAME, held_data_dir
+    from driftscope_service.service import held_data_dir
     from driftscope_service.settings import load_settings
     from driftscope_service.store import migrate
     from driftscope_service.store.database import Database
 
     settings = load_settings(data_dir=data_dir)
-    path = settings.data_dir / DATABASE_NAME
-    if not make and not path.is_file():
+    address = settings.database
+    missing = isinstance(address, Path) and not address.is_file()
+    if missing and not make:
         raise KeyCommandError(
             f"there is no database in {settings.data_dir}, so there are no keys.",
             remedy="give the --data-dir of the service.",
         )
-    if not path.is_file() or not migrate.is_current(path):
+    if missing or not migrate.is_current(address):
         with held_data_dir(settings.data_dir):
-            migrate.upgrade(path)
-    database = Database(path)
+            migrate.upgrade(address)
+    database = Database(address)
     try:
         yield database
     finally:

@@ -1,48 +1,32 @@
-"""Connections to the SQLite file: pragmas, read and write transactions.
+"""Transactions on the database of the service: SQLite in the data folder, or PostgreSQL.
 
-A read sees one consistent state; a write takes the write lock at once (BEGIN IMMEDIATE), so that
-what it reads cannot change before it writes.
+A read sees one consistent state; writes take turns, so that what one reads cannot change before it
+writes.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, create_engine, event
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import URL, Connection, event
 
-#: Longer than any transaction of ours; an HTTP client still waits this long.
-BUSY_TIMEOUT_MS = 5000
+from driftscope_service.store.dialects.base import Dialect
+from driftscope_service.store.dialects.postgresql import Postgresql
+from driftscope_service.store.dialects.sqlite import Sqlite
+
+#: A file of SQLite or the URL of a PostgreSQL database.
+DatabaseAddress = Path | URL
 WRITE_OPTION = "driftscope_write"
 
 
 class Database:
-    def __init__(self, path: Path, *, foreign_keys: bool = True) -> None:
+    def __init__(self, address: DatabaseAddress, *, foreign_keys: bool = True) -> None:
         """Opens nothing yet. `foreign_keys=False` is for migrations that rebuild a table."""
-        self.path = path
-        self._foreign_keys = foreign_keys
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            json_serializer=partial(json.dumps, allow_nan=False),
-            # As many as there are threads: a connection to a file costs little, waiting costs more.
-            max_overflow=-1,
-        )
-        event.listen(self._engine, "connect", self._on_connect)
-        event.listen(self._engine, "begin", _on_begin)
-
-    def _on_connect(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        # The driver's own BEGIN is deferred and skips DDL; ours is emitted in _on_begin.
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # NORMAL may lose the last commits at a power cut, and with them an accepted job.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA foreign_keys = {'ON' if self._foreign_keys else 'OFF'}")
+        self.dialect = _dialect(address, foreign_keys)
+        self._engine = self.dialect.engine()
+        event.listen(self._engine, "begin", self._on_begin)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -57,10 +41,19 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def held(self) -> AbstractContextManager[bool]:
+        """For as long as a service works on it; False where another service does."""
+        return self.dialect.held(self._engine)
+
     def dispose(self) -> None:
         self._engine.dispose()
 
+    def _on_begin(self, connection: Connection) -> None:
+        write = connection.get_execution_options().get(WRITE_OPTION, False)
+        self.dialect.begin(connection, write=write)
 
-def _on_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get(WRITE_OPTION, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+def _dialect(address: DatabaseAddress, foreign_keys: bool) -> Dialect:
+    if isinstance(address, URL):
+        return Postgresql(address)
+    return Sqlite(address, foreign_keys)

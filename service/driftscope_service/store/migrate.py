@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.store.database import Database
+from driftscope_service.store.database import Database, DatabaseAddress
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -30,34 +30,35 @@ def alembic_config() -> Config:
     return config
 
 
-def upgrade(path: Path, revision: str = "head") -> None:
-    """Create or migrate the database at `path`, all steps in one transaction."""
-    database = Database(path, foreign_keys=False)
+def upgrade(address: DatabaseAddress, revision: str = "head") -> None:
+    """Create or migrate the database, all steps in one transaction."""
+    database = Database(address, foreign_keys=False)
     try:
         with database.write() as connection:
-            _upgrade(connection, revision)
+            _upgrade(database, connection, revision)
     except CommandError as error:
         raise MigrationError(
-            f"{path} cannot be migrated: {error}",
+            f"{database.dialect} cannot be migrated: {error}",
             remedy="it was probably written by a newer driftscope: use that version or newer, "
             "or another --data-dir.",
         ) from error
     except DatabaseError as error:
         raise MigrationError(
-            f"{path} cannot be migrated: {error.orig}.",
-            remedy="check that it is a database of driftscope and its disk is writable and not "
-            "full; nothing has been changed. Or give another --data-dir.",
+            f"{database.dialect} cannot be migrated: {error.orig}.",
+            remedy="check that it is a database of driftscope, that it can be reached, and that "
+            "its disk is writable and not full; nothing has been changed. Or give another "
+            "--data-dir or DRIFTSCOPE_DATABASE_URL.",
         ) from error
     finally:
         database.dispose()
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
+def _upgrade(database: Database, connection: Connection, revision: str) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    assert not broken, f"a migration broke references: {broken[:3]}"
+    broken = database.dialect.broken_references(connection)
+    assert not broken, f"a migration broke {broken} references"
 
 
 def newest_revision() -> str:
@@ -70,16 +71,17 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def is_current(path: Path) -> bool:
-    """Whether the database at `path` has this version's schema; nothing is changed."""
-    database = Database(path)
+def is_current(address: DatabaseAddress) -> bool:
+    """Whether the database has this version's schema; nothing is changed."""
+    database = Database(address)
     try:
         with database.read() as connection:
             return current_revision(connection) == newest_revision()
     except DatabaseError as error:
         raise MigrationError(
-            f"{path} cannot be read: {error.orig}.",
-            remedy="check that it is a database of driftscope, or give another --data-dir.",
+            f"{database.dialect} cannot be read: {error.orig}.",
+            remedy="check that it is a database of driftscope and can be reached, or give another "
+            "--data-dir or DRIFTSCOPE_DATABASE_URL.",
         ) from error
     finally:
         database.dispose()

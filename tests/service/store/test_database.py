@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from driftscope_service.store import database as database_module
-from driftscope_service.store import migrate
-from driftscope_service.store.database import Database
+from driftscope_service.store.database import Database, DatabaseAddress
+from driftscope_service.store.dialects import postgresql, sqlite
 from driftscope_service.store.job_repository import JobRepository
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
-    yield database
-    database.dispose()
 
 
 def test_a_reader_sees_the_state_before_a_writer_commits(database: Database) -> None:
@@ -55,11 +45,12 @@ def test_writers_take_turns(database: Database) -> None:
 
 
 def test_a_lock_that_stays_is_an_error(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+    address: DatabaseAddress, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 20)
-    impatient = Database(tmp_path / "test.db")
-    with database.write(), pytest.raises(OperationalError, match="locked"):
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(postgresql, "LOCK_TIMEOUT_MS", 20)
+    impatient = Database(address)
+    with database.write(), pytest.raises(OperationalError, match="locked|lock timeout"):
         with impatient.write():
             pass
     impatient.dispose()
@@ -72,3 +63,27 @@ def test_references_are_enforced(database: Database) -> None:
                 "INSERT INTO reports (id, job_id, kind, model, summary, file, size_bytes, "
                 "created_at) VALUES ('r', 'none', 'paired', 'm', '{}', 'f', 1, '2026-01-01')"
             )
+
+
+def test_a_second_service_is_told_apart(address: DatabaseAddress, database: Database) -> None:
+    other = Database(address)
+    with database.held() as first, other.held() as second:
+        # A file is held by the lock of its data folder.
+        assert (first, second) == (True, isinstance(address, Path))
+    with other.held() as alone:
+        assert alone
+    other.dispose()
+
+
+def test_a_password_is_not_shown() -> None:
+    database = Database(postgresql.parse_url("postgresql://me:secret@db.example:5432/name"))
+    assert str(database.dialect) == "postgresql://me:***@db.example:5432/name"
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:secret@h/n", "postgresql:///n", "postgresql://u:secret@h", "secret", "x://["]
+)
+def test_other_addresses_are_refused_without_their_password(url: str) -> None:
+    with pytest.raises(ValueError, match="postgresql://USER") as caught:
+        postgresql.parse_url(url)
+    assert "u:secret" not in str(caught.value)

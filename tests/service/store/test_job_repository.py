@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,55 +18,34 @@ from hypothesis.stateful import (
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import Job, JobError, JobState
-from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.tables import jobs
 
 FAILURE = JobError("EngineError", "it failed.", "repair it.")
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
-    yield database
-    database.dispose()
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "test.db"
-    migrate.upgrade(path)
-    return path
-
-
 class JobTable(RuleBasedStateMachine):
     """`model` is what the table must say; every rule does the same to both."""
 
-    jobs: Bundle[str] = Bundle("jobs")
+    known: Bundle[str] = Bundle("known")
     running: Bundle[str] = Bundle("running")
 
-    empty: Path  # a database without rows
+    database: Database
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name) / "test.db"
-        shutil.copyfile(self.empty, path)
-        self.database = Database(path)
+        with self.database.write() as connection:
+            connection.execute(jobs.delete())
         self.model: dict[str, JobState] = {}  # in order of arrival
         self.finished: dict[str, Job] = {}
-
-    def teardown(self) -> None:
-        self.database.dispose()
-        self.folder.cleanup()
 
     def change(self, name: str, *arguments: Any) -> Any:
         with self.database.write() as connection:
             return getattr(JobRepository(connection), name)(*arguments)
 
-    @rule(target=jobs)
+    @rule(target=known)
     def add(self) -> str:
         job: Job = self.change("add", "paired", "m", {})
         self.model[job.id] = JobState.QUEUED
@@ -87,13 +62,13 @@ class JobTable(RuleBasedStateMachine):
         self.model[job.id] = JobState.RUNNING
         return str(job.id)
 
-    @rule(job_id=jobs)
+    @rule(job_id=known)
     def cancel(self, job_id: str) -> None:
         self.change("request_cancel", job_id)
         if self.model[job_id] is JobState.QUEUED:
             self.model[job_id] = JobState.CANCELLED
 
-    @rule(job_id=jobs, fraction=st.floats(-1, 2))
+    @rule(job_id=known, fraction=st.floats(-1, 2))
     def progress(self, job_id: str, fraction: float) -> None:
         self.change("set_progress", job_id, Progress("s" * 300, fraction, "d" * 300))
 
@@ -138,8 +113,8 @@ class JobTable(RuleBasedStateMachine):
                 assert self.finished.setdefault(job.id, job) == job  # never changes again
 
 
-def test_any_order_of_events(empty_database: Path) -> None:
-    JobTable.empty = empty_database
+def test_any_order_of_events(database: Database) -> None:
+    JobTable.database = database
     run_state_machine_as_test(
         JobTable,
         settings=settings(max_examples=15, stateful_step_count=20, deadline=None),
@@ -149,12 +124,12 @@ def test_any_order_of_events(empty_database: Path) -> None:
 @pytest.mark.parametrize("end", ["succeed", "cancelled"])
 def test_a_finished_job_cannot_end_again(database: Database, end: str) -> None:
     with database.write() as connection:
-        jobs = JobRepository(connection)
-        job = jobs.add("paired", "m", {})
-        jobs.claim_next()
-        jobs.fail(job.id, FAILURE)
+        table = JobRepository(connection)
+        job = table.add("paired", "m", {})
+        table.claim_next()
+        table.fail(job.id, FAILURE)
         with pytest.raises(AssertionError, match=job.id):
-            getattr(jobs, end)(job.id)
+            getattr(table, end)(job.id)
 
 
 def test_a_waiting_job_cannot_succeed(database: Database) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from driftscope_service.auth.key import KeyText, new_key
 from driftscope_service.auth.scope import Scope
-from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.key_repository import KeyRepository
 
@@ -18,12 +16,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Iterator[KeyRepository]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
+def keys(database: Database) -> Iterator[KeyRepository]:
     with database.write() as connection:
         yield KeyRepository(connection)
-    database.dispose()
 
 
 def add(keys: KeyRepository, expires_at: datetime | None = None) -> KeyText:

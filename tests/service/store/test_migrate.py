@@ -11,6 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import URL, make_url
 
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
@@ -29,6 +30,23 @@ def database(path: Path) -> Iterator[Database]:
     database = Database(path)
     yield database
     database.dispose()
+
+
+def test_postgresql_has_the_tables_of_the_code_too(postgresql_url: URL) -> None:
+    migrate.upgrade(postgresql_url)
+    database = Database(postgresql_url)
+    assert differences(database) == []
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN detail")
+    assert differences(database)
+    database.dispose()
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    url = make_url("postgresql://me:secret@127.0.0.1:1/name")
+    with pytest.raises(migrate.MigrationError, match=r"me:\*\*\*@127.0.0.1:1/name") as caught:
+        migrate.upgrade(url)
+    assert "secret" not in str(caught.value)
 
 
 def differences(database: Database) -> list[object]:

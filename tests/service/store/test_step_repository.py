@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.run_repository import RunRepository
 from driftscope_service.store.shard_repository import Shard, ShardRepository
@@ -19,12 +17,9 @@ from driftscope_service.store.step_repository import NewStep, StepRepository
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
+def connection(database: Database) -> Iterator[Connection]:
     with database.write() as connection:
         yield connection
-    database.dispose()
 
 
 def new_step(step: int, **fields: Any) -> NewStep:

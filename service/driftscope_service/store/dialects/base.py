@@ -1,0 +1,39 @@
+"""The seam between the store and a database system: what SQLAlchemy does not make equal.
+
+In: a connection. Out: transactions of which writers take turns and readers see one state.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+
+class Dialect(Protocol):
+    def __str__(self) -> str:
+        """Names the database in messages, without a password."""
+        ...
+
+    def engine(self) -> Engine:
+        """Opens nothing yet."""
+        ...
+
+    def begin(self, connection: Connection, *, write: bool) -> None:
+        """What a transaction starts with; a writer waits here for the one before it."""
+        ...
+
+    def held(self, engine: Engine) -> AbstractContextManager[bool]:
+        """For as long as a service works on the database; False where another one does."""
+        ...
+
+    def broken_references(self, connection: Connection) -> int:
+        """Rows that refer to none, after a migration."""
+        ...
+
+
+def json_text(value: object) -> str:
+    """NaN and infinity are no JSON; PostgreSQL refuses them, SQLite would keep them."""
+    return json.dumps(value, allow_nan=False)
