@@ -1,6 +1,6 @@
-"""Which kernels a vLLM process is asked to run: one environment variable. Free of torch and vllm.
+"""Which kernels a vLLM process is asked to run: environment variables. Free of torch and vllm.
 
-Who starts an engine sets it; `vllm_plugin.register` reads it in the engine's process.
+Who starts an engine sets them; `vllm_plugin.register` reads them in the engine's process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Literal
 Kernels = Literal["stock", "invariant"]
 
 VARIABLE = "DRIFTSCOPE_VLLM_KERNELS"
+#: Where those kernels round: `vllm_plugin.rounding` has its values.
+ROUNDING_VARIABLE = "DRIFTSCOPE_VLLM_ROUNDING"
 STOCK: Kernels = "stock"
 INVARIANT: Kernels = "invariant"
 

@@ -30,6 +30,7 @@ PACKAGES = (
 VARIABLE_PREFIXES = (
     *("OMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "ATEN_", "LD_PRELOAD"),
     *("TORCH_", "PYTORCH_", "VLLM_", "CUDA_", "CUBLAS", "NVIDIA_TF32", "NCCL_"),
+    *("DRIFTSCOPE_KERNELS", "DRIFTSCOPE_VLLM_"),
 )
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 #: CPU features that choose a kernel.

@@ -35,6 +35,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
+    from driftscope_kernels.check.static_kernels import StaticKernel
     from driftscope_kernels.check.verdict import DTYPES
 
     plan = Plan(
@@ -47,7 +48,10 @@ def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
     def tell(stage: str, fraction: float) -> None:
         progress(Progress(stage, fraction))
 
-    report = run_check(_kernels(request), plan, tell)
+    chosen = _kernels(request)
+    static = [kernel for kernel in chosen if isinstance(kernel, StaticKernel)]
+    run = [kernel for kernel in chosen if not isinstance(kernel, StaticKernel)]
+    report = run_check(run, plan, tell, static)
     return {**report.to_dict(), "environment": environment(), **_skipped()}
 
 
@@ -95,15 +99,20 @@ def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
 
 
 def _kernels(request: Mapping[str, Any]) -> list[Any]:
-    """Registered kernels that the request asks for, in the order of the registry."""
+    """What the request asks for: registered kernels in their order, then those that are read."""
     from driftscope_kernels.check.op_cases import OP_CASES
+    from driftscope_kernels.check.static_kernels import StaticKernel, static_kernels
     from driftscope_kernels.registry import kernels
 
-    known = kernels()
+    known: list[Any] = [*kernels(), *static_kernels()]
     targets = _known("target", request["targets"], sorted({kernel.target for kernel in known}))
     ops = _known("op", request["ops"], sorted({kernel.op for kernel in known}))
     chosen = [kernel for kernel in known if kernel.target in targets and kernel.op in ops]
-    strange = [kernel.name for kernel in chosen if kernel.op not in OP_CASES]
+    strange = [
+        kernel.name
+        for kernel in chosen
+        if kernel.op not in OP_CASES and not isinstance(kernel, StaticKernel)
+    ]
     if strange:
         raise RequestError(
             f"the checker does not know the inputs of {', '.join(strange)}.",
@@ -139,9 +148,14 @@ def _listed(kernel: Any) -> dict[str, Any]:
 
 
 def _skipped() -> dict[str, Any]:
+    from driftscope_kernels.check import static_kernels
     from driftscope_kernels.targets import torch_ops, vllm_ops
 
-    reasons = {"vllm": vllm_ops.missing(), "torch compiled": torch_ops.missing_compiler()}
+    reasons = {
+        "vllm": vllm_ops.missing(),
+        "torch compiled": torch_ops.missing_compiler(),
+        "triton": static_kernels.missing(),
+    }
     return {"skipped": [{"target": t, "reason": r} for t, r in reasons.items() if r is not None]}
 
 

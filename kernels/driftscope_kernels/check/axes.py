@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_kernels.check.placement import LAYOUTS, NEIGHBOURS, Placement
+from driftscope_kernels.check.placement import LAYOUTS, NEIGHBOURS, PADDINGS, Placement
 
 #: Every size up to a vector of 16 and the first behind it: micro-kernels and their remainders.
 DENSE_SIZES = tuple(range(1, 18))
@@ -14,6 +14,8 @@ QUICK_ROWS, FULL_ROWS = 65, 257
 CHUNKS = (1, 2, 3, 7, 16, 64)
 REPEATS = 8
 QUERY_CHUNKS = (1, 7, 16, 64)
+#: Tokens that a prompt is cut to: within a tile of 64 keys, and one behind it.
+CONTEXTS = (16, 33, 65)
 PAGE_SIZES = (32, 64, 128)
 SEEDS = (1, 2, 3)
 #: Rows of the blocks in which weight gradients are summed: cuts at multiples of it must not show.
@@ -26,7 +28,7 @@ FRESH_PROCESS = "fresh_process"
 #: In the order in which a counterexample is looked for: the batch first.
 AXES = (
     *("batch_size", "micro_batch", "position", "permutation", "neighbours", "split", "run_to_run"),
-    *("layout", "threads", "query_chunk", "page_order", "page_size"),
+    *("layout", "threads", "query_chunk", "context", "page_order", "page_size", "padding"),
 )
 
 
@@ -85,9 +87,16 @@ def axes(
         found["query_chunk"] = tuple(
             Placement(rows, query=chunk) for chunk in QUERY_CHUNKS if chunk < attention_length
         )
+        found["context"] = tuple(
+            Placement(rows, context=length, query=chunk)
+            for length in CONTEXTS
+            if length < attention_length
+            for chunk in (None, QUERY_CHUNKS[1])
+        )
     if paged:
         found["page_order"] = tuple(Placement(rows, page_order=seed) for seed in SEEDS)
         found["page_size"] = tuple(Placement(rows, page_size=size) for size in PAGE_SIZES)
+        found["padding"] = tuple(Placement(rows, padding=content) for content in PADDINGS)
     return found
 
 

@@ -27,6 +27,8 @@ BY_AXIS = {
     "layout": LAYOUT,
     "threads": THREADS,
     "query_chunk": "query tile",
+    "context": "context length",
+    "padding": "padding content",
     "page_order": "page order",
     "micro_batch": "micro-batch split",
     "page_size": "page size",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from driftscope_kernels.check.op_cases import Shape
 
 EPS = 1e-6  # of Llama-like models
+HEADS, KV_HEADS = 4, 2
 
 
 def linear_grad_x(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
@@ -62,6 +63,19 @@ def softmax_grad_x(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed:
     x = _neutral(kind, torch.zeros(rows, shape.k), generator).to(dtype)
     dy = _row_gradient(kind, rows, shape.k, dtype, generator)
     return Batch({"x": x, "dy": dy}, {"dim": -1}, ("x", "dy"))
+
+
+def attention_grad(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
+    """Of whole prompts of k tokens: dq, dk and dv, side by side along the heads."""
+    generator = _generator(seed)
+    x, key, value = (
+        torch.randn(rows, shape.k, heads, shape.n, generator=generator).to(dtype)
+        for heads in (HEADS, KV_HEADS, KV_HEADS)
+    )
+    dy = kinds.values(kind, rows * HEADS * shape.n, shape.k, dtype, generator)
+    dy = dy.view(rows, HEADS, shape.n, shape.k).permute(0, 3, 1, 2).contiguous()
+    inputs = {"x": x, "key": key, "value": value, "dy": dy}
+    return Batch(inputs, {}, tuple(inputs))
 
 
 def _factors(

@@ -55,6 +55,25 @@ def log_softmax_grad_x(inputs: Inputs, params: Params) -> Oracle:
     return Oracle(result, dy.abs() + spread, x.shape[-1])
 
 
+def attention_grad(inputs: Inputs, params: Params) -> Oracle:
+    names = ("x", "key", "value", "dy")
+    leaves = [inputs[name].double().requires_grad_() for name in names]
+    x, key, value, dy = leaves
+    group = x.shape[2] // key.shape[2]
+    keys, values = (t.repeat_interleave(group, dim=2) for t in (key, value))
+    scores = torch.einsum("mqhd,mlhd->mhql", x, keys) * x.shape[-1] ** -0.5
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    result = torch.einsum("mhql,mlhd->mqhd", weights, values)
+    found = torch.cat(torch.autograd.grad(result, leaves[:3], dy.detach()), dim=2)
+    # Rounding the result before it enters the backward pass is the largest error; every gradient
+    # is a sum over the context of terms no larger than these.
+    largest = [leaf.detach().abs().amax() for leaf in leaves]
+    scale = (1 + largest[0] + largest[1]) * (1 + largest[2]) * largest[3]
+    terms = x.shape[1] + x.shape[-1]
+    return Oracle(found, scale.expand_as(found), terms, inputs["x"].dtype)
+
+
 def _unit(x: Tensor, eps: float) -> Tensor:
     return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()
 

@@ -214,7 +214,7 @@ def _attention(
     value = value.view(rows, KV_HEADS, shape.n, shape.k).permute(0, 3, 1, 2).contiguous()
     if kind == kinds.CANCELLING:
         x = torch.zeros_like(x)  # equal weights, or the pairs would not cancel
-    params = {"split_kv": True, "page_size": PAGE_SIZE, "page_order": 0}
+    params = {"split_kv": True, "page_size": PAGE_SIZE, "page_order": 0, "padding": None}
     return Batch({"x": x, "key": key, "value": value}, params, ("x", "key", "value"))
 
 
@@ -238,6 +238,9 @@ _QUICK_ROWS = (Shape(576), Shape(1000))
 _CONTEXTS = (Shape(100, 64), Shape(300, 64), Shape(700, 64))
 _QUICK_CONTEXTS = (Shape(100, 64), Shape(300, 64))
 _PROMPTS = (Shape(100, 64), Shape(300, 64))
+_GRADIENT_PROMPTS = (Shape(70, 32), Shape(150, 32))
+#: Weights of attention leave no pair of terms equal.
+_UNPAIRED = (kinds.NORMAL, kinds.WIDE, kinds.LINEAR_RANGE, kinds.ACTIVATIONS)
 _GRADIENT_ROWS = (Shape(64), Shape(576), Shape(1000))
 #: Tokens: nine blocks of 64, and a last one that is not full.
 _TOKENS = (Shape(576, 48), Shape(1000, 48))
@@ -303,6 +306,11 @@ OP_CASES: Mapping[str, OpCase] = {
         OpCase(
             *("sdpa_prefill", SIGNED, _PROMPTS, _PROMPTS[:1], _prefill, oracles.attention, 5),
             layouts=False, prefill=True, slow_call_s=ATTENTION_CALL_S,
+        ),
+        OpCase(
+            *("attention_prefill.grad", _UNPAIRED, _GRADIENT_PROMPTS, _GRADIENT_PROMPTS[:1]),
+            *(gradient_inputs.attention_grad, gradient_oracles.attention_grad, 9),
+            layouts=False, least_n=16, slow_call_s=ATTENTION_CALL_S,
         ),
         OpCase(
             *("linear.grad_x", SIGNED, _MATRICES[:3], _QUICK_MATRICES),

@@ -19,12 +19,22 @@ from driftscope_kernels.registry import Kernel
 #: Room left before, between and behind the rows by the layouts that are not contiguous.
 ROW_GAP = 3
 NEIGHBOURS = ("zeros", "huge", "infinite", "nan", "denormal")
+#: What memory behind the context holds: of a page that was used before, or was never written.
+PADDINGS = ("huge", "nan")
 #: Offsets in elements: 4 to 64 bytes for every width of the supported dtypes.
 LAYOUTS = (
     *("contiguous", "row_gap", "every_second", "column_major"),
     *(f"offset_{elements}" for elements in (1, 2, 4, 8, 16)),
 )
 MOST_NUMBER = 4096  # rows, repeats, seeds of a replay
+#: What a side of a replay may say by name.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("layout", "constants"), LAYOUTS),
+    "neighbours": NEIGHBOURS,
+    "padding": PADDINGS,
+}
+#: Inputs of attention whose dimension 1 is the sequence.
+ALONG_CONTEXT = ("x", "key", "value")
 Params = Mapping[str, Any]
 
 
@@ -47,6 +57,8 @@ class Placement:
     query: int | None = None  # attention: only the last so many query tokens
     page_size: int | None = None  # attention: tokens per KV page
     page_order: int | None = None  # attention: seed of the order of the pages in the cache
+    context: int | None = None  # attention: only the first so many tokens of each sequence
+    padding: str | None = None  # attention: what the slots behind the context hold
 
     def to_dict(self) -> dict[str, Any]:
         """Without what is as in the plain call."""
@@ -63,13 +75,13 @@ class Placement:
         if unknown or "count" not in values:
             raise ValueError(f"a side: it has 'count', and no {sorted(unknown)}")
         for name, value in values.items():
-            known = {"layout": LAYOUTS, "constants": LAYOUTS, "neighbours": NEIGHBOURS}.get(name)
+            known = NAMES.get(name)
             if known is not None and value not in known:
                 raise ValueError(f"{name}={value!r}: one of {', '.join(known)}")
             if known is None and (not isinstance(value, int) or not 0 <= value <= MOST_NUMBER):
                 raise ValueError(f"{name}={value!r}: a whole number from 0 to {MOST_NUMBER:,}")
         placement = Placement(**values)
-        least_one = ("count", "repeat", "chunk", "threads", "micro_batch")
+        least_one = ("count", "repeat", "chunk", "threads", "micro_batch", "query", "context")
         if any(getattr(placement, name) == 0 for name in least_one):
             raise ValueError(f"a side: {', '.join(least_one)} are at least 1")
         return placement
@@ -115,6 +127,8 @@ def _placed(batch: Batch, placement: Placement, order: Tensor) -> dict[str, Tens
             rows = _with_neighbours(
                 rows, placement.neighbours, int(order.argsort()[placement.kept])
             )
+        if placement.context is not None and name in ALONG_CONTEXT:
+            rows = rows[:, : placement.context]
         if placement.query is not None and name == "x":
             rows = rows[:, -placement.query :]
         inputs[name] = laid_out(rows, "column_major" if batch.column_major else placement.layout)
@@ -126,7 +140,7 @@ def _placed(batch: Batch, placement: Placement, order: Tensor) -> dict[str, Tens
 
 def _call(kernel: Kernel, inputs: dict[str, Tensor], batch: Batch, placement: Placement) -> Tensor:
     params = dict(batch.params)
-    for name in ("page_size", "page_order", "micro_batch"):
+    for name in ("page_size", "page_order", "padding", "micro_batch"):
         if getattr(placement, name) is not None:
             params[name] = getattr(placement, name)
     if placement.chunk is None:
@@ -142,12 +156,13 @@ def _with_neighbours(rows: Tensor, content: str, kept: int) -> Tensor:
     """Every row but one replaced: nothing of it may reach the row that is kept."""
     if not rows.is_floating_point():
         return rows
-    filled = torch.full_like(rows, _neighbour_value(content, rows.dtype))
+    filled = torch.full_like(rows, special_value(content, rows.dtype))
     filled[kept] = rows[kept]
     return filled
 
 
-def _neighbour_value(content: str, dtype: torch.dtype) -> float:
+def special_value(content: str, dtype: torch.dtype) -> float:
+    """The number that one of NEIGHBOURS or PADDINGS stands for."""
     limits = torch.finfo(dtype)
     return {
         "zeros": 0.0,

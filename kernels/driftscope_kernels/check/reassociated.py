@@ -20,6 +20,7 @@ PLAIN = "plain"
 #: The same terms in another order: from behind, in 2, 3 or 5 parts (8 would be
 #: the blocks of 192 in which MKL itself cuts K = 1,536), even and odd positions apart.
 SHUFFLED = "shuffled_"  # and a seed
+CUT = "cut_"  # and the place of the one cut
 ASSOCIATIONS = ("reverse", "split_2", "split_3", "split_5", "interleaved")
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
@@ -28,6 +29,8 @@ WEIGHT_GRADIENTS = ("linear.grad_weight", "rms_norm.grad_weight")
 FLOAT32_RESULTS = ("token_logprob", *WEIGHT_GRADIENTS)
 #: The tokens of a weight gradient are summed in blocks of so many rows, the blocks in order.
 TOKEN_BLOCK = 64
+#: Positions of a context that are summed at a time.
+KEY_TILE = 32
 
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
@@ -156,6 +159,8 @@ def _parts(terms: Tensor, how: str) -> list[Tensor]:
     if how.startswith(SHUFFLED):
         generator = torch.Generator().manual_seed(int(how.removeprefix(SHUFFLED)))
         return [terms[..., torch.randperm(terms.shape[-1], generator=generator)]]
+    if how.startswith(CUT):
+        return list(terms.tensor_split([int(how.removeprefix(CUT))], dim=-1))
     return list(terms.tensor_split(int(how.removeprefix("split_")), dim=-1))
 
 
@@ -269,6 +274,15 @@ def _token_logprob(inputs: Inputs, params: Params, how: str) -> Tensor:
     return (chosen - logits.amax(-1, keepdim=True) - total.log()).flatten()
 
 
+def _context_sum(terms: Tensor, how: str) -> Tensor:
+    """Plain: in tiles from position 0, so that masked positions behind a query change nothing."""
+    if how != PLAIN:
+        return row_sum(terms, how)
+    behind = -terms.shape[-1] % KEY_TILE
+    tiles = torch.nn.functional.pad(terms, (0, behind)).reshape(*terms.shape[:-1], -1, KEY_TILE)
+    return _in_order(list(tiles.contiguous().sum(-1).unbind(-1)))
+
+
 def _attention(inputs: Inputs, params: Params, how: str) -> Tensor:
     x, key, value = inputs["x"], inputs["key"], inputs["value"]
     queries, length = x.shape[1], key.shape[1]
@@ -280,9 +294,33 @@ def _attention(inputs: Inputs, params: Params, how: str) -> Tensor:
         scores = (query[:, None] * keys[None]).sum(-1) * x.shape[-1] ** -0.5  # [Q, L, H]
         weights = scores.masked_fill(~visible[..., None], float("-inf"))
         weights = (weights - weights.amax(1, keepdim=True)).exp()
-        total = row_sum(weights.transpose(1, 2), how)[..., None]
-        sums = [row_sum((weight[..., None] * values).permute(1, 2, 0), how) for weight in weights]
+        total = _context_sum(weights.transpose(1, 2), how)[..., None]
+        terms = ((weight[..., None] * values).permute(1, 2, 0) for weight in weights)
+        sums = [_context_sum(one, how) for one in terms]
         rows.append(torch.stack(sums) / total)
+    return torch.stack(rows)
+
+
+def _attention_grad(inputs: Inputs, params: Params, how: str) -> Tensor:
+    """One sequence at a time; every sum over keys or queries in the order asked for."""
+    kv_heads, scale = inputs["key"].shape[2], inputs["x"].shape[-1] ** -0.5
+    rows = []
+    for q, key, value, dy in zip(*(inputs[n] for n in ("x", "key", "value", "dy")), strict=True):
+        k, v = (t.repeat_interleave(q.shape[1] // kv_heads, dim=1) for t in (key, value))
+        hidden = torch.ones(len(q), len(k), dtype=torch.bool).triu(1)
+        scores = (q[:, None] * k[None]).sum(-1) * scale  # [Q, L, H]
+        terms = scores.masked_fill(hidden[..., None], float("-inf"))
+        terms = (terms - terms.amax(1, keepdim=True)).exp()
+        weights = terms / _context_sum(terms.transpose(1, 2), how)[:, None]
+        slope = (dy[:, None] * v[None]).sum(-1)
+        mean = _context_sum((weights * slope).transpose(1, 2), how)[:, None]
+        ds = weights * (slope - mean) * scale
+        over_keys = (ds[..., None] * k[None]).permute(0, 2, 3, 1)
+        over_queries = [(left[..., None] * right[:, None]).permute(1, 2, 3, 0)
+                        for left, right in ((ds, q), (weights, dy))]  # fmt: skip
+        dk, dv = (_context_sum(one, how) for one in over_queries)
+        grouped = [one.view(len(one), kv_heads, -1, one.shape[-1]).sum(2) for one in (dk, dv)]
+        rows.append(torch.cat([_context_sum(over_keys, how), *grouped], dim=1))
     return torch.stack(rows)
 
 
@@ -335,6 +373,7 @@ _OPS: Mapping[str, Callable[[Inputs, Params, str], Tensor]] = {
     "attention_prefill": _attention,
     "sdpa": _attention,
     "sdpa_prefill": _attention,
+    "attention_prefill.grad": _attention_grad,
     "linear.grad_x": _linear_grad_x,
     "linear.grad_weight": _linear_grad_weight,
     "rms_norm.grad_x": _rms_norm_grad_x,

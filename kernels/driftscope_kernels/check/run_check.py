@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import timeit
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -39,6 +39,11 @@ from driftscope_kernels.check.search import (
     wrong_rows,
 )
 from driftscope_kernels.check.shrink import shrink
+from driftscope_kernels.check.static_kernels import (
+    StaticKernel,
+    StaticKernelVerdict,
+    read_static,
+)
 from driftscope_kernels.check.tree_probe import (
     SCOPE,
     WHOLE_PROOF,
@@ -86,7 +91,7 @@ class PlantedResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    verdicts: tuple[KernelVerdict, ...]
+    verdicts: tuple[KernelVerdict | StaticKernelVerdict, ...]
     planted: PlantedResult
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,8 +101,12 @@ class Report:
         }
 
 
-def run_check(kernels: Iterable[Kernel], plan: Plan, tell: Tell) -> Report:
-    """Check every kernel at every dtype and number of threads, then the planted faults."""
+def run_check(
+    kernels: Iterable[Kernel], plan: Plan, tell: Tell, static: Iterable[StaticKernel] = ()
+) -> Report:
+    """Check every kernel at every dtype and number of threads, read the compiled ones, then the
+    planted faults.
+    """
     work = [
         (kernel, dtype, threads)
         for kernel in kernels
@@ -107,14 +116,15 @@ def run_check(kernels: Iterable[Kernel], plan: Plan, tell: Tell) -> Report:
     ]
     tell("fresh processes", 0.0)
     processes = check_processes(work, plan.seed)
-    verdicts = []
+    verdicts: list[KernelVerdict | StaticKernelVerdict] = []
     for number, (kernel, dtype, threads) in enumerate(work):
         tell(f"{kernel.name} {DTYPE_NAMES[dtype]}, threads {threads}", number / (len(work) + 1))
         with thread_count(threads):
             verdicts.append(check_kernel(kernel, dtype, plan, processes[number]))
-    tell("planted faults", len(work) / (len(work) + 1))
+    tell("compiled code, planted faults", len(work) / (len(work) + 1))
+    read, faults = read_static(static, plan.dtypes, quick=plan.quick)
     ops = {kernel.op for kernel, _, _ in work}
-    return Report(tuple(verdicts), check_planted(plan, ops))
+    return Report((*verdicts, *read), _with_static(check_planted(plan, ops), faults))
 
 
 def check_kernel(
@@ -279,6 +289,12 @@ def check_planted(plan: Plan, ops: Iterable[str] | None = None) -> PlantedResult
                 missed.append((kernel, dtype, threads))
     names = (f"{k.op}/{k.implementation} {DTYPE_NAMES[dtype]}" for k, dtype, _ in missed)
     return PlantedResult(len(work) - len(missed), len(work), tuple(names))
+
+
+def _with_static(found: PlantedResult, faults: Mapping[str, bool]) -> PlantedResult:
+    missed = tuple(name for name, refuted in faults.items() if not refuted)
+    caught = found.caught + len(faults) - len(missed)
+    return PlantedResult(caught, found.total + len(faults), (*found.missed, *missed))
 
 
 def _is_refuted(kernel: Kernel, dtype: torch.dtype, seed: int) -> bool:

@@ -138,6 +138,8 @@ def compare(
     for _ in range(right.repeat):
         other = run(kernel, batch, right)
         ours, theirs = _rows(base, left, common), _rows(other, right, common)
+        if right.context is not None:
+            ours = ours[:, : right.context]
         if right.query is not None:
             ours = ours[:, -right.query :]
         rows = differing_rows(ours, theirs)

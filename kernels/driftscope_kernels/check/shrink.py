@@ -83,7 +83,7 @@ def shrink(
     shrinking = Shrinking(kernel, case, found, budget_s)
     shrinking.fewer_rows()
     if found.trial.kind != PROBE:  # its question is one of the original shape
-        shrinking.smaller("k", max(LEAST_K, found.right.query or 0))
+        shrinking.smaller("k", max(LEAST_K, found.right.query or 0, found.right.context or 0))
         shrinking.smaller("n", case.least_n)
         shrinking.fewer_rows()
     return shrinking.found

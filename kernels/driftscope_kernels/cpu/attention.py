@@ -44,7 +44,7 @@ def attention(
             q, k, v, cu_seqlens_q=cu_seqlens_q, seqlens_k=seqlens_k, block_table=block_table,
             scale=scale, window=window, soft_cap=soft_cap, out=out, options=options,
         )  # fmt: skip
-    y: Tensor = operators.attention(
+    y: Tensor = operators.attention.default(
         q, k, v, out, cu_seqlens_q, seqlens_k, block_table, scale, window, soft_cap or None,
         options.probabilities == "rounded", isa or "",
     )  # fmt: skip
@@ -72,7 +72,7 @@ def attention_backward(
             dy, q, k, v, cu_seqlens_q=cu_seqlens_q, seqlens_k=seqlens_k, scale=scale,
             window=window, soft_cap=soft_cap, options=options,
         )  # fmt: skip
-    dq, dk, dv = operators.attention_backward(
+    dq, dk, dv = operators.attention_backward.default(
         dy.contiguous(), q, k, v, cu_seqlens_q, seqlens_k, scale, window, soft_cap or None,
         options.probabilities == "rounded", isa or "",
     )  # fmt: skip

@@ -21,7 +21,7 @@ using at::Tensor;
 using MaybeTensor = c10::optional<Tensor>;
 
 // Rows (queries times query heads of a key head) of one item: enough to pay for the copy of a tile of keys.
-constexpr int64_t kItemRows = 192;
+constexpr int64_t kItemRows = 384;
 // Below this many multiply-adds a second thread costs more than it saves.
 constexpr int64_t kThreadWork = 1 << 18;
 

@@ -88,7 +88,7 @@ void backward_queries(const AttentionProblem& a, const AttentionGradients& g, co
       tile_slopes(a, rows, w, statistics_of(a, g, item), start);
       add_chunks(rows, start, w.slopes, w.key_chunks, w.dq);
     }
-    put_rows<E>(rows, a, item, w.dq, g.dq, [](int64_t, Lanes x) { return x; });
+    put_rows<E>(rows, a, item, w.dq, g.dq, [](int64_t) { return [](Lanes x) { return x; }; });
   });
 }
 

@@ -33,6 +33,11 @@ struct Tokens {
   // Whether the 16 positions from a multiple of 16 on can be read as they lie, side by side: beyond the end of
   // the sequence they are still within its page.
   bool side_by_side() const { return pages && cache.token == 1 && page_size % kGroup == 0; }
+  // Whether tiles lie as `copy_chunks` would lay them, where the head size is one chunk.
+  bool lie_in_chunks() const {
+    return sizeof(Stored) == sizeof(float) && pages && page_size % kTile == 0 && cache.token == kChunk &&
+           cache.element == 1;
+  }
 };
 
 // Elements d .. d + 15 of one token, `apart` elements from one to the next; +0 beyond the end.
@@ -122,11 +127,13 @@ void copy_transposed(const Tokens<E>& tokens, int64_t tile, int64_t from, int64_
 // first-level cache while all rows of an item are multiplied by it.
 template <class E>
 void copy_chunks(const Tokens<E>& tokens, int64_t tile, int64_t from, int64_t to, int64_t size, float* out) {
-  for (int64_t p = from; p < to; ++p) {
-    const typename E::Stored* at = tokens.at(p);
-    each(size, [&](int64_t d, auto part) {
-      const Lanes x = elements<E>(at, tokens.cache.element, d, part);
-      std::memcpy(out + (d / kChunk * kTile + p - tile) * kChunk + d % kChunk, &x, sizeof x);
-    });
+  for (int64_t next; from < to; from = next) {
+    next = tokens.run(from, to);
+    const typename E::Stored* at = tokens.at(from);
+    for (int64_t p = from - tile; p < next - tile; ++p, at += tokens.cache.token)
+      each(size, [&](int64_t d, auto part) {
+        const Lanes x = elements<E>(at, tokens.cache.element, d, part);
+        std::memcpy(out + (d / kChunk * kTile + p) * kChunk + d % kChunk, &x, sizeof x);
+      });
   }
 }

@@ -196,11 +196,18 @@ inline Lanes within(Lanes x, Some part) {
 
 // Lane i + lane i + 8 for i < 8, then i + (i + 4), i + (i + 2), i + (i + 1).
 inline float merged(Lanes x) {
+#if defined(DRIFTSCOPE_AVX512)
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
   float v[kLanes];
   std::memcpy(v, &x, sizeof v);
   for (int half = 8; half; half /= 2)
     for (int i = 0; i < half; ++i) v[i] = v[i] + v[i + half];
   return v[0];
+#endif
 }
 
 // The largest lane; NaN are passed over.

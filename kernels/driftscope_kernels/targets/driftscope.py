@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.attention_options import VLLM_ATTENTION
+from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.options import VLLM
 from driftscope_kernels.reference.linear import TP_SEGMENTS
 from driftscope_kernels.registry import Implementation, Kernel, Run, implementations
@@ -132,7 +133,7 @@ def _attention(function: Function) -> Run:
         (sequences, queries, _, width), length = x.shape, key.shape[1]
         k, v, table = key.flatten(0, 1), value.flatten(0, 1), None
         if params.get("page_size"):
-            k, v, table = _paged(key, value, params["page_size"], params["page_order"])
+            k, v, table = _paged(key, value, params)
         y: Tensor = function(
             x.flatten(0, 1),
             k,
@@ -148,8 +149,12 @@ def _attention(function: Function) -> Run:
     return run
 
 
-def _paged(key: Tensor, value: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pages [pages, size, KH, D] of both and the table [M, pages]; `seed` says where they lie."""
+def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, Tensor]:
+    """Pages [pages, size, KH, D] of both and the table [M, pages]; `page_order` seeds where they
+    lie, `padding` fills the slots behind the context.
+    """
+    size, seed, padding = params["page_size"], params["page_order"], params.get("padding")
+    rest = special_value(padding, key.dtype) if padding else 0.0
     sequences, length = key.shape[:2]
     pages = -(-length // size)
     order = torch.arange(sequences * pages)
@@ -158,7 +163,7 @@ def _paged(key: Tensor, value: Tensor, size: int, seed: int) -> tuple[Tensor, Te
         order = torch.randperm(sequences * pages, generator=generator)
     caches = []
     for tensor in (key, value):
-        padded = tensor.new_zeros((sequences, pages * size, *tensor.shape[2:]))
+        padded = tensor.new_full((sequences, pages * size, *tensor.shape[2:]), rest)
         padded[:, :length] = tensor
         cache = torch.empty_like(padded).view(sequences * pages, size, *tensor.shape[2:])
         cache[order] = padded.view(cache.shape)

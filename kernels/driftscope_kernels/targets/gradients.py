@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from driftscope_kernels import ops
+from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.options import VLLM
 from driftscope_kernels.registry import Run, using
 
@@ -46,6 +48,9 @@ OURS: Mapping[str, Forward] = {
     "softmax": softmax,
     "log_softmax": log_softmax,
 }
+#: The backward pass of attention takes minutes to check in plain Python; tests hold it to the same
+#: bits as the compiled one.
+TOO_SLOW = ("reference",)
 WEIGHTED = ("linear", "rms_norm")
 
 
@@ -80,8 +85,40 @@ def grad_weight(forward: Forward, *, main_grad: bool) -> Run:
     return run
 
 
+def attention_grad(inputs: Inputs, params: Params) -> Tensor:
+    """dq, dk, dv of whole prompts [M, L, …], joined along the heads."""
+    leaves = _leaves(inputs)
+    sequences, length, _, width = leaves[0].shape
+    with torch.enable_grad():
+        y = ops.attention(
+            *(leaf.flatten(0, 1) for leaf in leaves),
+            cu_seqlens_q=torch.arange(0, (sequences + 1) * length, length, dtype=torch.int32),
+            seqlens_k=torch.full((sequences,), length, dtype=torch.int32),
+            scale=width**-0.5,
+            options=VLLM_ATTENTION,
+        )
+    return torch.cat(torch.autograd.grad(y.view_as(leaves[0]), leaves, inputs["dy"]), dim=2)
+
+
+def sdpa_grad(inputs: Inputs, params: Params) -> Tensor:
+    """The same of torch's scaled_dot_product_attention."""
+    leaves = _leaves(inputs)
+    query, key, value = (leaf.transpose(1, 2) for leaf in leaves)
+    with torch.enable_grad():
+        y = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, enable_gqa=True
+        ).transpose(1, 2)
+    return torch.cat(torch.autograd.grad(y, leaves, inputs["dy"]), dim=2)
+
+
+def _leaves(inputs: Inputs) -> list[Tensor]:
+    return [inputs[name].detach().requires_grad_() for name in ("x", "key", "value")]
+
+
 def ours(implementation: str) -> Iterator[tuple[str, Run]]:
     """Op and function, through `ops` with this implementation and no other."""
+    if implementation not in TOO_SLOW:
+        yield "attention_prefill.grad", _with(implementation, attention_grad)
     for op, forward in OURS.items():
         yield f"{op}.grad_x", _with(implementation, grad_x(forward))
         if op in WEIGHTED:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.check.reassociated import (
+    CUT,
     DTYPES,
     PLAIN,
     SHUFFLED,
@@ -92,6 +94,24 @@ def query_tile(op: str, inputs: Inputs, params: Params) -> Tensor:
     return compute(op, inputs, params, "split_4" if inputs["x"].shape[1] < 32 else PLAIN)
 
 
+def tile_from_query(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """Tiles of the context counted from the first query of the call, not from position 0."""
+    first = inputs["key"].shape[1] - inputs["x"].shape[1]
+    return compute(op, inputs, params, f"{CUT}{first}" if first else PLAIN)
+
+
+def split_by_context(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """The context is split by its length, so that a chunk of a prompt meets other parts."""
+    return compute(op, inputs, params, "split_2" if inputs["key"].shape[1] > 70 else PLAIN)
+
+
+def padding_leak(op: str, inputs: Inputs, params: Params) -> Tensor:
+    """Slots behind the context weigh 0 instead of being left out: 0 · NaN is NaN."""
+    result = compute(op, inputs, params, PLAIN)
+    padding = params["padding"]
+    return result + (special_value(padding, result.dtype) * 0 if padding else 0)
+
+
 def page_order(op: str, inputs: Inputs, params: Params) -> Tensor:
     """Walks through the pages as they lie in memory."""
     return compute(op, inputs, params, "reverse" if params["page_order"] else PLAIN)
@@ -128,8 +148,9 @@ WEIGHT_GRADIENTS = ("linear.grad_weight", "rms_norm.grad_weight")
 ROW_GRADIENTS = ("linear.grad_x", "rms_norm.grad_x", "softmax.grad_x", "log_softmax.grad_x")
 SUMS = ("linear", "bmm", "softmax", "log_softmax", "rms_norm", "mean", "attention")
 FAULTS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
-    (split_k_by_batch, (*SUMS, *ROW_GRADIENTS)),
+    (split_k_by_batch, (*SUMS, "attention_prefill", *ROW_GRADIENTS)),
     (block_by_batch, SUMS),
+    (one_row_path, ("attention_prefill.grad",)),
     (one_row_path, SUMS),
     (random_order, ("linear", "rms_norm", "attention")),
     (row_position, SUMS),
@@ -142,6 +163,9 @@ FAULTS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
     (split_by_tokens, WEIGHT_GRADIENTS),
     (micro_batch_sums, WEIGHT_GRADIENTS),
     (query_tile, ("attention_prefill",)),
+    (tile_from_query, ("attention_prefill",)),
+    (split_by_context, ("attention_prefill",)),
+    (padding_leak, ("attention", "attention_prefill")),
     (page_order, ("attention",)),
     (page_size, ("attention",)),
 )

@@ -124,6 +124,8 @@ def kernels() -> Iterator[Kernel]:
             run = gradients.grad_weight(forward, main_grad=False)
             note += ", micro-batches added up in .grad"
             yield Kernel(TARGET, f"{op}.grad_weight", "eager", run, DTYPES, note)
+    note = "autograd of scaled_dot_product_attention, causal"
+    yield Kernel(TARGET, "attention_prefill.grad", "eager", gradients.sdpa_grad, DTYPES, note)
     if missing_compiler() is None:
         for op in COMPILED:
             run, note = EAGER[op]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.registry import Kernel
 
 TARGET = "vllm"
@@ -92,7 +93,9 @@ def attention(inputs: Inputs, params: Params, *, split: bool) -> Tensor:
 
 
 def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, Tensor]:
-    """Block table [M, pages] int32, and both caches filled; `page_order` seeds where pages lie."""
+    """Block table [M, pages] int32, and both caches; `page_order` seeds where pages lie,
+    `padding` fills the slots behind the context.
+    """
     sequences, length, kv_heads, width = key.shape
     size = params["page_size"]
     pages = -(-length // size)
@@ -101,7 +104,9 @@ def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, 
     if params["page_order"]:
         order = torch.randperm(sequences * pages, generator=generator)
     table = order.view(sequences, pages)
-    cache = torch.zeros(sequences * pages, kv_heads, 2 * size, width, dtype=key.dtype)
+    shape = (sequences * pages, kv_heads, 2 * size, width)
+    rest = special_value(params["padding"], key.dtype) if params.get("padding") else 0.0
+    cache = torch.full(shape, rest, dtype=key.dtype)
     key_cache, value_cache = cache.chunk(2, dim=2)
     position = torch.arange(length)
     slots = (table[:, position // size] * size + position % size).flatten()

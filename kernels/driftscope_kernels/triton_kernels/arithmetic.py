@@ -1,4 +1,4 @@
-"""What every Triton kernel computes with: casts, exp, log, flushing fma, merger of lanes.
+"""What every Triton kernel computes with: casts, exp, log, tanh, flushing fma, merger of lanes.
 
 In and out: blocks of float32 within a kernel. Device code: each function follows the one of its
 name in `driftscope_kernels.reference`, step by step.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from driftscope_kernels.reference import attention_tanh as reference_tanh
 from driftscope_kernels.reference import exp as reference_exp
 from driftscope_kernels.reference import fma as reference_fma
 from driftscope_kernels.reference import lanes as reference_lanes
@@ -37,6 +38,11 @@ LOG_3, LOG_4, LOG_5, LOG_6, LOG_7, LOG_8, LOG_9, LOG_10 = (
 )
 ROOT_HALF_BITS = tl.constexpr(int(reference_log.ROOT_HALF_BITS))
 SUBNORMAL_SCALE = tl.constexpr(float(reference_log.SUBNORMAL_SCALE))
+
+TANH_0, TANH_1, TANH_2, TANH_3, TANH_4 = (
+    tl.constexpr(float(c)) for c in reference_tanh.COEFFICIENTS
+)
+TANH_THRESHOLD = tl.constexpr(float(reference_tanh.THRESHOLD))
 
 SMALLEST_NORMAL = tl.constexpr(float(reference_fma.SMALLEST_NORMAL))
 TINY_AFTER_ROUNDING = tl.constexpr(reference_fma.TINY_AFTER_ROUNDING)
@@ -133,6 +139,22 @@ def log(x):
     result = tl.where(x == 0.0, -INFINITY, result)
     result = tl.where(x == INFINITY, INFINITY, result)
     return tl.where(x >= 0.0, result, float("nan"))
+
+
+@triton.jit
+def tanh(x):
+    a = tl.abs(x)
+    z = a * a
+    p = tl.fma(TANH_4, z, TANH_3)
+    p = tl.fma(p, z, TANH_2)
+    p = tl.fma(p, z, TANH_1)
+    p = tl.fma(p, z, TANH_0)
+    small = tl.fma(p * z, a, a)
+    above = exp(a + a) + 1.0
+    large = 1.0 - divided(tl.zeros_like(above) + 2.0, above)
+    result = tl.where(a < TANH_THRESHOLD, small, large)
+    sign = x.to(tl.int32, bitcast=True) & SIGN_BIT
+    return (result.to(tl.int32, bitcast=True) | sign).to(tl.float32, bitcast=True)
 
 
 @triton.jit

@@ -5,13 +5,14 @@ In: Inputs, which hand out tensors. Out: positional and keyword arguments of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from driftscope_kernels.attention_options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION
 from driftscope_kernels.options import VLLM
 from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE, TokenLogprobs
 
@@ -20,6 +21,9 @@ from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE, TokenLog
 WIDTH, COLUMNS, HEADS, HEAD_WIDTH = 208, 80, 3, 16
 VOCABULARY = VOCABULARY_TILE + 88  # two tiles, the second incomplete
 EPS = 1e-5
+KV_HEADS, WINDOW, SOFT_CAP = 2, 40, 4.0
+# Keys of a decoded sequence go over a tile of 64, pages are smaller than one.
+PAGES, PAGE_SIZE, LONGEST = 12, 16, 96
 
 
 @dataclass(slots=True)
@@ -105,6 +109,37 @@ def _token_logprob_backward(i: Inputs) -> Arguments:
     return (*wide, hidden, weight, targets, result), keywords
 
 
+def _chunk(i: Inputs, inputs: int) -> Arguments:
+    """The rows as a chunk of one sequence of `total` tokens, with the keys up to its end."""
+    rows = [i.row(2 * KV_HEADS, HEAD_WIDTH) for _ in range(inputs)]
+    keys = [i.constant(i.total, KV_HEADS, HEAD_WIDTH)[: i.rows.stop] for _ in range(2)]
+    lengths = {"cu_seqlens_q": [0, len(rows[0])], "seqlens_k": [i.rows.stop]}
+    return (*rows, *keys), {**_integers(i, lengths), "scale": 0.25}
+
+
+def _decode(i: Inputs) -> Arguments:
+    """A sequence per row, of any length, its keys in pages that sequences may share."""
+    q = i.row(2 * KV_HEADS, HEAD_WIDTH)
+    pages = [i.constant(PAGES, PAGE_SIZE, KV_HEADS, HEAD_WIDTH) for _ in range(2)]
+    tables = torch.stack([i.ids(PAGES) for _ in range(LONGEST // PAGE_SIZE)], dim=1)
+    lengths = {"cu_seqlens_q": range(len(q) + 1), "seqlens_k": (1 + i.ids(LONGEST)).tolist()}
+    keywords = {"block_table": tables.int(), "scale": 0.25, "options": TRANSFORMERS_ATTENTION}
+    return (q, *pages), {**_integers(i, lengths), **keywords}
+
+
+def _integers(i: Inputs, lengths: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
+    return {
+        name: torch.tensor(list(values), dtype=torch.int32, device=i.device)
+        for name, values in lengths.items()
+    }
+
+
+def _attention(i: Inputs, inputs: int) -> Arguments:
+    tensors, keywords = _chunk(i, inputs)
+    more = {"window": WINDOW, "soft_cap": SOFT_CAP, "options": VLLM_ATTENTION}
+    return tensors, {**keywords, **more}
+
+
 CASES: Mapping[str, Case] = {
     case.name: case
     for case in (
@@ -154,6 +189,14 @@ CASES: Mapping[str, Case] = {
             "token_logprob_backward",
             "token_logprob_backward",
             _token_logprob_backward,
+            has_dot=True,
+        ),
+        Case("attention", "attention", lambda i: _attention(i, 1), has_dot=True),
+        Case("attention-paged", "attention", _decode, has_dot=True),
+        Case(
+            "attention_backward",
+            "attention_backward",
+            lambda i: _attention(i, 2),
             has_dot=True,
         ),
     )

@@ -1,6 +1,7 @@
-"""Two kernels that are not batch invariant, for the static check to refute.
+"""Kernels that are not batch invariant, for the static check to refute.
 
-In: x [rows, K] float32. Out: row sums [rows], wrong in ways that only the compiled code shows.
+In: x [rows, K] float32. Out: row sums [rows], wrong in ways that only the compiled code shows; and
+attention whose tiles of keys follow the batch, which a batch taken apart shows as well.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
@@ -12,8 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from driftscope_kernels.attention_options import VLLM_ATTENTION
+from driftscope_kernels.triton_kernels.attention import run, score_arguments
 from driftscope_kernels.triton_kernels.launch import launch, programs
 
+FEW_QUERIES = 16  # up to so many, a program takes fewer keys at a time
 SPLIT = 64  # elements of a row that one program adds
 BLOCK = 128
 
@@ -33,6 +37,18 @@ def specialised_sum(x: Tensor) -> Tensor:
     out = x.new_empty(rows)
     arguments = {"x_ptr": x, "out_ptr": out, "rows": rows, "n": n, "BLOCK": BLOCK}
     launch(specialised_kernel, (programs(rows, BLOCK),), arguments)
+    return out
+
+
+def attention_with_tiles_by_batch(
+    q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens_q: Tensor, seqlens_k: Tensor, scale: float
+) -> Tensor:
+    """Ours, but for the number of keys in a tile, "tuned" by the number of queries."""
+    out = q.new_empty(q.shape)
+    tile = 32 if len(q) <= FEW_QUERIES else 64
+    score = score_arguments(q, scale, None, None)
+    lengths = (cu_seqlens_q, seqlens_k)
+    run(q, k, v, *lengths, None, out, None, score, VLLM_ATTENTION, "in_order", tile)
     return out
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.registry import Implementation
 from driftscope_kernels.triton_kernels import (
+    attention,
+    attention_backward,
     linear_backward,
     norm,
     reduction,
@@ -43,6 +45,8 @@ FUNCTIONS = (
     rotary,
     token_logprob.token_logprob,
     token_logprob.token_logprob_backward,
+    attention.attention,
+    attention_backward.attention_backward,
 )
 
 

@@ -25,6 +25,6 @@ def route() -> None:
 
 
 def silu_and_mul(x: Tensor) -> Tensor:
-    """silu(gate)·up, silu rounded to the dtype as vLLM's own."""
+    """silu(gate)·up, silu rounded to the dtype: as vLLM's own, and as transformers has it."""
     width = x.shape[-1] // 2
     return swiglu(x[..., :width], x[..., width:], options=VLLM.swiglu)

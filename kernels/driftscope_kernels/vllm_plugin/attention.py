@@ -17,10 +17,10 @@ from vllm.v1.attention.backends.cpu_attn import (
     CPUAttentionMetadataBuilder,
 )
 
-from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.cpu.attention import MOST_HEAD_SIZE, attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
 from driftscope_kernels.vllm_choice import KernelChoiceError
+from driftscope_kernels.vllm_plugin import rounding
 
 
 def route() -> None:
@@ -135,6 +135,6 @@ class InvariantAttention(CPUAttentionBackendImpl):  # type: ignore[misc]
             window=self._window,
             soft_cap=self._soft_cap,
             out=output[:count],
-            options=VLLM_ATTENTION,
+            options=rounding.in_use().attention,
         )
         return output

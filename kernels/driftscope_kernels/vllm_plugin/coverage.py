@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from driftscope_kernels.vllm_choice import INVARIANT, STOCK, asked
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
 from driftscope_kernels.vllm_plugin.install import OWN_MODE_VARIABLE
 
 #: Layers that only look up, copy or hold others; the last two are parts of a layer that counts.
@@ -31,6 +31,7 @@ class Coverage:
     covered: dict[str, int]
     uncovered: dict[str, int]
     deferred_to: str | None = None  # another implementation that has the whole model
+    rounding: str | None = None  # as `vllm_plugin.rounding` writes it; None where nothing is ours
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +39,7 @@ class Coverage:
             "covered": self.covered,
             "uncovered": self.uncovered,
             "deferred_to": self.deferred_to,
+            "rounding": self.rounding,
         }
 
 
@@ -53,7 +55,11 @@ def coverage(model: torch.nn.Module) -> Coverage:
             (covered if ours else uncovered)[kind] += 1
     if covered:
         covered["LogSoftmax"] = 1
-    return Coverage(dict(sorted(covered.items())), dict(sorted(uncovered.items())))
+    return Coverage(
+        dict(sorted(covered.items())),
+        dict(sorted(uncovered.items())),
+        rounding=rounding.text_in_use() if covered else None,
+    )
 
 
 def of_model(model: torch.nn.Module) -> dict[str, Any]:

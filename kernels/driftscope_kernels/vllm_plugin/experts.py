@@ -1,22 +1,24 @@
 """Experts of a mixture (unquantised, SwiGLU) through our linear, one expert after another.
 
-In: hidden states [T, H], the chosen experts and their weights [T, top_k]. Out: [T, H]. A token's
-sum over its experts is in float32, experts in ascending number, rounded once: it depends neither on
-other tokens nor on the order in which the router names the experts.
+In: hidden states [T, H], the chosen experts and their weights [T, top_k]. Out: [T, H]. Which parts
+of a token's sum are rounded, and its order, is the choice `experts` of `rounding`; neither has to
+do with other tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from driftscope_kernels.cpu.linear import linear
+from driftscope_kernels.cpu.reduction import sum as fixed_sum
 from driftscope_kernels.cpu.softmax import logsumexp, softmax
 from driftscope_kernels.vllm_choice import KernelChoiceError
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
 from driftscope_kernels.vllm_plugin.activation import silu_and_mul
-from driftscope_kernels.vllm_plugin.linear import product
 
 
 def route() -> None:
@@ -73,22 +75,54 @@ def mixture(
     biases: tuple[Tensor | None, Tensor | None],
 ) -> Tensor:
     """x [T, H]; w1 [E, 2·I, H], gate before up; w2 [E, H, I]; weights and ids [T, top_k]."""
-    total = x.new_zeros(x.shape, dtype=torch.float32)
+    if rounding.in_use().experts == "float32":
+        total = x.new_zeros(x.shape, dtype=torch.float32)
+        for expert, rows, place in _routed(ids):
+            part = _expert(x[rows], expert, w1, w2, biases, torch.float32)
+            # A token names an expert once, so no sum meets another here.
+            total[rows] += part * weights[rows, place].float()[:, None]
+        return total.to(x.dtype)
+    terms, factors = x.new_empty(*ids.shape, x.shape[-1]), weights.to(x.dtype)
+    for expert, rows, place in _routed(ids):
+        part = _expert(x[rows], expert, w1, w2, biases, x.dtype)
+        terms[rows, place] = part * factors[rows, place, None]
+    return fixed_sum(terms, (1,))
+
+
+def _routed(ids: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Experts in ascending number, each with its tokens and their places in `ids`."""
     for expert in sorted(set(ids.flatten().tolist())):
-        rows, place = (ids == expert).nonzero(as_tuple=True)
-        first, second = (None if bias is None else bias[expert] for bias in biases)
-        inner = silu_and_mul(product(x[rows], w1[expert], first))
-        part = product(inner, w2[expert], second, out_dtype=torch.float32)
-        # A token names an expert once, so no sum meets another here.
-        total[rows] += part * weights[rows, place].float()[:, None]
-    return total.to(x.dtype)
+        yield expert, *(ids == expert).nonzero(as_tuple=True)
+
+
+def _expert(
+    x: Tensor,
+    expert: int,
+    w1: Tensor,
+    w2: Tensor,
+    biases: tuple[Tensor | None, Tensor | None],
+    out_dtype: torch.dtype,
+) -> Tensor:
+    first, second = (None if bias is None else bias[expert] for bias in biases)
+    inner = silu_and_mul(linear(x, w1[expert], first))
+    return linear(inner, w2[expert], second, out_dtype=out_dtype)
 
 
 def softmax_topk(logits: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:
     """As cpu_router._softmax_topk: weights float32, expert numbers int32, [T, top_k]."""
+    if rounding.in_use().experts == "model_dtype":
+        return _topk_of_softmax(logits, top_k, renormalize)
     values, ids = torch.topk(logits, k=top_k, dim=-1, sorted=False)
     if renormalize:
         weights = softmax(values, -1)
     else:
         weights = (values - logsumexp(logits, -1)[:, None]).exp()
     return weights.to(torch.float32), ids.to(torch.int32)
+
+
+def _topk_of_softmax(logits: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:
+    """The same by way of all probabilities, as Qwen3MoeTopKRouter of transformers has it."""
+    weights, ids = torch.topk(softmax(logits, -1, out_dtype=torch.float32), top_k, dim=-1)
+    if renormalize:
+        weights = weights / fixed_sum(weights, (1,), keepdim=True)
+    return weights, ids.to(torch.int32)

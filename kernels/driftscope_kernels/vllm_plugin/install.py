@@ -11,7 +11,7 @@ import os
 from importlib.util import find_spec
 
 from driftscope_kernels.vllm_choice import INVARIANT, VARIABLE, KernelChoiceError
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
 
 #: Each release moves classes and changes signatures that we replace.
 TESTED_VERSIONS = ("0.32.0",)
@@ -64,6 +64,7 @@ def _install_on_cpu() -> None:
             f"{OWN_MODE_VARIABLE}=1 installs GPU kernels that fail on CPUs; unset it, "
             f"{VARIABLE}={INVARIANT} is enough."
         )
+    rounding.use(rounding.asked())
     from driftscope_kernels.vllm_plugin import (
         activation,
         attention,
@@ -84,7 +85,10 @@ def _install_on_cpu() -> None:
     except BaseException:
         patches.restore_all()
         raise
-    logger.info("driftscope: batch-invariant kernels on CPU, %s=%s", VARIABLE, INVARIANT)
+    logger.info(
+        "driftscope: batch-invariant kernels on CPU, %s=%s, rounding as %s",
+        VARIABLE, INVARIANT, rounding.text_in_use(),
+    )  # fmt: skip
 
 
 def _defer_to_vllm() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.backend import operators
+from driftscope_kernels.cpu.linear import linear
 from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.vllm_plugin import patches
 
@@ -42,22 +43,6 @@ def route() -> None:
             layer.cpu_linear = KeptLinear()
 
     patches.replace(utils, "dispatch_cpu_unquantized_gemm", dispatch)
-
-
-def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
-) -> Tensor:
-    """x [..., K] times weight [N, K], not packed."""
-    built = operators()
-    if built is None:
-        # Imported late: it imports numba, and with llvmlite's modules loaded vLLM 0.32 fails to
-        # start (triton_utils/dispatcher.py, _rebind_kernels, reads __dict__ of everything).
-        from driftscope_kernels.cpu.linear import linear
-
-        return linear(x, weight, bias, out_dtype=out_dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    y: Tensor = built.linear.default(rows, weight, None, bias, None, out_dtype or x.dtype, "")
-    return y.view(*x.shape[:-1], weight.shape[0])
 
 
 class PackedLinear:
@@ -98,7 +83,7 @@ class KeptLinear:
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if operators() is None:
-            return product(x, weight, bias)
+            return linear(x, weight, bias)
         if self._packed is None or self._changed(weight):
             self._packed = PackedLinear(weight.detach())
             self._seen, self._sample = _identity(weight), _sampled(weight).clone()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.softmax import log_softmax
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
+from driftscope_kernels.vllm_plugin.tiled_log_softmax import tiled_log_softmax
 
 PROCESSED = "processed_logprobs"
 
@@ -45,4 +46,6 @@ def route() -> None:
 
 
 def compute_logprobs(logits: Tensor) -> Tensor:
+    if rounding.in_use().log_softmax == "tiles":
+        return tiled_log_softmax(logits)
     return log_softmax(logits, -1, out_dtype=torch.float32)

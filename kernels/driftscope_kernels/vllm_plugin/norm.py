@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from driftscope_kernels.cpu.norm import add_rms_norm, rms_norm
-from driftscope_kernels.options import VLLM
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
 
 
 def route() -> None:
@@ -25,10 +24,10 @@ def route() -> None:
         if not covers(self, x):
             result: Tensor | tuple[Tensor, Tensor] = original(self, x, residual)
             return result
-        weight, eps = self.weight.data, self.variance_epsilon
+        weight, eps, options = self.weight.data, self.variance_epsilon, rounding.in_use().norm
         if residual is None:
-            return rms_norm(x, weight, eps, options=VLLM.norm)
-        return add_rms_norm(x, residual, weight, eps, options=VLLM.norm)
+            return rms_norm(x, weight, eps, options=options)
+        return add_rms_norm(x, residual, weight, eps, options=options)
 
     # On CPU vLLM calls the first where custom ops are enabled, else the second.
     patches.replace(RMSNorm, "forward_cpu", forward)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu.backend import operators
 from driftscope_kernels.cpu.rotary import ARITHMETIC, rotary
-from driftscope_kernels.options import VLLM
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, rounding
 
 Tables = tuple[Tensor, Tensor]
 
@@ -35,8 +34,9 @@ def forward(
 
 def _turned(layer: Any, x: Tensor, tables: Tables) -> Tensor:
     heads = x.view(len(tables[0]), -1, layer.head_size)
-    options = VLLM.rotary if layer.is_neox_style else VLLM.rotary_interleaved
     interleaved, built = not layer.is_neox_style, operators()
+    choices = rounding.in_use().rotary
+    options = choices.interleaved if interleaved else choices.halves
     if built is None:
         return rotary(heads, *tables, interleaved=interleaved, options=options).view(x.shape)
     rows = heads.reshape(-1, layer.head_size)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from driftscope_kernels.vllm_choice import ROUNDING_VARIABLE
 from driftscope_kernels.vllm_choice import VARIABLE as KERNELS_VARIABLE
 from driftscope_probes.engines.settings import EngineSettings
+
+#: The engine is compared with a transformers model: its kernels round where that model does.
+TRAINER_ROUNDING = "transformers"
 
 
 def available_cores() -> int:
@@ -30,6 +34,7 @@ def child_environment(engine: EngineSettings) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         # Also where it is stock: a variable of the user's shell must not choose for the request.
         KERNELS_VARIABLE: engine.kernels,
+        ROUNDING_VARIABLE: TRAINER_ROUNDING,  # of invariant kernels; none of stock ones
     }
     if not engine.compile:
         # vLLM compiles two helpers of its sampler even in eager mode: that takes a C++ compiler and

@@ -7,6 +7,7 @@ depend on which others share its batch.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -50,6 +51,19 @@ class HfGenerate:
             local_files_only=True,
         ).to(self._device)
         self._model.eval()
+
+    def for_task(self, task: RolloutTask) -> HfGenerate:
+        """The same loaded model for other prompts; `task` must name the same model and dtype."""
+        other = copy(self)
+        other._task = task
+        return other
+
+    def logits(self, token_ids: list[int]) -> torch.Tensor:
+        """Of every position of one sequence in one forward, [tokens, vocabulary]."""
+        with torch.inference_mode():
+            ids = torch.tensor([token_ids], device=self._device)
+            logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0]
+        return logits
 
     def generate(self, progress: ProgressSink) -> Trace:
         count = len(self._task.prompts)

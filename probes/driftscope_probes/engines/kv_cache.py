@@ -17,9 +17,14 @@ MOST_BYTES = 32 * 2**30
 
 def kv_cache_bytes(config: Any, *, dtype: Dtype, sequences: int, context: int) -> int:
     """Bytes for `sequences` of `context` tokens of a Hugging Face text config."""
+    blocks = -(-context // BLOCK_TOKENS) + 1
+    need = bytes_per_token(config, dtype) * blocks * BLOCK_TOKENS * (sequences + 1)
+    return max(LEAST_BYTES, min(need, MOST_BYTES))
+
+
+def bytes_per_token(config: Any, dtype: Dtype) -> int:
+    """Keys and values of one token in all layers."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_token = 2 * config.num_hidden_layers * heads * head_dim * BYTES[dtype]
-    blocks = -(-context // BLOCK_TOKENS) + 1
-    need: int = per_token * blocks * BLOCK_TOKENS * (sequences + 1)
-    return max(LEAST_BYTES, min(need, MOST_BYTES))
+    size: int = 2 * config.num_hidden_layers * heads * head_dim * BYTES[dtype]
+    return size

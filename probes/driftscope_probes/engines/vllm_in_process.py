@@ -35,6 +35,11 @@ class VllmInProcess:
         _register_kernels()
         self._engine = LLMEngine.from_engine_args(_engine_args(task))
 
+    @property
+    def llm(self) -> LLMEngine:
+        """For probes that hand over their requests themselves."""
+        return self._engine
+
     def generate(self, progress: ProgressSink) -> Trace:
         responses = [Response() for _ in range(len(self._task.prompts))]
         for index in range(len(responses)):

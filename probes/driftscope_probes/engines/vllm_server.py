@@ -33,12 +33,12 @@ class VllmServer:
             )
         self._task = task
         self._url = task.engine.server_url
-        with self._open() as client:
+        with self.open() as client:
             models = _send(client, "GET", "/v1/models").get("data", [])
             self._version = str(_send(client, "GET", "/version").get("version", "unknown"))
         self._model = self._chosen([model["id"] for model in models])
 
-    def _open(self) -> httpx.Client:
+    def open(self) -> httpx.Client:
         timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         return httpx.Client(base_url=self._url, timeout=timeout)
 
@@ -57,7 +57,7 @@ class VllmServer:
         count = len(self._task.prompts)
         responses: list[Response] = [Response() for _ in range(count)]
         # Requests in flight decide the server's batch, as they would in training.
-        with self._open() as client, ThreadPoolExecutor(self._task.batch_size) as pool:
+        with self.open() as client, ThreadPoolExecutor(self._task.batch_size) as pool:
             pending = {pool.submit(self._complete, client, index): index for index in range(count)}
             for done, future in enumerate(as_completed(pending), start=1):
                 responses[pending[future]] = future.result()
@@ -66,10 +66,13 @@ class VllmServer:
             responses, self._task, engine_version=self._version, settings=self.used_settings()
         )
 
+    def complete(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+        """The server's answer to one completion of its model. Raises EngineError."""
+        return _send(client, "POST", "/v1/completions", {"model": self._model, **body})
+
     def _complete(self, client: httpx.Client, index: int) -> Response:
         sampling = self._task.sampling
         body = {
-            "model": self._model,
             "prompt": self._task.prompts.ids(index),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -80,7 +83,7 @@ class VllmServer:
             "logprobs": 0,
             "return_token_ids": True,
         }
-        choice = _send(client, "POST", "/v1/completions", body)["choices"][0]
+        choice = self.complete(client, body)["choices"][0]
         token_ids = choice.get("token_ids")
         logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
         if token_ids is None or logprobs is None or None in logprobs:

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +22,13 @@ from driftscope_probes.child_process import ChildProcess
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.kernel_crash import MODULE, explain_crash
 from driftscope_service.cli.progress_bar import progress_bar
+from driftscope_service.export.kernel_markdown import markdown
 from driftscope_service.export.kernel_terminal import print_kernels, print_replay, print_verdicts
 from driftscope_service.export.speed_terminal import print_speed
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 
-OURS = "driftscope"
+OURS = ("driftscope", "triton")
 UNEXPECTED, COULD_NOT_RUN = 1, 2
 MOST_THREADS = 64
 MOST_ROUNDS = 1000
@@ -66,6 +68,9 @@ def check(
     replay: Annotated[
         str | None, typer.Option(help="The JSON of a counterexample: make its two calls again.")
     ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write all verdicts as one Markdown table.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Look for a row whose bits depend on its batch; where possible prove that there is none.
@@ -84,7 +89,12 @@ def check(
         "quick": quick,
         "seed": seed,
     }
+    if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
     result = _run(request)
+    if markdown_file is not None:
+        text = markdown(result, request, datetime.now(UTC).date())
+        markdown_file.write_text(text, encoding="utf-8")
     if json_:
         _print_json(result)
     else:
@@ -123,7 +133,7 @@ def bench(
 
 def unexpected(result: Mapping[str, Any]) -> bool:
     """Whether something that must never be so is: ours refuted, or the checker blind."""
-    refuted = any(v["target"] == OURS and v["verdict"] == "REFUTED" for v in result["verdicts"])
+    refuted = any(v["target"] in OURS and v["verdict"] == "REFUTED" for v in result["verdicts"])
     return refuted or bool(result["planted"]["missed"])
 
 

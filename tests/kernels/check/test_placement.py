@@ -126,7 +126,7 @@ def test_axes_apply_where_they_mean_something() -> None:
     every = axes(33, threads=2, layouts=True, attention_length=100, paged=True)
     assert set(every) == set(AXES) - {"micro_batch"}
     assert set(every) - set(plain) == {
-        *("layout", "threads", "query_chunk", "page_order", "page_size")
+        *("layout", "threads", "query_chunk", "context", "page_order", "page_size", "padding")
     }
     assert set(gradient) == {"run_to_run", "layout", "threads", "micro_batch"}
 

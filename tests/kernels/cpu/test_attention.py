@@ -105,6 +105,25 @@ def test_equals_the_reference(
             assert bits(got).equal(bits(slope))
 
 
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("heads", [3, 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_several_items_equal_the_reference(
+    dtype: torch.dtype, heads: int, window: int | None, bits: Bits
+) -> None:
+    """More rows than one item, or a part of it, takes; paged as vLLM's cache too."""
+    generator, length, size = torch.Generator().manual_seed(heads), 150, 64
+    shapes = ((140, heads), (length, 1), (length, 1))
+    q, k, v = (torch.randn(*s, size, generator=generator).to(dtype) for s in shapes)
+    arguments = batch((length,), (140,)) | {"scale": size**-0.5, "window": window}
+    expected = bits(reference(q, k, v, **arguments))
+    keys, values, table = paged(k, v, (length,), 64, vllm=True, fill=float("nan"))
+    for isa in COMPILED:
+        assert bits(attention(q, k, v, **arguments, isa=isa)).equal(expected)
+        got = attention(q, keys, values, **arguments, block_table=table, isa=isa)
+        assert bits(got).equal(expected)
+
+
 @pytest.mark.parametrize("kind", ["wide", "special", "tiny"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equals_the_reference_on_hostile_numbers(

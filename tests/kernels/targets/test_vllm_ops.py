@@ -55,6 +55,15 @@ def test_attention_that_splits_the_cache_over_threads(tmp_path: Path) -> None:
     assert verdicts["cpu_attn"]["counterexample"]["cause"] == "split-KV"
 
 
+@needs_vllm
+@pytest.mark.slow
+def test_attention_without_split_reads_slots_behind_the_context(tmp_path: Path) -> None:
+    verdict = _check(tmp_path, "attention", ["fp32"], 1)["cpu_attn-no-split"]
+    differing = {count["axis"] for count in verdict["axes"] if count["mismatches"]}
+    assert differing == {"padding"}
+    assert verdict["counterexample"]["right"]["padding"] == "nan"
+
+
 def test_offering_them_does_not_import_vllm() -> None:
     before = "vllm" in sys.modules
     offered = list(vllm_ops.kernels())

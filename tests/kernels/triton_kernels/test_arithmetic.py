@@ -1,4 +1,4 @@
-"""exp, log, casts and the flushing fma within a kernel: the bits of the reference, interpreted."""
+"""exp, log, tanh, casts, the flushing fma in a kernel: the bits of the reference, interpreted."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 # mypy: allow-untyped-decorators
@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from driftscope_kernels.reference.arrays import rounded, widened
+from driftscope_kernels.reference.attention_tanh import tanh as reference_tanh
 from driftscope_kernels.reference.exp import exp as reference_exp
 from driftscope_kernels.reference.fma import fma_flushing as reference_fma_flushing
 from driftscope_kernels.reference.log import log as reference_log
@@ -32,6 +33,8 @@ def unary_kernel(x_ptr, out_ptr, FUNCTION: tl.constexpr, COUNT: tl.constexpr):
         tl.store(out_ptr + place, arithmetic.rounded(arithmetic.exp(x), tl.float32))
     elif FUNCTION == "log":
         tl.store(out_ptr + place, arithmetic.rounded(arithmetic.log(x), tl.float32))
+    elif FUNCTION == "tanh":
+        tl.store(out_ptr + place, arithmetic.rounded(arithmetic.tanh(x), tl.float32))
     elif FUNCTION == "rounded":
         tl.store(out_ptr + place, arithmetic.rounded(x, out_ptr.dtype.element_ty))
     else:
@@ -68,6 +71,12 @@ def test_exp_and_log(any_bits: Tensor, same_bits: Callable[..., None]) -> None:
         same_bits(_run("exp", x, torch.float32), expected)
     expected = rounded(reference_log(any_bits.numpy()), torch.float32)
     same_bits(_run("log", any_bits, torch.float32), expected)
+
+
+def test_tanh(any_bits: Tensor, same_bits: Callable[..., None]) -> None:
+    for x in (any_bits, torch.linspace(-12, 12, COUNT)):
+        expected = rounded(reference_tanh(x.numpy()), torch.float32)
+        same_bits(_run("tanh", x, torch.float32), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -8,16 +8,12 @@ from driftscope_kernels.reference.registered import FUNCTIONS as REFERENCE
 from driftscope_kernels.triton_kernels.cases import CASES
 from driftscope_kernels.triton_kernels.registered import FUNCTIONS, implementations
 
-# docs/triton-kernels.md: attention has no Triton version.
-MISSING = {"attention", "attention_backward"}
 EXTRA = {"dot"}
 
 
 def test_same_names_and_arguments() -> None:
     ours = {f.__name__: f for f in FUNCTIONS}
     for function in REFERENCE:
-        if function.__name__ in MISSING:
-            continue
         expected = inspect.signature(function).parameters
         found = inspect.signature(ours.pop(function.__name__)).parameters
         assert {n: p.kind for n, p in found.items() if n not in EXTRA} == {

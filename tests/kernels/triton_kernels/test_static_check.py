@@ -52,8 +52,24 @@ def test_another_choice_of_kernels_is_refuted() -> None:
     assert found.verdict == "REFUTED" and "other kernels at 17 rows" in found.reasons[0]
 
 
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_attention_with_tiles_by_batch_is_refuted(arch: str) -> None:
+    def op(rows: int) -> None:
+        q, k = torch.empty(rows, 4, 16), torch.empty(rows, 2, 16)
+        lengths = torch.tensor([0, rows]), torch.tensor([rows])
+        planted.attention_with_tiles_by_batch(
+            q, k, k, cu_seqlens_q=lengths[0], seqlens_k=lengths[1], scale=0.25
+        )
+
+    found = static_verdict("tiles", op, arch)
+    assert found.verdict == "REFUTED"
+    assert "attention_kernel: 2 binaries, chosen by batch size" in found.reasons[0]
+
+
 def test_ours_are_static_on_one_architecture() -> None:
-    for verdict in static_verdicts(["linear", "rms_norm", "softmax"], ["bf16"], ["sm_80"]):
+    for verdict in static_verdicts(
+        ["linear", "rms_norm", "softmax", "attention-paged"], ["bf16"], ["sm_80"]
+    ):
         assert verdict.verdict == "STATIC", verdict.reasons
         for binary in verdict.binaries:
             assert binary.registers and not (binary.atomics or binary.approximate)

@@ -8,13 +8,14 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import driftscope_kernels
+from driftscope_kernels.vllm_plugin import rounding
 
 SCRIPT = Path(__file__).with_name("engine_script.py")
 TARGET_TOKENS, CONTEXT, NEW_TOKENS = 150, 256, 10
@@ -22,6 +23,14 @@ MOST_OTHERS = 32
 LEAST_VOCABULARY = 961  # of the models that the tests load
 
 RunEngines = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def use_rounding() -> Iterator[None]:
+    """The test may change where this process rounds."""
+    before = rounding.text_in_use()
+    yield
+    rounding.use(before)
 
 
 @pytest.fixture(scope="session")
@@ -47,14 +56,22 @@ def run_engines(
     """One process: engines of one model and dtype one after another; a result per variant."""
 
     def run(
-        variants: Sequence[Mapping[str, Any]], kernels: str = "invariant", threads: int = 1
+        variants: Sequence[Mapping[str, Any]],
+        kernels: str = "invariant",
+        threads: int = 1,
+        keep: bool = False,
     ) -> list[dict[str, Any]]:
-        """Of each variant: model, dtype, engine options, others beside the target, temperature."""
+        """Of each variant: model, dtype, engine options, others beside the target, temperature;
+
+        a folder to reload weights from and rounding to read the tokens with, where wanted. `keep`:
+        the engines of small models stay until the process ends.
+        """
         folder = tmp_path_factory.mktemp("engines")
         request = {
             "context": CONTEXT,
             "max_tokens": NEW_TOKENS,
-            "variants": [{"reload": None, **variant} for variant in variants],
+            "keep": keep,
+            "variants": [{"reload": None, "rounding": [], **variant} for variant in variants],
             **prompts(),
         }
         asked, result = folder / "request.json", folder / "result.json"
@@ -84,6 +101,12 @@ def prompts() -> dict[str, Any]:
         "target": tokens(TARGET_TOKENS),
         "others": [tokens(draw.randrange(3, 24)) for _ in range(MOST_OTHERS)],
     }
+
+
+@pytest.fixture(scope="session")
+def target_tokens() -> list[int]:
+    found: list[int] = prompts()["target"]
+    return found
 
 
 @pytest.fixture(scope="session")

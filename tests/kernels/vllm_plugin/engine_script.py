@@ -3,14 +3,15 @@
     python engine_script.py REQUEST.json RESULT.json
 
 One engine per variant, one after another. Of each: the target's tokens and log-probabilities alone
-and among others, first on an empty prefix cache and then on what is left in it, and the
-log-probabilities of the same tokens read as a prompt.
+and among others, first on an empty prefix cache and then on what is left in it, alone without
+sampling, and the log-probabilities of the same tokens read as a prompt, also with other rounding.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from typing import Any
 from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 
+from driftscope_kernels.vllm_plugin import rounding
 from driftscope_kernels.vllm_plugin.coverage import of_model
 
 KV_BYTES = 256 * 2**20
+#: Small engines live on beside each other: ending one takes longer than all that it computed.
+KEPT: list[LLM] = []
 
 
 def engine(request: dict[str, Any], variant: dict[str, Any]) -> LLM:
@@ -93,16 +97,29 @@ def of_variant(request: dict[str, Any], variant: dict[str, Any]) -> dict[str, An
         result["among"][others] = target_among(llm, request, temperature, others)
         if caching:
             result["again"][others] = target_among(llm, request, temperature, others)
-    result["rescored"] = rescored(llm, request, result["among"][variant["others"][0]]["tokens"])
+    tokens = result["among"][variant["others"][0]]["tokens"]
+    result["rescored"] = rescored(llm, request, tokens)
+    result["rescored_with"] = {}
+    for text in variant["rounding"]:
+        rounding.use(text)
+        result["rescored_with"][text] = rescored(llm, request, tokens)
+    if variant["rounding"]:
+        rounding.use(rounding.asked())
+    if temperature:
+        llm.reset_prefix_cache()
+        result["greedy"] = target_among(llm, request, 0.0, 0)
     if variant["reload"]:
         llm.collective_rpc("reload_weights", kwargs={"weights_path": variant["reload"]})
         llm.reset_prefix_cache()
         result["reloaded"] = target_among(llm, request, temperature, 0)
-    llm.llm_engine.engine_core.shutdown()
-    del llm
-    gc.collect()
-    cleanup_dist_env_and_memory()
-    gc.collect()
+    if request["keep"]:
+        KEPT.append(llm)
+    else:
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+        gc.collect()
     return result
 
 
@@ -110,3 +127,4 @@ if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
     results = [of_variant(asked, variant) for variant in asked["variants"]]
     Path(sys.argv[2]).write_text(json.dumps(results))
+    os._exit(0)  # nothing is left to do, which would take seconds

@@ -7,7 +7,6 @@ from driftscope_kernels.reference.linear import linear as reference
 from driftscope_kernels.vllm_plugin.linear import (
     KeptLinear,
     PackedLinear,
-    product,
     refresh_kept,
 )
 
@@ -24,9 +23,6 @@ def test_packed_is_the_reference(dtype: torch.dtype) -> None:
     for added in (None, bias):
         expected = reference(x, weight, added)
         assert torch.equal(packed(x, torch.empty(0), added), expected)
-        assert torch.equal(product(x, weight, added), expected)
-    wide = product(x, weight, out_dtype=torch.float32)
-    assert torch.equal(wide, reference(x, weight, out_dtype=torch.float32))
 
 
 def test_a_kept_weight_is_packed_again_when_it_changes() -> None:

@@ -40,6 +40,14 @@ def test_an_unknown_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         vllm_plugin.register()
 
 
+def test_an_unknown_rounding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(vllm_choice.ROUNDING_VARIABLE, "none")
+    monkeypatch.delenv(install.OWN_MODE_VARIABLE, raising=False)
+    with pytest.raises(KernelChoiceError, match="choose transformers or vllm"):
+        install._install_on_cpu()
+    assert not patches.installed()
+
+
 def test_without_vllm_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(vllm_choice.VARIABLE, "invariant")
     monkeypatch.setattr(install, "find_spec", lambda name: None)

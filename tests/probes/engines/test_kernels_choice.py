@@ -31,8 +31,10 @@ def test_invariant_is_not_compiled() -> None:
 def test_the_request_decides_not_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTSCOPE_VLLM_KERNELS", "invariant")
     assert child_environment(EngineSettings())["DRIFTSCOPE_VLLM_KERNELS"] == "stock"
+    monkeypatch.setenv("DRIFTSCOPE_VLLM_ROUNDING", "vllm")
     chosen = child_environment(EngineSettings(kernels="invariant"))
     assert chosen["DRIFTSCOPE_VLLM_KERNELS"] == "invariant"
+    assert chosen["DRIFTSCOPE_VLLM_ROUNDING"] == "transformers"
 
 
 @pytest.mark.slow
@@ -47,3 +49,4 @@ def test_recorded_and_the_same_in_every_batch(make_task: MakeTask, tmp_path: Pat
     assert settings["kernels"] == "invariant"
     assert settings["kernel_coverage"]["uncovered"] == {}
     assert settings["kernel_coverage"]["covered"]["Attention"] == 3
+    assert settings["kernel_coverage"]["rounding"] == "transformers"

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.determinism.run_determinism import run_determinism
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError, RequestError
@@ -90,6 +92,31 @@ def test_the_server_says_what_the_engine_in_process_says(
 def test_an_unknown_model_name_lists_what_is_served(server: str, make_task: MakeTask) -> None:
     with pytest.raises(RequestError, match=r"\['tiny'\], asked for was 'other'"):
         VllmServer(make_task("vllm-server", server_url=server, server_model="other"))
+
+
+@pytest.mark.slow
+def test_the_determinism_probe_asks_a_server_too(
+    server: str, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """This server does not tell what it took from its cache, and cannot be started otherwise."""
+    asked = DeterminismRequest(
+        model=str(tiny_llama),
+        engine="vllm-server",
+        engine_dtypes=["fp32"],
+        server_url=server,
+        axes=["batch_size", "staggered_arrival", "decode_vs_prefill", "prefix_cache", "threads"],
+        batch_sizes=[1, 3],
+        prompt_tokens=[5, 30],
+        max_tokens=4,
+    )
+    report = run_determinism(asked, tmp_path, discard)
+    axes = {axis["axis"]: axis for axis in report["axes"]}
+    for name in ("batch_size", "staggered_arrival", "decode_vs_prefill"):
+        assert axes[name]["bitwise_equal_tokens"] == 1.0
+        assert axes[name]["max_abs_diff"] < 2e-5  # other batches reduce in another order
+    assert "prefix cache" in axes["prefix_cache"]["reason"]
+    assert "behind a URL" in axes["threads"]["reason"]
+    assert report["engines"][0]["server_model"] == "tiny"
 
 
 def test_no_address_and_no_server_are_said(make_task: MakeTask) -> None:

@@ -83,8 +83,18 @@ def check(request: PairedRequest) -> None:
     assert {name: params[name] for name in asked(request)} == asked(request)
 
 
+INVARIANT = PairedRequest.model_validate(
+    {
+        "model": "m",
+        "engine": {"kind": "vllm", "kernels": "invariant"},
+        "trainer": {"kernels": "invariant"},
+    }
+)
+
+
 def test_the_command_asks_for_the_same_probe() -> None:
     check(CHANGED)
+    check(INVARIANT)
     check(PairedRequest(model="smollm2-135m"))
 
 

