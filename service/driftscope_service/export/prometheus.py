@@ -1,114 +1,124 @@
-"""The store as Prometheus samples, read anew at every scrape. In: Database. Out: a registry."""
+"""The page of /metrics: everything that metric_names lists, from database, disk and counters.
+
+In: a Service. Out: text. What is exported of runs is bounded: a number of active runs, no idle one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client.exposition import choose_encoder
+from sqlalchemy import Connection
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.metric_names import KERNEL_TARGETS, OTHER_TARGET, Metric
-from driftscope_service.jobs.job import JobState
-from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.kernel_verdict_repository import (
-    KernelVerdictRepository,
-    StoredVerdict,
+from driftscope_service.export.exposition import Family
+from driftscope_service.export.metrics.determinism import determinism_families, nightly_families
+from driftscope_service.export.metrics.ingest import ingest_families
+from driftscope_service.export.metrics.operations import (
+    build_family,
+    job_families,
+    storage_families,
+    worker_family,
 )
-from driftscope_service.store.report_repository import ReportRepository, StoredReport
+from driftscope_service.export.metrics.probes import kernel_families, paired_families
+from driftscope_service.export.metrics.run_drifts import RunDrifts
+from driftscope_service.export.metrics.run_state import RunStateCache
+from driftscope_service.export.metrics.runs import RunFamilies
+from driftscope_service.middleware.upload_meter import UploadCounts
+from driftscope_service.service import Service
+from driftscope_service.store.determinism_repository import DeterminismRepository
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.job_times import JobTimes
+from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
+from driftscope_service.store.nightly_repository import NightlyRepository
+from driftscope_service.store.report_repository import ReportRepository
+from driftscope_service.store.run_repository import Run
+from driftscope_service.store.storage_use import Disk, disk_of, stored_bytes
+
+_END = "# EOF\n"
 
 
-class StoreCollector(Collector):
-    """Numbers come from the database alone, so that they are the same after a restart.
+class MetricsPage:
+    """One per service: it keeps what did not change since the last scrape."""
 
-    `models` bounds the label: reports of a model that is no longer offered are left out.
-    """
+    def __init__(self, service: Service) -> None:
+        """Touches neither disk nor database, and starts nothing."""
+        self.uploads = UploadCounts()
+        self._service = service
+        self._run_states = RunStateCache()
+        self._run_families = RunFamilies()
+        self._run_drifts = RunDrifts(service.database, service.run_drift)
+        self._active: Sequence[Run] = ()
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
 
-    def __init__(self, database: Database, models: Collection[str]) -> None:
-        self._database = database
-        self._models = frozenset(models)
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type, in the format that the Accept header prefers."""
+        encode, content_type = choose_encoder(accept)
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        own = "".join(family.text(openmetrics=openmetrics) for family in self._families())
+        process = encode(self._process).decode().removesuffix(_END)
+        page = f"{process}{own}{_END if openmetrics else ''}".encode()
+        # Only now: it would slow down the page.
+        self._run_drifts.refresh(self._active)
+        return page, content_type
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(metric) for metric in metric_names.METRICS]
+    def stop(self) -> None:
+        """May be called twice."""
+        self._run_drifts.stop()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        with self._database.read() as connection:
-            counts = JobRepository(connection).counts()
-            latest = ReportRepository(connection).latest_per_model("paired")
-            verdicts = KernelVerdictRepository(connection).all()
-            check = ReportRepository(connection).latest("kernels")
-        yield from paired_families([each for each in latest if each.model in self._models])
-        yield kernel_verdict_family(verdicts)
-        yield from kernel_check_families(check)
-        yield _jobs_family(counts)
-        build_info = _family(metric_names.BUILD_INFO)
-        build_info.add_metric([version("driftscope")], 1.0)
-        yield build_info
-
-
-def registry_of(database: Database, models: Collection[str]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    registry.register(StoreCollector(database, models))
-    return registry
-
-
-def paired_families(latest: Iterable[StoredReport]) -> list[GaugeMetricFamily]:
-    """One family per metric of a cell, with one sample per cell whose number is defined."""
-    families = {sample.metric.name: _family(sample.metric) for sample in metric_names.CELL_SAMPLES}
-    last_success = _family(metric_names.PAIRED_LAST_SUCCESS)
-    for report in latest:
-        assert report.model is not None, "every paired probe has a model"
-        last_success.add_metric([report.model], report.created_at.timestamp())
-        for cell in report.summary["cells"]:
-            labels = [report.model, cell["engine_dtype"], cell["trainer_dtype"]]
-            for sample in metric_names.CELL_SAMPLES:
-                value = cell["comparison"][sample.source]
-                if value is not None:
-                    family = families[sample.metric.name]
-                    family.add_metric([*labels, *sample.more_labels], float(value))
-    return [*families.values(), last_success]
-
-
-def kernel_verdict_family(verdicts: Iterable[StoredVerdict]) -> GaugeMetricFamily:
-    """One sample per labels, however many implementations share them."""
-    found = {
-        (
-            verdict.target if verdict.target in KERNEL_TARGETS else OTHER_TARGET,
-            verdict.op,
-            verdict.dtype,
-            str(verdict.threads),
-            verdict.verdict,
+    def _families(self) -> Iterator[Family]:
+        settings = self._service.settings
+        executor, intake = self._service.executor, self._service.intake
+        with self._service.database.read() as connection:
+            yield from self._of_probes(connection)
+            yield from self._of_runs(connection)
+            yield from job_families(
+                JobRepository(connection).counts(),
+                JobTimes(connection).oldest_queued_at(),
+                JobTimes(connection).last_finished(),
+                settings,
+            )
+            stored = stored_bytes(connection)
+        yield worker_family(
+            {
+                "executor": executor.alive,
+                "token_keeper": intake.keeper.alive,
+                "scheduler": self._service.scheduler.alive,
+            }
         )
-        for verdict in verdicts
-    }
-    family = _family(metric_names.KERNEL_VERDICT)
-    for labels in sorted(found):
-        family.add_metric(labels, 1.0)
-    return family
+        yield from ingest_families(self.uploads.totals(), settings.max_concurrent_uploads)
+        yield from storage_families(stored, self._disk(), settings)
+        yield build_family()
 
+    def _of_probes(self, connection: Connection) -> Iterator[Family]:
+        reports = ReportRepository(connection)
+        offered = frozenset(self._service.settings.model_names)
+        latest = reports.latest_per_model("paired")
+        # Bounds the label: reports of a model that is no longer offered are left out.
+        yield from paired_families([each for each in latest if each.model in offered])
+        verdicts = KernelVerdictRepository(connection).all()
+        yield from kernel_families(verdicts, reports.latest("kernels"))
+        axes = DeterminismRepository(connection).all()
+        yield from determinism_families(axis for axis in axes if axis.model in offered)
+        nights = NightlyRepository(connection)
+        yield from nightly_families(nights.latest(), nights.last_success_at())
 
-def kernel_check_families(check: StoredReport | None) -> list[GaugeMetricFamily]:
-    total = _family(metric_names.KERNEL_PLANTED)
-    caught = _family(metric_names.KERNEL_PLANTED_CAUGHT)
-    last_success = _family(metric_names.KERNELS_LAST_SUCCESS)
-    if check is not None:
-        total.add_metric([], check.summary["planted"]["total"])
-        caught.add_metric([], check.summary["planted"]["caught"])
-        last_success.add_metric([], check.created_at.timestamp())
-    return [total, caught, last_success]
+    def _of_runs(self, connection: Connection) -> Iterator[Family]:
+        settings = self._service.settings
+        idle = timedelta(seconds=settings.metrics_idle_seconds)
+        found = self._run_states.read(
+            connection, since=datetime.now(UTC) - idle, cap=settings.metrics_max_runs
+        )
+        runs = [state.run for state in found.states]
+        yield from self._run_families.families(found, self._run_drifts.known(runs))
+        self._active = runs
 
-
-def _jobs_family(counts: dict[JobState, int]) -> GaugeMetricFamily:
-    family = _family(metric_names.JOBS)
-    for state, number in counts.items():
-        family.add_metric([state], number)
-    return family
-
-
-def _family(metric: Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    def _disk(self) -> Disk | None:
+        try:
+            return disk_of(self._service.settings.data_dir)
+        except OSError:
+            # /readyz tells what is wrong; the page has the rest.
+            return None

@@ -5,12 +5,16 @@ Before the body is read: who may not push does not fill the disk.
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from driftscope_service import problem_kinds
+from driftscope_service.auth import session
 from driftscope_service.auth.access import refusal
 from driftscope_service.auth.scope import required_scope
 from driftscope_service.errors import problem_response
@@ -29,7 +33,8 @@ class KeyGuard:
         needed = required_scope(scope["method"], scope["path"])
         if needed is None:
             return await self._app(scope, receive, send)
-        authorization = Headers(scope=scope).get("authorization")
+        asked = Headers(scope=scope)
+        authorization = session.authorization(asked)
         try:
             refused = await run_in_threadpool(refusal, self._database, authorization, needed)
         except OperationalError:
@@ -37,8 +42,16 @@ class KeyGuard:
                 scope, problem_kinds.STORAGE_UNAVAILABLE, "the key could not be looked up"
             )
             return await response(scope, receive, send)
+        if refused is not None and session.wants_page(scope["method"], scope["path"], asked):
+            return await _to_login(scope)(scope, receive, send)
         if refused is not None:
             headers = {"WWW-Authenticate": refused.challenge}
             response = problem_response(scope, refused.kind, refused.detail, headers=headers)
             return await response(scope, receive, send)
         await self._app(scope, receive, send)
+
+
+def _to_login(scope: Scope) -> RedirectResponse:
+    query = scope["query_string"].decode("latin-1")
+    target = scope["path"] + (f"?{query}" if query else "")
+    return RedirectResponse(f"{session.LOGIN_PATH}?{urlencode({'next': target})}", 303)

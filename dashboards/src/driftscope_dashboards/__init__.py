@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: four boards, written as JSON by `generate`."""

@@ -1,0 +1,42 @@
+"""The report of a determinism probe as one HTML page without scripts.
+
+In: the report. Out: HTML text; the same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from driftscope_service.export.page_template import page_environment, resource
+
+TEMPLATE = "determinism.html.jinja"
+#: What a reader must see first.
+ORDER = ("differs", "equal", "not_run")
+WORDS = {"differs": "differs", "equal": "equal", "not_run": "not run"}
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Everything in the report is text to this page: markup in a name or a note is shown as is."""
+    axes = report["axes"]
+    counts = {WORDS[name]: sum(axis["verdict"] == name for axis in axes) for name in ORDER}
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            axes=sorted(axes, key=lambda axis: ORDER.index(axis["verdict"])),
+            counts={name: count for name, count in counts.items() if count},
+            words=WORDS,
+            style=Markup(resource("export", "templates", "report.css")),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return page_environment()

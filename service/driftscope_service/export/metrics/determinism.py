@@ -1,0 +1,73 @@
+"""Families of the last determinism verdicts and of the last night.
+
+In: stored verdicts and nights. Out: Family.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from driftscope_service.export import metric_names
+from driftscope_service.export.exposition import Family
+from driftscope_service.store.determinism_repository import AxisVerdict
+from driftscope_service.store.nightly_repository import Night
+
+#: Every state has a sample, so that a rule can compare with 0.
+ITEM_STATES = ("as_expected", "unexpected", "better", "worse", "new", "not_run")
+_NOT_RUN = ("NOT_RUN", "not_run")
+
+
+def determinism_families(verdicts: Iterable[AxisVerdict]) -> Iterator[Family]:
+    """One sample per model, axis, dtype and kernels; of several engines the worst."""
+    verdict = Family(metric_names.DETERMINISM_VERDICT)
+    unique = Family(metric_names.DETERMINISM_UNIQUE)
+    mismatched = Family(metric_names.DETERMINISM_MISMATCHED)
+    for each in _worst(verdicts):
+        labels = [each.model, each.axis, each.dtype, each.kernels]
+        verdict.add([*labels, each.verdict], 1.0)
+        if each.unique_outputs is not None:
+            unique.add(labels, each.unique_outputs)
+        if each.mismatched_tokens is not None:
+            mismatched.add(labels, each.mismatched_tokens)
+    yield from (verdict, unique, mismatched)
+
+
+def _worst(verdicts: Iterable[AxisVerdict]) -> list[AxisVerdict]:
+    badness = ("not_run", "equal", "differs")
+    worst: dict[tuple[str, ...], AxisVerdict] = {}
+    for each in verdicts:
+        subject = (each.model, each.axis, each.dtype, each.kernels)
+        known = worst.get(subject)
+        if known is None or badness.index(each.verdict) > badness.index(known.verdict):
+            worst[subject] = each
+    return list(worst.values())
+
+
+def nightly_families(last: Night | None, last_success_at: datetime | None) -> Iterator[Family]:
+    success = Family(metric_names.NIGHTLY_LAST_SUCCESS)
+    finished = Family(metric_names.NIGHTLY_LAST_FINISHED)
+    exit_code = Family(metric_names.NIGHTLY_EXIT_CODE)
+    items = Family(metric_names.NIGHTLY_ITEMS)
+    if last_success_at is not None:
+        success.add([], last_success_at.timestamp())
+    if last is not None:
+        finished.add([], last.finished_at.timestamp())
+        exit_code.add([], last.exit_code)
+        counts = Counter(item_state(outcome) for outcome in last.outcomes)
+        for state in ITEM_STATES:
+            items.add([state], counts[state])
+    yield from (success, finished, exit_code, items)
+
+
+def item_state(outcome: Mapping[str, Any]) -> str:
+    """One word for an item of a night; a change goes before a disappointed expectation."""
+    if outcome["verdict"] in _NOT_RUN:
+        return "not_run"
+    if outcome["changed"] in ("better", "worse"):
+        return str(outcome["changed"])
+    if not outcome["as_expected"]:
+        return "unexpected"
+    return "new" if outcome["changed"] == "new" else "as_expected"

@@ -1,0 +1,85 @@
+"""Drift of active runs for /metrics, worked out beside the scrapes.
+
+Working out the drift of a long run takes most of a second. A scrape shows what is known, and then
+begins a round on what changed, which a later scrape shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from driftscope_service.ingest.run_drift import RunDrift
+from driftscope_service.store.database import Database
+from driftscope_service.store.run_repository import Run, RunRepository
+
+#: A round is followed by a pause of so many times its length: a fifth of a core at most.
+PAUSE_ROUNDS: Final = 4.0
+_log = logging.getLogger("driftscope")
+
+
+class RunDrifts:
+    def __init__(self, database: Database, run_drift: RunDrift) -> None:
+        self._database = database
+        self._run_drift = run_drift
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[int, Mapping[str, Any]]] = {}  # steps and Drift.to_dict()
+        self._round: threading.Thread | None = None
+        self._next_round_at = 0.0
+        self._stopping = threading.Event()
+
+    def known(self, runs: Sequence[Run]) -> dict[int, Mapping[str, Any]]:
+        """By number of the run; a run whose drift was never worked out is missing."""
+        with self._lock:
+            active = {run.number for run in runs}
+            self._known = {number: one for number, one in self._known.items() if number in active}
+            return {number: drift for number, (_, drift) in self._known.items()}
+
+    def refresh(self, runs: Sequence[Run]) -> None:
+        """Begin a round on those with new steps, unless one is under way or it is too early."""
+        with self._lock:
+            changed = [run.name for run in runs if self._steps(run) != run.complete_steps]
+            busy = self._round is not None and self._round.is_alive()
+            early = time.monotonic() < self._next_round_at
+            if not changed or busy or early or self._stopping.is_set():
+                return
+            self._round = threading.Thread(
+                target=self._work, args=(changed,), name="metrics-drift", daemon=True
+            )
+            self._round.start()
+
+    def stop(self) -> None:
+        """Waits for a run under way. May be called twice."""
+        self._stopping.set()
+        with self._lock:
+            current = self._round
+        if current is not None:
+            current.join()
+
+    def _steps(self, run: Run) -> int:
+        return self._known.get(run.number, (0, {}))[0]
+
+    def _work(self, names: Sequence[str]) -> None:
+        start = time.monotonic()
+        try:
+            for name in names:
+                if self._stopping.is_set():
+                    return
+                self._update(name)
+        except Exception:
+            # The rest of the page must not depend on it.
+            _log.exception("drift could not be worked out for /metrics")
+        took = time.monotonic() - start
+        with self._lock:
+            self._next_round_at = time.monotonic() + PAUSE_ROUNDS * took
+
+    def _update(self, name: str) -> None:
+        with self._database.read() as connection:
+            run = RunRepository(connection).get(name)
+            assert run is not None, "no run is ever removed"
+            drift = self._run_drift.of(run, connection)
+        with self._lock:
+            self._known[run.number] = (run.complete_steps, drift)

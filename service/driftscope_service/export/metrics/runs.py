@@ -1,0 +1,189 @@
+"""Families of active runs: numbers of the last step, totals, limits and drift.
+
+In: RunState and Drift.to_dict() per run. Out: Family. The lines of a run are written once per step
+and kept for the scrapes in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Final
+
+from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.mismatch.histogram import EDGES
+from driftscope_service.export import metric_names as names
+from driftscope_service.export.exposition import Exemplar, Family
+from driftscope_service.export.metrics.limits import limit_states
+from driftscope_service.export.metrics.run_state import RunState, RunStates, StepState
+from driftscope_service.store.run_repository import Run
+from driftscope_service.web.address import step_page
+
+#: Text that describes a run may be longer than Prometheus is told to accept of a label.
+MAX_LABEL_CHARACTERS: Final = 128
+#: One bucket per octave from 1e-6 nats, where float32 rounding is, to 16: all that plots tell
+#: apart. The edges are among those of the stored histogram, so that counts stay exact.
+FIRST_EDGE, LAST_EDGE = 2.0**-20, 2.0**4
+EXPORTED_EDGES: Final = tuple(
+    (place, edge)
+    for place, edge in enumerate(EDGES)
+    if FIRST_EDGE <= edge <= LAST_EDGE and (edge.hex().startswith("0x1.0000000000000p"))
+)
+#: Those with series per run, in the order of the page.
+_RUN_METRICS: Final = (
+    names.RUN_INFO,
+    names.RUN_LAST_STEP,
+    names.RUN_LAST_STEP_TIME,
+    names.RUN_STEP_INTERVAL,
+    names.RUN_STEPS,
+    names.RUN_TOKENS,
+    names.RUN_NONFINITE,
+    names.RUN_CONFIDENT,
+    *dict.fromkeys(sample.metric for sample in names.RUN_SAMPLES),
+    names.RUN_ABS_DIFF,
+    names.RUN_LIMIT,
+    names.RUN_LIMIT_USED,
+    names.RUN_OVER_LIMIT,
+    names.RUN_DRIFT_STATE,
+    names.RUN_METRIC_DRIFT,
+    names.RUN_CHANGE_STEP,
+    names.RUN_CHANGE,
+    names.RUN_TREND,
+)
+_Families = Mapping[str, Family]  # by name of the metric
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    state: RunState
+    drift: Mapping[str, Any] | None
+    families: _Families
+
+
+class RunFamilies:
+    def __init__(self) -> None:
+        self._written: dict[int, _Written] = {}
+
+    def families(
+        self, found: RunStates, drifts: Mapping[int, Mapping[str, Any]]
+    ) -> Iterator[Family]:
+        # Another scrape may put its own in place meanwhile.
+        written = self._written = {
+            state.run.number: self._of(state, drifts.get(state.run.number))
+            for state in found.states
+        }
+        yield _counts(found)
+        for metric in _RUN_METRICS:
+            family = Family(metric)
+            for each in written.values():
+                family.extend(each.families[metric.name])
+            yield family
+
+    def _of(self, state: RunState, drift: Mapping[str, Any] | None) -> _Written:
+        known = self._written.get(state.run.number)
+        if known is not None and known.state is state and known.drift is drift:
+            return known
+        return _Written(state, drift, _run_families(state, drift))
+
+
+def _counts(found: RunStates) -> Family:
+    family = Family(names.RUNS)
+    exported = len(found.states)
+    active = found.active
+    for state, number in zip(
+        names.RUN_STATES, (exported, active.active - exported, active.idle), strict=True
+    ):
+        family.add([state], number)
+    return family
+
+
+def _run_families(state: RunState, drift: Mapping[str, Any] | None) -> _Families:
+    families = {metric.name: Family(metric) for metric in _RUN_METRICS}
+    _add_run(families, state)
+    if state.step is not None:
+        _add_step(families, state.run.name, state.step)
+        _add_limits(families, state, state.step)
+    if drift is not None:
+        _add_drift(families, state.run.name, drift)
+    return families
+
+
+def _add_run(families: _Families, state: RunState) -> None:
+    run, totals = state.run, state.totals
+    texts = (run.model, run.framework, run.engine, run.rollout_dtype, run.trainer_dtype)
+    described = [(text or "")[:MAX_LABEL_CHARACTERS] for text in texts]
+    families[names.RUN_INFO.name].add([run.name, *described, state.precision], 1.0)
+    families[names.RUN_STEPS.name].add([run.name], run.complete_steps)
+    families[names.RUN_TOKENS.name].add([run.name], totals.tokens)
+    families[names.RUN_NONFINITE.name].add([run.name], totals.nonfinite_tokens)
+    families[names.RUN_CONFIDENT.name].add([run.name], totals.confident_disagreements)
+    if run.last_step is not None:
+        families[names.RUN_LAST_STEP.name].add([run.name], run.last_step)
+    if run.last_step_at is not None:
+        families[names.RUN_LAST_STEP_TIME.name].add([run.name], run.last_step_at.timestamp())
+    interval = _step_interval(run)
+    if interval is not None:
+        families[names.RUN_STEP_INTERVAL.name].add([run.name], interval)
+
+
+def _step_interval(run: Run) -> float | None:
+    """The run begins with its first step or a PUT shortly before."""
+    if run.last_step_at is None or run.complete_steps < 2:
+        return None
+    lasted = (run.last_step_at - run.created_at).total_seconds()
+    return max(0.0, lasted) / (run.complete_steps - 1)
+
+
+def _add_step(families: _Families, run: str, step: StepState) -> None:
+    for sample in names.RUN_SAMPLES:
+        value = step.comparison.get(sample.source)
+        if value is not None:
+            families[sample.metric.name].add([run, *sample.more_labels], value)
+    if step.abs_diff_histogram is not None:
+        _add_histogram(families[names.RUN_ABS_DIFF.name], run, step, step.abs_diff_histogram)
+
+
+def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping[str, Any]) -> None:
+    exact = histogram["zero"]
+    # Number of tokens up to each edge.
+    up_to = list(accumulate(histogram["counts"], initial=exact + histogram["below"]))
+    buckets = [(0.0, exact)]
+    buckets += [(edge, up_to[place]) for place, edge in EXPORTED_EDGES]
+    buckets.append((float("inf"), up_to[-1] + histogram["above"]))
+    family.add_distribution([run], buckets, histogram["abs_diff_sum"], _exemplar(run, step))
+
+
+def _exemplar(run: str, step: StepState) -> Exemplar | None:
+    """The token that differs most, with the page that shows it."""
+    largest = step.comparison.get("abs_diff_max")
+    if largest is None:
+        return None
+    page = step_page(run, step.step)
+    found = Exemplar("page", page, largest, step.received_at.timestamp())
+    return found if found.fits else None
+
+
+def _add_limits(families: _Families, state: RunState, step: StepState) -> None:
+    for limit in limit_states(step.comparison, state.precision, step.overflowed):
+        labels = [state.run.name, limit.metric, limit.direction]
+        families[names.RUN_LIMIT.name].add(labels, limit.limit)
+        families[names.RUN_OVER_LIMIT.name].add(labels, limit.over)
+        if limit.used is not None:
+            families[names.RUN_LIMIT_USED.name].add(labels, limit.used)
+
+
+def _add_drift(families: _Families, run: str, drift: Mapping[str, Any]) -> None:
+    for state in names.DRIFT_STATES:
+        families[names.RUN_DRIFT_STATE.name].add([run, state], drift["state"] == state)
+    for metric, found in drift["metrics"].items():
+        if found["state"] in ("shifted", "trending"):
+            families[names.RUN_METRIC_DRIFT.name].add([run, metric, found["state"]], 1.0)
+        if found["change_points"]:
+            last = found["change_points"][-1]
+            families[names.RUN_CHANGE_STEP.name].add([run, metric], last["step"])
+            if last["ratio"] is not None:
+                families[names.RUN_CHANGE.name].add([run, metric], last["ratio"])
+        if found["trend"] is not None and SERIES_SCALES[metric].scale == "log":
+            # On the linear scale it is in the number's own unit, and no ratio.
+            families[names.RUN_TREND.name].add([run, metric], found["trend"]["per_100_steps"])
