@@ -2,8 +2,9 @@
 
     python -m driftscope_probes.run_probe WORKDIR
 
-request.json: {"kind": "paired", "request": PairedRequest, "model_path": folder or null} or
-{"kind": "kernels", "request": KernelsRequest}. With `model_path`, `request.model` is only the
+request.json: {"kind": "paired", "request": PairedRequest, "model_path": folder or null},
+{"kind": "kernels", "request": KernelsRequest} or {"kind": "determinism", "request":
+DeterminismRequest, "model_path": folder or null}. With `model_path`, `request.model` is only the
 name to show: who calls has resolved it.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from driftscope_probes.child_process import child_main
+from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.errors import RequestError
 from driftscope_probes.kernels_request import KernelsRequest
 from driftscope_probes.paired_request import PairedRequest
@@ -62,8 +64,33 @@ def _kernels(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) 
     }
 
 
+def _determinism(
+    request: Mapping[str, Any], workdir: Path, progress: ProgressSink
+) -> dict[str, Any]:
+    asked = DeterminismRequest(**request["request"])
+    from driftscope_probes.determinism.run_determinism import run_determinism
+
+    folder = request.get("model_path")
+    return run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+
+
+def _nightly(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """Of the service: the operator's file or the shipped one; history in the data folder."""
+    asked = request["request"]
+    from driftscope_probes.nightly.config import DEFAULT_FILE, read_config
+    from driftscope_probes.nightly.run_nightly import run_nightly
+
+    config = read_config(Path(asked["config"]) if asked["config"] else DEFAULT_FILE)
+    return run_nightly(config, Path(asked["history"]), progress).to_dict()
+
+
 Probe = Callable[[Mapping[str, Any], Path, ProgressSink], dict[str, Any]]
-_PROBES: dict[str, Probe] = {"paired": _paired, "kernels": _kernels}
+_PROBES: dict[str, Probe] = {
+    "paired": _paired,
+    "kernels": _kernels,
+    "determinism": _determinism,
+    "nightly": _nightly,
+}
 
 
 if __name__ == "__main__":

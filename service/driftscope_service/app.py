@@ -16,20 +16,23 @@ from driftscope_service.middleware.body_limit import BodyLimit, BodyLimits
 from driftscope_service.middleware.host_guard import HostGuard
 from driftscope_service.middleware.key_guard import KeyGuard
 from driftscope_service.middleware.request_id import RequestId
+from driftscope_service.middleware.upload_meter import UploadMeter
 from driftscope_service.routes import (
     health,
-    index,
     jobs,
     metrics,
+    nightly,
     probes,
     problems,
     reports,
     runs,
+    schedules,
     steps,
     uploads,
 )
 from driftscope_service.service import Service
 from driftscope_service.settings import Settings
+from driftscope_service.web import site
 
 VERSION = version("driftscope")
 
@@ -55,20 +58,23 @@ def create_app(service: Service) -> FastAPI:
         loopback_only=service.settings.listens_on_loopback,
         allowed_hosts=service.settings.allowed_hosts,
     )
+    app.add_middleware(UploadMeter, counts=metrics.page_of(app).uploads)
     app.add_middleware(RequestId)
     for resource in (
-        index,
         runs,
         steps,
         uploads,
         probes,
         jobs,
         reports,
+        nightly,
+        schedules,
         metrics,
         health,
         problems,
     ):
         app.include_router(resource.router)
+    site.install(app, service.settings)
     openapi.install(app)
     return app
 
@@ -79,6 +85,7 @@ def _body_limits(settings: Settings) -> BodyLimits:
         of_paths={
             uploads.UPLOAD_PATH: settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
+            nightly.BODY_PATH: nightly.MAX_NIGHT_BYTES,
         },
     )
 
@@ -92,7 +99,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     service.executor.start()
     service.intake.start()
+    service.scheduler.start()
     yield
     # They wait for probes to die and for an analysis; the event loop must still answer meanwhile.
+    await run_in_threadpool(service.scheduler.stop)
     await run_in_threadpool(service.executor.stop)
     await run_in_threadpool(service.intake.stop)

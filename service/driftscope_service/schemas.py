@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.kernels_request import KernelsRequest
 from driftscope_probes.paired_request import PairedRequest
@@ -71,6 +72,39 @@ class KernelsProbeRequest(KernelsRequest):
     )
 
 
+class DeterminismProbeRequest(DeterminismRequest):
+    """A determinism probe: along which axes does the engine give other bits?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2-135m",
+                    "axes": ["batch_size"],
+                    "batch_sizes": [1, 2, 8],
+                    "kernels": "both",
+                }
+            ]
+        }
+    )
+
+    model: str = Field(
+        min_length=1, max_length=100, description="name from the catalogue or the service's list"
+    )
+    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    engine_endpoint: str | None = Field(
+        default=None,
+        max_length=64,
+        description="of the service's settings, for engine vllm-server",
+    )
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        """The service adds it: a client gives none."""
+        return self
+
+
 class ProgressBody(BaseModel):
     stage: str
     fraction: float = Field(ge=0, le=1, description="of the whole job")
@@ -93,7 +127,7 @@ class JobLinks(BaseModel):
 
 class JobBody(BaseModel):
     id: str
-    kind: Literal["paired", "kernels"]
+    kind: Literal["paired", "kernels", "determinism", "nightly"]
     state: JobState
     model: str | None = Field(description="null: the kind has none")
     progress: ProgressBody

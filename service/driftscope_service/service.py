@@ -23,6 +23,7 @@ from driftscope_service.jobs.job_errors import service_stopped
 from driftscope_service.jobs.orphans import kill_orphans
 from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess
 from driftscope_service.jobs.run_job import JobTools
+from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
@@ -46,6 +47,7 @@ class Service:
     executor: JobExecutor
     intake: Intake
     run_drift: RunDrift
+    scheduler: Scheduler
 
 
 def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Service:
@@ -56,7 +58,8 @@ def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> 
     tools = JobTools(settings.data_dir, database, report_files, process, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
     intake = build_intake(settings, database)
-    return Service(settings, database, report_files, executor, intake, RunDrift())
+    scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
+    return Service(settings, database, report_files, executor, intake, RunDrift(), scheduler)
 
 
 @contextmanager
@@ -80,6 +83,7 @@ def _running(service: Service) -> Iterator[Service]:
         _end_unfinished(service.database)
         yield service
     finally:
+        service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()
         _end_unfinished(service.database)

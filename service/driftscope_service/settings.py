@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     probe_python: Path | None = Field(
         default=None, description="interpreter that runs probes; default: the service's own"
     )
+    nightly_config: Path | None = Field(
+        default=None, description="what a nightly job checks; default: the file shipped for a CPU"
+    )
     max_concurrent_probes: int = Field(
         default=1, ge=1, le=64, description="probes running at once; they share cores and memory"
     )
@@ -206,6 +209,13 @@ class Settings(BaseSettings):
             if not folder.is_dir():
                 raise ValueError(f"model {name!r}: {folder} is not a folder")
         return {name: folder.resolve() for name, folder in models.items()}
+
+    @field_validator("nightly_config")
+    @classmethod
+    def _file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} is not a file")
+        return None if path is None else path.resolve()
 
     @field_validator("probe_python")
     @classmethod

@@ -127,6 +127,10 @@ class StepAnalysis(BaseModel):
     aliases: dict[str, Any] = Field(description="the same under each framework's own names")
     presets: dict[str, Any] = Field(description="what each preset would drop or clip")
     crossed_limits: list[CrossedLimitBody]
+    profiles: dict[str, Any] = Field(
+        default_factory=dict,  # steps of older versions have none
+        description="abs_diff_histogram: tokens by |Δ|, in fixed buckets",
+    )
     tokens_kept: bool = Field(description="whether the tokens themselves are still on disk")
     links: StepLinks
 

@@ -13,18 +13,34 @@ from types import FrameType
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import analyze, db, jobs, kernels, keys, model, probe, push, serve
+from driftscope_service.cli import (
+    analyze,
+    db,
+    demo,
+    jobs,
+    kernels,
+    keys,
+    model,
+    nightly,
+    probe,
+    probe_determinism,
+    push,
+    serve,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+probe.app.command()(probe_determinism.determinism)
 app.add_typer(probe.app, name="probe")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+app.add_typer(demo.app, name="demo")
 app.command()(serve.serve)
 app.command()(analyze.analyze)
 app.command()(push.push)
+app.command()(nightly.nightly)
 
 FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 

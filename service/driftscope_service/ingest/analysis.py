@@ -16,6 +16,8 @@ from typing import Any
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import SideArrays, compare
 from driftscope_probes.mismatch.aliases import aliases
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.limits import crossed_limits
 from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
 from driftscope_probes.mismatch.presets import presets
@@ -57,7 +59,7 @@ class Analysis:
     content: StepContent
     crossed: tuple[str, ...]  # names of metrics
     series: Mapping[str, float | None]
-    document: bytes  # JSON object: comparison, diagnosis, aliases, presets, crossed_limits
+    document: bytes  # JSON object: comparison, diagnosis, …, crossed_limits, profiles
     took_s: float  # reading included
 
 
@@ -90,6 +92,7 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> Analysis:
         trainer_dtype=step.metadata.get("trainer_dtype", run_dtypes.trainer),
     )
     document["crossed_limits"] = [limit.to_dict() for limit in crossed]
+    document["profiles"] = {"abs_diff_histogram": _histogram(step).to_dict()}
     return Analysis(
         content=_content(step),
         # An overflow crosses the limit on either side.
@@ -108,6 +111,11 @@ def whole_step(parts: Sequence[StepPart]) -> PushedStep:
 
 def _content(step: PushedStep) -> StepContent:
     return StepContent(step.tokens, step.sequences, dict(step.metadata))
+
+
+def _histogram(step: PushedStep) -> Histogram:
+    arrays = (step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, step.mask)
+    return abs_diff_histogram(token_pass(paired_logprobs(*arrays)))
 
 
 def _side_arrays(step: PushedStep) -> SideArrays:

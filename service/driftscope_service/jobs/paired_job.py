@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from driftscope_service.jobs.engine_endpoint import check_endpoint
 from driftscope_service.jobs.model_folder import check_model, model_folder
-from driftscope_service.jobs.paired_limits import check_paired, endpoint_of
+from driftscope_service.jobs.paired_limits import check_paired
 from driftscope_service.schemas import PairedProbeRequest
 from driftscope_service.settings import Settings
 
@@ -20,7 +21,7 @@ def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, 
     check_model(request.model, settings)
     check_paired(request, settings)
     fields = request.model_dump(mode="json", exclude={"engine_endpoint"})
-    endpoint = endpoint_of(request, settings)
+    endpoint = check_endpoint(request.engine.kind, request.engine_endpoint, settings)
     if endpoint is not None:
         fields["engine"] |= {"server_url": endpoint.url, "server_model": endpoint.model}
     folder = model_folder(request.model, settings)

@@ -1,23 +1,16 @@
-"""What the service allows on top of PairedRequest: sizes, and servers by name only."""
+"""What the service allows on top of PairedRequest: sizes and resources."""
 
 from __future__ import annotations
 
-from driftscope_service.errors import InvalidField
 from driftscope_service.jobs.operator_limit import at_most
 from driftscope_service.schemas import PairedProbeRequest
-from driftscope_service.settings import EngineEndpoint, Settings
+from driftscope_service.settings import Settings
 
 
 def check_paired(request: PairedProbeRequest, settings: Settings) -> None:
     """Raises InvalidField, which names the setting that an operator can raise."""
     _check_size(request, settings)
     _check_resources(request, settings)
-    _check_endpoint(request, settings)
-
-
-def endpoint_of(request: PairedProbeRequest, settings: Settings) -> EngineEndpoint | None:
-    name = request.engine_endpoint
-    return None if name is None else settings.engine_endpoints.get(name)
 
 
 def _check_size(request: PairedProbeRequest, settings: Settings) -> None:
@@ -59,21 +52,3 @@ def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
         settings.max_kv_cache_gib,
         "DRIFTSCOPE_MAX_KV_CACHE_GIB",
     )
-
-
-def _check_endpoint(request: PairedProbeRequest, settings: Settings) -> None:
-    name, kind = request.engine_endpoint, request.engine.kind
-    if (kind == "vllm-server") != (name is not None):
-        raise InvalidField(
-            "/engine_endpoint",
-            f"engine kind {kind!r} with engine_endpoint {name!r}",
-            remedy="give engine_endpoint with kind vllm-server, and only then.",
-        )
-    if name is not None and name not in settings.engine_endpoints:
-        known = ", ".join(sorted(settings.engine_endpoints)) or "(none is configured)"
-        raise InvalidField(
-            "/engine_endpoint",
-            f"there is no engine endpoint {name!r} here",
-            remedy=f"name one of: {known}. The operator adds them with "
-            "DRIFTSCOPE_ENGINE_ENDPOINTS.",
-        )

@@ -12,22 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs import job_errors, kernels_job
+from driftscope_service.jobs import job_errors
 from driftscope_service.jobs.job import Job, JobError
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.jobs.probe_process import ProbeProcess
 from driftscope_service.jobs.progress_writer import ProgressWriter
-from driftscope_service.jobs.report_summary import summarise
 from driftscope_service.jobs.stop_signal import StopReason, StopSignal
+from driftscope_service.jobs.store_report import store_report
 from driftscope_service.store.database import Database
 from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
 from driftscope_service.store.report_files import ReportFiles
-from driftscope_service.store.report_repository import ReportRepository
 
 #: A full disk or a long lock: how soon to try again to record how a job ended.
 RECORD_RETRY_S = 1.0
@@ -76,19 +75,19 @@ def _probe(job: Job, folder: JobFolder, stop: StopSignal, tools: JobTools) -> di
 
 
 def _store(job: Job, report: Mapping[str, Any], folder: JobFolder, tools: JobTools) -> None:
-    file = tools.report_files.write(report, folder.path)
-    try:
-        with tools.database.write() as connection:
-            summary = summarise(report)
-            ReportRepository(connection).add(
-                file, job_id=job.id, kind=job.kind, model=job.model, summary=summary
-            )
-            if job.kind == kernels_job.KIND:
-                KernelVerdictRepository(connection).put(summary["verdicts"], file.report_id)
-            JobRepository(connection).succeed(job.id)
-    except Exception:
-        tools.report_files.discard(file)
-        raise
+    def succeeded(connection: Connection) -> str:
+        JobRepository(connection).succeed(job.id)
+        return job.id
+
+    file = store_report(
+        report,
+        kind=job.kind,
+        model=job.model,
+        workdir=folder.path,
+        job_of=succeeded,
+        database=tools.database,
+        files=tools.report_files,
+    )
     _log.info("job %s succeeded: %s", job.id, file.path)
 
 

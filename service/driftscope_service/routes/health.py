@@ -37,6 +37,7 @@ def readyz(service: CurrentService) -> ReadyBody:
         "data_dir": _data_dir,
         "disk": _disk,
         "executor": _executor,
+        "scheduler": _scheduler,
     }
     results = {name: check(service) for name, check in checks.items()}
     wrong = [f"{name}: {result}" for name, result in results.items() if result != OK]
@@ -75,3 +76,7 @@ def _disk(service: Service) -> str:
 
 def _executor(service: Service) -> str:
     return OK if service.executor.alive else "a job slot has ended"
+
+
+def _scheduler(service: Service) -> str:
+    return OK if service.scheduler.alive else "the thread of the schedules has ended"

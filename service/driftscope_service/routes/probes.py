@@ -1,4 +1,4 @@
-"""POST /v1/probes/{paired|kernels}: accept a probe and answer with its job."""
+"""POST /v1/probes/{paired|kernels|determinism|nightly}: accept a probe, answer with its job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from fastapi import APIRouter, Response
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
-from driftscope_service.jobs import kernels_job, paired_job
+from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schemas import JobBody, KernelsProbeRequest, PairedProbeRequest
+from driftscope_service.schemas import (
+    DeterminismProbeRequest,
+    JobBody,
+    KernelsProbeRequest,
+    PairedProbeRequest,
+)
 from driftscope_service.service import Service
 from driftscope_service.store.job_repository import JobRepository
 
@@ -59,6 +64,23 @@ def start_kernels_probe(
     smallest counterexample where it is refuted. Follow the job at `Location`."""
     fields = kernels_job.probe_request(request, service.settings)
     return _accept(kernels_job.KIND, None, fields, response, service)
+
+
+@router.post("/v1/probes/determinism", status_code=202, responses=_ACCEPTED)
+def start_determinism_probe(
+    request: DeterminismProbeRequest, response: Response, service: CurrentService
+) -> JobBody:
+    """Queue a determinism probe: along which axes (batch size, prefix cache, …) the engine gives
+    other bits, from which value on. Follow the job at `Location`."""
+    fields = determinism_job.probe_request(request, service.settings)
+    return _accept(determinism_job.KIND, request.model, fields, response, service)
+
+
+@router.post("/v1/probes/nightly", status_code=202, responses=_ACCEPTED)
+def start_nightly(response: Response, service: CurrentService) -> JobBody:
+    """Queue a night now, with the operator's configuration. Follow the job at `Location`."""
+    fields = nightly_job.probe_request(service.settings)
+    return _accept(nightly_job.KIND, None, fields, response, service)
 
 
 def _accept(

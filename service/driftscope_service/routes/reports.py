@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.export import kernels_html, report_html
-from driftscope_service.jobs import kernels_job
+from driftscope_service.export import determinism_html, kernels_html, nightly_html, report_html
+from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.service import Service
@@ -23,11 +25,17 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: This one has no script at all.
-KERNELS_POLICY = (
+#: These have no script at all.
+PLAIN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+_PAGES: Mapping[str, tuple[Callable[[Mapping[str, Any]], str], str]] = {
+    paired_job.KIND: (report_html.render, PAGE_POLICY),
+    kernels_job.KIND: (kernels_html.render, PLAIN_POLICY),
+    determinism_job.KIND: (determinism_html.render, PLAIN_POLICY),
+    nightly_job.KIND: (nightly_html.render, PLAIN_POLICY),
+}
 _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
 
 
@@ -38,7 +46,8 @@ _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
 )
 def get_report(report_id: str, service: CurrentService) -> FileResponse:
     """The whole report of a probe, by its `kind`. paired: grid of comparisons, profiles, settings;
-    kernels: verdicts with counterexamples and proofs, planted faults. Both: environment."""
+    kernels: verdicts with counterexamples and proofs, planted faults; determinism: a verdict per
+    axis with its onset; nightly: every item with what was expected. All: environment."""
     path = _file_of(_require(report_id, service), service)
     return FileResponse(path, media_type="application/json", headers=_links(report_id))
 
@@ -48,10 +57,8 @@ def get_report_page(report_id: str, service: CurrentService) -> HTMLResponse:
     """The report as one self-contained page."""
     stored = _require(report_id, service)
     report = json.loads(_file_of(stored, service).read_bytes())
-    if stored.kind == kernels_job.KIND:
-        page, policy = kernels_html.render(report), KERNELS_POLICY
-    else:
-        page, policy = report_html.render(report), PAGE_POLICY
+    render, policy = _PAGES[stored.kind]
+    page = render(report)
     headers = {"Content-Security-Policy": policy, **_links(report_id)}
     return HTMLResponse(page, headers=headers)
 

@@ -45,6 +45,17 @@ class JobRepository:
         )
         return self._require(job_id)
 
+    def add_succeeded(self, kind: str, model: str | None, request: Mapping[str, Any]) -> Job:
+        """A job whose work was done elsewhere; no executor ever sees it."""
+        job = self.add(kind, model, request)
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(state=JobState.RUNNING, started_at=job.created_at)
+        )
+        self.succeed(job.id)
+        return self._require(job.id)
+
     def get(self, job_id: str) -> Job | None:
         row = self._connection.execute(_selection().where(jobs.c.id == job_id)).one_or_none()
         return None if row is None else _job(row)

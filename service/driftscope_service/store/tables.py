@@ -114,6 +114,56 @@ kernel_verdicts = Table(
     UniqueConstraint("target", "op", "implementation", "dtype", "threads"),
 )
 
+#: The last verdict on every axis of an engine, whichever report it came from.
+determinism_verdicts = Table(
+    "determinism_verdicts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("model", String(MODEL_NAME_LENGTH), nullable=False),
+    Column("engine", String(20), nullable=False),
+    Column("axis", String(40), nullable=False),
+    Column("dtype", String(20), nullable=False),
+    Column("kernels", String(20), nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("unique_outputs", Integer),  # null where the axis was not run, as all below
+    Column("tokens", Integer),
+    Column("mismatched_tokens", Integer),
+    Column("report_id", ForeignKey("reports.id"), nullable=False),
+    UniqueConstraint("model", "engine", "axis", "dtype", "kernels"),
+)
+
+#: Every night, run here or handed in; the whole of it is its report.
+nightly_runs = Table(
+    "nightly_runs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("report_id", ForeignKey("reports.id"), nullable=False, unique=True),
+    Column("config_name", String(MODEL_NAME_LENGTH), nullable=False),
+    Column("config_sha256", String(SHA256_HEX_LENGTH), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("exit_code", Integer, nullable=False),
+    Column("outcomes", JSON, nullable=False),  # [{id, verdict, expected, changed, as_expected}]
+    UniqueConstraint("config_sha256", "started_at"),
+    Index(None, "finished_at"),
+)
+
+#: What the service starts by itself. `next_at` is the moment that is due, also while it is down.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("name", String(FILE_NAME_LENGTH), nullable=False, unique=True),
+    Column("cron", String(100), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("missed", String(20), nullable=False),
+    Column("next_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime),
+    Column("last_job_id", String(ID_LENGTH)),
+    Column("note", String(PROGRESS_TEXT_LENGTH)),  # what became of the last moment, in words
+)
+
 runs = Table(
     "runs",
     metadata,

@@ -88,6 +88,7 @@ def test_bench_prints_ratios_and_memory(kernels: Run) -> None:
         (("check", "--op", "convolution"), "unknown op convolution"),
         (("check", "--dtype", "fp8"), "unknown dtype fp8"),
         (("check", "--threads", "0"), "whole numbers from 1"),
+        (("check", "--markdown", "nowhere/table.md"), "there is no folder"),
         (("check", "--target", "vllm", "--op", "softmax"), "no kernel of vllm"),
         (("check", "--replay", "{"), "no JSON"),
         (("bench", "--groups", "attention"), "unknown group attention"),

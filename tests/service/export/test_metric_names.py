@@ -3,27 +3,81 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
-from driftscope_probes.mismatch import compare
-from driftscope_service.export.metric_names import CELL_LABELS, CELL_SAMPLES, METRICS
+import numpy as np
+import pytest
 
-UNITS = ("nats", "ratio", "seconds", "tokens", "jobs", "info", "verdict", "faults")
+from driftscope_probes.drift.metric_drift import State
+from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_service.export import metric_names
+from driftscope_service.export.metric_names import (
+    CELL_LABELS,
+    CELL_SAMPLES,
+    METRICS,
+    RUN_SAMPLES,
+    Metric,
+    sample_names,
+)
+
+UNITS = {"", "nats", "ratio", "seconds", "bytes", "steps"}
+#: What is counted, where the number of it is the metric.
+COUNTED = {"tokens", "sequences", "faults", "outputs", "requests"}
+#: Per series of a run or cell: all of them have few values.
+BOUNDED = {
+    *("run", "model", "engine_dtype", "trainer_dtype", "rollout_dtype", "framework", "engine"),
+    *("precision", "estimator", "level", "stat", "bounds", "side", "kind", "state", "metric"),
+    *("direction", "target", "op", "dtype", "threads", "verdict", "axis", "kernels", "worker"),
+    *("result", "reason", "version"),
+}
 
 
 def test_every_source_is_a_number_of_a_comparison() -> None:
-    numbers = compare([-1.0, -2.0], [-1.5, -2.0], [0, 2], resamples=0).to_dict()
-    missing = [sample.source for sample in CELL_SAMPLES if sample.source not in numbers]
+    side = SideArrays(entropy=np.array([1.0, 1.0]), behavior_version=np.array([0]), train_version=1)
+    numbers = compare([-1.0, -2.0], [-1.5, -2.0], [0, 2], resamples=0, side=side).to_dict()
+    missing = [each.source for each in CELL_SAMPLES + RUN_SAMPLES if each.source not in numbers]
     assert missing == []
 
 
 def test_names_have_prefix_and_unit() -> None:
     for metric in METRICS:
         assert re.fullmatch(r"driftscope_[a-z0-9_]+", metric.name)
-        assert metric.name.rsplit("_", 1)[1] in UNITS, metric.name
-        assert metric.help.endswith(".")
-    assert len({metric.name for metric in METRICS}) == len(METRICS)
+        assert metric.help.endswith("."), metric.name
+        assert metric.unit in UNITS | COUNTED
+        stem = metric.name.removesuffix("_total")
+        assert stem.endswith(f"_{metric.unit}" if metric.unit else ""), metric.name
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+
+
+def test_no_name_is_there_twice() -> None:
+    stored = [name for metric in METRICS for name in sample_names(metric)]
+    assert len(set(stored)) == len(stored)
+
+
+def test_every_metric_of_the_file_is_listed() -> None:
+    defined = {each for each in vars(metric_names).values() if isinstance(each, Metric)}
+    defined |= {sample.metric for sample in CELL_SAMPLES + RUN_SAMPLES}
+    assert defined == set(METRICS)
+
+
+def test_labels_are_few_words() -> None:
+    assert {label for metric in METRICS for label in metric.labels} == BOUNDED
 
 
 def test_every_sample_fills_the_labels_of_its_metric() -> None:
-    for sample in CELL_SAMPLES:
-        assert len(CELL_LABELS) + len(sample.more_labels) == len(sample.metric.labels)
+    for samples, subject in ((CELL_SAMPLES, CELL_LABELS), (RUN_SAMPLES, ("run",))):
+        for sample in samples:
+            assert sample.metric.labels[: len(subject)] == subject
+            assert len(subject) + len(sample.more_labels) == len(sample.metric.labels)
+
+
+def test_every_state_of_a_drift_has_its_label() -> None:
+    assert set(metric_names.DRIFT_STATES) == set(get_args(State))
+
+
+@pytest.mark.parametrize("kind", ["gauge", "histogram", "gaugehistogram"])
+def test_under_which_names_a_metric_is_stored(kind: metric_names.Kind) -> None:
+    found = sample_names(Metric("driftscope_x", kind, "", "X."))
+    ends = {"gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+    expected = ends.get(kind, ["_bucket", "_gsum", "_gcount"])
+    assert found == tuple(f"driftscope_x{end}" for end in expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from driftscope_service.export import metric_names
-from driftscope_service.export.metric_names import CELL_SAMPLES, METRICS
+from driftscope_service.export.metric_names import CELL_SAMPLES, METRICS, sample_names
 from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
 from driftscope_service.store.report_files import ReportFile
@@ -21,7 +22,10 @@ from driftscope_service.store.report_repository import ReportRepository
 
 CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
 #: Samples that differ from run to run, or from release to release.
-CHANGING = ("timestamp_seconds{", "timestamp_seconds 1", "build_info{")
+CHANGING = (
+    *("timestamp_seconds{", "timestamp_seconds 1", "build_info{", "last_duration_seconds{"),
+    *("storage_bytes{", "disk_free_bytes ", "disk_size_bytes "),
+)
 DTYPES = ["bf16", "fp16"]
 
 
@@ -143,7 +147,7 @@ def test_every_number_is_that_of_the_report(running: Any) -> None:
 
 
 def test_the_latest_probe_of_a_model_counts(run_service: Any) -> None:
-    name = metric_names.LOGPROB_ABS_DIFF_MEAN.name
+    name = "driftscope_paired_logprob_abs_diff_mean_nats"
     with run_service() as running:
         found = []
         for seed in (3, 9):
@@ -168,15 +172,15 @@ def test_the_latest_probe_of_a_model_counts(run_service: Any) -> None:
 def test_undefined_is_left_out_and_never_zero(running: Any) -> None:
     store(running, CELL["model"], [cell(prob_pearson=None, kl_k1=None)])
     found = samples(running)
-    cells = {dict(labels)["estimator"] for name, labels in found if name.endswith("kl_nats")}
-    assert cells == {"k3"}
-    assert value(running, metric_names.PROB_PEARSON.name, **CELL) is None
-    assert value(running, metric_names.BITWISE_EQUAL.name, **CELL) == 0.5
+    cells = {dict(labels)["estimator"] for name, labels in found if name.endswith("paired_kl_nats")}
+    assert cells == {"k2", "k3"}
+    assert value(running, "driftscope_paired_prob_pearson_ratio", **CELL) is None
+    assert value(running, "driftscope_paired_bitwise_equal_ratio", **CELL) == 0.5
 
 
 def test_zero_is_a_number(running: Any) -> None:
     store(running, CELL["model"], [cell(abs_diff_max=0.0)])
-    assert value(running, metric_names.LOGPROB_ABS_DIFF_MAX.name, **CELL) == 0.0
+    assert value(running, "driftscope_paired_logprob_abs_diff_max_nats", **CELL) == 0.0
 
 
 def test_models_that_are_no_longer_offered_are_left_out(running: Any) -> None:
@@ -196,7 +200,12 @@ def test_nothing_is_exported_that_is_not_listed(running: Any) -> None:
     running.finished_report()
     running.finished_kernels_report()
     names = {name for name, _ in samples(running) if name.startswith("driftscope_")}
-    assert names == {metric.name for metric in METRICS}
+    listed = [name for metric in METRICS for name in sample_names(metric)]
+    assert names - set(listed) == set()
+    assert {name for name in names if "_run_" in name} == set()
+    page = running.client.get("/metrics").text
+    heads = re.findall(r"^# TYPE (driftscope_[a-z0-9_]+)", page, re.MULTILINE)
+    assert len(set(heads)) == len(heads)
 
 
 def test_openmetrics_on_request(running: Any) -> None:
@@ -204,7 +213,7 @@ def test_openmetrics_on_request(running: Any) -> None:
     page = running.client.get("/metrics", headers={"accept": "application/openmetrics-text"})
     assert page.headers["content-type"].startswith("application/openmetrics-text")
     names = {family.name for family in parse_open(page.text)}  # type: ignore[no-untyped-call]
-    assert metric_names.KL.name in names
+    assert "driftscope_paired_kl_nats" in names
 
 
 def test_the_page_of_our_own_metrics(running: Any) -> None:

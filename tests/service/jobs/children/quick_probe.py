@@ -27,6 +27,10 @@ FOREVER_S = 600
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     if request["kind"] == "kernels":
         return _kernels_report(request["request"])
+    if request["kind"] == "determinism":
+        return _determinism_report(request["request"])
+    if request["kind"] == "nightly":
+        return _nightly_report()
     paired = request["request"]
     act = paired["prompts"][0]
     print(f"quick probe: {act}", flush=True)
@@ -99,6 +103,81 @@ COUNTEREXAMPLE = {
     "found_at": {"k": 64, "n": 48},
     "replay": 'driftscope kernels check --replay \'{"target":"torch"}\'',
 }
+
+
+def _determinism_report(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of every axis that was asked for; the batch size is seen, preemption is not run."""
+    return {
+        "schema_version": "1",
+        "kind": "determinism",
+        "created_at": "2026-11-22T12:00:00+00:00",
+        "model": {"name": asked["model"]},
+        "request": dict(asked),
+        "axes": [_axis(name, asked) for name in asked["axes"]],
+        "environment": {"packages": {"driftscope": "0"}, "hardware": {"cores": 1}},
+        "timing": {"total_s": 0.1},
+        "notes": [],
+    }
+
+
+def _axis(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    differs, ran = name == "batch_size", name != "preemption"
+    equal = 0.75 if differs else 1.0
+    return {
+        "axis": name,
+        "dtype": asked["engine_dtypes"][0],
+        "kernels": "stock",
+        "engine": asked["engine"],
+        "verdict": "not_run" if not ran else "differs" if differs else "equal",
+        "reason": None if ran else "no <b>pressure</b>",
+        "bitwise_equal_tokens": equal if ran else None,
+        "bitwise_equal_logprobs": equal if ran else None,
+        "unique_outputs": (2 if differs else 1) if ran else None,
+        "outputs": 6 if ran else None,
+        "tokens": 96 if ran else None,
+        "max_abs_diff": (0.125 if differs else 0.0) if ran else None,
+        "max_ulps": (7 if differs else 0) if ran else None,
+        "first_differing_token": None,
+        "onset": {"setting": name, "equal_up_to": 1, "differs_from": 2, "tested": [1, 2]}
+        if differs
+        else None,
+        "replay": "driftscope probe determinism --axes batch_size" if differs else None,
+        "cells": [],
+    }
+
+
+def _nightly_report() -> dict[str, Any]:
+    items = [
+        {
+            "id": "kernel/torch/linear/fp32/t1",
+            "kind": "kernel",
+            "expected": "REFUTED",
+            "verdict": "REFUTED",
+            "previous": None,
+            "changed": "new",
+            "as_expected": True,
+            "seconds": 0.5,
+            "detail": {},
+            "settings": {},
+            "replay": "driftscope kernels check --target torch",
+        }
+    ]
+    return {
+        "schema_version": "1",
+        "kind": "nightly",
+        "exit_code": 0,
+        "started_at": "2026-11-22T01:00:00+00:00",
+        "finished_at": "2026-11-22T01:10:00+00:00",
+        "config": {"name": "quick", "sha256": "0" * 64},
+        "key": {"hardware": {}, "versions": {}},
+        "alarms": [],
+        "items": items,
+        "changed_environment": [],
+        "environment": {"packages": {"driftscope": "0"}, "hardware": {"cores": 1}},
+        "resumed": 0,
+        "budget_s": 900.0,
+        "notes": [],
+    }
 
 
 def _start_grandchild(workdir: Path, *, holds_pipe: bool) -> None:

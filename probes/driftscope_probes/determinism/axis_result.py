@@ -1,0 +1,153 @@
+"""What one axis showed: a verdict, counts over every row compared, and the cells. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from driftscope_probes.determinism.compare_outputs import Difference
+from driftscope_probes.determinism.onset import Onset, Value
+
+Verdict = Literal["equal", "differs", "not_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDifference:
+    cell: Value
+    sequence: str  # key of the row
+    token: int  # index in the response, from 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Counts over rows. Shares are of tokens; a row's tokens after a differing one count too."""
+
+    outputs: int
+    tokens: int
+    equal_tokens: int
+    equal_logprobs: int
+    unique_outputs: int  # distinct token sequences, the most that one request gave
+    unique_bitwise: int  # the same with the bits of the log-probabilities
+    max_abs_diff: float | None
+    max_ulps: int | None
+    first_differing_token: FirstDifference | None
+    first_differing_logprob: FirstDifference | None
+
+    @property
+    def differs(self) -> bool:
+        return self.equal_logprobs < self.tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = asdict(self)
+        del fields["equal_tokens"], fields["equal_logprobs"]
+        return fields | {
+            "bitwise_equal_tokens": self.equal_tokens / self.tokens,
+            "bitwise_equal_logprobs": self.equal_logprobs / self.tokens,
+        }
+
+
+def measure(
+    cell: Value, rows: Sequence[tuple[str, Difference]], unique: int, bitwise: int
+) -> Measure:
+    """`rows`: (key, difference from the reference) of every row of one cell."""
+    assert rows, "a cell without rows shows nothing"
+    differences = [difference for _, difference in rows]
+    return Measure(
+        outputs=len(rows),
+        tokens=sum(difference.tokens for difference in differences),
+        equal_tokens=sum(difference.equal_tokens for difference in differences),
+        equal_logprobs=sum(difference.equal_logprobs for difference in differences),
+        unique_outputs=unique,
+        unique_bitwise=bitwise,
+        max_abs_diff=_most([difference.max_abs_diff for difference in differences]),
+        max_ulps=_most([difference.max_ulps for difference in differences]),
+        first_differing_token=_first(cell, [(key, d.first_token) for key, d in rows]),
+        first_differing_logprob=_first(cell, [(key, d.first_logprob) for key, d in rows]),
+    )
+
+
+def total(cells: Sequence[Measure], unique: int, bitwise: int) -> Measure:
+    """Over the cells of an axis; the first difference is that of the first cell that has one."""
+    tokens = [c.first_differing_token for c in cells if c.first_differing_token]
+    logprobs = [c.first_differing_logprob for c in cells if c.first_differing_logprob]
+    return Measure(
+        outputs=sum(cell.outputs for cell in cells),
+        tokens=sum(cell.tokens for cell in cells),
+        equal_tokens=sum(cell.equal_tokens for cell in cells),
+        equal_logprobs=sum(cell.equal_logprobs for cell in cells),
+        unique_outputs=unique,
+        unique_bitwise=bitwise,
+        max_abs_diff=_most([cell.max_abs_diff for cell in cells]),
+        max_ulps=_most([cell.max_ulps for cell in cells]),
+        first_differing_token=tokens[0] if tokens else None,
+        first_differing_logprob=logprobs[0] if logprobs else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an axis was tried on."""
+
+    axis: str
+    dtype: str
+    kernels: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class AxisResult:
+    subject: Subject
+    reference: Value | None
+    total: Measure | None  # None: not run
+    cells: tuple[tuple[Value, Measure], ...]
+    onset: Onset | None
+    reason: str | None = None  # why it was not run
+    replay: str | None = None
+    seconds: float = 0.0
+
+    @staticmethod
+    def not_run(subject: Subject, reason: str) -> AxisResult:
+        return AxisResult(subject, None, None, (), None, reason=reason)
+
+    def with_replay(self, command: str | None) -> AxisResult:
+        return replace(self, replay=command)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.total is None:
+            return "not_run"
+        return "differs" if self.total.differs else "equal"
+
+    def to_dict(self) -> dict[str, Any]:
+        shown = self.total.to_dict() if self.total else dict.fromkeys(_NOT_MEASURED)
+        return {
+            **asdict(self.subject),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "reference": self.reference,
+            **shown,
+            "onset": self.onset.to_dict() if self.onset else None,
+            "replay": self.replay,
+            "seconds": round(self.seconds, 3),
+            "cells": [{"value": value, **cell.to_dict()} for value, cell in self.cells],
+        }
+
+
+_NOT_MEASURED = (
+    *("outputs", "tokens", "bitwise_equal_tokens", "bitwise_equal_logprobs"),
+    *("unique_outputs", "unique_bitwise", "max_abs_diff", "max_ulps"),
+    *("first_differing_token", "first_differing_logprob"),
+)
+
+
+def _most(values: Sequence[float | int | None]) -> Any:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _first(cell: Value, places: Sequence[tuple[str, int | None]]) -> FirstDifference | None:
+    found = [(token, key) for key, token in places if token is not None]
+    if not found:
+        return None
+    token, key = min(found, key=lambda place: place[0])
+    return FirstDifference(cell, key, token)

@@ -1,0 +1,48 @@
+"""Setup -> engine that takes batches, imported only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from driftscope_probes.determinism.engines.base import BatchEngine
+from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.kv_cache import bytes_per_token
+from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.prompts import PromptBatch
+
+
+def open_engine(model: Path, setup: Setup) -> BatchEngine:
+    """Load the engine of `setup` in this process. Raises ProbeError."""
+    task = task_of(model, setup)
+    if setup.engine.kind == "hf":
+        from driftscope_probes.determinism.engines.hf_batches import HfBatches
+
+        return HfBatches(task)
+    assert setup.engine.kind == "vllm", "a server is asked without a process of ours"
+    from driftscope_probes.determinism.engines.vllm_batches import VllmBatches
+
+    return VllmBatches(task)
+
+
+def task_of(model: Path, setup: Setup) -> RolloutTask:
+    """What the engines of the paired probe are opened with."""
+    return RolloutTask(
+        model_path=model,
+        model_name=model.name,
+        dtype=setup.dtype,
+        # Only its length counts, of which the engine makes room.
+        prompts=PromptBatch.from_lists([[0] * (setup.context - 1)]),
+        sampling=SamplingSettings(max_tokens=1, temperature=0.0),
+        engine=_engine(model, setup),
+    )
+
+
+def _engine(model: Path, setup: Setup) -> EngineSettings:
+    if setup.cache_tokens is None:
+        return setup.engine
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
+    size = setup.cache_tokens * bytes_per_token(config, setup.dtype)
+    return EngineSettings(**{**setup.engine.model_dump(), "kv_cache_gib": size / 2**30})

@@ -1,0 +1,58 @@
+"""From which value on outputs differ: tested values first, then the integers between, by halving.
+
+In: values from the reference outwards and a test. Out: the last equal and the first differing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Value = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """`differs_from` is the smallest case found; that every value beyond differs is not said."""
+
+    setting: str
+    equal_up_to: Value | None  # None: the values have no order
+    differs_from: Value
+    tested: tuple[Value, ...]  # in the order of testing, the reference first
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "tested": list(self.tested)}
+
+
+def find_onset(
+    setting: str,
+    values: Sequence[Value],
+    differs: Mapping[Value, bool],
+    test: Callable[[int], bool],
+    *,
+    ordered: bool,
+    budget: int,
+) -> Onset | None:
+    """`values`: the reference first, ascending or descending; `differs`: of all but the reference.
+
+    `test` is asked at most `budget` times, for integers strictly between an equal and a differing
+    one. None where nothing differs.
+    """
+    tested = list(values)
+    place = next((i for i, value in enumerate(values) if differs.get(value)), None)
+    if place is None:
+        return None
+    far = values[place]
+    if not ordered:
+        return Onset(setting, None, far, tuple(tested))
+    near = values[place - 1]
+    while isinstance(near, int) and isinstance(far, int) and abs(far - near) > 1 and budget > 0:
+        middle = (near + far) // 2
+        tested.append(middle)
+        budget -= 1
+        if test(middle):
+            far = middle
+        else:
+            near = middle
+    return Onset(setting, near, far, tuple(tested))

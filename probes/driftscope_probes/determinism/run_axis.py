@@ -1,0 +1,151 @@
+"""One axis against one runner: its cells, the comparison of every row, the onset.
+
+In: a Plan, an Axis and a Runner. Out: an AxisResult without its replay command.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from driftscope_probes.determinism.axes.base import Axis, Case, Job
+from driftscope_probes.determinism.axis_result import AxisResult, Measure, Subject, measure, total
+from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
+from driftscope_probes.determinism.compare_outputs import compare_outputs
+from driftscope_probes.determinism.onset import Value, find_onset
+from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.runner import Runner
+from driftscope_probes.errors import ProbeError, RequestError
+
+#: Halvings between two tested values: enough for any gap below 256.
+BISECT_BUDGET = 8
+
+Keyed = list[tuple[str, Output]]
+Seen = dict[str, set[bytes]]
+
+
+class NotExercised(ProbeError):
+    """The engine did not do what the axis is about, so that equal bits would show nothing."""
+
+
+class AxisRun:
+    """The outputs and cells of one axis as they come in."""
+
+    def __init__(
+        self, axis: Axis, plan: Plan, runner: Runner, on_cell: Callable[[Value], None]
+    ) -> None:
+        self._axis, self._plan, self._runner, self._on_cell = axis, plan, runner, on_cell
+        self._completions: Seen = defaultdict(set)
+        self._bits: Seen = defaultdict(set)
+        self.cells: dict[Value, Measure] = {}
+
+    def result(self, subject: Subject, values: Sequence[Value], bisect: bool) -> AxisResult:
+        """Raises ProbeError."""
+        started = time.monotonic()
+        for value in values[1:]:
+            self._measure(values[0], value)
+        onset = find_onset(
+            self._axis.setting,
+            values,
+            {value: cell.differs for value, cell in self.cells.items()},
+            lambda value: self._measure(values[0], value).differs,
+            ordered=self._axis.ordered,
+            budget=BISECT_BUDGET if bisect else 0,
+        )
+        cells = outwards(self.cells, values[0]) if self._axis.ordered else self.cells
+        unique = _most(self._completions), _most(self._bits)
+        return AxisResult(
+            subject,
+            values[0],
+            total(list(cells.values()), *unique),
+            tuple(cells.items()),
+            onset,
+            seconds=time.monotonic() - started,
+        )
+
+    def _measure(self, reference: Value, value: Value) -> Measure:
+        self._on_cell(value)
+        case = self._axis.case(self._plan, reference, value)
+        expected, found = self._sides(case)
+        first = dict(reversed(expected))
+        rows = [(key, compare_outputs(first[key], output)) for key, output in found]
+        completions: Seen = defaultdict(set)
+        bits: Seen = defaultdict(set)
+        for key, output in expected + found:
+            # The reference may hold rows that this cell does not compare.
+            if key in dict(found):
+                completions[key].add(output.token_ids.tobytes())
+                bits[key].add(output.token_ids.tobytes() + output.logprobs.tobytes())
+        _merge(self._completions, completions)
+        _merge(self._bits, bits)
+        self.cells[value] = measure(value, rows, _most(completions), _most(bits))
+        return self.cells[value]
+
+    def _sides(self, case: Case) -> tuple[Keyed, Keyed]:
+        expected = [pair for job in case.reference for pair in run_job(self._runner, job)]
+        found = [pair for job in case.variant for pair in run_job(self._runner, job)]
+        return expected, found
+
+
+def outwards(cells: Mapping[Value, Measure], reference: Value) -> dict[Value, Measure]:
+    """Cells that the halving added come between those given; names come last."""
+
+    def distance(value: Value) -> float:
+        both = isinstance(value, int) and isinstance(reference, int)
+        return abs(int(value) - int(reference)) if both else math.inf
+
+    return {value: cells[value] for value in sorted(cells, key=distance)}
+
+
+def run_job(runner: Runner, job: Job) -> Keyed:
+    """Key and output of every row that is to be compared. Raises ProbeError, NotExercised."""
+    _check_length(job)
+    answer = runner.run(job.setup, job.batch)
+    _check_demand(job, answer)
+    outputs = answer.outputs
+    if job.rescore:
+        outputs = tuple(
+            runner.run(job.setup, _as_prompt(job.batch, row, output)).outputs[0]
+            for row, output in zip(job.batch.rows, outputs, strict=True)
+        )
+    rows = zip(job.batch.rows, outputs, strict=True)
+    return [(row.key, output) for row, output in rows if row.key]
+
+
+def _as_prompt(batch: Batch, row: Row, output: Output) -> Batch:
+    return replace(batch, rows=(replace(row, score=tuple(output.token_ids.tolist())),))
+
+
+def _check_length(job: Job) -> None:
+    longest = max(len(row.prompt) for row in job.batch.rows)
+    if longest + job.batch.max_tokens > job.setup.context:
+        raise RequestError(
+            f"a prompt of {longest} tokens and {job.batch.max_tokens} more exceed the "
+            f"{job.setup.context} tokens that the engine is given.",
+            remedy="raise --prompt-tokens to that length too, or give smaller values.",
+        )
+
+
+def _check_demand(job: Job, answer: Answer) -> None:
+    if job.demand == "preemption" and not answer.preemptions:
+        raise NotExercised(
+            "the engine preempted no request", remedy="lower the cache or raise max_tokens."
+        )
+    if job.demand == "cached" and not answer.cached_tokens:
+        raise NotExercised(
+            "the engine took no token from its prefix cache"
+            + (", or does not tell" if answer.cached_tokens is None else ""),
+            remedy="turn its cache on; a server needs --enable-prompt-tokens-details too.",
+        )
+
+
+def _merge(into: Seen, more: Mapping[str, set[bytes]]) -> None:
+    for key, seen in more.items():
+        into[key] |= seen
+
+
+def _most(seen: Mapping[str, set[bytes]]) -> int:
+    return max(map(len, seen.values()))

@@ -1,0 +1,184 @@
+"""The determinism probe: every axis, at every dtype and choice of kernels, on a real engine.
+
+In: a DeterminismRequest. Out: the report (JSON values).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.determinism.axes.base import Axis
+from driftscope_probes.determinism.axes.registry import AXIS
+from driftscope_probes.determinism.axis_result import AxisResult, Subject
+from driftscope_probes.determinism.engine_runner import EngineRunner
+from driftscope_probes.determinism.not_applicable import not_applicable
+from driftscope_probes.determinism.onset import Value
+from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.replay import replay_command
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
+from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
+from driftscope_probes.determinism.runner import Memory, Runner
+from driftscope_probes.determinism.server_runner import ServerRunner
+from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.child_environment import available_cores
+from driftscope_probes.engines.settings import EngineSettings, Kernels
+from driftscope_probes.environment import environment
+from driftscope_probes.errors import ProbeError, RequestError
+from driftscope_probes.models.resolve import resolve
+from driftscope_probes.progress import Progress, ProgressSink, scaled
+
+SCHEMA_VERSION = "1"
+#: Share of the whole at which the model and the prompts are there.
+PREPARED = 0.05
+#: Of the axes that cut prompts of a length of their own.
+LONGEST_PROMPT = 320
+#: Axes whose values are batch sizes, and the largest batch of those that have their own.
+SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
+LEAST_ROWS_AT_ONCE = 32
+
+
+def run_determinism(
+    request: DeterminismRequest,
+    workdir: Path,
+    progress: ProgressSink,
+    model_path: Path | None = None,
+) -> dict[str, Any]:
+    """Raises ProbeError: where nothing at all could be run, that of the first axis."""
+    started = time.monotonic()
+    name = str(model_path) if model_path else request.model
+    model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
+    _check_context(request, model.max_context)
+    progress(Progress("preparing prompts", PREPARED))
+    from driftscope_probes.determinism.prompt_text import prompt_text
+
+    text = prompt_text(model.path)
+    runner = _runner(request, model.path, workdir)
+    try:
+        part = scaled(progress, PREPARED, 1.0)
+        results = run_axes(request, text, runner, part)
+    finally:
+        runner.close()
+    facts = model.to_dict()
+    # Where the folder lies is this machine's business.
+    del facts["path"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "determinism",
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": facts | {"name": request.model},
+        "request": request.model_dump(mode="json"),
+        "axes": [result.to_dict() for result in results],
+        "engines": runner.engines,
+        "environment": environment(),
+        "timing": {"total_s": time.monotonic() - started, "processes": runner.processes},
+        "notes": _notes(request),
+    }
+
+
+def _runner(request: DeterminismRequest, model: Path, workdir: Path) -> EngineRunner | ServerRunner:
+    if request.engine == "vllm-server":
+        return ServerRunner(model)
+    return EngineRunner(model, workdir)
+
+
+def run_axes(
+    request: DeterminismRequest, text: Sequence[int], runner: Runner, progress: ProgressSink
+) -> list[AxisResult]:
+    """Every axis at every dtype and choice of kernels. Raises ProbeError if none could run."""
+    memory = Memory(runner)
+    subjects = [
+        (axis, dtype, kernels)
+        for dtype in request.engine_dtypes
+        for kernels in request.chosen_kernels
+        for axis in request.chosen_axes
+    ]
+    results, failures = [], []
+    for index, (axis, dtype, kernels) in enumerate(subjects):
+        part = scaled(progress, index / len(subjects), (index + 1) / len(subjects))
+        subject = Subject(axis, dtype, kernels, request.engine)
+        plan = Plan(request, _setup(request, dtype, kernels), tuple(text))
+        try:
+            results.append(_run_axis(axis, subject, plan, memory, part))
+        except NotExercised as error:
+            results.append(AxisResult.not_run(subject, error.message))
+        except ProbeError as error:
+            failures.append(error)
+            results.append(AxisResult.not_run(subject, error.message))
+    if failures and all(result.verdict == "not_run" for result in results):
+        raise failures[0]
+    return results
+
+
+def _run_axis(
+    name: AxisName, subject: Subject, plan: Plan, runner: Runner, progress: ProgressSink
+) -> AxisResult:
+    reason = not_applicable(name, plan)
+    if reason is not None:
+        return AxisResult.not_run(subject, reason)
+    axis: Axis = AXIS[name]
+    request = plan.request
+    values: tuple[Value, ...] = tuple(request.values or axis.values(plan))
+    done = 0
+
+    def on_cell(value: Value) -> None:
+        nonlocal done
+        stage = f"{subject.dtype} {subject.kernels} {name}"
+        progress(Progress(stage, min(1.0, done / (len(values) - 1)), f"{axis.setting} {value}"))
+        done += 1
+
+    run = AxisRun(axis, plan, runner, on_cell)
+    result = run.result(subject, values, request.bisect)
+    if result.onset is None:
+        return result
+    smallest = (values[0], result.onset.differs_from)
+    threads = plan.setup.engine.threads or available_cores()
+    return result.with_replay(replay_command(request, subject, smallest, threads))
+
+
+def _setup(request: DeterminismRequest, dtype: Dtype, kernels: Kernels) -> Setup:
+    engine = EngineSettings(
+        kind=request.engine,
+        kernels=kernels,
+        threads=None if request.engine == "vllm-server" else request.threads or available_cores(),
+        attention_split_kv=request.attention_split_kv,
+        prefix_caching=True if request.engine == "vllm" else None,
+        batch_size=_rows_at_once(request),
+        server_url=request.server_url,
+        server_model=request.server_model,
+    )
+    return Setup(dtype, engine, context=context(request))
+
+
+def _rows_at_once(request: DeterminismRequest) -> int:
+    """Room for the largest batch of any axis: one that is cut in two would test less than said."""
+    named = request.values if request.values and request.chosen_axes[0] in SIZED_AXES else []
+    sizes = [value for value in named if isinstance(value, int)]
+    return max(LEAST_ROWS_AT_ONCE, *request.batch_sizes, *sizes)
+
+
+def context(request: DeterminismRequest) -> int:
+    """Longest sequence of any axis in tokens, the same for all: it is a setting of the engine."""
+    return max(*request.prompt_tokens, LONGEST_PROMPT) + request.max_tokens + 1
+
+
+def _check_context(request: DeterminismRequest, most: int) -> None:
+    if context(request) > most:
+        raise RequestError(
+            f"prompts of up to {context(request) - request.max_tokens - 1} tokens and "
+            f"{request.max_tokens} more exceed the model's context of {most}.",
+            remedy="lower prompt_tokens or max_tokens, or take another model.",
+        )
+
+
+def _notes(request: DeterminismRequest) -> list[str]:
+    notes = {
+        "vllm-server": "The server forms its batches itself: rows that were sent together need "
+        "not have run together, and others may have shared its batches.",
+        "hf": "transformers pads a batch on the left: a row's batch also decides its padding.",
+    }
+    return [notes[request.engine]] if request.engine in notes else []

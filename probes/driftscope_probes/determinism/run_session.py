@@ -1,0 +1,55 @@
+"""Child process that keeps an engine and answers batches until it is ended.
+
+    python -m driftscope_probes.determinism.run_session WORKDIR
+
+request.json: model_path. Questions come through the mailbox: {"open": Setup} loads an engine in
+the place of the one before, {"run": Batch} gives an Answer. A ProbeError is answered as such;
+anything else is a crash, which the parent explains from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.determinism.batch import Batch
+from driftscope_probes.determinism.engines.base import BatchEngine
+from driftscope_probes.determinism.engines.registry import open_engine
+from driftscope_probes.determinism.mailbox import Mailbox
+from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.progress import ProgressSink
+
+
+class _Desk:
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self._engine: BatchEngine | None = None
+
+    def reply(self, question: dict[str, Any]) -> Mapping[str, Any]:
+        try:
+            if "open" in question:
+                return self._open(Setup.from_dict(question["open"]))
+            assert self._engine is not None, "asked to run a batch before an engine was opened"
+            return self._engine.run(Batch.from_dict(question["run"])).to_dict()
+        except ProbeError as error:
+            return error.to_dict()
+
+    def _open(self, setup: Setup) -> dict[str, Any]:
+        if self._engine is not None:
+            self._engine.close()
+            # vLLM refuses a new engine while anything still refers to the old one.
+            self._engine = None
+        self._engine = open_engine(self._model, setup)
+        return self._engine.used_settings()
+
+
+def run(request: dict[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    Mailbox(workdir).serve(_Desk(Path(request["model_path"])).reply)
+    raise AssertionError("the mailbox is served until the process is ended")
+
+
+if __name__ == "__main__":
+    child_main(run)

@@ -1,0 +1,161 @@
+"""Tonight's findings against what was expected and against the nights before → an exit code.
+
+In: items, findings, earlier reports. Out: judged items, and lines that name what to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from driftscope_probes.nightly.environment_change import (
+    ALARMING,
+    Change,
+    compare_environments,
+    differences,
+)
+from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding, Item
+
+AS_EXPECTED, CHANGED, COULD_NOT_RUN = 0, 1, 2
+Direction = Literal["better", "worse", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The last night on which an item ran."""
+
+    verdict: str
+    expected: str
+    settings: Mapping[str, Any]
+    night: str  # when that night began
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedItem:
+    item: Item
+    finding: Finding
+    earlier: Earlier | None
+
+    @property
+    def as_expected(self) -> bool:
+        return self.finding.verdict == self.item.expected
+
+    @property
+    def changed(self) -> Direction | None:
+        """Since the last night on which it ran; None too where it did not run tonight."""
+        if not self.finding.ran:
+            return None
+        if self.earlier is None:
+            return "new"
+        ranks = RANKS[self.item.kind]
+        before, after = ranks.index(self.earlier.verdict), ranks.index(self.finding.verdict)
+        if before == after:
+            return None
+        return "better" if after > before else "worse"
+
+    @property
+    def alarming(self) -> bool:
+        """A verdict that is new in the list is none that changed."""
+        return self.finding.ran and (not self.as_expected or self.changed in ("better", "worse"))
+
+    def to_dict(self) -> dict[str, Any]:
+        earlier = self.earlier
+        return {
+            "id": self.item.id,
+            "kind": self.item.kind,
+            "expected": self.item.expected,
+            "verdict": self.finding.verdict,
+            "previous": None if earlier is None else earlier.verdict,
+            "previous_expected": None if earlier is None else earlier.expected,
+            "previous_night": None if earlier is None else earlier.night,
+            "changed": self.changed,
+            "as_expected": self.as_expected,
+            "seconds": round(self.finding.seconds, 3),
+            "settings": dict(self.item.settings),
+            "detail": dict(self.finding.detail),
+            "replay": self.finding.replay,
+        }
+
+
+def judge(
+    items: Iterable[Item], findings: Mapping[str, Finding], reports: Sequence[Mapping[str, Any]]
+) -> tuple[JudgedItem, ...]:
+    """`reports`: earlier nights of the same hardware, newest first."""
+    earlier: dict[str, Earlier] = {}
+    for report in reports:
+        for old in report["items"]:
+            if old["verdict"] not in NOT_RUN.values():
+                earlier.setdefault(
+                    old["id"],
+                    Earlier(old["verdict"], old["expected"], old["settings"], report["started_at"]),
+                )
+    return tuple(JudgedItem(item, findings[item.id], earlier.get(item.id)) for item in items)
+
+
+def comparable(
+    reports: Sequence[Mapping[str, Any]], hardware: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Those of the same hardware; where there is none, all: the hardware is the change then."""
+    same = [report for report in reports if report["key"]["hardware"] == hardware]
+    return same or list(reports)
+
+
+def changed_environment(
+    last: Mapping[str, Any] | None,
+    environment: Mapping[str, Any],
+    config_sha256: str,
+    judged: Iterable[JudgedItem],
+) -> tuple[Change, ...]:
+    """Against the last night of `comparable`, and settings of items against their own last one."""
+    if last is None:
+        return ()
+    changes = list(compare_environments(last["environment"], environment))
+    before = {"configuration": last["config"]["sha256"]}
+    changes += differences("config", before, {"configuration": config_sha256})
+    for one in judged:
+        if one.earlier is not None:
+            prefix = f"{one.item.id}: "
+            expected = {"expected": one.earlier.expected}
+            changes += differences("config", expected, {"expected": one.item.expected}, prefix)
+            changes += differences("setting", one.earlier.settings, one.item.settings, prefix)
+    return tuple(changes)
+
+
+def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> int:
+    """What was found outweighs what was not: a night that breaks off after a fault gives 1."""
+    if alarms:
+        return CHANGED
+    return AS_EXPECTED if all(one.finding.ran for one in judged) else COULD_NOT_RUN
+
+
+def alarms(
+    judged: Iterable[JudgedItem], changes: Iterable[Change], fail_on_environment: bool
+) -> Iterator[str]:
+    """One line for each reason of exit code 1."""
+    for one in judged:
+        if one.alarming:
+            yield f"{one.item.id}: {_what(one)}"
+    if fail_on_environment:
+        for change in changes:
+            if change.kind in ALARMING:
+                before, after = _shown(change.before), _shown(change.after)
+                yield f"{change.name}: {before} last night, {after} now"
+
+
+def _what(one: JudgedItem) -> str:
+    words = [f"{one.finding.verdict}, expected {one.item.expected}"]
+    if one.as_expected:
+        words = [f"{one.finding.verdict} as expected"]
+    if one.changed in ("better", "worse"):
+        assert one.earlier is not None
+        words.append(f"{one.earlier.verdict} before, so it is {one.changed} now")
+    elif one.earlier is not None:
+        words.append("the same as before")
+    if one.earlier is not None and one.earlier.expected != one.item.expected:
+        words.append(f"{one.earlier.expected} was expected then")
+    return "; ".join(words)
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else str(value)

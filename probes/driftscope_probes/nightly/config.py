@@ -1,0 +1,178 @@
+"""A nightly's TOML file → the items of a night with the verdict expected of each.
+
+Every mistake is refused with its place in the file: an override that matches nothing, two that
+match the same item, an item twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from driftscope_probes.errors import RequestError
+from driftscope_probes.nightly.config_tables import (
+    WHOLE,
+    EngineTable,
+    KernelTable,
+    NightlyFile,
+    Override,
+)
+from driftscope_probes.nightly.engine_request import request_of
+from driftscope_probes.nightly.item import AXIS_VERDICTS, RANKS, EngineItem, Item, KernelItem
+
+DEFAULT_FILE = Path(__file__).with_name("default.toml")
+#: The shipped file has a few kilobytes; a thousand times as much is not a configuration.
+MOST_BYTES = 1 << 20
+MOST_ITEMS = 10_000
+REMEDY = "correct the file; docs/nightly.md describes every field."
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyConfig:
+    name: str
+    sha256: str  # of the file's bytes
+    budget_s: float
+    fail_on_environment: bool  # whether a change of hardware or versions alone gives exit 1
+    items: tuple[Item, ...]
+
+
+def read_config(path: Path) -> NightlyConfig:
+    """Raises RequestError, which names the file and the place in it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise RequestError(
+            f"cannot read {path}: {error.strerror}.", remedy="give --config a TOML file."
+        ) from error
+    try:
+        return parse_config(data)
+    except ConfigError as error:
+        raise RequestError(f"{path}: {error}.", remedy=REMEDY) from error
+
+
+class ConfigError(ValueError):
+    """What is wrong in a nightly's file, and where."""
+
+
+def parse_config(data: bytes) -> NightlyConfig:
+    """Raises ConfigError."""
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"has more than {MOST_BYTES:,} bytes")
+    try:
+        tables = NightlyFile(**tomllib.loads(data.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is no TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(_places(error)) from error
+    items = tuple(_items(tables))
+    if not items:
+        raise ConfigError("lists neither [[kernels]] nor [[engines]]")
+    twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]} stands in two tables; give one table of engines a label")
+    return NightlyConfig(
+        name=tables.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        budget_s=60 * tables.budget_minutes,
+        fail_on_environment=tables.environment_change == "fail",
+        items=items,
+    )
+
+
+def _items(tables: NightlyFile) -> Iterator[Item]:
+    size = sum(table.size for table in tables.kernels)
+    size += sum(table.size for table in tables.engines)
+    # Before they are made: five lists of 256 names multiply to a thousand billion.
+    if size > MOST_ITEMS:
+        raise ConfigError(f"lists more than {MOST_ITEMS:,} items")
+    for number, kernels in enumerate(tables.kernels):
+        yield from _overridden(_kernel_items(kernels), kernels.override, f"kernels[{number}]")
+    for number, engines in enumerate(tables.engines):
+        yield from _overridden(_engine_items(engines), engines.override, f"engines[{number}]")
+
+
+def _kernel_items(table: KernelTable) -> list[Item]:
+    whole: dict[str, None] = {WHOLE: None}
+    return [
+        KernelItem(
+            *(name, dtype, threads, whole.get(axis, axis), table.quick, table.seed),
+            expected=table.expected,
+        )
+        for name, dtype, threads, axis in product(
+            table.names, table.dtypes, table.threads, table.axes
+        )
+    ]
+
+
+def _engine_items(table: EngineTable) -> list[Item]:
+    return [
+        EngineItem(
+            *(model, engine, kernels, dtype, axis),
+            label=table.label,
+            settings=table.settings,
+            expected=table.expected,
+        )
+        for model, engine, kernels, dtype, axis in product(
+            table.models, table.engines, table.kernels, table.dtypes, table.axes
+        )
+    ]
+
+
+def _overridden(items: list[Item], overrides: Sequence[Override], where: str) -> Iterator[Item]:
+    used: dict[str, str] = {}
+    for number, override in enumerate(overrides):
+        matched = [item for item in items if fnmatchcase(item.id, override.items)]
+        if not matched:
+            raise ConfigError(
+                f"{where}.override[{number}]: {override.items!r} matches no item of its table, "
+                f"such as {items[0].id}"
+            )
+        for item in matched:
+            if item.id in used:
+                raise ConfigError(
+                    f"{where}.override[{number}]: {item.id} is matched by {used[item.id]!r} already"
+                )
+            used[item.id] = override.items
+        chosen = {item.id for item in matched}
+        items = [
+            replace(item, expected=override.expected) if item.id in chosen else item
+            for item in items
+        ]
+    for item in items:
+        _check_expected(item, where)
+        if isinstance(item, EngineItem):
+            try:
+                request_of(item)
+            except ValueError as error:
+                raise ConfigError(f"{where}: {item.id}: {error}") from error
+        yield item
+
+
+def _check_expected(item: Item, where: str) -> None:
+    known = RANKS[item.kind]
+    if isinstance(item, KernelItem) and item.axis is not None:
+        known = AXIS_VERDICTS
+    if item.expected not in known:
+        raise ConfigError(
+            f"{where}: {item.expected!r} is expected of {item.id}; possible are {', '.join(known)}"
+        )
+
+
+def _places(error: ValidationError) -> str:
+    return "; ".join(f"{_place(one['loc'])}: {one['msg']}" for one in error.errors())
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".") or "file"

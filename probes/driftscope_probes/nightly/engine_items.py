@@ -1,0 +1,56 @@
+"""Process entry: one axis of an engine after the other, on the engines that they share.
+
+    python -m driftscope_probes.nightly.engine_items WORKDIR
+
+request.json: {"units": [DeterminismRequest of one axis, dtype and choice of kernels], "model"}.
+Out: for every unit a line of `finding_lines` with {"axis": its AxisResult}.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.nightly.finding_lines import FindingTeller
+from driftscope_probes.progress import Progress, ProgressSink, scaled
+
+
+def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    from driftscope_probes.determinism.engine_runner import EngineRunner
+    from driftscope_probes.determinism.prompt_text import prompt_text
+    from driftscope_probes.determinism.run_determinism import run_axes
+    from driftscope_probes.determinism.runner import Memory
+    from driftscope_probes.models.resolve import resolve
+
+    units = [DeterminismRequest(**unit) for unit in request["units"]]
+    progress(Progress("preparing prompts", 0.0))
+    model = resolve(request["model"])
+    text = prompt_text(model.path)
+    runner = EngineRunner(model.path, workdir)
+    try:
+        # What one axis has generated, the next does not generate again.
+        memory = Memory(runner)
+        with FindingTeller(workdir, len(units), progress) as teller:
+            for number, unit in enumerate(units):
+                stage = f"{unit.engine_dtypes[0]} {unit.kernels} {unit.chosen_axes[0]}"
+                teller.began(number, stage)
+                began = time.perf_counter()
+                part = scaled(progress, number / len(units), (number + 1) / len(units))
+                try:
+                    (result,) = run_axes(unit, text, memory, part)
+                    found: dict[str, Any] = {"axis": result.to_dict()}
+                except ProbeError as error:
+                    found = {"missing": error.message}
+                teller.done(number, stage, {**found, "seconds": time.perf_counter() - began})
+    finally:
+        runner.close()
+    return {}
+
+
+if __name__ == "__main__":
+    child_main(run)

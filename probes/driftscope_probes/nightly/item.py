@@ -1,0 +1,101 @@
+"""What one night checks: a kernel at a dtype and number of threads, or an engine along an axis.
+
+Items come out of the configuration with the verdict that is expected of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["kernel", "engine"]
+
+NOT_RUN = {"kernel": "NOT_RUN", "engine": "not_run"}
+#: From worst to best: which way a verdict has changed. `NOT_RUN` is none: it says nothing.
+RANKS: dict[str, tuple[str, ...]] = {
+    "kernel": ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED"),
+    "engine": ("differs", "equal"),
+}
+#: Of one axis of a kernel: a proof is of the whole.
+AXIS_VERDICTS = ("REFUTED", "NOT_REFUTED")
+#: The axes of driftscope_kernels.check, which needs torch to be imported; a test holds them equal.
+KERNEL_AXES = (
+    *("batch_size", "micro_batch", "position", "permutation", "neighbours", "padding", "split"),
+    *("run_to_run", "layout", "threads", "query_chunk", "page_order", "page_size", "context"),
+    *("fresh_process", "accuracy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelItem:
+    name: str  # target/op/implementation, as `kernels list` prints them
+    dtype: str
+    threads: int
+    axis: str | None  # None: the verdict on the whole kernel
+    quick: bool
+    seed: int
+    expected: str
+
+    kind: Kind = field(default="kernel", init=False)
+
+    @property
+    def id(self) -> str:
+        axis = "" if self.axis is None else f"/{self.axis}"
+        return f"kernel/{self.name}/{self.dtype}/t{self.threads}{axis}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the id leaves out and the verdict may depend on."""
+        return {"quick": self.quick, "seed": self.seed}
+
+    @property
+    def process(self) -> tuple[Any, ...]:
+        """Items of one value of this share a process."""
+        return ("kernel", self.quick, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineItem:
+    model: str
+    engine: str
+    kernels: str
+    dtype: str
+    axis: str
+    label: str | None
+    settings: Mapping[str, Any]  # further fields of the determinism request
+    expected: str
+
+    kind: Kind = field(default="engine", init=False)
+
+    @property
+    def id(self) -> str:
+        label = "" if self.label is None else f"/{self.label}"
+        parts = ("engine", self.model, self.engine, self.kernels, self.dtype, self.axis)
+        return "/".join(parts) + label
+
+    @property
+    def process(self) -> tuple[Any, ...]:
+        """One process holds one engine at a time and goes from one to the next by itself."""
+        return ("engine", self.model, self.engine)
+
+
+Item = KernelItem | EngineItem
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What running an item gave."""
+
+    verdict: str
+    seconds: float
+    detail: Mapping[str, Any]  # JSON values: the reason, figures, the place of a difference
+    replay: str | None  # a command that makes it again
+
+    @property
+    def ran(self) -> bool:
+        return self.verdict not in NOT_RUN.values()
+
+
+def not_run(item: Item, reason: str, seconds: float = 0.0) -> Finding:
+    return Finding(NOT_RUN[item.kind], seconds, {"reason": reason}, None)

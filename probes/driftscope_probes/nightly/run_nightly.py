@@ -1,0 +1,179 @@
+"""One night, top to bottom: resume or start, run what is left, judge, write.
+
+In: a configuration and the folder of the history. Out: NightlyResult; the history has it too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from driftscope_probes.errors import RequestError
+from driftscope_probes.nightly.budget import Budget, OutOfTime
+from driftscope_probes.nightly.changes import (
+    alarms,
+    changed_environment,
+    comparable,
+    exit_code,
+    judge,
+)
+from driftscope_probes.nightly.config import NightlyConfig
+from driftscope_probes.nightly.engine_work import engine_work
+from driftscope_probes.nightly.environment_change import key_of, night_environment
+from driftscope_probes.nightly.history import History, Night, load_history, start_night
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
+from driftscope_probes.nightly.kernel_work import kernel_work
+from driftscope_probes.nightly.result import NightlyResult
+from driftscope_probes.nightly.shared_process import SharedWork, run_shared
+from driftscope_probes.progress import Progress, ProgressSink
+
+#: An interrupted night is gone on with until the next one is due: its findings are of one night.
+RESUME_WITHIN = timedelta(hours=20)
+OUT_OF_TIME = "the time budget was used up before"
+
+Page = Callable[[Mapping[str, Any]], str]  # of the result's JSON
+
+
+def run_nightly(
+    config: NightlyConfig,
+    history_dir: Path,
+    progress: ProgressSink,
+    budget_s: float | None = None,
+    *,
+    resume: bool = True,
+    pages: Mapping[str, Page] | None = None,
+) -> NightlyResult:
+    """`budget_s`: seconds, else the configuration's. `pages`: further files beside report.json.
+
+    Raises RequestError if another night is running on the same history.
+    """
+    budget_s = config.budget_s if budget_s is None else budget_s
+    history_dir.mkdir(parents=True, exist_ok=True)
+    with _alone(history_dir):
+        history = load_history(history_dir)
+        environment, notes = night_environment()
+        key = key_of(environment)
+        night = _unfinished(history, config, environment) if resume else None
+        night = night or start_night(history_dir, config.sha256, key, environment)
+        findings = {item.id: f for item in config.items if (f := night.findings.get(item.id))}
+        resumed = len(findings)
+        spent = sum(finding.seconds for finding in findings.values())
+        _run(config, night, findings, progress, Budget(budget_s, spent))
+        result = _result(
+            *(config, history, night, findings, environment, resumed, budget_s),
+            notes=(*history.notes, *notes),
+        )
+        report = result.to_dict()
+        night.close(
+            {name: page(report) for name, page in (pages or {}).items()},
+            json.dumps(report, allow_nan=False, ensure_ascii=False),
+        )
+    return result
+
+
+@contextmanager
+def _alone(history_dir: Path) -> Iterator[None]:
+    lock = FileLock(history_dir / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RequestError(
+            f"another night is running on {history_dir}.",
+            remedy="wait until it has ended, or give --history another folder.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unfinished(
+    history: History, config: NightlyConfig, environment: Mapping[str, Any]
+) -> Night | None:
+    since = datetime.now(UTC) - RESUME_WITHIN
+    return history.unfinished(config.sha256, environment, since)
+
+
+def _run(
+    config: NightlyConfig,
+    night: Night,
+    findings: dict[str, Finding],
+    progress: ProgressSink,
+    budget: Budget,
+) -> None:
+    """Fill `findings`; each is in the history before the next one begins."""
+    total = len(config.items)
+
+    def record(item: Item, finding: Finding) -> None:
+        night.finish(item.id, finding)
+        findings[item.id] = finding
+
+    def show(step: Progress) -> None:
+        detail = f"{len(findings)} of {total} items"
+        progress(Progress(step.stage, len(findings) / total, detail))
+
+    try:
+        for group in _groups(config.items, findings):
+            run_shared(_work(group), record, show, budget)
+    except OutOfTime:
+        for item in config.items:
+            # Not recorded: a night that has used its time has not seen them.
+            findings.setdefault(item.id, not_run(item, f"{OUT_OF_TIME} {item.id}"))
+    assert len(findings) == total
+    progress(Progress("done", 1.0, f"{total} of {total} items"))
+
+
+def _groups(items: tuple[Item, ...], findings: Mapping[str, Finding]) -> Iterator[list[Item]]:
+    """Items not found yet, by the process they share, in the order of the file."""
+    groups: dict[tuple[Any, ...], list[Item]] = {}
+    for item in items:
+        if item.id not in findings:
+            groups.setdefault(item.process, []).append(item)
+    yield from groups.values()
+
+
+def _work(group: list[Item]) -> SharedWork:
+    """Items of one process are of one kind."""
+    if isinstance(group[0], KernelItem):
+        return kernel_work([item for item in group if isinstance(item, KernelItem)])
+    return engine_work([item for item in group if isinstance(item, EngineItem)])
+
+
+def _result(
+    config: NightlyConfig,
+    history: History,
+    night: Night,
+    findings: Mapping[str, Finding],
+    environment: Mapping[str, Any],
+    resumed: int,
+    budget_s: float,
+    notes: tuple[str, ...],
+) -> NightlyResult:
+    earlier = [one.report for one in history.finished() if one.report is not None]
+    reports = comparable(earlier, night.key["hardware"])
+    judged = judge(config.items, findings, reports)
+    changes = changed_environment(
+        reports[0] if reports else None, environment, config.sha256, judged
+    )
+    reasons = tuple(alarms(judged, changes, config.fail_on_environment))
+    return NightlyResult(
+        exit_code=exit_code(judged, reasons),
+        started_at=night.started_at.isoformat(),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config_name=config.name,
+        config_sha256=config.sha256,
+        key=night.key,
+        items=judged,
+        alarms=reasons,
+        changes=changes,
+        environment=environment,
+        resumed=resumed,
+        budget_s=budget_s,
+        notes=notes,
+    )

@@ -1,0 +1,80 @@
+"""`driftscope nightly`: prove again what is expected of kernels and engines; say what changed.
+
+Exit codes: 0 as expected, 1 a verdict, hardware or a library version changed, or a verdict is not
+the expected one, 2 something could not be run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.models.home import home
+from driftscope_probes.nightly.config import DEFAULT_FILE, NightlyConfig, read_config
+from driftscope_probes.nightly.config_tables import MOST_MINUTES
+from driftscope_probes.nightly.run_nightly import run_nightly
+from driftscope_service.cli.progress_bar import progress_bar
+from driftscope_service.export.nightly_pages import PAGES
+from driftscope_service.export.nightly_terminal import print_night
+
+COULD_NOT_RUN = 2
+
+
+def nightly(
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file. Default: the one shipped for a CPU.")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Folder of all nights. Default: $DRIFTSCOPE_HOME/nightly.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, max=MOST_MINUTES, help="Minutes, instead of the file's."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a night that was interrupted.")] = True,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Check the file, print its items, run nothing.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run every check of a file and compare with what it expects and with the last night.
+
+    Exits 0 as expected, 1 something changed, 2 something could not be run.
+    """
+    try:
+        asked = read_config(config or DEFAULT_FILE)
+        if list_:
+            _print_items(asked, json_)
+            return
+        with progress_bar() as show:
+            result = run_nightly(
+                asked,
+                history or home() / "nightly",
+                show,
+                None if budget is None else 60 * budget,
+                resume=resume,
+                pages=PAGES,
+            ).to_dict()
+    except ProbeError as error:
+        print(f"driftscope: {error}", file=sys.stderr)
+        raise typer.Exit(COULD_NOT_RUN) from error
+    if json_:
+        print(json.dumps(result, allow_nan=False, ensure_ascii=False))
+    else:
+        print_night(result, Console())
+    raise typer.Exit(result["exit_code"])
+
+
+def _print_items(config: NightlyConfig, json_: bool) -> None:
+    rows = [{"id": item.id, "kind": item.kind, "expected": item.expected} for item in config.items]
+    if json_:
+        print(json.dumps({"config": config.name, "items": rows}, ensure_ascii=False))
+        return
+    for row in rows:
+        print(f"{row['expected']:<14}{row['id']}")

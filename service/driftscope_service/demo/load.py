@@ -1,0 +1,140 @@
+"""The recordings into a data folder: runs through the API of a service, reports into its store.
+
+In: the settings of the service. Out: how much is there now. Loading again changes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from driftscope_probes.errors import ProbeError
+from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_service.app import create_app
+from driftscope_service.demo import recordings
+from driftscope_service.jobs.store_report import store_report
+from driftscope_service.server import listen
+from driftscope_service.service import Service, open_service
+from driftscope_service.settings import Settings
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.nightly_repository import NightlyRepository
+from driftscope_service.store.report_repository import ReportRepository
+
+SAFETENSORS = "application/vnd.safetensors"
+#: A step of the recordings takes milliseconds; the first one compiles the comparison.
+TIMEOUT_S = 300.0
+START_TIMEOUT_S = 60.0
+
+
+class DemoError(ProbeError):
+    """The recordings cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    runs: int
+    steps: int
+    reports: int  # of them new
+
+
+def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
+    """Raises DataDirError where a service runs on the folder already."""
+    own = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "require_keys": False})
+    with open_service(own) as service:
+        reports = sum(_add_report(name, service) for name in recordings.REPORTS)
+        with _served(service, own) as client:
+            steps = push_runs(client, progress)
+    return Loaded(len(recordings.RUNS), steps, reports)
+
+
+def push_runs(
+    client: httpx.Client, progress: ProgressSink, runs: tuple[str, ...] = recordings.RUNS
+) -> int:
+    """Every step of `runs` over HTTP, in order; the number of steps."""
+    pushed = 0
+    for place, run in enumerate(runs):
+        steps = list(recordings.steps_of(run))
+        for index, (step, body) in enumerate(steps):
+            done = (place + index / len(steps)) / len(runs)
+            progress(Progress("pushing", done, f"{run}, step {step}"))
+            answer = client.post(
+                f"/v1/runs/{run}/steps/{step}/logprobs",
+                content=body,
+                headers={"content-type": SAFETENSORS},
+            )
+            if not answer.is_success:
+                raise DemoError(
+                    f"step {step} of {run} was refused: {answer.json().get('detail')}.",
+                    remedy="load the demo into a data folder of its own (--data-dir).",
+                )
+            pushed += 1
+    progress(Progress("done", 1.0))
+    return pushed
+
+
+def _add_report(name: str, service: Service) -> bool:
+    """False where the store has one of its kind (of a night: this very one)."""
+    report = recordings.report(name)
+    kind = report["kind"]
+    with service.database.read() as connection:
+        if kind == "nightly":
+            known = NightlyRepository(connection).latest()
+            there = known is not None and known.started_at.isoformat() >= report["started_at"]
+        else:
+            there = ReportRepository(connection).latest(kind) is not None
+    if there:
+        return False
+    model = _model(report)
+    job_of: Callable[[Any], str] = lambda connection: (  # noqa: E731
+        JobRepository(connection).add_succeeded(kind, model, {"recorded": True}).id
+    )
+    with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
+        store_report(
+            report,
+            kind=kind,
+            model=model,
+            workdir=Path(workdir),
+            job_of=job_of,
+            database=service.database,
+            files=service.report_files,
+        )
+    return True
+
+
+def _model(report: Mapping[str, Any]) -> str | None:
+    model = report.get("model")
+    return None if model is None else str(model["name"])
+
+
+@contextmanager
+def _served(service: Service, settings: Settings) -> Iterator[httpx.Client]:
+    listener = listen(settings)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        _wait(server, thread)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise DemoError("the service did not start.", remedy="see the log above.")
+        time.sleep(0.02)

@@ -1,0 +1,21 @@
+"""A night as a job: the operator's configuration, run in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driftscope_service.settings import Settings
+
+KIND = "nightly"
+
+
+def probe_request(settings: Settings) -> dict[str, Any]:
+    """What `run_probe` gets. History stands in the data folder: the next night compares with it."""
+    config = settings.nightly_config
+    return {
+        "kind": KIND,
+        "request": {
+            "config": None if config is None else str(config),
+            "history": str(settings.data_dir / "nightly"),
+        },
+    }

@@ -1,0 +1,143 @@
+"""/v1/nightly: nights that ran here or were handed in, newest first."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from driftscope_service import problem_kinds
+from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.jobs import nightly_job
+from driftscope_service.jobs.store_report import store_report
+from driftscope_service.nightly_schemas import NightBody, NightlyResultBody, NightPage
+from driftscope_service.problem_responses import problems
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.service import Service
+from driftscope_service.store import page_cursor
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.nightly_repository import NightlyRepository
+
+#: The shipped file's night takes about 300 KiB.
+MAX_NIGHT_BYTES = 16 * 1_048_576
+NIGHTLY_PATH = "/v1/nightly"
+BODY_PATH = re.compile(NIGHTLY_PATH)
+router = APIRouter(prefix=NIGHTLY_PATH, tags=["nightly"])
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": NightlyResultBody.model_json_schema()}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses={
+        200: {"model": NightBody, "description": "The night was known already"},
+        **problems(problem_kinds.INVALID_REQUEST, problem_kinds.CONTENT_TOO_LARGE),
+    },
+)
+async def add_night(request: Request, response: Response, service: CurrentService) -> NightBody:
+    """Hand in a night that ran elsewhere: the object that `driftscope nightly --json` prints. The
+    same night again (configuration and start) changes nothing."""
+    body = await request.body()
+    night, new = await run_in_threadpool(_add, body, service)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"{NIGHTLY_PATH}/{night.id}"
+    return night
+
+
+@router.get("", responses=problems(problem_kinds.INVALID_REQUEST))
+def list_nights(
+    service: CurrentService,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=page_cursor.MAX_CURSOR_LENGTH, description="next_cursor of a page"),
+    ] = None,
+) -> NightPage:
+    """Nights, newest first, with what became of each item."""
+    before = None if cursor is None else _decode(cursor)
+    with service.database.read() as connection:
+        # One more than asked for tells whether there is a next page.
+        found = NightlyRepository(connection).page(limit + 1, before=before)
+    page = found[:limit]
+    more = len(found) > limit
+    return NightPage(
+        nights=[NightBody.of(night) for night in page],
+        next_cursor=page_cursor.encode(page[-1].number) if more else None,
+    )
+
+
+@router.get("/{night_id}", responses=problems(problem_kinds.NOT_FOUND))
+def get_night(night_id: str, service: CurrentService) -> NightBody:
+    """One night; its whole report is at `links.report`."""
+    with service.database.read() as connection:
+        night = NightlyRepository(connection).get(night_id)
+    if night is None:
+        raise not_found("night", night_id)
+    return NightBody.of(night)
+
+
+def _add(body: bytes, service: Service) -> tuple[NightBody, bool]:
+    given = _checked(body)
+    with service.database.read() as connection:
+        known = NightlyRepository(connection).known(given.config.sha256, given.started_at)
+    if known is not None:
+        return NightBody.of(known), False
+    with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
+        file = store_report(
+            given.model_dump(mode="json"),
+            kind=nightly_job.KIND,
+            model=None,
+            workdir=Path(workdir),
+            job_of=lambda connection: (
+                JobRepository(connection)
+                .add_succeeded(nightly_job.KIND, None, {"handed_in": True})
+                .id
+            ),
+            database=service.database,
+            files=service.report_files,
+        )
+    with service.database.read() as connection:
+        night = NightlyRepository(connection).get(file.report_id)
+    assert night is not None
+    return NightBody.of(night), True
+
+
+def _checked(body: bytes) -> NightlyResultBody:
+    try:
+        # NaN is no JSON, and the report could not be stored with it.
+        loaded = json.loads(body, parse_constant=_no_constant)
+        return NightlyResultBody.model_validate(loaded)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/" + "/".join(str(part) for part in first["loc"])
+        raise InvalidField(place, first["msg"], remedy=_REMEDY) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidField("", f"the body is no JSON object: {error}", remedy=_REMEDY) from None
+
+
+_REMEDY = "send what `driftscope nightly --json` prints, or its report.json."
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _decode(cursor: str) -> int:
+    try:
+        return page_cursor.decode(cursor)
+    except ValueError as error:
+        raise InvalidField(
+            "query/cursor", str(error), remedy="give next_cursor of a page, or leave it out."
+        ) from None

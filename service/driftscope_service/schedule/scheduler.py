@@ -1,0 +1,103 @@
+"""The thread that starts what is due: at most one job per schedule and moment.
+
+The moment is moved on in the transaction that queues the job, so that neither a crash nor a second
+start of the service repeats or loses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from driftscope_service.jobs.job import JobState
+from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedule, next_moment
+from driftscope_service.store.database import Database
+from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.schedule_repository import ScheduleRepository
+
+#: Cron counts in minutes; this is soon enough after one begins.
+TICK_S = 5.0
+_log = logging.getLogger("driftscope")
+
+
+class Scheduler:
+    def __init__(self, database: Database, most_queued: int, announce: Callable[[], None]) -> None:
+        """announce: tells the executor that a job has been queued."""
+        self._database = database
+        self._most_queued = most_queued
+        self._announce = announce
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """May be called twice."""
+        self._stopping.set()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.tick(datetime.now(UTC))
+            except OperationalError as error:
+                _log.error("schedules wait: the database does not answer: %s", error)
+            except Exception:
+                # A thread that ends would let every night be missed.
+                _log.exception("the scheduler failed")
+            self._stopping.wait(TICK_S)
+
+    def tick(self, now: datetime) -> int:
+        """Deal with every due moment; returns how many jobs were queued."""
+        with self._database.read() as connection:
+            if not ScheduleRepository(connection).due(now):
+                return 0
+        with self._database.write() as connection:
+            due = ScheduleRepository(connection).due(now)
+            queued = sum(self._deal_with(schedule, now, connection) for schedule in due)
+        for _ in range(queued):
+            self._announce()
+        return queued
+
+    def _deal_with(self, schedule: Schedule, now: datetime, connection: Connection) -> bool:
+        reason = self._reason_against(schedule, now, connection)
+        job = None
+        if reason is None:
+            jobs = JobRepository(connection)
+            job = jobs.add(schedule.kind, schedule.request.get("model"), schedule.request)
+            note = f"started as {job.id}"
+        else:
+            note = reason
+        ScheduleRepository(connection).dealt_with(
+            schedule,
+            next_at=next_moment(schedule.cron, now),
+            job_id=None if job is None else job.id,
+            note=note,
+        )
+        _log.info("schedule %s, due %s: %s", schedule.name, schedule.next_at.isoformat(), note)
+        return job is not None
+
+    def _reason_against(
+        self, schedule: Schedule, now: datetime, connection: Connection
+    ) -> str | None:
+        late = now - schedule.next_at
+        if schedule.missed is Missed.SKIP and late > timedelta(seconds=MISSED_AFTER_S):
+            return f"skipped: missed by {late.total_seconds():.0f} s"
+        jobs = JobRepository(connection)
+        last = None if schedule.last_job_id is None else jobs.get(schedule.last_job_id)
+        if last is not None and not last.state.finished:
+            return f"skipped: {last.id} of the moment before has not ended"
+        if jobs.count(JobState.QUEUED) >= self._most_queued:
+            return "skipped: the queue is full"
+        return None

@@ -1,0 +1,90 @@
+"""/runs/{run}/plots/drift: one number over the steps, with limits, changes, trend and outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_service.errors import not_found
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.step_schemas import MAX_STEP, RunName
+from driftscope_service.store.run_repository import Run, RunRepository
+from driftscope_service.store.series_query import MetricPoint, metric_points
+from driftscope_service.web import address, metric_words
+from driftscope_service.web.downsample import downsample
+from driftscope_service.web.metric_choice import check_metric
+from driftscope_service.web.metric_limits import metric_limits
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.plot_data import Format, PlotData, plot_response
+
+#: More than the pixels of a wide plot; 10,000 buckets are the whole of a long run.
+MAX_BUCKETS: Final = 10_000
+COLUMNS: Final = ("first_step", "last_step", "low", "mean", "high", "steps", "crossed")
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
+
+FirstStep = Annotated[int, Query(ge=0, le=MAX_STEP)]
+LastStep = Annotated[int | None, Query(ge=0, le=MAX_STEP)]
+
+
+@router.get("/{run}/plots/drift.{format_}")
+def get_drift_plot(
+    request: Request,
+    run: RunName,
+    format_: Format,
+    service: CurrentService,
+    metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
+    first: FirstStep = 0,
+    last: LastStep = None,
+    buckets: Annotated[int, Query(ge=1, le=MAX_BUCKETS)] = MAX_BUCKETS,
+) -> Response:
+    check_metric(metric)
+    with service.database.read() as connection:
+        found = RunRepository(connection).get(run)
+        if found is None:
+            raise not_found("run", run)
+        points = metric_points(connection, found.number, metric, first=first, last=last)
+        drift = service.run_drift.of(found, connection)
+    data = drift_data(found, metric, points, drift["metrics"].get(metric), buckets)
+    return plot_response(request, data, format_, f"{run}-{metric}")
+
+
+def drift_data(
+    run: Run,
+    metric: str,
+    points: list[MetricPoint],
+    drift: Mapping[str, Any] | None,
+    buckets: int,
+) -> PlotData:
+    """`drift`: of this metric; None where no step has a value."""
+    told = metric_words.metric(metric)
+    series = SERIES_SCALES[metric]
+    found = downsample(points, buckets)
+    rows = [
+        (one.first_step, one.last_step, one.low, one.mean, one.high, one.steps, one.crossed)
+        for one in found
+        if one.mean is not None
+    ]
+    limits = metric_limits(metric, run.rollout_dtype, run.trainer_dtype)
+    about: dict[str, Any] = {
+        "run": run.name,
+        "page": address.run_page(run.name),
+        "metric": metric,
+        "label": told.label,
+        "unit": told.unit,
+        # A logarithmic axis has no place for a distance from 1, nor for a sign.
+        "logarithmic": series.scale == "log" and series.ideal == 0,
+        "limits": [
+            {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
+        ],
+        "drift": drift,
+        "empty": "No step of this range has a value of this number.",
+    }
+    if len(found) < len(points):
+        about["note"] = (
+            f"{len(points):,} steps in {len(found):,} groups: the line is the mean of a group, the "
+            "band reaches from its lowest to its highest step."
+        )
+    return PlotData(COLUMNS, rows, about)

@@ -1,0 +1,93 @@
+"""A job as readers of a page say it: state in a word, in a sentence, how long it took.
+
+In: Job. Out: JobWords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from driftscope_service.export.number_format import seconds
+from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.web.report_words import kind_label
+from driftscope_service.web.run_state import Tone
+
+WORDS: Final[Mapping[JobState, str]] = {
+    JobState.QUEUED: "waiting",
+    JobState.RUNNING: "running",
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+_TONES: Final[Mapping[JobState, Tone]] = {
+    JobState.QUEUED: "none",
+    JobState.RUNNING: "watch",
+    JobState.SUCCEEDED: "good",
+    JobState.FAILED: "bad",
+    JobState.CANCELLED: "none",
+}
+#: From here on a time is said in minutes and hours.
+_MINUTE_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class JobWords:
+    job: Job
+    tone: Tone
+    word: str
+    title: str  # what was asked for
+    took: str | None  # since it started, while it runs; None before
+
+    @property
+    def percent(self) -> int:
+        """Rounded down: 100 only when it is done."""
+        return int(self.job.progress.fraction * 100)
+
+    @property
+    def stopping(self) -> bool:
+        return self.job.state is JobState.RUNNING and self.job.cancel_requested_at is not None
+
+
+def job_words(job: Job, now: datetime | None = None) -> JobWords:
+    title = kind_label(job.kind) + (f" of {job.model}" if job.model else "")
+    stopping = job.state is JobState.RUNNING and job.cancel_requested_at is not None
+    word = "stopping" if stopping else WORDS[job.state]
+    return JobWords(job, _TONES[job.state], word, title, _took(job, now or datetime.now(UTC)))
+
+
+def job_sentence(words: JobWords, before: int) -> str:
+    """`before`: how many jobs wait in front of one that waits."""
+    job = words.job
+    if words.stopping:
+        return "The probe has been told to stop and ends within seconds."
+    if job.state is JobState.QUEUED:
+        if not before:
+            return "It starts as soon as a slot is free."
+        return f"It starts after {'the job' if before == 1 else f'the {before} jobs'} before it."
+    if job.state is JobState.RUNNING:
+        detail = f", {job.progress.detail}" if job.progress.detail else ""
+        return f"{words.percent} % done: {job.progress.stage}{detail}."
+    if job.state is JobState.FAILED:
+        return "It failed, and left no report."
+    if job.state is JobState.CANCELLED:
+        if job.started_at is None:
+            return "It was cancelled before it began."
+        return f"It was cancelled after {words.took}."
+    return f"It took {words.took}." if words.took else "It is done."
+
+
+def duration(passed_s: float) -> str:
+    if passed_s < _MINUTE_S:
+        return seconds(max(0.0, passed_s))
+    minutes, rest = divmod(int(passed_s), _MINUTE_S)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _took(job: Job, now: datetime) -> str | None:
+    if job.started_at is None:
+        return None
+    return duration(((job.finished_at or now) - job.started_at).total_seconds())

@@ -1,0 +1,51 @@
+"""GET and POST /login: a key for the browser; POST /logout: without it again."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from driftscope_service.auth import session
+from driftscope_service.auth.access import refusal
+from driftscope_service.auth.scope import Scope
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+#: A key and a path; what is longer is neither.
+MAX_FORM_BYTES = 8192
+
+
+@router.get(session.LOGIN_PATH)
+def login_form(request: Request, next: str = "/") -> Response:
+    return _form(request, session.own_path(next))
+
+
+@router.post(session.LOGIN_PATH)
+async def login(request: Request, service: CurrentService) -> Response:
+    fields = parse_qs((await request.body())[:MAX_FORM_BYTES].decode("utf-8", "replace"))
+    key = fields.get("key", [""])[0].strip()
+    target = session.own_path(fields.get("next", ["/"])[0])
+    refused = await run_in_threadpool(refusal, service.database, session.bearer(key), Scope.READ)
+    if refused is not None:
+        return _form(request, target, refused.detail, refused.kind.status)
+    response = RedirectResponse(target, 303)
+    session.keep(response, key)
+    return response
+
+
+@router.post(session.LOGOUT_PATH)
+def logout() -> Response:
+    response = RedirectResponse(session.LOGIN_PATH, 303)
+    session.forget(response)
+    return response
+
+
+def _form(request: Request, target: str, wrong: str | None = None, status: int = 200) -> Response:
+    return page(
+        request, "login", title="API key", section=None, status=status, target=target, wrong=wrong
+    )

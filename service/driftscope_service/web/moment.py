@@ -1,0 +1,27 @@
+"""Points in time as readers of a page say them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+_UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+#: Below it a count of seconds would be old by the time it is read.
+_JUST_NOW_S: Final = 60
+
+
+def absolute(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(when: datetime) -> str:
+    return when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def ago(when: datetime, now: datetime | None = None) -> str:
+    passed = ((now or datetime.now(UTC)) - when).total_seconds()
+    if passed < _JUST_NOW_S:
+        return "just now"
+    size, unit = next(entry for entry in _UNITS if passed >= entry[0])
+    count = int(passed // size)
+    return f"{count} {unit}{'' if count == 1 else 's'} ago"

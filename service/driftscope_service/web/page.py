@@ -1,0 +1,79 @@
+"""One page: a template with its data, as a response with the headers that every page has.
+
+In: the request, the name of a template and what it shows. Out: HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from driftscope_service.export import number_format
+from driftscope_service.web import address, moment
+from driftscope_service.web.compressed import compressed
+from driftscope_service.web.navigation import SECTIONS, Crumb
+from driftscope_service.web.policy import PAGE_HEADERS
+from driftscope_service.web.sparkline import sparkline
+
+
+def page(
+    request: Request,
+    template: str,
+    *,
+    title: str,
+    section: str | None,
+    crumbs: Sequence[Crumb] = (),
+    status: int = 200,
+    **shown: Any,
+) -> Response:
+    """`section`: key of the entry of the navigation that is marked, if any."""
+    html = (
+        environment()
+        .get_template(f"{template}.html.jinja")
+        .render(
+            title=title,
+            section=section,
+            sections=SECTIONS,
+            crumbs=crumbs,
+            version=version("driftscope"),
+            here=str(request.url.path),
+            **shown,
+        )
+    )
+    return compressed(
+        request, html.encode(), "text/html; charset=utf-8", status=status, headers=PAGE_HEADERS
+    )
+
+
+@cache
+def environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("driftscope_service.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.do"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        number=number_format.number,
+        share=number_format.share,
+        seconds=number_format.seconds,
+        moment=moment.absolute,
+        ago=moment.ago,
+        iso=moment.iso,
+    )
+    made.tests["infinite"] = math.isinf
+    made.globals.update(
+        with_query=address.with_query,
+        run_page=address.run_page,
+        step_page=address.step_page,
+        sparkline=sparkline,
+    )
+    return made

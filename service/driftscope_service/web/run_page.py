@@ -1,0 +1,125 @@
+"""/runs/{run}: the state of a run in a sentence, a number over its steps, what moved, its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
+
+from driftscope_probes.drift import SERIES
+from driftscope_service.errors import not_found
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.step_schemas import MAX_STEP, RunName, run_path
+from driftscope_service.store.run_repository import Run, RunRepository
+from driftscope_service.store.series_query import points_before
+from driftscope_service.store.step_repository import SeriesPoint
+from driftscope_service.web import address, metric_words
+from driftscope_service.web.drift_plot import FirstStep, LastStep
+from driftscope_service.web.metric_choice import check_metric
+from driftscope_service.web.metric_limits import MetricLimit, metric_limits
+from driftscope_service.web.movements import movements
+from driftscope_service.web.navigation import Crumb
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.run_state import NO_STEPS, run_state
+from driftscope_service.web.run_verdict import crossed_at
+
+STEPS_SHOWN: Final = 30
+SPARK_STEPS: Final = 60
+#: A plot is about a thousand pixels wide.
+BUCKETS: Final = 500
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A headline number: its last value, its limits, its last steps."""
+
+    name: str
+    label: str
+    text: str
+    unit: str
+    limits: list[MetricLimit]
+    beyond: bool
+    state: str
+    values: list[float | None]
+
+
+@router.get("/{run}")
+def get_run_page(
+    request: Request,
+    run: RunName,
+    service: CurrentService,
+    metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
+    first: FirstStep = 0,
+    last: LastStep = None,
+    before: Annotated[int | None, Query(ge=0, le=MAX_STEP)] = None,
+) -> Response:
+    check_metric(metric)
+    with service.database.read() as connection:
+        found = RunRepository(connection).get(run)
+        if found is None:
+            raise not_found("run", run)
+        drift = service.run_drift.of(found, connection)
+        shown = _shown(connection, found, drift, metric, before)
+    chosen = {"metric": None if metric == metric_words.DEFAULT else metric}
+    span = {"first": first or None, "last": last}
+    return page(
+        request,
+        "run",
+        title=run,
+        section="runs",
+        crumbs=[Crumb("Runs", "/runs")],
+        run=found,
+        metric=metric_words.metric(metric),
+        metrics=[metric_words.metric(name) for name in SERIES],
+        words=metric_words,
+        first=first,
+        last=last,
+        before=before,
+        path=address.run_page(run),
+        api=run_path(run),
+        chosen=chosen,
+        span=span,
+        buckets=BUCKETS,
+        movements=movements(drift),
+        **shown,
+    )
+
+
+def _shown(
+    connection: Connection, run: Run, drift: dict[str, Any], metric: str, before: int | None
+) -> dict[str, Any]:
+    latest = points_before(connection, run.number, SPARK_STEPS, before=None)[::-1]
+    state, crossed = NO_STEPS, list[dict[str, Any]]()
+    if run.last_step is not None:
+        crossed = crossed_at(connection, run.name, run.last_step)
+        state = run_state(run.last_step, crossed, drift)
+    # One more than is shown tells whether there are more.
+    rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before)
+    return {
+        "state": state,
+        "crossed": crossed,
+        "metric_drift": drift["metrics"].get(metric),
+        "tiles": [_tile(name, run, latest, drift) for name in metric_words.HEADLINE],
+        "rows": rows[:STEPS_SHOWN],
+        "earlier": rows[STEPS_SHOWN - 1].step if len(rows) > STEPS_SHOWN else None,
+    }
+
+
+def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any]) -> Tile:
+    values = [point.series.get(name) for point in latest]
+    last = values[-1] if values else None
+    known = drift["metrics"].get(name)
+    return Tile(
+        name=name,
+        label=metric_words.label(name),
+        text=metric_words.value(name, last),
+        unit=metric_words.unit(name, last),
+        limits=metric_limits(name, run.rollout_dtype, run.trainer_dtype),
+        beyond=bool(latest) and name in latest[-1].crossed,
+        state="no values" if known is None else known["state"].replace("_", " "),
+        values=values,
+    )

@@ -1,0 +1,100 @@
+"""/runs: every run with its state in words and a line of its last steps; one state by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
+
+from driftscope_probes.drift import SERIES
+from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.service import Service
+from driftscope_service.step_schemas import RunName
+from driftscope_service.store import page_cursor
+from driftscope_service.store.run_repository import Run, RunRepository
+from driftscope_service.store.series_query import latest_values
+from driftscope_service.web import metric_words
+from driftscope_service.web.metric_choice import check_metric
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.run_state import RunState
+from driftscope_service.web.run_verdict import run_verdict
+
+PAGE_SIZE: Final = 20
+SPARK_STEPS: Final = 60
+#: Drift over so many steps is worked out while the page is made; for the rest each row asks for its
+#: own state, and without a script shows the limits alone.
+DRIFT_STEPS: Final = 3_000
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    run: Run
+    state: RunState
+    complete: bool  # the state has drift in it
+    values: list[float | None]
+
+    @property
+    def last(self) -> float | None:
+        return self.values[-1] if self.values else None
+
+
+@router.get("")
+def list_runs_page(
+    request: Request,
+    service: CurrentService,
+    metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
+    cursor: Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)] = None,
+) -> Response:
+    check_metric(metric)
+    with service.database.read() as connection:
+        found = RunRepository(connection).page(PAGE_SIZE + 1, before=_before(cursor))
+        rows = _rows(service, connection, found[:PAGE_SIZE], metric)
+    more = len(found) > PAGE_SIZE
+    return page(
+        request,
+        "runs",
+        title="Runs",
+        section="runs",
+        rows=rows,
+        metric=metric_words.metric(metric),
+        metrics=[metric_words.metric(name) for name in SERIES],
+        words=metric_words,
+        cursor=cursor,
+        next_cursor=page_cursor.encode(rows[-1].run.activity) if more else None,
+        spark_steps=SPARK_STEPS,
+    )
+
+
+@router.get("/{run}/state")
+def get_run_state(request: Request, run: RunName, service: CurrentService) -> Response:
+    """The state with drift, for one row."""
+    with service.database.read() as connection:
+        found = RunRepository(connection).get(run)
+        if found is None:
+            raise not_found("run", run)
+        state = run_verdict(service, connection, found, drift=True)
+    return page(request, "run_state", title=run, section="runs", state=state)
+
+
+def _rows(service: Service, connection: Connection, runs: list[Run], metric: str) -> list[Row]:
+    rows, budget = [], DRIFT_STEPS
+    for run in runs:
+        complete = run.complete_steps <= budget
+        if complete:
+            budget -= run.complete_steps
+        state = run_verdict(service, connection, run, drift=complete)
+        values = latest_values(connection, run.number, metric, SPARK_STEPS)
+        rows.append(Row(run, state, complete, values))
+    return rows
+
+
+def _before(cursor: str | None) -> int | None:
+    try:
+        return None if cursor is None else page_cursor.decode(cursor)
+    except ValueError as error:
+        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None

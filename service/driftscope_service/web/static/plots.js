@@ -1,0 +1,75 @@
+// <plot-figure kind="drift" source="….json">: fetches what it draws, draws it again when the size or
+// the theme changes, and says so in words when it cannot. Each kind is a module under plots/ with
+// `option(data, theme)`, which returns an ECharts option.
+
+import { readTheme } from "./plots/theme.js";
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+class PlotFigure extends HTMLElement {
+  connectedCallback() {
+    this.place = this.querySelector(".chart");
+    this.status = this.querySelector(".plot-status");
+    this.redraw = () => this.draw();
+    dark.addEventListener("change", this.redraw);
+    this.observer = new ResizeObserver(() => this.chart?.resize());
+    this.observer.observe(this.place);
+    this.load();
+  }
+
+  disconnectedCallback() {
+    dark.removeEventListener("change", this.redraw);
+    this.observer.disconnect();
+    this.chart?.dispose();
+    this.chart = undefined;
+  }
+
+  async load() {
+    this.place.classList.add("loading");
+    this.say("Loading the data of this plot …");
+    try {
+      const [answer, kind] = await Promise.all([
+        fetch(this.getAttribute("source"), { headers: { Accept: "application/json" } }),
+        import(`./plots/${this.getAttribute("kind")}.js`),
+      ]);
+      if (!answer.ok) throw new Error(`the service answered ${answer.status}`);
+      this.data = await answer.json();
+      this.kind = kind;
+      if (this.isConnected) this.draw();
+    } catch (error) {
+      this.dataset.state = "failed";
+      this.say(`This plot could not be drawn: ${error.message}. The table below and the links still work; reload the page to try again.`, true);
+    } finally {
+      this.place.classList.remove("loading");
+    }
+  }
+
+  draw() {
+    if (!this.data) return;
+    const empty = this.data.rows.length === 0;
+    this.place.hidden = empty;
+    if (empty) {
+      this.dataset.state = "empty";
+      this.say(this.data.empty ?? "There is nothing to draw.");
+      return;
+    }
+    this.chart?.dispose();
+    this.chart = echarts.init(this.place, null, { renderer: "canvas" });
+    const option = this.kind.option(this.data, readTheme(this));
+    this.chart.setOption({ animation: !still.matches && this.dataset.state !== "drawn", animationDuration: 250, ...option });
+    this.chart.on("click", (event) => {
+      const target = event.data?.href;
+      if (target) location.assign(target);
+    });
+    this.dataset.state = "drawn";
+    this.say(this.data.note ?? "");
+  }
+
+  say(text, failed = false) {
+    this.status.textContent = text;
+    this.status.classList.toggle("failed", failed);
+  }
+}
+
+customElements.define("plot-figure", PlotFigure);

@@ -1,0 +1,107 @@
+// One number over steps: mean of a group of steps as a line, lowest to highest as a band, limits as
+// shaded areas, changes of level as vertical lines, outliers as rings.
+
+import { axis, frame, number, records } from "./theme.js";
+
+// A limit further away than this is said in words only: drawn, it would flatten the line.
+const FAR = 30;
+
+function bounds(data, points) {
+  const values = points.flatMap((point) => [point.low, point.high]);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const positive = low > 0;
+  const logarithmic = data.logarithmic && positive && high / low > 3;
+  for (const limit of data.limits) {
+    const near = data.logarithmic
+      ? positive && limit.value > 0 && limit.value < high * FAR && limit.value > low / FAR
+      : Math.abs(limit.value - (high + low) / 2) < FAR * (high - low || Math.abs(high) || 1);
+    if (near) [low, high] = [Math.min(low, limit.value), Math.max(high, limit.value)];
+  }
+  const room = logarithmic ? 1.25 : 0;
+  const span = high - low || Math.abs(high) || 1;
+  const min = logarithmic ? low / room : Math.max(low - 0.08 * span, data.logarithmic && positive ? 0 : -Infinity);
+  return { logarithmic, min, max: logarithmic ? high * room : high + 0.08 * span };
+}
+
+function limitAreas(data, range, theme) {
+  return {
+    silent: true,
+    itemStyle: { color: theme.bad, opacity: 0.09 },
+    data: data.limits
+      .filter((limit) => limit.value >= range.min && limit.value <= range.max)
+      .map((limit) => (limit.direction === "above"
+        ? [{ yAxis: limit.value }, { yAxis: range.max }]
+        : [{ yAxis: range.min }, { yAxis: limit.value }])),
+  };
+}
+
+function lines(data, range, theme) {
+  const limits = data.limits
+    .filter((limit) => limit.value >= range.min && limit.value <= range.max)
+    .map((limit) => ({
+      yAxis: limit.value, lineStyle: { color: theme.bad, type: "solid", width: 1 },
+      label: { formatter: `limit ${number(limit.value)}`, position: "insideEndTop", color: theme.bad, fontSize: 11 },
+    }));
+  const changes = (data.drift?.change_points ?? []).map((change) => ({
+    xAxis: change.step, lineStyle: { color: theme.watch, type: "dashed", width: 1.5 },
+    label: { formatter: `step ${change.step}`, position: "insideEndTop", rotate: 0, color: theme.watch, fontSize: 11 },
+  }));
+  // Two decimals are the default, which would move a limit of 0.015 to 0.01.
+  return { silent: true, symbol: "none", precision: 12, data: [...limits, ...changes] };
+}
+
+const linkOf = (data, point) => (point.first_step === point.last_step
+  ? `${data.page}/steps/${point.first_step}`
+  : `${data.page}?metric=${data.metric}&first=${point.first_step}&last=${point.last_step}`);
+
+export function option(data, theme) {
+  const points = records(data);
+  const range = bounds(data, points);
+  const outliers = new Set(data.drift?.outliers ?? []);
+  const grouped = points.some((point) => point.steps > 1);
+  const colour = theme.series[1];
+  const steps = [points[0].first_step, points.at(-1).last_step];
+  const base = frame(theme);
+  const mean = points.map((point) => ({ value: [point.first_step, point.mean], href: linkOf(data, point), point }));
+  const band = (key, minus, style) => ({
+    type: "line", stack: "band", symbol: "none", silent: true, lineStyle: { opacity: 0 }, areaStyle: style,
+    data: points.map((point) => [point.first_step, point[key] - (minus ? point[minus] : 0)]),
+  });
+  return {
+    ...base,
+    tooltip: {
+      ...base.tooltip, trigger: "axis", axisPointer: { type: "line", lineStyle: { color: theme.muted } },
+      formatter: (items) => {
+        const point = items.find((item) => item.data?.point)?.data.point;
+        if (!point) return "";
+        const where = point.steps > 1 ? `steps ${point.first_step} to ${point.last_step}` : `step ${point.first_step}`;
+        const range = point.steps > 1 ? `\n${number(point.low)} to ${number(point.high)}` : "";
+        return `${where}\n${number(point.mean)} ${data.unit}${range}${point.crossed ? "\nbeyond a limit" : ""}`;
+      },
+    },
+    xAxis: axis(theme, "step", { type: "value", min: steps[0], max: steps[1] === steps[0] ? steps[0] + 1 : steps[1], minInterval: 1, splitLine: { show: false } }),
+    yAxis: axis(theme, data.unit, {
+      type: range.logarithmic ? "log" : "value", min: range.min, max: range.max, nameGap: 46,
+      axisLabel: { formatter: number, showMinLabel: false, showMaxLabel: false },
+    }),
+    dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl" }],
+    series: [
+      // Stacked areas add on a linear axis only; a logarithmic band is a polygon of its own.
+      ...(grouped && !range.logarithmic ? [band("low", null, { opacity: 0 }), band("high", "low", { color: colour, opacity: 0.2 })] : []),
+      ...(grouped && range.logarithmic ? ["low", "high"].map((key) => ({
+        type: "line", symbol: "none", silent: true, lineStyle: { color: colour, width: 1, opacity: 0.4 },
+        data: points.map((point) => [point.first_step, point[key]]),
+      })) : []),
+      {
+        type: "line", data: mean, showSymbol: points.length <= 120, symbol: "circle", symbolSize: 5,
+        lineStyle: { color: colour, width: 1.75 }, itemStyle: { color: colour },
+        markArea: limitAreas(data, range, theme), markLine: lines(data, range, theme),
+      },
+      {
+        type: "scatter", symbolSize: 11, silent: true,
+        itemStyle: { color: "transparent", borderColor: theme.watch, borderWidth: 1.5 },
+        data: points.filter((point) => outliers.has(point.first_step)).map((point) => [point.first_step, point.mean]),
+      },
+    ],
+  };
+}

@@ -1,0 +1,121 @@
+"""A window of one sequence as tokens with the class of their colour, and the worst tokens of it.
+
+In: SequenceTokens. Out: TokenWindow for the template; each token knows both log-probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from driftscope_service.store.token_columns import SequenceTokens
+from driftscope_service.web.step.token_text import TokenText
+
+#: What a screen takes in; more are a click away.
+WINDOW: Final = 400
+#: Tokens before the one that matters, for its context.
+LEAD: Final = 120
+WORST_TOKENS: Final = 12
+#: |Δ| in nats from which on a token gets the next shade: BF16 rounding, its tail, a ratio beyond
+#: [0.5, 2], a ratio beyond 7.
+SHADES: Final = (0.05, 0.2, math.log(2), 2.0)
+_MARKS: Final[Mapping[str, str]] = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+
+
+@dataclass(frozen=True, slots=True)
+class ColouredToken:
+    index: int  # in the sequence
+    text: str
+    token_id: int | None
+    rollout: float | None  # nats; None: not finite
+    trainer: float | None
+    diff: float | None
+    masked: bool
+
+    @property
+    def shade(self) -> str:
+        """Class of the style sheet."""
+        if self.masked:
+            return "masked"
+        if self.diff is None:
+            return "bad-number"
+        level = sum(abs(self.diff) >= edge for edge in SHADES)
+        return "t0" if not level else f"{'more' if self.diff > 0 else 'less'}{level}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWindow:
+    first: int
+    tokens: list[ColouredToken]
+    length: int  # of the sequence
+    worst: list[ColouredToken]  # of the whole sequence, worst first
+    decoded: bool
+    has_ids: bool
+
+    @property
+    def earlier(self) -> int | None:
+        return max(0, self.first - WINDOW) if self.first else None
+
+    @property
+    def later(self) -> int | None:
+        after = self.first + len(self.tokens)
+        return after if after < self.length else None
+
+
+def token_window(
+    sequence: SequenceTokens, text: TokenText | None, first: int | None
+) -> TokenWindow:
+    """`first`: None begins shortly before the token with the largest |Δ|."""
+    with np.errstate(invalid="ignore"):
+        diff = np.abs(sequence.trainer.astype(np.float64) - sequence.rollout)
+    # What is not finite is worst of all; a masked token counts for nothing.
+    size = np.where(sequence.mask, np.where(np.isfinite(diff), diff, np.inf), -1.0)
+    worst = [place for place in np.argsort(-size, kind="stable").tolist() if size[place] >= 0]
+    if first is None:
+        first = max(0, worst[0] - LEAD) if worst else 0
+        first = 0 if size.size <= WINDOW else first
+    window = range(first, min(first + WINDOW, size.size))
+    return TokenWindow(
+        first=first,
+        tokens=[_token(sequence, text, place) for place in window],
+        length=size.size,
+        worst=[_token(sequence, text, place) for place in worst[:WORST_TOKENS]],
+        decoded=text is not None and sequence.token_ids is not None,
+        has_ids=sequence.token_ids is not None,
+    )
+
+
+def _token(sequence: SequenceTokens, text: TokenText | None, place: int) -> ColouredToken:
+    token_id = None if sequence.token_ids is None else int(sequence.token_ids[place])
+    if token_id is None:
+        shown = str(place)
+    else:
+        shown = f"#{token_id}" if text is None else _visible(text.of(token_id))
+    rollout, trainer = _finite(sequence.rollout[place]), _finite(sequence.trainer[place])
+    known = rollout is not None and trainer is not None
+    return ColouredToken(
+        index=place,
+        text=shown,
+        token_id=token_id,
+        rollout=rollout,
+        trainer=trainer,
+        diff=trainer - rollout if known else None,  # type: ignore[operator]  # both are known
+        masked=not sequence.mask[place],
+    )
+
+
+def _visible(text: str) -> str:
+    """A token that is nothing but a line feed has a colour as well, and no control character of a
+    sampled text changes what the page says."""
+    return "".join(
+        _MARKS.get(character) or (character if character.isprintable() else "\N{MIDDLE DOT}")
+        for character in text
+    )
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None

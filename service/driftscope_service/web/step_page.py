@@ -1,0 +1,190 @@
+"""/runs/{run}/steps/{step}: the numbers of a step, its tokens in plots, the worst sequences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.export.analysis_terminal import EFFECTS
+from driftscope_service.export.metric_labels import grouped
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.service import Service
+from driftscope_service.step_schemas import RunName, StepNumber, step_path
+from driftscope_service.store.run_repository import Run, RunRepository
+from driftscope_service.store.step_query import Neighbours, neighbours
+from driftscope_service.store.step_repository import StepRepository, StoredStep
+from driftscope_service.store.token_columns import file_sequence, step_sequence
+from driftscope_service.web import address, metric_words
+from driftscope_service.web.navigation import Crumb
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.plot_data import Format, plot_response
+from driftscope_service.web.step.coloured_tokens import TokenWindow, token_window
+from driftscope_service.web.step.density import CELL
+from driftscope_service.web.step.step_plots import PlotName, step_plot
+from driftscope_service.web.step.step_view import StepView, StepViews
+from driftscope_service.web.step.token_source import NoTokens, TokenSource, token_source
+from driftscope_service.web.step.token_text import TokenTexts
+from driftscope_service.web.step.worst_sequences import ORDERS, Order
+from driftscope_service.web.step_state import step_state
+
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """At the tokens: all None where there are none, but for the reason."""
+
+    view: StepView | None
+    sequence: int | None
+    window: TokenWindow | None
+    why_not: str | None
+
+
+@router.get("/{run}/steps/{step}")
+def get_step_page(
+    request: Request,
+    run: RunName,
+    step: StepNumber,
+    service: CurrentService,
+    order: Order = "mean",
+    sequence: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    at: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+) -> Response:
+    stored, of_run, beside = _stored(service, run, step)
+    analysis = json.loads(stored.analysis)
+    names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
+    looked = _look(request, service, stored, names, order, sequence, at)
+    chosen = {
+        "order": None if order == "mean" else order,
+        "sequence": sequence,
+    }
+    return page(
+        request,
+        "step",
+        title=f"Step {step:,} of {run}",
+        section="runs",
+        crumbs=[Crumb("Runs", "/runs"), Crumb(run, address.run_page(run))],
+        step=stored,
+        run=of_run,
+        beside=beside,
+        path=address.step_page(run, step),
+        api=step_path(run, step),
+        state=step_state(analysis["crossed_limits"]),
+        crossed=analysis["crossed_limits"],
+        groups=grouped(analysis["comparison"]),
+        presets=analysis["presets"],
+        effects={name: label.replace("\n", " ") for name, label in EFFECTS.items()},
+        aliases=analysis["aliases"],
+        words=metric_words,
+        tiles=_tiles(analysis["comparison"], analysis["crossed_limits"]),
+        looked=looked,
+        order=order,
+        orders=ORDERS,
+        chosen=chosen,
+        cell=CELL,
+    )
+
+
+@router.get("/{run}/steps/{step}/plots/{plot}.{format_}")
+def get_step_plot(
+    request: Request,
+    run: RunName,
+    step: StepNumber,
+    plot: PlotName,
+    format_: Format,
+    service: CurrentService,
+) -> Response:
+    try:
+        view = _views(request).of(token_source(service, run, step))
+    except NoTokens as error:
+        raise not_found("plot of the tokens of step", f"{step} of run {run}. {error}") from None
+    return plot_response(request, step_plot(view, plot), format_, f"{run}-{step}-{plot}")
+
+
+def _stored(service: Service, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
+    with service.database.read() as connection:
+        of_run = RunRepository(connection).get(run)
+        stored = StepRepository(connection).get(run, step)
+        if of_run is None or stored is None:
+            raise not_found("complete step", f"{step} of run {run}")
+        return stored, of_run, neighbours(connection, of_run.number, step)
+
+
+def _look(
+    request: Request,
+    service: Service,
+    stored: StoredStep,
+    models: tuple[str | None, ...],
+    order: Order,
+    sequence: int | None,
+    at: int | None,
+) -> Looked:
+    try:
+        source = token_source(service, stored.run, stored.step)
+        view = _views(request).of(source)
+        worst = view.worst.of[order]
+        if sequence is None and worst:
+            sequence = worst[0].sequence
+        window = None
+        if sequence is not None:
+            window = _window(source, sequence, _texts(request, service), models, at)
+        return Looked(view, sequence, window, None)
+    except NoTokens as error:
+        return Looked(None, None, None, str(error))
+
+
+def _window(
+    source: TokenSource,
+    sequence: int,
+    texts: TokenTexts,
+    models: tuple[str | None, ...],
+    at: int | None,
+) -> TokenWindow:
+    try:
+        tokens = source.read(
+            lambda path: file_sequence(path, sequence), lambda step: step_sequence(step, sequence)
+        )
+    except IndexError:
+        raise InvalidField(
+            "query/sequence",
+            f"the step has {source.place.sequences:,} sequences, counted from 0",
+            remedy="choose one of the table.",
+        ) from None
+    return token_window(tokens, texts.of_model(models), at)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    label: str
+    text: str
+    unit: str
+    beyond: bool
+
+
+def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
+    beyond = {one["metric"] for one in crossed}
+    return [
+        Tile(
+            metric_words.label(name),
+            metric_words.value(name, comparison.get(name)),
+            metric_words.unit(name, comparison.get(name)),
+            name in beyond,
+        )
+        for name in metric_words.HEADLINE
+    ]
+
+
+def _views(request: Request) -> StepViews:
+    found: StepViews = request.app.state.step_views
+    return found
+
+
+def _texts(request: Request, service: Service) -> TokenTexts:
+    found: TokenTexts = request.app.state.token_texts
+    return found

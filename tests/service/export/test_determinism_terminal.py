@@ -1,0 +1,79 @@
+"""The report in the terminal: every verdict, the onset in words, the replay uncut."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from driftscope_probes.determinism.axis_result import (
+    AxisResult,
+    FirstDifference,
+    Measure,
+    Subject,
+)
+from driftscope_probes.determinism.onset import Onset
+from driftscope_service.export.determinism_terminal import onset, print_determinism, share
+
+REPLAY = "driftscope probe determinism --model tiny --axes batch_size --values 1,2 --no-bisect " * 2
+
+
+def axes() -> list[dict[str, Any]]:
+    first = FirstDifference(2, "prompt 1", 3)
+    differing = Measure(62, 744, 743, 700, 2, 3, 0.157, 1_234_567, first, first)
+    equal = Measure(16, 192, 192, 192, 1, 1, 0.0, 0, None, None)
+    return [
+        AxisResult(
+            Subject("batch_size", "bf16", "stock", "vllm"),
+            1,
+            differing,
+            ((2, differing),),
+            Onset("batch size", 1, 2, (1, 2, 4)),
+            replay=REPLAY,
+        ).to_dict(),
+        AxisResult(
+            Subject("position", "bf16", "invariant", "vllm"), 0, equal, ((1, equal),), None
+        ).to_dict(),
+        AxisResult.not_run(
+            Subject("kv_split", "bf16", "stock", "vllm"), "one thread never splits keys"
+        ).to_dict(),
+    ]
+
+
+def printed(width: int = 80) -> str:
+    stream = io.StringIO()
+    report = {"model": {"name": "tiny"}, "axes": axes(), "notes": ["a [note]"]}
+    print_determinism(report, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_a_table_for_each_choice_of_kernels() -> None:
+    lines = printed().splitlines()
+    assert "tiny, vllm bf16, stock kernels" in lines
+    assert "tiny, vllm bf16, invariant kernels" in lines
+    row = next(line.split() for line in lines if line.startswith("batch_size"))
+    assert row == ["batch_size", "differs", "2", "99.9%", "94.1%", "2", "0.16", "1.2e+06"]
+    assert next(line.split() for line in lines if line.startswith("position"))[1:4] == [
+        "equal",
+        "all",
+        "all",
+    ]
+
+
+def test_the_smallest_case_can_be_copied() -> None:
+    shown = printed()
+    assert "batch_size (bf16, stock) differs from batch size 2 on, equal up to 1" in shown
+    assert "first differing token: prompt 1, token 3, at 2" in shown
+    assert f"  replay: {REPLAY}" in shown
+    assert "kv_split (bf16, stock): not run: one thread never splits keys" in shown
+    assert "a [note]" in shown
+
+
+def test_a_share_below_all_is_never_shown_as_all() -> None:
+    assert (share(1.0), share(0.99999), share(0.5)) == ("all", "99.9%", "50.0%")
+
+
+def test_names_have_no_last_equal_value() -> None:
+    found = Onset("prefix cache", None, "hot", ("off", "cold", "hot")).to_dict()
+    assert onset(found) == "from prefix cache hot on"

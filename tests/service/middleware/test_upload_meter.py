@@ -1,0 +1,119 @@
+"""Pushes are counted by result and reason, whatever refuses them; other requests are not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from safetensors.numpy import save
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from driftscope_service.app import create_app
+from driftscope_service.export.metrics.ingest import ingest_families
+from driftscope_service.middleware.upload_meter import REASONS, UploadCounts, UploadMeter
+
+STEP = {"rollout_logprobs": [[-0.5, -1.0]], "trainer_logprobs": [[-0.5, -1.1]]}
+PUSH = "/v1/runs/r/steps/1/logprobs"
+
+
+@pytest.fixture
+def counts() -> UploadCounts:
+    return UploadCounts()
+
+
+@pytest.fixture
+def client(running: Any, counts: UploadCounts) -> Iterator[TestClient]:
+    app = UploadMeter(create_app(running.service), counts)
+    # The fixture has started the service already.
+    yield TestClient(app, base_url="http://127.0.0.1:8321", raise_server_exceptions=False)
+
+
+def body(**changed: Any) -> dict[str, Any]:
+    return {"metadata": {"schema_version": "1"}, **STEP, **changed}
+
+
+def test_results_and_bytes(client: TestClient, counts: UploadCounts) -> None:
+    first = client.post(PUSH, json=body())
+    assert first.status_code == 201, first.text
+    sent = len(first.request.content)
+    assert client.post(PUSH, json=body()).status_code == 200
+    assert client.post(PUSH, json=body(trainer_logprobs=[[-0.5, -9.0]])).status_code == 409
+    assert client.post(PUSH.replace("/1/", "/2/"), json={}).status_code == 400
+    assert client.post("/v1/runs/r/steps/9/complete").status_code == 404
+    found = counts.totals()
+    assert found.results == {"accepted": 1, "known": 1, "refused": 3}
+    assert found.reasons == {"step-conflict": 1, "malformed-step": 1, "not-found": 1}
+    assert found.received_bytes >= 3 * sent
+    assert (found.in_flight, sum(found.durations)) == (0, 5)
+    assert found.duration_sum_s > 0
+
+
+def test_what_a_guard_refuses_counts_as_well(client: TestClient, counts: UploadCounts) -> None:
+    client.post(PUSH, json=body(), headers={"host": "elsewhere.example"})
+    client.post(PUSH, content=b"", headers={"content-type": "application/json",
+                                            "content-length": str(2**40)})  # fmt: skip
+    client.post(PUSH, content=save({}), headers={"content-type": "text/css"})
+    assert counts.totals().reasons == {
+        "wrong-host": 1,
+        "content-too-large": 1,
+        "unsupported-media-type": 1,
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/r/steps", "/v1/runs/r/steps/1", "/metrics"])
+def test_other_requests_are_not_counted(
+    client: TestClient, counts: UploadCounts, path: str
+) -> None:
+    client.get(path)
+    client.put("/v1/runs/r", json={})
+    assert counts.totals().results == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "reason"),
+    [
+        (503, b'{"type":"/problems/analysis-failed"}', "analysis-failed"),
+        (503, b'{"type":"/problems/made-up"}', "internal-error"),
+        (400, b"not JSON", "internal-error"),
+        (400, b"[]", "internal-error"),
+        (None, b"", "internal-error"),
+    ],
+)
+def test_reasons_are_names_of_problems(
+    counts: UploadCounts, status: int | None, answer: bytes, reason: str
+) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(counts.totals().in_flight)
+        if status is None:
+            raise RuntimeError
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for piece in (answer[:3], answer[3:]):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def send(message: Message) -> None:
+        pass
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "POST", "path": PUSH}
+    try:
+        asyncio.run(UploadMeter(app, counts)(scope, receive, send))
+    except RuntimeError:
+        assert status is None
+    found = counts.totals()
+    assert (seen, found.in_flight) == ([1], 0)
+    assert (found.results, found.reasons) == ({"refused": 1}, {reason: 1})
+
+
+def test_everything_is_exported_from_the_start() -> None:
+    families = {family.metric.name: family for family in ingest_families(
+        UploadCounts().totals(), 4)}  # fmt: skip
+    text = families["driftscope_ingest_refused_total"].text(openmetrics=False)
+    assert text.count("\ndriftscope_ingest_refused_total{") == len(REASONS)
+    assert text.count("} 0.0\n") == len(REASONS)
