@@ -4,7 +4,7 @@ export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 
-.PHONY: help setup demo test check format bench
+.PHONY: help setup demo test check format bench dashboards
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -12,9 +12,11 @@ help:           ## this list
 setup:          ## .venv with exact pins (a no-op when it is up to date)
 	@scripts/setup.sh
 
-demo: setup     ## fetch the model, run the main job on it, print the grid
+demo: setup     ## fetch the model, run the main job on it, load recorded runs for the pages
 	@$(BIN)/driftscope model fetch smollm2-135m
 	@$(BIN)/driftscope probe paired --model smollm2-135m --prompts 8 --max-tokens 64
+	@$(BIN)/driftscope demo load
+	@echo "To look at it: $(BIN)/driftscope serve, then http://127.0.0.1:8321"
 
 test: setup     ## every test, the real engine and the browser included
 	@scripts/test_packages.sh
@@ -31,9 +33,17 @@ format: setup   ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+dashboards: setup ## write the Grafana dashboards as JSON
+	PYTHONPATH=dashboards/src $(BIN)/python -m driftscope_dashboards.generate
+
 bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.compare
 	OMP_NUM_THREADS=1 $(BIN)/driftscope kernels bench
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/drift_rates.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/pages.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/metrics_page.py
+	OMP_NUM_THREADS=1 $(BIN)/python -P bench/kernels_attention.py
+	OMP_NUM_THREADS=1 $(BIN)/python -P bench/vllm_plugin.py
+	OMP_NUM_THREADS=1 $(BIN)/python -P bench/invariant_mode.py

@@ -1,8 +1,8 @@
-"""How long the pages of a large step and of a long run take in Chromium, and what they transfer.
+"""How long the pages of a large step and of a long run take in Chromium, and what they move.
 
-In: nothing; a service on a folder that is thrown away. Out: a line per page and visit: seconds until
-the page is there, until its plots are drawn, bytes over the wire. The first visit finds nothing
-worked out; each is a new browser profile.
+In: nothing; a service on a folder that is thrown away. Out: a line per page and visit: seconds
+until the page is there, until its plots are drawn, bytes over the wire. The first visit finds
+nothing worked out; each is a new browser profile.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store import tables
 
+# scripts/ is no package.
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from page_runs import HEALTHY, MEDIA_TYPE, metadata, step_tensors  # noqa: E402
-from screenshot_pages import CHROMIUM, served  # noqa: E402
+from page_runs import (  # type: ignore[import-not-found]
+    HEALTHY,
+    MEDIA_TYPE,
+    metadata,
+    step_tensors,
+)
+from screenshot_pages import CHROMIUM, served  # type: ignore[import-not-found]
 
 TOKENS, LENGTH = 4_000_000, 4_000
 STEPS = 10_000
-PATHS = ("/runs", "/runs/long", "/runs/large/steps/0")
+#: The list last: it has the states of all runs worked out.
+PATHS = ("/runs/long", "/runs/large/steps/0", "/runs")
 VISITS = 2
 
 

@@ -7,9 +7,11 @@
 #   scripts/vendor_assets.sh --update        fetch, replace and rewrite CHECKSUMS (new version)
 set -eu
 
-ECHARTS=echarts@6.1.0
 # The full build: the common one has no heat map.
+ECHARTS=echarts@6.1.0
 ECHARTS_FILES="dist/echarts.min.js LICENSE NOTICE licenses/LICENSE-d3"
+HTMX=htmx.org@4.0.1
+HTMX_FILES="dist/htmx.min.js LICENSE"
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 vendor=$root/service/driftscope_service/web/static/vendor
@@ -31,13 +33,16 @@ verify() {
     fi
 }
 
+# fetch DIR PACKAGE FOLDER FILE…
 fetch() {
-    (cd "$1" && npm pack --silent "$ECHARTS" >/dev/null && tar -xzf echarts-*.tgz)
-    mkdir -p "$1/vendor"
-    for file in $ECHARTS_FILES; do
-        target=$1/vendor/echarts/${file#dist/}
+    directory=$1 package=$2 folder=$3
+    shift 3
+    mkdir -p "$directory/$folder"
+    (cd "$directory/$folder" && npm pack --silent "$package" >/dev/null && tar -xzf ./*.tgz)
+    for file in "$@"; do
+        target=$directory/vendor/$folder/${file#dist/}
         mkdir -p "$(dirname "$target")"
-        install -m 644 "$1/package/$file" "$target"
+        install -m 644 "$directory/$folder/package/$file" "$target"
     done
 }
 
@@ -49,7 +54,11 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-fetch "$work"
+# The lists hold no spaces within a name.
+# shellcheck disable=SC2086
+fetch "$work" "$ECHARTS" echarts $ECHARTS_FILES
+# shellcheck disable=SC2086
+fetch "$work" "$HTMX" htmx $HTMX_FILES
 if [ "${1:-}" = --update ]; then
     list "$work/vendor" | (cd "$work/vendor" && xargs sha256sum) >"$work/CHECKSUMS"
 else
@@ -59,4 +68,4 @@ verify "$work/vendor" "$work/CHECKSUMS"
 cp "$work/CHECKSUMS" "$work/vendor/CHECKSUMS"
 rm -rf "$vendor"
 cp -R "$work/vendor" "$vendor"
-echo "vendor_assets: $ECHARTS in $vendor"
+echo "vendor_assets: $ECHARTS and $HTMX in $vendor"

@@ -49,6 +49,7 @@ class Kernel:
     run: Run
     dtypes: frozenset[torch.dtype]
     note: str = ""  # shown by `kernels list`
+    threaded: bool = True  # False: no number of threads reaches it, so one is checked
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from driftscope_service.export.nightly_terminal import NOT_RUN
 from driftscope_service.schedule.schedule import MAX_CRON_LENGTH, Missed, Schedule
 from driftscope_service.schemas import DeterminismProbeRequest, KernelsProbeRequest
 from driftscope_service.store.nightly_repository import Night
@@ -17,7 +18,6 @@ Verdict = Literal[
     "PROVED", "NOT_REFUTED", "STATIC", "INCONCLUSIVE", "REFUTED", "NOT_RUN",
     "equal", "differs", "not_run",
 ]  # fmt: skip
-NOT_RUN = ("NOT_RUN", "not_run")
 Text = Annotated[str, Field(max_length=5000)]
 Changed = Literal["better", "worse", "new"]
 ItemId = Annotated[str, Field(min_length=1, max_length=300)]

@@ -112,7 +112,7 @@ def run_check(
         for kernel in kernels
         for dtype in plan.dtypes
         for threads in plan.threads
-        if dtype in kernel.dtypes
+        if dtype in kernel.dtypes and (kernel.threaded or threads == plan.threads[0])
     ]
     tell("fresh processes", 0.0)
     processes = check_processes(work, plan.seed)

@@ -16,6 +16,8 @@ from driftscope_kernels.registry import Implementation, Kernel, Run, implementat
 from driftscope_kernels.targets import gradients
 
 TARGET = "driftscope"
+#: Name of the reference among the implementations.
+PLAIN = "reference"
 
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
@@ -29,7 +31,9 @@ def kernels() -> Iterator[Kernel]:
             yield _kernel(one, one.name, ADAPTERS[one.op](one.function))
         if one.op == "attention":
             run = _attention(one.function)
-            yield Kernel(TARGET, "attention_prefill", one.name, run, one.dtypes)
+            yield Kernel(
+                TARGET, "attention_prefill", one.name, run, one.dtypes, threaded=one.name != PLAIN
+            )
         if one.op == "linear":
             name = f"{one.name}-tp{TP_SEGMENTS}"
             yield _kernel(one, name, _linear(one.function, tp_segments=TP_SEGMENTS))
@@ -39,7 +43,8 @@ def kernels() -> Iterator[Kernel]:
 
 
 def _kernel(one: Implementation, name: str, run: Run) -> Kernel:
-    return Kernel(TARGET, one.op, name, run, one.dtypes)
+    # The reference is plain numpy, an element after the other.
+    return Kernel(TARGET, one.op, name, run, one.dtypes, threaded=one.name != PLAIN)
 
 
 def _linear(function: Function, tp_segments: int = 1) -> Run:

@@ -1,4 +1,4 @@
-"""Parts of a step's token file: two log-probabilities and the mask by row groups, or one sequence.
+"""Parts of a step's token file: two log-probabilities and the mask in blocks, or one sequence.
 
 In: a file of `write_tokens`. Out: blocks, so that a large step never stands in memory as a whole.
 """
@@ -19,6 +19,8 @@ from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_service.store.token_files import TokenFileError
 
 COLUMNS = ("rollout_logprobs", "trainer_logprobs", "mask")
+#: About a megabyte per column in float64: what works on a block stays in the cache of a core.
+BLOCK_TOKENS = 2**17
 #: What a damaged file may raise, as in read_tokens.
 _DAMAGED = (pa.ArrowException, OSError, LookupError, TypeError, ValueError)
 
@@ -43,16 +45,14 @@ class SequenceTokens:
 
 
 def file_blocks(path: Path, most_tokens: int) -> Iterator[TokenBlock]:
-    """Every row group, or evenly spaced ones with about `most_tokens` together. Raises
+    """Of every row group, or of evenly spaced ones with about `most_tokens` together. Raises
     FileNotFoundError, or TokenFileError where the file is damaged."""
     with path.open("rb") as file:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             first = _first_sequences(parquet)
             for group in _chosen(parquet, most_tokens):
-                table = parquet.read_row_group(group, columns=list(COLUMNS), use_threads=False)
-                rollout, trainer, mask = (_flat(table, name) for name in COLUMNS)
-                yield TokenBlock(rollout, trainer, mask, _limits(table), first[group])
+                yield from _group_blocks(parquet, group, first[group])
         except _DAMAGED as error:
             raise TokenFileError(f"{path.name} is damaged: {error}") from error
 
@@ -110,11 +110,23 @@ def _chosen(parquet: pq.ParquetFile, most_tokens: int) -> list[int]:
     return sorted({group * groups // keep for group in range(keep)})
 
 
+def _group_blocks(parquet: pq.ParquetFile, group: int, sequence: int) -> Iterator[TokenBlock]:
+    """`sequence`: the first of the group."""
+    rows = parquet.metadata.row_group(group)
+    per_block = max(1, rows.num_rows * BLOCK_TOKENS // max(1, rows.column(0).num_values))
+    for batch in parquet.iter_batches(
+        per_block, row_groups=[group], columns=list(COLUMNS), use_threads=False
+    ):
+        rollout, trainer, mask = (_values(batch.column(name)) for name in COLUMNS)
+        lengths = batch.column(COLUMNS[0]).value_lengths().to_numpy()
+        limits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        yield TokenBlock(rollout, trainer, mask, limits, sequence)
+        sequence += batch.num_rows
+
+
 def _flat(table: pa.Table, name: str) -> NDArray[Any]:
-    lists = table.column(name).combine_chunks()
+    return _values(table.column(name).combine_chunks())
+
+
+def _values(lists: pa.ListArray) -> NDArray[Any]:
     return np.asarray(lists.flatten().to_numpy(zero_copy_only=False))
-
-
-def _limits(table: pa.Table) -> NDArray[np.int64]:
-    lengths = table.column(COLUMNS[0]).combine_chunks().value_lengths().to_numpy()
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -15,6 +15,9 @@ class Section:
 
 SECTIONS: Final[tuple[Section, ...]] = (
     Section("runs", "Runs", "/runs"),
+    Section("probes", "Probes", "/probes"),
+    Section("kernels", "Kernels", "/kernels"),
+    Section("nightly", "Nights", "/nightly"),
     Section("jobs", "Jobs", "/jobs"),
 )
 

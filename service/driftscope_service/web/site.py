@@ -14,7 +14,10 @@ from driftscope_service.web import (
     home,
     job_page,
     jobs_page,
+    kernels_page,
     login_page,
+    nightly_page,
+    probe_page,
     run_page,
     runs_page,
     static_files,
@@ -33,6 +36,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     step_page.router,
     jobs_page.router,
     job_page.router,
+    probe_page.router,
+    kernels_page.router,
+    nightly_page.router,
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from driftscope_service.export.metrics.determinism import ITEM_STATES, item_state
+from driftscope_service.export.metrics.determinism import ITEM_STATES
+from driftscope_service.export.nightly_terminal import state
 
 
 def samples(running: Any, name: str) -> dict[tuple[str, ...], float]:
@@ -46,20 +46,11 @@ def test_a_night_shows_how_it_ended(running: Any) -> None:
     assert finished == samples(running, "driftscope_nightly_last_success_timestamp_seconds") != {}
 
 
-@pytest.mark.parametrize(
-    ("verdict", "changed", "as_expected", "state"),
-    [
-        ("equal", None, True, "as_expected"),
-        ("equal", None, False, "unexpected"),
-        ("equal", "new", True, "new"),
-        ("equal", "new", False, "unexpected"),
-        ("differs", "worse", True, "worse"),
-        ("PROVED", "better", False, "better"),
-        ("not_run", "worse", False, "not_run"),
-    ],
-)
-def test_the_word_of_an_item(
-    verdict: str, changed: str | None, as_expected: bool, state: str
-) -> None:
-    outcome = {"verdict": verdict, "changed": changed, "as_expected": as_expected}
-    assert item_state(outcome) == state
+def test_every_state_of_an_item_has_a_sample() -> None:
+    outcomes = [
+        {"verdict": verdict, "changed": changed, "as_expected": as_expected}
+        for verdict in ("equal", "not_run")
+        for changed in (None, "better", "worse", "new")
+        for as_expected in (True, False)
+    ]
+    assert {state(outcome).replace(" ", "_") for outcome in outcomes} == set(ITEM_STATES)

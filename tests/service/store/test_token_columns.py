@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_service.store import token_files
+from driftscope_service.store import token_columns, token_files
 from driftscope_service.store.token_columns import file_blocks, file_sequence, step_sequence
 from driftscope_service.store.token_files import TokenFileError, write_tokens
 
@@ -31,6 +31,7 @@ def _step(**more: Any) -> PushedStep:
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, PushedStep]:
     """In several row groups."""
     monkeypatch.setattr(token_files, "GROUP_TOKENS", 50)
+    monkeypatch.setattr(token_columns, "BLOCK_TOKENS", 20)
     step = _step(token_ids=np.arange(173, dtype=np.int32))
     write_tokens(tmp_path / "step.parquet", step)
     return tmp_path / "step.parquet", step

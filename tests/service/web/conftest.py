@@ -198,3 +198,16 @@ def look(browser: Browser, site: Site) -> Iterator[Look]:
     for context in contexts:
         context.close()
     assert [complaint for one in every for complaint in one.complaints] == []
+
+
+@pytest.fixture(scope="session")
+def reports() -> ModuleType:
+    """Reports to put into a store: scripts/page_reports.py."""
+    return script("page_reports")
+
+
+@pytest.fixture(scope="session")
+def stored_reports(site: Site, reports: ModuleType) -> dict[str, str]:
+    """One report of every kind and two weeks of nights in `site`: the ids by kind."""
+    ids: dict[str, str] = reports.store_all(site.service)
+    return ids

@@ -6,18 +6,17 @@ In: stored verdicts and nights. Out: Family.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
 from driftscope_service.export import metric_names
 from driftscope_service.export.exposition import Family
+from driftscope_service.export.nightly_terminal import state
 from driftscope_service.store.determinism_repository import AxisVerdict
 from driftscope_service.store.nightly_repository import Night
 
-#: Every state has a sample, so that a rule can compare with 0.
+#: Those of nightly_terminal. Every state has a sample, so that a rule can compare with 0.
 ITEM_STATES = ("as_expected", "unexpected", "better", "worse", "new", "not_run")
-_NOT_RUN = ("NOT_RUN", "not_run")
 
 
 def determinism_families(verdicts: Iterable[AxisVerdict]) -> Iterator[Family]:
@@ -56,18 +55,7 @@ def nightly_families(last: Night | None, last_success_at: datetime | None) -> It
     if last is not None:
         finished.add([], last.finished_at.timestamp())
         exit_code.add([], last.exit_code)
-        counts = Counter(item_state(outcome) for outcome in last.outcomes)
-        for state in ITEM_STATES:
-            items.add([state], counts[state])
+        counts = Counter(state(outcome).replace(" ", "_") for outcome in last.outcomes)
+        for name in ITEM_STATES:
+            items.add([name], counts[name])
     yield from (success, finished, exit_code, items)
-
-
-def item_state(outcome: Mapping[str, Any]) -> str:
-    """One word for an item of a night; a change goes before a disappointed expectation."""
-    if outcome["verdict"] in _NOT_RUN:
-        return "not_run"
-    if outcome["changed"] in ("better", "worse"):
-        return str(outcome["changed"])
-    if not outcome["as_expected"]:
-        return "unexpected"
-    return "new" if outcome["changed"] == "new" else "as_expected"

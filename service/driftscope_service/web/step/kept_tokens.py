@@ -24,11 +24,13 @@ class KeptTokens:
 
 
 def kept_tokens(block: TokenBlock) -> KeptTokens:
-    kept = block.mask & np.isfinite(block.rollout) & np.isfinite(block.trainer)
-    rollout = block.rollout[kept].astype(np.float64)
-    trainer = block.trainer[kept].astype(np.float64)
-    diff = trainer - rollout
-    before = np.concatenate([[0], np.cumsum(kept)])
     starts = np.repeat(block.cu_seqlens[:-1], np.diff(block.cu_seqlens))
-    index = np.flatnonzero(kept) - starts[kept]
-    return KeptTokens(rollout, trainer, diff, np.abs(diff), index, before[block.cu_seqlens])
+    index = np.arange(block.mask.size) - starts
+    kept = block.mask & np.isfinite(block.rollout) & np.isfinite(block.trainer)
+    rollout, trainer, limits = block.rollout, block.trainer, block.cu_seqlens
+    if not kept.all():
+        rollout, trainer, index = rollout[kept], trainer[kept], index[kept]
+        limits = np.concatenate([[0], np.cumsum(kept)])[limits]
+    wide = rollout.astype(np.float64), trainer.astype(np.float64)
+    diff = wide[1] - wide[0]
+    return KeptTokens(*wide, diff, np.abs(diff), index, limits)

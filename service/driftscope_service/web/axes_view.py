@@ -1,0 +1,81 @@
+"""The axes of a determinism report as readers of a page see them.
+
+In: the report's `axes`, or the verdicts of its summary. Out: a state in words, rows, PlotData.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from driftscope_service.export.determinism_html import ORDER
+from driftscope_service.web.plot_data import PlotData
+from driftscope_service.web.run_state import RunState, Tone
+
+#: So many axes are named; the rest is counted.
+NAMED: Final = 3
+TONES: Final[Mapping[str, Tone]] = {"differs": "bad", "equal": "good", "not_run": "none"}
+COLUMNS: Final = (
+    *("axis", "engine", "dtype", "kernels", "verdict", "reason"),
+    *("bitwise_equal_tokens", "bitwise_equal_logprobs", "unique_outputs", "outputs", "tokens"),
+    *("max_abs_diff", "max_ulps"),
+)
+
+
+def axis_label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
+    """Of a whole report or of its summary, which has no onsets."""
+    ran = [axis for axis in axes if axis["verdict"] != "not_run"]
+    left_out = len(axes) - len(ran)
+    rest = f"; {left_out} could not be run" if left_out else ""
+    if not ran:
+        return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
+    differing = [axis for axis in ran if axis["verdict"] == "differs"]
+    if not differing:
+        sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
+        return RunState("good", "equal", sentence)
+    names = list(dict.fromkeys(_differing(axis) for axis in differing))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    sentence = (
+        f"{len(differing)} of {len(ran)} axes differ: {', '.join(names[:NAMED])}{more}{rest}."
+    )
+    # What promises the same bits and does not give them is a fault; stock kernels promise nothing.
+    promised = any(axis["kernels"] == "invariant" for axis in differing)
+    return RunState("bad" if promised else "watch", "differs", sentence)
+
+
+def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What differs first."""
+    return sorted(axes, key=lambda axis: ORDER.index(axis["verdict"]))
+
+
+def axes_data(axes: Sequence[Mapping[str, Any]]) -> PlotData:
+    rows = [
+        [*(axis[name] for name in COLUMNS), *_onset(axis), axis["replay"]]
+        for axis in sorted_axes(axes)
+    ]
+    columns = (*COLUMNS, "onset_setting", "equal_up_to", "differs_from", "replay")
+    return PlotData(columns, rows, {"empty": "The report has no axis."})
+
+
+def _onset(axis: Mapping[str, Any]) -> list[str | None]:
+    onset = axis["onset"]
+    if onset is None:
+        return [None, None, None]
+    return [onset["setting"], *(_text(onset[name]) for name in ("equal_up_to", "differs_from"))]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _differing(axis: Mapping[str, Any]) -> str:
+    label = f"{axis_label(axis['axis'])} ({axis['dtype']}, {axis['kernels']})"
+    onset = axis.get("onset")
+    if onset is None:
+        return label
+    setting = "" if onset["setting"] == axis["axis"] else f"{axis_label(onset['setting'])} "
+    return f"{label} from {setting}{onset['differs_from']}"

@@ -1,0 +1,114 @@
+"""Items over nights: what became of each, what is to be looked at first.
+
+In: Nights, newest first. Out: NightMatrix, the state of the last night in words, PlotData.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from driftscope_service.export.nightly_terminal import OUTCOMES, counts, state
+from driftscope_service.store.nightly_repository import Night
+from driftscope_service.web import moment
+from driftscope_service.web.plot_data import PlotData
+from driftscope_service.web.run_state import RunState, Tone
+
+TONES: Final[Mapping[str, Tone]] = {
+    "worse": "bad",
+    "unexpected": "bad",
+    "better": "watch",
+    "not run": "none",
+    "new": "good",
+    "as expected": "good",
+}
+#: What stands in a cell; the words are beside it for who does not see it.
+SYMBOLS: Final[Mapping[str, str]] = {
+    "worse": "▼",
+    "unexpected": "!",
+    "better": "▲",
+    "not run": "∅",
+    "new": "+",
+    "as expected": "✓",
+}
+#: Of an item that calls for nobody.
+QUIET: Final = ("as expected", "new")
+_COLUMNS: Final = (
+    *("night", "started_at", "exit_code", "item"),
+    *("state", "verdict", "expected", "changed", "as_expected"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    state: str
+    verdict: str
+    expected: str
+
+    @property
+    def told(self) -> str:
+        if self.state in QUIET:
+            return f"{self.state}: {self.verdict}"
+        return f"{self.state}: {self.verdict}, {self.expected} expected"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    item: str
+    outcomes: list[Outcome | None]  # by night; None where the item was not there
+
+    @property
+    def quiet(self) -> bool:
+        return all(one is None or one.state in QUIET for one in self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class NightMatrix:
+    loud: list[ItemRow]  # what changed last comes first
+    quiet: list[ItemRow]
+
+
+def night_matrix(nights: Sequence[Night]) -> NightMatrix:
+    found: dict[str, list[Outcome | None]] = {}
+    for place, night in enumerate(nights):
+        for item in night.outcomes:
+            row = found.setdefault(item["id"], [None] * len(nights))
+            row[place] = Outcome(state(item), item["verdict"], item["expected"])
+    rows = [ItemRow(name, outcomes) for name, outcomes in sorted(found.items())]
+    loud = sorted((row for row in rows if not row.quiet), key=_last_alarm)
+    return NightMatrix(loud, [row for row in rows if row.quiet])
+
+
+def night_state(night: Night) -> RunState:
+    found = counts({"items": night.outcomes})
+    told = ", ".join(f"{count} {name}" for name, count in found.items())
+    sentence = f"{OUTCOMES[night.exit_code]}, {moment.ago(night.finished_at)}: {told}."
+    if found.keys() & {"worse", "unexpected"}:
+        return RunState("bad", "worse" if "worse" in found else "unexpected", sentence)
+    if night.exit_code == 0:
+        return RunState("good", "as expected", sentence)
+    return RunState("watch", "better" if "better" in found else "incomplete", sentence)
+
+
+def outcomes_data(nights: Sequence[Night]) -> PlotData:
+    rows = [
+        [
+            *(night.report_id, moment.iso(night.started_at), night.exit_code, item["id"]),
+            *(state(item), item["verdict"], item["expected"], item["changed"]),
+            item["as_expected"],
+        ]
+        for night in nights
+        for item in night.outcomes
+    ]
+    return PlotData(_COLUMNS, rows, {"empty": "There is no night."})
+
+
+def looked_at(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The items of a night that call for somebody, with their words."""
+    return [{**item, "state": state(item)} for item in report["items"] if state(item) not in QUIET]
+
+
+def _last_alarm(row: ItemRow) -> tuple[int, str]:
+    place = next(place for place, one in enumerate(row.outcomes) if one and one.state not in QUIET)
+    return place, row.item

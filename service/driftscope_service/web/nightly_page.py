@@ -1,0 +1,149 @@
+"""/nightly: what became of every item over the last nights, what else changed, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
+
+from driftscope_service.errors import InvalidField
+from driftscope_service.export.nightly_terminal import OUTCOMES, shown
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.service import Service
+from driftscope_service.store import page_cursor
+from driftscope_service.store.nightly_query import config_names, nights_of
+from driftscope_service.store.nightly_repository import Night
+from driftscope_service.store.report_repository import ReportRepository
+from driftscope_service.store.schedule_repository import ScheduleRepository
+from driftscope_service.store.tables import MODEL_NAME_LENGTH
+from driftscope_service.web.night_matrix import (
+    SYMBOLS,
+    TONES,
+    looked_at,
+    night_matrix,
+    night_state,
+    outcomes_data,
+)
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.plot_data import Format, plot_response
+from driftscope_service.web.report_words import kind_label
+from driftscope_service.web.stored_report import report_content
+
+#: A week, two, a month: what the page offers.
+SPANS: Final = (7, 14, 30)
+DEFAULT_SPAN: Final = 14
+router = APIRouter(prefix="/nightly", include_in_schema=False, route_class=PageRoute)
+Config = Annotated[str | None, Query(max_length=MODEL_NAME_LENGTH)]
+Span = Annotated[int, Query(ge=1, le=SPANS[-1])]
+Cursor = Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A night, with what of it is only in its report; None where that is gone."""
+
+    night: Night
+    report: dict[str, Any] | None
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (
+            [] if self.report is None else self.report["changed_environment"]
+        )
+        return found
+
+
+@router.get("")
+def get_nightly_page(
+    request: Request,
+    service: CurrentService,
+    config: Config = None,
+    nights: Span = DEFAULT_SPAN,
+    cursor: Cursor = None,
+) -> Response:
+    with service.database.read() as connection:
+        configs = config_names(connection)
+        chosen = _chosen(config, configs)
+        # One more than is shown tells whether there are more.
+        found = _nights(connection, chosen, nights + 1, cursor)
+        columns = _columns(service, connection, found[:nights])
+        schedules = ScheduleRepository(connection).all()
+    last = columns[0] if columns else None
+    return page(
+        request,
+        "nightly",
+        title="Nights",
+        section="nightly",
+        columns=columns,
+        matrix=night_matrix([column.night for column in columns]),
+        state=None if last is None else night_state(last.night),
+        last=last,
+        looked_at=[] if last is None or last.report is None else looked_at(last.report),
+        configs=configs,
+        config=chosen,
+        nights=nights,
+        spans=SPANS,
+        chosen={
+            "config": None if chosen == next(iter(configs), None) else chosen,
+            "nights": None if nights == DEFAULT_SPAN else nights,
+        },
+        cursor=cursor,
+        next_cursor=page_cursor.encode(found[nights - 1].number) if len(found) > nights else None,
+        schedules=schedules,
+        kind_label=kind_label,
+        tones=TONES,
+        symbols=SYMBOLS,
+        outcomes=OUTCOMES,
+        shown=shown,
+    )
+
+
+@router.get("/plots/{plot}.{format_}")
+def get_nightly_data(
+    request: Request,
+    plot: Literal["outcomes"],
+    format_: Format,
+    service: CurrentService,
+    config: Config = None,
+    nights: Span = DEFAULT_SPAN,
+    cursor: Cursor = None,
+) -> Response:
+    with service.database.read() as connection:
+        found = _nights(connection, _chosen(config, config_names(connection)), nights, cursor)
+    return plot_response(request, outcomes_data(found), format_, "nightly")
+
+
+def _chosen(config: str | None, configs: Sequence[str]) -> str | None:
+    """The configuration asked for, else that of the last night; None before the first night."""
+    if config is None:
+        return next(iter(configs), None)
+    if config not in configs:
+        raise InvalidField(
+            "query/config",
+            f"no night ran with the configuration {config!r}",
+            remedy=f"use one of {', '.join(configs)}." if configs else "leave it out.",
+        )
+    return config
+
+
+def _nights(
+    connection: Connection, config: str | None, limit: int, cursor: str | None
+) -> list[Night]:
+    try:
+        before = None if cursor is None else page_cursor.decode(cursor)
+    except ValueError as error:
+        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None
+    return [] if config is None else nights_of(connection, config, limit, before=before)
+
+
+def _columns(service: Service, connection: Connection, nights: Sequence[Night]) -> list[Column]:
+    reports = ReportRepository(connection)
+    found = []
+    for night in nights:
+        stored = reports.get(night.report_id)
+        found.append(Column(night, None if stored is None else report_content(service, stored)))
+    return found

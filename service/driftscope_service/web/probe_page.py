@@ -1,0 +1,181 @@
+"""/probes: the last reports of every kind; /probes/{id}: a paired or determinism report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.export.nightly_terminal import OUTCOMES
+from driftscope_service.export.paired_grid import paired_grid
+from driftscope_service.export.reproduce import reproduction
+from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
+from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.store import page_cursor
+from driftscope_service.store.report_query import ListedReport, latest_reports, report_counts
+from driftscope_service.store.report_repository import StoredReport
+from driftscope_service.store.tables import ID_LENGTH
+from driftscope_service.web import grid_view, metric_words
+from driftscope_service.web.axes_view import (
+    TONES,
+    axes_data,
+    axes_state,
+    axis_label,
+    sorted_axes,
+)
+from driftscope_service.web.navigation import Crumb
+from driftscope_service.web.page import page
+from driftscope_service.web.page_route import PageRoute
+from driftscope_service.web.plot_data import Format, plot_response
+from driftscope_service.web.report_words import KINDS, OWN_PAGE, kind_label, report_page
+from driftscope_service.web.stored_report import stored_report
+
+#: Of each kind where all are listed, and of one kind by itself.
+FEW: Final = 5
+PAGE_SIZE: Final = 30
+router = APIRouter(prefix="/probes", include_in_schema=False, route_class=PageRoute)
+ReportId = Annotated[str, Path(max_length=ID_LENGTH)]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    report: ListedReport
+    said: str
+
+    @property
+    def page(self) -> str:
+        return report_page(self.report.kind, self.report.id)
+
+
+@router.get("")
+def list_reports_page(
+    request: Request,
+    service: CurrentService,
+    kind: Annotated[str | None, Query(max_length=20)] = None,
+    cursor: Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)] = None,
+) -> Response:
+    if kind is not None and kind not in KINDS:
+        raise InvalidField(
+            "query/kind", f"there is no kind {kind!r}", remedy=f"use one of {', '.join(KINDS)}."
+        )
+    limit = FEW if kind is None else PAGE_SIZE
+    before = None if kind is None else _before(cursor)
+    with service.database.read() as connection:
+        counts = report_counts(connection)
+        found = {
+            one: latest_reports(connection, one, limit + 1, before=before)
+            for one in KINDS
+            if kind in (None, one)
+        }
+    more = {one: len(rows) > limit for one, rows in found.items()}
+    next_cursor = None
+    if kind is not None and more[kind]:
+        next_cursor = page_cursor.encode(found[kind][limit - 1].number)
+    return page(
+        request,
+        "probes",
+        title="Probes",
+        section="probes",
+        groups={one: [Row(row, _said(row)) for row in rows[:limit]] for one, rows in found.items()},
+        kinds=KINDS,
+        kind=kind,
+        counts=counts,
+        cursor=cursor,
+        next_cursor=next_cursor,
+    )
+
+
+@router.get("/{report_id}")
+def get_probe_page(
+    request: Request,
+    report_id: ReportId,
+    service: CurrentService,
+    metric: Annotated[str, Query(max_length=64)] = grid_view.DEFAULT,
+) -> Response:
+    stored, report = stored_report(service, report_id)
+    if stored.kind not in OWN_PAGE:
+        return RedirectResponse(report_page(stored.kind, report_id), 303)
+    shown = _paired(report, metric) if stored.kind == paired_job.KIND else _determinism(report)
+    return page(
+        request,
+        f"probe_{stored.kind}",
+        title=f"{kind_label(stored.kind)} of {stored.model}",
+        section="probes",
+        crumbs=[Crumb("Probes", "/probes")],
+        stored=stored,
+        report=report,
+        path=f"/probes/{report_id}",
+        **shown,
+    )
+
+
+@router.get("/{report_id}/plots/{plot}.{format_}")
+def get_probe_plot(
+    request: Request, report_id: ReportId, plot: str, format_: Format, service: CurrentService
+) -> Response:
+    stored, report = stored_report(service, report_id)
+    data = None
+    if (stored.kind, plot) == (paired_job.KIND, "grid"):
+        data = grid_view.grid_data(paired_grid(report["grid"]))
+    elif (stored.kind, plot) == (determinism_job.KIND, "axes"):
+        data = axes_data(report["axes"])
+    if data is None:
+        raise not_found(f"plot of {report_id}", plot)
+    return plot_response(request, data, format_, f"{report_id}-{plot}")
+
+
+def _paired(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    if metric not in grid_view.IDEALS:
+        raise InvalidField(
+            "query/metric",
+            f"{metric!r} does not shade a grid",
+            remedy=f"use one of {', '.join(grid_view.IDEALS)}.",
+        )
+    view = grid_view.grid_view(paired_grid(report["grid"]), metric)
+    return {
+        "view": view,
+        "state": grid_view.grid_state(view, report["reading"]["sentence"]),
+        "metric": metric_words.metric(metric),
+        "metrics": [metric_words.metric(name) for name in grid_view.IDEALS],
+        "words": metric_words,
+        "default": grid_view.DEFAULT,
+        "reproduction": reproduction(report["request"]),
+    }
+
+
+def _determinism(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": axes_state(report["axes"]),
+        "axes": sorted_axes(report["axes"]),
+        "tones": TONES,
+        "axis_label": axis_label,
+    }
+
+
+def _said(row: ListedReport | StoredReport) -> str:
+    """What a report says, from its summary."""
+    summary = row.summary
+    if row.kind == paired_job.KIND:
+        return str(summary["sentence"])
+    if row.kind == determinism_job.KIND:
+        return axes_state(summary["axes"]).sentence
+    if row.kind == nightly_job.KIND:
+        return f"{OUTCOMES[summary['exit_code']]}: {len(summary['outcomes'])} items."
+    assert row.kind == kernels_job.KIND
+    verdicts = [verdict["verdict"] for verdict in summary["verdicts"]]
+    planted = summary["planted"]
+    return (
+        f"{verdicts.count('REFUTED')} of {len(verdicts)} refuted; "
+        f"{planted['caught']} of {planted['total']} planted faults caught."
+    )
+
+
+def _before(cursor: str | None) -> int | None:
+    try:
+        return None if cursor is None else page_cursor.decode(cursor)
+    except ValueError as error:
+        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None

@@ -1,0 +1,68 @@
+"""From an empty machine to the answer: a run goes wrong, the alert fires, its link explains it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
+RUN = "wrong-temperature"
+ALERT = "RunDivergenceHigh"
+#: Beyond its `for`: a scrape, an evaluation of each group of rules, and a slow machine.
+SLACK_S = 20.0
+
+
+def wait_of(alert: str) -> float:
+    """`for` of the rule; its minutes are seconds here."""
+    rules = yaml.safe_load((ROOT / "dashboards/prometheus/rules/alerts.rules.yml").read_text())
+    (found,) = (
+        rule["for"]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == alert
+    )
+    assert found.endswith("m")
+    return float(found[:-1])
+
+
+def test_a_drifting_run_raises_the_alert_whose_link_explains_it(
+    replayed: Callable[[str], Any], eventually: Callable[[Callable[[], Any]], Any]
+) -> None:
+    seen = replayed(RUN)
+
+    def in_state(state: str) -> list[Any]:
+        return [
+            alert
+            for alert in seen.prometheus.alerts()
+            if alert["labels"]["alertname"] == ALERT
+            and alert["labels"]["run"] == RUN
+            and alert["state"] == state
+        ]
+
+    eventually(lambda: in_state("pending") or in_state("firing"))
+    began = time.monotonic()
+    (alert, *_) = eventually(lambda: in_state("firing"))
+    assert time.monotonic() - began < wait_of(ALERT) + SLACK_S
+    link = alert["annotations"]["page_url"]
+    assert link == f"{str(seen.service.base_url).rstrip('/')}/runs/{RUN}"
+    page = seen.service.get(link, headers={"accept": "text/html"})
+    assert page.status_code == 200
+    # The page says what the alert says: which number, and that it is beyond its limit.
+    assert "limit" in page.text and RUN in page.text
+    assert (ROOT / alert["annotations"]["runbook_url"]).is_file()
+
+
+def test_a_healthy_run_raises_none(
+    replayed: Callable[[str], Any], eventually: Callable[[Callable[[], Any]], Any]
+) -> None:
+    seen = replayed("healthy")
+    eventually(lambda: seen.prometheus.query('driftscope_run_info{run="healthy"}'))
+    time.sleep(wait_of(ALERT) + 3.0)
+    firing = [alert for alert in seen.prometheus.alerts() if alert["state"] == "firing"]
+    assert [alert["labels"] for alert in firing if alert["labels"].get("run")] == []

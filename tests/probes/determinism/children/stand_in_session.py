@@ -1,0 +1,42 @@
+"""A session without an engine: answers each row with its prompt, and fails where told to.
+
+A prompt that starts with 13 is refused; one that starts with 66 kills the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftscope_probes.child_process import child_main
+from driftscope_probes.determinism.mailbox import Mailbox
+from driftscope_probes.errors import RequestError
+from driftscope_probes.progress import ProgressSink
+
+UNLUCKY, DEADLY = 13, 66
+
+
+def reply(question: dict[str, Any]) -> Mapping[str, Any]:
+    if "open" in question:
+        return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
+    rows = question["run"]["rows"]
+    first = rows[0]["prompt"][0]
+    if first == UNLUCKY:
+        return RequestError("unlucky.", remedy="take another.").to_dict()
+    if first == DEADLY:
+        print("MemoryError: out of memory", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    outputs = [{"tokens": row["prompt"], "bits": row["prompt"]} for row in rows]
+    return {"outputs": outputs, "preemptions": 0, "cached_tokens": None}
+
+
+def run(_request: dict[str, Any], workdir: Path, _progress: ProgressSink) -> dict[str, Any]:
+    Mailbox(workdir).serve(reply)
+    raise AssertionError("served for ever")
+
+
+if __name__ == "__main__":
+    child_main(run)

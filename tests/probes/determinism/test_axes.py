@@ -1,0 +1,158 @@
+"""Every axis on a stand-in engine: equal without a fault, found where one is planted."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from driftscope_probes.determinism.axes.registry import AXIS
+from driftscope_probes.determinism.axis_result import AxisResult
+from driftscope_probes.determinism.batch import Batch
+from driftscope_probes.determinism.request import AxisName
+from driftscope_probes.determinism.setup import Setup
+
+Probe = Callable[..., AxisResult]
+Fault = Callable[[Setup, Batch, int], int]
+ALL = get_args(AxisName)
+
+
+def neighbours(batch: Batch) -> int:
+    """Length of the longest row that is only company."""
+    return max((len(row.prompt) for row in batch.rows if not row.key), default=0)
+
+
+def last_arrival(batch: Batch) -> int:
+    return max(row.arrival for row in batch.rows)
+
+
+#: Axis -> (fault, last equal value, first differing one).
+PLANTED: dict[str, list[tuple[Fault, Any, Any]]] = {
+    "run_to_run": [(lambda s, b, i: b.run == 2 and i == 3, None, 2)],
+    "batch_size": [
+        (lambda s, b, i: len(b.rows) > 1, 1, 2),
+        (lambda s, b, i: len(b.rows) >= 21 and i == 20, 20, 21),
+    ],
+    "position": [(lambda s, b, i: b.rows[i].key == "prompt 3" and i != 3, 0, 1)],
+    "neighbours": [
+        (lambda s, b, i: neighbours(b) > 100, 100, 101),
+        (lambda s, b, i: b.rows[1].prompt[0] == 299, 192, "other content"),
+    ],
+    "arrival_order": [(lambda s, b, i: b.rows[0].key == "prompt 7", None, "reversed")],
+    "staggered_arrival": [(lambda s, b, i: last_arrival(b) >= 3 * 7, 2, 3)],
+    "decode_vs_prefill": [(lambda s, b, i: len(b.rows) == 1 and not b.rows[0].score, None, 1)],
+    "seeded_sampling": [(lambda s, b, i: b.rows[i].seed is not None and len(b.rows) > 2, 2, 3)],
+    "sglang_single": [(lambda s, b, i: len(b.rows) > 6 and i == 5, 6, 7)],
+    "sglang_mixed": [(lambda s, b, i: len(b.rows) > 10, 10, 11)],
+    "sglang_prefix": [(lambda s, b, i: len(b.rows) > 3 and len(b.rows[i].prompt) == 63, 3, 4)],
+    "thinking_machines": [(lambda s, b, i: i == 17, None, 50)],
+    "prefix_cache": [
+        (lambda s, b, i: b.warm, None, "hot"),
+        (lambda s, b, i: not s.engine.prefix_caching, None, "cold"),
+    ],
+    "chunked_prefill": [(lambda s, b, i: (s.engine.chunked_prefill_tokens or 0) <= 100, 101, 100)],
+    "preemption": [(lambda s, b, i: s.cache_tokens is not None, None, "small")],
+    "fresh_process": [(lambda s, b, i: s.process == 1, None, 1)],
+    "threads": [(lambda s, b, i: s.engine.threads == 1, 2, 1)],
+    "kv_split": [(lambda s, b, i: s.engine.attention_split_kv is not False, None, "on")],
+    "compiled": [(lambda s, b, i: s.engine.compile, None, "compiled")],
+}
+CASES = [(axis, *case) for axis, cases in PLANTED.items() for case in cases]
+
+
+def test_every_axis_has_a_planted_fault() -> None:
+    assert set(PLANTED) == set(ALL) == set(AXIS)
+
+
+@pytest.mark.parametrize("axis", ALL)
+def test_without_a_fault_everything_is_equal(probe: Probe, fake_engine: Any, axis: str) -> None:
+    result = probe(axis, fake_engine())
+    assert result.verdict == "equal"
+    assert result.onset is None and result.replay is None
+    shown = result.to_dict()
+    assert shown["bitwise_equal_tokens"] == shown["bitwise_equal_logprobs"] == 1.0
+    assert shown["unique_outputs"] == shown["unique_bitwise"] == 1
+    assert shown["max_ulps"] == 0 and shown["first_differing_logprob"] is None
+
+
+@pytest.mark.parametrize(("axis", "fault", "equal", "differs"), CASES)
+def test_a_planted_fault_is_found_at_its_onset(
+    probe: Probe, fake_engine: Any, axis: str, fault: Fault, equal: Any, differs: Any
+) -> None:
+    result = probe(axis, fake_engine(fault=fault))
+    assert result.verdict == "differs"
+    assert result.onset is not None
+    assert (result.onset.equal_up_to, result.onset.differs_from) == (equal, differs)
+    shown = result.to_dict()
+    assert shown["bitwise_equal_tokens"] == 1.0 > shown["bitwise_equal_logprobs"]
+    assert (shown["unique_outputs"], shown["unique_bitwise"], shown["max_ulps"]) == (1, 2, 1)
+    assert shown["first_differing_logprob"] is not None
+
+
+@pytest.mark.parametrize(("axis", "fault", "equal", "differs"), CASES)
+def test_the_replay_is_the_smallest_case_alone(
+    probe: Probe, fake_engine: Any, axis: str, fault: Fault, equal: Any, differs: Any
+) -> None:
+    command = probe(axis, fake_engine(fault=fault)).replay
+    assert command is not None
+    words = command.split(" --values ")[1]
+    given = words.replace("'", "").split(" --no-bisect")[0].split(",")
+    values = [int(value) if value.isdecimal() else value for value in given]
+    engine = fake_engine(fault=fault)
+    again = probe(axis, engine, values=values, bisect=False)
+    assert again.verdict == "differs"
+    assert [value for value, _ in again.cells] == [differs]
+    assert again.replay == command
+
+
+def test_every_row_is_compared(probe: Probe, fake_engine: Any) -> None:
+    """A fault in any one row of the largest batch is seen."""
+    for faulty in range(8):
+        engine = fake_engine(fault=lambda s, b, i, row=faulty: len(b.rows) == 8 and i == row)
+        result = probe("batch_size", engine, batch_sizes=[1, 8], bisect=False)
+        assert result.total is not None and result.total.first_differing_logprob is not None
+        assert result.total.first_differing_logprob.sequence == f"prompt {faulty}"
+        assert result.total.equal_logprobs == result.total.tokens - 6
+
+
+def test_unique_completions_and_the_first_differing_token(probe: Probe, fake_engine: Any) -> None:
+    engine = fake_engine(fault=lambda s, b, i: i % 5 == 4, flip_from=2)
+    result = probe("thinking_machines", engine, samples=20).to_dict()
+    assert (result["outputs"], result["unique_outputs"]) == (20, 2)
+    assert result["first_differing_token"] == {"cell": 20, "sequence": TEXT_KEY, "token": 2}
+    assert result["bitwise_equal_tokens"] == pytest.approx(1 - 4 * 4 / (20 * 6))
+
+
+TEXT_KEY = "prompt 0 of 40 tokens"
+
+
+def test_cells_of_the_halving_come_in_their_place(probe: Probe, fake_engine: Any) -> None:
+    result = probe("batch_size", fake_engine(fault=lambda s, b, i: len(b.rows) > 10))
+    assert [value for value, _ in result.cells] == [2, 4, 8, 10, 11, 12, 16, 32]
+    first = result.to_dict()["first_differing_logprob"]
+    assert first == {"cell": 11, "sequence": "prompt 0", "token": 0}
+
+
+def test_the_smallest_batch_size_is_the_reference(probe: Probe, fake_engine: Any) -> None:
+    alone_differs = fake_engine(fault=lambda s, b, i: len(b.rows) == 1)
+    assert probe("batch_size", alone_differs).verdict == "differs"
+    assert probe("batch_size", alone_differs, batch_sizes=[4, 2, 9]).verdict == "equal"
+
+
+@pytest.mark.parametrize("axis", ["preemption", "prefix_cache"])
+def test_what_did_not_happen_is_not_called_equal(probe: Probe, fake_engine: Any, axis: str) -> None:
+    result = probe(axis, fake_engine(preemptions=0, cached_tokens=0))
+    assert result.verdict == "not_run"
+    assert "the engine" in str(result.reason)
+    assert result.to_dict()["bitwise_equal_tokens"] is None
+
+
+def test_runs_of_one_batch_are_run_anew(probe: Probe, fake_engine: Any) -> None:
+    engine = fake_engine()
+    probe("run_to_run", engine, runs=4)
+    assert [batch.run for _, batch in engine.calls] == [0, 1, 2, 3]
+
+
+def test_a_reference_shared_by_cells_is_run_once(probe: Probe, fake_engine: Any) -> None:
+    engine = fake_engine()
+    probe("batch_size", engine, batch_sizes=[1, 2, 4])
+    assert sorted(len(batch.rows) for _, batch in engine.calls) == [1, 1, 1, 1, 2, 4]

@@ -1,0 +1,77 @@
+"""Engine processes: shared where they can be, replaced where they must, explained when they die."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from driftscope_probes.determinism import engine_session
+from driftscope_probes.determinism.batch import Batch, Row
+from driftscope_probes.determinism.engine_runner import EngineRunner
+from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.errors import EngineError, RequestError
+
+CHILDREN = Path(__file__).parent / "children"
+SETUP = Setup("bf16", EngineSettings(threads=1, prefix_caching=True), context=64)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineRunner]:
+    monkeypatch.setattr(engine_session, "MODULE", "stand_in_session")
+    monkeypatch.setenv("PYTHONPATH", str(CHILDREN))
+    runner = EngineRunner(tmp_path / "model", tmp_path / "work")
+    yield runner
+    runner.close()
+
+
+def batch(*prompts: int) -> Batch:
+    rows = [Row(f"row {index}", (first, 7)) for index, first in enumerate(prompts)]
+    return Batch(tuple(rows), max_tokens=4)
+
+
+def test_outputs_come_in_the_order_of_the_rows(runner: EngineRunner) -> None:
+    answer = runner.run(SETUP, batch(5, 9))
+    assert [output.token_ids.tolist() for output in answer.outputs] == [[5, 7], [9, 7]]
+    assert answer.cached_tokens is None
+
+
+def test_a_process_is_shared_until_its_environment_changes(runner: EngineRunner) -> None:
+    setups = [
+        SETUP,
+        SETUP.changed(prefix_caching=False),
+        replace(SETUP, cache_tokens=256),
+        SETUP.changed(threads=2),
+        SETUP.changed(threads=2, attention_split_kv=False),
+        replace(SETUP, process=1),
+    ]
+    for setup in (setup for setup in setups for _ in range(2)):
+        runner.run(setup, batch(5))
+    assert [engine["process"] for engine in runner.engines] == [1, 1, 1, 2, 3, 4]
+    assert [engine["threads"] for engine in runner.engines] == ["1", "1", "1", "2", "2", "1"]
+    pids = [engine["pid"] for engine in runner.engines]
+    alive = [pid for pid in pids if psutil.pid_exists(pid)]
+    assert alive == pids[-1:]
+    runner.close()
+    assert not psutil.pid_exists(pids[-1])
+
+
+def test_a_refusal_leaves_the_engine_up(runner: EngineRunner) -> None:
+    with pytest.raises(RequestError, match="unlucky"):
+        runner.run(SETUP, batch(13))
+    assert runner.run(SETUP, batch(5)).outputs
+    assert runner.processes == 1
+
+
+def test_a_killed_engine_is_explained_and_the_next_one_starts(runner: EngineRunner) -> None:
+    with pytest.raises(EngineError, match="out of memory"):
+        runner.run(SETUP, batch(66))
+    assert runner.run(SETUP, batch(5)).outputs
+    assert runner.processes == 2
+
+
+def test_bits_survive_the_way_between_processes(runner: EngineRunner) -> None:
+    (output,) = runner.run(SETUP, batch(2_143_289_345)).outputs  # a NaN with a payload
+    assert output.logprobs.view("uint32").tolist() == [2_143_289_345, 7]

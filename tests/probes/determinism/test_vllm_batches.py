@@ -1,0 +1,97 @@
+"""Real vLLM: faults that stock vLLM has on a CPU are found where they are, and no others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.determinism.run_determinism import run_determinism
+from driftscope_probes.progress import discard
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.slow
+
+Report = dict[str, Any]
+Run = Callable[..., Report]
+#: From about a hundred tokens on vLLM's CPU attention cuts one sequence's keys into pieces.
+SHORT_AND_LONG = [24, 320]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    # Waiting threads that spin starve the others where cores are shared; no bit depends on it.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+    def run(model: Path, **fields: Any) -> Report:
+        asked = DeterminismRequest(**{"model": str(model), "threads": 1, "max_tokens": 6} | fields)
+        return run_determinism(asked, tmp_path, discard)
+
+    return run
+
+
+def verdicts(report: Report) -> dict[tuple[str, str], str]:
+    return {(axis["kernels"], axis["axis"]): axis["verdict"] for axis in report["axes"]}
+
+
+def test_bf16_depends_on_the_batch_from_two_on_and_not_with_invariant_kernels(
+    run: Run, smollm2: Path
+) -> None:
+    sizes = {"batch_sizes": [1, 2, 5], "prompt_tokens": [24, 40], "kernels": "both"}
+    report = run(smollm2, axes=["batch_size", "decode_vs_prefill"], **sizes)
+    assert verdicts(report) == {
+        ("stock", "batch_size"): "differs",
+        ("stock", "decode_vs_prefill"): "differs",
+        ("invariant", "batch_size"): "equal",
+        ("invariant", "decode_vs_prefill"): "equal",
+    }
+    stock = report["axes"][0]
+    assert stock["onset"]["equal_up_to"] == 1 and stock["onset"]["differs_from"] == 2
+    assert 0.0 < stock["max_abs_diff"] < 1.0 and stock["max_ulps"] > 0
+    assert stock["bitwise_equal_logprobs"] < 1.0
+    assert "--axes batch_size --values 1,2 " in stock["replay"]
+    decoded = {cell["value"]: cell["max_ulps"] for cell in report["axes"][1]["cells"]}
+    assert decoded[1] > 0 == decoded[2] == decoded[8]
+    kernels = [engine["kernels"] for engine in report["engines"]]
+    assert kernels == ["stock", "invariant"]
+
+
+def test_fp32_with_split_keys_depends_on_the_batch_and_without_it_does_not(
+    run: Run, tiny_llama: Path
+) -> None:
+    fields: dict[str, Any] = {
+        "engine_dtypes": ["fp32"],
+        "threads": 2,
+        "prompt_tokens": SHORT_AND_LONG,
+        "batch_sizes": [1, 8],
+    }
+    report = run(tiny_llama, axes=["batch_size", "kv_split"], **fields)
+    assert set(verdicts(report).values()) == {"differs"}
+    batch_size = report["axes"][0]
+    assert batch_size["first_differing_logprob"]["sequence"] == "prompt 1", "the long one"
+    assert batch_size["bitwise_equal_tokens"] == 1.0
+    assert report["timing"]["processes"] == 2
+    settings = [engine["attention_split_kv"] for engine in report["engines"]]
+    assert settings == [True, False]
+    off = run(tiny_llama, axes=["batch_size"], attention_split_kv=False, **fields)
+    assert set(verdicts(off).values()) == {"equal"}
+
+
+def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(
+    run: Run, tiny_llama: Path
+) -> None:
+    """All in one process; the engines' own settings show that they were what the axis names."""
+    axes = [
+        *("arrival_order", "staggered_arrival", "seeded_sampling", "thinking_machines"),
+        *("prefix_cache", "chunked_prefill", "preemption", "sglang_mixed", "run_to_run"),
+    ]
+    report = run(tiny_llama, axes=axes, samples=9)
+    assert {axis["axis"]: axis["verdict"] for axis in report["axes"]} == dict.fromkeys(
+        (axis["axis"] for axis in report["axes"]), "equal"
+    )
+    engines = report["engines"]
+    assert report["timing"]["processes"] == 1
+    assert [engine["prefix_caching"] for engine in engines] == [True, False, True, True, True, True]
+    assert [engine["chunked_prefill_tokens"] for engine in engines][2:5] == [2048, 128, 32]
+    assert engines[5]["kv_cache_gib"] is not None

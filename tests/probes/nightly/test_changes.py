@@ -1,0 +1,124 @@
+"""What counts as a change, in which direction, and which exit code follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from driftscope_probes.nightly.changes import (
+    Earlier,
+    JudgedItem,
+    alarms,
+    changed_environment,
+    comparable,
+    exit_code,
+    judge,
+)
+from driftscope_probes.nightly.environment_change import Change
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem
+
+
+def kernel(expected: str = "PROVED") -> Item:
+    return KernelItem("a/linear/one", "fp32", 1, None, True, 0, expected)
+
+
+def engine(expected: str = "equal", **settings: Any) -> Item:
+    return EngineItem("m", "vllm", "stock", "bf16", "batch_size", None, settings, expected)
+
+
+def judged(item: Item, verdict: str, before: str | None = None) -> JudgedItem:
+    earlier = before and Earlier(before, item.expected, item.settings, "2026-11-21")
+    return JudgedItem(item, Finding(verdict, 1.0, {}, None), earlier or None)
+
+
+@pytest.mark.parametrize(
+    ("item", "verdict", "before", "changed", "code"),
+    [
+        (kernel(), "PROVED", None, "new", 0),
+        (kernel(), "PROVED", "PROVED", None, 0),
+        (kernel(), "PROVED", "REFUTED", "better", 1),
+        (kernel(), "PROVED", "NOT_REFUTED", "better", 1),
+        (kernel(), "REFUTED", "PROVED", "worse", 1),
+        (kernel(), "INCONCLUSIVE", "PROVED", "worse", 1),
+        (kernel(), "REFUTED", "REFUTED", None, 1),
+        (kernel(), "REFUTED", None, "new", 1),
+        (kernel("REFUTED"), "PROVED", "REFUTED", "better", 1),
+        (kernel("REFUTED"), "REFUTED", "REFUTED", None, 0),
+        (kernel(), "NOT_RUN", "PROVED", None, 2),
+        (engine(), "equal", "equal", None, 0),
+        (engine(), "differs", "equal", "worse", 1),
+        (engine("differs"), "equal", "differs", "better", 1),
+        (engine(), "not_run", None, None, 2),
+    ],
+)
+def test_direction_and_exit_code(
+    item: Item, verdict: str, before: str | None, changed: str | None, code: int
+) -> None:
+    one = judged(item, verdict, before)
+    assert one.changed == changed
+    assert one.to_dict()["as_expected"] == (verdict == item.expected)
+    reasons = list(alarms([one], [], fail_on_environment=True))
+    assert exit_code([one], reasons) == code
+    assert all(item.id in reason for reason in reasons)
+
+
+def test_what_was_found_outweighs_what_was_not_run() -> None:
+    both = [judged(kernel(), "REFUTED", "PROVED"), judged(engine(), "not_run")]
+    assert exit_code(both, list(alarms(both, [], fail_on_environment=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "alarming"),
+    [("hardware", True), ("version", True), ("own", False), ("variable", False), ("config", False)],
+)
+def test_only_hardware_and_versions_are_a_reason_of_their_own(kind: Any, alarming: bool) -> None:
+    change = Change(kind, "torch", "2.12", "2.13")
+    reasons = list(alarms([], [change], fail_on_environment=True))
+    assert reasons == (["torch: 2.12 last night, 2.13 now"] if alarming else [])
+    assert list(alarms([], [change], fail_on_environment=False)) == []
+
+
+def report(hardware: str, night: str, **verdicts: str) -> dict[str, Any]:
+    return {
+        "started_at": night,
+        "key": {"hardware": {"cpu": hardware}},
+        "items": [
+            {"id": name.replace("_", "/"), "verdict": verdict, "expected": "PROVED", "settings": {}}
+            for name, verdict in verdicts.items()
+        ],
+    }
+
+
+def test_the_last_night_on_which_an_item_ran_counts() -> None:
+    item = kernel()
+    reports: list[Any] = [report("x", f"night {n}") for n in range(3)]
+    for one, verdict in zip(reports, ("NOT_RUN", "REFUTED", "PROVED"), strict=True):
+        one["items"] = [{"id": item.id, "verdict": verdict, "expected": "PROVED", "settings": {}}]
+    (one,) = judge([item], {item.id: Finding("PROVED", 1.0, {}, None)}, reports)
+    assert one.earlier is not None
+    assert (one.earlier.verdict, one.earlier.night, one.changed) == ("REFUTED", "night 1", "better")
+
+
+def test_nights_of_other_hardware_count_only_where_there_is_no_other() -> None:
+    reports = [report("other", "2"), report("same", "1")]
+    assert comparable(reports, {"cpu": "same"}) == [reports[1]]
+    assert comparable(reports, {"cpu": "third"}) == reports
+
+
+def test_settings_and_expectations_that_changed_are_named() -> None:
+    environment: dict[str, Any] = {
+        **{"python": "3", "platform": "Linux", "commit": None, "variables": {}, "packages": {}},
+        **{"hardware": {}, "libraries": {}, "kernel_packages": {}},
+    }
+    item = engine(attention_split_kv=True)
+    earlier = Earlier("equal", "differs", {"attention_split_kv": False}, "night")
+    one = JudgedItem(item, Finding("equal", 1.0, {}, None), earlier)
+    last = {"environment": environment, "config": {"sha256": "a"}}
+    found = changed_environment(last, environment, "b", [one])
+    assert [(change.name, change.before, change.after) for change in found] == [
+        ("configuration", "a", "b"),
+        (f"{item.id}: expected", "differs", "equal"),
+        (f"{item.id}: attention_split_kv", False, True),
+    ]
+    assert changed_environment(None, environment, "b", [one]) == ()
