@@ -1,10 +1,13 @@
 """Tokens per second of vLLM with our kernels against stock vLLM, paired in one run.
 
     python bench/vllm_plugin.py [--model smollm2-135m] [--dtypes bf16,fp32,fp16] [--threads 1]
+        [--batches 1,8,32] [--clock wall|cpu]
 
 Two engines, each in a process of its own, take turns: stock, invariant, stock, … Each turn decodes
 a batch of seeded requests to the end, with one log-probability per token. Printed per dtype and
 batch: the median tokens per second of both, and the median of the ratios of neighbouring turns.
+With one thread on a machine that has other work, `--clock cpu` counts the seconds that the engine
+ran instead of those that passed.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ BATCHES = (1, 8, 32)
 PROMPT_TOKENS, NEW_TOKENS = 32, 32
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 KINDS = ("stock", "invariant")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -48,12 +52,12 @@ class Engine:
             env={**os.environ, **ENVIRONMENT, **environment},
         )
 
-    def tokens_per_second(self, batch: int) -> float:
+    def tokens_per_second(self, batch: int, clock: str) -> float:
         assert self._process.stdin is not None and self._process.stdout is not None
         print(batch, file=self._process.stdin, flush=True)
         for line in self._process.stdout:
             if line.startswith("result "):
-                return float(line.removeprefix("result "))
+                return dict(zip(CLOCKS, map(float, line.split()[1:]), strict=True))[clock]
         raise RuntimeError(f"the engine ended with {self._process.wait()}")
 
     def close(self) -> None:
@@ -61,7 +65,7 @@ class Engine:
 
 
 def serve(model: str, dtype: str) -> None:
-    """Child: one batch size per line in, "result <tokens per second>" out."""
+    """Child: one batch size per line in, "result <tokens per second by each of CLOCKS>" out."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(
@@ -81,28 +85,30 @@ def serve(model: str, dtype: str) -> None:
             )
             for i in range(batch)
         ]
-        start = time.perf_counter()
+        start = [now() for now in CLOCKS.values()]
         llm.generate(prompts, asked, use_tqdm=False)
-        print("result", batch * NEW_TOKENS / (time.perf_counter() - start), flush=True)
+        seconds = [now() - then for now, then in zip(CLOCKS.values(), start, strict=True)]
+        print("result", *(batch * NEW_TOKENS / taken for taken in seconds), flush=True)
 
 
-def compare(model: Path, dtype: str, threads: int, rounds: int) -> list[dict[str, Any]]:
-    engines = {kind: Engine(kind, model, dtype, threads) for kind in KINDS}
+def compare(model: Path, dtype: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    engines = {kind: Engine(kind, model, dtype, asked.threads) for kind in KINDS}
     rows = []
-    for batch in BATCHES:
+    for batch in map(int, asked.batches.split(",")):
         for engine in engines.values():
-            engine.tokens_per_second(batch)  # first calls pack, compile and allocate
+            engine.tokens_per_second(batch, asked.clock)  # first calls pack, compile and allocate
         turns = [
-            {kind: engine.tokens_per_second(batch) for kind, engine in engines.items()}
-            for _ in range(rounds)
+            {kind: engine.tokens_per_second(batch, asked.clock) for kind, engine in engines.items()}
+            for _ in range(asked.rounds)
         ]
-        row: dict[str, Any] = {"dtype": dtype, "batch": batch, "threads": threads}
+        row: dict[str, Any] = {"dtype": dtype, "batch": batch}
+        row |= {"threads": asked.threads, "clock": asked.clock}
         row |= {kind: statistics.median(turn[kind] for turn in turns) for kind in KINDS}
         row["ratio"] = statistics.median(turn["invariant"] / turn["stock"] for turn in turns)
         rows.append(row)
         print(
             f"{dtype}  batch {batch:2d}  stock {row['stock']:8.1f}  invariant "
-            f"{row['invariant']:8.1f} tokens/s  ratio {row['ratio']:.2f}",
+            f"{row['invariant']:8.1f} tokens/s ({asked.clock})  ratio {row['ratio']:.2f}",
             flush=True,
         )
     for engine in engines.values():
@@ -114,6 +120,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m", help="catalogue name or folder")
     parser.add_argument("--dtypes", default="bf16,fp32,fp16")
+    parser.add_argument(
+        "--batches", default=",".join(map(str, BATCHES)), help=f"up to {max(BATCHES)}"
+    )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
@@ -123,11 +133,7 @@ def main() -> None:
     from driftscope_probes.models.fetch import fetch
 
     model = fetch(asked.model).path
-    rows = [
-        row
-        for dtype in asked.dtypes.split(",")
-        for row in compare(model, dtype, asked.threads, asked.rounds)
-    ]
+    rows = [row for dtype in asked.dtypes.split(",") for row in compare(model, dtype, asked)]
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from page_reports import store_all
 from page_runs import TEXT, push_runs
 from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer
@@ -42,7 +43,7 @@ gone and 32 were left. In the afternoon half of the rest was sold: 32 / 2 = 16. 
 @dataclass(frozen=True, slots=True)
 class Shot:
     name: str
-    path: str
+    path: str  # with the id of a report by its kind in braces
     scroll_to: str | None = None  # selector of what stands at the top
     dark: bool = False
 
@@ -54,6 +55,14 @@ PAGES = (
     Shot("step", "/runs/broken/steps/35"),
     Shot("step-tokens", "/runs/broken/steps/35", scroll_to="#tokens"),
     Shot("step-sequence", "/runs/broken/steps/35?order=largest", scroll_to="#worst"),
+    Shot("compare-runs", "/compare?a=healthy&b=broken"),
+    Shot("compare-steps", "/compare?a=healthy:34&b=broken:35", dark=True),
+    Shot("probes", "/probes"),
+    Shot("probe-paired", "/probes/{paired}"),
+    Shot("probe-determinism", "/probes/{determinism}"),
+    Shot("kernels", "/kernels?at=torch/linear/eager/bf16/2"),
+    Shot("nightly", "/nightly"),
+    Shot("jobs", "/jobs"),
 )
 
 
@@ -64,12 +73,14 @@ def main(folder: Path) -> None:
         with open_service(settings) as service, served(service, settings) as url:
             with httpx.Client(base_url=url, timeout=60.0) as client:
                 push_runs(client, model=MODEL, text=_token_ids())
+            reports = store_all(service)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=CHROMIUM, args=["--no-sandbox"]
                 )
                 for shot in PAGES:
-                    _take(browser, url, shot, folder / f"{shot.name}.png")
+                    address = url + shot.path.format(**reports)
+                    _take(browser, address, shot, folder / f"{shot.name}.png")
                 browser.close()
 
 
@@ -81,13 +92,13 @@ def _token_ids() -> Sequence[int]:
     return encoded
 
 
-def _take(browser: Browser, url: str, shot: Shot, picture: Path) -> None:
+def _take(browser: Browser, address: str, shot: Shot, picture: Path) -> None:
     page = browser.new_page(
         viewport={"width": WIDTH, "height": HEIGHT},
         color_scheme="dark" if shot.dark else "light",
         reduced_motion="reduce",
     )
-    page.goto(url + shot.path)
+    page.goto(address)
     page.wait_for_selector("plot-figure:not([data-state])", state="detached")
     if shot.scroll_to is not None:
         page.locator(shot.scroll_to).evaluate("element => element.scrollIntoView()")

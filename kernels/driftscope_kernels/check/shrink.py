@@ -35,7 +35,7 @@ class Shrinking:
         """Whether the difference shows here too; if so it becomes `found`."""
         if perf_counter() > self.deadline:
             return False
-        rows = left.start + left.count
+        rows = max(side.start + side.count for side in (left, right))
         for kind in self._kinds():
             for seed in SEEDS if kind != PROBE else (self.found.trial.seed,):
                 trial = Trial(shape, self.found.trial.dtype, kind, seed, rows)
@@ -99,6 +99,7 @@ def _smaller_placements(found: Mismatch) -> Iterator[tuple[Placement, Placement]
                 yield replace(left, count=size), right
         return
     for size in sizes:
-        fits = right.kept is None or right.kept < size
+        # Two places in a batch are compared where they overlap.
+        fits = (right.kept is None or right.kept < size) and abs(right.start - left.start) < size
         if fits and (right.chunk is None or right.chunk < size):
             yield replace(left, count=size), replace(right, count=size)

@@ -30,10 +30,10 @@ def rotary(
     operators = chosen(isa)
     if operators is None or x.numel() == 0 or cos.numel() == 0:
         return reference(x, cos, sin, interleaved=interleaved, options=options)
-    heads = x.shape[-2]
+    rows = contiguous_rows(x).view(-1, *x.shape[-2:])
     tables = (_table(table, x, options) for table in (cos, sin))
     y: Tensor = operators.rotary.default(
-        contiguous_rows(x), *tables, interleaved, ARITHMETIC[options.arithmetic], heads, isa or ""
+        rows, *tables, interleaved, ARITHMETIC[options.arithmetic], isa or ""
     )
     return y.reshape(x.shape)
 

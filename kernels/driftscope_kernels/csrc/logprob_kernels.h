@@ -21,12 +21,14 @@ inline void merge(TileState& left, const TileState& right) {
   left.moment = fma(b.moment, b.factor, a.moment * a.factor);
 }
 
-// Sums over one tile of logits divided by the temperature, which are left in `z`.
-template <class E>
+// Sums over one tile of logits divided by the temperature, which are left in `z`. `Plain`: no temperature, and
+// no moment, which no other sum depends on.
+template <class E, bool Plain = false>
 TileState tile_sums(const Stored<E>* logits, float temperature, int64_t n, float* z) {
   Lanes most = all(-__builtin_inff());
   each(n, [&](int64_t i, auto part) {
-    const Lanes value = at<E>(logits, i, part, -__builtin_inff()) / temperature;
+    Lanes value = at<E>(logits, i, part, -__builtin_inff());
+    if constexpr (!Plain) value = value / temperature;
     std::memcpy(z + i, &value, sizeof value);
     most = larger(value, most);
   });
@@ -38,7 +40,7 @@ TileState tile_sums(const Stored<E>* logits, float temperature, int64_t n, float
     const Lanes below = Single::load(z + i) - largest;
     const Lanes term = within(exponential(below), part);
     total = total + term;
-    moment = fma(term, term == 0.0f ? Lanes{} : below, moment);
+    if constexpr (!Plain) moment = fma(term, term == 0.0f ? Lanes{} : below, moment);
   });
   return {largest, merged(total), merged(moment), 0.0f};
 }
@@ -83,6 +85,23 @@ void logprob_finish_rows(const TileState* states, float* logprob, float* entropy
     entropy[r] = quiet(log_total - s.moment / s.total);
     for (int64_t j = 0; j < top_k; ++j) top[r * top_k + j] = quiet((top[r * top_k + j] - s.largest) - log_total);
   }
+}
+
+void tiled_log_softmax_rows(RowsIn logits, RowsOut y, int64_t tile, int64_t n, int64_t begin, int64_t end) {
+  Scratch z(tile);
+  with_dtype(logits.dtype, [&](auto e) {
+    using E = decltype(e);
+    for (int64_t r = begin; r < end; ++r) {
+      const Stored<E>* row = row_of<E>(logits, r);
+      TileState state = {-__builtin_inff(), 0.0f, 0.0f, 0.0f};
+      for (int64_t start = 0; start < n; start += tile)
+        merge(state, tile_sums<E, true>(row + start, 1.0f, n - start < tile ? n - start : tile, z.values));
+      const float log_total = logarithm(state.total);
+      each(n, [&](int64_t i, auto part) {
+        put<Single>(row_of<Single>(y, r), i, part, (at<E>(row, i, part) - state.largest) - log_total);
+      });
+    }
+  });
 }
 
 template <class E>

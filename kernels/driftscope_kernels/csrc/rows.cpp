@@ -175,14 +175,22 @@ std::tuple<Tensor, Tensor> swiglu_backward(const Tensor& dy, const Tensor& gate,
   return {dgate, dup};
 }
 
-// x [tokens * heads, n], cos and sin [tokens, half] in the dtype of x or in float32.
+// x [tokens, heads, n], as an engine splits it off a wider row; cos and sin [tokens, half], contiguous, in the
+// dtype of x or in float32.
 Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved, int64_t arithmetic,
-              int64_t heads, c10::string_view isa) {
+              c10::string_view isa) {
   const auto& set = kernels(isa);
-  Tensor y = like(x);
-  over_rows(x.size(0), x.size(1), [&](int64_t begin, int64_t end) {
-    set.rotary(in(x), in(cos), in(sin), out(y), interleaved, static_cast<RotaryArithmetic>(arithmetic), heads,
-               cos.size(1), x.size(1), begin, end);
+  const int64_t heads = x.size(1), n = x.size(2), half = cos.size(1), size = x.element_size();
+  Tensor y = at::empty({x.size(0), heads, n}, x.options());
+  const char* from = static_cast<const char*>(x.const_data_ptr());
+  char* to = static_cast<char*>(y.mutable_data_ptr());
+  const char *c = static_cast<const char*>(cos.const_data_ptr()), *s = static_cast<const char*>(sin.const_data_ptr());
+  const int64_t table = half * cos.element_size();
+  over_rows(x.size(0), heads * n, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      set.rotary({from + t * x.stride(0) * size, x.stride(1), dtype_of(x)}, {c + t * table, half, dtype_of(cos)},
+                 {s + t * table, half, dtype_of(sin)}, {to + t * heads * n * size, n, dtype_of(x)}, interleaved,
+                 static_cast<RotaryArithmetic>(arithmetic), heads, half, n, 0, heads);
   });
   return y;
 }
@@ -211,6 +219,18 @@ std::tuple<Tensor, Tensor> logprob_finish(const Tensor& states, Tensor top_logit
   set.logprob_finish(states_of(states), logprob.mutable_data_ptr<float>(), entropy.mutable_data_ptr<float>(),
                      top_logits.mutable_data_ptr<float>(), top_logits.size(1), 0, states.size(0));
   return {logprob, entropy};
+}
+
+// logits [rows, n] -> [rows, n] float32, the sum over the row taken in tiles of `tile`.
+Tensor tiled_log_softmax(const Tensor& logits, int64_t tile, c10::string_view isa) {
+  const auto& set = kernels(isa);
+  TORCH_CHECK_VALUE(tile > 0 && tile % 16 == 0, "tile = ", tile, ": a multiple of 16 is accepted");
+  const Tensor x = logits.stride(1) == 1 ? logits : logits.contiguous();
+  Tensor y = at::empty({x.size(0), x.size(1)}, x.options().dtype(at::kFloat));
+  over_rows(x.size(0), x.size(1), [&](int64_t begin, int64_t end) {
+    set.tiled_log_softmax(in(x), out(y), tile, x.size(1), begin, end);
+  });
+  return y;
 }
 
 // -> gradient of one tile of logits [rows, n], float32.
@@ -249,7 +269,7 @@ TORCH_LIBRARY_FRAGMENT(driftscope_cpu, library) {
   library.def("swiglu_backward(Tensor dy, Tensor gate, Tensor up, bool round_silu, str isa) -> (Tensor, Tensor)",
               &swiglu_backward);
   library.def(
-      "rotary(Tensor x, Tensor cos, Tensor sin, bool interleaved, int arithmetic, int heads, str isa) -> Tensor",
+      "rotary(Tensor x, Tensor cos, Tensor sin, bool interleaved, int arithmetic, str isa) -> Tensor",
       &driftscope::rotary);
   library.def(
       "logprob_tile(Tensor logits, float temperature, Tensor targets, int start, Tensor(a!) states, "
@@ -257,6 +277,7 @@ TORCH_LIBRARY_FRAGMENT(driftscope_cpu, library) {
       &logprob_tile);
   library.def("logprob_finish(Tensor states, Tensor(a!) top_logits, str isa) -> (Tensor, Tensor)",
               &logprob_finish);
+  library.def("tiled_log_softmax(Tensor logits, int tile, str isa) -> Tensor", &tiled_log_softmax);
   library.def(
       "logprob_slope(Tensor logits, float temperature, Tensor targets, int start, Tensor states, Tensor entropy, "
       "Tensor dlogprob, Tensor dentropy, str isa) -> Tensor",

@@ -64,6 +64,8 @@ struct RowKernels {
   // log-probability and entropy from finished states.
   void (*logprob_finish)(const TileState* states, float* logprob, float* entropy, float* top, int64_t top_k,
                          int64_t begin, int64_t end);
+  // (logit - largest) - log of the total, where the total goes over tiles of `tile` logits, a multiple of 16.
+  void (*tiled_log_softmax)(RowsIn logits, RowsOut y, int64_t tile, int64_t n, int64_t begin, int64_t end);
   // Gradient of one tile of logits; see `_slope` of the reference.
   void (*logprob_slope)(RowsIn logits, float temperature, const int64_t* targets, int64_t start,
                         const TileState* states, const float* entropy, const float* dlogprob, const float* dentropy,

@@ -39,9 +39,8 @@ def _turned(layer: Any, x: Tensor, tables: Tables) -> Tensor:
     options = choices.interleaved if interleaved else choices.halves
     if built is None:
         return rotary(heads, *tables, interleaved=interleaved, options=options).view(x.shape)
-    rows = heads.reshape(-1, layer.head_size)
     y: Tensor = built.rotary.default(
-        rows, *tables, interleaved, ARITHMETIC[options.arithmetic], heads.shape[1], ""
+        heads, *tables, interleaved, ARITHMETIC[options.arithmetic], ""
     )
     return y.view(x.shape)
 

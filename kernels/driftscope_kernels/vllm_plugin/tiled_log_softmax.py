@@ -6,14 +6,11 @@ In: logits [rows, vocabulary], any dtype. Out: float32, nats: for every token th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.backend import operators
-from driftscope_kernels.cpu.token_logprob import LARGEST, TARGET_LOGIT
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
@@ -29,25 +26,8 @@ def tiled_log_softmax(logits: Tensor) -> Tensor:
     built = operators()
     if built is None or logits.numel() == 0:
         return portable(logits)
-    largest, log_total = _compiled_sums(logits, built)
-    return logits.to(torch.float32, copy=True).sub_(largest).sub_(log_total)
-
-
-def _compiled_sums(logits: Tensor, built: Any) -> tuple[Tensor, Tensor]:
-    """max and log Σ exp(z − max), [rows, 1]."""
-    states = torch.zeros(len(logits), 4)
-    states[:, LARGEST] = float("-inf")
-    no_targets = torch.full((len(logits),), -1)
-    no_top = torch.empty(len(logits), 0), torch.empty(len(logits), 0, dtype=torch.int64)
-    merge = built.logprob_tile.default
-    for tile in logits.split(VOCABULARY_TILE, 1):  # type: ignore[no-untyped-call]
-        # Where the tile begins matters to targets alone.
-        merge(tile, 1.0, no_targets, 0, states, *no_top, "")
-    largest = states[:, LARGEST, None].clone()
-    # What is finished then is the logarithm alone: (0 − 0) − log Σ.
-    states[:, LARGEST] = states[:, TARGET_LOGIT] = 0.0
-    negative, _ = built.logprob_finish.default(states, no_top[0], "")
-    return largest, -negative[:, None]
+    result: Tensor = built.tiled_log_softmax.default(logits, VOCABULARY_TILE, "")
+    return result
 
 
 @np.errstate(all="ignore")

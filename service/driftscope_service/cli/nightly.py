@@ -41,6 +41,9 @@ def nightly(
     list_: Annotated[
         bool, typer.Option("--list", help="Check the file, print its items, run nothing.")
     ] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Hand the night to the service at this address as well.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run every check of a file and compare with what it expects and with the last night.
@@ -64,11 +67,24 @@ def nightly(
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
+    text = json.dumps(result, allow_nan=False, ensure_ascii=False)
     if json_:
-        print(json.dumps(result, allow_nan=False, ensure_ascii=False))
+        print(text)
     else:
         print_night(result, Console())
+    if url is not None:
+        _hand_in(text, url)
     raise typer.Exit(result["exit_code"])
+
+
+def _hand_in(text: str, url: str) -> None:
+    """The night is over and in the history: that the service cannot be told changes no verdict."""
+    from driftscope_service.cli.service_call import ApiError, call
+
+    try:
+        call("POST", url, "/v1/nightly", body=text)
+    except ApiError as error:
+        print(f"driftscope: the night was not handed in: {error}", file=sys.stderr)
 
 
 def _print_items(config: NightlyConfig, json_: bool) -> None:

@@ -28,7 +28,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.push import FORMATS, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
 from driftscope_service.cli.analyze import known_format
-from driftscope_service.cli.jobs import DEFAULT_URL, ApiError, Url
+from driftscope_service.cli.service_call import DEFAULT_URL, ApiError, Url
 from driftscope_service.export.analysis_terminal import print_analysis
 
 #: What the service reads as it is; everything else is converted to safetensors.

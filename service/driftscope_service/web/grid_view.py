@@ -14,7 +14,7 @@ from driftscope_probes.trainer.precision import parse_mode
 from driftscope_service.export.metric_labels import Shown, shown
 from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
 from driftscope_service.web import metric_words
-from driftscope_service.web.plot_data import PlotData
+from driftscope_service.web.plot_data import Cell, PlotData
 from driftscope_service.web.run_state import RunState
 
 #: What may shade the grid, and its value where both sides agree.
@@ -108,9 +108,11 @@ def grid_data(grid: PairedGrid) -> PlotData:
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
         )
     )
-    rows = [
-        [cell.engine_dtype, cell.trainer_dtype, cell.matched]
-        + [cell.comparison.get(name) for name in names]
+    rows: list[list[Cell]] = [
+        [
+            *(cell.engine_dtype, cell.trainer_dtype, cell.matched),
+            *(cell.comparison.get(name) for name in names),
+        ]
         for cell in grid.cells
     ]
     columns = ("engine_dtype", "trainer_dtype", "same_format", *names)

@@ -39,12 +39,17 @@ class JobWords:
     tone: Tone
     word: str
     title: str  # what was asked for
-    took: str | None  # since it started, while it runs; None before
+    #: Since it started, while it runs; None before, and where the work was done elsewhere.
+    took: str | None
 
     @property
     def percent(self) -> int:
         """Rounded down: 100 only when it is done."""
         return int(self.job.progress.fraction * 100)
+
+    @property
+    def handed_in(self) -> bool:
+        return _handed_in(self.job)
 
     @property
     def stopping(self) -> bool:
@@ -76,7 +81,9 @@ def job_sentence(words: JobWords, before: int) -> str:
         if job.started_at is None:
             return "It was cancelled before it began."
         return f"It was cancelled after {words.took}."
-    return f"It took {words.took}." if words.took else "It is done."
+    if words.handed_in:
+        return "Its work was done elsewhere, and its report handed in."
+    return f"It took {words.took}."
 
 
 def duration(passed_s: float) -> str:
@@ -88,6 +95,11 @@ def duration(passed_s: float) -> str:
 
 
 def _took(job: Job, now: datetime) -> str | None:
-    if job.started_at is None:
+    if job.started_at is None or _handed_in(job):
         return None
     return duration(((job.finished_at or now) - job.started_at).total_seconds())
+
+
+def _handed_in(job: Job) -> bool:
+    """No executor claims a job at the very moment at which it was asked for."""
+    return job.started_at == job.created_at

@@ -15,6 +15,7 @@ class Section:
 
 SECTIONS: Final[tuple[Section, ...]] = (
     Section("runs", "Runs", "/runs"),
+    Section("compare", "Compare", "/compare"),
     Section("probes", "Probes", "/probes"),
     Section("kernels", "Kernels", "/kernels"),
     Section("nightly", "Nights", "/nightly"),

@@ -83,7 +83,10 @@ def night_matrix(nights: Sequence[Night]) -> NightMatrix:
 def night_state(night: Night) -> RunState:
     found = counts({"items": night.outcomes})
     told = ", ".join(f"{count} {name}" for name, count in found.items())
-    sentence = f"{OUTCOMES[night.exit_code]}, {moment.ago(night.finished_at)}: {told}."
+    when = f"the last night, {moment.ago(night.finished_at)}"
+    sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
+    if list(found) == ["as expected"]:
+        sentence = f"All {len(night.outcomes)} items were as expected in {when}."
     if found.keys() & {"worse", "unexpected"}:
         return RunState("bad", "worse" if "worse" in found else "unexpected", sentence)
     if night.exit_code == 0:

@@ -20,6 +20,7 @@ from driftscope_service.store.report_repository import ReportRepository
 from driftscope_service.store.schedule_repository import ScheduleRepository
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 from driftscope_service.web.night_matrix import (
+    QUIET,
     SYMBOLS,
     TONES,
     looked_at,
@@ -97,6 +98,7 @@ def get_nightly_page(
         kind_label=kind_label,
         tones=TONES,
         symbols=SYMBOLS,
+        quiet=QUIET,
         outcomes=OUTCOMES,
         shown=shown,
     )

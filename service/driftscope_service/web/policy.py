@@ -24,8 +24,9 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 )
 PAGE_HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    # Names of runs stand in the address.
-    "Referrer-Policy": "no-referrer",
+    # Names of runs stand in the address. With no-referrer the browser would send a form of ours
+    # with the Origin null, which the host guard refuses.
+    "Referrer-Policy": "same-origin",
     # Numbers change with every step; a page that a browser kept would show old ones as new.
     "Cache-Control": "no-store",
 }

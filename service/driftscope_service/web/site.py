@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 
 from driftscope_service.settings import Settings
 from driftscope_service.web import (
+    compare_page,
     drift_plot,
     home,
     job_page,
@@ -39,6 +40,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     probe_page.router,
     kernels_page.router,
     nightly_page.router,
+    compare_page.router,
 )
 
 

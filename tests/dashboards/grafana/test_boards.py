@@ -47,7 +47,7 @@ def panels(board: Board) -> Iterator[Board]:
             yield panel
 
 
-def annotations(board: Board) -> list[Board]:
+def annotation_queries(board: Board) -> list[Board]:
     found: list[Board] = board["annotations"].get("list", [])
     return found
 
@@ -55,7 +55,7 @@ def annotations(board: Board) -> list[Board]:
 def expressions(board: Board) -> Iterator[str]:
     for panel in panels(board):
         yield from (target["expr"] for target in panel["targets"])
-    yield from (entry["expr"] for entry in annotations(board) if "expr" in entry)
+    yield from (entry["expr"] for entry in annotation_queries(board) if "expr" in entry)
 
 
 def names_in(expr: str) -> set[str]:

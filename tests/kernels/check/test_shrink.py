@@ -11,10 +11,11 @@ from torch import Tensor
 from driftscope_kernels.check.op_cases import Shape, op_case
 from driftscope_kernels.check.placement import thread_count
 from driftscope_kernels.check.reassociated import DTYPES, PLAIN, compute
-from driftscope_kernels.check.run_check import replay
+from driftscope_kernels.check.run_check import Plan, check_kernel, replay
 from driftscope_kernels.check.search import Trial, search
 from driftscope_kernels.check.shrink import shrink
 from driftscope_kernels.registry import Kernel
+from driftscope_kernels.targets import planted
 
 #: The planted fault needs at least so many terms and fewer rows than this.
 NEEDED_K, NEEDED_ROWS = 37, 5
@@ -41,6 +42,18 @@ def test_the_smallest_shape_with_the_fault_is_found() -> None:
         again = replay(KERNEL, smallest.axis, smallest.trial, smallest.left, smallest.right)
     assert again is not None
     assert again.difference == smallest.difference
+
+
+def test_places_in_a_batch_stay_within_it() -> None:
+    """A smaller batch than the distance of the two places would leave nothing to compare."""
+    (kernel,) = (k for k in planted.kernels() if k.name == "planted/linear/row_position")
+    with thread_count(1):
+        verdict = check_kernel(kernel, torch.bfloat16, Plan(quick=True))
+    assert verdict.counterexample is not None
+    found = verdict.counterexample.mismatch
+    assert found.axis == "position" and found.rows_compared > 0
+    ends = [side.start + side.count for side in (found.left, found.right)]
+    assert max(ends) == found.trial.rows
 
 
 def test_without_time_the_first_one_stays() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.cpu.rotary import rotary
+from driftscope_kernels.cpu.backend import chosen
+from driftscope_kernels.cpu.rotary import ARITHMETIC, rotary
 from driftscope_kernels.options import RotaryOptions
 from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.rotary import rotary as reference
@@ -42,3 +43,19 @@ def test_equals_the_reference(
         args = (x, angle.cos(), angle.sin())
         y = rotary(*args, interleaved=interleaved, options=options, isa=isa)
         assert bits(y).equal(bits(reference(*args, interleaved=interleaved, options=options)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_heads_within_a_wider_row_are_read_where_they_are(
+    dtype: torch.dtype, isa: str, bits: Bits, wide: Wide
+) -> None:
+    """As an engine has them: queries beside keys and values."""
+    operators = chosen(isa)
+    if operators is None:
+        pytest.skip("the portable way takes any strides")
+    heads = wide((5, 7 * 20), dtype, 0, "wide")[:, 20:100].view(5, 4, 20)
+    angle = torch.rand((5, 10), generator=torch.Generator().manual_seed(0)) * 100
+    tables = (angle.cos(), angle.sin())
+    y = operators.rotary.default(heads, *tables, False, ARITHMETIC["fused"], isa)
+    options = RotaryOptions(table="as_given")
+    assert bits(y).equal(bits(reference(heads, *tables, options=options)))

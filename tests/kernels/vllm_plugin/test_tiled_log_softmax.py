@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels import ops
-from driftscope_kernels.cpu.backend import operators
+from driftscope_kernels.cpu.backend import instruction_sets, operators
+from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE
 from driftscope_kernels.vllm_plugin.tiled_log_softmax import portable, tiled_log_softmax
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -43,6 +44,25 @@ def test_the_portable_way_has_the_same_bits(dtype: torch.dtype) -> None:
     for case in (logits, masked, logits[:, 3:1100], logits[:0]):
         found = tiled_log_softmax(case)
         torch.testing.assert_close(found, portable(case), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_instruction_set_has_the_same_bits(dtype: torch.dtype) -> None:
+    built = operators()
+    if built is None:
+        pytest.skip("there is no compiler, the portable way is the only one")
+    logits = ops.linear(*head(1300, dtype))
+    expected = portable(logits)
+    for isa in instruction_sets()[:-1]:  # the last is the portable way
+        assert torch.equal(built.tiled_log_softmax.default(logits, VOCABULARY_TILE, isa), expected)
+
+
+def test_a_tile_that_is_no_multiple_of_the_lanes_is_refused() -> None:
+    built = operators()
+    if built is None:
+        pytest.skip("there is no compiler, the portable way is the only one")
+    with pytest.raises(ValueError, match="multiple of 16"):
+        built.tiled_log_softmax.default(torch.zeros(1, 40), 20, "")
 
 
 def test_the_argument_stays_as_it_was() -> None:

@@ -92,6 +92,9 @@ def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(
     )
     engines = report["engines"]
     assert report["timing"]["processes"] == 1
-    assert [engine["prefix_caching"] for engine in engines] == [True, False, True, True, True, True]
-    assert [engine["chunked_prefill_tokens"] for engine in engines][2:5] == [2048, 128, 32]
-    assert engines[5]["kv_cache_gib"] is not None
+    without_cache = [engine for engine in engines if not engine["prefix_caching"]]
+    small = [engine for engine in engines if engine["kv_cache_gib"] is not None]
+    assert len(without_cache) == len(small) == 1
+    chunks = [engine["chunked_prefill_tokens"] for engine in engines]
+    first = chunks.index(128)
+    assert chunks[first - 1 : first + 2] == [2048, 128, 32]

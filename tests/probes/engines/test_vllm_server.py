@@ -98,7 +98,7 @@ def test_an_unknown_model_name_lists_what_is_served(server: str, make_task: Make
 def test_the_determinism_probe_asks_a_server_too(
     server: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
-    """This server does not tell what it took from its cache, and cannot be started otherwise."""
+    """What this server refuses (it takes 64 tokens), or cannot be asked for, is not run."""
     asked = DeterminismRequest(
         model=str(tiny_llama),
         engine="vllm-server",
@@ -114,7 +114,7 @@ def test_the_determinism_probe_asks_a_server_too(
     for name in ("batch_size", "staggered_arrival", "decode_vs_prefill"):
         assert axes[name]["bitwise_equal_tokens"] == 1.0
         assert axes[name]["max_abs_diff"] < 2e-5  # other batches reduce in another order
-    assert "prefix cache" in axes["prefix_cache"]["reason"]
+    assert "maximum context length is 64" in axes["prefix_cache"]["reason"]
     assert "behind a URL" in axes["threads"]["reason"]
     assert report["engines"][0]["server_model"] == "tiny"
 

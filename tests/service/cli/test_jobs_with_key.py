@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from driftscope_service.auth.key import KeyText, new_key
 from driftscope_service.auth.scope import Scope
-from driftscope_service.cli.jobs import ApiError, app
+from driftscope_service.cli.jobs import app
+from driftscope_service.cli.service_call import ApiError
 from driftscope_service.store.key_repository import KeyRepository
 
 

@@ -92,6 +92,15 @@ def test_a_finished_job_leads_to_its_report(running: Any) -> None:
     assert f'href="/reports/{kernels}"' in html(running, "/jobs")
 
 
+def test_a_night_that_was_handed_in_took_no_time_here(running: Any, reports: Any) -> None:
+    answer = running.client.post("/v1/nightly", json=reports.night(3))
+    assert answer.status_code == 201, answer.text
+    page = html(running, "/jobs")
+    assert "handed in" in page and "0.00 s" not in page
+    job = running.client.get("/v1/jobs").json()["jobs"][0]["id"]
+    assert "Its work was done elsewhere" in html(running, f"/jobs/{job}")
+
+
 def test_the_end_of_a_long_log(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_page, "LOG_LINES", 1)
     running.finished_report()

@@ -60,7 +60,7 @@ def test_what_changed_last_stands_first(running: Any, reports: Any) -> None:
 def test_a_quiet_last_night(running: Any, reports: Any) -> None:
     ids = store_nights(running, reports, 0, 14)
     page = html(running, "/nightly")
-    assert "As expected, " in page and "10 as expected." in page
+    assert "All 10 items were as expected in the last night, " in page
     for report in ids:
         assert f'href="/reports/{report}"' in page
     assert "worse: REFUTED, NOT_REFUTED expected" in page
@@ -72,7 +72,7 @@ def test_a_quiet_last_night(running: Any, reports: Any) -> None:
 def test_a_night_that_got_worse_shows_the_replay(running: Any, reports: Any) -> None:
     store_nights(running, reports, 0, 10)
     page = html(running, "/nightly")
-    assert "Something changed, " in page and "2 worse" in page
+    assert "Something changed in the last night, " in page and "2 worse" in page
     assert "REFUTED, NOT_REFUTED expected; the night before NOT_REFUTED." in page
     assert f"driftscope nightly --only &#39;{LOUD}&#39;" in page
 

@@ -147,7 +147,7 @@ def _axis(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nightly_report() -> dict[str, Any]:
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "id": "kernel/torch/linear/fp32/t1",
             "kind": "kernel",
