@@ -29,6 +29,7 @@ RULES = ROOT / "dashboards" / "prometheus" / "rules"
 PATIENCE_S = 120.0
 #: Scrapes and rules run every second, and the rules' minutes count as seconds.
 TICK = "1s"
+ADDRESS = re.compile(r"http://127[^\s]+")
 MINUTES = re.compile(r"\b(\d+)m\b")
 
 
@@ -64,25 +65,21 @@ def eventually_fixture() -> Callable[[Callable[[], Any]], Any]:
 def serving(data_dir: Path) -> Iterator[httpx.Client]:
     """`driftscope serve` as a user starts it, on a free port."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-    process = subprocess.Popen(
-        [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(data_dir)],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http://\S+", line))
+    data_dir.mkdir(parents=True, exist_ok=True)
+    printed = data_dir / "serve.log"
+    with printed.open("w") as log:
+        process = subprocess.Popen(
+            [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(data_dir)],
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            stderr=log,
         )
-        with (data_dir / "serve.log").open("w") as log:
-            drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
-        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
-            yield client
-        drain.terminate()
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+        try:
+            found = eventually(lambda: ADDRESS.search(printed.read_text()))
+            with httpx.Client(base_url=found[0], timeout=PATIENCE_S) as client:
+                yield client
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
 
 
 @contextmanager
