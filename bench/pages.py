@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from safetensors.numpy import save
 from sqlalchemy import insert, select, update
 
+from driftscope_service.demo.served import served
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store import tables
@@ -31,7 +32,7 @@ from page_runs import (  # type: ignore[import-not-found]
     metadata,
     step_tensors,
 )
-from screenshot_pages import CHROMIUM, served  # type: ignore[import-not-found]
+from screenshot_pages import CHROMIUM  # type: ignore[import-not-found]
 
 TOKENS, LENGTH = 4_000_000, 4_000
 STEPS = 10_000

@@ -6,23 +6,17 @@ In: the settings of the service. Out: how much is there now. Loading again chang
 from __future__ import annotations
 
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
-from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress, ProgressSink
-from driftscope_service.app import create_app
 from driftscope_service.demo import recordings
+from driftscope_service.demo.served import DemoError, served
 from driftscope_service.jobs.store_report import store_report
-from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store.job_repository import JobRepository
@@ -32,11 +26,6 @@ from driftscope_service.store.report_repository import ReportRepository
 SAFETENSORS = "application/vnd.safetensors"
 #: A step of the recordings takes milliseconds; the first one compiles the comparison.
 TIMEOUT_S = 300.0
-START_TIMEOUT_S = 60.0
-
-
-class DemoError(ProbeError):
-    """The recordings cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,10 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
     own = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "require_keys": False})
     with open_service(own) as service:
         reports = sum(_add_report(name, service) for name in recordings.REPORTS)
-        with _served(service, own) as client:
+        with (
+            served(service, own) as address,
+            httpx.Client(base_url=address, timeout=TIMEOUT_S) as client,
+        ):
             steps = push_runs(client, progress)
     return Loaded(len(recordings.RUNS), steps, reports)
 
@@ -113,28 +105,3 @@ def _add_report(name: str, service: Service) -> bool:
 def _model(report: Mapping[str, Any]) -> str | None:
     model = report.get("model")
     return None if model is None else str(model["name"])
-
-
-@contextmanager
-def _served(service: Service, settings: Settings) -> Iterator[httpx.Client]:
-    listener = listen(settings)
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        _wait(server, thread)
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
-
-def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise DemoError("the service did not start.", remedy="see the log above.")
-        time.sleep(0.02)
