@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from driftscope_service.jobs import run_job as run_job_module
-from driftscope_service.store import database as database_module
+from driftscope_service.store.dialects import sqlite
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     monkeypatch.setattr(run_job_module, "RECORD_RETRY_S", 0.05)
 
 
