@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField, ServiceError, not_found
+from driftscope_service.errors import ServiceError, not_found
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.problem_responses import problems
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.routes.paging import Cursor, Limit
 from driftscope_service.schemas import JobBody, JobPage
 from driftscope_service.service import Service
-from driftscope_service.store import page_cursor
 from driftscope_service.store.job_repository import JobRepository
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -24,24 +23,16 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 @router.get("", responses=problems(problem_kinds.INVALID_REQUEST))
 def list_jobs(
     service: CurrentService,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None,
-        Query(max_length=page_cursor.MAX_CURSOR_LENGTH, description="next_cursor of a page"),
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     state: JobState | None = None,
 ) -> JobPage:
     """Jobs, newest first."""
-    before = None if cursor is None else _decode(cursor)
+    before = paging.before(cursor)
     with service.database.read() as connection:
-        # One more than asked for tells whether there is a next page.
         found = JobRepository(connection).page(limit + 1, before=before, state=state)
-    page = found[:limit]
-    more = len(found) > limit
-    return JobPage(
-        jobs=[JobBody.of(job) for job in page],
-        next_cursor=page_cursor.encode(page[-1].number) if more else None,
-    )
+    shown, next_cursor = paging.cut(found, limit, lambda job: job.number)
+    return JobPage(jobs=[JobBody.of(job) for job in shown], next_cursor=next_cursor)
 
 
 @router.get("/{job_id}", responses=problems(problem_kinds.NOT_FOUND))
@@ -86,12 +77,3 @@ def _require(job_id: str, service: Service) -> Job:
     if job is None:
         raise not_found("job", job_id)
     return job
-
-
-def _decode(cursor: str) -> int:
-    try:
-        return page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField(
-            "query/cursor", str(error), remedy="give next_cursor of a page, or leave it out."
-        ) from None

@@ -6,9 +6,8 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -18,9 +17,10 @@ from driftscope_service.jobs import nightly_job
 from driftscope_service.jobs.store_report import store_report
 from driftscope_service.nightly_schemas import NightBody, NightlyResultBody, NightPage
 from driftscope_service.problem_responses import problems
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.routes.paging import Cursor, Limit
 from driftscope_service.service import Service
-from driftscope_service.store import page_cursor
 from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.store.nightly_repository import NightlyRepository
 
@@ -59,23 +59,15 @@ async def add_night(request: Request, response: Response, service: CurrentServic
 @router.get("", responses=problems(problem_kinds.INVALID_REQUEST))
 def list_nights(
     service: CurrentService,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None,
-        Query(max_length=page_cursor.MAX_CURSOR_LENGTH, description="next_cursor of a page"),
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> NightPage:
     """Nights, newest first, with what became of each item."""
-    before = None if cursor is None else _decode(cursor)
+    before = paging.before(cursor)
     with service.database.read() as connection:
-        # One more than asked for tells whether there is a next page.
         found = NightlyRepository(connection).page(limit + 1, before=before)
-    page = found[:limit]
-    more = len(found) > limit
-    return NightPage(
-        nights=[NightBody.of(night) for night in page],
-        next_cursor=page_cursor.encode(page[-1].number) if more else None,
-    )
+    shown, next_cursor = paging.cut(found, limit, lambda night: night.number)
+    return NightPage(nights=[NightBody.of(night) for night in shown], next_cursor=next_cursor)
 
 
 @router.get("/{night_id}", responses=problems(problem_kinds.NOT_FOUND))
@@ -132,12 +124,3 @@ _REMEDY = "send what `driftscope nightly --json` prints, or its report.json."
 
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
-
-
-def _decode(cursor: str) -> int:
-    try:
-        return page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField(
-            "query/cursor", str(error), remedy="give next_cursor of a page, or leave it out."
-        ) from None

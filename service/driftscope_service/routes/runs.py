@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.errors import not_found
 from driftscope_service.problem_responses import problems
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.routes.paging import Cursor, Limit
 from driftscope_service.step_schemas import RunBody, RunFields, RunName, RunPage, run_path
-from driftscope_service.store import page_cursor
 from driftscope_service.store.run_repository import RunRepository
 
 #: Five short texts and sixteen labels.
@@ -49,23 +49,15 @@ def put_run(
 @router.get("", responses=problems(problem_kinds.INVALID_REQUEST))
 def list_runs(
     service: CurrentService,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None,
-        Query(max_length=page_cursor.MAX_CURSOR_LENGTH, description="next_cursor of a page"),
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> RunPage:
     """Runs, latest activity first."""
-    before = None if cursor is None else _decode(cursor)
+    before = paging.before(cursor)
     with service.database.read() as connection:
-        # One more than asked for tells whether there is a next page.
         found = RunRepository(connection).page(limit + 1, before=before)
-    page = found[:limit]
-    more = len(found) > limit
-    return RunPage(
-        runs=[RunBody.of(run) for run in page],
-        next_cursor=page_cursor.encode(page[-1].activity) if more else None,
-    )
+    shown, next_cursor = paging.cut(found, limit, lambda run: run.activity)
+    return RunPage(runs=[RunBody.of(run) for run in shown], next_cursor=next_cursor)
 
 
 @router.get("/{run}", responses=problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST))
@@ -76,12 +68,3 @@ def get_run(run: RunName, service: CurrentService) -> RunBody:
     if found is None:
         raise not_found("run", run)
     return RunBody.of(found)
-
-
-def _decode(cursor: str) -> int:
-    try:
-        return page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField(
-            "query/cursor", str(error), remedy="give next_cursor of a page, or leave it out."
-        ) from None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from driftscope_service.errors import InvalidField
 from driftscope_service.jobs.job import JobState
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.store import page_cursor
+from driftscope_service.routes.paging import Cursor
 from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.web import address
 from driftscope_service.web.job_words import WORDS, job_words
@@ -26,14 +26,14 @@ def list_jobs_page(
     request: Request,
     service: CurrentService,
     state: JobState | None = None,
-    cursor: Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)] = None,
+    cursor: Cursor = None,
 ) -> Response:
+    before = paging.before(cursor, remedy=paging.FIRST_PAGE)
     with service.database.read() as connection:
         jobs = JobRepository(connection)
-        # One more than is shown tells whether there are more.
-        found = jobs.page(PAGE_SIZE + 1, before=_before(cursor), state=state)
+        found = jobs.page(PAGE_SIZE + 1, before=before, state=state)
         counts = jobs.counts()
-    shown, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
+    shown, next_cursor = paging.cut(found, PAGE_SIZE, lambda job: job.number)
     return page(
         request,
         "jobs",
@@ -45,16 +45,9 @@ def list_jobs_page(
         total=sum(counts.values()),
         state=state,
         cursor=cursor,
-        next_cursor=page_cursor.encode(shown[-1].number) if more else None,
+        next_cursor=next_cursor,
         # The page as it is, for its own next look.
         again=address.with_query("/jobs", state=state, cursor=cursor),
         live=any(not job.state.finished for job in shown),
         report_page=report_page,
     )
-
-
-def _before(cursor: str | None) -> int | None:
-    try:
-        return None if cursor is None else page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 
 from driftscope_service.errors import InvalidField
 from driftscope_service.export.nightly_terminal import OUTCOMES, shown
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.routes.paging import Cursor
 from driftscope_service.service import Service
-from driftscope_service.store import page_cursor
 from driftscope_service.store.nightly_query import config_names, nights_of
 from driftscope_service.store.nightly_repository import Night
 from driftscope_service.store.report_repository import ReportRepository
@@ -40,7 +41,6 @@ DEFAULT_SPAN: Final = 14
 router = APIRouter(prefix="/nightly", include_in_schema=False, route_class=PageRoute)
 Config = Annotated[str | None, Query(max_length=MODEL_NAME_LENGTH)]
 Span = Annotated[int, Query(ge=1, le=SPANS[-1])]
-Cursor = Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ def get_nightly_page(
     with service.database.read() as connection:
         configs = config_names(connection)
         chosen = _chosen(config, configs)
-        # One more than is shown tells whether there are more.
         found = _nights(connection, chosen, nights + 1, cursor)
-        columns = _columns(service, connection, found[:nights])
+        listed, next_cursor = paging.cut(found, nights, lambda night: night.number)
+        columns = _columns(service, connection, listed)
         schedules = ScheduleRepository(connection).all()
     last = columns[0] if columns else None
     return page(
@@ -93,7 +93,7 @@ def get_nightly_page(
             "nights": None if nights == DEFAULT_SPAN else nights,
         },
         cursor=cursor,
-        next_cursor=page_cursor.encode(found[nights - 1].number) if len(found) > nights else None,
+        next_cursor=next_cursor,
         schedules=schedules,
         kind_label=kind_label,
         tones=TONES,
@@ -135,10 +135,7 @@ def _chosen(config: str | None, configs: Sequence[str]) -> str | None:
 def _nights(
     connection: Connection, config: str | None, limit: int, cursor: str | None
 ) -> list[Night]:
-    try:
-        before = None if cursor is None else page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None
+    before = paging.before(cursor, remedy=paging.FIRST_PAGE)
     return [] if config is None else nights_of(connection, config, limit, before=before)
 
 

@@ -14,8 +14,9 @@ from driftscope_service.export.nightly_terminal import OUTCOMES
 from driftscope_service.export.paired_grid import paired_grid
 from driftscope_service.export.reproduce import reproduction
 from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.store import page_cursor
+from driftscope_service.routes.paging import Cursor
 from driftscope_service.store.report_query import ListedReport, latest_reports, report_counts
 from driftscope_service.store.report_repository import StoredReport
 from driftscope_service.store.tables import ID_LENGTH
@@ -56,14 +57,14 @@ def list_reports_page(
     request: Request,
     service: CurrentService,
     kind: Annotated[str | None, Query(max_length=20)] = None,
-    cursor: Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)] = None,
+    cursor: Cursor = None,
 ) -> Response:
     if kind is not None and kind not in KINDS:
         raise InvalidField(
             "query/kind", f"there is no kind {kind!r}", remedy=f"use one of {', '.join(KINDS)}."
         )
     limit = FEW if kind is None else PAGE_SIZE
-    before = None if kind is None else _before(cursor)
+    before = None if kind is None else paging.before(cursor, remedy=paging.FIRST_PAGE)
     with service.database.read() as connection:
         counts = report_counts(connection)
         found = {
@@ -71,21 +72,18 @@ def list_reports_page(
             for one in KINDS
             if kind in (None, one)
         }
-    more = {one: len(rows) > limit for one, rows in found.items()}
-    next_cursor = None
-    if kind is not None and more[kind]:
-        next_cursor = page_cursor.encode(found[kind][limit - 1].number)
+    cuts = {one: paging.cut(rows, limit, lambda row: row.number) for one, rows in found.items()}
     return page(
         request,
         "probes",
         title="Probes",
         section="probes",
-        groups={one: [Row(row, _said(row)) for row in rows[:limit]] for one, rows in found.items()},
+        groups={one: [Row(row, _said(row)) for row in shown] for one, (shown, _) in cuts.items()},
         kinds=KINDS,
         kind=kind,
         counts=counts,
         cursor=cursor,
-        next_cursor=next_cursor,
+        next_cursor=None if kind is None else cuts[kind][1],
     )
 
 
@@ -172,10 +170,3 @@ def _said(row: ListedReport | StoredReport) -> str:
         f"{verdicts.count('REFUTED')} of {len(verdicts)} refuted; "
         f"{planted['caught']} of {planted['total']} planted faults caught."
     )
-
-
-def _before(cursor: str | None) -> int | None:
-    try:
-        return None if cursor is None else page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -9,11 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.errors import InvalidField, not_found
+from driftscope_service.errors import not_found
+from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.routes.paging import Cursor
 from driftscope_service.service import Service
 from driftscope_service.step_schemas import RunName
-from driftscope_service.store import page_cursor
 from driftscope_service.store.run_repository import Run, RunRepository
 from driftscope_service.store.series_query import latest_values
 from driftscope_service.web import metric_words
@@ -48,13 +50,14 @@ def list_runs_page(
     request: Request,
     service: CurrentService,
     metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
-    cursor: Annotated[str | None, Query(max_length=page_cursor.MAX_CURSOR_LENGTH)] = None,
+    cursor: Cursor = None,
 ) -> Response:
     check_metric(metric)
+    before = paging.before(cursor, remedy=paging.FIRST_PAGE)
     with service.database.read() as connection:
-        found = RunRepository(connection).page(PAGE_SIZE + 1, before=_before(cursor))
-        rows = _rows(service, connection, found[:PAGE_SIZE], metric)
-    more = len(found) > PAGE_SIZE
+        found = RunRepository(connection).page(PAGE_SIZE + 1, before=before)
+        shown, next_cursor = paging.cut(found, PAGE_SIZE, lambda run: run.activity)
+        rows = _rows(service, connection, shown, metric)
     return page(
         request,
         "runs",
@@ -65,7 +68,7 @@ def list_runs_page(
         metrics=[metric_words.metric(name) for name in SERIES],
         words=metric_words,
         cursor=cursor,
-        next_cursor=page_cursor.encode(rows[-1].run.activity) if more else None,
+        next_cursor=next_cursor,
         spark_steps=SPARK_STEPS,
     )
 
@@ -81,7 +84,7 @@ def get_run_state(request: Request, run: RunName, service: CurrentService) -> Re
     return page(request, "run_state", title=run, section="runs", state=state)
 
 
-def _rows(service: Service, connection: Connection, runs: list[Run], metric: str) -> list[Row]:
+def _rows(service: Service, connection: Connection, runs: Sequence[Run], metric: str) -> list[Row]:
     rows, budget = [], DRIFT_STEPS
     for run in runs:
         complete = run.complete_steps <= budget
@@ -91,10 +94,3 @@ def _rows(service: Service, connection: Connection, runs: list[Run], metric: str
         values = latest_values(connection, run.number, metric, SPARK_STEPS)
         rows.append(Row(run, state, complete, values))
     return rows
-
-
-def _before(cursor: str | None) -> int | None:
-    try:
-        return None if cursor is None else page_cursor.decode(cursor)
-    except ValueError as error:
-        raise InvalidField("query/cursor", str(error), remedy="begin at the first page.") from None
