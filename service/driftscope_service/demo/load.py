@@ -6,12 +6,13 @@ In: the settings of the service. Out: how much is there now. Loading again chang
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import Connection
 
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.demo import recordings
@@ -86,9 +87,11 @@ def _add_report(name: str, service: Service) -> bool:
     if there:
         return False
     model = _model(report)
-    job_of: Callable[[Any], str] = lambda connection: (  # noqa: E731
-        JobRepository(connection).add_succeeded(kind, model, {"recorded": True}).id
-    )
+
+    def job_of(connection: Connection) -> str:
+        jobs = JobRepository(connection)
+        return jobs.add_succeeded(kind, model, {"recorded": True}).id
+
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         store_report(
             report,
