@@ -96,3 +96,15 @@ def test_logout_forgets(guarded: Any) -> None:
 def test_it_leads_nowhere_else(guarded: Any, target: str) -> None:
     answer = log_in(guarded, make_key(guarded, Scope.READ), target)
     assert answer.headers["location"] == "/"
+
+
+@pytest.mark.slow
+def test_a_browser_logs_in_by_the_form(run_service: Any, serving: Any, browser: Any) -> None:
+    with run_service(require_keys=True) as running, serving(running) as url:
+        page = browser.new_page()
+        page.goto(f"{url}/runs")
+        page.get_by_label("Key").fill(make_key(running, Scope.READ))
+        page.get_by_role("button", name="Continue").click()
+        page.wait_for_url(f"{url}/runs")
+        assert page.get_by_role("heading", level=1).inner_text() == "Runs"
+        page.close()
