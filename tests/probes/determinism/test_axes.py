@@ -159,10 +159,11 @@ def test_the_hash_of_all_outputs_is_another_with_one_bit(
 
 
 def test_the_hash_covers_the_last_row(probe: Probe, fake_engine: Any) -> None:
-    def bits(fault: Fault) -> str | None:
-        return probe("batch_size", fake_engine(fault=fault), batch_sizes=[1, 8], bisect=False).bits
+    def bits(faulty: int) -> str | None:
+        engine = fake_engine(fault=lambda s, b, i: len(b.rows) == 8 and i == faulty)
+        return probe("batch_size", engine, batch_sizes=[1, 8], bisect=False).bits
 
-    found = {bits(lambda s, b, i, row=row: len(b.rows) == 8 and i == row) for row in range(8)}
+    found = {bits(row) for row in range(8)}
     assert len(found) == 8
 
 

@@ -80,9 +80,11 @@ def test_only_hardware_and_versions_are_a_reason_of_their_own(kind: Any, alarmin
     assert list(alarms([], [change], fail_on_environment=False, fail_on_bits=True)) == []
 
 
-def computing(bits: str | None, axis: str | None = None, verdict: str = "PROVED") -> JudgedItem:
+def computing(
+    bits: str | None, axis: str | None = None, verdict: str = "PROVED", name: str = "one"
+) -> JudgedItem:
     """Computed `abc` before; now `bits`."""
-    item = KernelItem("a/linear/one", "fp32", 1, axis, True, 0, "PROVED")
+    item = KernelItem(f"a/linear/{name}", "fp32", 1, axis, True, 0, "PROVED")
     earlier = Earlier("PROVED", "PROVED", item.settings, "2026-11-21", "abc")
     return JudgedItem(item, Finding(verdict, 1.0, {"bits": bits}, None), earlier)
 
@@ -113,11 +115,7 @@ def test_bits_of_another_question_are_not_compared() -> None:
 
 
 def test_many_other_bits_are_one_line() -> None:
-    ones = [
-        replace(one, item=replace(one.item, name=f"a/linear/{n}"))
-        for n in range(8)
-        for one in [computing("abd")]
-    ]
+    ones = [computing("abd", name=str(number)) for number in range(8)]
     (line,) = reasons(*ones)
     assert line.count("kernel/") == 5 and line.endswith("a/linear/4/fp32/t1 and 3 more")
 
