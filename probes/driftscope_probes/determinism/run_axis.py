@@ -87,10 +87,11 @@ class AxisRun:
         rows = [(key, compare_outputs(first[key], output)) for key, output in found]
         completions: Seen = defaultdict(set)
         bits: Seen = defaultdict(set)
+        compared = dict(found).keys()
         for key, output in expected + found:
             self._hash.update(key.encode() + output.token_ids.tobytes() + output.logprobs.tobytes())
             # The reference may hold rows that this cell does not compare.
-            if key in dict(found):
+            if key in compared:
                 completions[key].add(output.token_ids.tobytes())
                 bits[key].add(output.token_ids.tobytes() + output.logprobs.tobytes())
         _merge(self._completions, completions)

@@ -108,7 +108,9 @@ def run_axes(
         try:
             results.append(_run_axis(axis, subject, plan, memory, part))
         except NotExercised as error:
-            results.append(AxisResult.not_run(subject, error.message))
+            # What to do belongs to it: nothing has failed that would say so elsewhere.
+            reason = f"{error.message}: {error.remedy}".removesuffix(".")
+            results.append(AxisResult.not_run(subject, reason))
         except ProbeError as error:
             failures.append(error)
             results.append(AxisResult.not_run(subject, error.message))

@@ -70,8 +70,8 @@ def nightly(
     except OSError as error:
         # A disk that is full or not there says nothing about verdicts: exit code 1 would.
         print(
-            f"driftscope: {error}\n"
-            "  Make the folder of the history writable and start again: what is finished is kept.",
+            f"driftscope: {error}\nWhat to do: make the folder of the history writable and start "
+            "again; what is finished is kept.",
             file=sys.stderr,
         )
         raise typer.Exit(COULD_NOT_RUN) from error

@@ -114,6 +114,7 @@ def test_a_server_that_does_not_tell_of_its_cache(server: Server) -> None:
     server.tells_cached = False
     found = axis(server, "prefix_cache")
     assert found["verdict"] == "not_run" and "does not tell" in found["reason"]
+    assert "--enable-prompt-tokens-details" in found["reason"]
 
 
 def test_scores_are_read_at_the_response(server: Server) -> None:
