@@ -12,7 +12,7 @@ from driftscope_service.schedule.schedule import MAX_CRON_LENGTH, Missed, Schedu
 from driftscope_service.schemas import DeterminismProbeRequest, KernelsProbeRequest
 from driftscope_service.store.nightly_repository import Night
 
-#: Of one night: the shipped file has about a hundred and fifty items.
+#: Of one night: the shipped file has about eighty items.
 MAX_ITEMS = 5_000
 #: Of each item its expectation, a setting and its bits; the environment has fewer names than that.
 MAX_CHANGES = 4 * MAX_ITEMS

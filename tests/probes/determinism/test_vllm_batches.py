@@ -1,5 +1,6 @@
 """Real vLLM: faults that stock vLLM has on a CPU are found where they are, and no others."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,21 @@ def test_fp32_with_split_keys_depends_on_the_batch_and_without_it_does_not(
     assert shown["bitwise_equal_tokens"] == 1.0
     assert [engine["attention_split_kv"] for engine in runner.engines] == [True, False]
     assert runner.processes == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_engine_is_compared_with_an_eager_one(run: Run, tiny_llama: Path) -> None:
+    """In fp32 fused loops leave the tokens as they are and change last bits only."""
+    sizes = {"prompt_tokens": [24], "max_tokens": 3}
+    report = run(tiny_llama, axes=["compiled"], engine_dtypes=["fp32"], **sizes)
+    (axis,) = report["axes"]
+    assert axis["verdict"] == "differs"
+    assert axis["bitwise_equal_tokens"] == 1.0
+    assert 0.0 < axis["max_abs_diff"] < 1e-4
+    assert axis["onset"]["differs_from"] == "compiled"
+    # What the engines say of themselves: without a mode nothing was compiled.
+    used = [(engine["compile"], engine["compilation_mode"] != "0") for engine in report["engines"]]
+    assert used == [(False, False), (True, True)]
 
 
 def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(
