@@ -112,11 +112,14 @@ def assert_invariant(results: Mapping[str, Result]) -> None:
 
 
 def test_stock_bf16_differs(smollm2: Path, run_engines: RunEngines) -> None:
-    """The control: without this the other tests would show nothing."""
-    asked = {"model": smollm2, "dtype": "bfloat16", **ENGINES["plain"], "others": (0, 2, 8)}
+    """The control: without this the other tests would show nothing.
+
+    From which batch on depends on the CPU: from 3 on AMD's, from 5 on with AMX.
+    """
+    asked = {"model": smollm2, "dtype": "bfloat16", **ENGINES["plain"], "others": (0, 8, 32)}
     (result,) = run_engines([asked], kernels="stock")
     alone = result["among"]["0"]
-    for others in ("2", "8"):
+    for others in ("8", "32"):
         assert result["among"][others]["logprobs"] != alone["logprobs"]
     assert result["rescored"] != alone["logprobs"]
     assert result["coverage"]["kernels"] == "stock" and not result["coverage"]["covered"]
