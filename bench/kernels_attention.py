@@ -1,8 +1,9 @@
 """The attention kernel against vLLM's CPU attention with its KV split off, in one run.
 
-Time: both ways alternate in one process; a ratio is the median over rounds of theirs to ours. Both
-read the same cache, laid out as vLLM's CPU attention has it. "plain": ours on keys and values one
-after another, which have to be transposed first.
+Time: both ways alternate in one process; a ratio is the median over rounds of theirs to ours. vLLM
+reads its cache as it chooses to lay it out on this CPU, for bfloat16 in tiles where there is AMX;
+ours reads vLLM's layout without AMX, as in the plugin. "plain": ours on keys and values one after
+another, which have to be transposed first.
 
     python bench/kernels_attention.py [--json] [--threads 1] [--rounds 7] [--dtypes float32]
 """
@@ -23,6 +24,8 @@ from torch import Tensor
 from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.cpu.attention import attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
+from driftscope_kernels.targets.vllm_ops import attention_isa
+from driftscope_kernels.vllm_plugin.cache_layout import VECTOR
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HEADS = ((9, 3, 64), (32, 8, 128))  # query heads, key heads, head size: SmolLM2 135M, Llama 3 8B
@@ -30,7 +33,7 @@ LENGTHS = (64, 256, 1024, 4096)
 # Prefill costs the square of the length: the larger model stops here.
 LONGEST_PREFILL = {64: 4096, 128: 1024}
 PAGE_SIZE = 128  # tokens; vLLM's own choice on CPUs
-VLLM_ISA, NO_WINDOW, NO_SOFT_CAP = "vec", -1, 0.0  # as its layers call it on x86
+NO_WINDOW, NO_SOFT_CAP = -1, 0.0  # as vLLM's layers call it
 # A way runs this long per round at least: well above the clock's step and a scheduler's slice.
 ROUND_SECONDS = 0.004
 TARGET = 1.0  # times as fast as vLLM
@@ -46,6 +49,7 @@ class Row:
     kv_heads: int
     head_size: int
     length: int
+    vllm_isa: str  # what vLLM computes with, as it names it
     ours_s: float
     vllm_s: float
     ratio: float  # vLLM / ours, median over rounds; above 1: ours is faster
@@ -63,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = []
     if not arguments.json:
-        print(f"{'dtype':9}{'heads':>6}{'D':>5}{'L':>6}  phase    GFLOP/s  x vLLM   plain")
+        print(f"{'dtype':9}{'heads':>6}{'D':>5}{'L':>6}  phase    GFLOP/s  x vLLM   plain  vLLM's")
     for name in arguments.dtypes.split(","):
         for row in measure_dtype(name, arguments.rounds):
             rows.append(row)
@@ -94,17 +98,15 @@ def both_ways(
     generator = torch.Generator().manual_seed(length)
     shapes = ((queries, heads, size), (length, kv_heads, size), (length, kv_heads, size))
     q, k, v = (torch.randn(s, generator=generator).to(dtype) for s in shapes)
-    pages = -(-length // PAGE_SIZE)
-    cache = torch.zeros(pages, kv_heads, PAGE_SIZE, 2 * size, dtype=dtype)
-    key_cache, value_cache = cache.view(pages, kv_heads, 2 * PAGE_SIZE, size).chunk(2, dim=2)
-    ops.cpu_attn_reshape_and_cache(k, v, key_cache, value_cache, torch.arange(length), VLLM_ISA)
-    table = torch.arange(pages, dtype=torch.int32)[None]
+    isa = attention_isa(dtype, PAGE_SIZE, size)
+    key_cache, value_cache = halves(written(k, v, isa))
+    keys, values = vllm_pages(written(k, v, VECTOR))
+    table = torch.arange(len(key_cache), dtype=torch.int32)[None]
     starts, lengths = (torch.tensor(x, dtype=torch.int32) for x in ([0, queries], [length]))
     schedule = ops.cpu_attn_get_scheduler_metadata(
-        1, heads, kv_heads, size, lengths, dtype, starts, True, NO_WINDOW, VLLM_ISA, False
+        1, heads, kv_heads, size, lengths, dtype, starts, True, NO_WINDOW, isa, False
     )
     scale, theirs, own = size**-0.5, torch.empty_like(q), torch.empty_like(q)
-    keys, values = vllm_pages(cache)
     batch: dict[str, Any] = {
         "cu_seqlens_q": starts,
         "seqlens_k": lengths,
@@ -125,6 +127,23 @@ def both_ways(
         "ours": lambda: attention(q, keys, values, block_table=table, **batch),
         "plain": lambda: attention(q, k, v, **batch),
     }
+
+
+def written(k: Tensor, v: Tensor, isa: str) -> Tensor:
+    """A cache of vLLM's with these keys and values, [pages, KH, page size, 2·D]."""
+    from vllm import _custom_ops as ops
+
+    length, kv_heads, size = k.shape
+    cache = torch.zeros(-(-length // PAGE_SIZE), kv_heads, PAGE_SIZE, 2 * size, dtype=k.dtype)
+    ops.cpu_attn_reshape_and_cache(k, v, *halves(cache), torch.arange(length), isa)
+    return cache
+
+
+def halves(cache: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values as vLLM's own calls take them."""
+    pages, kv_heads, page_size, both = cache.shape
+    keys, values = cache.view(pages, kv_heads, 2 * page_size, both // 2).chunk(2, dim=2)
+    return keys, values
 
 
 def alternate(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
@@ -162,6 +181,7 @@ def make_row(
         kv_heads=kv_heads,
         head_size=size,
         length=length,
+        vllm_isa=attention_isa(DTYPES[name], PAGE_SIZE, size),
         ours_s=median(times["ours"]),
         vllm_s=median(times["vllm"]),
         ratio=against,
@@ -180,7 +200,7 @@ def line(row: Row) -> str:
     mark = "" if row.reached else "  short"
     return (
         f"{row.dtype:9}{row.heads:>3}/{row.kv_heads:<2}{row.head_size:5}{row.length:6}  "
-        f"{row.phase:8}{speed:8.1f}{row.ratio:8.2f}{row.plain_ratio:8.2f}{mark}"
+        f"{row.phase:8}{speed:8.1f}{row.ratio:8.2f}{row.plain_ratio:8.2f}  {row.vllm_isa}{mark}"
     )
 
 

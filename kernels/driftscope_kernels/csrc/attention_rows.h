@@ -437,8 +437,8 @@ void forward(const AttentionProblem& a, const AttentionItem& item, float* worksp
     sweep<decltype(e)>(a, item, rows, w);
     put_rows<decltype(e)>(rows, a, item, w.output, a.out,
                           [&](int64_t r) {
-                            const Lanes total = all(merged(Single::load(w.lanes + r * kLanes)));
-                            return [=](Lanes y) { return y / total; };
+                            const Divisor total(merged(Single::load(w.lanes + r * kLanes)));
+                            return [=](Lanes y) { return total.divide(y); };
                           });
   });
 }

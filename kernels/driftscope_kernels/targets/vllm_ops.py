@@ -21,8 +21,6 @@ TARGET = "vllm"
 FLOATS = frozenset({torch.float32, torch.bfloat16})
 #: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
 PRIMITIVE_CACHE = 32
-#: vLLM 0.32 chooses "vec" on x86 for pages of a multiple of 32 tokens (cpu_attn._get_attn_isa).
-ATTENTION_ISA = "vec"
 ATTENTION_OPS = {"attention": "one query", "attention_prefill": "every token a query"}
 NO_WINDOW, NO_SOFTCAP = -1, 0.0
 
@@ -43,6 +41,9 @@ def kernels() -> Iterator[Kernel]:
     if missing() is not None:
         return
     yield Kernel(TARGET, "linear", "onednn", _Linear().run, FLOATS, "onednn_mm, weight prepacked")
+    if torch.cpu._is_amx_tile_supported():
+        note = "as its layers choose on AMX: sgl-kernel for weights to 1 MiB, else onednn_mm"
+        yield Kernel(TARGET, "linear", "layer", _Layer().run, frozenset({torch.bfloat16}), note)
     for split in (True, False):
         name = "cpu_attn" if split else "cpu_attn-no-split"
         for op, tokens in ATTENTION_OPS.items():
@@ -71,17 +72,53 @@ class _Linear:
         return result
 
 
+class _Layer:
+    """The product that vLLM gives a linear layer with this weight, made once per weight."""
+
+    def __init__(self) -> None:
+        self._layers = WeakTensorKeyDictionary()
+
+    def run(self, inputs: Inputs, params: Params) -> Tensor:
+        from vllm.model_executor.layers.utils import (
+            check_cpu_sgl_kernel,
+            dispatch_cpu_unquantized_gemm,
+        )
+
+        weight, bias = inputs["weight"], inputs.get("bias")
+        if weight not in self._layers:
+            layer = torch.nn.Module()
+            layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+            dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
+            self._layers[weight] = layer
+        layer = self._layers[weight]
+        if bias is not None and check_cpu_sgl_kernel(*weight.shape, weight.dtype):
+            bias = bias.float()  # as the dispatch does to a layer's own
+        result: Tensor = layer.cpu_linear(inputs["x"], weight, bias)
+        return result
+
+
+def attention_isa(dtype: torch.dtype, page_size: int, width: int) -> str:
+    """The instruction set that vLLM chooses for a cache: on a CPU with AMX another for bfloat16."""
+    from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+
+    isa = str(_get_attn_isa(dtype, page_size, width))
+    if isa == "amx":
+        # The system grants the tiles on request; in an engine oneDNN has asked by now.
+        assert torch.cpu._init_amx()
+    return isa
+
+
 def attention(inputs: Inputs, params: Params, *, split: bool) -> Tensor:
     """[M, Q, H, D]: Q last tokens of M sequences, keys and values in pages of a cache."""
     x, key, value = (inputs[name].contiguous() for name in ("x", "key", "value"))
     sequences, queries, heads, width = x.shape
     length, kv_heads = key.shape[1:3]
     table, key_cache, value_cache = _paged(key, value, params)
+    isa = attention_isa(x.dtype, params["page_size"], width)
     starts = torch.arange(0, (sequences + 1) * queries, queries, dtype=torch.int32)
     lengths = torch.full((sequences,), length, dtype=torch.int32)
     schedule = _ops().cpu_attn_get_scheduler_metadata(
-        sequences, heads, kv_heads, width, lengths, x.dtype, starts, True, NO_WINDOW,
-        ATTENTION_ISA, split,
+        sequences, heads, kv_heads, width, lengths, x.dtype, starts, True, NO_WINDOW, isa, split
     )  # fmt: skip
     query = x.view(sequences * queries, heads, width)
     result = torch.empty_like(query)
@@ -110,7 +147,8 @@ def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, 
     key_cache, value_cache = cache.chunk(2, dim=2)
     position = torch.arange(length)
     slots = (table[:, position // size] * size + position % size).flatten()
+    isa = attention_isa(key.dtype, size, width)
     _ops().cpu_attn_reshape_and_cache(
-        key.flatten(0, 1), value.flatten(0, 1), key_cache, value_cache, slots, ATTENTION_ISA
+        key.flatten(0, 1), value.flatten(0, 1), key_cache, value_cache, slots, isa
     )
     return table.to(torch.int32), key_cache, value_cache

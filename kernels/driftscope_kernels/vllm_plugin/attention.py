@@ -20,7 +20,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 from driftscope_kernels.cpu.attention import MOST_HEAD_SIZE, attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
 from driftscope_kernels.vllm_choice import KernelChoiceError
-from driftscope_kernels.vllm_plugin import rounding
+from driftscope_kernels.vllm_plugin import cache_layout, rounding
 
 
 def route() -> None:
@@ -68,6 +68,15 @@ class InvariantAttentionBackend(CPUAttentionBackend):  # type: ignore[misc]
 
 
 class InvariantMetadataBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # vLLM writes the cache as the instructions that it would read it with want it: on a CPU
+        # with AMX, bfloat16 keys in tiles, which `vllm_pages` does not describe.
+        if self.isa not in cache_layout.READABLE:
+            self.isa = cache_layout.VECTOR
+            self._set_isa_to_layers(self.layer_names)
+        cache_layout.check(self.isa, self.dtype, self.block_size, self.head_dim)
+
     def build(
         self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
     ) -> InvariantMetadata:

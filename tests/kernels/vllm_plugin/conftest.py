@@ -118,7 +118,7 @@ def of_stock(
     smollm2: Path, reloads: list[dict[str, Any]], run_engines: RunEngines
 ) -> list[dict[str, Any]]:
     """Stock vLLM, the control of several tests: reloads, then SmolLM2 alone and among others."""
-    among = {**ALONE, "model": smollm2, "others": (0, 2, 8)}
+    among = {**ALONE, "model": smollm2, "others": (0, 8, 32)}
     return run_engines([*reloads, among], kernels="stock", keep=True)
 
 

@@ -112,10 +112,13 @@ def assert_invariant(results: Mapping[str, Result]) -> None:
 
 
 def test_stock_bf16_differs(of_stock: list[Result]) -> None:
-    """The control: without this the other tests would show nothing."""
+    """The control: without this the other tests would show nothing.
+
+    From which batch on depends on the CPU: from 3 on AMD's, from 5 on with AMX.
+    """
     result = of_stock[-1]
     alone = result["among"]["0"]
-    for others in ("2", "8"):
+    for others in ("8", "32"):
         assert result["among"][others]["logprobs"] != alone["logprobs"]
     assert result["rescored"] != alone["logprobs"]
     assert result["coverage"]["kernels"] == "stock" and not result["coverage"]["covered"]
