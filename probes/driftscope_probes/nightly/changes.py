@@ -21,7 +21,7 @@ AS_EXPECTED, CHANGED, COULD_NOT_RUN = 0, 1, 2
 Direction = Literal["better", "worse", "new"]
 #: Of those that compute other bits; the list of changes has all.
 MOST_NAMED = 5
-#: Of a hash, in a list of changes; the item has the whole.
+#: Of a hash, in a list of changes; items and the configuration have the whole.
 SHOWN_DIGITS = 12
 
 
@@ -133,8 +133,8 @@ def changed_environment(
     if last is None:
         return ()
     changes = list(compare_environments(last["environment"], environment))
-    before = {"configuration": last["config"]["sha256"]}
-    changes += differences("config", before, {"configuration": config_sha256})
+    before = {"configuration": last["config"]["sha256"][:SHOWN_DIGITS]}
+    changes += differences("config", before, {"configuration": config_sha256[:SHOWN_DIGITS]})
     for one in judged:
         if one.earlier is not None:
             prefix = f"{one.item.id}: "
