@@ -22,6 +22,8 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 1800.0
 #: A response of 131,072 tokens with its log-probabilities is below 16 MiB of JSON.
 MAX_ANSWER_BYTES = 64 * 2**20
+REFUSED = "ask for what the server says it takes, or start it with other limits (--max-model-len)."
+UNKNOWN = "check that it is a vLLM server (0.10.2 or newer) that serves this model."
 
 
 class VllmServer:
@@ -116,7 +118,7 @@ def _send(
         raise EngineError(
             f"{method} {path} answered {response.status_code} ({len(response.content)} bytes): "
             f"{response.text[:500]}",
-            remedy="check that it is a vLLM server (0.10.2 or newer) that serves this model.",
+            remedy=REFUSED if response.status_code == httpx.codes.BAD_REQUEST else UNKNOWN,
         )
     try:
         answer: dict[str, Any] = response.json()
