@@ -15,7 +15,8 @@ FLOAT32_CHUNK_ROWS = 160
 HALF_CHUNK_ROWS = 96
 #: From here on a row's float32 product does not depend on how many rows are around it. Below, MKL
 #: takes other kernels, with another order of summation, for remainders of up to three rows: seen
-#: up to 3 rows with one thread, 11 with two, 27 with sixteen. Tested for one and two threads.
+#: up to 3 rows with one thread, 11 with two, 27 with sixteen on AMD's CPUs; on Intel's up to 15
+#: with one thread, and with two, or in bfloat16 with AMX, hundreds, which no chunk size avoids.
 INVARIANT_ROWS = 32
 #: Chunks are of nearly equal size, so that none is smaller than half of what was asked for.
 MIN_CHUNK_ROWS = 2 * INVARIANT_ROWS

@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens from hidden states, without the [tokens, vocabulary] matrix.
 
-In: hidden states, head weight, target ids. Out: float32 [tokens], bitwise the plain
+In: hidden states, head weight, target ids. Out: float32 [tokens], for each chunk of rows bitwise
 `log_softmax(F.linear(hidden, weight).float() / temperature, -1).gather(...)`, differentiable.
 """
 
@@ -35,9 +35,10 @@ def token_logprobs(
     processed_logprobs). Extra memory: one chunk of logits, `row_chunks.py` says how many rows.
 
     Bitwise equal to the plain way where a row's product does not depend on the number of rows
-    around it. That holds for torch's CPU build (MKL, oneDNN) from 32 rows on and is tested for one
-    and two threads; fewer rows than one chunk are a single product, the plain way itself. cuBLAS
-    chooses its kernel by the number of rows: on a GPU the last bits may differ.
+    around it, elsewhere to the plain way chunk by chunk. On AMD's CPUs torch (MKL, oneDNN) has no
+    such dependence from 32 rows on, on Intel's MKL has it with two threads and oneDNN with AMX, up
+    to hundreds of rows; cuBLAS chooses its kernel by the number of rows. Fewer rows than one chunk
+    are a single product, the plain way itself.
 
     The backward pass recomputes each chunk. A weight gradient is each chunk's product in the
     product's dtype, summed in float32. ValueError: shapes, temperature or chunk_rows.
