@@ -48,9 +48,9 @@ inline float largest_of(Lanes x) {
 }
 
 template <class Do>
-void with_dtype(AttentionDtype dtype, Do&& run) {
-  if (dtype == AttentionDtype::f32) run(Single{});
-  else if (dtype == AttentionDtype::bf16) run(Brain{});
+void with_dtype(Dtype dtype, Do&& run) {
+  if (dtype == Dtype::f32) run(Single{});
+  else if (dtype == Dtype::bf16) run(Brain{});
   else run(Half{});
 }
 
