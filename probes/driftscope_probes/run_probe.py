@@ -3,8 +3,9 @@
     python -m driftscope_probes.run_probe WORKDIR
 
 request.json: {"kind": "paired", "request": PairedRequest, "model_path": folder or null},
-{"kind": "kernels", "request": KernelsRequest} or {"kind": "determinism", "request":
-DeterminismRequest, "model_path": folder or null}. With `model_path`, `request.model` is only the
+{"kind": "kernels", "request": KernelsRequest}, {"kind": "determinism", "request":
+DeterminismRequest, "model_path": folder or null} or {"kind": "nightly", "request": {"config": file
+or null, "history": folder}}. With `model_path`, `request.model` is only the
 name to show: who calls has resolved it.
 """
 

@@ -12,8 +12,10 @@ from driftscope_service.schedule.schedule import MAX_CRON_LENGTH, Missed, Schedu
 from driftscope_service.schemas import DeterminismProbeRequest, KernelsProbeRequest
 from driftscope_service.store.nightly_repository import Night
 
-#: Of one night: the shipped file has about a hundred and fifty items.
+#: Of one night: the shipped file has about eighty items.
 MAX_ITEMS = 5_000
+#: Of each item its expectation, a setting and its bits; the environment has fewer names than that.
+MAX_CHANGES = 4 * MAX_ITEMS
 Verdict = Literal[
     "PROVED", "NOT_REFUTED", "STATIC", "INCONCLUSIVE", "REFUTED", "NOT_RUN",
     "equal", "differs", "not_run",
@@ -73,7 +75,7 @@ class NightlyResultBody(BaseModel):
     config: NightlyConfigBody
     items: list[NightlyItem] = Field(max_length=MAX_ITEMS)
     environment: dict[str, Any]
-    changed_environment: list[EnvironmentChangeBody] = Field(max_length=1000)
+    changed_environment: list[EnvironmentChangeBody] = Field(max_length=MAX_CHANGES)
     alarms: list[Text] = Field(max_length=MAX_ITEMS)
     resumed: int = Field(ge=0)
     notes: list[Text] = Field(max_length=1000)

@@ -102,6 +102,7 @@ class AxisResult:
     total: Measure | None  # None: not run
     cells: tuple[tuple[Value, Measure], ...]
     onset: Onset | None
+    bits: str | None = None  # hash of all outputs; None: they depend on more than the request
     reason: str | None = None  # why it was not run
     replay: str | None = None
     seconds: float = 0.0
@@ -127,6 +128,7 @@ class AxisResult:
             "reason": self.reason,
             "reference": self.reference,
             **shown,
+            "bits": self.bits,
             "onset": self.onset.to_dict() if self.onset else None,
             "replay": self.replay,
             "seconds": round(self.seconds, 3),

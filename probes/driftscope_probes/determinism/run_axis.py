@@ -5,6 +5,7 @@ In: a Plan, an Axis and a Runner. Out: an AxisResult without its replay command.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections import defaultdict
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
+from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
 from driftscope_probes.determinism.axis_result import AxisResult, Measure, Subject, measure, total
 from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
 from driftscope_probes.determinism.compare_outputs import compare_outputs
@@ -40,6 +42,7 @@ class AxisRun:
         self._axis, self._plan, self._runner, self._on_cell = axis, plan, runner, on_cell
         self._completions: Seen = defaultdict(set)
         self._bits: Seen = defaultdict(set)
+        self._hash = hashlib.sha256()
         self.cells: dict[Value, Measure] = {}
 
     def result(self, subject: Subject, values: Sequence[Value], bisect: bool) -> AxisResult:
@@ -63,8 +66,18 @@ class AxisRun:
             total(list(cells.values()), *unique),
             tuple(cells.items()),
             onset,
+            bits=self._hash.hexdigest() if self._repeats() else None,
             seconds=time.monotonic() - started,
         )
+
+    def _repeats(self) -> bool:
+        """Whether the same request gives the same bits again, as far as this axis has seen.
+
+        A server forms its batches itself; two runs, or processes, that differ say so themselves.
+        """
+        repeated = isinstance(self._axis, RunToRun | FreshProcess)
+        differs = any(cell.differs for cell in self.cells.values())
+        return not self._plan.on_server and not (repeated and differs)
 
     def _measure(self, reference: Value, value: Value) -> Measure:
         self._on_cell(value)
@@ -74,9 +87,11 @@ class AxisRun:
         rows = [(key, compare_outputs(first[key], output)) for key, output in found]
         completions: Seen = defaultdict(set)
         bits: Seen = defaultdict(set)
+        compared = dict(found).keys()
         for key, output in expected + found:
+            self._hash.update(key.encode() + output.token_ids.tobytes() + output.logprobs.tobytes())
             # The reference may hold rows that this cell does not compare.
-            if key in dict(found):
+            if key in compared:
                 completions[key].add(output.token_ids.tobytes())
                 bits[key].add(output.token_ids.tobytes() + output.logprobs.tobytes())
         _merge(self._completions, completions)

@@ -57,7 +57,7 @@ def run_determinism(
     from driftscope_probes.determinism.prompt_text import prompt_text
 
     text = prompt_text(model.path)
-    runner = _runner(request, model.path, workdir)
+    runner = open_runner(request, model.path, workdir)
     try:
         part = scaled(progress, PREPARED, 1.0)
         results = run_axes(request, text, runner, part)
@@ -80,7 +80,10 @@ def run_determinism(
     }
 
 
-def _runner(request: DeterminismRequest, model: Path, workdir: Path) -> EngineRunner | ServerRunner:
+def open_runner(
+    request: DeterminismRequest, model: Path, workdir: Path
+) -> EngineRunner | ServerRunner:
+    """Of processes of ours, or of the server at the request's address."""
     if request.engine == "vllm-server":
         return ServerRunner(model)
     return EngineRunner(model, workdir)
@@ -105,7 +108,9 @@ def run_axes(
         try:
             results.append(_run_axis(axis, subject, plan, memory, part))
         except NotExercised as error:
-            results.append(AxisResult.not_run(subject, error.message))
+            # What to do belongs to it: nothing has failed that would say so elsewhere.
+            reason = f"{error.message}: {error.remedy}".removesuffix(".")
+            results.append(AxisResult.not_run(subject, reason))
         except ProbeError as error:
             failures.append(error)
             results.append(AxisResult.not_run(subject, error.message))

@@ -19,6 +19,10 @@ from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding, Item
 
 AS_EXPECTED, CHANGED, COULD_NOT_RUN = 0, 1, 2
 Direction = Literal["better", "worse", "new"]
+#: Of those that compute other bits; the list of changes has all.
+MOST_NAMED = 5
+#: Of a hash, in a list of changes; items and the configuration have the whole.
+SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Earlier:
     expected: str
     settings: Mapping[str, Any]
     night: str  # when that night began
+    bits: str | None = None  # hash of what it computed; None: not told, or never twice the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,20 @@ class JudgedItem:
         return "better" if after > before else "worse"
 
     @property
+    def bits(self) -> str | None:
+        found: str | None = self.finding.detail.get("bits")
+        return found
+
+    @property
+    def other_bits(self) -> bool:
+        """Whether the same question was answered with other bits than on the last such night."""
+        earlier = self.earlier
+        if earlier is None or earlier.bits is None or self.bits is None:
+            return False
+        same = dict(earlier.settings) == dict(self.item.settings)
+        return same and earlier.bits != self.bits
+
+    @property
     def alarming(self) -> bool:
         """A verdict that is new in the list is none that changed."""
         return self.finding.ran and (not self.as_expected or self.changed in ("better", "worse"))
@@ -70,6 +89,7 @@ class JudgedItem:
             "previous_expected": None if earlier is None else earlier.expected,
             "previous_night": None if earlier is None else earlier.night,
             "changed": self.changed,
+            "other_bits": self.other_bits,
             "as_expected": self.as_expected,
             "seconds": round(self.finding.seconds, 3),
             "settings": dict(self.item.settings),
@@ -86,11 +106,13 @@ def judge(
     for report in reports:
         for old in report["items"]:
             if old["verdict"] not in NOT_RUN.values():
-                earlier.setdefault(
-                    old["id"],
-                    Earlier(old["verdict"], old["expected"], old["settings"], report["started_at"]),
-                )
+                earlier.setdefault(old["id"], _earlier(old, report["started_at"]))
     return tuple(JudgedItem(item, findings[item.id], earlier.get(item.id)) for item in items)
+
+
+def _earlier(old: Mapping[str, Any], night: str) -> Earlier:
+    bits = old["detail"].get("bits")
+    return Earlier(old["verdict"], old["expected"], old["settings"], night, bits)
 
 
 def comparable(
@@ -111,15 +133,24 @@ def changed_environment(
     if last is None:
         return ()
     changes = list(compare_environments(last["environment"], environment))
-    before = {"configuration": last["config"]["sha256"]}
-    changes += differences("config", before, {"configuration": config_sha256})
+    before = {"configuration": last["config"]["sha256"][:SHOWN_DIGITS]}
+    changes += differences("config", before, {"configuration": config_sha256[:SHOWN_DIGITS]})
     for one in judged:
         if one.earlier is not None:
             prefix = f"{one.item.id}: "
             expected = {"expected": one.earlier.expected}
             changes += differences("config", expected, {"expected": one.item.expected}, prefix)
             changes += differences("setting", one.earlier.settings, one.item.settings, prefix)
-    return tuple(changes)
+        if one.other_bits:
+            changes.append(_bits_change(one))
+    # Of all axes of a kernel the bits are one.
+    return tuple({(change.kind, change.name): change for change in changes}.values())
+
+
+def _bits_change(one: JudgedItem) -> Change:
+    assert one.earlier is not None and one.earlier.bits is not None and one.bits is not None
+    before, after = one.earlier.bits[:SHOWN_DIGITS], one.bits[:SHOWN_DIGITS]
+    return Change("bits", f"bits of {one.item.computation}", before, after)
 
 
 def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> int:
@@ -130,12 +161,21 @@ def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> int:
 
 
 def alarms(
-    judged: Iterable[JudgedItem], changes: Iterable[Change], fail_on_environment: bool
+    judged: Sequence[JudgedItem],
+    changes: Iterable[Change],
+    *,
+    fail_on_environment: bool,
+    fail_on_bits: bool,
 ) -> Iterator[str]:
     """One line for each reason of exit code 1."""
     for one in judged:
         if one.alarming:
             yield f"{one.item.id}: {_what(one)}"
+    other = dict.fromkeys(one.item.computation for one in judged if one.other_bits)
+    named = {one.item.computation for one in judged if one.alarming}
+    quiet = [computation for computation in other if computation not in named]
+    if fail_on_bits and quiet:
+        yield _other_bits(quiet)
     if fail_on_environment:
         for change in changes:
             if change.kind in ALARMING:
@@ -155,6 +195,12 @@ def _what(one: JudgedItem) -> str:
     if one.earlier is not None and one.earlier.expected != one.item.expected:
         words.append(f"{one.earlier.expected} was expected then")
     return "; ".join(words)
+
+
+def _other_bits(names: Sequence[str]) -> str:
+    named = ", ".join(names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"bits: other than on the last night while verdicts hold: {named}{more}"
 
 
 def _shown(value: Any) -> str:

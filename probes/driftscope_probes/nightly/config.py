@@ -41,6 +41,7 @@ class NightlyConfig:
     sha256: str  # of the file's bytes
     budget_s: float
     fail_on_environment: bool  # whether a change of hardware or versions alone gives exit 1
+    fail_on_bits: bool  # whether other bits alone do
     items: tuple[Item, ...]
 
 
@@ -86,6 +87,7 @@ def parse_config(data: bytes) -> NightlyConfig:
         sha256=hashlib.sha256(data).hexdigest(),
         budget_s=60 * tables.budget_minutes,
         fail_on_environment=tables.environment_change == "fail",
+        fail_on_bits=tables.bits_change == "fail",
         items=items,
     )
 

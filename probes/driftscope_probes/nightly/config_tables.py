@@ -108,6 +108,7 @@ class NightlyFile(Table):
     name: Label
     budget_minutes: float = Field(gt=0, le=MOST_MINUTES)
     environment_change: Literal["fail", "report"] = "fail"
+    bits_change: Literal["fail", "report"] = "fail"
     kernels: list[KernelTable] = Field([], max_length=MOST_TABLES)
     engines: list[EngineTable] = Field([], max_length=MOST_TABLES)
 

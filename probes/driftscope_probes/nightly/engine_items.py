@@ -21,9 +21,8 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_probes.determinism.engine_runner import EngineRunner
     from driftscope_probes.determinism.prompt_text import prompt_text
-    from driftscope_probes.determinism.run_determinism import run_axes
+    from driftscope_probes.determinism.run_determinism import open_runner, run_axes
     from driftscope_probes.determinism.runner import Memory
     from driftscope_probes.models.resolve import resolve
 
@@ -31,7 +30,8 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     progress(Progress("preparing prompts", 0.0))
     model = resolve(request["model"])
     text = prompt_text(model.path)
-    runner = EngineRunner(model.path, workdir)
+    # All units ask one engine kind and, of servers, one address.
+    runner = open_runner(units[0], model.path, workdir)
     try:
         # What one axis has generated, the next does not generate again.
         memory = Memory(runner)

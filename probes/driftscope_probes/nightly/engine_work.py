@@ -14,7 +14,7 @@ MODULE = "driftscope_probes.nightly.engine_items"
 #: Figures of an axis that a night keeps; the cells would fill the history.
 KEPT = (
     *("bitwise_equal_tokens", "bitwise_equal_logprobs", "unique_outputs", "outputs"),
-    *("tokens", "max_abs_diff", "max_ulps", "first_differing_token", "onset"),
+    *("tokens", "max_abs_diff", "max_ulps", "first_differing_token", "onset", "bits"),
 )
 
 

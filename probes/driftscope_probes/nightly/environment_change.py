@@ -22,7 +22,9 @@ GIT_TIMEOUT_S = 10.0
 #: Memory differs by a page from boot to boot and chooses no kernel.
 LEFT_OUT = ("memory_gib", "gpu_driver")
 
-ChangeKind = Literal["hardware", "version", "own", "platform", "variable", "config", "setting"]
+ChangeKind = Literal[
+    "hardware", "version", "own", "platform", "variable", "config", "setting", "bits"
+]
 #: A night after one of these is another experiment, which says so even if all verdicts hold.
 ALARMING: tuple[ChangeKind, ...] = ("hardware", "version")
 

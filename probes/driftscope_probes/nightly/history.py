@@ -174,7 +174,7 @@ def _finding(line: Mapping[str, Any]) -> tuple[str, Finding]:
     return _of(line, "id", str), Finding(
         verdict=_verdict(_of(line, "verdict", str)),
         seconds=float(_of(line, "seconds", (int, float))),
-        detail=_of(line, "detail", dict),
+        detail=_detail(line),
         replay=replay,
     )
 
@@ -191,6 +191,7 @@ def check_report(report: Mapping[str, Any]) -> None:
         _of(item, "id", str)
         _of(item, "expected", str)
         _of(item, "settings", dict)
+        _detail(item)
         _verdict(_of(item, "verdict", str))
 
 
@@ -202,6 +203,13 @@ def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("python", "platform"):
         _of(environment, name, str)
     return environment
+
+
+def _detail(fields: Mapping[str, Any]) -> dict[str, Any]:
+    detail: dict[str, Any] = _of(fields, "detail", dict)
+    if not isinstance(detail.get("bits"), str | None):
+        raise Unreadable("bits are no text")
+    return detail
 
 
 def _verdict(name: str) -> str:

@@ -42,7 +42,12 @@ class KernelItem:
     @property
     def id(self) -> str:
         axis = "" if self.axis is None else f"/{self.axis}"
-        return f"kernel/{self.name}/{self.dtype}/t{self.threads}{axis}"
+        return self.computation + axis
+
+    @property
+    def computation(self) -> str:
+        """What computes: all axes of a kernel are of the same bits."""
+        return f"kernel/{self.name}/{self.dtype}/t{self.threads}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,9 +80,15 @@ class EngineItem:
         return "/".join(parts) + label
 
     @property
+    def computation(self) -> str:
+        return self.id
+
+    @property
     def process(self) -> tuple[Any, ...]:
-        """One process holds one engine at a time and goes from one to the next by itself."""
-        return ("engine", self.model, self.engine)
+        """One process holds one engine at a time and goes from one to the next by itself; of
+        servers it asks one."""
+        server = (self.settings.get("server_url"), self.settings.get("server_model"))
+        return ("engine", self.model, self.engine, *server)
 
 
 Item = KernelItem | EngineItem

@@ -3,7 +3,8 @@
     python -m driftscope_probes.nightly.kernel_items WORKDIR
 
 request.json: {"units": [{"name", "dtype", "threads"}], "quick", "seed"}. Out: for every unit a line
-of `finding_lines` with {"verdict": as `kernels check` has it} or {"missing": why there is none}.
+of `finding_lines` with {"verdict": as `kernels check` has it, "bits": a hash of results} or
+{"missing": why there is none}.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from driftscope_probes.progress import Progress, ProgressSink
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     from driftscope_kernels.check.placement import thread_count
     from driftscope_kernels.check.process_axis import check_processes
+    from driftscope_kernels.check.result_bits import result_bits
     from driftscope_kernels.check.run_check import Plan, check_kernel
 
     units, plan = request["units"], Plan(quick=request["quick"], seed=request["seed"])
@@ -36,7 +38,8 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             kernel, dtype, threads = one
             with thread_count(threads):
                 verdict = check_kernel(kernel, dtype, plan, next(processes))
-            teller.done(number, stage, {"verdict": verdict.to_dict()})
+                bits = result_bits(kernel, dtype, plan.seed)
+            teller.done(number, stage, {"verdict": verdict.to_dict(), "bits": bits})
     return {}
 
 

@@ -10,6 +10,8 @@ from driftscope_probes.nightly.item import Finding, Item, KernelItem, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
 
 MODULE = "driftscope_probes.nightly.kernel_items"
+#: Axes that ask the same thing again.
+REPEATED = ("run_to_run", "fresh_process")
 
 
 def kernel_work(items: Sequence[KernelItem]) -> SharedWork:
@@ -36,7 +38,7 @@ def finding(item: Item, line: Mapping[str, Any]) -> Finding:
         return not_run(item, line["missing"])
     verdict = line["verdict"]
     if item.axis is not None:
-        return _on_axis(item, item.axis, verdict)
+        return _on_axis(item, item.axis, line)
     example = verdict["counterexample"]
     return Finding(
         verdict=verdict["verdict"],
@@ -45,12 +47,22 @@ def finding(item: Item, line: Mapping[str, Any]) -> Finding:
             "reason": verdict["reason"],
             "detection_rate": verdict["detection_rate"],
             "counterexample": example,
+            "bits": _bits(line),
         },
         replay=_check_command(item) if example is None else example["replay"],
     )
 
 
-def _on_axis(item: KernelItem, axis: str, verdict: Mapping[str, Any]) -> Finding:
+def _bits(line: Mapping[str, Any]) -> str | None:
+    """None where the kernel does not give the same bits twice: another night would tell nothing."""
+    repeats = not any(
+        count["mismatches"] for count in line["verdict"]["axes"] if count["axis"] in REPEATED
+    )
+    return line["bits"] if repeats else None
+
+
+def _on_axis(item: KernelItem, axis: str, line: Mapping[str, Any]) -> Finding:
+    verdict = line["verdict"]
     example = verdict["counterexample"]
     # Trees may differ where no value did: the counterexample says on which axis.
     shown = example is not None and example["axis"] == axis
@@ -66,6 +78,7 @@ def _on_axis(item: KernelItem, axis: str, verdict: Mapping[str, Any]) -> Finding
         detail={
             "reason": f"{differing} of {compared} comparisons differ",
             "counterexample": example if shown else None,
+            "bits": _bits(line),
         },
         replay=example["replay"] if shown else _check_command(item),
     )

@@ -161,7 +161,13 @@ def _result(
     changes = changed_environment(
         reports[0] if reports else None, environment, config.sha256, judged
     )
-    reasons = tuple(alarms(judged, changes, config.fail_on_environment))
+    reasons = tuple(
+        alarms(
+            *(judged, changes),
+            fail_on_environment=config.fail_on_environment,
+            fail_on_bits=config.fail_on_bits,
+        )
+    )
     return NightlyResult(
         exit_code=exit_code(judged, reasons),
         started_at=night.started_at.isoformat(),

@@ -67,6 +67,14 @@ def nightly(
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
+    except OSError as error:
+        # A disk that is full or not there says nothing about verdicts: exit code 1 would.
+        print(
+            f"driftscope: {error}\nWhat to do: make the folder of the history writable and start "
+            "again; what is finished is kept.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(COULD_NOT_RUN) from error
     text = json.dumps(result, allow_nan=False, ensure_ascii=False)
     if json_:
         print(text)

@@ -67,8 +67,10 @@ def _table(axes: list[Mapping[str, Any]]) -> Table:
 
 
 def onset(found: Mapping[str, Any]) -> str:
-    before = "" if found["equal_up_to"] is None else f", equal up to {found['equal_up_to']}"
-    return f"from {found['setting']} {found['differs_from']} on{before}"
+    value = f"{found['setting']} {found['differs_from']}"
+    if found["equal_up_to"] is None:
+        return f"at {value}"  # names have no order
+    return f"from {value} on, equal up to {found['equal_up_to']}"
 
 
 def ulps(value: int) -> str:

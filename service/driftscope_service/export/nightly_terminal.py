@@ -53,10 +53,16 @@ def print_night(result: Mapping[str, Any], console: Console) -> None:
     for change in result["changed_environment"]:
         before, after = shown(change["before"]), shown(change["after"])
         _line(f"Changed: {change['name']}, {before} → {after}", "", console)
+    if result["resumed"]:
+        _line(
+            f"{result['resumed']} items were found by a start that was interrupted.", "dim", console
+        )
     for note in result["notes"]:
         _line(f"Note: {note}", "dim", console)
     summary = ", ".join(f"{count} {name}" for name, count in counts(result).items())
     outcome = OUTCOMES[result["exit_code"]]
+    if result["exit_code"] == 1 and not counts(result).keys() & {"worse", "better", "unexpected"}:
+        outcome += ", though no verdict"
     _line(f"{outcome}: {summary}.", STYLES[result["exit_code"]], console)
 
 

@@ -86,12 +86,16 @@ def night_state(night: Night) -> RunState:
     when = f"the last night, {moment.ago(night.finished_at)}"
     sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
     if list(found) == ["as expected"]:
-        sentence = f"All {len(night.outcomes)} items were as expected in {when}."
+        sentence = f"All {len(night.outcomes)} items were as expected in {when}"
+        # Hardware, versions or bits: what it was stands in the report.
+        sentence += "; something else changed." if night.exit_code == 1 else "."
     if found.keys() & {"worse", "unexpected"}:
         return RunState("bad", "worse" if "worse" in found else "unexpected", sentence)
     if night.exit_code == 0:
         return RunState("good", "as expected", sentence)
-    return RunState("watch", "better" if "better" in found else "incomplete", sentence)
+    if night.exit_code == 1:
+        return RunState("watch", "better" if "better" in found else "changed", sentence)
+    return RunState("watch", "incomplete", sentence)
 
 
 def outcomes_data(nights: Sequence[Night]) -> PlotData:

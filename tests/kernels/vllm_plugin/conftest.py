@@ -23,6 +23,13 @@ MOST_OTHERS = 32
 LEAST_VOCABULARY = 961  # of the models that the tests load
 
 RunEngines = Callable[..., list[dict[str, Any]]]
+#: One engine, sampling.
+ALONE = {
+    "dtype": "bfloat16",
+    "engine": {"enable_prefix_caching": False},
+    "others": (0,),
+    "temperature": 1.0,
+}
 
 
 @pytest.fixture
@@ -88,6 +95,31 @@ def run_engines(
         return results
 
     return run
+
+
+@pytest.fixture(scope="session")
+def reloads(
+    tiny_qwen3: Path, tiny_qwen3_updated: Path, tiny_moe: Path, tiny_moe_updated: Path
+) -> list[dict[str, Any]]:
+    """Variants in pairs: an engine that reloads weights, and one that was started with them.
+
+    The mixture first: engines beside each other share the process groups that the first has made.
+    """
+    pairs = ((tiny_moe, tiny_moe_updated), (tiny_qwen3, tiny_qwen3_updated))
+    return [
+        variant
+        for old, new in pairs
+        for variant in ({**ALONE, "model": old, "reload": new}, {**ALONE, "model": new})
+    ]
+
+
+@pytest.fixture(scope="session")
+def of_stock(
+    smollm2: Path, reloads: list[dict[str, Any]], run_engines: RunEngines
+) -> list[dict[str, Any]]:
+    """Stock vLLM, the control of several tests: reloads, then SmolLM2 alone and among others."""
+    among = {**ALONE, "model": smollm2, "others": (0, 8, 32)}
+    return run_engines([*reloads, among], kernels="stock", keep=True)
 
 
 def prompts() -> dict[str, Any]:

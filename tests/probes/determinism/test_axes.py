@@ -146,6 +146,35 @@ def test_what_did_not_happen_is_not_called_equal(probe: Probe, fake_engine: Any,
     assert result.to_dict()["bitwise_equal_tokens"] is None
 
 
+@pytest.mark.parametrize("axis", ALL)
+def test_the_hash_of_all_outputs_is_another_with_one_bit(
+    probe: Probe, fake_engine: Any, axis: str
+) -> None:
+    """Though the verdict is the same: every row of every batch has moved by one place."""
+    bits = probe(axis, fake_engine()).bits
+    assert bits is not None and bits == probe(axis, fake_engine()).bits
+    moved = probe(axis, fake_engine(fault=lambda s, b, i: 1))
+    assert moved.verdict == "equal"
+    assert moved.bits not in (bits, None)
+
+
+def test_the_hash_covers_the_last_row(probe: Probe, fake_engine: Any) -> None:
+    def bits(faulty: int) -> str | None:
+        engine = fake_engine(fault=lambda s, b, i: len(b.rows) == 8 and i == faulty)
+        return probe("batch_size", engine, batch_sizes=[1, 8], bisect=False).bits
+
+    found = {bits(row) for row in range(8)}
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize("axis", ["run_to_run", "fresh_process"])
+def test_outputs_that_are_not_twice_the_same_have_no_hash(
+    probe: Probe, fake_engine: Any, axis: str
+) -> None:
+    engine = fake_engine(fault=lambda s, b, i: s.process == 1 or b.run == 1)
+    assert (probe(axis, engine).verdict, probe(axis, engine).bits) == ("differs", None)
+
+
 def test_runs_of_one_batch_are_run_anew(probe: Probe, fake_engine: Any) -> None:
     engine = fake_engine()
     probe("run_to_run", engine, runs=4)

@@ -1,13 +1,16 @@
 """Real vLLM: faults that stock vLLM has on a CPU are found where they are, and no others."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driftscope_probes.determinism.engine_runner import EngineRunner
+from driftscope_probes.determinism.prompt_text import prompt_text
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.determinism.run_determinism import run_determinism
+from driftscope_probes.determinism.run_determinism import run_axes, run_determinism
 from driftscope_probes.progress import discard
 
 pytest.importorskip("vllm")
@@ -20,10 +23,13 @@ SHORT_AND_LONG = [24, 320]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    # Waiting threads that spin starve the others where cores are shared; no bit depends on it.
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting threads that spin starve the others where cores are shared; no bit depends on it."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
+
+@pytest.fixture
+def run(quiet: None, tmp_path: Path) -> Run:
     def run(model: Path, **fields: Any) -> Report:
         asked = DeterminismRequest(**{"model": str(model), "threads": 1, "max_tokens": 6} | fields)
         return run_determinism(asked, tmp_path, discard)
@@ -58,24 +64,46 @@ def test_bf16_depends_on_the_batch_from_two_on_and_not_with_invariant_kernels(
 
 
 def test_fp32_with_split_keys_depends_on_the_batch_and_without_it_does_not(
-    run: Run, tiny_llama: Path
+    quiet: None, tiny_llama: Path, tmp_path: Path
 ) -> None:
-    fields: dict[str, Any] = {
-        "engine_dtypes": ["fp32"],
-        "threads": 2,
-        "prompt_tokens": SHORT_AND_LONG,
-        "batch_sizes": [1, 8],
-    }
-    report = run(tiny_llama, axes=["batch_size", "kv_split"], **fields)
-    assert set(verdicts(report).values()) == {"differs"}
-    batch_size = report["axes"][0]
-    assert batch_size["first_differing_logprob"]["sequence"] == "prompt 1", "the long one"
-    assert batch_size["bitwise_equal_tokens"] == 1.0
-    assert report["timing"]["processes"] == 2
-    settings = [engine["attention_split_kv"] for engine in report["engines"]]
-    assert settings == [True, False]
-    off = run(tiny_llama, axes=["batch_size"], attention_split_kv=False, **fields)
-    assert set(verdicts(off).values()) == {"equal"}
+    asked = DeterminismRequest(
+        model=str(tiny_llama),
+        axes=["batch_size", "kv_split"],
+        engine_dtypes=["fp32"],
+        threads=2,
+        prompt_tokens=SHORT_AND_LONG,
+        batch_sizes=[1, 8],
+        max_tokens=6,
+    )
+    whole = asked.model_copy(update={"axes": ["batch_size"], "attention_split_kv": False})
+    text, runner = prompt_text(tiny_llama), EngineRunner(tiny_llama, tmp_path)
+    try:
+        # The engine with whole keys, which kv_split started, answers the second request as well.
+        batch_size, kv_split = run_axes(asked, text, runner, discard)
+        (off,) = run_axes(whole, text, runner, discard)
+    finally:
+        runner.close()
+    assert (batch_size.verdict, kv_split.verdict, off.verdict) == ("differs", "differs", "equal")
+    shown = batch_size.to_dict()
+    assert shown["first_differing_logprob"]["sequence"] == "prompt 1", "the long one"
+    assert shown["bitwise_equal_tokens"] == 1.0
+    assert [engine["attention_split_kv"] for engine in runner.engines] == [True, False]
+    assert runner.processes == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_engine_is_compared_with_an_eager_one(run: Run, tiny_llama: Path) -> None:
+    """In fp32 fused loops leave the tokens as they are and change last bits only."""
+    sizes = {"prompt_tokens": [24], "max_tokens": 3}
+    report = run(tiny_llama, axes=["compiled"], engine_dtypes=["fp32"], **sizes)
+    (axis,) = report["axes"]
+    assert axis["verdict"] == "differs"
+    assert axis["bitwise_equal_tokens"] == 1.0
+    assert 0.0 < axis["max_abs_diff"] < 1e-4
+    assert axis["onset"]["differs_from"] == "compiled"
+    # What the engines say of themselves: without a mode nothing was compiled.
+    used = [(engine["compile"], engine["compilation_mode"] != "0") for engine in report["engines"]]
+    assert used == [(False, False), (True, True)]
 
 
 def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(

@@ -11,16 +11,37 @@ from pathlib import Path
 import httpx
 import pytest
 
-from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_determinism import run_determinism
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.nightly.config import parse_config
+from driftscope_probes.nightly.run_nightly import run_nightly
 from driftscope_probes.progress import Progress, discard
 from driftscope_probes.rollout import roll_out
 
 MakeTask = Callable[..., RolloutTask]
 START_TIMEOUT_S = 240.0
+#: Of the server: room for the prompts of every axis.
+CONTEXT = 400
+
+
+ASKED: list[AxisName] = [
+    *("run_to_run", "batch_size", "staggered_arrival", "decode_vs_prefill", "prefix_cache")
+]
+NIGHT = """
+name = "server"
+budget_minutes = 5
+[[engines]]
+models = ["tiny-random-llama"]
+engines = ["vllm-server"]
+kernels = ["stock"]
+dtypes = ["fp32"]
+axes = ["run_to_run", "batch_size"]
+settings = {{ server_url = "{server}", batch_sizes = [1, 3], max_tokens = 4 }}
+expected = "equal"
+"""
 
 
 def free_port() -> int:
@@ -35,7 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterat
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log.txt"
     options = ["--host=127.0.0.1", f"--port={port}", f"--model={tiny_llama}", "--dtype=float32"]
-    options += ["--served-model-name=tiny", "--max-model-len=64", "--enforce-eager"]
+    options += ["--served-model-name=tiny", f"--max-model-len={CONTEXT}", "--enforce-eager"]
+    options += ["--enable-prefix-caching", "--enable-prompt-tokens-details"]
     options += [f"--kv-cache-memory-bytes={2**26}", "--generation-config=vllm"]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -98,25 +120,39 @@ def test_an_unknown_model_name_lists_what_is_served(server: str, make_task: Make
 def test_the_determinism_probe_asks_a_server_too(
     server: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
-    """What this server refuses (it takes 64 tokens), or cannot be asked for, is not run."""
+    """What it cannot be asked for is not run; a hot cache is told from a cold one."""
     asked = DeterminismRequest(
         model=str(tiny_llama),
         engine="vllm-server",
         engine_dtypes=["fp32"],
         server_url=server,
-        axes=["batch_size", "staggered_arrival", "decode_vs_prefill", "prefix_cache", "threads"],
+        axes=[*ASKED, "threads"],
         batch_sizes=[1, 3],
         prompt_tokens=[5, 30],
         max_tokens=4,
     )
     report = run_determinism(asked, tmp_path, discard)
     axes = {axis["axis"]: axis for axis in report["axes"]}
-    for name in ("batch_size", "staggered_arrival", "decode_vs_prefill"):
+    for name in ASKED:
         assert axes[name]["bitwise_equal_tokens"] == 1.0
         assert axes[name]["max_abs_diff"] < 2e-5  # other batches reduce in another order
-    assert "maximum context length is 64" in axes["prefix_cache"]["reason"]
+        assert axes[name]["bits"] is None
+    assert [cell["value"] for cell in axes["prefix_cache"]["cells"]] == ["hot"]
     assert "behind a URL" in axes["threads"]["reason"]
     assert report["engines"][0]["server_model"] == "tiny"
+    too_long = asked.model_copy(update={"axes": ["position"], "prompt_tokens": [CONTEXT]})
+    with pytest.raises(EngineError, match=f"maximum context length is {CONTEXT}"):
+        run_determinism(too_long, tmp_path, discard)
+
+
+@pytest.mark.slow
+def test_a_night_asks_a_server_too(server: str, tmp_path: Path) -> None:
+    config = parse_config(NIGHT.format(server=server).encode())
+    result = run_nightly(config, tmp_path, discard)
+    found = [one.finding for one in result.items]
+    assert [one.ran for one in found] == [True, True], found
+    assert [one.detail["bitwise_equal_tokens"] for one in found] == [1.0, 1.0]
+    assert f"--server-url {server}" in str(result.to_dict()["items"][0]["replay"])
 
 
 def test_no_address_and_no_server_are_said(make_task: MakeTask) -> None:

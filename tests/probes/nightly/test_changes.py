@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,14 +59,14 @@ def test_direction_and_exit_code(
     one = judged(item, verdict, before)
     assert one.changed == changed
     assert one.to_dict()["as_expected"] == (verdict == item.expected)
-    reasons = list(alarms([one], [], fail_on_environment=True))
-    assert exit_code([one], reasons) == code
-    assert all(item.id in reason for reason in reasons)
+    found = reasons(one)
+    assert exit_code([one], found) == code
+    assert all(item.id in reason for reason in found)
 
 
 def test_what_was_found_outweighs_what_was_not_run() -> None:
     both = [judged(kernel(), "REFUTED", "PROVED"), judged(engine(), "not_run")]
-    assert exit_code(both, list(alarms(both, [], fail_on_environment=True))) == 1
+    assert exit_code(both, list(alarms(both, [], fail_on_environment=True, fail_on_bits=True))) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,9 +75,49 @@ def test_what_was_found_outweighs_what_was_not_run() -> None:
 )
 def test_only_hardware_and_versions_are_a_reason_of_their_own(kind: Any, alarming: bool) -> None:
     change = Change(kind, "torch", "2.12", "2.13")
-    reasons = list(alarms([], [change], fail_on_environment=True))
-    assert reasons == (["torch: 2.12 last night, 2.13 now"] if alarming else [])
-    assert list(alarms([], [change], fail_on_environment=False)) == []
+    found = list(alarms([], [change], fail_on_environment=True, fail_on_bits=True))
+    assert found == (["torch: 2.12 last night, 2.13 now"] if alarming else [])
+    assert list(alarms([], [change], fail_on_environment=False, fail_on_bits=True)) == []
+
+
+def computing(
+    bits: str | None, axis: str | None = None, verdict: str = "PROVED", name: str = "one"
+) -> JudgedItem:
+    """Computed `abc` before; now `bits`."""
+    item = KernelItem(f"a/linear/{name}", "fp32", 1, axis, True, 0, "PROVED")
+    earlier = Earlier("PROVED", "PROVED", item.settings, "2026-11-21", "abc")
+    return JudgedItem(item, Finding(verdict, 1.0, {"bits": bits}, None), earlier)
+
+
+def reasons(*judged: JudgedItem, fail_on_bits: bool = True) -> list[str]:
+    return list(alarms(judged, [], fail_on_environment=True, fail_on_bits=fail_on_bits))
+
+
+def test_other_bits_are_a_reason_though_the_verdict_holds() -> None:
+    assert reasons(computing("abc")) == reasons(computing(None)) == []
+    other = computing("abd"), computing("abd", "batch_size")
+    assert reasons(*other) == [
+        "bits: other than on the last night while verdicts hold: kernel/a/linear/one/fp32/t1"
+    ]
+    assert reasons(*other, fail_on_bits=False) == []
+    # A verdict that changed says more.
+    (worse,) = reasons(computing("abd", verdict="REFUTED"), computing("abd", "batch_size"))
+    assert worse.startswith("kernel/a/linear/one/fp32/t1: REFUTED")
+
+
+def test_bits_of_another_question_are_not_compared() -> None:
+    one = computing("abd")
+    assert one.earlier is not None
+    asked = replace(one.earlier, settings={"quick": False, "seed": 0})
+    assert not replace(one, earlier=asked).other_bits
+    assert not replace(one, earlier=replace(one.earlier, bits=None)).other_bits
+    assert not replace(one, earlier=None).other_bits
+
+
+def test_many_other_bits_are_one_line() -> None:
+    ones = [computing("abd", name=str(number)) for number in range(8)]
+    (line,) = reasons(*ones)
+    assert line.count("kernel/") == 5 and line.endswith("a/linear/4/fp32/t1 and 3 more")
 
 
 def report(hardware: str, night: str, **verdicts: str) -> dict[str, Any]:
@@ -84,7 +125,13 @@ def report(hardware: str, night: str, **verdicts: str) -> dict[str, Any]:
         "started_at": night,
         "key": {"hardware": {"cpu": hardware}},
         "items": [
-            {"id": name.replace("_", "/"), "verdict": verdict, "expected": "PROVED", "settings": {}}
+            {
+                "id": name.replace("_", "/"),
+                "verdict": verdict,
+                "expected": "PROVED",
+                "settings": {},
+                "detail": {},
+            }
             for name, verdict in verdicts.items()
         ],
     }
@@ -94,7 +141,9 @@ def test_the_last_night_on_which_an_item_ran_counts() -> None:
     item = kernel()
     reports: list[Any] = [report("x", f"night {n}") for n in range(3)]
     for one, verdict in zip(reports, ("NOT_RUN", "REFUTED", "PROVED"), strict=True):
-        one["items"] = [{"id": item.id, "verdict": verdict, "expected": "PROVED", "settings": {}}]
+        one["items"] = [
+            {"id": item.id, "verdict": verdict, "expected": "PROVED", "settings": {}, "detail": {}}
+        ]
     (one,) = judge([item], {item.id: Finding("PROVED", 1.0, {}, None)}, reports)
     assert one.earlier is not None
     assert (one.earlier.verdict, one.earlier.night, one.changed) == ("REFUTED", "night 1", "better")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def line(verdict: str, **fields: Any) -> dict[str, Any]:
         "max_ulps": 3,
         "first_differing_token": None,
         "onset": None,
+        "bits": "c0ffee",
         "reason": None,
         "replay": "driftscope probe determinism …",
         "cells": [],
@@ -65,6 +67,17 @@ def test_items_of_one_model_share_a_process() -> None:
     assert [unit.spec["axes"] for unit in work.units] == [["batch_size"], ["position"]]
 
 
+def test_each_server_is_asked_in_a_process_of_its_own() -> None:
+    """A process asks one server: the items of another would be answered by it."""
+    here, there = (
+        replace(item(server_url=f"http://{name}:8000"), engine="vllm-server") for name in "ab"
+    )
+    assert here.process != there.process
+    assert request_of(here).server_url == "http://a:8000"
+    with pytest.raises(ValueError, match="needs server_url"):
+        request_of(replace(here, settings={}))
+
+
 def test_a_finding_says_how_much_differs_and_from_where_on() -> None:
     onset = {"setting": "batch size", "equal_up_to": 3, "differs_from": 4, "tested": [1, 4]}
     found = finding(item(), line("differs", onset=onset))
@@ -72,7 +85,7 @@ def test_a_finding_says_how_much_differs_and_from_where_on() -> None:
     assert found.detail["reason"] == (
         "50.0% of 64 tokens bitwise equal; batch size: 3 equal, 4 differs"
     )
-    assert found.detail["unique_outputs"] == 2
+    assert (found.detail["unique_outputs"], found.detail["bits"]) == (2, "c0ffee")
     assert found.replay
 
 

@@ -141,6 +141,22 @@ def test_foreign_values_load_too(
     shutil.rmtree(history)
 
 
+@pytest.mark.parametrize("detail", [None, [], {"bits": 7}])
+def test_a_detail_that_is_none_is_left_out(nights: Any, detail: object) -> None:
+    nights.run()
+    (folder,) = (night.folder for night in load_history(nights.history).nights)
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    report["items"][0]["detail"] = detail
+    (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    line = {"id": "kernel/new", "verdict": "PROVED", "seconds": 1, "detail": detail}
+    with (folder / ITEMS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    history = load_history(nights.history)
+    assert history.nights[0].report is None
+    assert "kernel/new" not in history.nights[0].findings
+    assert len(history.notes) == 2
+
+
 def test_foreign_and_unfinished_folders_are_left_alone_or_noted(tmp_path: Path) -> None:
     (tmp_path / "20260101T000000Z").mkdir()
     (tmp_path / "notes").mkdir()

@@ -33,7 +33,8 @@ def line(verdict: str, example_axis: str | None = None, **mismatches: int) -> di
             "counterexample": example if example_axis else None,
             "axes": [*counts, {"axis": "layout", "trials": 3, "mismatches": 0, "refused": 3}],
             "seconds": 2.0,
-        }
+        },
+        "bits": "c0ffee",
     }
 
 
@@ -59,6 +60,15 @@ def test_a_verdict_answers_the_whole_or_an_axis(
     assert found.verdict == verdict
     assert found.detail["reason"]
     assert (found.replay is None) == (verdict == "NOT_RUN")
+    assert found.detail.get("bits") == (None if verdict == "NOT_RUN" else "c0ffee")
+
+
+@pytest.mark.parametrize("axis", ["run_to_run", "fresh_process"])
+def test_bits_that_are_not_twice_the_same_are_left_out(axis: str) -> None:
+    """Else every night would say that they changed."""
+    for of in (None, "batch_size"):
+        counts = {"batch_size": 0, axis: 1}
+        assert finding(item(of), line("REFUTED", axis, **counts)).detail["bits"] is None
 
 
 def test_one_check_answers_all_axes_of_a_kernel() -> None:

@@ -55,6 +55,27 @@ def test_a_verdict_that_changes_gives_1_once_if_it_is_then_expected(nights: Any)
     assert "better now" in better.alarms[0]
 
 
+def test_other_bits_give_1_once_and_are_named(nights: Any) -> None:
+    nights.told["a/linear/two"]["bits"] = "a" * 64
+    nights.told["b/mean/one"]["bits"] = "b" * 64
+    nights.run()
+    nights.told["a/linear/two"]["bits"] = "c" * 64
+    other = nights.run()
+    assert other.exit_code == 1
+    (alarm,) = other.alarms
+    assert alarm.startswith("bits: ") and alarm.endswith(": kernel/a/linear/two/fp32/t1")
+    (change,) = other.changes
+    assert (change.kind, change.name) == ("bits", "bits of kernel/a/linear/two/fp32/t1")
+    assert (change.before, change.after) == ("a" * 12, "c" * 12)
+    assert [item["other_bits"] for item in other.to_dict()["items"]] == [False, True, False, False]
+    assert nights.run().exit_code == 0
+    nights.config = 'bits_change = "report"\n' + nights.config
+    nights.told["a/linear/two"]["bits"] = "d" * 64
+    reported = nights.run()
+    assert reported.exit_code == 0
+    assert "bits" in {change.kind for change in reported.changes}
+
+
 def test_an_expectation_that_was_altered_is_named(nights: Any) -> None:
     nights.run()
     nights.config = nights.config.replace('expected = "REFUTED"', 'expected = "PROVED"')

@@ -49,6 +49,15 @@ def test_a_file_that_is_none_exits_2(
     assert not (tmp_path / "history").exists()
 
 
+def test_a_history_that_cannot_be_written_exits_2(driftscope: Run, tmp_path: Path) -> None:
+    (tmp_path / "nightly.toml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "file").touch()
+    done = driftscope("nightly", "--config", "nightly.toml", "--history", "file")
+    assert done.returncode == 2
+    assert "File exists: 'file'" in done.stderr and "history" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_a_night_leaves_its_files_and_an_altered_expectation_exits_1(
     driftscope: Run, tmp_path: Path

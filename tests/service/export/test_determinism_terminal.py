@@ -76,4 +76,4 @@ def test_a_share_below_all_is_never_shown_as_all() -> None:
 
 def test_names_have_no_last_equal_value() -> None:
     found = Onset("prefix cache", None, "hot", ("off", "cold", "hot")).to_dict()
-    assert onset(found) == "from prefix cache hot on"
+    assert onset(found) == "at prefix cache hot"

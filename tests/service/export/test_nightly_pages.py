@@ -111,7 +111,16 @@ def test_the_terminal_names_everything_and_cuts_no_id() -> None:
     assert "Changed: torch, 2.12.0 → 2.13.0" in text
     assert "Changed: OMP_NUM_THREADS, absent → 2" in text
     assert "a/linear/absent/fp32/t1: not run" in text
+    assert "2 items were found by a start that was interrupted." in text
     assert "Something changed: 1 worse, 1 better, 1 unexpected, 1 not run" in text
+
+
+def test_the_last_line_says_where_no_verdict_changed() -> None:
+    result = night()
+    result["items"] = result["items"][:1]
+    out = io.StringIO()
+    print_night(result, Console(file=out, width=60))
+    assert out.getvalue().endswith("Something changed, though no verdict: 1 as expected.\n")
 
 
 def test_junit_counts_what_it_lists() -> None:

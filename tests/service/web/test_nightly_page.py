@@ -69,6 +69,17 @@ def test_a_quiet_last_night(running: Any, reports: Any) -> None:
     assert "nothing here starts by itself" in page
 
 
+def test_a_night_whose_items_hold_and_whose_library_changed(running: Any, reports: Any) -> None:
+    held = reports.night(13) | {"exit_code": 1, "alarms": ["torch: 2.12.0 last night, 2.13.0 now"]}
+    reports.store(running.service, held)
+    with running.service.database.read() as connection:
+        (night,) = nights_of(connection, "cpu", 1)
+    found = night_state(night)
+    assert (found.tone, found.word) == ("watch", "changed")
+    assert found.sentence.startswith("All 10 items were as expected")
+    assert found.sentence.endswith("; something else changed.")
+
+
 def test_a_night_that_got_worse_shows_the_replay(running: Any, reports: Any) -> None:
     store_nights(running, reports, 0, 10)
     page = html(running, "/nightly")

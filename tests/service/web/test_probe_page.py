@@ -141,6 +141,17 @@ def test_axes_with_onset_and_replay(running: Any, reports: Any) -> None:
     assert (first["verdict"], first["differs_from"]) == ("differs", "2")
 
 
+def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
+    content = reports.determinism_report()
+    axis = next(axis for axis in content["axes"] if axis["onset"])
+    axis["onset"] = {
+        **{"setting": "prefix cache", "equal_up_to": None, "differs_from": "hot"},
+        "tested": ["off", "cold", "hot"],
+    }
+    page = html(running, f"/probes/{reports.store(running.service, content, reports.MODEL)}")
+    assert "Different at prefix cache hot; tried: off, cold, hot." in page
+
+
 def test_invariant_kernels_that_differ_are_worse_than_stock_ones(reports: Any) -> None:
     from driftscope_service.web.axes_view import axes_state
 

@@ -1,6 +1,6 @@
 """Stands for kernel_items: verdicts out of a file, and ways to fail.
 
-STUB_VERDICTS names a JSON file: kernel name → {"verdict", "sleep", "crash", "raise"}.
+STUB_VERDICTS names a JSON file: kernel name → {"verdict", "bits", "sleep", "crash"}.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             time.sleep(does.get("sleep", 0))
             if does.get("crash"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            teller.done(number, unit["name"], {"verdict": _verdict(does["verdict"])})
+            teller.done(
+                number,
+                unit["name"],
+                {"verdict": _verdict(does["verdict"]), "bits": does.get("bits")},
+            )
     return {}
 
 
