@@ -11,8 +11,9 @@ from functools import lru_cache
 import torch
 
 from driftscope_kernels.check.axes import QUICK_ROWS
+from driftscope_kernels.check.case import Shape
 from driftscope_kernels.check.inputs import CANCELLING, SENSITIVE
-from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.reassociated import twins
 from driftscope_kernels.check.search import Trial, search
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.check.axes import FRESH_PROCESS, fresh_processes
+from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.compare_bits import differing_rows, first_difference
 from driftscope_kernels.check.fresh_process import fresh_results
 from driftscope_kernels.check.inputs import ABSORBING, CANCELLING, NORMAL
-from driftscope_kernels.check.op_cases import OpCase, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import Placement, run, thread_count
 from driftscope_kernels.check.search import REFUSALS, AxisCount, Mismatch, Trial
 from driftscope_kernels.check.verdict import Subject, call_spec

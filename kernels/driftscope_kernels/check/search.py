@@ -11,8 +11,8 @@ from torch import Tensor
 
 from driftscope_kernels.check import inputs as kinds
 from driftscope_kernels.check.axes import SAME_SIZE, axes
+from driftscope_kernels.check.case import OpCase, Shape
 from driftscope_kernels.check.compare_bits import Difference, differing_rows, first_difference
-from driftscope_kernels.check.op_cases import OpCase, Shape
 from driftscope_kernels.check.oracles import is_close
 from driftscope_kernels.check.placement import Batch, Placement, run
 from driftscope_kernels.check.tree_probe import probe_batch, probe_questions

@@ -11,13 +11,18 @@ from torch import Tensor
 from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.options import VLLM
+from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.linear import TP_SEGMENTS
 from driftscope_kernels.registry import Implementation, Kernel, Run, implementations
-from driftscope_kernels.targets import gradients
+from driftscope_kernels.targets.differentiable import FORWARDS, with_implementation
+from driftscope_kernels.targets.gradients import gradients
 
 TARGET = "driftscope"
 #: Name of the reference among the implementations.
 PLAIN = "reference"
+#: The backward pass of attention takes minutes to check in plain Python; tests hold it to the same
+#: bits as the compiled one.
+TOO_SLOW = {(PLAIN, "attention_prefill.grad")}
 
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
@@ -26,7 +31,8 @@ Function = Callable[..., Any]
 
 def kernels() -> Iterator[Kernel]:
     """One per implementation of a forward op, the tensor-parallel order of linear, gradients."""
-    for one in implementations():
+    known = implementations()
+    for one in known:
         if one.op in ADAPTERS:
             yield _kernel(one, one.name, ADAPTERS[one.op](one.function))
         if one.op == "attention":
@@ -37,9 +43,19 @@ def kernels() -> Iterator[Kernel]:
         if one.op == "linear":
             name = f"{one.name}-tp{TP_SEGMENTS}"
             yield _kernel(one, name, _linear(one.function, tp_segments=TP_SEGMENTS))
-            for op, run in gradients.ours(one.name):
-                note = "through driftscope_kernels.ops"
-                yield Kernel(TARGET, op, one.name, run, one.dtypes, note)
+    for name in dict.fromkeys(one.name for one in known):
+        yield from _gradients(name)
+
+
+def _gradients(implementation: str) -> Iterator[Kernel]:
+    """Through `ops`, as a trainer calls them."""
+    for gradient, run in gradients(FORWARDS, main_grad=True):
+        if (implementation, gradient.op) not in TOO_SLOW:
+            yield Kernel(
+                *(TARGET, gradient.op, implementation, with_implementation(implementation, run)),
+                *(frozenset(DTYPES), "through driftscope_kernels.ops"),
+                threaded=implementation != PLAIN,
+            )
 
 
 def _kernel(one: Implementation, name: str, run: Run) -> Kernel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -27,13 +28,13 @@ def _check(kernel: Kernel, dtype: torch.dtype = torch.float32, threads: int = 1)
 
 
 def test_torch_linear_differs_for_up_to_three_rows() -> None:
-    """True of MKL's sgemm on every x86 seen; where it is not, the verdict says what was found."""
+    """True of MKL's sgemm on every x86 seen: three on AMD EPYC, two on Intel Xeon."""
     verdict = _check(EAGER["linear"])
     assert verdict.verdict == "REFUTED"
     example = verdict.counterexample
     assert example is not None
     assert example.cause.name == "M-remainder path"
-    assert example.cause.evidence.startswith("batch sizes 1, 2, 3 differ")
+    assert re.match(r"batch sizes 1, 2(, 3)? differ", example.cause.evidence)
     assert example.mismatch.trial.shape.k <= 8
     with thread_count(1):
         _, axis, trial, left, right = read_replay_spec(_spec(verdict))
