@@ -142,14 +142,26 @@ def compare(
             ours = ours[:, : right.context]
         if right.query is not None:
             ours = ours[:, -right.query :]
-        rows = differing_rows(ours, theirs)
-        if len(rows):
-            row = int(rows[0])
-            difference = first_difference(ours, theirs, row)
-            return Mismatch(
-                *(axis, trial, left, right, common[row], difference, len(rows), len(common))
-            )
+        found = first_mismatch(axis, trial, (left, ours), (right, theirs), common)
+        if found is not None:
+            return found
     return None
+
+
+Side = tuple[Placement, Tensor]
+
+
+def first_mismatch(
+    axis: str, trial: Trial, left: Side, right: Side, rows: range
+) -> Mismatch | None:
+    """The first of the rows that both results hold and that differs."""
+    differing = differing_rows(left[1], right[1])
+    if not len(differing):
+        return None
+    row = int(differing[0])
+    difference = first_difference(left[1], right[1], row)
+    counts = (len(differing), len(rows))
+    return Mismatch(axis, trial, left[0], right[0], rows[row], difference, *counts)
 
 
 def wrong_rows(kernel: Kernel, case: OpCase, trial: Trial) -> Mismatch | None:
