@@ -101,17 +101,69 @@ def test_the_gradients_of_our_functions_are_ours_after_the_block_too() -> None:
     assert torch.equal(gradient(True), gradient(False))
 
 
-def test_gradient_checkpointing_recomputes_with_our_kernels() -> None:
-    def two_layers(t: Tensor) -> Tensor:
-        return F.linear(F.linear(t, W), W.t()).square()
+def two_layers(t: Tensor) -> Tensor:
+    return F.linear(F.linear(t, W), W.t()).square()
 
+
+def _grad(loss: Tensor, x: Tensor) -> None:
+    (x.grad,) = torch.autograd.grad(loss, x)
+
+
+BACKWARDS: dict[str, Callable[[Tensor, Tensor], None]] = {
+    "loss.backward()": lambda loss, x: loss.backward(),  # type: ignore[no-untyped-call]
+    "loss.backward(inputs=)": lambda loss, x: loss.backward(inputs=[x]),  # type: ignore[no-untyped-call]
+    "autograd.backward": lambda loss, x: torch.autograd.backward([loss]),
+    "autograd.grad": _grad,
+}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_gradient_checkpointing_recomputes_with_our_kernels(name: str, reentrant: bool) -> None:
+    if reentrant and name in ("autograd.grad", "loss.backward(inputs=)"):
+        pytest.skip("torch refuses it")
     x = X.clone().requires_grad_()
     with invariant_mode() as mode:
         (plain,) = torch.autograd.grad(two_layers(x).sum(), x)
         before = mode.coverage().routed["linear"]
-        checkpoint(two_layers, x, use_reentrant=False).sum().backward()
-    assert mode.coverage().routed["linear"] - before > 2
+        BACKWARDS[name](checkpoint(two_layers, x, use_reentrant=reentrant).sum(), x)
+    assert mode.coverage().routed["linear"] - before == 4
+    assert "aten.mm" not in mode.coverage().routed
     assert x.grad is not None and torch.equal(x.grad, plain)
+
+
+def test_gradients_that_torch_must_make_itself_are_still_made() -> None:
+    x = X.clone().requires_grad_()
+    both = torch.eye(2)
+    with invariant_mode():
+        y = F.linear(x, W).square().sum(0)[:2]
+        (found,) = torch.autograd.grad(y, x, both, is_grads_batched=True, retain_graph=True)
+        rows = [torch.autograd.grad(y, x, start, retain_graph=True)[0] for start in both]
+        (unused,) = torch.autograd.grad(y.sum(), W.clone().requires_grad_(), allow_unused=True)
+    torch.testing.assert_close(found, torch.stack(rows))
+    assert unused is None
+
+
+def test_an_exception_in_an_inner_block_leaves_the_outer_one() -> None:
+    stock, ours = stock_and_ours()
+    with invariant_mode() as outer:
+        with pytest.raises(InvariantModeError), invariant_mode():
+            F.dropout(X, 0.5, training=True)
+        assert torch.equal(F.linear(X, W), ours)
+    assert outer.coverage().routed == {"linear": 1}
+    assert torch.equal(F.linear(X, W), stock)
+
+
+def test_another_model_has_its_bits_before_beside_and_after(build: Callable[..., Any]) -> None:
+    trained, other = build("llama"), build("qwen3")
+    ids = torch.arange(40)[None]
+    before = in_a_thread(lambda: other(ids).logits)
+    with invariant_mode():
+        trained(ids).logits.sum().backward()
+        beside = in_a_thread(lambda: other(ids).logits)
+    assert torch.equal(beside, before)
+    assert torch.equal(in_a_thread(lambda: other(ids).logits), before)
+    assert not trained._forward_hooks and not trained._forward_pre_hooks
 
 
 def test_dropout_is_refused_in_training_only() -> None:
@@ -132,11 +184,15 @@ def test_autocast_casts_as_torch_does() -> None:
     assert torch.equal(y, ops.linear(X.bfloat16(), W.bfloat16()))
 
 
+# Places that are named twice, so that their values are added.
+Z, ONE, PLACES = torch.zeros(5, 5), torch.ones(()), torch.tensor([1, 1])
 UNCOVERED: dict[str, Callable[[], Any]] = {
     "aten.convolution": lambda: F.conv1d(X[None], torch.ones(2, 5, 3)),
     "aten.cumsum": lambda: X.cumsum(0),
     "aten.mm": lambda: X.double() @ W.double().t(),
     "aten.linalg_vector_norm": lambda: X.norm(),
+    "aten.index_put_": lambda: Z.index_put_((PLACES[:, None],), ONE, accumulate=True),
+    "aten.scatter": lambda: torch.scatter(Z, 1, PLACES[:, None], 1.0, reduce="add"),
 }
 
 
