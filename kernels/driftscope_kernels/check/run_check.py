@@ -189,7 +189,7 @@ class _Check:
         other = next((reading for reading in readings if reading.equal is False), None)
         if other is not None:
             return self._refuted(self._probe_mismatch(other), counts)
-        rate = detection(self.case.op, self.dtype, self.subject.threads, self.case.quick_shapes)
+        rate = detection(self.case.op, self.dtype, self.case.quick_shapes)
         proofs = tuple(reading for reading in readings if reading.equal)
         if len(proofs) == len(self.shapes) and SCOPE[self.case.op] == WHOLE_PROOF:
             name: VerdictName = "PROVED"

@@ -22,8 +22,7 @@ QUICK = [op for op in OP_CASES if not op.startswith(("attention", "sdpa"))]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("op", QUICK)
 def test_rate_of_every_op(op: str, dtype: torch.dtype) -> None:
-    with thread_count(1):
-        found = detection(op, dtype, 1, op_case(op).quick_shapes[:1])
+    found = detection(op, dtype, op_case(op).quick_shapes[:1])
     assert found.total >= 20
     assert found.rate >= ENOUGH, found.missed
 
@@ -40,9 +39,16 @@ def test_the_plain_order_is_caught_by_nothing(op: str) -> None:
 
 
 def test_attention() -> None:
-    with thread_count(1):
-        found = detection("attention", torch.bfloat16, 1, (Shape(100, 64),))
+    found = detection("attention", torch.bfloat16, (Shape(100, 64),))
     assert found.rate >= ENOUGH, found.missed
+
+
+def test_the_twins_run_with_one_thread_however_many_are_checked() -> None:
+    with thread_count(2):
+        found = detection("mean", torch.float32, (Shape(64),))
+        assert torch.get_num_threads() == 2
+    assert found == detection("mean", torch.float32, (Shape(64),))
+    assert found.rate == 1
 
 
 def test_normal_values_in_bf16_would_miss_what_chosen_rows_show() -> None:
