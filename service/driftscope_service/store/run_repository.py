@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, update
 
+from driftscope_service.store.step_repository import NewStep
 from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs
 
 #: What describes a run, in a PUT and in the metadata of a pushed step alike.
@@ -31,6 +32,10 @@ class Run:
     complete_steps: int
     last_step: int | None  # the highest complete one
     last_step_at: datetime | None  # when the latest arrived, whatever its number
+    # Over the complete steps.
+    compared_tokens: int
+    nonfinite_tokens: int
+    confident_disagreements: int
 
 
 class RunRepository:
@@ -66,12 +71,15 @@ class RunRepository:
         given = {field: metadata[field] for field in DESCRIPTION if field in metadata}
         return self._add(name, {field: text[:RUN_TEXT_LENGTH] for field, text in given.items()})
 
-    def step_completed(self, number: int, step: int) -> None:
+    def step_completed(self, number: int, new: NewStep) -> None:
         self._update(
             number,
             complete_steps=runs.c.complete_steps + 1,
-            last_step=case((runs.c.last_step > step, runs.c.last_step), else_=step),
+            last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
+            compared_tokens=runs.c.compared_tokens + new.tokens,
+            nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
+            confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
         )
 
     def touch(self, number: int) -> None:
