@@ -158,7 +158,8 @@ def _around_first(name: str, labels: tuple[str, ...], others: tuple[str, ...]) -
     write them, and `le` last."""
     assert len(labels) == 1 + len(others), name
     known = dict(zip(labels[1:], others, strict=True))
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for label in sorted(known, key=lambda label: (label == LE, label)):
         pair = f'{label}="{_escaped(known[label])}"'
         (before if label != LE and label < labels[0] else after).append(pair)
