@@ -33,6 +33,7 @@ def test_the_recipe_for_any_trainer(serve: Callable[..., Any], tmp_path: Path) -
     assert [path for path, _, _ in stub.requests] == [
         f"/v1/runs/my-run/steps/{number}/logprobs" for number in range(2)
     ]
+    assert stub.puts == [("/v1/runs/my-run", {"state": "finished"})]
     (tmp_path / "s.safetensors").write_bytes(stub.requests[1][2])
     step = read_step(tmp_path / "s.safetensors")
     assert step.cu_seqlens.tolist() == [0, 2, 3]

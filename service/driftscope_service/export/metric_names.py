@@ -211,6 +211,8 @@ RUN_LAST_STEP_TIME = _gauge("run_last_step_timestamp", "seconds",
                             "Unix time at which the latest step was completed.", "run")
 RUN_STEP_INTERVAL = _gauge("run_step_interval", "seconds",
                            "Mean time between two steps over the whole run.", "run")
+RUN_FINISHED = _gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
+                      "step opens it again.", "run")
 RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
 RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
 RUN_NONFINITE = _counter("run_nonfinite_tokens", "",
@@ -332,6 +334,7 @@ METRICS: tuple[Metric, ...] = (
     RUN_LAST_STEP,
     RUN_LAST_STEP_TIME,
     RUN_STEP_INTERVAL,
+    RUN_FINISHED,
     RUN_STEPS,
     RUN_TOKENS,
     RUN_NONFINITE,

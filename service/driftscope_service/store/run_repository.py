@@ -32,6 +32,7 @@ class Run:
     complete_steps: int
     last_step: int | None  # the highest complete one
     last_step_at: datetime | None  # when the latest arrived, whatever its number
+    finished_at: datetime | None  # None: it runs, or ended without a word
     # Over the complete steps.
     compared_tokens: int
     nonfinite_tokens: int
@@ -55,12 +56,16 @@ class RunRepository:
             statement = statement.where(runs.c.activity < before)
         return [_run(row) for row in self._connection.execute(statement)]
 
-    def put(self, name: str, fields: Mapping[str, Any]) -> tuple[Run, bool]:
-        """The run and whether it is new; `fields` replace, the others stay."""
+    def put(
+        self, name: str, fields: Mapping[str, Any], *, finished: bool | None = None
+    ) -> tuple[Run, bool]:
+        """The run and whether it is new; `fields` replace, the others stay. `finished`: it has
+        ended, it goes on, or nothing is said of that."""
         known = self.get(name)
         if known is None:
-            return self._add(name, fields), True
-        self._update(known.number, **fields)
+            end = {"finished_at": _now()} if finished else {}
+            return self._add(name, {**fields, **end}), True
+        self._update(known.number, **fields, **_end_of(known, finished))
         return self._require(name), False
 
     def of_step(self, name: str, metadata: Mapping[str, str]) -> Run:
@@ -77,14 +82,14 @@ class RunRepository:
             complete_steps=runs.c.complete_steps + 1,
             last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
+            finished_at=None,
             compared_tokens=runs.c.compared_tokens + new.tokens,
             nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
             confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
         )
 
-    def touch(self, number: int) -> None:
-        """Something of the run arrived."""
-        self._update(number)
+    def shard_arrived(self, number: int) -> None:
+        self._update(number, finished_at=None)
 
     def _add(self, name: str, fields: Mapping[str, Any]) -> Run:
         now = _now()
@@ -112,6 +117,13 @@ class RunRepository:
         run = self.get(name)
         assert run is not None
         return run
+
+
+def _end_of(run: Run, finished: bool | None) -> dict[str, datetime | None]:
+    """Said again, it ended when it was first said."""
+    if finished is None or (finished and run.finished_at is not None):
+        return {}
+    return {"finished_at": _now() if finished else None}
 
 
 def _next_activity() -> ColumnElement[int]:

@@ -183,6 +183,7 @@ runs = Table(
     Column("complete_steps", Integer, nullable=False),
     Column("last_step", BigInteger),
     Column("last_step_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),  # null: it runs, or ended without a word
     # Over the complete steps.
     Column("compared_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("nonfinite_tokens", BigInteger, nullable=False, server_default=text("0")),

@@ -36,6 +36,7 @@ _RUN_METRICS: Final = (
     names.RUN_LAST_STEP,
     names.RUN_LAST_STEP_TIME,
     names.RUN_STEP_INTERVAL,
+    names.RUN_FINISHED,
     names.RUN_STEPS,
     names.RUN_TOKENS,
     names.RUN_NONFINITE,
@@ -115,6 +116,7 @@ def _add_run(families: Families, state: RunState) -> None:
     texts = (run.model, run.framework, run.engine, run.rollout_dtype, run.trainer_dtype)
     described = [(text or "")[:MAX_LABEL_CHARACTERS] for text in texts]
     families.of(names.RUN_INFO).add([run.name, *described, state.precision], 1.0)
+    families.of(names.RUN_FINISHED).add([run.name], run.finished_at is not None)
     families.of(names.RUN_STEPS).add([run.name], run.complete_steps)
     families.of(names.RUN_TOKENS).add([run.name], run.compared_tokens)
     families.of(names.RUN_NONFINITE).add([run.name], run.nonfinite_tokens)

@@ -178,6 +178,13 @@ def test_a_description_that_changes_is_shown(running: Any, add_step: Any, page: 
     assert found.value("run_tokens", run="r") == 5
 
 
+def test_the_end_of_a_run_is_shown_and_taken_back(running: Any, add_step: Any, page: Any) -> None:
+    add_step(running, "r", 0, ROLLOUT, shifted(0.1))
+    for finished in (False, True, False):
+        running.client.put("/v1/runs/r", json={"state": "finished" if finished else "running"})
+        assert page(running).value("run_finished", run="r") == finished
+
+
 def test_as_many_queries_for_many_runs_as_for_one(running: Any, add_step: Any) -> None:
     def queries() -> int:
         counted: list[str] = []
