@@ -286,6 +286,14 @@ JOB_LAST_DURATION = _gauge("job_last_duration", "seconds",
                            "What the last finished job of the kind took.", "kind", "state")
 WORKER_UP = _gauge("worker_up", "", "1 while the thread that does the work is alive.", "worker")
 
+HTTP_REQUESTS = _counter(
+    "http_requests", "", "Requests answered since the start. The route is a template, or other: no "
+    "such path, or refused by host, key or length. No answer at all is 5xx.",
+    "route", "method", "status_class",
+)
+HTTP_DURATION = _metric("histogram", "http_request_duration", "seconds",
+                        "Time from the head of a request to the end of its answer.", ("route",))
+
 INGEST_REQUESTS = _counter("ingest_requests", "", "Pushes answered since the start: accepted, "
                            "known already, refused.", "result")
 INGEST_REFUSED = _counter("ingest_refused", "", "Pushes refused since the start, by the name of "
@@ -355,6 +363,8 @@ METRICS: tuple[Metric, ...] = (
     JOB_TIME_LIMIT,
     JOB_LAST_DURATION,
     WORKER_UP,
+    HTTP_REQUESTS,
+    HTTP_DURATION,
     INGEST_REQUESTS,
     INGEST_REFUSED,
     INGEST_BYTES,
