@@ -193,8 +193,8 @@ def _ingest(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             panel.plot(
                 "Pushes under way",
-                "At the limit further ones are refused with 429. Metrics: "
-                "`driftscope_ingest_in_flight_requests`, "
+                "At the limit further ones are refused with 503, and clients send them again. "
+                "Metrics: `driftscope_ingest_in_flight_requests`, "
                 "`driftscope_ingest_in_flight_limit_requests`",
                 [
                     Query(f"driftscope_ingest_in_flight_requests{{{INSTANCE}}}", "under way"),
