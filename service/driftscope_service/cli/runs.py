@@ -58,8 +58,6 @@ def finish(
             remedy="use letters, digits, '.', '_' and '-', at most 128.",
         )
     path = f"/v1/runs/{run}"
-    # A PUT would make a run of a mistyped name.
-    call("GET", url, path)
     answer = call("PUT", url, path, body=json.dumps({"state": "finished"})).json()
     if as_json:
         return _print_json(answer)

@@ -63,8 +63,8 @@ class RunRepository:
         ended, it goes on, or nothing is said of that."""
         known = self.get(name)
         if known is None:
-            end = {"finished_at": _now()} if finished else {}
-            return self._add(name, {**fields, **end}), True
+            assert not finished, "a run that has ended is known"
+            return self._add(name, fields), True
         self._update(known.number, **fields, **_end_of(known, finished))
         return self._require(name), False
 

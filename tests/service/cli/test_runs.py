@@ -9,8 +9,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from driftscope_probes.errors import RequestError
+from driftscope_service.auth.key import new_key
+from driftscope_service.auth.scope import Scope
 from driftscope_service.cli.runs import app
 from driftscope_service.cli.service_call import ApiError
+from driftscope_service.store.key_repository import KeyRepository
+from driftscope_service.store.run_repository import RunRepository
 
 
 def run(*arguments: str) -> Result:
@@ -47,3 +51,15 @@ def test_a_mistyped_name_makes_no_run(client: Any, url: str) -> None:
     assert "there is no run 'b'" in str(done.exception)
     assert client.get("/v1/runs/b").status_code == 404
     assert isinstance(run("finish", "../a", "--url", url).exception, RequestError)
+
+
+def test_the_key_of_a_trainer_is_enough(
+    run_service: Any, serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_key()
+    with run_service(require_keys=True) as running, serving(running) as address:
+        with running.service.database.write() as connection:
+            KeyRepository(connection).add(key, name="n", scopes=[Scope.INGEST], expires_at=None)
+            RunRepository(connection).put("a", {})
+        monkeypatch.setenv("DRIFTSCOPE_API_KEY", key.token)
+        assert run("finish", "a", "--url", address).exit_code == 0

@@ -109,13 +109,20 @@ def test_a_run_ends_and_goes_on(pushing: Any) -> None:
 
 def test_a_shard_and_a_word_open_a_run_again(pushing: Any) -> None:
     client = pushing.client
-    assert client.put("/v1/runs/r", json={"state": "finished"}).status_code == 201
+    client.put("/v1/runs/r", json={"model": "m"})
+    client.put("/v1/runs/r", json={"state": "finished"})
     assert state(client)[0] == "finished"
     pushing.push(pushing.body(), run="r", params={"shard": 0, "shards": 2})
     assert state(client) == ("running", None)
     client.put("/v1/runs/r", json={"state": "finished"})
     client.put("/v1/runs/r", json={"state": "running"})
     assert state(client) == ("running", None)
+
+
+def test_a_run_that_is_not_known_has_not_ended(running: Any) -> None:
+    body = {"state": "finished", "model": "m"}
+    assert running.client.put("/v1/runs/r", json=body).status_code == 404
+    assert running.client.get("/v1/runs").json()["runs"] == []
 
 
 def test_activity_moves_a_run_to_the_front(pushing: Any) -> None:
