@@ -21,8 +21,12 @@ import numpy as np
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import compare, profiles
+from driftscope_probes.mismatch.aliases import aliases
 from driftscope_probes.mismatch.limits import crossed_limits
+from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.presets import presets
 from driftscope_service.export.prometheus import MetricsPage
+from driftscope_service.server import settle_memory
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import load_settings
 from driftscope_service.store.run_repository import RunRepository
@@ -35,15 +39,20 @@ DTYPES = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}
 
 
 def document() -> dict[str, object]:
+    """All that the analysis of a step holds, so that reading it takes what it takes."""
     random = np.random.default_rng(0)
     rollout = -random.exponential(1.0, TOKENS)
     trainer = rollout + random.normal(0.0, 0.02, TOKENS)
     limits = [0, TOKENS // 4, TOKENS]
-    comparison = compare(rollout, trainer, limits, resamples=0).to_dict()
+    pair = paired_logprobs(rollout, trainer, limits, None)
+    comparison = compare(rollout, trainer, limits).to_dict()
     crossed = crossed_limits(comparison, rollout_dtype="bf16", trainer_dtype="bf16")
     histogram = profiles(rollout, trainer, limits).abs_diff_histogram.to_dict()
     return {
         "comparison": comparison,
+        "diagnosis": None,
+        "aliases": aliases(pair),
+        "presets": presets(pair),
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": histogram},
     }
@@ -55,7 +64,7 @@ def push(service: Service, runs: int, steps: range) -> None:
     comparison = whole["comparison"]
     assert isinstance(comparison, dict)
     series = {name: comparison.get(name) for name in SERIES}
-    analysis = json.dumps(whole).encode()
+    analysis = json.dumps(whole, separators=(",", ":")).encode()
     with service.database.write() as connection:
         of_runs, of_steps = RunRepository(connection), StepRepository(connection)
         for number in range(runs):
@@ -63,7 +72,7 @@ def push(service: Service, runs: int, steps: range) -> None:
             for step in steps:
                 new = NewStep(step, "0" * 64, 0, 1, [], TOKENS, 2, DTYPES, [], series, analysis)
                 of_steps.add(run.number, new)
-                of_runs.step_completed(run.number, step)
+                of_runs.step_completed(run.number, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +87,18 @@ def took(render: Callable[[], object]) -> Took:
     return Took(1000.0 * (time.perf_counter() - wall), 1000.0 * (time.thread_time() - cpu))
 
 
-def medians(name: str, rounds: Sequence[Took]) -> dict[str, float]:
+def summary(name: str, rounds: Sequence[Took]) -> dict[str, float]:
     return {
         f"{name}_ms": median(each.wall_ms for each in rounds),
         f"{name}_cpu_ms": median(each.cpu_ms for each in rounds),
+        f"{name}_most_cpu_ms": max(each.cpu_ms for each in rounds),
     }
 
 
 def measure(service: Service, runs: int, steps: int) -> dict[str, float]:
     push(service, runs, range(steps))
     page = MetricsPage(service)
+    settle_memory()  # as the server does
     first = took(lambda: page.render(ACCEPT))
     changed = []
     for step in range(steps, steps + REPEATS):
@@ -97,9 +108,10 @@ def measure(service: Service, runs: int, steps: int) -> dict[str, float]:
     unchanged = [took(lambda: page.render(ACCEPT)) for _ in range(REPEATS)]
     body, _ = page.render(ACCEPT)
     return {
-        **medians("first", [first]),
-        **medians("every_run_changed", changed),
-        **medians("unchanged", unchanged),
+        "first_ms": first.wall_ms,
+        "first_cpu_ms": first.cpu_ms,
+        **summary("every_run_changed", changed),
+        **summary("unchanged", unchanged),
         "page_bytes": len(body),
         "samples": sum(not line.startswith(b"#") for line in body.splitlines()),
     }
@@ -119,7 +131,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     for name, number in found.items():
-        print(f"{name:26} {number:12.1f}")
+        print(f"{name:30} {number:12.1f}")
 
 
 if __name__ == "__main__":

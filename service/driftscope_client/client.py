@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import threading
 import time
 import weakref
@@ -21,18 +20,14 @@ from driftscope_client.background_queue import BackgroundQueue
 from driftscope_client.errors import DriftscopeError
 from driftscope_client.repeated_warning import RepeatedWarning
 from driftscope_client.retry import RetryPolicy
+from driftscope_client.run_name import RUN_VARIABLE, checked_run
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
 from driftscope_client.step_body import CONTENT_TYPE, step_body
 from driftscope_client.step_tensors import step_tensors
 from driftscope_client.transport import RequestBody, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"
-URL_VARIABLE, KEY_VARIABLE, RUN_VARIABLE = (
-    "DRIFTSCOPE_URL",
-    "DRIFTSCOPE_API_KEY",
-    "DRIFTSCOPE_RUN",
-)
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+URL_VARIABLE, KEY_VARIABLE = "DRIFTSCOPE_URL", "DRIFTSCOPE_API_KEY"
 #: An answer comes with the analysis, seconds for the largest step; beyond, the service hangs.
 TIMEOUT_S = 60.0
 #: Steps are pushed faster than they are trained: a longer queue means the service is away.
@@ -54,6 +49,13 @@ class _Push:
     shard: tuple[int, int] | None  # (index, of how many)
     copies: Mapping[str, Copy]
     metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Of the run, to be told behind its steps."""
+
+    told: threading.Event
 
 
 class DriftscopeClient:
@@ -89,7 +91,7 @@ class DriftscopeClient:
         Raises DriftscopeError for a missing or malformed run, URL or key.
         """
         self.url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-        self.run = _checked_run(run or os.environ.get(RUN_VARIABLE))
+        self.run = checked_run(run or os.environ.get(RUN_VARIABLE))
         self.strict = strict
         self.on_result = on_result
         self.pushed = self.dropped = self.failed = 0
@@ -165,8 +167,29 @@ class DriftscopeClient:
         """Wait until everything was sent or given up; False if that took longer."""
         return self._queue.flush(timeout_s)
 
+    def finish(self, timeout_s: float | None = None) -> bool:
+        """Send what waits and tell the service that the run has ended as it should, so that nobody
+        is alerted that its steps stopped. At most close_timeout_s; whether the service knows.
+
+        Of several ranks each may call it, the last one counts. A later push opens the run again.
+        """
+        end = _End(threading.Event())
+        if self.strict:
+            self._tell(end)
+            return True
+        deadline = time.monotonic() + (self.close_timeout_s if timeout_s is None else timeout_s)
+        # Into an empty queue only: what waits when the client closes are steps.
+        if self.flush(max(0.0, deadline - time.monotonic())) and self._queue.put(end, 0):
+            self.flush(max(0.0, deadline - time.monotonic()))
+        if not end.told.is_set():
+            self._warning.warn(f"{self.url} does not know that run {self.run} has ended.")
+        return end.told.is_set()
+
     def close(self, timeout_s: float | None = None) -> None:
-        """Send what waits, for at most close_timeout_s, and end the thread. Also done at exit."""
+        """Send what waits, for at most close_timeout_s, and end the thread. Also done at exit.
+
+        Whether the run has ended nobody can tell from that: see finish().
+        """
         if self._closed:
             return
         self._closed = True
@@ -204,7 +227,7 @@ class DriftscopeClient:
         self._transport = Transport(
             self.url, self._api_key, timeout_s=self._timeout_s, retry=self._retry
         )
-        self._queue = BackgroundQueue[_Push](
+        self._queue = BackgroundQueue[_Push | _End](
             self._work, max_items=self._queue_size, max_bytes=self._queue_bytes
         )
 
@@ -224,8 +247,10 @@ class DriftscopeClient:
             if not self._queue.put(push, size_in_memory(push.copies)):
                 self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
 
-    def _work(self, push: _Push) -> None:
+    def _work(self, push: _Push | _End) -> None:
         """On the background thread, where nobody would see an exception."""
+        if isinstance(push, _End):
+            return self._try_to_tell(push)
         try:
             answer = self._send(push)
         except Exception as error:
@@ -245,6 +270,17 @@ class DriftscopeClient:
         with self._counting:
             self.pushed += 1
         return answer
+
+    def _try_to_tell(self, end: _End) -> None:
+        try:
+            self._tell(end)
+        except DriftscopeError as error:
+            with self._counting:
+                self.last_error = _without_frames(error)
+
+    def _tell(self, end: _End) -> None:
+        self._transport.put(f"/v1/runs/{self.run}", {"state": "finished"})
+        end.told.set()
 
     def _report(self, answer: dict[str, Any]) -> None:
         if self.on_result is not None:
@@ -282,17 +318,6 @@ def _without_frames(error: Exception) -> Exception:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return error
-
-
-def _checked_run(run: str | None) -> str:
-    if run and RUN_NAME.fullmatch(run):
-        return run
-    given = f"the run name {run!r} is not accepted" if run else "there is no run name"
-    raise DriftscopeError(
-        f"{given}.",
-        remedy=f"give run=… or {RUN_VARIABLE}: letters, digits, '.', '_' and '-', at most 128, "
-        "the first a letter or a digit.",
-    )
 
 
 _clients: weakref.WeakSet[DriftscopeClient] = weakref.WeakSet()

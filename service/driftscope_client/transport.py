@@ -5,6 +5,7 @@ In: path, parameters, a body that can be read more than once. Out: the JSON obje
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ CONNECT_TIMEOUT_S = 5.0
 #: What a refusal may hold of a page that is not the service's.
 SHOWN_CHARACTERS = 200
 
+JSON = "application/json"
 PROBLEM = "application/problem+json"
 CHECK_URL = "check that the URL is the address of a driftscope service."
 START = "start the service with `driftscope serve`, or give its address (DRIFTSCOPE_URL)."
@@ -57,9 +59,19 @@ class Transport:
     def post(
         self, path: str, params: Mapping[str, str | int], body: RequestBody | None = None
     ) -> dict[str, Any]:
+        return self._request("POST", path, params, body)
+
+    def put(self, path: str, value: Mapping[str, object]) -> dict[str, Any]:
+        """`value` as JSON."""
+        data = json.dumps(value).encode()
+        return self._request("PUT", path, {}, RequestBody(lambda: [data], len(data), JSON))
+
+    def _request(
+        self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
+    ) -> dict[str, Any]:
         failures = 0
         while True:
-            answer, broken = self._try(path, params, body)
+            answer, broken = self._try(method, path, params, body)
             if answer is not None and answer.is_success:
                 return _json_object(answer)
             failures += 1
@@ -87,11 +99,14 @@ class Transport:
         )
 
     def _try(
-        self, path: str, params: Mapping[str, str | int], body: RequestBody | None
+        self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
     ) -> tuple[httpx.Response | None, Exception | None]:
         content, headers = (body.chunks(), body.headers()) if body else (None, {})
         try:
-            return self._http.post(path, params=params, content=content, headers=headers), None
+            answer = self._http.request(
+                method, path, params=params, content=content, headers=headers
+            )
+            return answer, None
         except (httpx.TransportError, httpx.DecodingError) as error:
             return None, error
         except RuntimeError as error:

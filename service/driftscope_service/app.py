@@ -16,6 +16,7 @@ from driftscope_service.middleware.body_limit import BodyLimit, BodyLimits
 from driftscope_service.middleware.host_guard import HostGuard
 from driftscope_service.middleware.key_guard import KeyGuard
 from driftscope_service.middleware.request_id import RequestId
+from driftscope_service.middleware.request_meter import RequestMeter
 from driftscope_service.middleware.upload_meter import UploadMeter
 from driftscope_service.routes import (
     health,
@@ -59,6 +60,7 @@ def create_app(service: Service) -> FastAPI:
         allowed_hosts=service.settings.allowed_hosts,
     )
     app.add_middleware(UploadMeter, counts=metrics.page_of(app).uploads)
+    app.add_middleware(RequestMeter, counts=metrics.page_of(app).requests)
     app.add_middleware(RequestId)
     for resource in (
         runs,

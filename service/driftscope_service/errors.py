@@ -101,9 +101,9 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(PushError, _on_push_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(OperationalError, _on_storage_error)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(Exception, on_bug)
 
 
 def _on_service_error(request: Request, exception: Exception) -> JSONResponse:
@@ -144,7 +144,7 @@ def _pointer(location: tuple[str | int, ...]) -> str:
     return ("/" + path if place == "body" else f"{place}/{path}")[:MAX_ERROR_TEXT]
 
 
-def _on_http_exception(request: Request, exception: Exception) -> JSONResponse:
+def on_http_exception(request: Request, exception: Exception) -> JSONResponse:
     error = cast(HTTPException, exception)
     kind = _KIND_OF_STATUS.get(error.status_code)
     if kind is None:
@@ -170,7 +170,7 @@ def _on_storage_error(request: Request, exception: Exception) -> JSONResponse:
     )
 
 
-def _on_bug(request: Request, exception: Exception) -> JSONResponse:
+def on_bug(request: Request, exception: Exception) -> JSONResponse:
     _log.error("request %s failed", request_id(request.scope), exc_info=exception)
     return problem_response(
         request.scope,

@@ -19,6 +19,7 @@ MAX_LABELS = 16
 
 RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="name of the run")]
 StepNumber = Annotated[int, Path(ge=0, le=MAX_STEP, description="number of the training step")]
+RunProgress = Literal["running", "finished"]
 RunText = Annotated[str, StringConstraints(max_length=RUN_TEXT_LENGTH)]
 
 
@@ -47,6 +48,10 @@ class RunFields(BaseModel):
     rollout_dtype: RunText | None = Field(default=None, description="for steps that name none")
     trainer_dtype: RunText | None = Field(default=None, description="for steps that name none")
     labels: dict[RunText, RunText] = Field(default_factory=dict, max_length=MAX_LABELS)
+    state: RunProgress = Field(
+        default="running",
+        description="`finished`: it ended as it should; a later step or shard opens it again",
+    )
 
 
 class RunLinks(BaseModel):
@@ -62,6 +67,8 @@ class RunBody(BaseModel):
     rollout_dtype: str | None
     trainer_dtype: str | None
     labels: dict[str, str]
+    state: RunProgress = Field(description="a run that ended without saying so is `running`")
+    finished_at: datetime | None = Field(description="when that was said")
     created_at: datetime
     updated_at: datetime = Field(description="the last PUT, shard or step")
     steps: int = Field(description="complete ones")
@@ -80,6 +87,8 @@ class RunBody(BaseModel):
             rollout_dtype=run.rollout_dtype,
             trainer_dtype=run.trainer_dtype,
             labels=run.labels,
+            state="running" if run.finished_at is None else "finished",
+            finished_at=run.finished_at,
             created_at=run.created_at,
             updated_at=run.updated_at,
             steps=run.complete_steps,

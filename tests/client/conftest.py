@@ -27,6 +27,8 @@ class Stub:
 
     def __init__(self, answers: list[Answer]) -> None:
         self.answers = answers
+        self.put_answer: Answer = (200, {"state": "finished"}, {})
+        self.puts: list[tuple[str, Any]] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.arrived = threading.Semaphore(0)
         self.released = threading.Event()
@@ -49,6 +51,15 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             stub.requests.append((self.path, dict(self.headers), body))
             answer = stub.take()
             stub.arrived.release()
+            self._answer(answer)
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            assert self.headers["Content-Type"] == "application/json"
+            stub.puts.append((self.path, json.loads(body)))
+            self._answer(stub.put_answer)
+
+        def _answer(self, answer: Answer) -> None:
             if isinstance(answer, str):
                 if answer == "hang":
                     stub.released.wait(PATIENCE_S)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,61 @@ def test_leaving_the_block_sends_what_waits(serve: Serve, step: dict[str, Any]) 
         client.push(2, **step)
     assert len(stub.requests) == client.pushed == 2
     client.close()
+
+
+FINISHED = ("/v1/runs/r", {"state": "finished"})
+
+
+def test_the_end_of_a_run_is_told_behind_its_steps(
+    serve: Serve, connect: Connect, step: dict[str, Any]
+) -> None:
+    stub = serve()
+    client = connect(stub.url)
+    client.push(1, **step)
+    client.push(2, **step)
+    assert client.finish()
+    assert (len(stub.requests), stub.puts) == (2, [FINISHED])
+    # It may go on, and end again.
+    client.push(3, **step)
+    assert client.finish()
+    assert (len(stub.requests), stub.puts) == (3, [FINISHED] * 2)
+    assert (client.pushed, client.failed, client.dropped) == (3, 0, 0)
+
+
+def test_closing_tells_no_end(serve: Serve, step: dict[str, Any]) -> None:
+    stub = serve()
+    with DriftscopeClient(stub.url, run="r") as client:
+        client.push(1, **step)
+    assert stub.puts == []
+    assert not client.finish()
+    assert stub.puts == []
+
+
+@pytest.mark.parametrize("answer", [(403, {"title": "no"}, {}), "close"])
+def test_an_end_that_cannot_be_told(
+    serve: Serve, connect: Connect, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub = serve()
+    stub.put_answer = answer
+    client = connect(stub.url)
+    assert not client.finish()
+    assert isinstance(client.last_error, DriftscopeError)
+    assert "does not know that run r has ended" in caplog.text
+    with pytest.raises(DriftscopeError):
+        connect(stub.url, strict=True).finish()
+
+
+def test_the_end_waits_for_a_hanging_service_no_longer_than_told(
+    serve: Serve, connect: Connect, step: dict[str, Any]
+) -> None:
+    stub = serve("hang")
+    client = connect(stub.url)
+    client.push(1, **step)
+    stub.wait_for_requests(1)
+    begun = time.monotonic()
+    assert not client.finish(timeout_s=0.2)
+    assert time.monotonic() - begun < 5
+    assert stub.puts == []
 
 
 def test_the_environment_names_service_run_and_key(

@@ -12,6 +12,7 @@ import pytest
 
 from driftscope_client import client as client_module
 from driftscope_client.retry import PASSING, RetryPolicy
+from driftscope_client.run_name import RUN_VARIABLE
 from driftscope_probes.push import read_step
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
@@ -33,6 +34,7 @@ def test_the_recipe_for_any_trainer(serve: Callable[..., Any], tmp_path: Path) -
     assert [path for path, _, _ in stub.requests] == [
         f"/v1/runs/my-run/steps/{number}/logprobs" for number in range(2)
     ]
+    assert stub.puts == [("/v1/runs/my-run", {"state": "finished"})]
     (tmp_path / "s.safetensors").write_bytes(stub.requests[1][2])
     step = read_step(tmp_path / "s.safetensors")
     assert step.cu_seqlens.tolist() == [0, 2, 3]
@@ -54,7 +56,7 @@ def test_the_adapters_take_at_most_five_lines(section: str) -> None:
         f"At most {client_module.QUEUE_SIZE} steps or {client_module.QUEUE_BYTES // 2**30} GiB",
         f"`close_timeout_s` ({client_module.CLOSE_TIMEOUT_S:g} s)",
         f"`{client_module.URL_VARIABLE}` | address, default `{client_module.DEFAULT_URL}`",
-        f"`{client_module.RUN_VARIABLE}`",
+        f"`{RUN_VARIABLE}`",
         f"`{client_module.KEY_VARIABLE}`",
         "429, 502, 503 and 504 are tried again, five times",
     ],

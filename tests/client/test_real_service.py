@@ -66,6 +66,16 @@ def test_the_answer_is_the_analysis(service: str, connect: Connect, step: dict[s
     assert error.value.status == 409
 
 
+def test_a_run_ends_with_its_last_step(
+    service: str, connect: Connect, step: dict[str, Any]
+) -> None:
+    client = connect(service, run="ended")
+    client.push(1, **step)
+    assert client.finish()
+    known = httpx.get(f"{service}/v1/runs/ended").json()
+    assert (known["state"], known["steps"]) == ("finished", 1)
+
+
 def test_in_the_background_in_every_layout(service: str, connect: Connect) -> None:
     rollout = [[-0.5, -1.0], [-2.0]]
     trainer = [[-0.5, -1.25], [-2.5]]

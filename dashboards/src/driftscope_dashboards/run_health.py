@@ -20,6 +20,10 @@ DRIFT_STATES = panel.value_map(
     }
 )
 #: The four states as one number, in the order of DRIFT_STATES; of several runs the worst.
+SINCE_LAST_STEP = (
+    f"time() - driftscope_run_last_step_timestamp_seconds{{{RUN}}} "
+    f"unless on (run) driftscope_run_finished{{{RUN}}} == 1"
+)
 DRIFT_STATE = (
     " or ".join(
         f'max by (run) (driftscope_run_drift_state{{{RUN}, state="{state}"}} == 1) * {number}'
@@ -123,9 +127,9 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             panel.stat_panel(
                 "Since the last step",
-                "Time since a step was reported. Metric: "
-                "`driftscope_run_last_step_timestamp_seconds`",
-                [now(f"time() - driftscope_run_last_step_timestamp_seconds{{{RUN}}}", "{{run}}")],
+                "Time since a step was reported, of runs that did not say that they ended. "
+                "Metrics: `driftscope_run_last_step_timestamp_seconds`, `driftscope_run_finished`",
+                [now(SINCE_LAST_STEP, "{{run}}")],
                 unit="s",
                 decimals=0,
             )
@@ -134,17 +138,20 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
             panel.table_panel(
                 "Runs",
                 "Every active run with what it runs; the name opens its page. Metrics: "
-                "`driftscope_run_info`, `driftscope_run_last_step`",
+                "`driftscope_run_info`, `driftscope_run_last_step`, `driftscope_run_over_limit`, "
+                "`driftscope_run_finished` (1: it said that it ended)",
                 [
                     rows(f"driftscope_run_info{{{RUN}}}"),
                     rows(f"driftscope_run_last_step{{{RUN}}}"),
                     rows(f"sum by (run) (driftscope_run_over_limit{{{RUN}}})"),
+                    rows(f"max by (run) (driftscope_run_finished{{{RUN}}})"),
                 ],
                 width=panel.FULL,
                 joined_by="run",
-                hidden=("Time 1", "Time 2", "Time 3", "Value #A", "instance 1", "instance 2",
-                        "job 1", "job 2", "__name__ 1", "__name__ 2"),
-                renamed={"Value #B": "last step", "Value #C": "beyond limit"},
+                hidden=("Time 1", "Time 2", "Time 3", "Time 4", "Value #A", "instance 1",
+                        "instance 2", "job 1", "job 2", "__name__ 1", "__name__ 2"),
+                renamed={"Value #B": "last step", "Value #C": "beyond limit",
+                         "Value #D": "finished"},
                 link=("run", "Open the run's page", "${pages}/runs/${__value.raw}"),
             )
         )

@@ -37,7 +37,7 @@ def service_board() -> dashboard.Dashboard:
             ),
         ],
     )
-    for add in (_now, _ingest, _jobs, _storage):
+    for add in (_now, _requests, _ingest, _jobs, _storage):
         made = add(made)
     return made
 
@@ -91,6 +91,41 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Version",
                 "Metric: `driftscope_build_info`",
                 [now(f"driftscope_build_info{{{INSTANCE}}}", "{{version}}")],
+            )
+        )
+    )
+
+
+def _requests(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    requests = f"rate(driftscope_http_requests_total{{{INSTANCE}}}{RATE})"
+    buckets = f"rate(driftscope_http_request_duration_seconds_bucket{{{INSTANCE}}}{RATE})"
+    return (
+        made.with_row(row("Requests"))
+        .with_panel(
+            panel.plot(
+                "Requests per second",
+                "By route; `other` is a path that does not exist, or was refused by host, key or "
+                "length. Metric: `driftscope_http_requests_total`",
+                [Query(f"sum by (route) ({requests})", "{{route}}")],
+                unit="reqps",
+            )
+        )
+        .with_panel(
+            panel.plot(
+                "Answers per second",
+                "By class of the status: 4xx is refused, 5xx is a fault of the service or a full "
+                "one. Metric: `driftscope_http_requests_total`",
+                [Query(f"sum by (status_class) ({requests})", "{{status_class}}")],
+                unit="reqps",
+            )
+        )
+        .with_panel(
+            panel.plot(
+                "Duration of a request",
+                "95 % of the requests of a route take at most this. Metric: "
+                "`driftscope_http_request_duration_seconds`",
+                [Query(f"histogram_quantile(0.95, sum by (le, route) ({buckets}))", "{{route}}")],
+                unit="s",
             )
         )
     )
@@ -158,8 +193,8 @@ def _ingest(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             panel.plot(
                 "Pushes under way",
-                "At the limit further ones are refused with 429. Metrics: "
-                "`driftscope_ingest_in_flight_requests`, "
+                "At the limit further ones are refused with 503, and clients send them again. "
+                "Metrics: `driftscope_ingest_in_flight_requests`, "
                 "`driftscope_ingest_in_flight_limit_requests`",
                 [
                     Query(f"driftscope_ingest_in_flight_requests{{{INSTANCE}}}", "under way"),

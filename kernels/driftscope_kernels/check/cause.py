@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from driftscope_kernels.check.axes import DENSE_SIZES, FRESH_PROCESS
+from driftscope_kernels.check.axes import FRESH_PROCESS, batch_sizes
+from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.inputs import NORMAL
-from driftscope_kernels.check.op_cases import OpCase
 from driftscope_kernels.check.placement import Placement, thread_count
 from driftscope_kernels.check.search import ACCURACY, Mismatch, compare
 from driftscope_kernels.check.tree_probe import can_read, subtree_sizes
@@ -57,9 +57,11 @@ def cause(kernel: Kernel, case: OpCase, found: Mismatch) -> Cause:
     if trees is not None:
         return trees
     differing = _differing_sizes(kernel, case, found)
-    shown = ", ".join(map(str, differing))
+    if not differing:  # a part of a batch, behind others
+        return Cause(M_REMAINDER, f"parts of {found.right.chunk} rows differ from the whole")
     if differing == [1]:
-        return Cause(GEMV, f"of batch sizes 1 to 17 only 1 differs from {found.trial.rows}")
+        return Cause(GEMV, f"of the batch sizes tried only 1 differs from {found.trial.rows}")
+    shown = ", ".join(map(str, differing))
     return Cause(M_REMAINDER, f"batch sizes {shown} differ from {found.trial.rows}")
 
 
@@ -113,7 +115,7 @@ def _differing_sizes(kernel: Kernel, case: OpCase, found: Mismatch) -> list[int]
     whole = Placement(found.trial.rows)
     return [
         size
-        for size in DENSE_SIZES
+        for size in batch_sizes(whole.count)
         if size < whole.count
         and compare(kernel, batch, "batch_size", found.trial, whole, Placement(size)) is not None
     ]

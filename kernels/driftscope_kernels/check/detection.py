@@ -11,8 +11,10 @@ from functools import lru_cache
 import torch
 
 from driftscope_kernels.check.axes import QUICK_ROWS
+from driftscope_kernels.check.case import Shape
 from driftscope_kernels.check.inputs import CANCELLING, SENSITIVE
-from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.op_cases import op_case
+from driftscope_kernels.check.placement import thread_count
 from driftscope_kernels.check.reassociated import twins
 from driftscope_kernels.check.search import Trial, search
 
@@ -34,8 +36,15 @@ class Detection:
 
 
 @lru_cache(maxsize=256)
-def detection(op: str, dtype: torch.dtype, threads: int, shapes: tuple[Shape, ...]) -> Detection:
-    """Every twin at every shape. `threads` only tells calls apart: torch's own setting is used."""
+def detection(op: str, dtype: torch.dtype, shapes: tuple[Shape, ...]) -> Detection:
+    """Every twin at every shape. With one thread: a twin's order does not follow their number, and
+    two teams on busy cores are ten times slower.
+    """
+    with thread_count(1):
+        return _detection(op, dtype, shapes)
+
+
+def _detection(op: str, dtype: torch.dtype, shapes: tuple[Shape, ...]) -> Detection:
     case = op_case(op)
     rows = min(QUICK_ROWS, case.most_rows or QUICK_ROWS)
     missed: list[str] = []

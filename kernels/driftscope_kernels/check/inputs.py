@@ -21,6 +21,8 @@ ACTIVATIONS, ABSORBING, SENSITIVE = "activations", "absorbing", "sensitive"
 #: Kinds for sums whose terms have both signs, and for those whose terms have one.
 SIGNED_KINDS = (NORMAL, CANCELLING, WIDE, LINEAR_RANGE, ACTIVATIONS)
 POSITIVE_KINDS = (NORMAL, SENSITIVE, ABSORBING, WIDE, LINEAR_RANGE, ACTIVATIONS)
+#: Where nothing is summed, and what can differ is how the terms of one element are rounded.
+TERMWISE_KINDS = (NORMAL, SENSITIVE, WIDE, ACTIVATIONS)
 
 #: Exponents of WIDE, ±: products of two stay far from the overflow of each dtype.
 WIDE_EXPONENT = {torch.float32: 12, torch.bfloat16: 12, torch.float16: 4}

@@ -94,9 +94,13 @@ def swiglu(inputs: Inputs, params: Params) -> Oracle:
 
 
 def rotary(inputs: Inputs, params: Params) -> Oracle:
-    cos, sin = (inputs[name].double().repeat(1, 2)[:, None] for name in ("cos", "sin"))
+    heads = torch.cat([inputs["x"], inputs["key"]], dim=1)
+    return turned(heads, inputs["cos"], inputs["sin"])
 
-    heads = torch.cat([inputs["x"], inputs["key"]], dim=1).double()
+
+def turned(heads: Tensor, cos: Tensor, sin: Tensor) -> Oracle:
+    heads = heads.double()
+    cos, sin = (table.double().repeat(1, 2)[:, None] for table in (cos, sin))
     first, second = heads.chunk(2, -1)
     result = heads * cos + torch.cat([-second, first], -1) * sin
     scale = heads.abs() * cos.abs() + torch.cat([second, first], -1).abs() * sin.abs()

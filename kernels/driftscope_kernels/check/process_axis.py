@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.check.axes import FRESH_PROCESS, fresh_processes
-from driftscope_kernels.check.compare_bits import differing_rows, first_difference
+from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.fresh_process import fresh_results
 from driftscope_kernels.check.inputs import ABSORBING, CANCELLING, NORMAL
-from driftscope_kernels.check.op_cases import OpCase, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import Placement, run, thread_count
-from driftscope_kernels.check.search import REFUSALS, AxisCount, Mismatch, Trial
+from driftscope_kernels.check.search import REFUSALS, AxisCount, Mismatch, Trial, first_mismatch
 from driftscope_kernels.check.verdict import Subject, call_spec
 from driftscope_kernels.registry import Kernel
 
@@ -94,11 +94,8 @@ def _compare(kernel: Kernel, trial: Trial, right: Placement, results: Tensor) ->
     except REFUSALS:
         return None  # the check of the kernel itself reports it
     for theirs in results:
-        rows = differing_rows(ours, theirs)
-        if len(rows):
-            row = int(rows[0])
-            difference = first_difference(ours, theirs, row)
-            return Mismatch(
-                *(FRESH_PROCESS, trial, plain, right, row, difference, len(rows), trial.rows)
-            )
+        sides = ((plain, ours), (right, theirs))
+        found = first_mismatch(FRESH_PROCESS, trial, *sides, range(trial.rows))
+        if found is not None:
+            return found
     return None

@@ -10,9 +10,10 @@ import hashlib
 import torch
 from torch import Tensor
 
+from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.compare_bits import bits
 from driftscope_kernels.check.inputs import NORMAL
-from driftscope_kernels.check.op_cases import OpCase, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import Placement, run
 from driftscope_kernels.check.search import REFUSALS, Trial
 from driftscope_kernels.registry import Kernel

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
+from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.cause import cause
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
 from driftscope_kernels.check.inputs import CANCELLING, NORMAL, SENSITIVE
-from driftscope_kernels.check.op_cases import OpCase, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import Placement, run, thread_count
 from driftscope_kernels.check.process_axis import (
     ProcessFinding,
@@ -188,7 +189,7 @@ class _Check:
         other = next((reading for reading in readings if reading.equal is False), None)
         if other is not None:
             return self._refuted(self._probe_mismatch(other), counts)
-        rate = detection(self.case.op, self.dtype, self.subject.threads, self.case.quick_shapes)
+        rate = detection(self.case.op, self.dtype, self.case.quick_shapes)
         proofs = tuple(reading for reading in readings if reading.equal)
         if len(proofs) == len(self.shapes) and SCOPE[self.case.op] == WHOLE_PROOF:
             name: VerdictName = "PROVED"

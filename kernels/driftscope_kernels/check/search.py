@@ -11,8 +11,8 @@ from torch import Tensor
 
 from driftscope_kernels.check import inputs as kinds
 from driftscope_kernels.check.axes import SAME_SIZE, axes
+from driftscope_kernels.check.case import OpCase, Shape
 from driftscope_kernels.check.compare_bits import Difference, differing_rows, first_difference
-from driftscope_kernels.check.op_cases import OpCase, Shape
 from driftscope_kernels.check.oracles import is_close
 from driftscope_kernels.check.placement import Batch, Placement, run
 from driftscope_kernels.check.tree_probe import probe_batch, probe_questions
@@ -142,14 +142,26 @@ def compare(
             ours = ours[:, : right.context]
         if right.query is not None:
             ours = ours[:, -right.query :]
-        rows = differing_rows(ours, theirs)
-        if len(rows):
-            row = int(rows[0])
-            difference = first_difference(ours, theirs, row)
-            return Mismatch(
-                *(axis, trial, left, right, common[row], difference, len(rows), len(common))
-            )
+        found = first_mismatch(axis, trial, (left, ours), (right, theirs), common)
+        if found is not None:
+            return found
     return None
+
+
+Side = tuple[Placement, Tensor]
+
+
+def first_mismatch(
+    axis: str, trial: Trial, left: Side, right: Side, rows: range
+) -> Mismatch | None:
+    """The first of the rows that both results hold and that differs."""
+    differing = differing_rows(left[1], right[1])
+    if not len(differing):
+        return None
+    row = int(differing[0])
+    difference = first_difference(left[1], right[1], row)
+    counts = (len(differing), len(rows))
+    return Mismatch(axis, trial, left[0], right[0], rows[row], difference, *counts)
 
 
 def wrong_rows(kernel: Kernel, case: OpCase, trial: Trial) -> Mismatch | None:

@@ -26,7 +26,11 @@ from driftscope_kernels.triton_kernels.static_check import DTYPES, case_op, stat
 
 #: Elements per row that the planted kernels are launched with.
 PLANTED_WIDTH = 200
-FAULTS: tuple[Callable[..., Any], ...] = (planted.atomic_split_sum, planted.specialised_sum)
+FAULTS: tuple[Callable[..., Any], ...] = (
+    planted.atomic_split_sum,
+    planted.specialised_sum,
+    planted.sum_in_parts,
+)
 
 
 def _faulty(function: Callable[..., Any]) -> Callable[[int], Any]:

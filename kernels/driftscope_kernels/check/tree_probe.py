@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from driftscope_kernels.check.axes import MICRO_BATCHES, batch_sizes
-from driftscope_kernels.check.op_cases import BMM_ROWS, HEADS, KV_HEADS, Shape
+from driftscope_kernels.check.case import BMM_ROWS, HEADS, KV_HEADS, Shape
 from driftscope_kernels.check.placement import Batch, Params, Placement, run
 from driftscope_kernels.registry import Kernel
 
@@ -34,13 +34,17 @@ ROW_BLOCK, ROW_CALLS, MOST_BLOCKS = 16, 12, 32
 SPREAD_WINDOWS = 2
 WHOLE_PROOF, PART_PROOF = "whole", "part"
 #: Of whose inputs the tokens are handed over in micro-batches, not the rows in batches.
-MICRO_BATCHED = ("linear.grad_weight",)
+MICRO_BATCHED = ("linear.grad_weight", "linear.grad_bias")
 #: Ops whose terms are products, so that a factor lifts the smallest number of fp16.
-PRODUCTS = ("linear", "mm", "bmm", "linear.grad_x", "linear.grad_weight")
+PRODUCTS = (
+    *("linear", "mm", "bmm"),
+    *("linear.grad_x", "linear.grad_weight", "bmm.grad_x", "bmm.grad_weight"),
+)
+#: Ops that return one number per row, so that rows hold the pairs.
+ONE_PER_ROW = ("sum", "mean", "mean_strided", "linear.grad_bias")
 #: Ops of which the probe sees every addition; of attention it sees P·V only.
 SCOPE: Mapping[str, str] = {
-    **dict.fromkeys(("linear", "mm", "bmm", "sum", "mean", "mean_strided"), WHOLE_PROOF),
-    **dict.fromkeys(("linear.grad_x", "linear.grad_weight"), WHOLE_PROOF),
+    **dict.fromkeys((*PRODUCTS, *ONE_PER_ROW), WHOLE_PROOF),
     **dict.fromkeys(("attention", "attention_prefill", "sdpa", "sdpa_prefill"), PART_PROOF),
 }
 
@@ -101,7 +105,7 @@ class TreeReading:
 
 def can_read(op: str, dtype: torch.dtype) -> bool:
     # fp16: a mean, or a weight of 1/L, takes the smallest number below the range.
-    return op in SCOPE and (dtype != torch.float16 or op in (*PRODUCTS, "sum"))
+    return op in SCOPE and (dtype != torch.float16 or op in (*PRODUCTS, "sum", "linear.grad_bias"))
 
 
 def read_trees(
@@ -209,7 +213,7 @@ def leaf_windows(k: int, limit: int) -> Iterator[Tensor]:
 
 def columns(op: str, shape: Shape) -> int:
     """Output columns that can hold a pair each in one call."""
-    return 1 if op in ("sum", "mean", "mean_strided") else shape.n
+    return 1 if op in ONE_PER_ROW else shape.n
 
 
 def _window_limit(op: str, dtype: torch.dtype) -> int:
@@ -277,6 +281,20 @@ def probe_batch(
         x = torch.full((rows, BMM_ROWS, shape.k), mask.other, dtype=dtype)
         weight = table.T.expand(rows, shape.k, shape.n).contiguous()
         return Batch({"x": x, "weight": weight}, params, ("x", "weight"))
+    if op == "bmm.grad_x":
+        dy = torch.full((rows, BMM_ROWS, shape.k), mask.other, dtype=dtype)
+        weight = table.expand(rows, shape.n, shape.k).contiguous()
+        inputs = {"x": dy.new_zeros(rows, BMM_ROWS, shape.n), "weight": weight, "dy": dy}
+        return Batch(inputs, params, tuple(inputs))
+    if op == "bmm.grad_weight":
+        x = torch.full((rows, shape.k, BMM_ROWS), mask.other, dtype=dtype)
+        dy = table.T.expand(rows, shape.k, shape.n).contiguous()
+        inputs = {"x": x, "weight": x.new_zeros(rows, BMM_ROWS, shape.n), "dy": dy}
+        return Batch(inputs, params, tuple(inputs))
+    if op == "linear.grad_bias":
+        dy = table[torch.arange(rows) // ROW_BLOCK].T.contiguous()
+        inputs = {"x": dy.new_zeros(shape.k, 1), "weight": dy.new_zeros(rows, 1), "dy": dy}
+        return Batch({**inputs, "bias": dy.new_zeros(rows)}, params, ())
     if columns(op, shape) == 1:
         x = table[torch.arange(rows) // ROW_BLOCK]
         return Batch({"x": x}, params, ("x",), column_major=op == "mean_strided")

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 
+from driftscope_kernels.check.case import Shape
 from driftscope_kernels.check.cause import Cause
 from driftscope_kernels.check.detection import Detection
 from driftscope_kernels.check.inputs import POSITIVE_KINDS, SIGNED_KINDS
-from driftscope_kernels.check.op_cases import Shape
 from driftscope_kernels.check.placement import Placement
 from driftscope_kernels.check.search import PROBE, AxisCount, Mismatch, Trial
 from driftscope_kernels.check.tree_probe import TreeReading

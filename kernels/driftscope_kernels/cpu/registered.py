@@ -6,47 +6,25 @@ from collections.abc import Iterator
 
 from driftscope_kernels.cpu import (
     attention,
+    bmm,
+    linear,
     linear_backward,
     norm,
     reduction,
+    rotary,
     softmax,
     swiglu,
     token_logprob,
 )
-from driftscope_kernels.cpu.bmm import bmm
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.rotary import rotary
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.op_functions import named, op_functions
 from driftscope_kernels.registry import Implementation
 
-FUNCTIONS = (
-    linear,
-    linear_backward.linear_weight_grad,
-    linear_backward.linear_bias_grad,
-    bmm,
-    norm.rms_norm,
-    norm.rms_norm_backward,
-    norm.add_rms_norm,
-    norm.add_rms_norm_backward,
-    softmax.softmax,
-    softmax.softmax_backward,
-    softmax.log_softmax,
-    softmax.log_softmax_backward,
-    softmax.logsumexp,
-    softmax.logsumexp_backward,
-    reduction.sum,
-    reduction.mean,
-    swiglu.swiglu,
-    swiglu.swiglu_backward,
-    rotary,
-    token_logprob.token_logprob,
-    token_logprob.token_logprob_backward,
-    attention.attention,
-    attention.attention_backward,
+FUNCTIONS = op_functions(
+    *(linear, linear_backward, bmm, norm, softmax, reduction, swiglu, rotary, token_logprob),
+    attention,
 )
 
 
 def implementations() -> Iterator[Implementation]:
-    """The op of each is the name of the function. Nothing is built before the first call."""
-    for function in FUNCTIONS:
-        yield Implementation(function.__name__, "cpu", function, frozenset(DTYPES))
+    """Nothing is built before the first call."""
+    return named("cpu", FUNCTIONS)

@@ -10,9 +10,9 @@
 #include <limits>
 #include <memory>
 #include <vector>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
+
+#include "dispatch.h"
+#include "environment.h"
 
 namespace driftscope {
 namespace {
@@ -33,33 +33,7 @@ std::vector<const AttentionKernels*> known() {
 #endif
 }
 
-// The names are those of linear.cpp; the bfloat16 instruction makes no difference here.
-const AttentionKernels& kernels(c10::string_view name) {
-  if (name == "avx512_bf16") name = "avx512";
-  for (const AttentionKernels* set : known())
-    if ((name.empty() || name == set->name) && set->available()) return *set;
-  TORCH_CHECK_VALUE(false, "instruction set '", name, "' is not on this CPU; see instruction_sets()");
-}
-
-AttentionDtype dtype_of(const Tensor& x) {
-  if (x.scalar_type() == at::kFloat) return AttentionDtype::f32;
-  if (x.scalar_type() == at::kBFloat16) return AttentionDtype::bf16;
-  TORCH_CHECK_TYPE(x.scalar_type() == at::kHalf, "dtype ", x.scalar_type(),
-                   ": float32, bfloat16 and float16 are accepted");
-  return AttentionDtype::f16;
-}
-
-// The arithmetic of the contract whatever the caller has set: nearest even, gradual underflow.
-struct Environment {
-#if defined(__x86_64__)
-  unsigned saved = _mm_getcsr();
-  Environment() { _mm_setcsr(0x1f80); }
-  ~Environment() { _mm_setcsr(saved); }
-#else
-  Environment() {}
-  ~Environment() {}
-#endif
-};
+const AttentionKernels& kernels(c10::string_view name) { return chosen_without_bf16(known(), name); }
 
 // Grows only: memory that is new at every call costs more than a step of decoding.
 float* workspace(int64_t floats) {
@@ -136,7 +110,7 @@ struct Batch {
     if (block_table) table = block_table->to(at::kInt).contiguous();
     key_starts.push_back(0);
     for (int64_t length : lengths) key_starts.push_back(key_starts.back() + length);
-    problem = {dtype_of(q), q.size(1), k.size(-2), q.size(2), q.const_data_ptr(), q.stride(0), q.stride(1),
+    problem = {dtype_of(q.scalar_type()), q.size(1), k.size(-2), q.size(2), q.const_data_ptr(), q.stride(0), q.stride(1),
                cache(k), cache(v), starts.data(), key_starts.data(), lengths.data(),
                block_table ? table.const_data_ptr<int32_t>() : nullptr, block_table ? table.size(1) : 0,
                block_table ? k.size(1) : 0, static_cast<float>(scale), static_cast<float>(soft_cap.value_or(0.0)),

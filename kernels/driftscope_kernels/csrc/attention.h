@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-namespace driftscope {
+#include "dtype.h"
 
-enum class AttentionDtype : int { f32 = 0, bf16 = 1, f16 = 2 };
+namespace driftscope {
 
 // Keys per tile, counted from position 0 of the sequence: KV_TILE of reference/attention.py.
 constexpr int64_t kTile = 64;
@@ -18,7 +18,7 @@ struct AttentionCache {
 };
 
 struct AttentionProblem {
-  AttentionDtype dtype;
+  Dtype dtype;
   int64_t heads, kv_heads, head_size;
   const void* q;  // [tokens, heads, head_size], elements of a head side by side
   int64_t q_token, q_head;

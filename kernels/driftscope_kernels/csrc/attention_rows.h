@@ -48,9 +48,9 @@ inline float largest_of(Lanes x) {
 }
 
 template <class Do>
-void with_dtype(AttentionDtype dtype, Do&& run) {
-  if (dtype == AttentionDtype::f32) run(Single{});
-  else if (dtype == AttentionDtype::bf16) run(Brain{});
+void with_dtype(Dtype dtype, Do&& run) {
+  if (dtype == Dtype::f32) run(Single{});
+  else if (dtype == Dtype::bf16) run(Brain{});
   else run(Half{});
 }
 
@@ -437,8 +437,8 @@ void forward(const AttentionProblem& a, const AttentionItem& item, float* worksp
     sweep<decltype(e)>(a, item, rows, w);
     put_rows<decltype(e)>(rows, a, item, w.output, a.out,
                           [&](int64_t r) {
-                            const Divisor total(merged(Single::load(w.lanes + r * kLanes)));
-                            return [=](Lanes y) { return total.divide(y); };
+                            const Lanes total = all(merged(Single::load(w.lanes + r * kLanes)));
+                            return [=](Lanes y) { return y / total; };
                           });
   });
 }

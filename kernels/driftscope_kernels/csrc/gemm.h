@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-namespace driftscope {
+#include "dtype.h"
 
-enum class Dtype : int { f32 = 0, bf16 = 1, f16 = 2 };
+namespace driftscope {
 
 // Columns (output features) side by side in one packed panel: two 16-lane registers.
 constexpr int64_t kPanel = 32;

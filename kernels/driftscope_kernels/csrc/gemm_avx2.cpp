@@ -1,4 +1,5 @@
 // Matrix products with AVX2 and FMA: 4 rows by 16 columns in registers, a panel in two halves.
+#include "environment.h"
 #include "gemm.h"
 #if defined(__x86_64__)
 #pragma GCC target("avx2,fma,f16c")
@@ -11,9 +12,6 @@ namespace {
 inline int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
 template <class B>
 using Micro = void (*)(const uint32_t*, const char*, int64_t, int64_t, float*, bool, const char*, int64_t);
-
-constexpr int kMxcsr = 0x1f80;                // IEEE default: nearest even, gradual underflow, exceptions masked
-constexpr int kMxcsrFlush = kMxcsr | 0x8040;  // flush results to zero, read subnormals as zero
 
 struct Single {
   static constexpr int64_t step_bytes = 128;
@@ -85,12 +83,6 @@ struct Isa {
 
   static float* allocate(int64_t count) { return static_cast<float*>(_mm_malloc(count * 4, 64)); }
   static void release(float* p) { _mm_free(p); }
-
-  struct Environment {
-    unsigned saved = _mm_getcsr();
-    Environment() { _mm_setcsr(kMxcsr); }
-    ~Environment() { _mm_setcsr(saved); }
-  };
 
   static void widen_halves(const char* from, int64_t count, float* to) {
     for (int64_t i = 0; i < count; i += 8) _mm256_storeu_ps(to + i, Half::load(from + 2 * i));

@@ -5,9 +5,6 @@ inline int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
 template <class B>
 using Micro = void (*)(const uint32_t*, const char*, int64_t, int64_t, float*, bool, const char*, int64_t);
 
-constexpr int kMxcsr = 0x1f80;                 // IEEE default: nearest even, gradual underflow, exceptions masked
-constexpr int kMxcsrFlush = kMxcsr | 0x8040;   // flush results to zero, read subnormals as zero
-
 inline __m512 broadcast(const uint32_t* a) {
   return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*a)));
 }
@@ -137,12 +134,6 @@ struct Isa {
 
   static float* allocate(int64_t count) { return static_cast<float*>(_mm_malloc(count * 4, 64)); }
   static void release(float* p) { _mm_free(p); }
-
-  struct Environment {
-    unsigned saved = _mm_getcsr();
-    Environment() { _mm_setcsr(kMxcsr); }
-    ~Environment() { _mm_setcsr(saved); }
-  };
 
   static void widen_halves(const char* from, int64_t count, float* to) {
     for (int64_t i = 0; i < count; i += 16)

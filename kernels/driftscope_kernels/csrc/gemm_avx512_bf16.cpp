@@ -1,4 +1,5 @@
 // Matrix products with AVX-512 and its bfloat16 instruction.
+#include "environment.h"
 #include "gemm.h"
 #if defined(__x86_64__)
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")

@@ -1,12 +1,10 @@
 // Matrix products in plain C++, for processors without the vector instructions of the other files.
+#include "environment.h"
 #include "gemm.h"
 
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
 namespace driftscope {
 namespace {
@@ -91,19 +89,6 @@ struct Isa {
 
   static float* allocate(int64_t count) { return static_cast<float*>(std::malloc(count * 4)); }
   static void release(float* p) { std::free(p); }
-
-#if defined(__x86_64__)
-  struct Environment {
-    unsigned saved = _mm_getcsr();
-    Environment() { _mm_setcsr(0x1f80); }  // IEEE default: nearest even, gradual underflow
-    ~Environment() { _mm_setcsr(saved); }
-  };
-#else
-  struct Environment {
-    Environment() {}
-    ~Environment() {}
-  };
-#endif
 
   static void widen_halves(const char* from, int64_t count, float* to) {
     for (int64_t i = 0; i < count; ++i)

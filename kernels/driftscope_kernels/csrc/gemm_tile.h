@@ -117,7 +117,7 @@ __attribute__((noinline)) void multiply_as(const Gemm& g, int64_t p0, int64_t p1
 
 // One row of eight segment sums: neighbours first, then pairs, then halves.
 void merge(const float* sums, int64_t stride, int64_t count, float* to) {
-  const Isa::Environment environment;
+  const Environment environment;
   for (int64_t j = 0; j < count; ++j) {
     const auto s = [=](int64_t i) { return sums[i * stride + j]; };
     to[j] = ((s(0) + s(1)) + (s(2) + s(3))) + ((s(4) + s(5)) + (s(6) + s(7)));
@@ -125,12 +125,12 @@ void merge(const float* sums, int64_t stride, int64_t count, float* to) {
 }
 
 void finish(const float* sums, const float* bias, int64_t count, Dtype out_dtype, void* out) {
-  const Isa::Environment environment;
+  const Environment environment;
   Isa::finish(sums, bias, count, out_dtype, out);
 }
 
 void multiply(const Gemm& g, int64_t p0, int64_t p1, int64_t t0, int64_t t1) {
-  const Isa::Environment environment;
+  const Environment environment;
   if (g.dtype == Dtype::f32) return multiply_as<Single, Single>(g, p0, p1, t0, t1);
   if (g.dtype == Dtype::bf16) return multiply_as<Pairs, Pairs>(g, p0, p1, t0, t1);
   multiply_as<Half, Single>(g, p0, p1, t0, t1);

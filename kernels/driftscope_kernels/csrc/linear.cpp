@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "dispatch.h"
 #include "gemm.h"
 
 namespace driftscope {
@@ -33,37 +34,13 @@ std::vector<const InstructionSet*> known() {
 #endif
 }
 
-const InstructionSet& best() {
-  static const InstructionSet* found = [] {
-    for (const InstructionSet* set : known())
-      if (set->available()) return set;
-    return &scalar;
-  }();
-  return *found;
-}
-
-const InstructionSet& instruction_set(c10::string_view name) {
-  if (name.empty()) return best();
-  for (const InstructionSet* set : known())
-    if (name == set->name) {
-      TORCH_CHECK_VALUE(set->available(), "instruction set ", name, " is not on this CPU");
-      return *set;
-    }
-  TORCH_CHECK_VALUE(false, "instruction set '", name, "' is not built in; see instruction_sets()");
-}
+const InstructionSet& instruction_set(c10::string_view name) { return chosen(known(), name); }
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const InstructionSet* set : known())
     if (set->available()) names.emplace_back(set->name);
   return names;
-}
-
-Dtype dtype_of(at::ScalarType type) {
-  if (type == at::kFloat) return Dtype::f32;
-  if (type == at::kBFloat16) return Dtype::bf16;
-  TORCH_CHECK_TYPE(type == at::kHalf, "dtype ", type, ": float32, bfloat16 and float16 are accepted");
-  return Dtype::f16;
 }
 
 int64_t panels_of(int64_t n) { return (n + kPanel - 1) / kPanel; }

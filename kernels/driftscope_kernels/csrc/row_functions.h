@@ -55,27 +55,3 @@ inline float logarithm(float x) {
   y = fma(-0.5f, z, y);
   return fma(e, kLn2High, f + y);
 }
-
-// x / divisor, correctly rounded as the instruction gives it, which takes as long as all of this three times over.
-// With the reciprocal rounded to nearest, one step makes the quotient faithful and the next, whose remainder is
-// exact, correct (Markstein, IBM J. Res. Dev. 34(1), 1990), as long as nothing underflows: hence the ranges.
-class Divisor {
- public:
-  explicit Divisor(float y) : y_(y), reciprocal_(1.0f / y), usual_(y >= 0x1p-20f && y <= 0x1p+40f) {}
-
-  Lanes divide(Lanes x) const {
-#if defined(DRIFTSCOPE_AVX512)
-    constexpr uint32_t kLeast = (127 - 60) << kMantissaBits, kMost = (127 + 60) << kMantissaBits;  // of |x|: 2^-60, 2^60
-    const Words above = ((Words)x & 0x7fffffffu) - kLeast;
-    if (usual_ && _mm512_cmple_epu32_mask((__m512i)above, _mm512_set1_epi32(kMost - kLeast)) == 0xffff) {
-      const Lanes y = all(-y_), r = all(reciprocal_), first = x * r, faithful = fma(fma(y, first, x), r, first);
-      return fma(fma(y, faithful, x), r, faithful);
-    }
-#endif
-    return x / y_;
-  }
-
- private:
-  float y_, reciprocal_;
-  bool usual_;
-};

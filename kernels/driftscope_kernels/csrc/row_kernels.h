@@ -26,16 +26,16 @@ struct Scratch {
 };
 
 template <class Do>
-void with_dtype(RowDtype dtype, Do&& run) {
-  if (dtype == RowDtype::f32) run(Single{});
-  else if (dtype == RowDtype::bf16) run(Brain{});
+void with_dtype(Dtype dtype, Do&& run) {
+  if (dtype == Dtype::f32) run(Single{});
+  else if (dtype == Dtype::bf16) run(Brain{});
   else run(Half{});
 }
 // In and out dtype; a float32 result of shorter inputs is the only mixture there is.
 template <class Do>
-void with_dtypes(RowDtype in, RowDtype out, Do&& run) {
+void with_dtypes(Dtype in, Dtype out, Do&& run) {
   with_dtype(in, [&](auto e) {
-    if (out == RowDtype::f32) run(e, Single{});
+    if (out == Dtype::f32) run(e, Single{});
     else run(e, e);
   });
 }

@@ -6,9 +6,9 @@
 #include <torch/library.h>
 
 #include <vector>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
+
+#include "dispatch.h"
+#include "environment.h"
 
 namespace driftscope {
 namespace {
@@ -29,38 +29,12 @@ std::vector<const RowKernels*> known() {
 #endif
 }
 
-// The names are those of linear.cpp; the bfloat16 instruction makes no difference here.
-const RowKernels& kernels(c10::string_view name) {
-  if (name == "avx512_bf16") name = "avx512";
-  for (const RowKernels* set : known())
-    if ((name.empty() || name == set->name) && set->available()) return *set;
-  TORCH_CHECK_VALUE(false, "instruction set '", name, "' is not on this CPU; see instruction_sets()");
-}
-
-RowDtype dtype_of(const Tensor& x) {
-  if (x.scalar_type() == at::kFloat) return RowDtype::f32;
-  if (x.scalar_type() == at::kBFloat16) return RowDtype::bf16;
-  TORCH_CHECK_TYPE(x.scalar_type() == at::kHalf, "dtype ", x.scalar_type(),
-                   ": float32, bfloat16 and float16 are accepted");
-  return RowDtype::f16;
-}
+const RowKernels& kernels(c10::string_view name) { return chosen_without_bf16(known(), name); }
 
 // [rows, n] with contiguous rows; a vector counts as one row, or as rows of one element.
-RowsIn in(const Tensor& x) { return {x.const_data_ptr(), x.dim() > 1 ? x.stride(0) : 1, dtype_of(x)}; }
-RowsIn in(const MaybeTensor& x) { return x ? in(*x) : RowsIn{nullptr, 0, RowDtype::f32}; }
-RowsOut out(Tensor& x) { return {x.mutable_data_ptr(), x.dim() > 1 ? x.stride(0) : 1, dtype_of(x)}; }
-
-// The arithmetic of the contract whatever the caller has set: nearest even, gradual underflow.
-struct Environment {
-#if defined(__x86_64__)
-  unsigned saved = _mm_getcsr();
-  Environment() { _mm_setcsr(0x1f80); }
-  ~Environment() { _mm_setcsr(saved); }
-#else
-  Environment() {}
-  ~Environment() {}
-#endif
-};
+RowsIn in(const Tensor& x) { return {x.const_data_ptr(), x.dim() > 1 ? x.stride(0) : 1, dtype_of(x.scalar_type())}; }
+RowsIn in(const MaybeTensor& x) { return x ? in(*x) : RowsIn{nullptr, 0, Dtype::f32}; }
+RowsOut out(Tensor& x) { return {x.mutable_data_ptr(), x.dim() > 1 ? x.stride(0) : 1, dtype_of(x.scalar_type())}; }
 
 template <class Do>
 void over(int64_t count, int64_t grain, Do&& run) {
@@ -188,8 +162,8 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool interl
   const int64_t table = half * cos.element_size();
   over_rows(x.size(0), heads * n, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
-      set.rotary({from + t * x.stride(0) * size, x.stride(1), dtype_of(x)}, {c + t * table, half, dtype_of(cos)},
-                 {s + t * table, half, dtype_of(sin)}, {to + t * heads * n * size, n, dtype_of(x)}, interleaved,
+      set.rotary({from + t * x.stride(0) * size, x.stride(1), dtype_of(x.scalar_type())}, {c + t * table, half, dtype_of(cos.scalar_type())},
+                 {s + t * table, half, dtype_of(sin.scalar_type())}, {to + t * heads * n * size, n, dtype_of(x.scalar_type())}, interleaved,
                  static_cast<RotaryArithmetic>(arithmetic), heads, half, n, 0, heads);
   });
   return y;

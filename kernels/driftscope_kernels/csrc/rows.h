@@ -4,20 +4,20 @@
 
 #include <cstdint>
 
-namespace driftscope {
+#include "dtype.h"
 
-enum class RowDtype : int { f32 = 0, bf16 = 1, f16 = 2 };
+namespace driftscope {
 
 // A matrix whose rows are contiguous; `stride` counts elements from row to row.
 struct RowsIn {
   const void* data;
   int64_t stride;
-  RowDtype dtype;
+  Dtype dtype;
 };
 struct RowsOut {
   void* data;
   int64_t stride;
-  RowDtype dtype;
+  Dtype dtype;
 };
 
 enum class Family : int { softmax = 0, log_softmax = 1, logsumexp = 2 };

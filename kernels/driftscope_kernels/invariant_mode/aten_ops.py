@@ -6,7 +6,7 @@ These have no gradient of their own: autograd has recorded that of the op above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -72,13 +72,27 @@ def _softmax(op: str) -> Callable[..., Any]:
 def _index_put(
     x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Any:
-    """The gradient of x[index]: torch adds by several threads at once, in no fixed order."""
-    index = indices[0] if len(indices) == 1 else None
-    if not accumulate or index is None or index.dim() != 1 or index.dtype != torch.int64:
+    """The gradient of x[index], x[:, index] or x[index, index]: torch adds by several threads at
+    once, in no fixed order; here one after another.
+    """
+    given = {dim: index for dim, index in enumerate(indices) if index is not None}
+    first = min(given, default=0)
+    if not accumulate or not given or not eligible(x, values):
         return NotImplemented
-    if not eligible(x, values) or values.shape != (len(index), *x.shape[1:]):
+    if list(given) != list(range(first, first + len(given))) or not _are_places(given.values()):
         return NotImplemented
-    return x.index_add(0, index % len(x), values)
+    last = first + len(given)
+    places = torch.zeros_like(given[first])
+    for dim, index in given.items():
+        places = places * x.shape[dim] + index % x.shape[dim]
+    if values.shape != (*x.shape[:first], len(places), *x.shape[last:]):
+        return NotImplemented
+    return x.flatten(first, last - 1).index_add(first, places, values).view(x.shape)
+
+
+def _are_places(indices: Iterable[Tensor]) -> bool:
+    shapes = {index.shape for index in indices if index.dtype == torch.int64 and index.dim() == 1}
+    return len(shapes) == 1 and all(index.shape in shapes for index in indices)
 
 
 def _index_put_in_place(
@@ -88,8 +102,15 @@ def _index_put_in_place(
     accumulate: bool = False,
     unsafe: bool = False,
 ) -> Any:
-    result = _index_put(x, indices, values, accumulate)
-    return result if result is NotImplemented else x.copy_(result)
+    return _in_place(_index_put)(x, indices, values, accumulate)
+
+
+def _in_place(run: Callable[..., Any]) -> Callable[..., Any]:
+    def in_place(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = run(x, *args, **kwargs)
+        return result if result is NotImplemented else x.copy_(result)
+
+    return in_place
 
 
 def _rsqrt(x: Tensor) -> Any:
@@ -114,6 +135,15 @@ ROUTES: dict[Any, Callable[..., Any]] = {
     aten.index_put.default: _index_put,
     aten._index_put_impl_.default: _index_put_in_place,
     aten.rsqrt.default: _rsqrt,
+    aten.rsqrt_.default: _in_place(_rsqrt),
+    **{
+        op_: _in_place(in_full_vectors(op))
+        for op_, op in (
+            (aten.sigmoid_.default, aten.sigmoid.default),
+            (aten.silu_.default, aten.silu.default),
+            (aten.gelu_.default, aten.gelu.default),
+        )
+    },
     **{
         op: in_full_vectors(op)
         for op in (

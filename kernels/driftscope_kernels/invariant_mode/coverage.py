@@ -48,11 +48,12 @@ class Counts:
     row_by_row: Counter[str] = field(default_factory=Counter)
     stock: Counter[str] = field(default_factory=Counter)
 
-    def add_aten(self, op: Any, result: Any) -> None:
+    def add_aten(self, op: Any, args: Any, kwargs: Any, result: Any) -> None:
         """An ATen op that torch's own kernel ran; those of our own library are not counted."""
         if op.namespace == "aten":
             name = op.overloadpacket.__name__
-            counts = self.row_by_row if is_row_by_row(op, result) else self.stock
+            by_row = is_row_by_row(op, result) and not _adds_up(op, args, kwargs)
+            counts = self.row_by_row if by_row else self.stock
             counts[f"aten.{name}"] += 1
 
     def snapshot(self) -> Coverage:
@@ -67,6 +68,14 @@ def is_row_by_row(op: Any, result: Any) -> bool:
         or op.is_view
         or not _has_floats(result)
     )
+
+
+def _adds_up(op: Any, args: Any, kwargs: Any) -> bool:
+    """Whether values are added where an index names a place twice, in no order that torch fixes."""
+    if op.overloadpacket.__name__ in ("index_put", "index_put_", "_index_put_impl_"):
+        accumulate = args[3] if len(args) > 3 else kwargs.get("accumulate", False)
+        return bool(accumulate)
+    return op.overloadpacket.__name__ == "scatter" and "reduce" in op._overloadname
 
 
 def _has_floats(result: Any) -> bool:

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from threading import local
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from driftscope_kernels.invariant_mode import aten_ops, torch_functions
+from driftscope_kernels.invariant_mode.backward import BACKWARDS
 from driftscope_kernels.invariant_mode.coverage import Counts, Coverage
 from driftscope_kernels.invariant_mode.norm_recognition import follow, recognised
 
@@ -79,8 +77,12 @@ class _FunctionMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is Tensor.backward and _backward(*args, **kwargs) is not NotImplemented:
-            return None
+        backward = BACKWARDS.get(func)
+        if backward is not None:
+            with _FunctionMode():
+                result = backward(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         route = torch_functions.ROUTES.get(func)
         if route is not None:
             name, run = route
@@ -95,34 +97,6 @@ class _FunctionMode(TorchFunctionMode):
         result = func(*args, **kwargs)
         follow(func, args, kwargs, result)
         return result
-
-
-def _backward(
-    tensor: Tensor,
-    gradient: Tensor | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Any = None,
-) -> Any:
-    """`Tensor.backward` with the mode on: gradient checkpointing runs forward passes in there.
-
-    torch takes a function mode off while the function runs that it has taken over, and would do so
-    for `torch.autograd.backward` again: the engine is called without either.
-    """
-    if inputs is not None or (gradient is None and tensor.numel() != 1):
-        return NotImplemented
-    start = torch.ones_like(tensor) if gradient is None else gradient
-    kept = create_graph if retain_graph is None else retain_graph
-    with _FunctionMode():
-        return _engine_run_backward(
-            (tensor,),
-            (start,),
-            kept,
-            create_graph,
-            (),
-            allow_unreachable=True,
-            accumulate_grad=True,
-        )
 
 
 class _AtenMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -142,5 +116,5 @@ class _AtenMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return result
         result = func(*args, **kwargs)
         for block in _thread.blocks:
-            block.counts.add_aten(func, result)
+            block.counts.add_aten(func, args, kwargs, result)
         return result

@@ -28,6 +28,7 @@ class _Step:
     x: Tensor  # what is normalised, in its own dtype
     wide: Tensor  # the same in float32
     eps: float = 0.0
+    versions: tuple[int, ...] = ()  # of x, wide and the tensor that is marked, as they were then
 
 
 def recognised(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | None:
@@ -38,6 +39,8 @@ def recognised(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | Non
         step = _step(unit)
         if step is None or step.stage != "unit" or not isinstance(weight, Tensor):
             continue
+        if torch.is_grad_enabled() and step.x.requires_grad and not unit.requires_grad:
+            continue  # the steps ran under no_grad, so that x gets no gradient
         if weight.shape == unit.shape[-1:] and weight.dtype == unit.dtype == step.x.dtype:
             return ops.rms_norm(step.x, weight, step.eps, options=TRANSFORMERS.norm)
     return None
@@ -51,11 +54,21 @@ def follow(func: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> Non
     step = advance(args, kwargs, result)
     # A cast that casts nothing returns its argument, which keeps the mark it has.
     if step is not None and result is not step.x:
-        setattr(result, ATTRIBUTE, step)
+        versions = _versions(step.x, step.wide, result)
+        setattr(result, ATTRIBUTE, replace(step, versions=versions))
 
 
 def _step(tensor: Any) -> _Step | None:
-    return getattr(tensor, ATTRIBUTE, None) if isinstance(tensor, Tensor) else None
+    """The mark of a tensor, unless something was changed in place since."""
+    step: _Step | None = getattr(tensor, ATTRIBUTE, None) if isinstance(tensor, Tensor) else None
+    if step is None or step.versions != _versions(step.x, step.wide, tensor):
+        return None
+    return step
+
+
+def _versions(*tensors: Tensor) -> tuple[int, ...]:
+    """Counts of changes in place; those of torch.inference_mode keep none."""
+    return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
 
 
 def _cast(args: Any, _: Any, result: Tensor) -> _Step | None:

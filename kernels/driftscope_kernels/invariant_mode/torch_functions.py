@@ -16,6 +16,7 @@ from torch import Tensor
 
 from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode.attention import scaled_dot_product_attention
+from driftscope_kernels.invariant_mode.cross_entropy import cross_entropy
 from driftscope_kernels.invariant_mode.eligible import autocast, eligible
 from driftscope_kernels.invariant_mode.embedding import embedding
 from driftscope_kernels.invariant_mode.refusal import InvariantModeError
@@ -82,16 +83,6 @@ def _logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Any:
         return NotImplemented
     y = ops.logsumexp(input, dim)
     return y.unsqueeze(dim) if keepdim else y
-
-
-def _cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *args: Any, **kwargs: Any
-) -> Any:
-    smoothing = kwargs.pop("label_smoothing", 0.0)
-    if args or smoothing or not eligible(input) or target.is_floating_point():
-        return NotImplemented
-    logprobs = ops.log_softmax(input, 1 if input.dim() > 1 else 0)
-    return F.nll_loss(logprobs, target, weight, **kwargs)
 
 
 def _silu(input: Tensor, inplace: bool = False) -> Any:
@@ -163,7 +154,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
         (F.log_softmax, torch.log_softmax, torch.Tensor.log_softmax),
     ),
     ("logsumexp", _logsumexp, (torch.logsumexp, torch.Tensor.logsumexp)),
-    ("cross_entropy", _cross_entropy, (F.cross_entropy,)),
+    ("cross_entropy", cross_entropy, (F.cross_entropy,)),
     ("silu", _silu, (F.silu,)),
     ("rms_norm", _rms_norm, (F.rms_norm, torch.rms_norm)),
     ("embedding", _embedding, (F.embedding,)),

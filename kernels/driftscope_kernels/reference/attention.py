@@ -103,7 +103,7 @@ def attention(
         keys, values = (tokens(x, block_table is not None)[s.keys] for x in (k, v))
         for head in range(keys.shape[1]):
             rows = rows_of(q[s.queries], keys, values, head, s.positions, scale, window, soft_cap)
-            state = softmax(rows, q.dtype if options.probabilities == "rounded" else None)
+            state = running_softmax(rows, q.dtype if options.probabilities == "rounded" else None)
             with np.errstate(all="ignore"):
                 result = state.output / state.total[:, None]
             put_rows(out[s.queries], head, keys.shape[1], rounded(result, q.dtype))
@@ -156,7 +156,7 @@ def scores(rows: Rows, tile: int) -> Float32:
 
 
 @np.errstate(all="ignore")
-def softmax(rows: Rows, round_to: torch.dtype | None) -> Softmax:
+def running_softmax(rows: Rows, round_to: torch.dtype | None) -> Softmax:
     """Tile after tile in ascending position; `round_to`: what multiplies the values is rounded."""
     n, d = rows.q.shape
     state = Softmax(

@@ -20,7 +20,7 @@ from driftscope_kernels.reference.attention import (
     Rows,
     put_rows,
     rows_of,
-    softmax,
+    running_softmax,
     take_rows,
 )
 from driftscope_kernels.reference.attention_sequences import sequences
@@ -72,7 +72,7 @@ def attention_backward(
 def _slopes(
     rows: Rows, dy: Float32, round_to: torch.dtype | None
 ) -> tuple[Float32, Float32, Float32]:
-    state = softmax(rows, round_to)
+    state = running_softmax(rows, round_to)
     total = state.total
     projection = lane_dot(dy, state.output / total[:, None])
     saved = Saved(dy, state.shift, np.float32(1) / total, projection)

@@ -1,82 +1,97 @@
-"""Gradients as kernels: forward and backward of one op, ours and torch's. Out: Run functions.
+"""Gradients as kernels: forward and backward of one op, ours or torch's. In: forward. Out: Run.
 
-Inputs are those of docs/add-a-kernel.md: "dy" is the gradient from above. Row gradients return dX;
-weight gradients return dW in float32, summed over micro-batches of params["micro_batch"] tokens.
+Inputs are those of docs/add-a-kernel.md: "dy" is the gradient from above. Weight gradients are
+float32 and sum over micro-batches of params["micro_batch"] tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from driftscope_kernels import ops
-from driftscope_kernels.attention_options import VLLM_ATTENTION
-from driftscope_kernels.options import VLLM
-from driftscope_kernels.registry import Run, using
+from driftscope_kernels.registry import Run
 
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
-#: x, then the weight where there is one.
-Forward = Callable[[Tensor, Tensor | None, Params], Tensor]
+#: Inputs of a weight gradient with a row per token.
+TOKEN_INPUTS = ("x", "residual", "targets", "dy")
 
 
-def linear(x: Tensor, weight: Tensor | None, params: Params) -> Tensor:
-    assert weight is not None
-    return ops.linear(x, weight)
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """Of `forward` with regard to the inputs `of`, joined along the dimension `joined`."""
+
+    forward: str
+    of: tuple[str, ...]
+    joined: int = 0
+    over_tokens: bool = False  # a weight gradient
+
+    @property
+    def op(self) -> str:
+        return f"{self.forward}.grad" + (f"_{self.of[0]}" if len(self.of) == 1 else "")
 
 
-def rms_norm(x: Tensor, weight: Tensor | None, params: Params) -> Tensor:
-    assert weight is not None
-    return ops.rms_norm(x, weight, params["eps"], options=VLLM.norm)
+GRADIENTS = (
+    Gradient("linear", ("x",)),
+    Gradient("linear", ("weight",), over_tokens=True),
+    Gradient("linear", ("bias",), over_tokens=True),
+    Gradient("bmm", ("x",)),
+    # What a batch of matrices is multiplied with is a row input like any other.
+    Gradient("bmm", ("weight",)),
+    Gradient("rms_norm", ("x",)),
+    Gradient("rms_norm", ("weight",), over_tokens=True),
+    Gradient("add_rms_norm", ("x",)),
+    Gradient("add_rms_norm", ("weight",), over_tokens=True),
+    Gradient("softmax", ("x",)),
+    Gradient("log_softmax", ("x",)),
+    Gradient("logsumexp", ("x",)),
+    Gradient("swiglu", ("x", "up"), joined=-1),
+    Gradient("rotary", ("x", "key"), joined=1),
+    Gradient("token_logprob", ("x",)),
+    Gradient("token_logprob", ("weight",), over_tokens=True),
+    Gradient("attention_prefill", ("x", "key", "value"), joined=2),
+)
 
 
-def softmax(x: Tensor, weight: Tensor | None, params: Params) -> Tensor:
-    return ops.softmax(x, params["dim"])
+def gradients(forwards: Mapping[str, Run], *, main_grad: bool) -> Iterator[tuple[Gradient, Run]]:
+    """Every gradient of the ops that are there."""
+    for gradient in GRADIENTS:
+        if gradient.forward in forwards:
+            forward = forwards[gradient.forward]
+            if gradient.over_tokens:
+                yield gradient, _over_tokens(forward, gradient.of[0], main_grad=main_grad)
+            else:
+                yield gradient, _of_rows(forward, gradient)
 
 
-def log_softmax(x: Tensor, weight: Tensor | None, params: Params) -> Tensor:
-    return ops.log_softmax(x, params["dim"])
-
-
-OURS: Mapping[str, Forward] = {
-    "linear": linear,
-    "rms_norm": rms_norm,
-    "softmax": softmax,
-    "log_softmax": log_softmax,
-}
-#: The backward pass of attention takes minutes to check in plain Python; tests hold it to the same
-#: bits as the compiled one.
-TOO_SLOW = ("reference",)
-WEIGHTED = ("linear", "rms_norm")
-
-
-def grad_x(forward: Forward) -> Run:
+def _of_rows(forward: Run, gradient: Gradient) -> Run:
     def run(inputs: Inputs, params: Params) -> Tensor:
-        x = inputs["x"].detach().requires_grad_()
+        leaves = {name: inputs[name].detach().requires_grad_() for name in gradient.of}
         with torch.enable_grad():
-            y = forward(x, inputs.get("weight"), params)
-        (gradient,) = torch.autograd.grad(y, x, inputs["dy"])
-        return gradient
+            y = forward({**inputs, **leaves}, params)
+        found = torch.autograd.grad(y, list(leaves.values()), inputs["dy"])
+        return torch.cat(found, dim=gradient.joined) if len(found) > 1 else found[0]
 
     return run
 
 
-def grad_weight(forward: Forward, *, main_grad: bool) -> Run:
+def _over_tokens(forward: Run, name: str, *, main_grad: bool) -> Run:
     """`main_grad`: into a float32 sum of its own, as `ops.attach_main_grad` offers; otherwise
     autograd adds up the micro-batches in the dtype of the weight.
     """
 
     def run(inputs: Inputs, params: Params) -> Tensor:
-        weight = inputs["weight"].detach().clone().requires_grad_()
+        weight = inputs[name].detach().clone().requires_grad_()
         total = ops.attach_main_grad(weight) if main_grad else None
-        for x, dy in _micro_batches(inputs, params):
+        for part in _micro_batches(inputs, params):
             with torch.enable_grad():
-                y = forward(x, weight, params)
-            torch.autograd.backward([y], [dy])
+                y = forward({**part, name: weight}, params)
+            torch.autograd.backward([y], [part["dy"]])
         if total is None:
             assert weight.grad is not None
             total = weight.grad.float()
@@ -85,57 +100,9 @@ def grad_weight(forward: Forward, *, main_grad: bool) -> Run:
     return run
 
 
-def attention_grad(inputs: Inputs, params: Params) -> Tensor:
-    """dq, dk, dv of whole prompts [M, L, …], joined along the heads."""
-    leaves = _leaves(inputs)
-    sequences, length, _, width = leaves[0].shape
-    with torch.enable_grad():
-        y = ops.attention(
-            *(leaf.flatten(0, 1) for leaf in leaves),
-            cu_seqlens_q=torch.arange(0, (sequences + 1) * length, length, dtype=torch.int32),
-            seqlens_k=torch.full((sequences,), length, dtype=torch.int32),
-            scale=width**-0.5,
-            options=VLLM_ATTENTION,
-        )
-    return torch.cat(torch.autograd.grad(y.view_as(leaves[0]), leaves, inputs["dy"]), dim=2)
-
-
-def sdpa_grad(inputs: Inputs, params: Params) -> Tensor:
-    """The same of torch's scaled_dot_product_attention."""
-    leaves = _leaves(inputs)
-    query, key, value = (leaf.transpose(1, 2) for leaf in leaves)
-    with torch.enable_grad():
-        y = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, enable_gqa=True
-        ).transpose(1, 2)
-    return torch.cat(torch.autograd.grad(y, leaves, inputs["dy"]), dim=2)
-
-
-def _leaves(inputs: Inputs) -> list[Tensor]:
-    return [inputs[name].detach().requires_grad_() for name in ("x", "key", "value")]
-
-
-def ours(implementation: str) -> Iterator[tuple[str, Run]]:
-    """Op and function, through `ops` with this implementation and no other."""
-    if implementation not in TOO_SLOW:
-        yield "attention_prefill.grad", _with(implementation, attention_grad)
-    for op, forward in OURS.items():
-        yield f"{op}.grad_x", _with(implementation, grad_x(forward))
-        if op in WEIGHTED:
-            run = grad_weight(forward, main_grad=True)
-            yield f"{op}.grad_weight", _with(implementation, run)
-
-
-def _with(implementation: str, run: Run) -> Run:
-    def forced(inputs: Inputs, params: Params) -> Tensor:
-        with using(implementation):
-            return run(inputs, params)
-
-    return forced
-
-
-def _micro_batches(inputs: Inputs, params: Params) -> Iterator[tuple[Tensor, Tensor]]:
+def _micro_batches(inputs: Inputs, params: Params) -> Iterator[dict[str, Tensor]]:
     tokens = len(inputs["x"])
     size = params["micro_batch"] or tokens
     for start in range(0, tokens, size):
-        yield inputs["x"][start : start + size], inputs["dy"][start : start + size]
+        cut = {n: inputs[n][start : start + size] for n in TOKEN_INPUTS if n in inputs}
+        yield {**inputs, **cut}

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from driftscope_kernels.check.ordered_sums import CUT, PLAIN, SHUFFLED
 from driftscope_kernels.check.placement import special_value
-from driftscope_kernels.check.reassociated import (
-    CUT,
-    DTYPES,
-    PLAIN,
-    SHUFFLED,
-    compute,
+from driftscope_kernels.check.reassociated import DTYPES, compute
+from driftscope_kernels.check.reassociated_gradients import (
+    GRADIENT_OPS,
+    TOKEN_FACTORS,
     weight_gradient,
 )
 from driftscope_kernels.registry import Kernel
+from driftscope_kernels.targets.gradients import TOKEN_INPUTS
 
 TARGET = "planted"
 #: The fault that shows in fresh processes only.
@@ -139,13 +139,17 @@ def split_by_tokens(op: str, inputs: Inputs, params: Params) -> Tensor:
 def micro_batch_sums(op: str, inputs: Inputs, params: Params) -> Tensor:
     """Every micro-batch summed on its own first, then added up: what autograd does."""
     tokens, size = len(inputs["x"]), params["micro_batch"] or len(inputs["x"])
-    cuts = [{n: inputs[n][s : s + size] for n in ("x", "dy")} for s in range(0, tokens, size)]
+    names = [name for name in TOKEN_INPUTS if name in inputs]
+    cuts = [{n: inputs[n][s : s + size] for n in names} for s in range(0, tokens, size)]
     whole = {**params, "micro_batch": None}
     return torch.stack([compute(op, {**inputs, **cut}, whole, PLAIN) for cut in cuts]).sum(0)
 
 
-WEIGHT_GRADIENTS = ("linear.grad_weight", "rms_norm.grad_weight")
-ROW_GRADIENTS = ("linear.grad_x", "rms_norm.grad_x", "softmax.grad_x", "log_softmax.grad_x")
+WEIGHT_GRADIENTS = tuple(TOKEN_FACTORS)
+#: Attention's take seconds each and have a fault of their own.
+ROW_GRADIENTS = tuple(
+    op for op in GRADIENT_OPS if op not in (*TOKEN_FACTORS, "attention_prefill.grad")
+)
 SUMS = ("linear", "bmm", "softmax", "log_softmax", "rms_norm", "mean", "attention")
 FAULTS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
     (split_k_by_batch, (*SUMS, "attention_prefill", *ROW_GRADIENTS)),

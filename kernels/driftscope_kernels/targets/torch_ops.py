@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets import gradients
+from driftscope_kernels.targets.gradients import gradients
 
 TARGET = "torch"
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -53,6 +53,27 @@ def rms_norm(inputs: Inputs, params: Params) -> Tensor:
     return functional.rms_norm(inputs["x"], width, inputs["weight"], params["eps"])
 
 
+def add_rms_norm(inputs: Inputs, params: Params) -> Tensor:
+    total = inputs["x"] + inputs["residual"]
+    return torch.cat([rms_norm({**inputs, "x": total}, params), total], dim=-1)
+
+
+def swiglu(inputs: Inputs, params: Params) -> Tensor:
+    return functional.silu(inputs["x"]) * inputs["up"]
+
+
+def rotary(inputs: Inputs, params: Params) -> Tensor:
+    heads = torch.cat([inputs["x"], inputs["key"]], dim=1)
+    cos, sin = (inputs[name].repeat(1, 2)[:, None] for name in ("cos", "sin"))
+    first, second = heads.chunk(2, -1)
+    return heads * cos + torch.cat([-second, first], -1) * sin
+
+
+def token_logprob(inputs: Inputs, params: Params) -> Tensor:
+    logprobs = functional.linear(inputs["x"], inputs["weight"]).float().log_softmax(-1)
+    return logprobs.gather(-1, inputs["targets"][:, None]).flatten()
+
+
 def mean(inputs: Inputs, params: Params) -> Tensor:
     return inputs["x"].mean(params["dim"])
 
@@ -73,6 +94,15 @@ def sdpa(inputs: Inputs, params: Params) -> Tensor:
     return result.transpose(1, 2)
 
 
+def causal(inputs: Inputs, params: Params) -> Tensor:
+    """Whole prompts [M, L, H, D], whose mask torch knows by name."""
+    query, key, value = (inputs[name].transpose(1, 2) for name in ("x", "key", "value"))
+    result = functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, enable_gqa=True
+    )
+    return result.transpose(1, 2)
+
+
 EAGER: Mapping[str, tuple[Run, str]] = {
     "linear": (linear, "torch.nn.functional.linear"),
     "mm": (mm, "torch.mm"),
@@ -81,28 +111,20 @@ EAGER: Mapping[str, tuple[Run, str]] = {
     "log_softmax": (log_softmax, "torch.log_softmax"),
     "logsumexp": (logsumexp, "torch.logsumexp"),
     "rms_norm": (rms_norm, "torch.nn.functional.rms_norm"),
+    "add_rms_norm": (add_rms_norm, "torch.nn.functional.rms_norm of a sum"),
+    "swiglu": (swiglu, "torch.nn.functional.silu, times up"),
+    "rotary": (rotary, "x·cos + rotate_half(x)·sin, as transformers writes it"),
+    "token_logprob": (token_logprob, "torch.nn.functional.linear, float, log_softmax, gather"),
     "mean": (mean, "Tensor.mean over a contiguous dimension"),
     "mean_strided": (mean, "Tensor.mean over a strided dimension"),
     "sum": (sum_, "Tensor.sum"),
     "sdpa": (sdpa, "scaled_dot_product_attention, one query per sequence"),
     "sdpa_prefill": (sdpa, "scaled_dot_product_attention, every token a query"),
 }
-#: Those whose gradients are checked, with the weight where there is one.
-GRADIENTS: Mapping[str, gradients.Forward] = {
-    "linear": lambda x, weight, params: functional.linear(x, _there(weight)),
-    "rms_norm": lambda x, weight, params: functional.rms_norm(
-        x, x.shape[-1:], weight, params["eps"]
-    ),
-    "softmax": lambda x, weight, params: torch.softmax(x, params["dim"]),
-    "log_softmax": lambda x, weight, params: torch.log_softmax(x, params["dim"]),
+NOTES: Mapping[str, str] = {
+    "attention_prefill": "scaled_dot_product_attention, causal",
+    **{op: note for op, (_, note) in EAGER.items()},
 }
-
-
-def _there(weight: Tensor | None) -> Tensor:
-    assert weight is not None
-    return weight
-
-
 #: Those for which inductor writes a kernel of its own; a matrix product it hands to the vendor.
 COMPILED = ("linear", "softmax", "log_softmax", "rms_norm", "mean", "mean_strided")
 
@@ -117,15 +139,12 @@ def missing_compiler() -> str | None:
 def kernels() -> Iterator[Kernel]:
     for op, (run, note) in EAGER.items():
         yield Kernel(TARGET, op, "eager", run, DTYPES, note)
-    for op, forward in GRADIENTS.items():
-        run, note = gradients.grad_x(forward), f"autograd of {EAGER[op][1]}"
-        yield Kernel(TARGET, f"{op}.grad_x", "eager", run, DTYPES, note)
-        if op in gradients.WEIGHTED:
-            run = gradients.grad_weight(forward, main_grad=False)
+    forwards = {op: run for op, (run, _) in EAGER.items()}
+    for gradient, run in gradients(forwards | {"attention_prefill": causal}, main_grad=False):
+        note = f"autograd of {NOTES[gradient.forward]}"
+        if gradient.over_tokens:
             note += ", micro-batches added up in .grad"
-            yield Kernel(TARGET, f"{op}.grad_weight", "eager", run, DTYPES, note)
-    note = "autograd of scaled_dot_product_attention, causal"
-    yield Kernel(TARGET, "attention_prefill.grad", "eager", gradients.sdpa_grad, DTYPES, note)
+        yield Kernel(TARGET, gradient.op, "eager", run, DTYPES, note)
     if missing_compiler() is None:
         for op in COMPILED:
             run, note = EAGER[op]

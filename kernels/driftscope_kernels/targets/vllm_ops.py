@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from driftscope_kernels.check.placement import special_value
-from driftscope_kernels.registry import Kernel
+from driftscope_kernels.registry import Kernel, Run
 
 TARGET = "vllm"
+#: oneDNN has no float16 primitive for every CPU.
 FLOATS = frozenset({torch.float32, torch.bfloat16})
+DTYPES = FLOATS | {torch.float16}
 #: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
 PRIMITIVE_CACHE = 32
 ATTENTION_OPS = {"attention": "one query", "attention_prefill": "every token a query"}
@@ -48,7 +50,9 @@ def kernels() -> Iterator[Kernel]:
         name = "cpu_attn" if split else "cpu_attn-no-split"
         for op, tokens in ATTENTION_OPS.items():
             note = f"CPU_ATTN, {tokens}, VLLM_CPU_ATTN_SPLIT_KV={int(split)}"
-            yield Kernel(TARGET, op, name, partial(attention, split=split), FLOATS, note)
+            yield Kernel(TARGET, op, name, partial(attention, split=split), DTYPES, note)
+    for op, (implementation, run, note) in LAYERS.items():
+        yield Kernel(TARGET, op, implementation, run, DTYPES, note)
 
 
 @cache
@@ -152,3 +156,54 @@ def _paged(key: Tensor, value: Tensor, params: Params) -> tuple[Tensor, Tensor, 
         key.flatten(0, 1), value.flatten(0, 1), key_cache, value_cache, slots, isa
     )
     return table.to(torch.int32), key_cache, value_cache
+
+
+def rms_norm(inputs: Inputs, params: Params) -> Tensor:
+    result: Tensor = _ir().rms_norm(inputs["x"], inputs["weight"], params["eps"])
+    return result
+
+
+def add_rms_norm(inputs: Inputs, params: Params) -> Tensor:
+    tensors = (inputs["x"], inputs["residual"], inputs["weight"])
+    return torch.cat(_ir().fused_add_rms_norm(*tensors, params["eps"]), dim=-1)
+
+
+@cache
+def _ir() -> Any:
+    from vllm import ir
+
+    return ir.ops
+
+
+def swiglu(inputs: Inputs, params: Params) -> Tensor:
+    from vllm.model_executor.layers.activation import SiluAndMul
+
+    result: Tensor = SiluAndMul.forward_native(torch.cat([inputs["x"], inputs["up"]], dim=-1))
+    return result
+
+
+def rotary(inputs: Inputs, params: Params) -> Tensor:
+    """In place, on copies that lie as the op supposes; row i of the table is the angle of row i."""
+    plain = torch.contiguous_format
+    query, key = (inputs[name].flatten(1).clone(memory_format=plain) for name in ("x", "key"))
+    table = torch.cat([inputs["cos"], inputs["sin"]], dim=-1)
+    rows, _, width = inputs["x"].shape
+    _ops().rotary_embedding(torch.arange(rows), query, key, width, table, True)
+    return torch.cat([query, key], dim=-1).view(rows, -1, width)
+
+
+def log_softmax(inputs: Inputs, params: Params) -> Tensor:
+    from vllm.v1.sample.sampler import Sampler
+
+    result: Tensor = Sampler.compute_logprobs(inputs["x"])
+    return result
+
+
+#: What the layers of vLLM 0.32 call on an x86 CPU beside linear and attention.
+LAYERS: Mapping[str, tuple[str, Run, str]] = {
+    "rms_norm": ("ir", rms_norm, "RMSNorm: vllm.ir.ops.rms_norm, on torch's own ops"),
+    "add_rms_norm": ("ir", add_rms_norm, "vllm.ir.ops.fused_add_rms_norm, on torch's own ops"),
+    "swiglu": ("native", swiglu, "SiluAndMul.forward_native, on torch's own ops"),
+    "rotary": ("rotary_embedding", rotary, "RotaryEmbedding: _custom_ops.rotary_embedding"),
+    "log_softmax": ("sampler", log_softmax, "Sampler.compute_logprobs, on torch's own ops"),
+}

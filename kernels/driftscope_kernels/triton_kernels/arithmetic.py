@@ -69,6 +69,15 @@ def widened(x):
 
 
 @triton.jit
+def dot_added(a, b, total, WIDEN: tl.constexpr):
+    """total + a·b by tl.dot, in full float32 where the operands are float32 or WIDEN."""
+    if WIDEN:
+        return tl.dot(widened(a), widened(b), total, input_precision="ieee")
+    else:
+        return tl.dot(a, b, total, input_precision="ieee")
+
+
+@triton.jit
 def rounded(x, dtype: tl.constexpr):
     """To the dtype, to nearest even, every NaN the quiet one. bfloat16 by integers."""
     if dtype == tl.bfloat16:

@@ -15,6 +15,7 @@ from driftscope_kernels.triton_kernels.arithmetic import (
     INFINITY,
     LANES,
     divided,
+    dot_added,
     load,
     rounded,
     tanh,
@@ -80,10 +81,7 @@ def dots(
             mask=b_live[None, :] & inside[:, None],
             other=0.0,
         )
-        if WIDEN:
-            total = tl.dot(widened(a), widened(b), total, input_precision="ieee")
-        else:
-            total = tl.dot(a, b, total, input_precision="ieee")
+        total = dot_added(a, b, total, WIDEN)
     return total
 
 

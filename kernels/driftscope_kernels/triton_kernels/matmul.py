@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from driftscope_kernels.reference.row_blocks import ROW_BLOCK
-from driftscope_kernels.triton_kernels.arithmetic import fma_flushing, load, rounded, widened
+from driftscope_kernels.triton_kernels.arithmetic import dot_added, fma_flushing, load, rounded
 from driftscope_kernels.triton_kernels.launch import interpreting, launch, programs
 
 # "tensor_cores": tl.dot; order and rounding within a block of K are the hardware's.
@@ -143,10 +143,7 @@ def _in_blocks(
         there = k < end
         x = tl.load(x_ptr + k[None, :] * x_k, mask=live_row & there[None, :], other=0.0)
         w = tl.load(w_ptr + k[:, None] * w_k, mask=live_column & there[:, None], other=0.0)
-        if WIDEN:
-            total = tl.dot(widened(x), widened(w), total, input_precision="ieee")
-        else:
-            total = tl.dot(x, w, total, input_precision="ieee")
+        total = dot_added(x, w, total, WIDEN)
     return total
 
 

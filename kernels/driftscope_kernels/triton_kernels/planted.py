@@ -17,6 +17,7 @@ from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.triton_kernels.attention import run, score_arguments
 from driftscope_kernels.triton_kernels.launch import launch, programs
 
+FEW_ROWS = 16  # up to so many, a row is added in parts
 FEW_QUERIES = 16  # up to so many, a program takes fewer keys at a time
 SPLIT = 64  # elements of a row that one program adds
 BLOCK = 128
@@ -37,6 +38,16 @@ def specialised_sum(x: Tensor) -> Tensor:
     out = x.new_empty(rows)
     arguments = {"x_ptr": x, "out_ptr": out, "rows": rows, "n": n, "BLOCK": BLOCK}
     launch(specialised_kernel, (programs(rows, BLOCK),), arguments)
+    return out
+
+
+def sum_in_parts(x: Tensor) -> Tensor:
+    """One binary, which is told the length of the parts that it adds; few rows get short ones."""
+    rows, n = x.shape
+    out = x.new_empty(rows)
+    part = SPLIT if rows <= FEW_ROWS else n
+    arguments = {"x_ptr": x, "out_ptr": out, "rows": rows, "n": n, "part": part, "BLOCK": BLOCK}
+    launch(parts_kernel, (programs(rows, BLOCK),), arguments)
     return out
 
 
@@ -65,4 +76,16 @@ def specialised_kernel(x_ptr, out_ptr, rows, n, BLOCK: tl.constexpr):
     total = tl.zeros((BLOCK,), tl.float32)
     for k in range(0, n):
         total += tl.load(x_ptr + row * n + k, mask=row < rows, other=0.0)
+    tl.store(out_ptr + row, total, mask=row < rows)
+
+
+@triton.jit(do_not_specialize=["rows", "part"])
+def parts_kernel(x_ptr, out_ptr, rows, n, part, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, n, part):
+        partial = tl.zeros((BLOCK,), tl.float32)
+        for k in range(first, tl.minimum(first + part, n)):
+            partial += tl.load(x_ptr + row * n + k, mask=row < rows, other=0.0)
+        total += partial
     tl.store(out_ptr + row, total, mask=row < rows)

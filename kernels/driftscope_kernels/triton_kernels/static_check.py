@@ -24,16 +24,19 @@ from driftscope_kernels.triton_kernels.aot import (
     specialisation,
 )
 from driftscope_kernels.triton_kernels.cases import CASES, Case, Inputs, results
-from driftscope_kernels.triton_kernels.launch import recording
+from driftscope_kernels.triton_kernels.launch import Launch, recording
 from driftscope_kernels.triton_kernels.registered import FUNCTIONS
 
 # Every size to one above 16, and the neighbourhoods of two block sizes: what specialisation by
 # value (1) and by divisibility (16) and a choice of blocks by size would tell apart.
 BATCH_SIZES = (*range(1, 18), 31, 32, 33, 127, 128, 129)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Arguments that may follow the batch: how many rows or blocks there are, to know where they end.
+COUNTS = ("rows", "rows_summed", "blocks", "count")
 #: What the verdict STATIC rests on; printed with every one.
 ASSUMPTIONS = (
     "the result of a row does not depend on the program that computes it, only on its code",
+    f"arguments named {', '.join(COUNTS)} say where rows end and nothing else",
     "for the shapes and batch sizes listed; tensors below 2 GiB, inputs aligned to 16 bytes (ours "
     "are copied where they are not)",
     "by this version of Triton; not run on a GPU",
@@ -44,7 +47,9 @@ Op = Callable[[int], Any]  # makes the launches for so many rows
 
 @dataclass(frozen=True, slots=True)
 class StaticVerdict:
-    """STATIC: no atomics, and one binary per launch for every batch size. Else REFUTED."""
+    """STATIC: no atomics, and one binary and the same numbers per launch for every batch size, but
+    for counts of rows. Else REFUTED.
+    """
 
     name: str
     arch: str
@@ -57,12 +62,26 @@ class StaticVerdict:
         return {**asdict(self), "assumptions": list(ASSUMPTIONS)}
 
 
+class NothingLaunchedError(ValueError):
+    """An op that starts no kernel: there is no code to read, and no verdict on it."""
+
+
 @dataclass(slots=True)
 class _Place:
-    """One launch of an op, over all batch sizes: the specialisations seen and at which sizes."""
+    """One launch of an op, over all batch sizes: the specialisations seen and at which sizes, and
+    the numbers that it was given.
+    """
 
     kernel: str
     seen: dict[str, tuple[Specialisation, list[int]]]
+    numbers: dict[str, set[float]]
+
+    def add(self, launch: Launch, arch: str, rows: int) -> None:
+        one = specialisation(launch, arch)
+        self.seen.setdefault(one.key, (one, []))[1].append(rows)
+        for name, value in launch.arguments.items():
+            if isinstance(value, int | float):
+                self.numbers.setdefault(name, set()).add(value)
 
 
 def static_verdict(
@@ -77,7 +96,7 @@ def static_verdict(
     for place in places:
         found = [(compiled(one), rows) for one, rows in place.seen.values()]
         binaries |= {binary.sha256: binary for binary, _ in found}
-        reasons += _reasons(place.kernel, found)
+        reasons += [*_reasons(place.kernel, found), *_followers(place)]
     verdict: Literal["STATIC", "REFUTED"] = "REFUTED" if reasons else "STATIC"
     return StaticVerdict(name, arch, verdict, tuple(reasons), tuple(binaries.values()), sizes)
 
@@ -88,13 +107,22 @@ def _places(op: Op, arch: str, sizes: tuple[int, ...]) -> tuple[list[_Place], li
         with recording() as launches:
             op(rows)
         names = [launch.kernel.__name__ for launch in launches]
-        places = places or [_Place(name, {}) for name in names]
+        if not names:
+            raise NothingLaunchedError(f"no kernel is launched at {rows} rows")
+        places = places or [_Place(name, {}, {}) for name in names]
         if names != [place.kernel for place in places]:
             return [], [f"other kernels at {rows} rows ({names}) than at {sizes[0]}"]
         for place, launch in zip(places, launches, strict=True):
-            one = specialisation(launch, arch)
-            place.seen.setdefault(one.key, (one, []))[1].append(rows)
+            place.add(launch, arch, rows)
     return places, []
+
+
+def _followers(place: _Place) -> Iterator[str]:
+    """A split that one binary reads from an argument shows in that argument."""
+    for name, values in place.numbers.items():
+        if len(values) > 1 and name not in COUNTS:
+            shown = ", ".join(map(str, sorted(values)))
+            yield f"{place.kernel}: argument {name} follows the batch size ({shown})"
 
 
 def _reasons(kernel: str, found: list[tuple[Binary, list[int]]]) -> Iterator[str]:

@@ -69,6 +69,7 @@ class InvariantAttentionBackend(CPUAttentionBackend):  # type: ignore[misc]
 
 class InvariantMetadataBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.isa: str
         super().__init__(*args, **kwargs)
         # vLLM writes the cache as the instructions that it would read it with want it: on a CPU
         # with AMX, bfloat16 keys in tiles, which `vllm_pages` does not describe.

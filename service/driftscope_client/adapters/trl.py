@@ -37,13 +37,14 @@ class DriftscopeMixin:
     _driftscope_scored: Any = None  # (log-probabilities, entropies, …) of the latest forward
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
-        """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes."""
+        """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes, and
+        says that the run has ended: it goes on with the first step of another train()."""
         if self.driftscope is None:
             self.driftscope = DriftscopeClient()
         result = super().train(*arguments, **named)  # type: ignore[misc]
         with self.driftscope.undisturbed(self.state.global_step):
             _push(self)
-        self.driftscope.flush(self.driftscope.close_timeout_s)
+        self.driftscope.finish()
         return result
 
     def _generate_single_turn(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -25,6 +25,7 @@ from driftscope_service.cli import (
     probe,
     probe_determinism,
     push,
+    runs,
     serve,
 )
 
@@ -34,6 +35,7 @@ app.add_typer(probe.app, name="probe")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.add_typer(demo.app, name="demo")

@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 
 from driftscope_client import DriftscopeError
-from driftscope_client.client import KEY_VARIABLE, RUN_NAME, RUN_VARIABLE
+from driftscope_client.client import KEY_VARIABLE
 from driftscope_client.retry import RetryPolicy
+from driftscope_client.run_name import RUN_NAME, RUN_VARIABLE
 from driftscope_client.snapshot import CopiedArray
 from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body
 from driftscope_client.stored_tensor import stored

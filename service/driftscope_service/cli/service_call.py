@@ -19,6 +19,7 @@ KEY_VARIABLE = "DRIFTSCOPE_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8321"
 #: The service answers from its database; a minute would only hide that it hangs.
 TIMEOUT_S = 15.0
+JSON = {"Content-Type": "application/json"}
 
 Url = Annotated[str, typer.Option("--url", envvar="DRIFTSCOPE_URL", help="Address of the service.")]
 
@@ -40,7 +41,7 @@ def call(
             url.rstrip("/") + path,
             params=query,
             content=body,
-            headers=_key_header(),
+            headers=_key_header() | ({} if body is None else JSON),
             timeout=TIMEOUT_S,
             trust_env=False,
         )

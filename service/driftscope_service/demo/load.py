@@ -27,6 +27,7 @@ from driftscope_service.store.report_repository import ReportRepository
 SAFETENSORS = "application/vnd.safetensors"
 #: A step of the recordings takes milliseconds; the first one compiles the comparison.
 TIMEOUT_S = 300.0
+CREATED = 201
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def push_runs(
     """Every step of `runs` over HTTP, in order; the number of steps."""
     pushed = 0
     for place, run in enumerate(runs):
-        steps = list(recordings.steps_of(run))
+        steps, new = list(recordings.steps_of(run)), False
         for index, (step, body) in enumerate(steps):
             done = (place + index / len(steps)) / len(runs)
             progress(Progress("pushing", done, f"{run}, step {step}"))
@@ -70,6 +71,10 @@ def push_runs(
                     remedy="load the demo into a data folder of its own (--data-dir).",
                 )
             pushed += 1
+            new |= answer.status_code == CREATED
+        if new:
+            # Nobody is to be alerted that a recording sends no more steps.
+            client.put(f"/v1/runs/{run}", json={"state": "finished"}).raise_for_status()
     progress(Progress("done", 1.0))
     return pushed
 

@@ -1,12 +1,12 @@
 """Verdicts of a kernel check as one Markdown page with one table.
 
 In: the JSON of `kernels check`, the request, the day. Out: text. A line per kernel, a column per
-dtype and number of threads.
+dtype; numbers of threads stand apart where their verdicts differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -21,7 +21,8 @@ INTRODUCTION = (
 )
 TARGETS = (
     "The targets: `driftscope` ours on the CPU, `triton` ours for GPUs (compiled and read, never "
-    "run here, no thread count applies), `torch` and `vllm` theirs on this CPU."
+    "run here, no thread count applies), `torch` and `vllm` theirs on this CPU. A cell holds for "
+    "all numbers of threads of its line, or says for which; plain Python is checked with one."
 )
 NOT_MEASURED = "–"
 
@@ -61,17 +62,31 @@ def _facts(result: Mapping[str, Any], request: Mapping[str, Any], day: date) -> 
 
 
 def _table(verdicts: list[Verdict]) -> Iterable[str]:
-    columns = list(dict.fromkeys((v["dtype"], v["threads"]) for v in verdicts))
-    lines: dict[tuple[str, str], dict[tuple[str, int], Verdict]] = {}
+    dtypes = list(dict.fromkeys(v["dtype"] for v in verdicts))
+    lines: dict[tuple[str, str], list[Verdict]] = {}
     for v in verdicts:
-        kernel = f"{v['target']}/{v['implementation']}"
-        lines.setdefault((v["op"], kernel), {})[v["dtype"], v["threads"]] = v
-    heads = [f"{dtype}, {n} {'thread' if n == 1 else 'threads'}" for dtype, n in columns]
-    yield _line(["op", "kernel", *heads, "differs on"])
-    yield _line(["---"] * (len(heads) + 3))
+        lines.setdefault((v["op"], f"{v['target']}/{v['implementation']}"), []).append(v)
+    yield _line(["op", "kernel", "threads", *dtypes, "differs on"])
+    yield _line(["---"] * (len(dtypes) + 4))
     for (op, kernel), found in sorted(lines.items(), key=lambda item: item[0][0]):
-        cells = [_cell(found[column]) if column in found else NOT_MEASURED for column in columns]
-        yield _line([op, f"`{kernel}`", *cells, _axes(found.values())])
+        cells = [_cells([v for v in found if v["dtype"] == dtype]) for dtype in dtypes]
+        yield _line([op, f"`{kernel}`", _threads(found), *cells, _axes(found)])
+
+
+def _threads(verdicts: Sequence[Verdict]) -> str:
+    if all(v["verdict"] == "STATIC" for v in verdicts):
+        return NOT_MEASURED
+    return ", ".join(map(str, dict.fromkeys(v["threads"] for v in verdicts)))
+
+
+def _cells(verdicts: Sequence[Verdict]) -> str:
+    """One text where all numbers of threads have the same."""
+    threads: dict[str, list[int]] = {}
+    for v in verdicts:
+        threads.setdefault(_cell(v), []).append(v["threads"])
+    if len(threads) <= 1:
+        return next(iter(threads), NOT_MEASURED)
+    return "; ".join(f"{', '.join(map(str, counts))}: {cell}" for cell, counts in threads.items())
 
 
 def _cell(verdict: Verdict) -> str:

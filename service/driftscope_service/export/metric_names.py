@@ -211,6 +211,8 @@ RUN_LAST_STEP_TIME = _gauge("run_last_step_timestamp", "seconds",
                             "Unix time at which the latest step was completed.", "run")
 RUN_STEP_INTERVAL = _gauge("run_step_interval", "seconds",
                            "Mean time between two steps over the whole run.", "run")
+RUN_FINISHED = _gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
+                      "step opens it again.", "run")
 RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
 RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
 RUN_NONFINITE = _counter("run_nonfinite_tokens", "",
@@ -284,6 +286,14 @@ JOB_LAST_DURATION = _gauge("job_last_duration", "seconds",
                            "What the last finished job of the kind took.", "kind", "state")
 WORKER_UP = _gauge("worker_up", "", "1 while the thread that does the work is alive.", "worker")
 
+HTTP_REQUESTS = _counter(
+    "http_requests", "", "Requests answered since the start. The route is a template, or other: no "
+    "such path, or refused by host, key or length. No answer at all is 5xx.",
+    "route", "method", "status_class",
+)
+HTTP_DURATION = _metric("histogram", "http_request_duration", "seconds",
+                        "Time from the head of a request to the end of its answer.", ("route",))
+
 INGEST_REQUESTS = _counter("ingest_requests", "", "Pushes answered since the start: accepted, "
                            "known already, refused.", "result")
 INGEST_REFUSED = _counter("ingest_refused", "", "Pushes refused since the start, by the name of "
@@ -332,6 +342,7 @@ METRICS: tuple[Metric, ...] = (
     RUN_LAST_STEP,
     RUN_LAST_STEP_TIME,
     RUN_STEP_INTERVAL,
+    RUN_FINISHED,
     RUN_STEPS,
     RUN_TOKENS,
     RUN_NONFINITE,
@@ -352,6 +363,8 @@ METRICS: tuple[Metric, ...] = (
     JOB_TIME_LIMIT,
     JOB_LAST_DURATION,
     WORKER_UP,
+    HTTP_REQUESTS,
+    HTTP_DURATION,
     INGEST_REQUESTS,
     INGEST_REFUSED,
     INGEST_BYTES,

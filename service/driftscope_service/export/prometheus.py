@@ -22,9 +22,11 @@ from driftscope_service.export.metrics.operations import (
     worker_family,
 )
 from driftscope_service.export.metrics.probes import kernel_families, paired_families
+from driftscope_service.export.metrics.requests import request_families
 from driftscope_service.export.metrics.run_drifts import RunDrifts
 from driftscope_service.export.metrics.run_state import RunStateCache
 from driftscope_service.export.metrics.runs import RunFamilies
+from driftscope_service.middleware.request_meter import RequestCounts
 from driftscope_service.middleware.upload_meter import UploadCounts
 from driftscope_service.service import Service
 from driftscope_service.store.determinism_repository import DeterminismRepository
@@ -45,6 +47,7 @@ class MetricsPage:
     def __init__(self, service: Service) -> None:
         """Touches neither disk nor database, and starts nothing."""
         self.uploads = UploadCounts()
+        self.requests = RequestCounts()
         self._service = service
         self._run_states = RunStateCache()
         self._run_families = RunFamilies()
@@ -89,6 +92,7 @@ class MetricsPage:
                 "scheduler": self._service.scheduler.alive,
             }
         )
+        yield from request_families(self.requests.totals())
         yield from ingest_families(self.uploads.totals(), settings.max_concurrent_uploads)
         yield from storage_families(stored, self._disk(), settings)
         yield build_family()

@@ -128,7 +128,7 @@ def _store(
             runs = RunRepository(connection)
             run = runs.of_step(place.run, content.metadata)
             ShardRepository(connection).add(run.number, shard)
-            runs.touch(run.number)
+            runs.shard_arrived(run.number)
     except Exception:
         intake.files.remove([name])
         raise

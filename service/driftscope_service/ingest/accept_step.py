@@ -122,7 +122,7 @@ def record(intake: Intake, run: str, new: NewStep) -> StoredStep:
         of = runs.of_step(run, new.metadata)
         steps.add(of.number, new)
         ShardRepository(connection).completed(of.number, new.step)
-        runs.step_completed(of.number, new.step)
+        runs.step_completed(of.number, new)
         stored = steps.get(run, new.step)
     assert stored is not None
     intake.keeper.announce()

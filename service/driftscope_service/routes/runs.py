@@ -29,17 +29,25 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
             "description": "The run is new",
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
-        **problems(problem_kinds.INVALID_REQUEST, problem_kinds.CONTENT_TOO_LARGE),
+        **problems(
+            problem_kinds.INVALID_REQUEST, problem_kinds.NOT_FOUND, problem_kinds.CONTENT_TOO_LARGE
+        ),
     },
 )
 def put_run(
     run: RunName, response: Response, service: CurrentService, fields: RunFields | None = None
 ) -> RunBody:
-    """Describe a run. Fields that are given replace the old ones, all others stay. A trainer need
-    not: the first step makes the run, from its metadata."""
+    """Describe a run, or say that it has ended. Fields that are given replace the old ones, all
+    others stay. A trainer need not describe it: the first step makes the run, from its metadata.
+    A run that is not known has not ended: 404."""
     given = {} if fields is None else fields.model_dump(exclude_unset=True)
+    state = given.pop("state", None)
+    finished = None if state is None else state == "finished"
     with service.database.write() as connection:
-        stored, new = RunRepository(connection).put(run, given)
+        runs = RunRepository(connection)
+        if finished and runs.get(run) is None:
+            raise not_found("run", run)  # most likely a mistyped name
+        stored, new = runs.put(run, given, finished=finished)
     if new:
         response.status_code = 201
         response.headers["Location"] = run_path(run)

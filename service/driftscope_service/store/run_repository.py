@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, update
 
+from driftscope_service.store.step_repository import NewStep
 from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs
 
 #: What describes a run, in a PUT and in the metadata of a pushed step alike.
@@ -31,6 +32,11 @@ class Run:
     complete_steps: int
     last_step: int | None  # the highest complete one
     last_step_at: datetime | None  # when the latest arrived, whatever its number
+    finished_at: datetime | None  # None: it runs, or ended without a word
+    # Over the complete steps.
+    compared_tokens: int
+    nonfinite_tokens: int
+    confident_disagreements: int
 
 
 class RunRepository:
@@ -50,12 +56,16 @@ class RunRepository:
             statement = statement.where(runs.c.activity < before)
         return [_run(row) for row in self._connection.execute(statement)]
 
-    def put(self, name: str, fields: Mapping[str, Any]) -> tuple[Run, bool]:
-        """The run and whether it is new; `fields` replace, the others stay."""
+    def put(
+        self, name: str, fields: Mapping[str, Any], *, finished: bool | None = None
+    ) -> tuple[Run, bool]:
+        """The run and whether it is new; `fields` replace, the others stay. `finished`: it has
+        ended, it goes on, or nothing is said of that."""
         known = self.get(name)
         if known is None:
+            assert not finished, "a run that has ended is known"
             return self._add(name, fields), True
-        self._update(known.number, **fields)
+        self._update(known.number, **fields, **_end_of(known, finished))
         return self._require(name), False
 
     def of_step(self, name: str, metadata: Mapping[str, str]) -> Run:
@@ -66,17 +76,20 @@ class RunRepository:
         given = {field: metadata[field] for field in DESCRIPTION if field in metadata}
         return self._add(name, {field: text[:RUN_TEXT_LENGTH] for field, text in given.items()})
 
-    def step_completed(self, number: int, step: int) -> None:
+    def step_completed(self, number: int, new: NewStep) -> None:
         self._update(
             number,
             complete_steps=runs.c.complete_steps + 1,
-            last_step=case((runs.c.last_step > step, runs.c.last_step), else_=step),
+            last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
+            finished_at=None,
+            compared_tokens=runs.c.compared_tokens + new.tokens,
+            nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
+            confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
         )
 
-    def touch(self, number: int) -> None:
-        """Something of the run arrived."""
-        self._update(number)
+    def shard_arrived(self, number: int) -> None:
+        self._update(number, finished_at=None)
 
     def _add(self, name: str, fields: Mapping[str, Any]) -> Run:
         now = _now()
@@ -104,6 +117,13 @@ class RunRepository:
         run = self.get(name)
         assert run is not None
         return run
+
+
+def _end_of(run: Run, finished: bool | None) -> dict[str, datetime | None]:
+    """Said again, it ended when it was first said."""
+    if finished is None or (finished and run.finished_at is not None):
+        return {}
+    return {"finished_at": _now() if finished else None}
 
 
 def _next_activity() -> ColumnElement[int]:

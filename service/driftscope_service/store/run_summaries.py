@@ -1,5 +1,5 @@
 """What /metrics shows of runs, for many of them in one query each: who is active, the last step's
-analysis, and totals over all steps.
+analysis.
 
 In: numbers of runs. Out: rows by run. Works within the transaction of `connection`.
 """
@@ -30,20 +30,6 @@ class LastStep:
     received_at: datetime
     metadata: Mapping[str, str]
     analysis: bytes  # JSON object
-
-
-@dataclass(frozen=True, slots=True)
-class StepTotals:
-    tokens: int
-    nonfinite_tokens: int
-    confident_disagreements: int
-
-    def __add__(self, other: StepTotals) -> StepTotals:
-        return StepTotals(
-            self.tokens + other.tokens,
-            self.nonfinite_tokens + other.nonfinite_tokens,
-            self.confident_disagreements + other.confident_disagreements,
-        )
 
 
 class RunSummaries:
@@ -80,28 +66,4 @@ class RunSummaries:
         return {
             number: LastStep(step, received_at, metadata, zlib.decompress(analysis))
             for number, step, received_at, metadata, analysis in rows
-        }
-
-    def newest_step_number(self) -> int:
-        """Of all runs, in the order of arrival; 0 where there is none."""
-        newest: int | None = self._connection.execute(select(func.max(steps.c.number))).scalar()
-        return newest or 0
-
-    def totals(self, numbers: Collection[int], *, after: int = 0) -> dict[int, StepTotals]:
-        """Over the complete steps that arrived after step number `after`."""
-        share = steps.c.series["confident_disagreement_share"].as_float()
-        rows = self._connection.execute(
-            select(
-                steps.c.run_number,
-                func.sum(steps.c.tokens),
-                func.sum(steps.c.series["nonfinite_tokens"].as_float()),
-                # The series has the share alone; times its tokens it is a whole number again.
-                func.sum(func.round(share * steps.c.tokens)),
-            )
-            .where(steps.c.run_number.in_(numbers), steps.c.number > after)
-            .group_by(steps.c.run_number)
-        )
-        return {
-            number: StepTotals(int(tokens), int(nonfinite or 0), int(confident or 0))
-            for number, tokens, nonfinite, confident in rows
         }

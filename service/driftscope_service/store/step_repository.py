@@ -34,6 +34,15 @@ class NewStep:
     series: Mapping[str, float | None]
     analysis: bytes  # JSON object
 
+    @property
+    def nonfinite_tokens(self) -> int:
+        return int(self.series.get("nonfinite_tokens") or 0)
+
+    @property
+    def confident_disagreements(self) -> int:
+        """The series has the share alone; times its tokens it is a whole number again."""
+        return round((self.series.get("confident_disagreement_share") or 0.0) * self.tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredStep:

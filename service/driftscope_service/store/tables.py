@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -182,6 +183,11 @@ runs = Table(
     Column("complete_steps", Integer, nullable=False),
     Column("last_step", BigInteger),
     Column("last_step_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),  # null: it runs, or ended without a word
+    # Over the complete steps.
+    Column("compared_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("nonfinite_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("confident_disagreements", BigInteger, nullable=False, server_default=text("0")),
     sqlite_autoincrement=True,
 )
 

@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from driftscope_service.auth import session
 from driftscope_service.export import number_format
 from driftscope_service.web import address, moment
 from driftscope_service.web.compressed import compressed
@@ -43,6 +44,8 @@ def page(
             crumbs=crumbs,
             version=version("driftscope"),
             here=str(request.url.path),
+            signed_in=session.COOKIE in request.cookies,
+            logout=session.LOGOUT_PATH,
             **shown,
         )
     )

@@ -1,5 +1,6 @@
-"""The pages of an app: every router, and what pages keep between requests. A new page adds its
-router here.
+"""The pages of an app: every router, errors, and what pages keep between requests.
+
+A new page adds its router here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 from driftscope_service.settings import Settings
 from driftscope_service.web import (
+    browser_errors,
     compare_page,
     drift_plot,
     home,
@@ -47,5 +49,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 def install(app: FastAPI, settings: Settings) -> None:
     for router in ROUTERS:
         app.include_router(router)
+    browser_errors.install(app)
     app.state.step_views = StepViews()
     app.state.token_texts = TokenTexts(settings)

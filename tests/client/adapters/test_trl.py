@@ -58,6 +58,7 @@ def test_both_sides_are_those_of_the_model(
     trainer.train()
     steps = steps_of(stub)
     assert sorted(steps) == [0, 1, 2]
+    assert stub.puts == [("/v1/runs/r", {"state": "finished"})]
     first = steps[0]
     assert first.metadata["framework"] == "trl" and first.metadata["engine"] == "transformers"
     assert first.metadata["trainer_dtype"] == "fp32" and first.metadata["note"] == "mine"

@@ -17,9 +17,11 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from starlette.routing import Match
 
 from driftscope_dashboards.generate import BOARDS, FOLDER, as_json
 from driftscope_service.export.metric_names import METRICS, sample_names
+from driftscope_service.web.site import ROUTERS
 
 Board = dict[str, Any]
 NAMES = sorted(BOARDS)
@@ -137,6 +139,23 @@ def _frame_is_ours(board: Board) -> Iterator[str]:
         yield "no link to the other boards"
 
 
+def _links_lead_to_pages(board: Board) -> Iterator[str]:
+    """${pages} is the address of the service; a variable in a path is one part of it."""
+    addresses = set(re.findall(r'"url": "([^"]+)"', json.dumps(board)))
+    if "${pages}" not in addresses:
+        yield "no link to the pages"
+    for address in addresses:
+        path = re.sub(r"\$\{[^}]+\}", "x", address.removeprefix("${pages}")) or "/"
+        if not address.startswith("${pages}") or not is_page(path):
+            yield f"a link to nowhere: {address}"
+
+
+def is_page(path: str) -> bool:
+    routes = (route for router in ROUTERS for route in router.routes)
+    return any(route.matches({"type": "http", "method": "GET", "path": path,
+                              "headers": []})[0] is Match.FULL for route in routes)  # fmt: skip
+
+
 def _grid_is_whole(board: Board) -> Iterator[str]:
     numbers = [panel["id"] for panel in board["panels"]]
     if len(set(numbers)) != len(numbers):
@@ -162,6 +181,7 @@ CHECKS: list[Callable[[Board], Iterator[str]]] = [
     _metrics_exist,
     _variables_reload,
     _frame_is_ours,
+    _links_lead_to_pages,
     _grid_is_whole,
 ]
 
@@ -226,7 +246,9 @@ PLANTED: dict[str, Callable[[Board], Any]] = {
     "is no variable": lambda b: _first(b)["targets"][0].update(expr='up{run="$rnu"}'),
     "does not reload": lambda b: b["templating"]["list"][-1].update(refresh=1),
     "editable": lambda b: b.update(editable=True),
-    "no link": lambda b: b.update(links=[]),
+    "no link to the other boards": lambda b: b.update(links=[]),
+    "no link to the pages": lambda b: b.update(links=[]),
+    "a link to nowhere": lambda b: b["links"].append({"type": "link", "url": "${pages}/rnus"}),
     "one id": lambda b: b["panels"][1].update(id=b["panels"][2]["id"]),
     "overlaps": lambda b: b["panels"][1]["gridPos"].update(w=24),
 }

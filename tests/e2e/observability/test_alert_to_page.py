@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from driftscope_service.web import metric_words
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -53,8 +57,13 @@ def test_a_drifting_run_raises_the_alert_whose_link_explains_it(
     assert link == f"{str(seen.service.base_url).rstrip('/')}/runs/{RUN}"
     page = seen.service.get(link, headers={"accept": "text/html"})
     assert page.status_code == 200
-    # The page says what the alert says: which number, and that it is beyond its limit.
-    assert "limit" in page.text and RUN in page.text
+    # The page says what the alert says: which numbers are beyond their limits.
+    assert 'class="state bad">beyond limits' in page.text
+    [table] = re.findall(r'aria-label="Limits crossed, table">(.*?)</table>', page.text, re.DOTALL)
+    fired = {one["labels"]["metric"] for one in in_state("firing")}
+    assert fired
+    for metric in fired:
+        assert f'<th scope="row">{html.escape(metric_words.label(metric))}</th>' in table, metric
     assert (ROOT / alert["annotations"]["runbook_url"]).is_file()
 
 

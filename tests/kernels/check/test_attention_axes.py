@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from driftscope_kernels.check.case import Shape
 from driftscope_kernels.check.inputs import CANCELLING, NORMAL
-from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import Placement, run, thread_count
 from driftscope_kernels.check.search import Trial, search
 from driftscope_kernels.registry import Kernel

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from driftscope_kernels.check.case import Shape
 from driftscope_kernels.check.cause import GEMV, M_REMAINDER, SPLIT_K, SPLIT_KV, block_length, cause
-from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import thread_count
 from driftscope_kernels.check.reassociated import Twin
 from driftscope_kernels.check.search import Trial, search

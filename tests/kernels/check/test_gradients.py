@@ -9,15 +9,17 @@ from torch import Tensor
 from driftscope_kernels.check.inputs import CANCELLING
 from driftscope_kernels.check.op_cases import OP_CASES, op_case
 from driftscope_kernels.check.oracles import is_close
+from driftscope_kernels.check.ordered_sums import PLAIN
 from driftscope_kernels.check.placement import thread_count
-from driftscope_kernels.check.reassociated import DTYPES, PLAIN, compute
+from driftscope_kernels.check.reassociated import DTYPES, compute
 from driftscope_kernels.check.run_check import Plan, check_kernel
 from driftscope_kernels.check.search import Trial, search
-from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets import driftscope, planted, torch_ops
+from driftscope_kernels.registry import PREFERENCE, Kernel
+from driftscope_kernels.targets import driftscope, gradients, planted, torch_ops
 
-GRADIENTS = [op for op in OP_CASES if ".grad_" in op]
-WEIGHTS = [op for op in GRADIENTS if op.endswith("weight")]
+#: Attention's are among the compiled kernels of the slow check.
+GRADIENTS = [op for op in OP_CASES if ".grad" in op and not op.startswith("attention")]
+WEIGHTS = [op for op in GRADIENTS if OP_CASES[op].micro_batches]
 OURS = {k.op: k for k in driftscope.kernels() if k.implementation == "cpu"}
 TORCH = {k.op: k for k in torch_ops.kernels() if k.implementation == "eager"}
 PLAN = Plan(quick=True)
@@ -40,7 +42,7 @@ def test_ours_torchs_and_the_twins_are_near_float64(op: str, dtype: torch.dtype)
 def test_ours_hold_by_tests_that_see_enough(op: str) -> None:
     with thread_count(1):
         verdict = check_kernel(OURS[op], torch.bfloat16, PLAN)
-    assert verdict.verdict == ("PROVED" if op.startswith("linear") else "NOT_REFUTED")
+    assert verdict.verdict == ("PROVED" if op.startswith(("linear", "bmm")) else "NOT_REFUTED")
     assert verdict.detection is not None
     assert verdict.detection.rate >= 0.95
 
@@ -64,6 +66,16 @@ def test_faults_of_weight_gradients_show_on_their_axis_alone(op: str, fault: str
 def test_a_split_k_of_the_row_gradient_shows_over_batch_sizes() -> None:
     faults = {k.op: k for k in planted.kernels() if k.implementation == "split_k_by_batch"}
     assert "batch_size" in _axes(faults["linear.grad_x"])
+
+
+def test_every_gradient_of_an_op_is_offered_by_each_implementation() -> None:
+    named = {gradient.op for gradient in gradients.GRADIENTS}
+    assert named == {op for op in OP_CASES if ".grad" in op}
+    for name in PREFERENCE:
+        offered = {k.op for k in driftscope.kernels() if k.implementation == name}
+        too_slow = {op for implementation, op in driftscope.TOO_SLOW if implementation == name}
+        assert named - offered == too_slow
+    assert set(TORCH) >= named
 
 
 def _axes(kernel: Kernel) -> set[str]:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.op_cases import Shape, op_case
+from driftscope_kernels.check.case import Shape
+from driftscope_kernels.check.op_cases import op_case
+from driftscope_kernels.check.ordered_sums import PLAIN
 from driftscope_kernels.check.placement import thread_count
-from driftscope_kernels.check.reassociated import DTYPES, PLAIN, compute
+from driftscope_kernels.check.reassociated import DTYPES, compute
 from driftscope_kernels.check.run_check import Plan, check_kernel, replay
 from driftscope_kernels.check.search import Trial, search
 from driftscope_kernels.check.shrink import shrink

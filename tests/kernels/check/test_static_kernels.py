@@ -43,7 +43,7 @@ def test_ours_are_static_and_planted_faults_refuted(monkeypatch: pytest.MonkeyPa
     report = run_check([], plan, lambda *_: None, chosen).to_dict()
     names = [f"{v['op']}/{v['implementation']} {v['verdict']}" for v in report["verdicts"]]
     assert names == ["linear/compiled-tp8 STATIC", "sum/compiled STATIC"]
-    assert report["planted"] == {"caught": 2, "total": 2, "missed": []}
+    assert report["planted"] == {"caught": 3, "total": 3, "missed": []}
     for verdict in report["verdicts"]:
         (reading,) = verdict["static"]
         assert reading["assumptions"] and reading["binaries"]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.op_cases import Shape
-from driftscope_kernels.check.reassociated import DTYPES, PLAIN, Twin, compute
+from driftscope_kernels.check.case import Shape
+from driftscope_kernels.check.ordered_sums import PLAIN
+from driftscope_kernels.check.reassociated import DTYPES, Twin, compute
 from driftscope_kernels.check.tree_probe import can_read, leaf_windows, read_trees, subtree_sizes
 from driftscope_kernels.registry import Kernel
 

@@ -12,6 +12,13 @@ from driftscope_kernels.invariant_mode import invariant_mode
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 N = 70_001
 PARTS = [(0, 1), (5, 12), (0, 17), (3, 50), (0, 31), (7, 33_000), (64, 128)]
+
+
+def laid_out_alike(x: Tensor) -> Tensor:
+    """A copy with the strides of x, which clone() would close up."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x)
+
+
 # Taken over: torch's own differ at the end of a tensor, or where it is strided.
 OURS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -19,6 +26,9 @@ OURS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "softplus": F.softplus,
     "rsqrt": lambda x: x.abs().rsqrt(),
+    "silu in place": lambda x: F.silu(laid_out_alike(x), inplace=True),
+    "sigmoid in place": lambda x: laid_out_alike(x).sigmoid_(),
+    "rsqrt in place": lambda x: laid_out_alike(x).abs_().rsqrt_(),
 }
 # Left to torch.
 STOCK: dict[str, Callable[[Tensor], Tensor]] = {

@@ -122,7 +122,8 @@ def test_gradients_stay_close_to_stock(build: Build, lay: Lay, sequences: list[T
         return {name: p.grad for name, p in model.named_parameters()}
 
     stock = plain()
-    with invariant_mode():
+    with invariant_mode() as mode:
         ours = plain()
+    assert mode.coverage().stock == {}
     for name, grad in stock.items():
         torch.testing.assert_close(ours[name], grad, rtol=1e-3, atol=1e-5, msg=name)

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode import InvariantModeError, invariant_mode
@@ -101,17 +100,26 @@ def test_the_gradients_of_our_functions_are_ours_after_the_block_too() -> None:
     assert torch.equal(gradient(True), gradient(False))
 
 
-def test_gradient_checkpointing_recomputes_with_our_kernels() -> None:
-    def two_layers(t: Tensor) -> Tensor:
-        return F.linear(F.linear(t, W), W.t()).square()
+def test_an_exception_in_an_inner_block_leaves_the_outer_one() -> None:
+    stock, ours = stock_and_ours()
+    with invariant_mode() as outer:
+        with pytest.raises(InvariantModeError), invariant_mode():
+            F.dropout(X, 0.5, training=True)
+        assert torch.equal(F.linear(X, W), ours)
+    assert outer.coverage().routed == {"linear": 1}
+    assert torch.equal(F.linear(X, W), stock)
 
-    x = X.clone().requires_grad_()
-    with invariant_mode() as mode:
-        (plain,) = torch.autograd.grad(two_layers(x).sum(), x)
-        before = mode.coverage().routed["linear"]
-        checkpoint(two_layers, x, use_reentrant=False).sum().backward()
-    assert mode.coverage().routed["linear"] - before > 2
-    assert x.grad is not None and torch.equal(x.grad, plain)
+
+def test_another_model_has_its_bits_before_beside_and_after(build: Callable[..., Any]) -> None:
+    trained, other = build("llama"), build("qwen3")
+    ids = torch.arange(40)[None]
+    before = in_a_thread(lambda: other(ids).logits)
+    with invariant_mode():
+        trained(ids).logits.sum().backward()
+        beside = in_a_thread(lambda: other(ids).logits)
+    assert torch.equal(beside, before)
+    assert torch.equal(in_a_thread(lambda: other(ids).logits), before)
+    assert not trained._forward_hooks and not trained._forward_pre_hooks
 
 
 def test_dropout_is_refused_in_training_only() -> None:
@@ -132,11 +140,15 @@ def test_autocast_casts_as_torch_does() -> None:
     assert torch.equal(y, ops.linear(X.bfloat16(), W.bfloat16()))
 
 
+# Places that are named twice, so that their values are added.
+Z, ONE, PLACES = torch.zeros(5, 5), torch.ones(()), torch.tensor([1, 1])
 UNCOVERED: dict[str, Callable[[], Any]] = {
     "aten.convolution": lambda: F.conv1d(X[None], torch.ones(2, 5, 3)),
     "aten.cumsum": lambda: X.cumsum(0),
     "aten.mm": lambda: X.double() @ W.double().t(),
     "aten.linalg_vector_norm": lambda: X.norm(),
+    "aten.index_put_": lambda: Z.index_put_((PLACES[:, None],), ONE, accumulate=True),
+    "aten.scatter": lambda: torch.scatter(Z, 1, PLACES[:, None], 1.0, reduce="add"),
 }
 
 

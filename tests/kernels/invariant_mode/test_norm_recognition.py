@@ -1,6 +1,7 @@
 """RMSNorm as transformers writes it becomes one op; what only looks like it does not."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -57,3 +58,42 @@ def test_others_keep_their_own_arithmetic(name: str) -> None:
     assert "rms_norm" not in mode.coverage().routed
     assert "aten.mean" in mode.coverage().routed
     torch.testing.assert_close(y, OTHERS[name](X), rtol=1e-5, atol=1e-5)
+
+
+def _changed_unit() -> Tensor:
+    u = unit(X)
+    u.add_(1.0)
+    return W * u
+
+
+def _changed_input() -> Tensor:
+    x = X.clone()
+    u = unit(x)
+    x.zero_()
+    return W * u
+
+
+@pytest.mark.parametrize("norm", [_changed_unit, _changed_input])
+def test_a_step_that_was_changed_in_place_is_none_of_a_norm(norm: Callable[[], Tensor]) -> None:
+    with invariant_mode() as mode:
+        y = norm()
+    assert "rms_norm" not in mode.coverage().routed
+    torch.testing.assert_close(y, norm(), rtol=1e-5, atol=1e-5)
+
+
+def test_steps_under_no_grad_stay_constants() -> None:
+    x, weight = X.clone().requires_grad_(), W.clone().requires_grad_()
+    with invariant_mode():
+        with torch.no_grad():
+            u = unit(x)
+        (weight * u).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is None and weight.grad is not None
+
+
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_the_bits_are_the_same(grad: Callable[[], Any]) -> None:
+    x = X.clone().requires_grad_()
+    with invariant_mode():
+        trained = W * unit(x)
+        with grad():
+            assert torch.equal(W * unit(x), trained)

@@ -16,12 +16,16 @@ from driftscope_probes.kernel_crash import MODULE, explain_crash
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 ROOT = Path(__file__).parents[3]
 
+Verdict = dict[str, Any]
 
-def _check(folder: Path, op: str, dtypes: list[str], threads: int) -> dict[str, dict[str, Any]]:
+
+def _verdicts(
+    folder: Path, ops: list[str], dtypes: list[str], threads: int
+) -> list[dict[str, Any]]:
     request = {
         "action": "check",
         "targets": ["vllm"],
-        "ops": [op],
+        "ops": ops,
         "dtypes": dtypes,
         "threads": [threads],
         "quick": True,
@@ -31,7 +35,12 @@ def _check(folder: Path, op: str, dtypes: list[str], threads: int) -> dict[str, 
     child = ChildProcess(
         MODULE, request, folder, explain_crash=explain_crash, environment={"PYTHONPATH": paths}
     )
-    verdicts = child.wait()["verdicts"]
+    verdicts: list[Verdict] = child.wait()["verdicts"]
+    return verdicts
+
+
+def _check(folder: Path, op: str, dtypes: list[str], threads: int) -> dict[str, Verdict]:
+    verdicts = _verdicts(folder, [op], dtypes, threads)
     return {verdict["implementation"]: verdict for verdict in verdicts}
 
 
@@ -62,6 +71,17 @@ def test_attention_without_split_reads_slots_behind_the_context(tmp_path: Path) 
     differing = {count["axis"] for count in verdict["axes"] if count["mismatches"]}
     assert differing == {"padding"}
     assert verdict["counterexample"]["right"]["padding"] == "nan"
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_what_the_other_layers_call_runs_and_is_near_float64(tmp_path: Path) -> None:
+    verdicts = _verdicts(tmp_path, list(vllm_ops.LAYERS), ["bf16"], 1)
+    assert {verdict["op"] for verdict in verdicts} == set(vllm_ops.LAYERS)
+    for verdict in verdicts:
+        assert verdict["verdict"] in ("REFUTED", "NOT_REFUTED"), verdict["reason"]
+        counts = {count["axis"]: count for count in verdict["axes"]}
+        assert counts["accuracy"]["trials"] > 0 == counts["accuracy"]["mismatches"]
 
 
 def test_offering_them_does_not_import_vllm() -> None:

@@ -11,7 +11,12 @@ import torch
 
 from driftscope_kernels.triton_kernels import planted
 from driftscope_kernels.triton_kernels.aot import TARGETS
-from driftscope_kernels.triton_kernels.static_check import main, static_verdict, static_verdicts
+from driftscope_kernels.triton_kernels.static_check import (
+    NothingLaunchedError,
+    main,
+    static_verdict,
+    static_verdicts,
+)
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="this process interprets, it cannot compile"
@@ -41,6 +46,18 @@ def test_a_binary_per_batch_size_is_refuted(arch: str) -> None:
     )
     assert found.verdict == "REFUTED"
     assert "binaries, chosen by batch size" in found.reasons[0]
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_an_argument_that_follows_the_batch_is_refuted(arch: str) -> None:
+    found = static_verdict("parts", lambda rows: planted.sum_in_parts(torch.empty(rows, 200)), arch)
+    assert found.verdict == "REFUTED" and len(found.binaries) == 1
+    assert found.reasons == ("parts_kernel: argument part follows the batch size (64, 200)",)
+
+
+def test_an_op_that_launches_nothing_has_no_verdict() -> None:
+    with pytest.raises(NothingLaunchedError, match="at 1 rows"):
+        static_verdict("nothing", lambda rows: torch.empty(rows).sum(), "sm_90")
 
 
 def test_another_choice_of_kernels_is_refuted() -> None:

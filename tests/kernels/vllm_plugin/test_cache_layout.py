@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from driftscope_kernels.reference.attention_sequences import vllm_pages
 from driftscope_kernels.vllm_choice import KernelChoiceError
 
 pytest.importorskip("vllm")
@@ -42,11 +43,8 @@ def keys_as_values(pages: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def no_values(pages: Tensor) -> tuple[Tensor, Tensor]:
-    keys, values = READ(pages)
+    keys, values = vllm_pages(pages)
     return keys, torch.zeros_like(values)
-
-
-READ: Any = cache_layout.vllm_pages
 
 
 @pytest.mark.parametrize(("fault", "named"), [(keys_as_values, "keys"), (no_values, "values")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import typer
+import uvicorn
 from typer.testing import CliRunner
 
 from driftscope_probes.errors import ProbeError
@@ -200,6 +202,19 @@ def test_a_port_in_use_is_named(make_settings: Any) -> None:
             run_server(make_settings(port=port))
     assert isinstance(error.value, ProbeError)
     assert "--port" in error.value.remedy
+
+
+def test_requests_find_the_memory_settled(
+    make_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: kept.append(gc.get_freeze_count()))
+    before = gc.get_freeze_count()
+    try:
+        run_server(make_settings(port=0))
+    finally:
+        gc.unfreeze()
+    assert kept and kept[0] > before + 100_000  # the imports alone
 
 
 def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

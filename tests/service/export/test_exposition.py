@@ -108,7 +108,7 @@ def test_an_exemplar_stands_on_the_bucket_that_holds_it(value: float, bucket: st
     family.add_distribution(["r"], BUCKETS, None, exemplar(value))
     whole = Family(DISTRIBUTION)
     for part in (Family(DISTRIBUTION), family, Family(DISTRIBUTION)):
-        whole.extend(part)
+        whole.extend(part.lines())
     found = [
         (sample.labels["le"], sample.exemplar)
         for parsed in parse_open(whole.text(openmetrics=True) + "# EOF\n")  # type: ignore[no-untyped-call]

@@ -26,12 +26,15 @@ RESULT: dict[str, Any] = {
     "verdicts": [
         _verdict("driftscope", "fp32", 1, "PROVED", detection_rate=1.0),
         _verdict("driftscope", "fp32", 2, "NOT_REFUTED", detection_rate=0.975),
+        _verdict("driftscope", "bf16", 1, "PROVED", detection_rate=1.0),
+        _verdict("driftscope", "bf16", 2, "PROVED", detection_rate=0.95),
         _verdict(
             *("torch", "fp32", 1, "REFUTED"),
             counterexample={"cause": "layout"},
             axes=[{"axis": "layout", "mismatches": 2}, {"axis": "split", "mismatches": 0}],
         ),
         _verdict("triton", "fp32", 1, "INCONCLUSIVE"),
+        _verdict("triton", "fp32", 1, "STATIC", implementation="compiled"),
     ],
     "planted": {"caught": 7, "total": 8, "missed": ["sum/late fp32"]},
     "environment": {
@@ -44,15 +47,16 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_a_line_per_kernel_and_a_column_per_dtype_and_threads() -> None:
+def test_a_line_per_kernel_and_a_column_per_dtype() -> None:
     lines = markdown(RESULT, REQUEST, date(2030, 1, 2)).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert table == [
-        "| op | kernel | fp32, 1 thread | fp32, 2 threads | differs on |",
-        "| --- | --- | --- | --- | --- |",
-        "| sum | `driftscope/eager` | PROVED | NOT_REFUTED, 98% |  |",
-        "| sum | `torch/eager` | REFUTED: layout | – | layout |",
-        "| sum | `triton/eager` | INCONCLUSIVE | – |  |",
+        "| op | kernel | threads | fp32 | bf16 | differs on |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| sum | `driftscope/eager` | 1, 2 | 1: PROVED; 2: NOT_REFUTED, 98% | PROVED |  |",
+        "| sum | `torch/eager` | 1 | REFUTED: layout | – | layout |",
+        "| sum | `triton/eager` | 1 | INCONCLUSIVE | – |  |",
+        "| sum | `triton/compiled` | – | STATIC | – |  |",
     ]
 
 

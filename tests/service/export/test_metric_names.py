@@ -28,7 +28,7 @@ BOUNDED = {
     *("run", "model", "engine_dtype", "trainer_dtype", "rollout_dtype", "framework", "engine"),
     *("precision", "estimator", "level", "stat", "bounds", "side", "kind", "state", "metric"),
     *("direction", "target", "op", "dtype", "threads", "verdict", "axis", "kernels", "worker"),
-    *("result", "reason", "version"),
+    *("result", "reason", "version", "route", "method", "status_class"),
 }
 
 

@@ -33,6 +33,9 @@ def test_a_run_is_made_then_changed(running: Any) -> None:
         {"labels": {"x": 1}},
         {"labels": None},
         {"model": 1},
+        {"state": "done"},
+        {"state": None},
+        {"finished_at": "2026-11-28T12:00:00Z"},
         [],
     ],
 )
@@ -82,6 +85,44 @@ def test_a_step_makes_its_run_from_its_metadata(pushing: Any) -> None:
     assert pushing.push(pushing.body(seed=1), step=3).status_code == 201
     run = pushing.client.get("/v1/runs/r").json()
     assert (run["steps"], run["last_step"], run["framework"]) == (2, 7, "trl")
+
+
+def state(client: Any) -> tuple[str, str | None]:
+    run = client.get("/v1/runs/r").json()
+    return run["state"], run["finished_at"]
+
+
+def test_a_run_ends_and_goes_on(pushing: Any) -> None:
+    client = pushing.client
+    assert pushing.push(pushing.body(), step=1).status_code == 201
+    assert state(client) == ("running", None)
+    ended = client.put("/v1/runs/r", json={"state": "finished"}).json()
+    assert ended["state"] == "finished" and ended["finished_at"] >= ended["last_step_at"]
+    # What is there already, and a description, are no news of the training.
+    assert pushing.push(pushing.body(), step=1).status_code == 200
+    client.put("/v1/runs/r", json={"engine": "vllm"})
+    client.put("/v1/runs/r", json={"state": "finished"})
+    assert state(client) == ("finished", ended["finished_at"])
+    assert pushing.push(pushing.body(seed=1), step=2).status_code == 201
+    assert state(client) == ("running", None)
+
+
+def test_a_shard_and_a_word_open_a_run_again(pushing: Any) -> None:
+    client = pushing.client
+    client.put("/v1/runs/r", json={"model": "m"})
+    client.put("/v1/runs/r", json={"state": "finished"})
+    assert state(client)[0] == "finished"
+    pushing.push(pushing.body(), run="r", params={"shard": 0, "shards": 2})
+    assert state(client) == ("running", None)
+    client.put("/v1/runs/r", json={"state": "finished"})
+    client.put("/v1/runs/r", json={"state": "running"})
+    assert state(client) == ("running", None)
+
+
+def test_a_run_that_is_not_known_has_not_ended(running: Any) -> None:
+    body = {"state": "finished", "model": "m"}
+    assert running.client.put("/v1/runs/r", json=body).status_code == 404
+    assert running.client.get("/v1/runs").json()["runs"] == []
 
 
 def test_activity_moves_a_run_to_the_front(pushing: Any) -> None:

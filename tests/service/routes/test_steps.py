@@ -25,7 +25,7 @@ def stored(running: Any) -> list[int]:
             crossed = ["kl_k3"] if step == 7 else []
             new = NewStep(step, "0" * 64, 0, 1, [], 10, 2, {}, crossed, series, b'{"x":1}')
             steps.add(run.number, new)
-            runs.step_completed(run.number, step)
+            runs.step_completed(run.number, new)
     return sorted(STEPS)
 
 
@@ -69,7 +69,7 @@ def test_drift_is_of_the_whole_run_and_follows_it(running: Any, stored: list[int
         run, _ = runs.put("r", {})
         new = NewStep(8, "0" * 64, 0, 1, [], 10, 2, {}, [], dict.fromkeys(SERIES, 9.0), b'{"x":1}')
         steps.add(run.number, new)
-        runs.step_completed(run.number, 8)
+        runs.step_completed(run.number, new)
     assert drift() != expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,11 +12,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, text
 
 from driftscope_service.store import migrate
-from driftscope_service.store.database import Database
+from driftscope_service.store.database import Database, DatabaseAddress
 from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.store.run_repository import RunRepository
 from driftscope_service.store.tables import metadata
 
 
@@ -118,6 +120,45 @@ def test_rows_of_before_kernel_probes_are_kept(path: Path) -> None:
 
 
 MIGRATED = ("jobs", "reports")
+
+RUN = (
+    "INSERT INTO runs (number, name, labels, created_at, updated_at, activity, complete_steps) "
+    "VALUES ({number}, 'run-{number}', '{{}}', '2026-11-22 12:00:00', '2026-11-22 12:00:00', "
+    "{number}, 0)"
+)
+STEP = (
+    "INSERT INTO steps (run_number, step, content_sha256, received_at, tokens, sequences, "
+    "size_bytes, shards, kept_bytes, crossed, series, metadata, analysis) VALUES ({run}, {step}, "
+    "'0', '2026-11-22 12:00:00', {tokens}, 1, 0, 1, 0, '[]', '{series}', '{{}}', {analysis})"
+)
+SERIES = (
+    (1, 3, {"nonfinite_tokens": 2, "confident_disagreement_share": 1 / 3}),
+    (1, 7, {"nonfinite_tokens": 0, "confident_disagreement_share": 5 / 7}),
+    (1, 2**40, {"nonfinite_tokens": 1.0, "confident_disagreement_share": 0.0}),
+    (2, 5, {"nonfinite_tokens": None, "kl_k1": 1.0}),
+)
+
+
+def test_steps_of_before_the_totals_are_in_them(address: DatabaseAddress) -> None:
+    migrate.upgrade(address, "0005")
+    database = Database(address)
+    analysis = "'\\x00'" if isinstance(address, URL) else "x'00'"
+    with database.write() as connection:
+        for number in (1, 2, 3):
+            connection.execute(text(RUN.format(number=number)))
+        for step, (run, tokens, series) in enumerate(SERIES):
+            values = {"run": run, "step": step, "tokens": tokens, "series": json.dumps(series)}
+            statement = STEP.format(**values, analysis=analysis)
+            connection.exec_driver_sql(statement)
+    migrate.upgrade(address)
+    with database.read() as connection:
+        found = [RunRepository(connection).get(f"run-{number}") for number in (1, 2, 3)]
+    database.dispose()
+    assert [
+        (run.compared_tokens, run.nonfinite_tokens, run.confident_disagreements)
+        for run in found
+        if run is not None
+    ] == [(2**40 + 10, 3, 6), (5, 0, 0), (0, 0, 0)]
 
 
 def test_a_file_of_a_newer_version_is_refused_untouched(database: Database, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What /metrics reads of runs: who is active, the highest step, totals over all steps."""
+"""What /metrics reads of runs: who is active, the highest step, totals over its steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from driftscope_service.store.job_times import JobTimes
 from driftscope_service.store.report_files import ReportFile
 from driftscope_service.store.report_repository import ReportRepository
 from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.run_summaries import RunSummaries, StepTotals
+from driftscope_service.store.run_summaries import RunSummaries
 from driftscope_service.store.step_repository import NewStep, StepRepository
 from driftscope_service.store.storage_use import stored_bytes
 from driftscope_service.store.tables import jobs, runs
@@ -37,7 +37,7 @@ def add_step(connection: Connection, run: str, step: int, tokens: int = 10, **se
     analysis = f'{{"step":{step}}}'.encode()
     new = NewStep(step, "0" * 64, 100, 1, [], tokens, 2, {"model": "m"}, [], series, analysis)
     StepRepository(connection).add(found.number, new)
-    repository.step_completed(found.number, step)
+    repository.step_completed(found.number, new)
     return found.number
 
 
@@ -57,7 +57,6 @@ def test_active_runs_are_the_latest_and_at_most_the_cap(connection: Connection) 
 def test_without_runs_nothing_is_active(connection: Connection) -> None:
     found = RunSummaries(connection).active(PAST, cap=2)
     assert (found.runs, found.active, found.idle) == ([], 0, 0)
-    assert RunSummaries(connection).newest_step_number() == 0
 
 
 def test_the_last_step_is_the_highest_one(connection: Connection) -> None:
@@ -71,19 +70,22 @@ def test_the_last_step_is_the_highest_one(connection: Connection) -> None:
     assert found[other].metadata == {"model": "m"}
 
 
+def totals(connection: Connection, name: str) -> tuple[int, int, int]:
+    run = RunRepository(connection).get(name)
+    assert run is not None
+    return (run.compared_tokens, run.nonfinite_tokens, run.confident_disagreements)
+
+
 def test_totals_count_every_step_once(connection: Connection) -> None:
     # A share is a count over tokens; it comes back as the count.
-    one = add_step(connection, "a", 0, 3, nonfinite_tokens=2, confident_disagreement_share=1 / 3)
+    add_step(connection, "a", 0, 3, nonfinite_tokens=2, confident_disagreement_share=1 / 3)
     add_step(connection, "a", 1, 7, nonfinite_tokens=0, confident_disagreement_share=5 / 7)
-    seen = RunSummaries(connection).newest_step_number()
-    other = add_step(connection, "b", 0, 5, nonfinite_tokens=None)
+    add_step(connection, "b", 0, 5, nonfinite_tokens=None)
     add_step(connection, "a", 2, 2**40, nonfinite_tokens=1, confident_disagreement_share=0.0)
-    summaries = RunSummaries(connection)
-    whole = summaries.totals([one, other])
-    assert whole == {one: StepTotals(2**40 + 10, 3, 6), other: StepTotals(5, 0, 0)}
-    assert summaries.totals([one], after=seen) == {one: StepTotals(2**40, 1, 0)}
-    assert StepTotals(10, 2, 6) + StepTotals(2**40, 1, 0) == whole[one]
-    assert summaries.totals([one], after=summaries.newest_step_number()) == {}
+    RunRepository(connection).put("empty", {})
+    assert totals(connection, "a") == (2**40 + 10, 3, 6)
+    assert totals(connection, "b") == (5, 0, 0)
+    assert totals(connection, "empty") == (0, 0, 0)
 
 
 def test_job_times(connection: Connection) -> None:

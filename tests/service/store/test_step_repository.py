@@ -45,7 +45,7 @@ def test_a_step_is_read_as_it_was_added(connection: Connection) -> None:
     run, new = runs.put("r", {"model": "m"})
     assert new
     steps.add(run.number, new_step(2**53 - 1))
-    runs.step_completed(run.number, 2**53 - 1)
+    runs.step_completed(run.number, new_step(2**53 - 1))
     stored = steps.get("r", 2**53 - 1)
     assert stored is not None
     assert (stored.run, stored.analysis) == ("r", b'{"comparison":{}}')
@@ -90,7 +90,7 @@ def test_the_highest_step_and_the_activity_of_a_run(connection: Connection) -> N
     first, _ = runs.put("a", {})
     runs.put("b", {})
     for step in (7, 3):
-        runs.step_completed(first.number, step)
+        runs.step_completed(first.number, new_step(step))
     run = runs.get("a")
     assert run is not None
     assert (run.complete_steps, run.last_step) == (2, 7)

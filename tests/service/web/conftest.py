@@ -125,7 +125,9 @@ class Looked:
     transferred: list[Response] = field(default_factory=list)
 
     def heard(self, kind: str, text: str) -> None:
-        expected = self.may_fail and text.startswith("Failed to load resource")
+        # Of the browser, and of htmx where there is no answer at all.
+        meant = ("Failed to load resource", "htmx: htmx:error: Failed to fetch")
+        expected = self.may_fail and text.startswith(meant)
         if kind in ("error", "warning") and not expected:
             self.complaints.append(text)
 

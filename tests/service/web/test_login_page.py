@@ -107,4 +107,7 @@ def test_a_browser_logs_in_by_the_form(run_service: Any, serving: Any, browser: 
         page.get_by_role("button", name="Continue").click()
         page.wait_for_url(f"{url}/runs")
         assert page.get_by_role("heading", level=1).inner_text() == "Runs"
+        page.get_by_role("button", name="Log out").click()
+        page.wait_for_url(f"{url}/login")
+        assert page.get_by_role("button", name="Log out").count() == 0
         page.close()

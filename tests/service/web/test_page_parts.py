@@ -49,6 +49,14 @@ def test_a_page_of_an_error_has_its_status_and_words(pushed: Any) -> None:
     assert pushed.get("/runs/r/steps/77").status_code == 404
 
 
+def test_a_finished_run_says_so(pushed: Any) -> None:
+    for path in ("/runs", "/runs/r"):
+        assert "finished" not in pushed.get(path).text
+    pushed.put("/v1/runs/r", json={"state": "finished"})
+    for path in ("/runs", "/runs/r"):
+        assert "finished" in pushed.get(path).text
+
+
 def test_text_of_a_client_is_escaped(pushed: Any) -> None:
     evil = "<script>alert(1)</script>"
     assert pushed.put("/v1/runs/r", json={"model": evil, "labels": {evil: evil}}).status_code == 200

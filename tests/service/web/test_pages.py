@@ -158,6 +158,23 @@ def test_a_plot_that_gets_no_data_says_so(look: Any) -> None:
     expect(page.locator("plot-figure")).to_have_attribute("data-state", "failed")
 
 
+def test_a_choice_that_gets_no_answer_says_so(
+    look: Any, accessible: Callable[[Page], None]
+) -> None:
+    looked = look(may_fail=True)
+    page = looked.at("/runs")
+    rows = page.locator("tbody tr").count()
+    page.route("**/runs?metric=*", lambda route: route.fulfill(status=503, body="<p>no</p>"))
+    page.select_option("#metric", "kl_k3")
+    expect(page.get_by_role("alert")).to_contain_text("The service answered 503")
+    # An error does not take the place of what was there.
+    assert page.locator("tbody tr").count() == rows > 0
+    accessible(page)
+    page.unroute("**/runs?metric=*")
+    page.select_option("#metric", "abs_diff_p99")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_csv_of_a_plot_is_saved(look: Any) -> None:
     page = look(accept_downloads=True).drawn("/runs/broken/steps/35")
     with page.expect_download() as waiting:

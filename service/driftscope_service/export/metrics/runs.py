@@ -14,7 +14,7 @@ from typing import Any, Final
 from driftscope_probes.drift.series import SERIES_SCALES
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_service.export import metric_names as names
-from driftscope_service.export.exposition import Exemplar, Family
+from driftscope_service.export.exposition import Exemplar, Families, Family, Lines
 from driftscope_service.export.metrics.limits import limit_states
 from driftscope_service.export.metrics.run_state import RunState, RunStates, StepState
 from driftscope_service.store.run_repository import Run
@@ -36,6 +36,7 @@ _RUN_METRICS: Final = (
     names.RUN_LAST_STEP,
     names.RUN_LAST_STEP_TIME,
     names.RUN_STEP_INTERVAL,
+    names.RUN_FINISHED,
     names.RUN_STEPS,
     names.RUN_TOKENS,
     names.RUN_NONFINITE,
@@ -51,14 +52,14 @@ _RUN_METRICS: Final = (
     names.RUN_CHANGE,
     names.RUN_TREND,
 )
-_Families = Mapping[str, Family]  # by name of the metric
+_Lines = Mapping[str, Lines]  # by name of the metric
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
     state: RunState
     drift: Mapping[str, Any] | None
-    families: _Families
+    lines: _Lines
 
 
 class RunFamilies:
@@ -77,14 +78,15 @@ class RunFamilies:
         for metric in _RUN_METRICS:
             family = Family(metric)
             for each in written.values():
-                family.extend(each.families[metric.name])
+                if metric.name in each.lines:
+                    family.extend(each.lines[metric.name])
             yield family
 
     def _of(self, state: RunState, drift: Mapping[str, Any] | None) -> _Written:
         known = self._written.get(state.run.number)
         if known is not None and known.state is state and known.drift is drift:
             return known
-        return _Written(state, drift, _run_families(state, drift))
+        return _Written(state, drift, _lines(state, drift))
 
 
 def _counts(found: RunStates) -> Family:
@@ -98,33 +100,34 @@ def _counts(found: RunStates) -> Family:
     return family
 
 
-def _run_families(state: RunState, drift: Mapping[str, Any] | None) -> _Families:
-    families = {metric.name: Family(metric) for metric in _RUN_METRICS}
+def _lines(state: RunState, drift: Mapping[str, Any] | None) -> _Lines:
+    families = Families()
     _add_run(families, state)
     if state.step is not None:
         _add_step(families, state.run.name, state.step)
         _add_limits(families, state, state.step)
     if drift is not None:
         _add_drift(families, state.run.name, drift)
-    return families
+    return families.lines()
 
 
-def _add_run(families: _Families, state: RunState) -> None:
-    run, totals = state.run, state.totals
+def _add_run(families: Families, state: RunState) -> None:
+    run = state.run
     texts = (run.model, run.framework, run.engine, run.rollout_dtype, run.trainer_dtype)
     described = [(text or "")[:MAX_LABEL_CHARACTERS] for text in texts]
-    families[names.RUN_INFO.name].add([run.name, *described, state.precision], 1.0)
-    families[names.RUN_STEPS.name].add([run.name], run.complete_steps)
-    families[names.RUN_TOKENS.name].add([run.name], totals.tokens)
-    families[names.RUN_NONFINITE.name].add([run.name], totals.nonfinite_tokens)
-    families[names.RUN_CONFIDENT.name].add([run.name], totals.confident_disagreements)
+    families.of(names.RUN_INFO).add([run.name, *described, state.precision], 1.0)
+    families.of(names.RUN_FINISHED).add([run.name], run.finished_at is not None)
+    families.of(names.RUN_STEPS).add([run.name], run.complete_steps)
+    families.of(names.RUN_TOKENS).add([run.name], run.compared_tokens)
+    families.of(names.RUN_NONFINITE).add([run.name], run.nonfinite_tokens)
+    families.of(names.RUN_CONFIDENT).add([run.name], run.confident_disagreements)
     if run.last_step is not None:
-        families[names.RUN_LAST_STEP.name].add([run.name], run.last_step)
+        families.of(names.RUN_LAST_STEP).add([run.name], run.last_step)
     if run.last_step_at is not None:
-        families[names.RUN_LAST_STEP_TIME.name].add([run.name], run.last_step_at.timestamp())
+        families.of(names.RUN_LAST_STEP_TIME).add([run.name], run.last_step_at.timestamp())
     interval = _step_interval(run)
     if interval is not None:
-        families[names.RUN_STEP_INTERVAL.name].add([run.name], interval)
+        families.of(names.RUN_STEP_INTERVAL).add([run.name], interval)
 
 
 def _step_interval(run: Run) -> float | None:
@@ -135,13 +138,14 @@ def _step_interval(run: Run) -> float | None:
     return max(0.0, lasted) / (run.complete_steps - 1)
 
 
-def _add_step(families: _Families, run: str, step: StepState) -> None:
+def _add_step(families: Families, run: str, step: StepState) -> None:
+    comparison, histogram = step.numbers.comparison, step.numbers.abs_diff_histogram
     for sample in names.RUN_SAMPLES:
-        value = step.comparison.get(sample.source)
+        value = comparison.get(sample.source)
         if value is not None:
-            families[sample.metric.name].add([run, *sample.more_labels], value)
-    if step.abs_diff_histogram is not None:
-        _add_histogram(families[names.RUN_ABS_DIFF.name], run, step, step.abs_diff_histogram)
+            families.of(sample.metric).add([run, *sample.more_labels], value)
+    if histogram is not None:
+        _add_histogram(families.of(names.RUN_ABS_DIFF), run, step, histogram)
 
 
 def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping[str, Any]) -> None:
@@ -156,7 +160,7 @@ def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping
 
 def _exemplar(run: str, step: StepState) -> Exemplar | None:
     """The token that differs most, with the page that shows it."""
-    largest = step.comparison.get("abs_diff_max")
+    largest = step.numbers.comparison.get("abs_diff_max")
     if largest is None:
         return None
     page = step_page(run, step.step)
@@ -164,26 +168,26 @@ def _exemplar(run: str, step: StepState) -> Exemplar | None:
     return found if found.fits else None
 
 
-def _add_limits(families: _Families, state: RunState, step: StepState) -> None:
-    for limit in limit_states(step.comparison, state.precision, step.overflowed):
+def _add_limits(families: Families, state: RunState, step: StepState) -> None:
+    for limit in limit_states(step.numbers.comparison, state.precision, step.numbers.overflowed):
         labels = [state.run.name, limit.metric, limit.direction]
-        families[names.RUN_LIMIT.name].add(labels, limit.limit)
-        families[names.RUN_OVER_LIMIT.name].add(labels, limit.over)
+        families.of(names.RUN_LIMIT).add(labels, limit.limit)
+        families.of(names.RUN_OVER_LIMIT).add(labels, limit.over)
         if limit.used is not None:
-            families[names.RUN_LIMIT_USED.name].add(labels, limit.used)
+            families.of(names.RUN_LIMIT_USED).add(labels, limit.used)
 
 
-def _add_drift(families: _Families, run: str, drift: Mapping[str, Any]) -> None:
+def _add_drift(families: Families, run: str, drift: Mapping[str, Any]) -> None:
     for state in names.DRIFT_STATES:
-        families[names.RUN_DRIFT_STATE.name].add([run, state], drift["state"] == state)
+        families.of(names.RUN_DRIFT_STATE).add([run, state], drift["state"] == state)
     for metric, found in drift["metrics"].items():
         if found["state"] in ("shifted", "trending"):
-            families[names.RUN_METRIC_DRIFT.name].add([run, metric, found["state"]], 1.0)
+            families.of(names.RUN_METRIC_DRIFT).add([run, metric, found["state"]], 1.0)
         if found["change_points"]:
             last = found["change_points"][-1]
-            families[names.RUN_CHANGE_STEP.name].add([run, metric], last["step"])
+            families.of(names.RUN_CHANGE_STEP).add([run, metric], last["step"])
             if last["ratio"] is not None:
-                families[names.RUN_CHANGE.name].add([run, metric], last["ratio"])
+                families.of(names.RUN_CHANGE).add([run, metric], last["ratio"])
         if found["trend"] is not None and SERIES_SCALES[metric].scale == "log":
             # On the linear scale it is in the number's own unit, and no ratio.
-            families[names.RUN_TREND.name].add([run, metric], found["trend"]["per_100_steps"])
+            families.of(names.RUN_TREND).add([run, metric], found["trend"]["per_100_steps"])

@@ -50,7 +50,7 @@ def add_step() -> AddStep:
                 step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis
             )
             StepRepository(connection).add(found.number, new)
-            runs.step_completed(found.number, step)
+            runs.step_completed(found.number, new)
         return document
 
     return add

@@ -1,0 +1,46 @@
+"""What the checker has to know of an op: its inputs, its shapes, how exact its result must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from driftscope_kernels.check.oracles import Oracle
+from driftscope_kernels.check.placement import Batch
+
+EPS = 1e-6  # of Llama-like models
+BMM_ROWS = 4  # rows of every matrix of a batched product
+HEADS, KV_HEADS = 4, 2
+ATTENTION_CALL_S = 0.02  # a call includes the filling of the cache
+MOST_ROWS = 257
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """k: length of the reduction (context length of attention). n: outputs (width of a head)."""
+
+    k: int
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OpCase:
+    op: str
+    kinds: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    quick_shapes: tuple[Shape, ...]
+    build: Callable[[Shape, int, torch.dtype, str, int], Batch]
+    oracle: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Oracle] | None
+    most_rows: int | None = None  # None: as many as the check asks for
+    layouts: bool = True
+    paged: bool = False
+    prefill: bool = False  # every token of the context is a query
+    constants: bool = False  # there are inputs that all rows share
+    micro_batches: bool = False  # a weight gradient: k tokens, rows are those of the weight
+    least_n: int = 1  # shrinking goes no further
+    # Seconds that a call of 9 rows may take before fewer rows, shapes and kinds are checked.
+    slow_call_s: float = 0.001
