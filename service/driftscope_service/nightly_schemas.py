@@ -92,7 +92,7 @@ class NightBody(BaseModel):
     config: NightlyConfigBody
     started_at: datetime
     finished_at: datetime
-    exit_code: int = Field(description="0 as expected, 1 a verdict changed, 2 could not run")
+    exit_code: int = Field(description="0 as expected, 1 something changed, 2 could not run")
     items: list[dict[str, Any]] = Field(
         description="id, verdict, expected, changed, as_expected of every item"
     )

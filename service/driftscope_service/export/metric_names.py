@@ -273,7 +273,7 @@ NIGHTLY_LAST_SUCCESS = _gauge("nightly_last_success_timestamp", "seconds",
 NIGHTLY_LAST_FINISHED = _gauge("nightly_last_finished_timestamp", "seconds",
                                "Unix time at which the last nightly run ended.")
 NIGHTLY_EXIT_CODE = _gauge("nightly_exit_code", "", "Exit code of the last nightly run: 0 all as "
-                           "expected, 1 a verdict is not, 2 it could not do its work.")
+                           "expected, 1 something changed, 2 it could not do its work.")
 NIGHTLY_ITEMS = _gauge("nightly_items", "", "Items of the last nightly run by what became of "
                        "them.", "state")
 
