@@ -63,7 +63,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model.mkdir()
     (model / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
     settings = Settings(port=0, data_dir=folder / "data", models={MODEL: model}, max_queued_jobs=64)
-    paths = os.pathsep.join([str(CHILDREN), str(ROOT / "probes")])
+    # For the whole session: what later tests start as processes still finds what it would without.
+    known = os.environ.get("PYTHONPATH")
+    paths = os.pathsep.join(filter(None, [str(CHILDREN), str(ROOT / "probes"), known]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", paths)
         with open_service(settings, probe_module="quick_probe") as service:
