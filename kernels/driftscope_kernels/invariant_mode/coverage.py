@@ -74,7 +74,9 @@ def _adds_up(op: Any, args: Any, kwargs: Any) -> bool:
     """Whether values are added where an index names a place twice, in no order that torch fixes."""
     if op.overloadpacket.__name__ in ("index_put", "index_put_", "_index_put_impl_"):
         accumulate = args[3] if len(args) > 3 else kwargs.get("accumulate", False)
-        return bool(accumulate)
+        # A mask names every place once.
+        masks = all(index is None or index.dtype == torch.bool for index in args[1])
+        return bool(accumulate) and not masks
     return op.overloadpacket.__name__ == "scatter" and "reduce" in op._overloadname
 
 

@@ -157,3 +157,11 @@ def test_what_is_not_covered_is_said(name: str) -> None:
     with invariant_mode() as mode:
         UNCOVERED[name]()
     assert mode.coverage().stock == {name: 1}
+
+
+def test_a_mask_names_every_place_once() -> None:
+    x = X.clone().requires_grad_()
+    with invariant_mode() as mode:
+        x[X > 0].sum().backward()  # type: ignore[no-untyped-call]
+    assert mode.coverage().row_by_row["aten.index_put"] == 1
+    assert mode.coverage().stock == {}
