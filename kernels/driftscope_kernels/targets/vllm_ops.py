@@ -18,7 +18,7 @@ from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.registry import Kernel, Run
 
 TARGET = "vllm"
-#: oneDNN has no float16 primitive for every CPU.
+#: Of linear and attention: oneDNN has no float16 primitive for every CPU.
 FLOATS = frozenset({torch.float32, torch.bfloat16})
 DTYPES = FLOATS | {torch.float16}
 #: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
@@ -50,7 +50,7 @@ def kernels() -> Iterator[Kernel]:
         name = "cpu_attn" if split else "cpu_attn-no-split"
         for op, tokens in ATTENTION_OPS.items():
             note = f"CPU_ATTN, {tokens}, VLLM_CPU_ATTN_SPLIT_KV={int(split)}"
-            yield Kernel(TARGET, op, name, partial(attention, split=split), DTYPES, note)
+            yield Kernel(TARGET, op, name, partial(attention, split=split), FLOATS, note)
     for op, (implementation, run, note) in LAYERS.items():
         yield Kernel(TARGET, op, implementation, run, DTYPES, note)
 
