@@ -20,6 +20,7 @@ from driftscope_service.middleware.request_meter import RequestMeter
 from driftscope_service.middleware.upload_meter import UploadMeter
 from driftscope_service.routes import (
     health,
+    job_events,
     jobs,
     metrics,
     nightly,
@@ -68,6 +69,7 @@ def create_app(service: Service) -> FastAPI:
         uploads,
         probes,
         jobs,
+        job_events,
         reports,
         nightly,
         schedules,

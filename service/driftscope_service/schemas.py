@@ -120,6 +120,7 @@ class JobErrorBody(BaseModel):
 class JobLinks(BaseModel):
     self: str
     cancel: str
+    events: str = Field(description="server-sent events until the job has ended")
     logs: str
     report: str | None = Field(description="JSON, once the job has succeeded")
     report_html: str | None = Field(description="page, once the job has succeeded")
@@ -156,6 +157,7 @@ class JobBody(BaseModel):
                 "links": {
                     "self": path,
                     "cancel": f"{path}/cancel",
+                    "events": f"{path}/events",
                     "logs": f"{path}/logs",
                     "report": None if report is None else f"/v1/reports/{report}",
                     "report_html": None if report is None else f"/reports/{report}",

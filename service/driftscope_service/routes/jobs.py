@@ -7,14 +7,14 @@ from fastapi.responses import PlainTextResponse
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes import paging
 from driftscope_service.routes.current_service import CurrentService
 from driftscope_service.routes.paging import Cursor, Limit
+from driftscope_service.routes.required_job import RequiredJob
 from driftscope_service.schemas import JobBody, JobPage
-from driftscope_service.service import Service
 from driftscope_service.store.job_repository import JobRepository
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -36,9 +36,9 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses=problems(problem_kinds.NOT_FOUND))
-def get_job(job_id: str, service: CurrentService) -> JobBody:
+def get_job(job: RequiredJob) -> JobBody:
     """State, progress and outcome of a job."""
-    return JobBody.of(_require(job_id, service))
+    return JobBody.of(job)
 
 
 @router.post(
@@ -65,15 +65,6 @@ def cancel_job(job_id: str, service: CurrentService) -> JobBody:
     response_class=PlainTextResponse,
     responses=problems(problem_kinds.NOT_FOUND),
 )
-def get_job_logs(job_id: str, service: CurrentService) -> PlainTextResponse:
+def get_job_logs(job: RequiredJob, service: CurrentService) -> PlainTextResponse:
     """What the probe and its engines wrote, the end of each log; empty before the job starts."""
-    job = _require(job_id, service)
     return PlainTextResponse(JobFolder(service.settings.data_dir, job.id).logs())
-
-
-def _require(job_id: str, service: Service) -> Job:
-    with service.database.read() as connection:
-        job = JobRepository(connection).get(job_id)
-    if job is None:
-        raise not_found("job", job_id)
-    return job
