@@ -18,7 +18,7 @@ from driftscope_kernels.check.placement import special_value
 from driftscope_kernels.registry import Kernel, Run
 
 TARGET = "vllm"
-#: Of linear and attention: oneDNN has no float16 primitive for every CPU.
+#: oneDNN has no float16 primitive for every CPU.
 FLOATS = frozenset({torch.float32, torch.bfloat16})
 DTYPES = FLOATS | {torch.float16}
 #: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
@@ -43,14 +43,13 @@ def kernels() -> Iterator[Kernel]:
     if missing() is not None:
         return
     yield Kernel(TARGET, "linear", "onednn", _Linear().run, FLOATS, "onednn_mm, weight prepacked")
-    if torch.cpu._is_amx_tile_supported():
-        note = "as its layers choose on AMX: sgl-kernel for weights to 1 MiB, else onednn_mm"
-        yield Kernel(TARGET, "linear", "layer", _Layer().run, frozenset({torch.bfloat16}), note)
+    note = "as its layers choose: with AMX sgl-kernel for weights to 1 MiB, else onednn_mm"
+    yield Kernel(TARGET, "linear", "layer", _Layer().run, frozenset({torch.bfloat16}), note)
     for split in (True, False):
         name = "cpu_attn" if split else "cpu_attn-no-split"
         for op, tokens in ATTENTION_OPS.items():
             note = f"CPU_ATTN, {tokens}, VLLM_CPU_ATTN_SPLIT_KV={int(split)}"
-            yield Kernel(TARGET, op, name, partial(attention, split=split), FLOATS, note)
+            yield Kernel(TARGET, op, name, partial(attention, split=split), DTYPES, note)
     for op, (implementation, run, note) in LAYERS.items():
         yield Kernel(TARGET, op, implementation, run, DTYPES, note)
 
