@@ -32,9 +32,10 @@ def check(isa: str, dtype: torch.dtype, page_size: int, head_size: int) -> None:
     from vllm import _custom_ops as ops
 
     count = PAGES * page_size - page_size // 2
-    numbers = torch.arange(count * HEADS * head_size).view(count, HEADS, head_size)
-    # Keys tell places apart within a token, values from token to token.
-    key, value = (numbers % DISTINCT).to(dtype), (numbers // DISTINCT % DISTINCT).to(dtype)
+    # Drawn, not counted: no layout may move an element to where an equal one is expected.
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, count, HEADS, head_size)
+    key, value = torch.randint(DISTINCT, shape, generator=generator).to(dtype)
     pages = torch.zeros(PAGES, HEADS, page_size, 2 * head_size, dtype=dtype)
     halves = pages.view(PAGES, HEADS, 2 * page_size, head_size).chunk(2, dim=2)
     slots = torch.arange(count)

@@ -13,10 +13,8 @@ from driftscope_service import problem_kinds
 from driftscope_service.jobs.job import Job
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.required_job import RequiredJob
+from driftscope_service.routes.required_job import RequiredJob, find_job
 from driftscope_service.schemas import JobBody
-from driftscope_service.service import Service
-from driftscope_service.store.job_repository import JobRepository
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -45,9 +43,4 @@ async def get_job_events(
         if now.state.finished:
             return
         await asyncio.sleep(LOOK_EVERY_S)
-        now = await run_in_threadpool(_look, service, job.id)
-
-
-def _look(service: Service, job_id: str) -> Job | None:
-    with service.database.read() as connection:
-        return JobRepository(connection).get(job_id)
+        now = await run_in_threadpool(find_job, service, job.id)

@@ -47,7 +47,27 @@ def no_values(pages: Tensor) -> tuple[Tensor, Tensor]:
     return keys, torch.zeros_like(values)
 
 
-@pytest.mark.parametrize(("fault", "named"), [(keys_as_values, "keys"), (no_values, "values")])
+def values_in_pairs(pages: Tensor) -> tuple[Tensor, Tensor]:
+    """As if two tokens next to each other were exchanged."""
+    keys, values = vllm_pages(pages)
+    return keys, values.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
+
+
+def values_reversed(pages: Tensor) -> tuple[Tensor, Tensor]:
+    """As if the elements of a head lay in another order."""
+    keys, values = vllm_pages(pages)
+    return keys, values.flip(-1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (keys_as_values, "keys"),
+        (no_values, "values"),
+        (values_in_pairs, "values"),
+        (values_reversed, "values"),
+    ],
+)
 def test_another_layout_is_named(fault: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_layout, "vllm_pages", fault)
     with pytest.raises(KernelChoiceError, match=f"{named} for 'vec'.*does not read"):
