@@ -50,7 +50,7 @@ def no_values(pages: Tensor) -> tuple[Tensor, Tensor]:
 def values_in_pairs(pages: Tensor) -> tuple[Tensor, Tensor]:
     """As if two tokens next to each other were exchanged."""
     keys, values = vllm_pages(pages)
-    return keys, values.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
+    return keys, values[:, torch.arange(values.shape[1]) ^ 1]
 
 
 def values_reversed(pages: Tensor) -> tuple[Tensor, Tensor]:
