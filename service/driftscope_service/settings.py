@@ -26,10 +26,21 @@ from driftscope_service.store.database import DatabaseAddress
 from driftscope_service.store.dialects.postgresql import parse_url
 
 PREFIX = "DRIFTSCOPE_"
-#: Read by other parts of driftscope: the model cache, a child's pipe, the client, a job's mark.
-OTHER_VARIABLES = frozenset(
-    PREFIX + name for name in ("HOME", "PROGRESS_FD", "URL", "API_KEY", "RUN", "JOB_ID")
-)
+#: Variables that other parts of driftscope read: the service accepts and ignores them.
+OTHER_VARIABLES = {
+    "DRIFTSCOPE_HOME": "folder of cached models, compiled kernels and the nightly history",
+    "DRIFTSCOPE_URL": "service that the client and the command line call",
+    "DRIFTSCOPE_API_KEY": "key that they send",
+    "DRIFTSCOPE_RUN": "run name that the client pushes to",
+    "DRIFTSCOPE_KERNELS": "`portable`: batch-invariant kernels without a C++ compiler",
+    "DRIFTSCOPE_VLLM_KERNELS": "`invariant`: the vLLM plugin routes layers to our kernels",
+    "DRIFTSCOPE_VLLM_ROUNDING": "whose rounding points the vLLM plugin takes",
+    "DRIFTSCOPE_VLLM_FORCE": "`1`: the vLLM plugin accepts a vLLM version it was not tested with",
+    "DRIFTSCOPE_MEM_LIMIT": "docker-compose: memory of the service's container",
+    "DRIFTSCOPE_SECRETS_DIR": "docker-compose: folder of the secrets",
+    "DRIFTSCOPE_PROGRESS_FD": "set by driftscope for a child: the pipe for its progress",
+    "DRIFTSCOPE_JOB_ID": "set by driftscope for a child: the job it works for",
+}
 #: What may stand in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: SQLite's file within the data folder.
@@ -266,12 +277,12 @@ def _is_address(host: str) -> bool:
 
 def load_settings(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     """`given` (the command line) goes before the environment; None there means not given."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | set(OTHER_VARIABLES)
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError(
             f"unknown setting {', '.join(unknown)}.",
-            remedy=f"unset it, or use one of: {', '.join(sorted(known - OTHER_VARIABLES))}.",
+            remedy=f"unset it, or use one of: {', '.join(sorted(known - set(OTHER_VARIABLES)))}.",
         )
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from driftscope_service.cli.main import app
 from driftscope_service.settings import (
     OTHER_VARIABLES,
+    PREFIX,
     Settings,
     SettingsError,
     is_loopback,
     load_settings,
 )
+from driftscope_service.settings_page import settings_page
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "settings.md"
+#: Unknown on purpose in tests; a name that only tests' own children read; a prefix, not a name.
+NOT_VARIABLES = {
+    "DRIFTSCOPE_" + name for name in ("MAX_QUEUE", "PROT", "INTERPRETED_OUTCOMES", "VLLM")
+}
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -40,10 +52,35 @@ def test_every_setting_is_described() -> None:
     assert undescribed == []
 
 
-@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
-def test_variables_of_other_parts_are_no_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "anything")
-    load_settings()
+def names_in_the_tree() -> set[str]:
+    """Every variable that any file of the repository names, C++ macros aside."""
+    done = subprocess.run(
+        ["git", "grep", "-hIoE", r"\bDRIFTSCOPE_[A-Z_]+[A-Z]\b", "--", ":!*.h", ":!*.cpp"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split()) - NOT_VARIABLES
+
+
+def test_every_variable_named_in_the_tree_is_accepted() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | set(OTHER_VARIABLES)
+    assert names_in_the_tree() <= known
+
+
+def test_commands_start_with_the_variables_of_other_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in OTHER_VARIABLES:
+        monkeypatch.setenv(name, "anything")
+    for command in (["db", "upgrade"], ["keys", "list"]):
+        result = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path)])
+        assert result.exit_code == 0, result.output
+
+
+def test_the_docs_name_every_variable_and_its_meaning() -> None:
+    assert DOCS.read_text() == settings_page()
 
 
 def test_an_unknown_variable_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ class ServiceFailed(ProbeError):
 _SMALLER = {
     "paired": "ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
     "kernels": "ask for one target and op at a time to find the kernel that ends it.",
+    "determinism": "ask for fewer axes, smaller batch sizes or a smaller model.",
+    "nightly": "name fewer models and batch sizes in the nightly configuration.",
 }
 
 

@@ -1,0 +1,21 @@
+"""Words for a job that died: every kind of probe has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from driftscope_probes.child_process import Crash
+from driftscope_probes.run_probe import _PROBES
+from driftscope_service.jobs.job_errors import explain_crash
+
+
+@pytest.mark.parametrize("kind", _PROBES)
+def test_a_probe_killed_by_a_signal_says_how_to_make_it_smaller(kind: str) -> None:
+    error = explain_crash(kind, Crash("driftscope_probes.run_probe", -9, ""))
+    assert "SIGKILL" in str(error)
+    assert "ran out of memory" in str(error)
+
+
+def test_a_probe_that_ended_by_itself_leaves_its_last_line() -> None:
+    error = explain_crash("paired", Crash("driftscope_probes.run_probe", 3, "first\nlast words\n"))
+    assert "exit code 3: last words" in str(error)
