@@ -1,12 +1,19 @@
-"""What every test may ask for: the demo models, built once per machine, and quiet engines."""
+"""What every test may ask for: demo models, built once per machine; a service; quiet engines."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from driftscope_probes.models.fetch import fetch
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +36,33 @@ def tiny_moe() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     return fetch("smollm2-135m").path
+
+
+@pytest.fixture(scope="session")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`driftscope serve` on a free port; its address."""
+    data_dir = tmp_path_factory.mktemp("service")
+    roots = os.pathsep.join(str(ROOT / root) for root in ("service", "probes", "kernels"))
+    command = "from driftscope_service.cli.main import main; main()"
+    arguments = ["serve", "--port", "0", "--data-dir", str(data_dir)]
+    with subprocess.Popen(
+        [sys.executable, "-c", command, *arguments],
+        env={**os.environ, "PYTHONPATH": roots},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield _address(process)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60.0)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    printed = ""
+    for line in process.stderr:
+        printed += line
+        if address := re.search(r"http://\S+", line):
+            return address[0]
+    raise AssertionError(printed)
