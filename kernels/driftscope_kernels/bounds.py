@@ -11,9 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from driftscope_kernels.options import NormOptions
-from driftscope_kernels.reference.lanes import LANES
-from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE
+from driftscope_kernels.options import LANES, VOCABULARY_TILE, NormOptions
 
 U = 2.0**-24
 # Unit roundoff and half the smallest subnormal number of each dtype.

@@ -12,13 +12,18 @@ from typing import Any
 
 from driftscope_kernels import bounds
 from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import LogprobOptions, NormOptions, RotaryOptions, SwigluOptions
-from driftscope_kernels.reference.attention import KV_TILE
+from driftscope_kernels.options import (
+    KV_TILE,
+    LANES,
+    ROW_BLOCK,
+    TP_SEGMENTS,
+    VOCABULARY_TILE,
+    LogprobOptions,
+    NormOptions,
+    RotaryOptions,
+    SwigluOptions,
+)
 from driftscope_kernels.reference.attention_bound import attention_bound
-from driftscope_kernels.reference.lanes import LANES
-from driftscope_kernels.reference.linear import TP_SEGMENTS
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
-from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import numpy as np
 
 from driftscope_kernels import options
 from driftscope_kernels.contract import CONTRACTS, Contract
+from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.reference import attention_tanh, exp, log
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
 
 INTRODUCTION = f"""\
 # The numeric contract of the kernels

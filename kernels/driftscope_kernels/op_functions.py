@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-from driftscope_kernels.reference.arrays import DTYPES
-from driftscope_kernels.registry import Implementation
+from driftscope_kernels.registry import DTYPES, Implementation
 
 #: Forward and backward, in the order of the lists; an op is the name of its function.
 OPS = (

@@ -10,6 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Columns of logits held at a time. Part of the contract: it fixes where partial sums are merged.
+VOCABULARY_TILE = 512
+
+
+# Keys per tile, counted from position 0 of the sequence. One tile of scores of six queries stays in
+# the first-level cache beside 64 keys and values; pages of 16 and more divide it or are multiples.
+KV_TILE = 64
+
+
+TP_SEGMENTS = 8  # serves tensor parallelism over 1, 2, 4 and 8 ranks
+
+
+# Long enough that adding a block to the total costs little beside the block itself, short enough
+# that sequences padded to a multiple of it waste little.
+ROW_BLOCK = 64
+
+
+LANES = 16  # one AVX-512 register of float32; narrower machines keep two or four of theirs
+
 
 @dataclass(frozen=True, slots=True)
 class NormOptions:

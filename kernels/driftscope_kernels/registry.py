@@ -18,6 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# In this order, so that tests named after them come in the same order in every process.
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
 Run = Callable[[Mapping[str, Tensor], Mapping[str, Any]], Tensor]
 
 ENTRY_POINT_GROUP = "driftscope.kernels"

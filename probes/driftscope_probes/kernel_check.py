@@ -34,9 +34,9 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    from driftscope_kernels.check.case import DTYPES
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
     from driftscope_kernels.check.static_kernels import StaticKernel
-    from driftscope_kernels.check.verdict import DTYPES
 
     plan = Plan(
         dtypes=tuple(DTYPES[name] for name in _known("dtype", request["dtypes"], list(DTYPES))),
@@ -85,7 +85,7 @@ def _replay(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_kernels.check.verdict import DTYPES
+    from driftscope_kernels.check.case import DTYPES
     from driftscope_kernels.speed.run_speed import DEFAULT_ROUNDS, GROUPS, run_speed
 
     report = run_speed(
@@ -136,7 +136,7 @@ def _known(what: str, given: Sequence[str] | None, known: Sequence[str]) -> list
 
 
 def _listed(kernel: Any) -> dict[str, Any]:
-    from driftscope_kernels.check.verdict import DTYPE_NAMES
+    from driftscope_kernels.check.case import DTYPE_NAMES
 
     return {
         "target": kernel.target,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 
 class ArgumentError(ValueError):

@@ -19,7 +19,7 @@ from driftscope_kernels.autograd.arguments import (
     require_shape,
 )
 from driftscope_kernels.autograd.main_grad import carry, delivered
-from driftscope_kernels.reference.linear import TP_SEGMENTS
+from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.registry import implementation
 
 

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from driftscope_kernels.check.oracles import Oracle
 from driftscope_kernels.check.placement import Batch
+
+#: STATIC is for kernels whose compiled code is read: no atomics, one binary for every batch size.
+VerdictName = Literal["REFUTED", "PROVED", "STATIC", "NOT_REFUTED", "INCONCLUSIVE"]
+
+DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Which kernel, at which dtype and number of threads."""
+
+    target: str
+    op: str
+    implementation: str
+    dtype: torch.dtype
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "dtype": DTYPE_NAMES[self.dtype]}
+
 
 EPS = 1e-6  # of Llama-like models
 BMM_ROWS = 4  # rows of every matrix of a batched product

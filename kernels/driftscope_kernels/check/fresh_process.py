@@ -89,8 +89,7 @@ def _repeated(kernel: Any, spec: dict[str, Any]) -> Tensor | None:
     import torch
 
     from driftscope_kernels.check.op_cases import op_case
-    from driftscope_kernels.check.placement import run, thread_count
-    from driftscope_kernels.check.search import REFUSALS
+    from driftscope_kernels.check.placement import REFUSALS, run, thread_count
     from driftscope_kernels.check.verdict import read_replay_spec
 
     subject, _, trial, _, right = read_replay_spec(spec)

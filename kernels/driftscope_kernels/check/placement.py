@@ -16,6 +16,10 @@ from torch import Tensor
 
 from driftscope_kernels.registry import Kernel
 
+#: What torch and its extensions raise for a layout that they do not take.
+REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
+
+
 #: Room left before, between and behind the rows by the layouts that are not contiguous.
 ROW_GAP = 3
 NEIGHBOURS = ("zeros", "huge", "infinite", "nan", "denormal")

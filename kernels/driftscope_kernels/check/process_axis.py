@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.check.axes import FRESH_PROCESS, fresh_processes
-from driftscope_kernels.check.case import OpCase
+from driftscope_kernels.check.case import OpCase, Subject
 from driftscope_kernels.check.fresh_process import fresh_results
 from driftscope_kernels.check.inputs import ABSORBING, CANCELLING, NORMAL
 from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import Placement, run, thread_count
-from driftscope_kernels.check.search import REFUSALS, AxisCount, Mismatch, Trial, first_mismatch
-from driftscope_kernels.check.verdict import Subject, call_spec
+from driftscope_kernels.check.placement import REFUSALS, Placement, run, thread_count
+from driftscope_kernels.check.search import AxisCount, Mismatch, Trial, first_mismatch
+from driftscope_kernels.check.verdict import call_spec
 from driftscope_kernels.registry import Kernel
 
 #: A process state reaches every row alike: a few of them, of the smallest shape, show it.

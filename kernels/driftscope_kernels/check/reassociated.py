@@ -20,6 +20,10 @@ from driftscope_kernels.check.reassociated_gradients import (
 from driftscope_kernels.check.reassociated_ops import OPS, Inputs, Ordered, Params
 from driftscope_kernels.registry import Kernel
 
+#: Inputs of a weight gradient with a row per token.
+TOKEN_INPUTS = ("x", "residual", "targets", "dy")
+
+
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 ORDERED: Mapping[str, Ordered] = {**OPS, **GRADIENT_OPS}
 FLOAT32_RESULTS = frozenset({"token_logprob", *TOKEN_FACTORS})

@@ -14,8 +14,8 @@ from driftscope_kernels.check.case import OpCase
 from driftscope_kernels.check.compare_bits import bits
 from driftscope_kernels.check.inputs import NORMAL
 from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import Placement, run
-from driftscope_kernels.check.search import REFUSALS, Trial
+from driftscope_kernels.check.placement import REFUSALS, Placement, run
+from driftscope_kernels.check.search import Trial
 from driftscope_kernels.registry import Kernel
 
 #: One row, for which libraries have ways of its own, and enough that none of them is taken.

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
-from driftscope_kernels.check.case import OpCase
+from driftscope_kernels.check.case import DTYPE_NAMES, OpCase, Subject, VerdictName
 from driftscope_kernels.check.cause import cause
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
 from driftscope_kernels.check.inputs import CANCELLING, NORMAL, SENSITIVE
 from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import Placement, run, thread_count
+from driftscope_kernels.check.placement import REFUSALS, Placement, run, thread_count
 from driftscope_kernels.check.process_axis import (
     ProcessFinding,
     check_processes,
@@ -31,7 +31,6 @@ from driftscope_kernels.check.process_axis import (
 from driftscope_kernels.check.search import (
     ACCURACY,
     PROBE,
-    REFUSALS,
     AxisCount,
     Mismatch,
     Trial,
@@ -52,13 +51,7 @@ from driftscope_kernels.check.tree_probe import (
     can_read,
     read_trees,
 )
-from driftscope_kernels.check.verdict import (
-    DTYPE_NAMES,
-    Counterexample,
-    KernelVerdict,
-    Subject,
-    VerdictName,
-)
+from driftscope_kernels.check.verdict import Counterexample, KernelVerdict
 from driftscope_kernels.registry import Kernel
 from driftscope_kernels.targets import planted
 

@@ -14,14 +14,12 @@ from driftscope_kernels.check.axes import SAME_SIZE, axes
 from driftscope_kernels.check.case import OpCase, Shape
 from driftscope_kernels.check.compare_bits import Difference, differing_rows, first_difference
 from driftscope_kernels.check.oracles import is_close
-from driftscope_kernels.check.placement import Batch, Placement, run
+from driftscope_kernels.check.placement import REFUSALS, Batch, Placement, run
 from driftscope_kernels.check.tree_probe import probe_batch, probe_questions
 from driftscope_kernels.registry import Kernel
 
 ACCURACY = "accuracy"
 PROBE = "tree_probe"
-#: What torch and its extensions raise for a layout that they do not take.
-REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)

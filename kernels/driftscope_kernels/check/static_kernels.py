@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.verdict import DTYPE_NAMES, Subject, VerdictName
+from driftscope_kernels.check.case import DTYPE_NAMES, Subject, VerdictName
 
 TARGET = "triton"
 MODULE = "driftscope_kernels.check.static_process"

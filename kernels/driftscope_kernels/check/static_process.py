@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from triton.compiler.errors import CompilationError
 
-from driftscope_kernels.check.search import REFUSALS
+from driftscope_kernels.check.placement import REFUSALS
 from driftscope_kernels.triton_kernels import planted
 from driftscope_kernels.triton_kernels.cases import CASES
 from driftscope_kernels.triton_kernels.static_check import DTYPES, case_op, static_verdict

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from driftscope_kernels.check.case import Shape
+from driftscope_kernels.check.case import DTYPES, Shape, Subject, VerdictName
 from driftscope_kernels.check.cause import Cause
 from driftscope_kernels.check.detection import Detection
 from driftscope_kernels.check.inputs import POSITIVE_KINDS, SIGNED_KINDS
 from driftscope_kernels.check.placement import Placement
 from driftscope_kernels.check.search import PROBE, AxisCount, Mismatch, Trial
 from driftscope_kernels.check.tree_probe import TreeReading
-
-#: STATIC is for kernels whose compiled code is read: no atomics, one binary for every batch size.
-VerdictName = Literal["REFUTED", "PROVED", "STATIC", "NOT_REFUTED", "INCONCLUSIVE"]
-DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 #: What a proof by trees rests on; printed with every one.
 ASSUMPTIONS = (
@@ -28,20 +21,6 @@ ASSUMPTIONS = (
     "products and the rounding of the result are the same wherever the order is",
     "on this machine, at this number of threads, for the shapes and batch sizes listed",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Which kernel, at which dtype and number of threads."""
-
-    target: str
-    op: str
-    implementation: str
-    dtype: torch.dtype
-    threads: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "dtype": DTYPE_NAMES[self.dtype]}
 
 
 @dataclass(frozen=True, slots=True)

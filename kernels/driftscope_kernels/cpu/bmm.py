@@ -10,7 +10,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu import portable
 from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 
 def bmm(

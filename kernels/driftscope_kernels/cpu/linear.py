@@ -13,8 +13,9 @@ from torch import Tensor
 from driftscope_kernels.cpu import portable
 from driftscope_kernels.cpu.backend import chosen
 from driftscope_kernels.cpu.weight_pack import PackedWeight
-from driftscope_kernels.reference.arrays import DTYPES
-from driftscope_kernels.reference.linear import TP_SEGMENTS, segment_bounds
+from driftscope_kernels.options import TP_SEGMENTS
+from driftscope_kernels.reference.linear import segment_bounds
+from driftscope_kernels.registry import DTYPES
 
 
 def linear(

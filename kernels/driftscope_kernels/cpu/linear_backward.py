@@ -11,8 +11,8 @@ from torch import Tensor
 from driftscope_kernels.cpu.backend import chosen
 from driftscope_kernels.cpu.linear import linear
 from driftscope_kernels.cpu.rows import contiguous_rows
+from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.reference import linear_backward as reference
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
 
 
 def linear_weight_grad(

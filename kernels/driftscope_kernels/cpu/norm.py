@@ -11,9 +11,8 @@ from torch import Tensor
 
 from driftscope_kernels.cpu.backend import chosen
 from driftscope_kernels.cpu.rows import contiguous_rows
-from driftscope_kernels.options import NormOptions
+from driftscope_kernels.options import ROW_BLOCK, NormOptions
 from driftscope_kernels.reference import norm as reference
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
 
 
 def rms_norm(

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from driftscope_kernels.invariant_mode.elementwise import in_full_vectors
 from driftscope_kernels.invariant_mode.eligible import eligible
-from driftscope_kernels.reference.arrays import DTYPES
-from driftscope_kernels.registry import implementation
+from driftscope_kernels.registry import DTYPES, implementation
 
 aten = torch.ops.aten
 

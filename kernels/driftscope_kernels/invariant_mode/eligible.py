@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 
 def eligible(*tensors: Any) -> bool:

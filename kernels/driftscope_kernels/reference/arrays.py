@@ -13,8 +13,6 @@ from driftscope_kernels.reference.fma import Float32
 
 QUIET_NAN = np.float32(np.nan)  # 0x7FC00000; 0x7FC0 in bfloat16, 0x7E00 in float16
 QUIET_NAN_BFLOAT16 = 0x7FC0
-# In this order, so that tests named after them come in the same order in every process.
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def widened(x: Tensor) -> Float32:

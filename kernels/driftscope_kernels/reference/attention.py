@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.attention_options import AttentionOptions
+from driftscope_kernels.options import KV_TILE, LANES
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.attention_sequences import (
     check_batch,
@@ -24,12 +25,8 @@ from driftscope_kernels.reference.attention_sequences import (
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
-from driftscope_kernels.reference.lanes import LANES, merge_lanes
+from driftscope_kernels.reference.lanes import merge_lanes
 from driftscope_kernels.reference.linear import chain
-
-# Keys per tile, counted from position 0 of the sequence. One tile of scores of six queries stays in
-# the first-level cache beside 64 keys and values; pages of 16 and more divide it or are multiples.
-KV_TILE = 64
 
 Mask = npt.NDArray[np.bool_]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.attention_options import AttentionOptions
+from driftscope_kernels.options import KV_TILE
 from driftscope_kernels.reference.arrays import rounded
 from driftscope_kernels.reference.attention import (
-    KV_TILE,
     Mask,
     Rows,
     put_rows,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.bounds import FLUSHED, HALF_STEP, UNIT, U
-from driftscope_kernels.reference.attention import KV_TILE
+from driftscope_kernels.options import KV_TILE
 
 TANH_STEPS = 8  # soft cap: division, tanh within 2 ULP, product
 TILE_STEPS = 4  # of one rescaling: exp (2u), difference, product

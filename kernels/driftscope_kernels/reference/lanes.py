@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_kernels.options import LANES
 from driftscope_kernels.reference.fma import Float32, fma
-
-LANES = 16  # one AVX-512 register of float32; narrower machines keep two or four of theirs
 
 
 @np.errstate(all="ignore")

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.fma import Float32, fma, fma_flushing
-
-TP_SEGMENTS = 8  # serves tensor parallelism over 1, 2, 4 and 8 ranks
 
 
 def linear(

@@ -10,11 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.reference.fma import Float32, fma
-
-# Long enough that adding a block to the total costs little beside the block itself, short enough
-# that sequences padded to a multiple of it waste little.
-ROW_BLOCK = 64
 
 
 @np.errstate(all="ignore")

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.reference.arrays import rounded, widened
-from driftscope_kernels.reference.linear import TP_SEGMENTS, chain, merged, segment_bounds
+from driftscope_kernels.reference.linear import chain, merged, segment_bounds
 
 RANKS = (1, 2, 4, 8)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from driftscope_kernels.options import LogprobOptions
+from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
@@ -22,8 +22,6 @@ from driftscope_kernels.reference.linear import chain
 from driftscope_kernels.reference.log import log
 from driftscope_kernels.reference.row_blocks import fold
 
-# Columns of logits held at a time. Part of the contract: it fixes where partial sums are merged.
-VOCABULARY_TILE = 512
 ZERO = np.float32(0)
 
 

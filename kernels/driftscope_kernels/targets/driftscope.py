@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driftscope_kernels.reference.arrays import DTYPES
-from driftscope_kernels.reference.linear import TP_SEGMENTS
-from driftscope_kernels.registry import Kernel, Run, implementations
+from driftscope_kernels.options import TP_SEGMENTS
+from driftscope_kernels.registry import DTYPES, Kernel, Run, implementations
 from driftscope_kernels.targets.gradients import gradients
 from driftscope_kernels.targets.our_ops import FORWARDS, linear_in_segments, with_implementation
 

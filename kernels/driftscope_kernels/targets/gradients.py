@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels import ops
+from driftscope_kernels.check.reassociated import TOKEN_INPUTS
 from driftscope_kernels.registry import Run
 
 Inputs = Mapping[str, Tensor]
 Params = Mapping[str, Any]
-#: Inputs of a weight gradient with a row per token.
-TOKEN_INPUTS = ("x", "residual", "targets", "dy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from torch import Tensor
 from driftscope_kernels import ops
 from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.check.placement import special_value
-from driftscope_kernels.options import VLLM
-from driftscope_kernels.reference.linear import TP_SEGMENTS
+from driftscope_kernels.options import TP_SEGMENTS, VLLM
 from driftscope_kernels.registry import Run, using
 
 Inputs = Mapping[str, Tensor]

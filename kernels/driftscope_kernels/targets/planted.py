@@ -14,14 +14,13 @@ from torch import Tensor
 
 from driftscope_kernels.check.ordered_sums import CUT, PLAIN, SHUFFLED
 from driftscope_kernels.check.placement import special_value
-from driftscope_kernels.check.reassociated import DTYPES, compute
+from driftscope_kernels.check.reassociated import DTYPES, TOKEN_INPUTS, compute
 from driftscope_kernels.check.reassociated_gradients import (
     GRADIENT_OPS,
     TOKEN_FACTORS,
     weight_gradient,
 )
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets.gradients import TOKEN_INPUTS
 
 TARGET = "planted"
 #: The fault that shows in fresh processes only.

@@ -12,13 +12,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from driftscope_kernels import options
 from driftscope_kernels.reference import attention_tanh as reference_tanh
 from driftscope_kernels.reference import exp as reference_exp
 from driftscope_kernels.reference import fma as reference_fma
-from driftscope_kernels.reference import lanes as reference_lanes
 from driftscope_kernels.reference import log as reference_log
 
-LANES = tl.constexpr(reference_lanes.LANES)
+LANES = tl.constexpr(options.LANES)
 
 LOG2_E = tl.constexpr(float(reference_exp.LOG2_E))
 LN2_HIGH = tl.constexpr(float(reference_exp.LN2_HIGH))

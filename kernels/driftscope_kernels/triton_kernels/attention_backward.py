@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.reference.attention import KV_TILE
+from driftscope_kernels.options import KV_TILE
 from driftscope_kernels.reference.attention_sequences import check_batch, check_lengths
 from driftscope_kernels.triton_kernels.arithmetic import LANES, exp, load, merge_lanes, rounded
 from driftscope_kernels.triton_kernels.attention import (

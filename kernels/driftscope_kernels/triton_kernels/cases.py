@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.attention_options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION
-from driftscope_kernels.options import VLLM
-from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE, TokenLogprobs
+from driftscope_kernels.options import VLLM, VOCABULARY_TILE
+from driftscope_kernels.reference.token_logprob import TokenLogprobs
 
 # A row of 208 = 13·16 elements: several steps per lane, and 8 equal segments of 26. Not a multiple
 # of a block of K, so that the masks at its end count.

@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.reference.linear import TP_SEGMENTS, segment_bounds
+from driftscope_kernels.options import TP_SEGMENTS
+from driftscope_kernels.reference.linear import segment_bounds
 from driftscope_kernels.triton_kernels.arithmetic import load, rounded
 from driftscope_kernels.triton_kernels.launch import ALIGNMENT, aligned, as_rows, launch, programs
 from driftscope_kernels.triton_kernels.matmul import Dot, Operand, matmul

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
+from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.triton_kernels.arithmetic import dot_added, fma_flushing, load, rounded
 from driftscope_kernels.triton_kernels.launch import interpreting, launch, programs
 

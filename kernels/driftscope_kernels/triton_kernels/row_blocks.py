@@ -14,11 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.reference import row_blocks
+from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.triton_kernels.arithmetic import load, rounded, through
 from driftscope_kernels.triton_kernels.launch import aligned, launch, programs
 
-ROW_BLOCK = row_blocks.ROW_BLOCK
 COLUMNS = 128  # of one program
 
 

@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.options import LogprobOptions
-from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE, TokenLogprobs
+from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
+from driftscope_kernels.reference.token_logprob import TokenLogprobs
 from driftscope_kernels.triton_kernels.arithmetic import (
     INFINITY,
     LANES,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu.backend import operators
 from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.vllm_plugin import patches
 
 Dispatch = Callable[[Any, bool], None]

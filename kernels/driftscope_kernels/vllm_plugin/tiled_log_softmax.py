@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.backend import operators
+from driftscope_kernels.options import VOCABULARY_TILE
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.lanes import lane_sum, row_max
 from driftscope_kernels.reference.log import log
-from driftscope_kernels.reference.token_logprob import VOCABULARY_TILE
 
 ZERO = np.float32(0)
 

@@ -45,8 +45,8 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 def _found(units: Sequence[Mapping[str, Any]]) -> list[Any]:
     """For each unit (kernel, dtype, threads), or why it cannot be checked here."""
+    from driftscope_kernels.check.case import DTYPES
     from driftscope_kernels.check.op_cases import OP_CASES
-    from driftscope_kernels.check.verdict import DTYPES
     from driftscope_kernels.registry import kernels
     from driftscope_kernels.targets import planted
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from driftscope_kernels import ops
 from driftscope_kernels.ops import ArgumentError, attach_main_grad
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
+from driftscope_kernels.options import ROW_BLOCK
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ROWS, WIDTH = 4 * ROW_BLOCK, 6

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from driftscope_kernels.check.axes import QUICK_ROWS
+from driftscope_kernels.check.case import DTYPES
 from driftscope_kernels.check.op_cases import op_case
 from driftscope_kernels.check.placement import thread_count
 from driftscope_kernels.check.run_check import Plan, check_kernel, check_planted, replay, run_check
-from driftscope_kernels.check.verdict import DTYPES, KernelVerdict, read_replay_spec
+from driftscope_kernels.check.verdict import KernelVerdict, read_replay_spec
 from driftscope_kernels.registry import Kernel, kernels
 from driftscope_kernels.targets import torch_ops
 from driftscope_kernels.targets.driftscope import kernels as our_kernels

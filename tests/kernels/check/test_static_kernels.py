@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from driftscope_kernels.check import static_kernels
+from driftscope_kernels.check.case import DTYPES
 from driftscope_kernels.check.run_check import Plan, run_check
 from driftscope_kernels.check.static_kernels import (
     StaticKernel,
@@ -19,7 +20,6 @@ from driftscope_kernels.check.static_kernels import (
 from driftscope_kernels.check.static_kernels import (
     static_kernels as found_kernels,
 )
-from driftscope_kernels.check.verdict import DTYPES
 
 needs_triton = pytest.mark.skipif(missing() is not None, reason="triton is not installed")
 

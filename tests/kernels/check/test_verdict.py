@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_kernels.check.case import Shape
+from driftscope_kernels.check.case import Shape, Subject
 from driftscope_kernels.check.compare_bits import Difference
 from driftscope_kernels.check.placement import Placement
 from driftscope_kernels.check.search import Mismatch, Trial
 from driftscope_kernels.check.verdict import (
     ReplaySpecError,
-    Subject,
     read_replay_spec,
     replay_command,
     replay_spec,

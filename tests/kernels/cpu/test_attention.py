@@ -13,12 +13,12 @@ from torch import Tensor
 from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.cpu.attention import attention, attention_backward
 from driftscope_kernels.cpu.backend import PORTABLE, instruction_sets
-from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.attention import attention as reference
 from driftscope_kernels.reference.attention_backward import (
     attention_backward as reference_backward,
 )
 from driftscope_kernels.reference.attention_sequences import vllm_pages
+from driftscope_kernels.registry import DTYPES
 
 OPTIONS = AttentionOptions()
 LENGTHS, QUERIES = (70, 5, 131), (33, 5, 2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from driftscope_kernels.cpu.backend import BackendError
 from driftscope_kernels.cpu.linear import linear
 from driftscope_kernels.cpu.weight_pack import pack_weight
-from driftscope_kernels.reference.linear import TP_SEGMENTS
+from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.reference.linear import linear as reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu import linear_backward
 from driftscope_kernels.reference import linear_backward as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 Bits = Callable[[Tensor], Tensor]
 Wide = Callable[..., Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 from driftscope_kernels.cpu import norm
 from driftscope_kernels.options import NormOptions
 from driftscope_kernels.reference import norm as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 OPTIONS = [
     NormOptions(weight_multiply=multiply, norm_reads=reads)

@@ -11,8 +11,8 @@ from torch import Tensor
 from driftscope_kernels.cpu.backend import chosen
 from driftscope_kernels.cpu.rotary import ARITHMETIC, rotary
 from driftscope_kernels.options import RotaryOptions
-from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.rotary import rotary as reference
+from driftscope_kernels.registry import DTYPES
 
 OPTIONS = [
     RotaryOptions(table=table, arithmetic=arithmetic)

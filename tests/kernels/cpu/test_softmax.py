@@ -11,7 +11,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu import softmax
 from driftscope_kernels.reference import softmax as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 OPS = ("softmax", "log_softmax", "logsumexp")
 Bits = Callable[[Tensor], Tensor]

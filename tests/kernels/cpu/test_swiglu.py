@@ -12,7 +12,7 @@ from torch import Tensor
 from driftscope_kernels.cpu import swiglu
 from driftscope_kernels.options import SwigluOptions
 from driftscope_kernels.reference import swiglu as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 Bits = Callable[[Tensor], Tensor]
 Wide = Callable[..., Tensor]

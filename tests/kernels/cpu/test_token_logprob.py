@@ -12,7 +12,7 @@ from torch import Tensor
 from driftscope_kernels.cpu import token_logprob as cpu
 from driftscope_kernels.options import LogprobOptions
 from driftscope_kernels.reference import token_logprob as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 
 Bits = Callable[[Tensor], Tensor]
 Wide = Callable[..., Tensor]

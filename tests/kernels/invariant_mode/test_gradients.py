@@ -13,7 +13,7 @@ from torch import Tensor
 
 from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode import invariant_mode
-from driftscope_kernels.reference.row_blocks import ROW_BLOCK
+from driftscope_kernels.options import ROW_BLOCK
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 Build = Callable[..., Any]

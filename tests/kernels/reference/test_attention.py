@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.reference.attention import KV_TILE, attention
+from driftscope_kernels.options import KV_TILE
+from driftscope_kernels.reference.attention import attention
 from driftscope_kernels.reference.attention_bound import attention_bound
 from driftscope_kernels.reference.attention_sequences import AttentionShapeError, vllm_pages
 

@@ -8,14 +8,10 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels import bounds
-from driftscope_kernels.options import LogprobOptions
+from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
 from driftscope_kernels.reference.linear import linear
 from driftscope_kernels.reference.softmax import log_softmax
-from driftscope_kernels.reference.token_logprob import (
-    VOCABULARY_TILE,
-    TokenLogprobs,
-    token_logprob,
-)
+from driftscope_kernels.reference.token_logprob import TokenLogprobs, token_logprob
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OPTIONS = (LogprobOptions("rounded"), LogprobOptions("float32"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.bmm import bmm as reference
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels.bmm import bmm
 
 INTERPRETED = True

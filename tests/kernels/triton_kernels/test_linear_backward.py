@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.reference import linear_backward as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels import linear_backward
 
 INTERPRETED = True

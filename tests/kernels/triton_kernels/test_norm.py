@@ -11,7 +11,7 @@ from torch import Tensor
 
 from driftscope_kernels.options import NormOptions
 from driftscope_kernels.reference import norm as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels import norm
 
 INTERPRETED = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.reference import reduction as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels import reduction
 
 INTERPRETED = True

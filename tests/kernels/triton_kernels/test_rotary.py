@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import RotaryOptions
-from driftscope_kernels.reference.arrays import DTYPES
 from driftscope_kernels.reference.rotary import rotary as reference
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels.rotary import rotary
 
 INTERPRETED = True

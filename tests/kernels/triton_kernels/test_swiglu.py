@@ -10,7 +10,7 @@ from torch import Tensor
 
 from driftscope_kernels.options import SwigluOptions
 from driftscope_kernels.reference import swiglu as reference
-from driftscope_kernels.reference.arrays import DTYPES
+from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels import swiglu
 
 INTERPRETED = True

@@ -166,7 +166,7 @@ def test_the_shipped_file_is_valid_and_every_expectation_is_possible() -> None:
 
 def test_the_shipped_file_names_kernels_that_exist() -> None:
     pytest.importorskip("torch")
-    from driftscope_kernels.check.verdict import DTYPES
+    from driftscope_kernels.check.case import DTYPES
     from driftscope_kernels.registry import kernels
     from driftscope_kernels.targets import planted
 
