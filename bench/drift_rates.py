@@ -18,7 +18,7 @@ import numpy as np
 from driftscope_probes.drift import SERIES, StepValues, drift_of
 from driftscope_probes.drift.metric_drift import MetricDrift, metric_drift
 from driftscope_probes.drift.series import Series
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.number import FloatArray
 
 SEED = 20261122
 STEPS = 1000

@@ -22,7 +22,7 @@ from typing import Any
 
 from driftscope_kernels.vllm_plugin.rounding import OPS
 from driftscope_probes.dtypes import TORCH_NAMES
-from driftscope_probes.models.home import models_dir
+from driftscope_probes.models.cache import models_dir
 
 TINY_QWEN3 = "tiny-qwen3"
 MODELS = ("tiny-random-llama", TINY_QWEN3, "tiny-random-moe", "smollm2-135m")

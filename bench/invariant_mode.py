@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from driftscope_kernels.invariant_mode import invariant_mode
 from driftscope_probes.dtypes import TORCH_NAMES, Dtype
-from driftscope_probes.models.home import models_dir
+from driftscope_probes.models.cache import models_dir
 
 TOKENS = 512
 WARM_UP_TOKENS = 32

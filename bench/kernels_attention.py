@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import VLLM_ATTENTION
 from driftscope_kernels.cpu.attention import attention
+from driftscope_kernels.options import VLLM_ATTENTION
 from driftscope_kernels.reference.attention_sequences import vllm_pages
 from driftscope_kernels.targets.vllm_ops import attention_isa
 from driftscope_kernels.vllm_plugin.cache_layout import VECTOR

@@ -21,10 +21,9 @@ import numpy as np
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import compare, profiles
-from driftscope_probes.mismatch.aliases import aliases
+from driftscope_probes.mismatch.frameworks import aliases, presets
 from driftscope_probes.mismatch.limits import crossed_limits
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.presets import presets
+from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_service.export.prometheus import MetricsPage
 from driftscope_service.server import settle_memory
 from driftscope_service.service import Service, open_service

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.mismatch import compare_pair, profiles_of_pair
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 from driftscope_service.jobs.store_report import store_report
 from driftscope_service.service import Service

@@ -26,8 +26,8 @@ from safetensors.numpy import save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from driftscope_probes.demo_prompts import DEMO_PROMPTS
 from driftscope_probes.models.fetch import fetch
+from driftscope_probes.prompts import DEMO_PROMPTS
 
 RECORDINGS = Path(__file__).parents[1] / "service/driftscope_service/demo/recordings"
 RUNS = ("healthy", "stale-weights", "wrong-temperature")

@@ -1,8 +1,7 @@
-"""Rounding points at which engines differ, as options of the ops, and what two engines choose.
+"""Rounding points at which engines differ, as options of the ops; what two engines choose; and the
+sizes that fix the order of additions.
 
-In: nothing. Out: frozen options and the presets VLLM and TRANSFORMERS. In float32 most make no
-difference; in bfloat16 and float16 each moves bits. Presets fix the rounding points, not all bits:
-the exponential and the order of summation of an engine are its own.
+In: nothing, and nothing heavy is imported. Presets fix the rounding points, not all bits.
 """
 
 from __future__ import annotations
@@ -95,3 +94,17 @@ TRANSFORMERS = Preset(
     LogprobOptions(),
 )
 PRESETS = {"vllm": VLLM, "transformers": TRANSFORMERS}
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionOptions:
+    # exp(score − maximum) as it multiplies the values: the float32 number, or that rounded to the
+    # dtype of the values. The sum that divides the result takes the float32 number either way.
+    probabilities: Literal["float32", "rounded"] = "float32"
+
+
+# vLLM 0.32 on CPU: scores, softmax and P·V in float32, one rounding at the end.
+VLLM_ATTENTION = AttentionOptions()
+# torch's scaled_dot_product_attention on CPU, which transformers 5.19 calls: P·V is a product of
+# matrices in the dtype (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp, conditional_convert).
+TRANSFORMERS_ATTENTION = AttentionOptions(probabilities="rounded")

@@ -1,26 +1,57 @@
-"""A dead engine process, explained: what happened and what to do. Free of torch."""
+"""Why a child process died, in words a user can act on. Free of torch."""
 
 from __future__ import annotations
 
 import re
 
-from driftscope_probes.child_process import Crash
-from driftscope_probes.errors import EngineError
+from driftscope_probes.children import Crash
+from driftscope_probes.errors import EngineError, ProbeError, TrainerError
 
-_OUT_OF_MEMORY = re.compile(
+
+def explain_probe_crash(crash: Crash) -> ProbeError:
+    """Map signal and log to an error a user can act on."""
+    if crash.signal_name:
+        return EngineError(
+            f"the probe was killed by {crash.signal_name}.",
+            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
+            "lower the number of prompts or tokens.",
+        )
+    return EngineError(
+        f"the probe ended with exit code {crash.returncode}: {crash.last_line}",
+        remedy="this is a fault of driftscope; report it with this log:\n" + crash.log_tail[-3000:],
+    )
+
+
+KERNELS_MODULE = "driftscope_probes.kernels.run"
+
+
+class KernelError(ProbeError):
+    """A kernel, or what offers it, failed or was killed."""
+
+
+def explain_kernel_crash(crash: Crash) -> ProbeError:
+    how = crash.signal_name or f"exit code {crash.returncode}: {crash.last_line}"
+    return KernelError(
+        f"the checker's process ended with {how}.",
+        remedy="check one target and op at a time (--target, --op) to find the kernel that ends "
+        "it; the end of its log:\n" + crash.log_tail[-3000:],
+    )
+
+
+_ENGINE_OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|MemoryError"
     r"|is less than requested memory for kv|No available memory for the cache blocks"
     r"|KV cache is needed, which is larger than|larger than the available KV cache memory",
     re.IGNORECASE,
 )
 _MISSING_PACKAGE = re.compile(r"ModuleNotFoundError: No module named '(vllm|torch|transformers)'")
-_LOWER_MEMORY = (
+_ENGINE_REMEDY = (
     "lower --batch-size or --max-tokens, give the cache what it needs with --kv-cache-gib, "
     "or free memory on this machine."
 )
 
 
-def explain_crash(crash: Crash) -> EngineError:
+def explain_engine_crash(crash: Crash) -> EngineError:
     """Map signal and log to an error a user can act on."""
     missing = _MISSING_PACKAGE.search(crash.log_tail)
     if missing:
@@ -35,12 +66,12 @@ def explain_crash(crash: Crash) -> EngineError:
         )
     memory = _memory_line(crash.log_tail)
     if memory:
-        return EngineError(f"the engine ran out of memory: {memory}", remedy=_LOWER_MEMORY)
+        return EngineError(f"the engine ran out of memory: {memory}", remedy=_ENGINE_REMEDY)
     if crash.signal_name:
         return EngineError(
             f"the engine process was killed by {crash.signal_name}.",
             remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
-            + _LOWER_MEMORY,
+            + _ENGINE_REMEDY,
         )
     return EngineError(
         f"the engine process ended with exit code {crash.returncode}: {crash.last_line}",
@@ -51,6 +82,40 @@ def explain_crash(crash: Crash) -> EngineError:
 
 def _memory_line(log: str) -> str | None:
     for line in reversed(log.splitlines()):
-        if _OUT_OF_MEMORY.search(line):
+        if _ENGINE_OUT_OF_MEMORY.search(line):
             return line.strip()
     return None
+
+
+#: What torch writes when an allocation fails, on CPU and on CUDA.
+TRAINER_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "OutOfMemoryError",
+    "MemoryError",
+)
+TRAINER_REMEDY = (
+    "use a smaller trainer micro_batch, fewer or shorter responses (max_tokens), one trainer dtype "
+    "at a time, or a smaller model."
+)
+
+
+def explain_trainer_crash(crash: Crash) -> TrainerError:
+    if any(pattern in crash.log_tail for pattern in TRAINER_OUT_OF_MEMORY):
+        return TrainerError(
+            f"the trainer ran out of memory: {crash.last_line}", remedy=TRAINER_REMEDY
+        )
+    if crash.signal_name == "SIGKILL":
+        return TrainerError(
+            "the trainer was killed by the system (SIGKILL), most likely because memory ran out.",
+            remedy=TRAINER_REMEDY,
+        )
+    if crash.signal_name is not None:
+        return TrainerError(
+            f"the trainer was ended by {crash.signal_name}; its last words: {crash.last_line}",
+            remedy="run it again; if it happens twice, look into log.txt of the trainer's folder.",
+        )
+    return TrainerError(
+        f"the trainer failed (exit code {crash.returncode}): {crash.last_line}",
+        remedy="look into log.txt of the trainer's folder for the whole traceback.",
+    )

@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from driftscope_probes.child_process import child_main
+from driftscope_probes.children import child_main
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.errors import RequestError
-from driftscope_probes.kernels_request import KernelsRequest
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.progress import ProgressSink
 
 #: Of the report of a kernel check; a paired report carries its own.
@@ -43,7 +43,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 def _paired(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     paired = PairedRequest(**request["request"])
-    from driftscope_probes.paired import run_paired
+    from driftscope_probes.paired.run import run_paired
 
     folder = request.get("model_path")
     return run_paired(paired, workdir, progress, model_path=Path(folder) if folder else None)
@@ -52,10 +52,10 @@ def _paired(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -
 def _kernels(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     """The JSON of `kernels check`, with what was asked and when."""
     asked = KernelsRequest(**request["request"]).model_dump(mode="json")
-    from driftscope_probes import kernel_check
+    from driftscope_probes.kernels.run import run as run_kernels
 
     began = datetime.now(UTC)
-    result = kernel_check.run({"action": "check", **asked}, workdir, progress)
+    result = run_kernels({"action": "check", **asked}, workdir, progress)
     return {
         "schema_version": KERNELS_SCHEMA,
         "kind": "kernels",
@@ -69,7 +69,7 @@ def _determinism(
     request: Mapping[str, Any], workdir: Path, progress: ProgressSink
 ) -> dict[str, Any]:
     asked = DeterminismRequest(**request["request"])
-    from driftscope_probes.determinism.run_determinism import run_determinism
+    from driftscope_probes.determinism.run import run_determinism
 
     folder = request.get("model_path")
     return run_determinism(asked, workdir, progress, Path(folder) if folder else None)
@@ -78,8 +78,8 @@ def _determinism(
 def _nightly(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     """Of the service: the operator's file or the shipped one; history in the data folder."""
     asked = request["request"]
-    from driftscope_probes.nightly.config import DEFAULT_FILE, read_config
-    from driftscope_probes.nightly.run_nightly import run_nightly
+    from driftscope_probes.nightly.request import DEFAULT_FILE, read_config
+    from driftscope_probes.nightly.run import run_nightly
 
     config = read_config(Path(asked["config"]) if asked["config"] else DEFAULT_FILE)
     return run_nightly(config, Path(asked["history"]), progress).to_dict()

@@ -1,4 +1,4 @@
-"""Prompts as text or messages -> PromptBatch, by the model's own tokenizer and chat template."""
+"""Prompts to token ids with the model's own tokenizer, and text of a wanted length."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired_request import Message, Prompt
-from driftscope_probes.prompts import PromptBatch
+from driftscope_probes.paired.request import Message, Prompt
+from driftscope_probes.prompts import DEMO_PROMPTS, PromptBatch
 
 
 def tokenize(
@@ -69,3 +69,9 @@ def check_context(batch: PromptBatch, max_tokens: int, max_context: int) -> None
                 if length < max_context
                 else "shorten it.",
             )
+
+
+def prompt_text(model: Path) -> tuple[int, ...]:
+    """The shipped prompts, one after another. Raises RequestError."""
+    batch = tokenize(model, DEMO_PROMPTS, chat_template=False)
+    return tuple(batch.token_ids.tolist())

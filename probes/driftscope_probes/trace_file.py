@@ -1,4 +1,4 @@
-"""Trace <-> disk: one safetensors file per trace; meta travels as JSON in its header."""
+"""A Trace on disk, and a Pair in the push format (safetensors), for any tool to analyse again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.trace import Trace, TraceMeta
+from driftscope_probes.trace import Pair, Trace, TraceMeta
 
 SCHEMA_VERSION = "1"
 _META_KEY = "driftscope_trace_meta"
@@ -56,3 +56,32 @@ def read_trace(path: Path) -> Trace:
         mask=tensors["mask"].astype(np.bool_),
         meta=TraceMeta(**json.loads(header[_META_KEY])),
     )
+
+
+PAIR_SCHEMA_VERSION = "1"
+FRAMEWORK = "driftscope"
+
+
+def write_pair(pair: Pair, path: Path) -> None:
+    """Tensors and metadata as the push format names them."""
+    rollout, trainer = pair.rollout, pair.trainer
+    asked = rollout.meta.settings
+    metadata = {
+        "schema_version": PAIR_SCHEMA_VERSION,
+        "model": rollout.meta.model,
+        "rollout_dtype": rollout.meta.dtype,
+        "trainer_dtype": trainer.meta.dtype,
+        "engine": rollout.meta.engine,
+        "engine_version": rollout.meta.engine_version,
+        "framework": FRAMEWORK,
+    }
+    names = ("temperature", "top_p", "top_k", "logprobs_mode")
+    metadata |= {name: str(asked[name]) for name in names if name in asked}
+    tensors = {
+        "rollout_logprobs": rollout.logprobs,
+        "trainer_logprobs": trainer.logprobs,
+        "cu_seqlens": rollout.cu_seqlens,
+        "token_ids": rollout.token_ids,
+        "mask": rollout.mask.astype(np.uint8),
+    }
+    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, metadata)

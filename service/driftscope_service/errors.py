@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import PushError
 from driftscope_service import problem_kinds
 from driftscope_service.problem_kinds import ProblemKind
 

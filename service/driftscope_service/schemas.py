@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.engines.settings import EngineSettings
-from driftscope_probes.kernels_request import KernelsRequest
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.jobs.job import Job, JobState
 
 FROM_OPERATOR = (

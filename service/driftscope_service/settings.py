@@ -21,7 +21,7 @@ from pydantic_settings import SettingsError as SourceError
 from driftscope_probes.engines.child_environment import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
-from driftscope_probes.push.limits import MAX_FILE_BYTES
+from driftscope_probes.push.rules import MAX_FILE_BYTES
 from driftscope_service.store.database import DatabaseAddress
 from driftscope_service.store.dialects.postgresql import parse_url
 

@@ -18,7 +18,7 @@ from driftscope_client.step_body import step_body
 from driftscope_client.step_tensors import step_tensors
 from driftscope_client.tensor_kinds import TENSORS
 from driftscope_probes.push import PushedStep, read_step
-from driftscope_probes.push.tensor_rules import REQUIRED, RULES
+from driftscope_probes.push.rules import REQUIRED, RULES
 
 LAYOUTS = ("packed", "numpy", "torch", "lists", "padded", "torch padded", "tensor per sequence")
 

@@ -10,12 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_kernels.check.compare_bits import (
-    bits,
-    differing_rows,
-    first_difference,
-    ulps,
-)
+from driftscope_kernels.compare_bits import bits, differing_rows, first_difference, ulps
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

@@ -8,10 +8,9 @@ from types import ModuleType
 import pytest
 
 from driftscope_kernels.cpu.registered import FUNCTIONS as CPU
-from driftscope_kernels.op_functions import OPS, OpListError, op_functions
 from driftscope_kernels.reference import linear, softmax
 from driftscope_kernels.reference.registered import FUNCTIONS as REFERENCE
-from driftscope_kernels.registry import PREFERENCE, implementations
+from driftscope_kernels.registry import OPS, PREFERENCE, OpListError, implementations, op_functions
 
 
 def test_each_package_lists_the_ops_in_one_order() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels import registry
-from driftscope_kernels.contract import CONTRACTS
+from driftscope_kernels.contract.contract import CONTRACTS
 from driftscope_kernels.reference import linear as reference_linear
 from driftscope_kernels.registry import (
     DuplicateKernelError,

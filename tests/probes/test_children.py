@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from driftscope_probes import child_process
-from driftscope_probes.child_process import ChildProcess, Crash
+from driftscope_probes import children
+from driftscope_probes.children import ChildProcess, Crash
 from driftscope_probes.errors import Cancelled, EngineError
 from driftscope_probes.progress import Progress, discard
 
@@ -107,7 +107,7 @@ def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
 
 
 def test_a_child_deaf_to_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "TERMINATE_GRACE_S", 0.2)
+    monkeypatch.setattr(children, "TERMINATE_GRACE_S", 0.2)
 
     def stop(progress: Progress) -> None:
         if progress.stage == "waiting":

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.nightly.durable_file import append_line, write_whole
+from driftscope_probes.durable_file import append_line, write_whole
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:

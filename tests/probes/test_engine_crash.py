@@ -1,7 +1,7 @@
 import pytest
 
-from driftscope_probes.child_process import Crash
-from driftscope_probes.engines.crash import explain_crash
+from driftscope_probes.children import Crash
+from driftscope_probes.crashes import explain_engine_crash
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,6 @@ from driftscope_probes.engines.crash import explain_crash
     ],
 )
 def test_what_happened_and_what_to_do(returncode: int, log: str, message: str, remedy: str) -> None:
-    error = explain_crash(Crash("m", returncode, log))
+    error = explain_engine_crash(Crash("m", returncode, log))
     assert message in error.message
     assert remedy in error.remedy

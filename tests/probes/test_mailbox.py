@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.determinism.mailbox import Mailbox
+from driftscope_probes.children import Mailbox
 
 
 def test_answers_come_to_their_questions(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from driftscope_probes.pair_file import write_pair
 from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace_file import write_pair
 
 
 def test_a_pair_is_written_in_the_push_format(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.demo_prompts import DEMO_PROMPTS, demo_prompts
-from driftscope_probes.prompts import PromptBatch, read_prompts, write_prompts
+from driftscope_probes.prompts import (
+    DEMO_PROMPTS,
+    PromptBatch,
+    demo_prompts,
+    read_prompts,
+    write_prompts,
+)
 
 
 def test_a_batch_survives_the_disk(tmp_path: Path) -> None:

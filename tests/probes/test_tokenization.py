@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired_request import Message
+from driftscope_probes.paired.request import Message
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.tokenization import check_context, tokenize
 

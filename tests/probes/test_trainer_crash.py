@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from driftscope_probes.child_process import Crash
-from driftscope_probes.trainer.crash import explain_crash
+from driftscope_probes.children import Crash
+from driftscope_probes.crashes import explain_trainer_crash
 
 MODULE = "driftscope_probes.trainer.run_trainer"
 
@@ -17,25 +17,25 @@ MODULE = "driftscope_probes.trainer.run_trainer"
     ],
 )
 def test_a_failed_allocation_is_named(log: str) -> None:
-    error = explain_crash(Crash(MODULE, 1, f"Traceback\n{log}\n"))
+    error = explain_trainer_crash(Crash(MODULE, 1, f"Traceback\n{log}\n"))
     assert "ran out of memory" in error.message
     assert "micro_batch" in error.remedy
 
 
 def test_sigkill_points_at_memory() -> None:
-    error = explain_crash(Crash(MODULE, -9, "scoring"))
+    error = explain_trainer_crash(Crash(MODULE, -9, "scoring"))
     assert "SIGKILL" in error.message
     assert "memory" in error.message
 
 
 def test_another_signal_is_named_with_the_last_line() -> None:
-    error = explain_crash(Crash(MODULE, -11, "first\nlast words\n"))
+    error = explain_trainer_crash(Crash(MODULE, -11, "first\nlast words\n"))
     assert "SIGSEGV" in error.message
     assert "last words" in error.message
 
 
 def test_a_traceback_gives_its_last_line() -> None:
-    error = explain_crash(Crash(MODULE, 1, "Traceback\n  File\nKeyError: 'modes'\n"))
+    error = explain_trainer_crash(Crash(MODULE, 1, "Traceback\n  File\nKeyError: 'modes'\n"))
     assert "KeyError: 'modes'" in error.message
     assert "log.txt" in error.remedy
 

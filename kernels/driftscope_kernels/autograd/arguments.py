@@ -1,10 +1,10 @@
-"""What every op asks of its arguments, with messages that say what to do.
-
-In: tensors as a caller gave them. Out: nothing, or an ArgumentError.
+"""What every op asks of its arguments, and where the gradient of a parameter goes: to autograd, or
+into a float32 `main_grad` of its own. (Keep the paragraph of main_grad.py on micro-batches.)
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from driftscope_kernels.registry import DTYPES
@@ -46,3 +46,32 @@ def positive_dim(op: str, x: Tensor, dim: int) -> int:
     if not -x.dim() <= dim < x.dim():
         raise ArgumentError(f"{op}: there is no dimension {dim} in a tensor of {x.dim()}")
     return dim % x.dim()
+
+
+def attach_main_grad(parameter: Tensor) -> Tensor:
+    """Gives the parameter a `main_grad` of zeros and returns it; once per step, before backward."""
+    main_grad = torch.zeros(parameter.shape, dtype=torch.float32)
+    parameter.main_grad = main_grad  # type: ignore[attr-defined]  # tensors take attributes
+    return main_grad
+
+
+def carry(parameter: Tensor) -> Tensor | None:
+    """The main_grad that blocks are to be added to, if the parameter has one."""
+    main_grad: Tensor | None = getattr(parameter, "main_grad", None)
+    if main_grad is not None and (
+        main_grad.dtype != torch.float32 or main_grad.shape != parameter.shape
+    ):
+        raise ArgumentError(
+            f"main_grad is {main_grad.dtype} {tuple(main_grad.shape)}; it has to be torch.float32 "
+            f"{tuple(parameter.shape)}, the shape of its parameter"
+        )
+    return main_grad
+
+
+def delivered(parameter: Tensor, total: Tensor) -> Tensor | None:
+    """Stores the new total in main_grad and returns None, or returns it rounded for autograd."""
+    main_grad = carry(parameter)
+    if main_grad is None:
+        return total.to(parameter.dtype)
+    main_grad.copy_(total)
+    return None

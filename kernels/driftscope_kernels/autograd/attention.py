@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from driftscope_kernels.attention_options import VLLM_ATTENTION, AttentionOptions
 from driftscope_kernels.autograd.arguments import ArgumentError, require_same_dtype
+from driftscope_kernels.options import VLLM_ATTENTION, AttentionOptions
 from driftscope_kernels.reference.attention_sequences import check_batch
 from driftscope_kernels.registry import implementation
 

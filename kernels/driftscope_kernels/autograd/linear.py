@@ -14,11 +14,12 @@ from torch.autograd.function import once_differentiable
 
 from driftscope_kernels.autograd.arguments import (
     ArgumentError,
+    carry,
+    delivered,
     require_dims,
     require_same_dtype,
     require_shape,
 )
-from driftscope_kernels.autograd.main_grad import carry, delivered
 from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.registry import implementation
 
@@ -86,10 +87,10 @@ def linear(
     """x [..., K] times weight [N, K], plus bias [N]: what torch.nn.functional.linear computes.
 
     `tp_segments` 8 sums K in eight segments merged by a fixed tree, so that tensor parallelism
-    over 1, 2, 4 or 8 ranks gives the same bits (`driftscope_kernels.reference.tensor_parallel`);
+    over 1, 2, 4 or 8 ranks gives the same bits (`driftscope_kernels.reference.linear`);
     K has to be a multiple of 8 then. `weight_pack` is a weight packed before by the implementation
     in use; it changes the speed and no bit. Gradients: x row by row; weight and bias in blocks of
-    64 rows (`driftscope_kernels.autograd.main_grad`).
+    64 rows (`driftscope_kernels.autograd.arguments`).
     """
     require_same_dtype("linear", x=x, weight=weight, bias=bias)
     require_dims("linear", "x", x, 1)

@@ -14,11 +14,12 @@ from torch.autograd.function import once_differentiable
 
 from driftscope_kernels.autograd.arguments import (
     ArgumentError,
+    carry,
+    delivered,
     require_dims,
     require_same_dtype,
     require_shape,
 )
-from driftscope_kernels.autograd.main_grad import carry, delivered
 from driftscope_kernels.options import VLLM, NormOptions
 from driftscope_kernels.registry import implementation
 

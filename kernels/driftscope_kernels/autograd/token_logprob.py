@@ -16,11 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from driftscope_kernels.autograd.arguments import (
     ArgumentError,
+    carry,
+    delivered,
     require_dims,
     require_same_dtype,
     require_shape,
 )
-from driftscope_kernels.autograd.main_grad import carry, delivered
 from driftscope_kernels.options import VLLM, LogprobOptions
 from driftscope_kernels.reference.token_logprob import TokenLogprobs
 from driftscope_kernels.registry import implementation

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from driftscope_kernels.check.axes import FRESH_PROCESS, batch_sizes
-from driftscope_kernels.check.case import OpCase
-from driftscope_kernels.check.inputs import NORMAL
-from driftscope_kernels.check.placement import Placement, thread_count
+from driftscope_kernels.check.cases.case import OpCase
+from driftscope_kernels.check.cases.inputs import NORMAL
+from driftscope_kernels.check.placements.axes import FRESH_PROCESS, batch_sizes
+from driftscope_kernels.check.placements.placement import Placement, thread_count
 from driftscope_kernels.check.search import ACCURACY, Mismatch, compare
 from driftscope_kernels.check.tree_probe import can_read, subtree_sizes
 from driftscope_kernels.registry import Kernel

@@ -10,13 +10,13 @@ from functools import lru_cache
 
 import torch
 
-from driftscope_kernels.check.axes import QUICK_ROWS
-from driftscope_kernels.check.case import Shape
-from driftscope_kernels.check.inputs import CANCELLING, SENSITIVE
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import thread_count
-from driftscope_kernels.check.reassociated import twins
+from driftscope_kernels.check.cases.case import Shape
+from driftscope_kernels.check.cases.inputs import CANCELLING, SENSITIVE
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.placements.axes import QUICK_ROWS
+from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.search import Trial, search
+from driftscope_kernels.check.twins.reassociated import twins
 
 #: Below this share, that nothing was found says too little.
 ENOUGH = 0.95

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.ordered_sums import CUT, PLAIN, SHUFFLED
-from driftscope_kernels.check.placement import special_value
-from driftscope_kernels.check.reassociated import DTYPES, TOKEN_INPUTS, compute
-from driftscope_kernels.check.reassociated_gradients import (
+from driftscope_kernels.check.placements.placement import special_value
+from driftscope_kernels.check.twins.ordered_ops import CUT, PLAIN, SHUFFLED
+from driftscope_kernels.check.twins.reassociated import (
+    DTYPES,
     GRADIENT_OPS,
     TOKEN_FACTORS,
+    TOKEN_INPUTS,
+    compute,
     weight_gradient,
 )
 from driftscope_kernels.registry import Kernel

@@ -1,25 +1,115 @@
-"""The axis "fresh_process": this process against fresh ones, for all kernels of a check at once.
+"""The axis "fresh process": the same call in processes that start anew, the first call cold.
 
-In: (kernel, dtype, threads) of a check. Out: for each the count and the first mismatch.
+Parent and child in one file: `python -m driftscope_kernels.check.process_axis CALLS RESULTS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from driftscope_kernels.check.axes import FRESH_PROCESS, fresh_processes
-from driftscope_kernels.check.case import OpCase, Subject
-from driftscope_kernels.check.fresh_process import fresh_results
-from driftscope_kernels.check.inputs import ABSORBING, CANCELLING, NORMAL
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import REFUSALS, Placement, run, thread_count
+from driftscope_kernels.check.cases.case import OpCase, Subject
+from driftscope_kernels.check.cases.inputs import ABSORBING, CANCELLING, NORMAL
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.placements.axes import FRESH_PROCESS, fresh_processes
+from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
 from driftscope_kernels.check.search import AxisCount, Mismatch, Trial, first_mismatch
 from driftscope_kernels.check.verdict import call_spec
 from driftscope_kernels.registry import Kernel
+
+MODULE = "driftscope_kernels.check.process_axis"
+#: A process imports torch and vLLM, and may compile; beyond this it hangs.
+TIMEOUT_S = 600
+LOG_CHARACTERS = 2000
+
+
+class FreshProcessError(RuntimeError):
+    """A fresh process ended without results."""
+
+
+def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
+    """Of every spec [repeat, rows, …]: the results of the calls of its right side, the first one
+    cold. None: the kernel is not to be had in another process, or raised an error there.
+    """
+    seeds = {spec["right"]["process"] for spec in specs}
+    found: dict[int, Tensor] = {}
+    with tempfile.TemporaryDirectory(prefix="driftscope-") as name:
+        running = []
+        for seed in sorted(seeds):
+            calls, results = Path(name, f"{seed}.json"), Path(name, f"{seed}.safetensors")
+            own = {i: spec for i, spec in enumerate(specs) if spec["right"]["process"] == seed}
+            calls.write_text(json.dumps(own), encoding="utf-8")
+            running.append((_start(seed, calls, results), results))
+        try:
+            for process, results in running:
+                output, _ = process.communicate(timeout=TIMEOUT_S)
+                if process.returncode != 0:
+                    raise FreshProcessError(
+                        f"a fresh process ended with {process.returncode}: "
+                        + output[-LOG_CHARACTERS:].strip()
+                    )
+                found.update({int(i): result for i, result in load_file(results).items()})
+        finally:
+            for process, _ in running:
+                process.kill()
+                process.wait()
+    return [found.get(i) for i in range(len(specs))]
+
+
+def _start(seed: int, calls: Path, results: Path) -> subprocess.Popen[str]:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen(
+        [sys.executable, "-m", MODULE, str(calls), str(results)],
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(seed)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _serve(calls: Path, results: Path) -> None:
+    """The child: every call in order; the results of those that did not raise."""
+    from driftscope_kernels.check import planted
+    from driftscope_kernels.registry import kernels
+
+    known = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
+    specs: dict[str, dict[str, Any]] = json.loads(calls.read_text(encoding="utf-8"))
+    found: dict[str, Tensor] = {}
+    for number, spec in specs.items():
+        name = "/".join(spec[part] for part in ("target", "op", "implementation"))
+        result = _repeated(known[name], spec) if name in known else None
+        if result is not None:
+            found[number] = result
+    save_file(found, results)
+
+
+def _repeated(kernel: Any, spec: dict[str, Any]) -> Tensor | None:
+    import torch
+
+    from driftscope_kernels.check.cases.op_cases import op_case
+    from driftscope_kernels.check.placements.placement import REFUSALS, run, thread_count
+    from driftscope_kernels.check.verdict import read_replay_spec
+
+    subject, _, trial, _, right = read_replay_spec(spec)
+    batch = trial.batch(op_case(kernel.op))
+    try:
+        with thread_count(subject.threads):
+            results = [run(kernel, batch, right) for _ in range(right.repeat)]
+    except REFUSALS:
+        return None
+    return torch.stack(results).contiguous()
+
 
 #: A process state reaches every row alike: a few of them, of the smallest shape, show it.
 ROWS = 9
@@ -99,3 +189,7 @@ def _compare(kernel: Kernel, trial: Trial, right: Placement, results: Tensor) ->
         if found is not None:
             return found
     return None
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), Path(sys.argv[2]))

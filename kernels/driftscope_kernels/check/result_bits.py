@@ -10,12 +10,12 @@ import hashlib
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.case import OpCase
-from driftscope_kernels.check.compare_bits import bits
-from driftscope_kernels.check.inputs import NORMAL
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import REFUSALS, Placement, run
+from driftscope_kernels.check.cases.case import OpCase
+from driftscope_kernels.check.cases.inputs import NORMAL
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run
 from driftscope_kernels.check.search import Trial
+from driftscope_kernels.compare_bits import bits
 from driftscope_kernels.registry import Kernel
 
 #: One row, for which libraries have ways of its own, and enough that none of them is taken.

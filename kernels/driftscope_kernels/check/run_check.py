@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
-from driftscope_kernels.check.case import DTYPE_NAMES, OpCase, Subject, VerdictName
+from driftscope_kernels.check import planted
+from driftscope_kernels.check.cases.case import DTYPE_NAMES, OpCase, Subject, VerdictName
+from driftscope_kernels.check.cases.inputs import CANCELLING, NORMAL, SENSITIVE
+from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.cause import cause
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
-from driftscope_kernels.check.inputs import CANCELLING, NORMAL, SENSITIVE
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import REFUSALS, Placement, run, thread_count
+from driftscope_kernels.check.placements.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
+from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
 from driftscope_kernels.check.process_axis import (
     ProcessFinding,
     check_processes,
@@ -39,7 +40,7 @@ from driftscope_kernels.check.search import (
     wrong_rows,
 )
 from driftscope_kernels.check.shrink import shrink
-from driftscope_kernels.check.static_kernels import (
+from driftscope_kernels.check.static.static_kernels import (
     StaticKernel,
     StaticKernelVerdict,
     read_static,
@@ -53,7 +54,6 @@ from driftscope_kernels.check.tree_probe import (
 )
 from driftscope_kernels.check.verdict import Counterexample, KernelVerdict
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets import planted
 
 #: What is checked of a kernel that is slower than its case allows: a plain reference in Python is
 #: a thousand times slower than what it is the reference for.

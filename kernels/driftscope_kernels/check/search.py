@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check.axes import SAME_SIZE, axes
-from driftscope_kernels.check.case import OpCase, Shape
-from driftscope_kernels.check.compare_bits import Difference, differing_rows, first_difference
-from driftscope_kernels.check.oracles import is_close
-from driftscope_kernels.check.placement import REFUSALS, Batch, Placement, run
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases.case import OpCase, Shape
+from driftscope_kernels.check.placements.axes import SAME_SIZE, axes
+from driftscope_kernels.check.placements.placement import REFUSALS, Batch, Placement, run
 from driftscope_kernels.check.tree_probe import probe_batch, probe_questions
+from driftscope_kernels.check.twins.oracles import is_close
+from driftscope_kernels.compare_bits import Difference, differing_rows, first_difference
 from driftscope_kernels.registry import Kernel
 
 ACCURACY = "accuracy"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
-from driftscope_kernels.check.axes import DENSE_SIZES, EDGE_SIZES, FRESH_PROCESS
-from driftscope_kernels.check.case import OpCase, Shape
+from driftscope_kernels.check.cases.case import OpCase, Shape
 from driftscope_kernels.check.detection import order_of_power
-from driftscope_kernels.check.placement import Placement
+from driftscope_kernels.check.placements.axes import DENSE_SIZES, EDGE_SIZES, FRESH_PROCESS
+from driftscope_kernels.check.placements.placement import Placement
 from driftscope_kernels.check.search import ACCURACY, PROBE, Mismatch, Trial, compare, wrong_rows
 from driftscope_kernels.registry import Kernel
 

@@ -14,9 +14,9 @@ from time import perf_counter
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.axes import MICRO_BATCHES, batch_sizes
-from driftscope_kernels.check.case import BMM_ROWS, HEADS, KV_HEADS, Shape
-from driftscope_kernels.check.placement import Batch, Params, Placement, run
+from driftscope_kernels.check.cases.case import BMM_ROWS, HEADS, KV_HEADS, Shape
+from driftscope_kernels.check.placements.axes import MICRO_BATCHES, batch_sizes
+from driftscope_kernels.check.placements.placement import Batch, Params, Placement, run
 from driftscope_kernels.registry import Kernel
 
 #: Integers up to here are exact in bf16 (8 bits of significand); fp16 would allow 2,048.

@@ -1,7 +1,7 @@
 """The numeric contract of every op: what fixes its bits, whoever computes them.
 
 In: nothing. Out: CONTRACTS, one Contract per op. Every implementation gives these bits; the
-documentation is rendered from here (`python -m driftscope_kernels.contract_page`).
+documentation is rendered from here (`python -m driftscope_kernels.contract.page`).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from driftscope_kernels import bounds
-from driftscope_kernels.attention_options import AttentionOptions
+from driftscope_kernels.contract import bounds
+from driftscope_kernels.contract.bounds import attention_bound
 from driftscope_kernels.options import (
     KV_TILE,
     LANES,
     ROW_BLOCK,
     TP_SEGMENTS,
     VOCABULARY_TILE,
+    AttentionOptions,
     LogprobOptions,
     NormOptions,
     RotaryOptions,
     SwigluOptions,
 )
-from driftscope_kernels.reference.attention_bound import attention_bound
 
 
 @dataclass(frozen=True, slots=True)

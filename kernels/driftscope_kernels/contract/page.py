@@ -1,7 +1,7 @@
 """docs/kernel-contract.md, rendered from the contracts.
 
 In: CONTRACTS and the constants of exp and log. Out: Markdown; `python -m
-driftscope_kernels.contract_page > docs/kernel-contract.md` writes it, a test compares.
+driftscope_kernels.contract.page > docs/kernel-contract.md` writes it, a test compares.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from driftscope_kernels import options
-from driftscope_kernels.contract import CONTRACTS, Contract
+from driftscope_kernels.contract.contract import CONTRACTS, Contract
 from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.reference import attention_tanh, exp, log
 
 INTRODUCTION = f"""\
 # The numeric contract of the kernels
 
-Rendered by `python -m driftscope_kernels.contract_page`; edit `contract.py`, not this page.
+Rendered by `python -m driftscope_kernels.contract.page`; edit `contract.py`, not this page.
 
 A contract fixes every operation whose order or rounding could change a bit. All implementations
 of an op give the same bits: the plain one in `driftscope_kernels/reference/`, which is the

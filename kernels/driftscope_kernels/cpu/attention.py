@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.cpu.backend import chosen
+from driftscope_kernels.options import AttentionOptions
 from driftscope_kernels.reference.attention import attention as reference
 from driftscope_kernels.reference.attention_backward import (
     attention_backward as reference_backward,
 )
 
-MOST_HEAD_SIZE = 256  # kMostHeadSize of csrc/attention.h
+MOST_HEAD_SIZE = 256  # kMostHeadSize of csrc/attention/attention.h
 
 
 def attention(

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 SOURCES = Path(__file__).parent.parent / "csrc"
 LIBRARY = "driftscope_cpu"  # also the namespace of the operators
-# The same as driftscope_probes.models.home, which kernels may not import.
+# The same as driftscope_probes.models.cache, which kernels may not import.
 HOME_VARIABLE = "DRIFTSCOPE_HOME"
 # Fused multiply-adds are written out where the contract has them; the compiler may form no others.
 # The two warnings are about GCC 12's own intrinsics (GCC bug 105593).
@@ -101,9 +101,9 @@ def _compiler() -> str:
 def _key(sources: Path, compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
     parts = [torch.__version__, version.stdout, *FLAGS]
-    for path in sorted(sources.iterdir()):
+    for path in sorted(sources.rglob("*")):
         if path.suffix in (".cpp", ".h"):
-            parts += [path.name, path.read_text()]
+            parts += [path.relative_to(sources).as_posix(), path.read_text()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -130,8 +130,12 @@ def _build_once(sources: Path, place: Path, compiler: str) -> None:
 def _build(sources: Path, place: Path, compiler: str) -> None:
     begin = time.perf_counter()
     library = place / f"{LIBRARY}.so"
-    objects = [place / f"{path.stem}.o" for path in sorted(sources.glob("*.cpp"))]
-    _write_ninja_file(sorted(sources.glob("*.cpp")), objects, library, compiler)
+    units = sorted(sources.rglob("*.cpp"))
+    # Every folder has a scalar.cpp: the folder is part of the object's name.
+    objects = [
+        place / "_".join(path.relative_to(sources).with_suffix(".o").parts) for path in units
+    ]
+    _write_ninja_file(sources, units, objects, library, compiler)
     _run_ninja(place)
     for path in objects:
         path.unlink(missing_ok=True)
@@ -142,7 +146,11 @@ def _build(sources: Path, place: Path, compiler: str) -> None:
 
 
 def _write_ninja_file(
-    sources: Sequence[Path], objects: Sequence[Path], library: Path, compiler: str
+    sources: Path,
+    units: Sequence[Path],
+    objects: Sequence[Path],
+    library: Path,
+    compiler: str,
 ) -> None:
     try:
         from torch.utils import cpp_extension
@@ -155,7 +163,9 @@ def _write_ninja_file(
     includes = " ".join(f"-isystem {_word(path)}" for path in cpp_extension.include_paths())
     # torch links its own OpenMP library; at::parallel_for in our sources must find that one, so
     # -fopenmp is for the compiler alone and the linker is not told.
-    compile_flags = f"-std=c++20 -fPIC -fopenmp {' '.join(FLAGS)} {includes}"
+    # -iquote, not -I: a header of ours must not stand in for one of torch's.
+    own = f"-iquote {_word(str(sources))}"
+    compile_flags = f"-std=c++20 -fPIC -fopenmp {' '.join(FLAGS)} {own} {includes}"
     folders = [_word(path) for path in cpp_extension.library_paths()]
     links = " ".join(f"-L{path} -Wl,-rpath,{path}" for path in folders)
     lines = [
@@ -165,7 +175,7 @@ def _write_ninja_file(
         f"  command = {_word(compiler)} -shared $in -o $out {links} -ltorch_cpu -lc10",
         *(
             f"build {made.name}: compile {_escaped(str(source))}"
-            for made, source in zip(objects, sources, strict=True)
+            for made, source in zip(objects, units, strict=True)
         ),
         f"build {library.name}: link {' '.join(made.name for made in objects)}",
         "",

@@ -1,7 +1,4 @@
-"""Linear layer on the CPU: the bits of `driftscope_kernels.reference.linear`, fast.
-
-In: x [..., K], weight [N, K], one dtype, any strides. Out: [..., N], rounded once.
-"""
+"""Matrix products on the CPU: the bits of `driftscope_kernels.reference.linear`, fast."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu import portable
-from driftscope_kernels.cpu.backend import chosen
+from driftscope_kernels.cpu.backend import chosen, contiguous_rows
 from driftscope_kernels.cpu.weight_pack import PackedWeight
-from driftscope_kernels.options import TP_SEGMENTS
+from driftscope_kernels.options import ROW_BLOCK, TP_SEGMENTS
+from driftscope_kernels.reference import linear as reference
 from driftscope_kernels.reference.linear import segment_bounds
 from driftscope_kernels.registry import DTYPES
 
@@ -110,3 +108,61 @@ def _check_initial(initial: Tensor, shape: tuple[int, ...]) -> None:
             f"initial has to be float32 {shape} on the CPU; given {tuple(initial.shape)} "
             f"{initial.dtype}"
         )
+
+
+def linear_weight_grad(
+    dy: Tensor, x: Tensor, carry: Tensor | None = None, *, isa: str | None = None
+) -> Tensor:
+    """As `reference.linear_backward.linear_weight_grad`; `isa` as in `cpu.linear.linear`."""
+    shape = (dy.shape[1], x.shape[1])
+    total = torch.zeros(shape, dtype=torch.float32) if carry is None else carry.clone()
+    return add_weight_grad(dy, x, total, isa)
+
+
+def add_weight_grad(dy: Tensor, x: Tensor, total: Tensor, isa: str | None) -> Tensor:
+    """The blocks of rows added to `total` in place, one after another."""
+    for start in range(0, len(x), ROW_BLOCK):
+        rows = slice(start, start + ROW_BLOCK)
+        total += linear(dy[rows].t(), x[rows].t(), out_dtype=torch.float32, isa=isa)
+    return with_quiet_nan(total)
+
+
+def linear_bias_grad(dy: Tensor, carry: Tensor | None = None, *, isa: str | None = None) -> Tensor:
+    """As `reference.linear_backward.linear_bias_grad`."""
+    operators = chosen(isa)
+    if operators is None or dy.numel() == 0:
+        return reference.linear_bias_grad(dy, carry)
+    start = None if carry is None else carry.contiguous()
+    total: Tensor = operators.column_sum.default(contiguous_rows(dy), start, ROW_BLOCK, isa or "")
+    return total
+
+
+def with_quiet_nan(x: Tensor) -> Tensor:
+    """Every NaN of a float32 tensor made the quiet one of the contract, in place."""
+    nan = x.isnan()
+    return x.masked_fill_(nan, float("nan")) if nan.any() else x
+
+
+def bmm(
+    a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None, isa: str | None = None
+) -> Tensor:
+    """As `reference.bmm.bmm`; `isa` as in `cpu.linear.linear`."""
+    dtype = out_dtype or a.dtype
+    if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[2] != b.shape[1]:
+        raise ValueError(
+            f"bmm takes a [B, M, K] and b [B, K, N]; given {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    if a.dtype not in DTYPES or b.dtype != a.dtype or dtype not in DTYPES:
+        raise TypeError(
+            f"a {a.dtype}, b {b.dtype}, result {dtype}: a and b have one dtype, and all are "
+            "float32, bfloat16 or float16"
+        )
+    if a.device.type != "cpu" or b.device.type != "cpu":
+        raise ValueError("the CPU kernels take tensors on the CPU; move them with .cpu()")
+    operators = chosen(isa)
+    if operators is not None:
+        return operators.bmm(a, b, dtype, isa or "")  # type: ignore[no-any-return]
+    out = a.new_empty((len(a), a.shape[1], b.shape[2]), dtype=dtype)
+    for i in range(len(a)):
+        out[i] = portable.linear(a[i], b[i].transpose(0, 1), None, None, 1, dtype)
+    return out

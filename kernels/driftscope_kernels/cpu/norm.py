@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.rows import contiguous_rows
+from driftscope_kernels.cpu.backend import chosen, contiguous_rows
 from driftscope_kernels.options import ROW_BLOCK, NormOptions
 from driftscope_kernels.reference import norm as reference
 
@@ -112,5 +111,5 @@ def _backward(
 
 
 def _flags(options: NormOptions) -> tuple[bool, bool]:
-    """round_before_weight and read_rounded_sum of csrc/rows.h."""
+    """round_before_weight and read_rounded_sum of csrc/rows/rows.h."""
     return options.weight_multiply == "after_cast", options.norm_reads == "rounded_sum"

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.rows import contiguous_rows
+from driftscope_kernels.cpu.backend import chosen, contiguous_rows
 from driftscope_kernels.reference import reduction as reference
 
 

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from driftscope_kernels.cpu import (
     attention,
-    bmm,
     linear,
-    linear_backward,
     norm,
     reduction,
     rotary,
@@ -16,13 +14,9 @@ from driftscope_kernels.cpu import (
     swiglu,
     token_logprob,
 )
-from driftscope_kernels.op_functions import named, op_functions
-from driftscope_kernels.registry import Implementation
+from driftscope_kernels.registry import Implementation, named, op_functions
 
-FUNCTIONS = op_functions(
-    *(linear, linear_backward, bmm, norm, softmax, reduction, swiglu, rotary, token_logprob),
-    attention,
-)
+FUNCTIONS = op_functions(linear, norm, softmax, reduction, swiglu, rotary, token_logprob, attention)
 
 
 def implementations() -> Iterator[Implementation]:

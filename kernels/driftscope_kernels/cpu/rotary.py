@@ -8,12 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.rows import contiguous_rows
+from driftscope_kernels.cpu.backend import chosen, contiguous_rows
 from driftscope_kernels.options import RotaryOptions
 from driftscope_kernels.reference.rotary import rotary as reference
 
-# The numbers that csrc/rows.h gives to them.
+# The numbers that csrc/rows/rows.h gives to them.
 ARITHMETIC = {"fused": 0, "unfused": 1, "model_dtype": 2}
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.rows import along, back
+from driftscope_kernels.cpu.backend import along, back, chosen
 from driftscope_kernels.reference import softmax as reference
 
-# The numbers that csrc/rows.h gives to the three.
+# The numbers that csrc/rows/rows.h gives to the three.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 
 

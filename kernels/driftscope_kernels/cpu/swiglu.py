@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.rows import contiguous_rows
+from driftscope_kernels.cpu.backend import chosen, contiguous_rows
 from driftscope_kernels.options import SwigluOptions
 from driftscope_kernels.reference import swiglu as reference
 

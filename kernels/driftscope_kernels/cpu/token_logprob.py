@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.cpu.backend import chosen
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.linear_backward import add_weight_grad, with_quiet_nan
+from driftscope_kernels.cpu.linear import add_weight_grad, linear, with_quiet_nan
 from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
 from driftscope_kernels.reference import token_logprob as reference
 from driftscope_kernels.reference.arrays import rounded
 from driftscope_kernels.reference.token_logprob import TokenLogprobs
 
-# Columns of the running sums of a row, as struct TileState of csrc/rows.h has them.
+# Columns of the running sums of a row, as struct TileState of csrc/rows/rows.h has them.
 LARGEST, TOTAL, MOMENT, TARGET_LOGIT = range(4)
 
 

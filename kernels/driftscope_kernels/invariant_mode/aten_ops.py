@@ -1,8 +1,4 @@
-"""The ATen ops that invariant mode takes over below autograd: sums, and what the gradients need.
-
-In: the arguments of an ATen overload. Out: its result, or NotImplemented where torch has to do it.
-These have no gradient of their own: autograd has recorded that of the op above them.
-"""
+"""(docstring of aten_ops.py, then the second paragraph of elementwise.py)"""
 
 from __future__ import annotations
 
@@ -10,11 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from driftscope_kernels.invariant_mode.elementwise import in_full_vectors
 from driftscope_kernels.invariant_mode.eligible import eligible
 from driftscope_kernels.registry import DTYPES, implementation
+
+# Two registers of the widest vector of 16-bit numbers (512 bits): a step of torch's vector loop
+# (aten/src/ATen/native/cpu/Loops.h, vectorized_loop).
+VECTOR = 64
+# torch gives work to several threads from 32,768 elements on (at::internal::GRAIN_SIZE).
+ONE_THREAD = 16_384
+
+
+def in_full_vectors(op: Callable[..., Tensor]) -> Callable[..., Any]:
+    """`op` takes tensors of one shape first, then plain arguments."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        first = tensors[0]
+        same = all(t.shape == first.shape and t.dtype == first.dtype for t in tensors)
+        if not (same and first.is_floating_point() and first.device.type == "cpu"):
+            return NotImplemented
+        rest = args[len(tensors) :]
+        n = first.numel()
+        flat = [F.pad(t.reshape(-1), (0, -n % VECTOR)) for t in tensors]
+        parts = [
+            op(*(t[start : start + ONE_THREAD] for t in flat), *rest, **kwargs)
+            for start in range(0, max(n, 1), ONE_THREAD)
+        ]
+        return torch.cat(parts)[:n].reshape(first.shape)
+
+    return run
+
 
 aten = torch.ops.aten
 

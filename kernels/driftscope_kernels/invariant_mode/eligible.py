@@ -1,6 +1,5 @@
-"""Which arguments our kernels take, and the casts that autocast makes before a matrix product.
-
-In: tensors as a torch function was given them. Out: whether ours apply; the tensors as cast.
+"""Which arguments our kernels take, the casts that autocast makes before a matrix product, and the
+error for what invariant mode will not run.
 """
 
 from __future__ import annotations
@@ -11,6 +10,10 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.registry import DTYPES
+
+
+class InvariantModeError(RuntimeError):
+    """An op whose result depends on the batch by its nature, such as dropout."""
 
 
 def eligible(*tensors: Any) -> bool:

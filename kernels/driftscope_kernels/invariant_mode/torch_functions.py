@@ -1,8 +1,4 @@
-"""The torch functions that invariant mode takes over, with the gradients of our own ops.
-
-In: the arguments of a torch function. Out: its result, or NotImplemented where torch has to do it:
-other devices, dtypes or options than the kernels have.
-"""
+"""(docstring of torch_functions.py)"""
 
 from __future__ import annotations
 
@@ -13,14 +9,47 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from driftscope_kernels import ops
+from driftscope_kernels.autograd.arguments import carry
 from driftscope_kernels.invariant_mode.attention import scaled_dot_product_attention
 from driftscope_kernels.invariant_mode.cross_entropy import cross_entropy
-from driftscope_kernels.invariant_mode.eligible import autocast, eligible
-from driftscope_kernels.invariant_mode.embedding import embedding
-from driftscope_kernels.invariant_mode.refusal import InvariantModeError
+from driftscope_kernels.invariant_mode.eligible import InvariantModeError, autocast, eligible
 from driftscope_kernels.options import TRANSFORMERS
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, weight: Tensor, padding: int | None) -> Any:
+        ctx.save_for_backward(ids, weight)
+        ctx.padding = padding
+        return torch.ops.aten.embedding(weight, ids)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        ids, weight = ctx.saved_tensors
+        rows = dy.reshape(-1, weight.shape[1]).float()
+        flat = ids.flatten()
+        if ctx.padding is not None:
+            rows, flat = rows[flat != ctx.padding], flat[flat != ctx.padding]
+        main_grad = carry(weight)
+        if main_grad is not None:
+            # Row by row in order (aten/src/ATen/native/TensorAdvancedIndexing.cpp, index_add_cpu_).
+            main_grad.index_add_(0, flat, rows)
+            return None, None, None
+        total = torch.zeros(weight.shape).index_add_(0, flat, rows)
+        return None, total.to(weight.dtype), None
+
+
+_apply: Callable[..., Any] = _Embedding.apply
+
+
+def embedding(ids: Tensor, weight: Tensor, padding: int | None) -> Tensor:
+    """ids int64 or int32 [...], weight [V, K]: [..., K]; the token `padding` gets no gradient."""
+    y: Tensor = _apply(ids, weight, padding)
+    return y
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:

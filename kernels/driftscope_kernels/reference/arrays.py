@@ -1,6 +1,7 @@
 """Between torch tensors and the float32 numpy arrays that the reference computes on.
 
-In: tensors in float32, bfloat16 or float16, any stride. Out: float32 arrays, rounded tensors.
+In: tensors in float32, bfloat16 or float16, any stride. Out: float32 arrays, any dimension as the
+columns of a matrix, and rounded tensors.
 """
 
 from __future__ import annotations
@@ -40,3 +41,15 @@ def rounded(array: Float32, dtype: torch.dtype) -> Tensor:
 def rounded_float32(array: Float32, dtype: torch.dtype) -> Float32:
     """The values after rounding to the dtype, widened again: a rounding point inside an op."""
     return array if dtype == torch.float32 else widened(rounded(array, dtype))
+
+
+def along(x: Tensor, dim: int) -> Float32:
+    """[rows, n]: `dim` last, the others flattened in their order."""
+    moved = x.movedim(dim, -1)
+    return widened(moved).reshape(moved.shape[:-1].numel(), moved.shape[-1])
+
+
+def back(rows: Float32, like: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """Tensor in the shape of `like`, rounded to dtype, from what `along` gave."""
+    shape = like.movedim(dim, -1).shape
+    return rounded(rows, dtype).reshape(shape).movedim(-1, dim).contiguous()

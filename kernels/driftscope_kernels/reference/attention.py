@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import KV_TILE, LANES
+from driftscope_kernels.options import KV_TILE, LANES, AttentionOptions
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.attention_sequences import (
     check_batch,
@@ -25,8 +24,8 @@ from driftscope_kernels.reference.attention_sequences import (
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
-from driftscope_kernels.reference.lanes import merge_lanes
 from driftscope_kernels.reference.linear import chain
+from driftscope_kernels.reference.ordered_sums import merge_lanes
 
 Mask = npt.NDArray[np.bool_]
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import KV_TILE
+from driftscope_kernels.options import KV_TILE, AttentionOptions
 from driftscope_kernels.reference.arrays import rounded
 from driftscope_kernels.reference.attention import (
     Mask,
@@ -27,8 +26,8 @@ from driftscope_kernels.reference.attention_sequences import sequences
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
 from driftscope_kernels.reference.fma import Float32, fma
-from driftscope_kernels.reference.lanes import lane_dot
 from driftscope_kernels.reference.linear import chain
+from driftscope_kernels.reference.ordered_sums import lane_dot
 
 
 @dataclass(frozen=True, slots=True)

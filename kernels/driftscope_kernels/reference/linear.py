@@ -1,6 +1,5 @@
-"""Linear layer: y[m, n] = Σ_k x[m, k]·w[n, k] + bias[n], one float32 accumulator, k ascending.
-
-In: x [..., K], weight [N, K], one dtype. Out: [..., N], rounded once to that dtype.
+"""Matrix products with one float32 accumulator per output, K ascending: linear and the gradients of
+its weight and bias, bmm, and a linear layer whose K is spread over ranks.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from torch import Tensor
 from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.fma import Float32, fma, fma_flushing
+from driftscope_kernels.reference.ordered_sums import column_sum, fold
 
 
 def linear(
@@ -97,3 +97,64 @@ def _pairs(x: Float32, weight: Float32, total: Float32) -> Float32:
         for i in (k + 1, k):
             total = fma_flushing(x[:, i, None], weight[None, :, i], total)
     return total
+
+
+def linear_weight_grad(dy: Tensor, x: Tensor, carry: Tensor | None = None) -> Tensor:
+    """dW[n, k] = Σ_m dy[m, n]·x[m, k], float32 [N, K].
+
+    Each block of ROW_BLOCK rows is a linear layer along m, by the contract of the dtype and without
+    rounding; the blocks are added in order to `carry` [N, K] float32, or to +0.
+    """
+    wide_dy, wide_x = widened(dy), widened(x)
+    total = fold(
+        len(wide_x),
+        lambda rows: chain(wide_dy[rows].T, wide_x[rows].T, x.dtype),
+        (wide_dy.shape[1], wide_x.shape[1]),
+        None if carry is None else widened(carry),
+    )
+    return rounded(total, torch.float32)
+
+
+def linear_bias_grad(dy: Tensor, carry: Tensor | None = None) -> Tensor:
+    """db[n] = Σ_m dy[m, n], float32 [N]: in blocks of ROW_BLOCK rows, as the weight."""
+    wide = widened(dy)
+    total = fold(
+        len(wide),
+        lambda rows: column_sum(wide[rows]),
+        (wide.shape[1],),
+        None if carry is None else widened(carry),
+    )
+    return rounded(total, torch.float32)
+
+
+def bmm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
+    """a[i]·b[i] with k ascending in one float32 accumulator per output."""
+    out = a.new_empty((len(a), a.shape[1], b.shape[2]), dtype=out_dtype or a.dtype)
+    for i in range(len(a)):
+        out[i] = linear(a[i], b[i].transpose(0, 1), out_dtype=out_dtype)
+    return out
+
+
+RANKS = (1, 2, 4, 8)
+
+
+def rank_partial(x: Tensor, weight: Tensor, ranks: int) -> Tensor:
+    """float32 [M, N] of one rank: its 8/ranks consecutive segments, merged by their subtree.
+
+    x [M, K/ranks] and weight [N, K/ranks] are the rank's own consecutive part of K.
+    """
+    if ranks not in RANKS:
+        raise ValueError(f"ranks = {ranks}; the tree of eight segments serves {RANKS}")
+    wide_x, wide_weight = widened(x), widened(weight)
+    bounds = segment_bounds(x.shape[1], TP_SEGMENTS // ranks)
+    parts = [chain(wide_x[:, a:b], wide_weight[:, a:b], x.dtype) for a, b in bounds]
+    return rounded(merged(parts), torch.float32)
+
+
+def merge_ranks(partials: Sequence[Tensor], bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Neighbouring ranks added pairwise until one is left, then bias, then one rounding.
+
+    An all-gather followed by this is the all-reduce that keeps the bits; a ring is not.
+    """
+    total = merged([widened(partial) for partial in partials])
+    return rounded(total if bias is None else total + widened(bias), dtype)

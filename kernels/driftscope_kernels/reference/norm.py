@@ -12,8 +12,7 @@ from torch import Tensor
 from driftscope_kernels.options import NormOptions
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.fma import Float32, fma
-from driftscope_kernels.reference.lanes import lane_dot
-from driftscope_kernels.reference.row_blocks import column_dot, fold
+from driftscope_kernels.reference.ordered_sums import column_dot, fold, lane_dot
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, options: NormOptions) -> Tensor:

@@ -1,13 +1,15 @@
-"""Sums along a row in a fixed order: 16 strided accumulators, merged by halves.
+"""Sums in a fixed order.
 
-In: float32 [rows, n]. Out: float32 [rows]. The order depends on n alone.
+Along a row: in 16 strided lanes, merged by halves. Over the rows of a batch: in blocks of 64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from driftscope_kernels.options import LANES
+from driftscope_kernels.options import LANES, ROW_BLOCK
 from driftscope_kernels.reference.fma import Float32, fma
 
 
@@ -47,3 +49,34 @@ def _chunks(x: Float32) -> list[Float32]:
     """Columns in groups of 16, an incomplete last one padded with +0."""
     padded = np.pad(x, ((0, 0), (0, -x.shape[1] % LANES)))
     return [padded[:, i : i + LANES] for i in range(0, padded.shape[1], LANES)]
+
+
+@np.errstate(all="ignore")
+def fold(
+    rows: int,
+    block: Callable[[slice], Float32],
+    shape: tuple[int, ...],
+    carry: Float32 | None,
+) -> Float32:
+    """((carry + b₀) + b₁) + …, carry +0 if none is given; each b is summed from +0 on its own."""
+    total = np.zeros(shape, np.float32) if carry is None else carry
+    for start in range(0, rows, ROW_BLOCK):
+        total = total + block(slice(start, min(start + ROW_BLOCK, rows)))
+    return total
+
+
+def column_dot(x: Float32, y: Float32) -> Float32:
+    """Σ over rows of x·y for each column: one fma per row, in order, from +0."""
+    total = np.zeros(x.shape[1], np.float32)
+    for a, b in zip(x, y, strict=True):
+        total = fma(a, b, total)
+    return total
+
+
+@np.errstate(all="ignore")
+def column_sum(x: Float32) -> Float32:
+    """Σ over rows of x for each column, in order, from +0."""
+    total = np.zeros(x.shape[1], np.float32)
+    for row in x:
+        total = total + row
+    return total

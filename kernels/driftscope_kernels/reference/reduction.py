@@ -13,7 +13,7 @@ from torch import Tensor
 
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.fma import Float32
-from driftscope_kernels.reference.lanes import lane_sum
+from driftscope_kernels.reference.ordered_sums import lane_sum
 
 
 def sum(

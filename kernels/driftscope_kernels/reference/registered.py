@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driftscope_kernels.op_functions import named, op_functions
 from driftscope_kernels.reference import (
     attention,
     attention_backward,
-    bmm,
     linear,
-    linear_backward,
     norm,
     reduction,
     rotary,
@@ -18,11 +15,11 @@ from driftscope_kernels.reference import (
     swiglu,
     token_logprob,
 )
-from driftscope_kernels.registry import Implementation
+from driftscope_kernels.registry import Implementation, named, op_functions
 
 FUNCTIONS = op_functions(
-    *(linear, linear_backward, bmm, norm, softmax, reduction, swiglu, rotary, token_logprob),
-    *(attention, attention_backward),
+    *(linear, norm, softmax, reduction, swiglu, rotary, token_logprob, attention),
+    attention_backward,
 )
 
 

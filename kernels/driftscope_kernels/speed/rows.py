@@ -14,8 +14,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu import norm, reduction, softmax, swiglu
 from driftscope_kernels.options import VLLM
-from driftscope_kernels.speed.paired import Way, alternate
-from driftscope_kernels.speed.row import OURS, TORCH, SpeedRow, speed_row
+from driftscope_kernels.speed.row import OURS, TORCH, SpeedRow, Way, alternate, speed_row
 
 # M, K: one token, a small batch, a prefill of SmolLM2 and of a larger model, logits of a batch.
 SHAPES = ((1, 576), (8, 576), (512, 576), (512, 2048), (64, 49152))

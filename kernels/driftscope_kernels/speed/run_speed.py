@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.case import DTYPES
+from driftscope_kernels.check.cases.case import DTYPES
 from driftscope_kernels.speed import memory
 from driftscope_kernels.speed.linear import measure_linear
 from driftscope_kernels.speed.memory import MemoryRow, measure_memory

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from driftscope_kernels.cpu.token_logprob import token_logprob
 from driftscope_kernels.options import VLLM
-from driftscope_kernels.speed.paired import Way, alternate
-from driftscope_kernels.speed.row import OURS, TORCH, SpeedRow, speed_row
+from driftscope_kernels.speed.row import OURS, TORCH, SpeedRow, Way, alternate, speed_row
 
 HIDDEN, VOCABULARY = 576, 49152  # SmolLM2 135M
 ROWS = (64, 1024)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels import ops
-from driftscope_kernels.check.reassociated import TOKEN_INPUTS
+from driftscope_kernels.check.twins.reassociated import TOKEN_INPUTS
 from driftscope_kernels.registry import Run
 
 Inputs = Mapping[str, Tensor]

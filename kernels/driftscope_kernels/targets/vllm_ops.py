@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from driftscope_kernels.check.placement import special_value
+from driftscope_kernels.check.placements.placement import special_value
 from driftscope_kernels.registry import Kernel, Run
 
 TARGET = "vllm"

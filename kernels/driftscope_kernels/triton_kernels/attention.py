@@ -17,8 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import KV_TILE
+from driftscope_kernels.options import KV_TILE, AttentionOptions
 from driftscope_kernels.reference.attention_sequences import check_batch, check_lengths
 from driftscope_kernels.triton_kernels.arithmetic import (
     INFINITY,
@@ -28,18 +27,16 @@ from driftscope_kernels.triton_kernels.arithmetic import (
     merge_lanes,
     rounded,
 )
-from driftscope_kernels.triton_kernels.attention_plan import (
-    COLUMNS,
-    batch_of,
-    key_arguments,
-    table,
-)
 from driftscope_kernels.triton_kernels.attention_tiles import (
+    COLUMNS,
     add_products,
     add_to_lanes,
+    batch_of,
     dots,
+    key_arguments,
     key_places,
     score_of,
+    table,
 )
 from driftscope_kernels.triton_kernels.launch import ALIGNMENT, aligned, interpreting, launch
 from driftscope_kernels.triton_kernels.matmul import Dot

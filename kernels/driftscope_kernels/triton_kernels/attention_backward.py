@@ -17,8 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import KV_TILE
+from driftscope_kernels.options import KV_TILE, AttentionOptions
 from driftscope_kernels.reference.attention_sequences import check_batch, check_lengths
 from driftscope_kernels.triton_kernels.arithmetic import LANES, exp, load, merge_lanes, rounded
 from driftscope_kernels.triton_kernels.attention import (
@@ -30,8 +29,13 @@ from driftscope_kernels.triton_kernels.attention import (
     run,
     score_arguments,
 )
-from driftscope_kernels.triton_kernels.attention_plan import batch_of, table
-from driftscope_kernels.triton_kernels.attention_tiles import add_products, dots, score_of
+from driftscope_kernels.triton_kernels.attention_tiles import (
+    add_products,
+    batch_of,
+    dots,
+    score_of,
+    table,
+)
 from driftscope_kernels.triton_kernels.launch import aligned, interpreting, launch
 from driftscope_kernels.triton_kernels.matmul import Dot
 

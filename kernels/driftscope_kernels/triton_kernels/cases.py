@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION
-from driftscope_kernels.options import VLLM, VOCABULARY_TILE
+from driftscope_kernels.options import TRANSFORMERS_ATTENTION, VLLM, VLLM_ATTENTION, VOCABULARY_TILE
 from driftscope_kernels.reference.token_logprob import TokenLogprobs
 
 # A row of 208 = 13·16 elements: several steps per lane, and 8 equal segments of 26. Not a multiple

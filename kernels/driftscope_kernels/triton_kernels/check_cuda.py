@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.compare_bits import BITS
+from driftscope_kernels.compare_bits import BITS
 from driftscope_kernels.reference.registered import FUNCTIONS as REFERENCE
 from driftscope_kernels.triton_kernels.cases import CASES, Case, Inputs, results
 from driftscope_kernels.triton_kernels.registered import FUNCTIONS

@@ -1,10 +1,9 @@
-"""Linear layer as Triton kernels.
-
-In: x [..., K], weight [N, K], one dtype. Out: as `driftscope_kernels.reference.linear`.
-"""
-
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 # mypy: allow-untyped-decorators
+"""Matrix products as Triton kernels: linear, the gradients of its weight and bias, bmm.
+
+In: one dtype. Out: as `driftscope_kernels.reference.linear`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from driftscope_kernels.reference.linear import segment_bounds
 from driftscope_kernels.triton_kernels.arithmetic import load, rounded
 from driftscope_kernels.triton_kernels.launch import ALIGNMENT, aligned, as_rows, launch, programs
 from driftscope_kernels.triton_kernels.matmul import Dot, Operand, matmul
+from driftscope_kernels.triton_kernels.row_blocks import column_sums
 
 MERGE_BLOCK = 1024
 
@@ -111,3 +111,51 @@ def merge_segments_kernel(
     if HAS_BIAS:
         total += load(bias_ptr + place % columns, inside)
     tl.store(out_ptr + place, rounded(total, out_ptr.dtype.element_ty), mask=inside)
+
+
+def linear_weight_grad(
+    dy: Tensor, x: Tensor, carry: Tensor | None = None, *, dot: Dot = "tensor_cores"
+) -> Tensor:
+    """As `reference.linear_backward.linear_weight_grad`."""
+    slope, rows = aligned(dy), aligned(x)
+    columns, k = slope.shape[1], rows.shape[1]
+    out = rows.new_empty((columns, k), dtype=torch.float32)
+    matmul(
+        Operand(slope, 1, columns),
+        Operand(rows, 1, k),
+        out,
+        rows=columns,
+        columns=k,
+        k=(0, len(rows)),
+        initial=None if carry is None else aligned(carry),
+        fold=True,
+        dot=dot,
+    )
+    return out
+
+
+def linear_bias_grad(dy: Tensor, carry: Tensor | None = None) -> Tensor:
+    """As `reference.linear_backward.linear_bias_grad`."""
+    return column_sums(aligned(dy), carry)
+
+
+def bmm(
+    a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None, dot: Dot = "tensor_cores"
+) -> Tensor:
+    """As `reference.bmm.bmm`."""
+    left, right = aligned(a), aligned(b)
+    batch, rows, k = left.shape
+    columns = right.shape[2]
+    out = left.new_empty((batch, rows, columns), dtype=out_dtype or a.dtype)
+    matmul(
+        Operand(left, k, 1),
+        Operand(right, 1, columns),
+        out,
+        rows=rows,
+        columns=columns,
+        k=(0, k),
+        batch=batch,
+        w_batch=k * columns,
+        dot=dot,
+    )
+    return out

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driftscope_kernels.op_functions import named, op_functions
-from driftscope_kernels.registry import Implementation
+from driftscope_kernels.registry import Implementation, named, op_functions
 from driftscope_kernels.triton_kernels import (
     attention,
     attention_backward,
-    bmm,
     linear,
-    linear_backward,
     norm,
     reduction,
     rotary,
@@ -24,8 +21,8 @@ from driftscope_kernels.triton_kernels import (
 )
 
 FUNCTIONS = op_functions(
-    *(linear, linear_backward, bmm, norm, softmax, reduction, swiglu, rotary, token_logprob),
-    *(attention, attention_backward),
+    *(linear, norm, softmax, reduction, swiglu, rotary, token_logprob, attention),
+    attention_backward,
 )
 
 

@@ -6,12 +6,12 @@ In: the environment variable of `vllm_choice`. Out: nothing where it is unset or
 
 from __future__ import annotations
 
-from driftscope_kernels.vllm_choice import STOCK, asked
+from driftscope_kernels.vllm_plugin.rounding import STOCK, kernels_asked
 
 
 def register() -> None:
     """Called by vLLM in each of its processes, perhaps more than once."""
-    if asked() == STOCK:
+    if kernels_asked() == STOCK:
         return
     from driftscope_kernels.vllm_plugin.install import install
 

@@ -19,8 +19,8 @@ from vllm.v1.attention.backends.cpu_attn import (
 
 from driftscope_kernels.cpu.attention import MOST_HEAD_SIZE, attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
-from driftscope_kernels.vllm_choice import KernelChoiceError
 from driftscope_kernels.vllm_plugin import cache_layout, rounding
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 
 def route() -> None:

@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from driftscope_kernels.reference.attention_sequences import vllm_pages
-from driftscope_kernels.vllm_choice import KernelChoiceError
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 #: The layout of x86 without AMX, which vLLM can write on every x86 CPU.
 VECTOR = "vec"

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.vllm_choice import INVARIANT, STOCK, asked
 from driftscope_kernels.vllm_plugin import patches, rounding
 from driftscope_kernels.vllm_plugin.install import OWN_MODE_VARIABLE
+from driftscope_kernels.vllm_plugin.rounding import INVARIANT, STOCK, kernels_asked
 
 #: Layers that only look up, copy or hold others; the last two are parts of a layer that counts.
 NO_ARITHMETIC = frozenset(
@@ -45,7 +45,7 @@ class Coverage:
 
 def coverage(model: torch.nn.Module) -> Coverage:
     """Counts of the model's layers; everything uncovered where the plugin is off."""
-    if asked() == INVARIANT and not patches.installed():
+    if kernels_asked() == INVARIANT and not patches.installed():
         return Coverage({}, {}, f"vLLM's own batch-invariant mode, {OWN_MODE_VARIABLE}=1")
     covered: Counter[str] = Counter()
     uncovered: Counter[str] = Counter()

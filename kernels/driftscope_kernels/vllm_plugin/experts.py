@@ -16,9 +16,9 @@ from torch import Tensor
 from driftscope_kernels.cpu.linear import linear
 from driftscope_kernels.cpu.reduction import sum as fixed_sum
 from driftscope_kernels.cpu.softmax import logsumexp, softmax
-from driftscope_kernels.vllm_choice import KernelChoiceError
 from driftscope_kernels.vllm_plugin import patches, rounding
 from driftscope_kernels.vllm_plugin.activation import silu_and_mul
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 
 def route() -> None:

@@ -1,7 +1,7 @@
-"""Routes the layers of the vLLM in this process to ours, once.
+"""Routes the layers of the vLLM in this process to ours, once; refuses what ours cannot run.
 
-In: vLLM as installed. Out: vLLM's classes changed, or KernelChoiceError, or on CUDA vLLM's own
-batch-invariant mode asked for.
+In: vLLM as installed, VllmConfig. Out: vLLM's classes changed, or KernelChoiceError, or on CUDA
+vLLM's own batch-invariant mode asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,49 @@ from __future__ import annotations
 import logging
 import os
 from importlib.util import find_spec
+from typing import Any
 
-from driftscope_kernels.vllm_choice import INVARIANT, VARIABLE, KernelChoiceError
 from driftscope_kernels.vllm_plugin import patches, rounding
+from driftscope_kernels.vllm_plugin.rounding import INVARIANT, KERNELS_VARIABLE, KernelChoiceError
+
+
+def refuse_configurations() -> None:
+    from vllm.platforms import current_platform
+
+    platform = type(current_platform)
+    original = platform.check_and_update_config
+
+    def check_and_update_config(cls: type, vllm_config: Any) -> None:
+        original(vllm_config)
+        check_config(vllm_config)
+
+    patches.replace(platform, "check_and_update_config", classmethod(check_and_update_config))
+
+
+def check_config(vllm_config: Any) -> None:
+    """Raises KernelChoiceError with everything that is in the way."""
+    from vllm.config import CompilationMode
+
+    faults = []
+    if vllm_config.compilation_config.mode not in (None, CompilationMode.NONE):
+        faults.append("compiled mode: pass enforce_eager=True")
+    if str(vllm_config.cache_config.cache_dtype) not in ("auto", "bfloat16", "float16", "float32"):
+        faults.append(
+            f"kv_cache_dtype={vllm_config.cache_config.cache_dtype}: keys and values are kept in "
+            "the dtype of the model; leave it at auto"
+        )
+    if vllm_config.parallel_config.world_size > 1:
+        faults.append(
+            f"{vllm_config.parallel_config.world_size} ranks: sums over ranks are vLLM's own; use "
+            "tensor_parallel_size=1 and pipeline_parallel_size=1"
+        )
+    if vllm_config.lora_config is not None:
+        faults.append("LoRA: its products are vLLM's own; merge the adapter into the weights")
+    if vllm_config.speculative_config is not None:
+        faults.append("speculative decoding: not tested; leave it off")
+    if faults:
+        raise KernelChoiceError(f"{KERNELS_VARIABLE}={INVARIANT} does not run " + "; ".join(faults))
+
 
 #: Each release moves classes and changes signatures that we replace.
 TESTED_VERSIONS = ("0.32.0",)
@@ -27,7 +67,7 @@ def install() -> None:
     if patches.installed():
         return
     if find_spec("vllm") is None:
-        raise KernelChoiceError(f"{VARIABLE}={INVARIANT}, but vllm is not installed here")
+        raise KernelChoiceError(f"{KERNELS_VARIABLE}={INVARIANT}, but vllm is not installed here")
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
@@ -37,8 +77,8 @@ def install() -> None:
         _defer_to_vllm()
     else:
         raise KernelChoiceError(
-            f"{VARIABLE}={INVARIANT} is for vLLM on CPU (ours) and on CUDA (vLLM's own mode); this "
-            f"platform is {current_platform.device_type}. Unset {VARIABLE}."
+            f"{KERNELS_VARIABLE}={INVARIANT} is for vLLM on CPU (ours) and on CUDA (vLLM's own "
+            f"mode); this platform is {current_platform.device_type}. Unset {KERNELS_VARIABLE}."
         )
 
 
@@ -51,9 +91,9 @@ def check_version() -> None:
     tested = ", ".join(TESTED_VERSIONS)
     if os.environ.get(FORCE_VARIABLE) != "1":
         raise KernelChoiceError(
-            f"{VARIABLE}={INVARIANT} is tested with vLLM {tested} and this is {version}. Install a "
-            f"tested one, or set {FORCE_VARIABLE}=1 to try: a layer that has moved then stops the "
-            "engine or stays vLLM's own, which coverage() tells."
+            f"{KERNELS_VARIABLE}={INVARIANT} is tested with vLLM {tested} and this is {version}. "
+            f"Install a tested one, or set {FORCE_VARIABLE}=1 to try: a layer that has moved then "
+            "stops the engine or stays vLLM's own, which coverage() tells."
         )
     logger.warning("driftscope kernels are tested with vLLM %s, this is %s", tested, version)
 
@@ -62,32 +102,30 @@ def _install_on_cpu() -> None:
     if os.environ.get(OWN_MODE_VARIABLE, "0") == "1":
         raise KernelChoiceError(
             f"{OWN_MODE_VARIABLE}=1 installs GPU kernels that fail on CPUs; unset it, "
-            f"{VARIABLE}={INVARIANT} is enough."
+            f"{KERNELS_VARIABLE}={INVARIANT} is enough."
         )
     rounding.use(rounding.asked())
     from driftscope_kernels.vllm_plugin import (
         activation,
         attention,
-        config,
         experts,
         linear,
         log_softmax,
         norm,
-        reload,
         rotary,
     )
 
     try:
-        for route in (
-            config, linear, norm, activation, rotary, attention, log_softmax, experts, reload
-        ):  # fmt: skip
-            route.route()
+        refuse_configurations()
+        for layer in (linear, norm, activation, rotary, attention, log_softmax, experts):
+            layer.route()
+        linear.route_reloads()
     except BaseException:
         patches.restore_all()
         raise
     logger.info(
         "driftscope: batch-invariant kernels on CPU, %s=%s, rounding as %s",
-        VARIABLE, INVARIANT, rounding.text_in_use(),
+        KERNELS_VARIABLE, INVARIANT, rounding.text_in_use(),
     )  # fmt: skip
 
 
@@ -95,10 +133,10 @@ def _defer_to_vllm() -> None:
     """On CUDA vLLM has batch-invariant kernels; ours are not run there."""
     if os.environ.setdefault(OWN_MODE_VARIABLE, "1") != "1":
         raise KernelChoiceError(
-            f"{VARIABLE}={INVARIANT} on CUDA means vLLM's own batch-invariant mode, but "
+            f"{KERNELS_VARIABLE}={INVARIANT} on CUDA means vLLM's own batch-invariant mode, but "
             f"{OWN_MODE_VARIABLE}={os.environ[OWN_MODE_VARIABLE]}: unset one of them."
         )
     logger.warning(
         "driftscope: on CUDA %s=%s defers to vLLM's own mode, %s=1; none of our kernels runs",
-        VARIABLE, INVARIANT, OWN_MODE_VARIABLE,
+        KERNELS_VARIABLE, INVARIANT, OWN_MODE_VARIABLE,
     )  # fmt: skip

@@ -1,12 +1,9 @@
-"""Every unquantised linear layer and lm_head of vLLM on CPU, through our matrix product.
-
-In: a layer whose weight [N, K] has been loaded. Out: `layer.cpu_linear(x, weight, bias)`, which
-vLLM calls with x [..., K]; the weight is packed once.
-"""
+"""(docstring of linear.py) And what tells our packed weights when vLLM has loaded others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from weakref import WeakSet
 
@@ -114,3 +111,29 @@ def _sampled(weight: Tensor) -> Tensor:
 
 #: Compared as bits: not-a-number is equal to itself then.
 _BITS: dict[int, Any] = {2: torch.int16, 4: torch.int32}
+
+
+def route_reloads() -> None:
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+    from vllm.model_executor.model_loader.reload import layerwise
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    # In this order: reload from a path or an iterator; weight transfer; model.load_weights().
+    for owner, name in (
+        (GPUModelRunner, "reload_weights"),
+        (layerwise, "finalize_layerwise_processing"),
+        (VocabParallelEmbedding, "weight_loader"),
+    ):
+        patches.replace(owner, name, _then_refresh(getattr(owner, name)))
+
+
+def _then_refresh(original: Callable[..., Any]) -> Callable[..., Any]:
+    # With the signature of the original: a reload binds a loader's arguments by name.
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            refresh_kept()
+
+    return call

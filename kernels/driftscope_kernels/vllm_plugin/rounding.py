@@ -1,7 +1,7 @@
-"""Where the engine's ops round: as transformers does, as vLLM does, or op by op.
+"""What the environment asks of a vLLM process: which kernels, and where they round.
 
-In: DRIFTSCOPE_VLLM_ROUNDING: "transformers" (also if unset) or "vllm", perhaps with exceptions:
-"transformers,rotary=vllm". Out: Rounding, the options of every op that has a choice. Torch-free.
+Free of torch and vllm.
+Who starts an engine sets the variables; `vllm_plugin.register` reads them in the engine's process.
 """
 
 from __future__ import annotations
@@ -11,13 +11,36 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from driftscope_kernels import options
-from driftscope_kernels.attention_options import (
+from driftscope_kernels.options import (
     TRANSFORMERS_ATTENTION,
     VLLM_ATTENTION,
     AttentionOptions,
+    NormOptions,
+    RotaryOptions,
 )
-from driftscope_kernels.options import NormOptions, RotaryOptions
-from driftscope_kernels.vllm_choice import ROUNDING_VARIABLE, KernelChoiceError
+
+Kernels = Literal["stock", "invariant"]
+
+KERNELS_VARIABLE = "DRIFTSCOPE_VLLM_KERNELS"
+#: Where those kernels round: `vllm_plugin.rounding` has its values.
+ROUNDING_VARIABLE = "DRIFTSCOPE_VLLM_ROUNDING"
+STOCK: Kernels = "stock"
+INVARIANT: Kernels = "invariant"
+
+
+class KernelChoiceError(ValueError):
+    """A choice of kernels that does not exist, or that this vLLM cannot take."""
+
+
+def kernels_asked() -> Kernels:
+    """What the environment asks for. Raises KernelChoiceError."""
+    value = os.environ.get(KERNELS_VARIABLE) or STOCK
+    if value == STOCK:
+        return STOCK
+    if value == INVARIANT:
+        return INVARIANT
+    raise KernelChoiceError(f"{KERNELS_VARIABLE} = {value!r}: choose {STOCK} or {INVARIANT}")
+
 
 Preset = Literal["transformers", "vllm"]
 #: Of the two, what is wanted of an engine in reinforcement learning: the trainer's numbers.

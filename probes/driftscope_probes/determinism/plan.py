@@ -1,13 +1,12 @@
-"""Plan: what all axes of one dtype and choice of kernels share: engine setup, prompts, sizes."""
+"""What an axis has to plan its jobs with, and which axes cannot be measured here, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftscope_probes.determinism.batch import Batch, Row
-from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.determinism.batch import Batch, Row, Setup
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 
 #: Rows of a batch whose size is not the question: enough that no engine treats it as a single one.
 ROWS = 8
@@ -44,3 +43,30 @@ class Plan:
 
     def batch(self, rows: Sequence[Row], *, warm: bool = False, run: int = 0) -> Batch:
         return Batch(tuple(rows), self.request.max_tokens, warm=warm, run=run)
+
+
+#: They start an engine with other settings, which nobody can do over HTTP.
+NEED_OUR_ENGINE: frozenset[AxisName] = frozenset(
+    ("chunked_prefill", "preemption", "fresh_process", "threads", "kv_split", "compiled")
+)
+#: They are about a scheduler or a cache that transformers does not have.
+NEED_A_SCHEDULER: frozenset[AxisName] = frozenset(
+    (
+        *("arrival_order", "staggered_arrival", "thinking_machines", "prefix_cache"),
+        *("chunked_prefill", "preemption", "kv_split", "compiled"),
+    )
+)
+
+
+def not_applicable(axis: AxisName, plan: Plan) -> str | None:
+    """None: it can be tried."""
+    engine = plan.setup.engine
+    if plan.on_server and axis in NEED_OUR_ENGINE:
+        return "it needs an engine with other settings; this one runs behind a URL"
+    if engine.kind == "hf" and axis in NEED_A_SCHEDULER:
+        return "transformers has no scheduler and no cache shared between requests"
+    if axis == "kv_split" and engine.threads == 1:
+        return "one thread never splits keys; give threads 2 or more"
+    if axis == "compiled" and engine.kernels == "invariant":
+        return "invariant kernels run eagerly"
+    return None

@@ -1,13 +1,66 @@
-"""What one axis showed: a verdict, counts over every row compared, and the cells. Free of torch."""
+"""What was found on an axis: differences of outputs, their measures, verdict and replay command."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from driftscope_probes.determinism.compare_outputs import Difference
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.determinism.batch import Output
 from driftscope_probes.determinism.onset import Onset, Value
+from driftscope_probes.determinism.request import DeterminismRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Counts over the tokens of one row; `max_*` over the tokens that are comparable."""
+
+    tokens: int
+    equal_tokens: int
+    equal_logprobs: int
+    max_abs_diff: float | None  # nats; None: nothing comparable and finite
+    max_ulps: int | None
+    first_token: int | None  # index of the first differing token
+    first_logprob: int | None  # index of the first differing bit of a log-probability
+
+    @property
+    def equal(self) -> bool:
+        return self.equal_tokens == self.tokens == self.equal_logprobs
+
+
+def compare_outputs(reference: Output, other: Output) -> Difference:
+    """Of different lengths, what one of them lacks counts as differing."""
+    longest = max(reference.token_ids.size, other.token_ids.size)
+    shared = min(reference.token_ids.size, other.token_ids.size)
+    agree = reference.token_ids[:shared] == other.token_ids[:shared]
+    comparable = shared if agree.all() else int(np.argmin(agree))
+    left, right = reference.logprobs[:comparable], other.logprobs[:comparable]
+    same_bits = left.view(np.uint32) == right.view(np.uint32)
+    unequal = np.flatnonzero(~same_bits)
+    finite = np.isfinite(left) & np.isfinite(right)
+    apart = np.abs(left[finite].astype(np.float64) - right[finite].astype(np.float64))
+    first_token = comparable if comparable < longest else None
+    return Difference(
+        tokens=longest,
+        equal_tokens=comparable,
+        equal_logprobs=int(same_bits.sum()),
+        max_abs_diff=float(apart.max()) if apart.size else None,
+        max_ulps=int(np.abs(_rank(left) - _rank(right)).max()) if comparable else None,
+        first_token=first_token,
+        first_logprob=int(unequal[0]) if unequal.size else first_token,
+    )
+
+
+def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Place of each float32 among all, so that neighbours are 1 apart; -0 and +0 are one place."""
+    bits = values.view(np.uint32).astype(np.int64)
+    magnitude = bits & 0x7FFFFFFF
+    return np.where(bits >> 31, -magnitude, magnitude)
+
 
 Verdict = Literal["equal", "differs", "not_run"]
 
@@ -153,3 +206,41 @@ def _first(cell: Value, places: Sequence[tuple[str, int | None]]) -> FirstDiffer
         return None
     token, key = min(found, key=lambda place: place[0])
     return FirstDifference(cell, key, token)
+
+
+_OPTIONS = {
+    "attention_split_kv": "--attention-split-kv",
+    "prompt_tokens": "--prompt-tokens",
+    "max_tokens": "--max-tokens",
+    "samples": "--samples",
+    "seed": "--seed",
+    "server_url": "--server-url",
+    "server_model": "--server-model",
+}
+
+
+def replay_command(
+    request: DeterminismRequest, subject: Subject, values: Sequence[Value], threads: int
+) -> str:
+    """`values`: the reference and the one value to compare with it."""
+    words = ["driftscope", "probe", "determinism", "--model", request.model]
+    words += ["--axes", subject.axis, "--values", ",".join(map(str, values)), "--no-bisect"]
+    words += ["--engine", subject.engine, "--engine-dtypes", subject.dtype]
+    if subject.kernels != "stock":
+        words += ["--kernels", subject.kernels]
+    if subject.engine != "vllm-server":
+        # Said even where it was not asked for: every core of another machine may be another number.
+        words += ["--threads", str(threads)]
+    for name, option in _OPTIONS.items():
+        given, default = getattr(request, name), DeterminismRequest.model_fields[name].default
+        if given != default:
+            words += _words(option, given)
+    return shlex.join(words)
+
+
+def _words(option: str, given: object) -> list[str]:
+    if isinstance(given, bool):
+        return [option if given else option.replace("--", "--no-", 1)]
+    if isinstance(given, list | tuple):
+        return [option, ",".join(map(str, given))]
+    return [option, str(given)]

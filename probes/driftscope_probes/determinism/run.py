@@ -13,23 +13,20 @@ from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.axis_result import AxisResult, Subject
-from driftscope_probes.determinism.engine_runner import EngineRunner
-from driftscope_probes.determinism.not_applicable import not_applicable
+from driftscope_probes.determinism.batch import Setup
 from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan
-from driftscope_probes.determinism.replay import replay_command
+from driftscope_probes.determinism.plan import Plan, not_applicable
+from driftscope_probes.determinism.report import AxisResult, Subject, replay_command
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
-from driftscope_probes.determinism.runner import Memory, Runner
+from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner
 from driftscope_probes.determinism.server_runner import ServerRunner
-from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.child_environment import available_cores
 from driftscope_probes.engines.settings import EngineSettings, Kernels
-from driftscope_probes.environment import environment
 from driftscope_probes.errors import ProbeError, RequestError
-from driftscope_probes.models.resolve import resolve
+from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 SCHEMA_VERSION = "1"
@@ -54,7 +51,7 @@ def run_determinism(
     model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
     _check_context(request, model.max_context)
     progress(Progress("preparing prompts", PREPARED))
-    from driftscope_probes.determinism.prompt_text import prompt_text
+    from driftscope_probes.tokenization import prompt_text
 
     text = prompt_text(model.path)
     runner = open_runner(request, model.path, workdir)

@@ -14,12 +14,18 @@ from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
-from driftscope_probes.determinism.axis_result import AxisResult, Measure, Subject, measure, total
 from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
-from driftscope_probes.determinism.compare_outputs import compare_outputs
 from driftscope_probes.determinism.onset import Value, find_onset
 from driftscope_probes.determinism.plan import Plan
-from driftscope_probes.determinism.runner import Runner
+from driftscope_probes.determinism.report import (
+    AxisResult,
+    Measure,
+    Subject,
+    compare_outputs,
+    measure,
+    total,
+)
+from driftscope_probes.determinism.runners import Runner
 from driftscope_probes.errors import ProbeError, RequestError
 
 #: Halvings between two tested values: enough for any gap below 256.

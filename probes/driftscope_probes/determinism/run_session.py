@@ -13,12 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
-from driftscope_probes.determinism.batch import Batch
-from driftscope_probes.determinism.engines.base import BatchEngine
-from driftscope_probes.determinism.engines.registry import open_engine
-from driftscope_probes.determinism.mailbox import Mailbox
-from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.children import Mailbox, child_main
+from driftscope_probes.determinism.batch import Batch, Setup
+from driftscope_probes.determinism.engines.registry import BatchEngine, open_engine
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import ProgressSink
 

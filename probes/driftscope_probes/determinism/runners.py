@@ -1,22 +1,40 @@
-"""One engine process that stays: opened once, asked batch after batch. Free of torch.
-
-Engines whose environment is equal come one after another in one process: importing vLLM takes
-longer than loading a small model.
-"""
+"""Runner: batches in, answers out; ours keeps an engine in a child process. Free of torch."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from driftscope_probes.child_process import ChildProcess
-from driftscope_probes.determinism.batch import Answer, Batch
-from driftscope_probes.determinism.mailbox import Mailbox
-from driftscope_probes.determinism.setup import Setup
-from driftscope_probes.engines.crash import explain_crash
+from driftscope_probes.children import ChildProcess, Mailbox
+from driftscope_probes.crashes import explain_engine_crash
+from driftscope_probes.determinism.batch import Answer, Batch, Setup
+from driftscope_probes.engines.child_environment import child_environment
 from driftscope_probes.errors import EngineError, ProbeError
+
+
+class Runner(Protocol):
+    def run(self, setup: Setup, batch: Batch) -> Answer:
+        """Raises ProbeError."""
+        ...
+
+
+class Memory:
+    """A reference that several cells or axes share is computed once."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._answers: dict[tuple[Setup, Batch], Answer] = {}
+
+    def run(self, setup: Setup, batch: Batch) -> Answer:
+        asked = (setup, batch)
+        if asked not in self._answers:
+            answer = self._runner.run(setup, batch)
+            assert len(answer.outputs) == len(batch.rows)
+            self._answers[asked] = answer
+        return self._answers[asked]
+
 
 MODULE = "driftscope_probes.determinism.run_session"
 
@@ -27,7 +45,7 @@ class EngineSession:
             MODULE,
             {"model_path": str(model)},
             workdir,
-            explain_crash=explain_crash,
+            explain_crash=explain_engine_crash,
             environment=environment,
         )
         self._mailbox = Mailbox(workdir)
@@ -67,3 +85,39 @@ class EngineSession:
     def close(self) -> None:
         self._child.cancel()
         self._watcher.join()
+
+
+class EngineRunner:
+    """One process at a time: two would share cores and memory, and so disturb each other."""
+
+    def __init__(self, model: Path, workdir: Path) -> None:
+        self._model, self._workdir = model, workdir
+        self._session: EngineSession | None = None
+        self._place: tuple[int, tuple[tuple[str, str], ...]] | None = None
+        self._opened: Setup | None = None
+        self.processes = 0
+        self.engines: list[dict[str, Any]] = []
+
+    def run(self, setup: Setup, batch: Batch) -> Answer:
+        return self._session_for(setup).run(batch)
+
+    def _session_for(self, setup: Setup) -> EngineSession:
+        place = (setup.process, tuple(sorted(child_environment(setup.engine).items())))
+        if self._session is None or self._place != place or not self._session.alive:
+            self.close()
+            self.processes += 1
+            folder = self._workdir / f"engine-{self.processes}"
+            self._session = EngineSession(self._model, folder, dict(place[1]))
+            self._place = place
+        if self._opened != setup:
+            # Should opening fail, the engine before is gone as well.
+            self._opened = None
+            used = self._session.open(setup)
+            self.engines.append(used | {"process": self.processes})
+            self._opened = setup
+        return self._session
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session, self._place, self._opened = None, None, None

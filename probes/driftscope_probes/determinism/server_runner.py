@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
+from driftscope_probes.determinism.batch import Answer, Batch, Output, Row, Setup
 from driftscope_probes.determinism.engines.registry import task_of
-from driftscope_probes.determinism.setup import Setup
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError
 

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from driftscope_probes.child_process import ChildProcess, Crash
-from driftscope_probes.environment import environment
+from driftscope_probes.children import ChildProcess, Crash
+from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import ProbeError
 
-LIBRARIES_MODULE = "driftscope_probes.nightly.libraries"
+LIBRARIES_MODULE = "driftscope_probes.device.libraries"
 OWN = "driftscope"
 GIT_TIMEOUT_S = 10.0
 #: Memory differs by a page from boot to boot and chooses no kernel.

@@ -1,6 +1,6 @@
 """Process entry: the libraries inside torch's binary that compute, which no package index lists.
 
-    python -m driftscope_probes.nightly.libraries WORKDIR
+    python -m driftscope_probes.device.libraries WORKDIR
 
 Result: {"libraries": {"oneDNN": …, "MKL": …, "CPU capability": …}, "kernel_packages": {name:
 version}}, the latter for packages that offer kernels to the checker.
@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
+from driftscope_probes.children import child_main
 from driftscope_probes.progress import ProgressSink
 
 #: Lines of torch.__config__.show(), the only place where torch says what it is linked with.

@@ -14,7 +14,7 @@ import numpy as np
 from driftscope_probes.drift.cusum import WARM_UP, LevelChange, level_changes
 from driftscope_probes.drift.series import LOG_OF_ZERO, Scale, Series
 from driftscope_probes.drift.trend import MIN_STEPS, Trend, trend
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
+from driftscope_probes.mismatch.number import FloatArray, IntArray
 
 State = Literal["not_enough_steps", "steady", "shifted", "trending"]
 #: A trend is told below this p-value and where its line moves by MIN_MOVE spreads of the noise.

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.number import FloatArray
 
 Scale = Literal["log", "linear"]
 #: Stands for log 0. Far below any log of a measured difference, and finite: one bitwise-equal step

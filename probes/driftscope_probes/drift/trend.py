@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.number import FloatArray
 
 #: Fewer say nothing about a trend beside autocorrelation.
 MIN_STEPS: Final = 40

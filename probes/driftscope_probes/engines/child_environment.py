@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from driftscope_kernels.vllm_choice import ROUNDING_VARIABLE
-from driftscope_kernels.vllm_choice import VARIABLE as KERNELS_VARIABLE
+from driftscope_kernels.vllm_plugin.rounding import KERNELS_VARIABLE, ROUNDING_VARIABLE
 from driftscope_probes.engines.settings import EngineSettings
 
 #: The engine is compared with a transformers model: its kernels round where that model does.

@@ -17,8 +17,12 @@ from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsW
 
 from driftscope_probes.dtypes import TORCH_NAMES
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.end_of_sequence import end_of_sequence_ids
-from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.engines.response import (
+    Response,
+    asked_settings,
+    end_of_sequence_ids,
+    trace_of,
+)
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace

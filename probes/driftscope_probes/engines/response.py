@@ -1,17 +1,37 @@
-"""Responses as an engine hands them over, one list per prompt -> a Trace."""
+"""What an engine generated for one prompt, where it ends, and all of them → Trace."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.errors import EngineError
+from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.trace import Trace, TraceMeta
+
+#: In transformers' order: what generation uses goes before what the architecture says.
+FILES = ("generation_config.json", "config.json")
+
+
+def end_of_sequence_ids(model_path: Path) -> list[int]:
+    """Raise RequestError for a model that names no end-of-sequence token."""
+    for name in FILES:
+        file = model_path / name
+        if not file.exists():
+            continue
+        found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        if found is not None:
+            return [found] if isinstance(found, int) else list(found)
+    raise RequestError(
+        f"neither {' nor '.join(FILES)} of the model names an end-of-sequence token.",
+        remedy="let responses run to --max-tokens (--ignore-eos).",
+    )
 
 
 @dataclass(slots=True)

@@ -14,13 +14,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.registry import open_engine
+from driftscope_probes.children import child_main
+from driftscope_probes.engines.base import RolloutEngine, RolloutTask
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import read_prompts
 from driftscope_probes.trace_file import write_trace
+
+
+def open_engine(task: RolloutTask) -> RolloutEngine:
+    """Load the engine that the task names. Raises EngineError or RequestError with a remedy."""
+    match task.engine.kind:
+        case "vllm":
+            from driftscope_probes.engines.vllm_in_process import VllmInProcess
+
+            return VllmInProcess(task)
+        case "vllm-server":
+            from driftscope_probes.engines.vllm_server import VllmServer
+
+            return VllmServer(task)
+        case "hf":
+            from driftscope_probes.engines.hf_generate import HfGenerate
+
+            return HfGenerate(task)
+
 
 #: Loading and sampling take about as long as each other for a small model.
 LOAD_FRACTION = 0.5

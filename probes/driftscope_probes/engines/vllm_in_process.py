@@ -13,14 +13,18 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from driftscope_kernels.vllm_choice import KernelChoiceError
 from driftscope_kernels.vllm_plugin import register as register_kernels
 from driftscope_kernels.vllm_plugin.coverage import of_model
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 from driftscope_probes.dtypes import TORCH_NAMES
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.end_of_sequence import end_of_sequence_ids
-from driftscope_probes.engines.kv_cache import kv_cache_bytes
-from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.engines.response import (
+    Response,
+    asked_settings,
+    end_of_sequence_ids,
+    trace_of,
+)
+from driftscope_probes.engines.settings import kv_cache_bytes
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace

@@ -1,6 +1,6 @@
 """Process entry of the kernel checker: request file in, verdicts out.
 
-    python -m driftscope_probes.kernel_check WORKDIR
+    python -m driftscope_probes.kernels.run WORKDIR
 
 request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads" (lists,
 null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
-from driftscope_probes.environment import environment
+from driftscope_probes.children import child_main
+from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 
@@ -34,9 +34,9 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_kernels.check.case import DTYPES
+    from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
-    from driftscope_kernels.check.static_kernels import StaticKernel
+    from driftscope_kernels.check.static.static_kernels import StaticKernel
 
     plan = Plan(
         dtypes=tuple(DTYPES[name] for name in _known("dtype", request["dtypes"], list(DTYPES))),
@@ -56,12 +56,12 @@ def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
 
 
 def _replay(spec: Mapping[str, Any]) -> dict[str, Any]:
-    from driftscope_kernels.check.op_cases import UnknownOpError
-    from driftscope_kernels.check.placement import thread_count
+    from driftscope_kernels.check import planted
+    from driftscope_kernels.check.cases.op_cases import UnknownOpError
+    from driftscope_kernels.check.placements.placement import thread_count
     from driftscope_kernels.check.run_check import replay
     from driftscope_kernels.check.verdict import ReplaySpecError, mismatch_dict, read_replay_spec
     from driftscope_kernels.registry import kernels
-    from driftscope_kernels.targets import planted
 
     try:
         subject, axis, trial, left, right = read_replay_spec(dict(spec))
@@ -85,7 +85,7 @@ def _replay(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_kernels.check.case import DTYPES
+    from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.speed.run_speed import DEFAULT_ROUNDS, GROUPS, run_speed
 
     report = run_speed(
@@ -100,8 +100,8 @@ def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
 
 def _kernels(request: Mapping[str, Any]) -> list[Any]:
     """What the request asks for: registered kernels in their order, then those that are read."""
-    from driftscope_kernels.check.op_cases import OP_CASES
-    from driftscope_kernels.check.static_kernels import StaticKernel, static_kernels
+    from driftscope_kernels.check.cases.op_cases import OP_CASES
+    from driftscope_kernels.check.static.static_kernels import StaticKernel, static_kernels
     from driftscope_kernels.registry import kernels
 
     known: list[Any] = [*kernels(), *static_kernels()]
@@ -136,7 +136,7 @@ def _known(what: str, given: Sequence[str] | None, known: Sequence[str]) -> list
 
 
 def _listed(kernel: Any) -> dict[str, Any]:
-    from driftscope_kernels.check.case import DTYPE_NAMES
+    from driftscope_kernels.check.cases.case import DTYPE_NAMES
 
     return {
         "target": kernel.target,
@@ -148,7 +148,7 @@ def _listed(kernel: Any) -> dict[str, Any]:
 
 
 def _skipped() -> dict[str, Any]:
-    from driftscope_kernels.check import static_kernels
+    from driftscope_kernels.check.static import static_kernels
     from driftscope_kernels.targets import torch_ops, vllm_ops
 
     reasons = {

@@ -3,10 +3,14 @@
 from driftscope_probes.mismatch.comparison import Comparison, compare, compare_pair
 from driftscope_probes.mismatch.number import Undefined
 from driftscope_probes.mismatch.report_profiles import Profiles, profiles, profiles_of_pair
-from driftscope_probes.mismatch.resampling import Interval, RatioInterval, ratio_interval
-from driftscope_probes.mismatch.sequence_mean import SequenceMean
+from driftscope_probes.mismatch.resampling import (
+    Interval,
+    RatioInterval,
+    SequenceMean,
+    ratio_interval,
+)
 from driftscope_probes.mismatch.shard import Shard, merge_shards, shard_of
-from driftscope_probes.mismatch.side_arrays import SideArrays
+from driftscope_probes.mismatch.tokens import SideArrays
 
 __all__ = [
     "Comparison",

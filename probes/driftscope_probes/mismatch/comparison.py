@@ -14,71 +14,92 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from driftscope_probes.mismatch.absolute_difference import (
-    AbsoluteDifference,
-    absolute_difference,
-    wanted_ranks,
-)
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.binary_kl import BinaryKL, binary_kl
-from driftscope_probes.mismatch.bitwise import Bitwise, bitwise
-from driftscope_probes.mismatch.chi_square import ChiSquare, chi_square
-from driftscope_probes.mismatch.confident_disagreement import (
+from driftscope_probes.mismatch.counts import (
+    Bitwise,
     ConfidentDisagreement,
+    Hygiene,
+    bitwise,
     confident_disagreement,
 )
-from driftscope_probes.mismatch.effective_sample_size import (
-    EffectiveSampleSize,
-    effective_sample_size,
-    ess_ratio,
+from driftscope_probes.mismatch.differences import (
+    ULP,
+    AbsoluteDifference,
+    absolute_difference,
+    median_ranks,
+    ulp,
+    wanted_ranks,
 )
-from driftscope_probes.mismatch.entropy import MismatchEntropy, mismatch_entropy
+from driftscope_probes.mismatch.divergences import (
+    KL,
+    BinaryKL,
+    ChiSquare,
+    JSDivergence,
+    ReverseKL,
+    binary_kl,
+    chi_square,
+    js_divergence,
+    kl,
+    reverse_kl,
+)
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.hygiene import Hygiene
-from driftscope_probes.mismatch.js_divergence import JSDivergence, js_divergence
-from driftscope_probes.mismatch.kl import KL, kl
-from driftscope_probes.mismatch.lag_buckets import lag_buckets
-from driftscope_probes.mismatch.length_slope import NAME as SLOPE_NAME
-from driftscope_probes.mismatch.length_slope import LengthSlope, length_slope, length_slope_interval
-from driftscope_probes.mismatch.multiplicative_error import (
-    MultiplicativeError,
-    multiplicative_error,
-)
-from driftscope_probes.mismatch.number import Number, Undefined
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.perplexity import Perplexity, perplexity
+from driftscope_probes.mismatch.number import FloatArray, Number, Undefined
 from driftscope_probes.mismatch.probability import (
+    LEAST_SQUARES,
     ProbabilityDifference,
+    hold_their_digits,
     pearson,
+    pearson_of_moments,
     probability_difference,
 )
-from driftscope_probes.mismatch.probability_moments import (
-    LEAST_SQUARES,
-    hold_their_digits,
-    pearson_of_moments,
-)
-from driftscope_probes.mismatch.ratio import Ratio, ratio
 from driftscope_probes.mismatch.resampling import (
     DEFAULT_RESAMPLES,
     DEFAULT_SEED,
     LEVEL,
     Interval,
+    SequenceMean,
     check_resamples,
     held_draws,
     mean_intervals,
+    sequence_means,
 )
-from driftscope_probes.mismatch.reverse_kl import ReverseKL, reverse_kl
-from driftscope_probes.mismatch.sequence import SequenceLogRatio, sequence_log_ratio
-from driftscope_probes.mismatch.sequence_mean import SequenceMean, sequence_means
-from driftscope_probes.mismatch.sequence_ratio import SequenceRatio, sequence_ratio
-from driftscope_probes.mismatch.sequence_sums import SequenceSums
+from driftscope_probes.mismatch.sequences import (
+    SLOPE_NAME,
+    LengthSlope,
+    Perplexity,
+    SequenceLogRatio,
+    SequenceRatio,
+    length_slope,
+    length_slope_interval,
+    perplexity,
+    sequence_log_ratio,
+    sequence_ratio,
+)
 from driftscope_probes.mismatch.shard import Shard, shard_of_pass
-from driftscope_probes.mismatch.side_arrays import SideArrays, checked_side_arrays
-from driftscope_probes.mismatch.staleness import Staleness, staleness
+from driftscope_probes.mismatch.staleness import (
+    MismatchEntropy,
+    Staleness,
+    lag_buckets,
+    mismatch_entropy,
+    staleness,
+)
+from driftscope_probes.mismatch.sums import SequenceSums, unbiased_std_of
 from driftscope_probes.mismatch.token_differences import token_differences
-from driftscope_probes.mismatch.token_spread import unbiased_std_of
-from driftscope_probes.mismatch.ulp import ULP, median_ranks, ulp
+from driftscope_probes.mismatch.tokens import (
+    PairedLogprobs,
+    SideArrays,
+    checked_side_arrays,
+    paired_logprobs,
+)
+from driftscope_probes.mismatch.weights import (
+    EffectiveSampleSize,
+    MultiplicativeError,
+    Ratio,
+    effective_sample_size,
+    ess_ratio,
+    multiplicative_error,
+    ratio,
+)
 from driftscope_probes.trace import Pair
 
 

@@ -1,17 +1,96 @@
-"""Bitwise equality: which log-probabilities have the very same bits on both sides.
-
-In: TokenPass. Out: shares, counts and the first place where a response differs.
-"""
+"""Counted tokens: what took part, equal bits, and confident disagreements."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import IntArray
-from driftscope_probes.mismatch.fused.layouts import TokenPass
-from driftscope_probes.mismatch.number import Number, Undefined
+from driftscope_probes.mismatch.fused.layouts import COUNTS, ODDITIES, TokenPass
+from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Number, Undefined
+from driftscope_probes.mismatch.tokens import PairedLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    tokens: int
+    ratio_above_wide: int
+    ratio_below_wide: int
+    ratio_outside_narrow: int
+    ratio_outside_ppo: int
+    extreme_diff: int
+    confident_disagreements: int
+    chi2_saturated: int
+
+    def share(self, count: int) -> Number:
+        return count / self.tokens if self.tokens else NO_TOKENS
+
+    def merged(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            **{
+                field.name: getattr(self, field.name) + getattr(other, field.name)
+                for field in dataclasses.fields(self)
+            }
+        )
+
+
+def token_counts(found: TokenPass) -> TokenCounts:
+    return TokenCounts(
+        tokens=int(found.rows["kept"].sum()),
+        **{name: int(found.counts[name][0]) for name in COUNTS.names or ()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hygiene:
+    """Counts of tokens, of the unmasked ones where not said otherwise.
+
+    An exact zero is a certain token, or a placeholder of an engine that returned nothing; a
+    positive log-probability is no log-probability at all. Both stay in the statistics.
+    """
+
+    tokens: int  # in the statistics
+    sequences: int  # with at least one such token
+    masked_tokens: int
+    nonfinite_tokens: int  # left out: a side is NaN or infinite, or Δ overflows
+    nonfinite_sequences: int  # with at least one token left out for that
+    empty_sequences: int  # without any token in the statistics
+    rollout_nonfinite: int
+    trainer_nonfinite: int
+    rollout_zero: int  # exactly 0.0 or -0.0
+    trainer_zero: int
+    rollout_positive: int  # finite and above 0
+    trainer_positive: int
+
+
+def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
+    kept, unmasked = found.rows["kept"], found.rows["unmasked"]
+    tokens, all_unmasked = int(kept.sum()), int(unmasked.sum())
+    sequences = int(np.count_nonzero(kept))
+    odd = {name: int(found.oddities[name][0]) for name in ODDITIES.names or ()}
+    return Hygiene(
+        tokens=tokens,
+        sequences=sequences,
+        masked_tokens=pair.rollout.size - all_unmasked,
+        nonfinite_tokens=all_unmasked - tokens,
+        nonfinite_sequences=int(np.count_nonzero(unmasked > kept)),
+        empty_sequences=kept.size - sequences,
+        rollout_nonfinite=odd["rollout_nonfinite"],
+        trainer_nonfinite=odd["trainer_nonfinite"],
+        rollout_zero=odd["rollout_zero"],
+        trainer_zero=odd["trainer_zero"],
+        rollout_positive=odd["rollout_positive"],
+        trainer_positive=odd["trainer_positive"],
+    )
+
+
+def unmasked_lengths(pair: PairedLogprobs) -> IntArray:
+    """[sequences given] unmasked tokens of each sequence."""
+    if pair.mask is None:
+        return np.diff(pair.cu_seqlens)
+    return np.diff(np.searchsorted(np.flatnonzero(pair.mask), pair.cu_seqlens))
+
 
 ALL_MASKED = Undefined("every token is masked")
 NONE_DIFFERS = Undefined("no token differs")
@@ -69,4 +148,23 @@ def differing_tokens(found: TokenPass) -> DifferingTokens:
         sequences=int(np.count_nonzero(found.rows["unmasked"])),
         differing=int(found.oddities["differing"][0]),
         first=first[first >= 0],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidentDisagreement:
+    """logp_rollout > −0.7 and Δ < −2 (martingale 0.2.0, which holds one such token for an error).
+
+    Rounding does not do this: such tokens point to other weights, other text or a wrong mask.
+    """
+
+    confident_disagreements: int
+    confident_disagreement_share: Number  # of tokens
+
+
+def confident_disagreement(counts: TokenCounts) -> ConfidentDisagreement:
+    found = counts.confident_disagreements
+    return ConfidentDisagreement(
+        confident_disagreements=found,
+        confident_disagreement_share=counts.share(found),
     )

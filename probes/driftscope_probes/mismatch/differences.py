@@ -1,18 +1,34 @@
-"""Differences in log space: how far Δ lies from 0, and on which side.
-
-In: SequenceSums, TokenSpread, TokenExtremes and order statistics. Out: numbers in nats.
-"""
+"""How far Δ lies from 0: means and quantiles in nats, distances in units in the last place."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from driftscope_probes.mismatch.number import NO_TOKENS, Number, finite, mean
-from driftscope_probes.mismatch.quantile import linear_quantile, quantile_ranks
-from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.token_extremes import TokenExtremes
-from driftscope_probes.mismatch.token_spread import TokenSpread, unbiased_std_of
+from driftscope_probes.mismatch.number import NO_TOKENS, Number, Undefined, finite, mean
+from driftscope_probes.mismatch.sums import (
+    SequenceSums,
+    TokenExtremes,
+    TokenSpread,
+    unbiased_std_of,
+)
+
+
+def linear_quantile(values: Mapping[int, float], share: float, count: int) -> float:
+    """Between order statistics, rounded as numpy rounds it."""
+    low, high, weight = quantile_ranks(share, count)
+    below, above = values[low], values[high]
+    step = above - below
+    return above - step * (1.0 - weight) if weight >= 0.5 else below + step * weight
+
+
+def quantile_ranks(share: float, count: int) -> tuple[int, int, float]:
+    """The two ranks a quantile lies between, and the weight of the upper one."""
+    place = share * (count - 1)
+    low = math.floor(place)
+    return low, min(low + 1, count - 1), place - low
+
 
 # Linear interpolation between order statistics, the default of torch.quantile and numpy.
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
@@ -62,3 +78,27 @@ def wanted_ranks(count: int) -> set[int]:
 
 def _quantile(values: Mapping[int, float], share: float, count: int) -> Number:
     return finite(linear_quantile(values, share, count)) if count else NO_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class ULP:
+    """Both sides as float32; float64 input is rounded to it first. 0.0 and -0.0 are 0 apart."""
+
+    ulp_distance_p50: Number
+    ulp_distance_max: int | Undefined
+
+
+def ulp(values: Mapping[int, float], extremes: TokenExtremes, count: int) -> ULP:
+    """values: order statistics of the distance by rank, those of median_ranks."""
+    if not count:
+        return ULP(ulp_distance_p50=NO_TOKENS, ulp_distance_max=NO_TOKENS)
+    middle = [values[rank] for rank in median_ranks(count)]
+    return ULP(
+        ulp_distance_p50=sum(middle) / len(middle),
+        ulp_distance_max=int(extremes.ulp_distance_max),
+    )
+
+
+def median_ranks(count: int) -> set[int]:
+    """The one or two ranks in the middle; none of nothing."""
+    return {(count - 1) // 2, count // 2} if count else set()

@@ -1,8 +1,4 @@
-"""χ² divergence of the importance weights, per token and per sequence, as verl bounds it.
-
-In: SequenceSums, DivergenceSums and TokenCounts. Out: mean(ρ²) − 1, and how many terms sit at the
-bound.
-"""
+"""Divergences between the two sides, estimated from the sampled tokens; numbers in nats."""
 
 from __future__ import annotations
 
@@ -10,11 +6,74 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND, chi_square_terms
-from driftscope_probes.mismatch.divergence_sums import DivergenceSums
-from driftscope_probes.mismatch.number import Number, mean
-from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.token_counts import TokenCounts
+from driftscope_probes.mismatch.counts import TokenCounts
+from driftscope_probes.mismatch.number import Number, Undefined, mean
+from driftscope_probes.mismatch.sums import DivergenceSums, SequenceSums, TokenExtremes
+from driftscope_probes.mismatch.terms import CHI_SQUARE_BOUND, chi_square_terms
+
+
+@dataclass(frozen=True, slots=True)
+class KL:
+    """Token means of Schulman's three estimators (http://joschu.net/blog/kl-approx.html)."""
+
+    kl_k1: Number  # mean(−Δ): unbiased, either sign (verl kl, OpenRLHF vllm_kl)
+    kl_k2: Number  # mean(½Δ²)
+    kl_k3: Number  # mean(ρ − 1 − Δ): unbiased, never negative (verl k3_kl, prime-rl mismatch_kl)
+
+
+def kl(sums: SequenceSums) -> KL:
+    diff_mean = sums.token_mean(sums.diff)
+    return KL(
+        # 0 − x rather than −x: equal inputs give 0.0, not -0.0.
+        kl_k1=diff_mean if isinstance(diff_mean, Undefined) else 0.0 - diff_mean,
+        kl_k2=sums.token_mean(sums.kl_k2),
+        kl_k3=sums.token_mean(sums.kl_k3),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseKL:
+    """The tokens were drawn from the rollout side, so the k3 form estimates no KL without bias.
+
+    It explodes where the rollout side holds a token for far likelier than the trainer does: at
+    Δ = −10 it is 22 015 where kl_k3 is 9.
+    """
+
+    kl_reverse_k3: Number  # mean(1/ρ − 1 + Δ) (NeMo-RL policy_kl_error)
+    kl_reverse_unbiased: Number  # mean(ρΔ): unbiased, either sign
+
+
+def reverse_kl(sums: SequenceSums, divergences: DivergenceSums) -> ReverseKL:
+    return ReverseKL(
+        kl_reverse_k3=sums.token_mean(divergences.kl_reverse_k3),
+        kl_reverse_unbiased=sums.token_mean(divergences.ratio_diff),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JSDivergence:
+    """As NeMo-RL codes it, on the sampled tokens alone; not the textbook sum over a vocabulary."""
+
+    js_divergence: Number  # mean of ln cosh(Δ/2) (NeMo-RL js_divergence_error)
+
+
+def js_divergence(sums: SequenceSums, divergences: DivergenceSums) -> JSDivergence:
+    return JSDivergence(js_divergence=sums.token_mean(divergences.js_divergence))
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryKL:
+    """KL of the two-way choice between the sampled token and all others, clamped as in OpenRLHF."""
+
+    binary_kl_mean: Number
+    binary_kl_max: Number
+
+
+def binary_kl(sums: SequenceSums, divergences: DivergenceSums, extremes: TokenExtremes) -> BinaryKL:
+    return BinaryKL(
+        binary_kl_mean=sums.token_mean(divergences.binary_kl),
+        binary_kl_max=extremes.number(extremes.binary_kl_max),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,15 @@
-"""Histogram of |Δ| in fixed logarithmic buckets: two of them add up, on whichever machine.
-
-In: TokenPass. Out: counts per bucket, with a bucket for exact zeros and one beyond.
-"""
+"""Histogram of |Δ| in fixed logarithmic buckets, and the quantiles it can bracket."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import IntArray
 from driftscope_probes.mismatch.fused.layouts import BITS_IN_BUCKET, EXPONENT_BIAS, TokenPass
+from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Undefined
 
 # Edges are 2^k and 1.5·2^k: exact in binary, so that the bucket is read off the top bits of the
 # number and no rounding of a logarithm can put a token on the other side of an edge.
@@ -73,3 +71,23 @@ def abs_diff_histogram(found: TokenPass) -> Histogram:
         above=int(fine[FIRST_FINE + inside.size :].sum()),
         abs_diff_sum=total,
     )
+
+
+def quantile_bracket(
+    histogram: Histogram, share: float, largest: float
+) -> tuple[float, float] | Undefined:
+    """Holds the quantile with linear interpolation, as abs_diff_p… has it.
+
+    largest: the largest |Δ|, nats. It closes the open bucket at the top.
+    """
+    counts = [histogram.zero, histogram.below, *histogram.counts.tolist(), histogram.above]
+    total = sum(counts)
+    if not total:
+        return NO_TOKENS
+    lower = (0.0, 0.0, *EDGES)
+    upper = (0.0, *EDGES, math.inf)
+    reached = np.cumsum(counts)
+    place = share * (total - 1)
+    first = int(np.searchsorted(reached, math.floor(place), side="right"))
+    last = int(np.searchsorted(reached, math.ceil(place), side="right"))
+    return lower[first], min(upper[last], largest)

@@ -1,17 +1,18 @@
-"""A number that may be undefined, with the reason: what a statistic is when it has no value.
-
-In: arrays of float64. Out: a finite float or Undefined; never NaN, never infinity.
-"""
+"""Number, or Undefined with its reason; the array types that flow through the comparison."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.arrays import FloatArray
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+LogprobArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as it was given
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,92 @@
-"""What the plots of a report show: distributions and profiles of Δ, bounded in size.
-
-In: the same arrays as a comparison. Out: Profiles, at most a few hundred numbers each.
-"""
+"""Profiles: the plots of a comparison as numbers of bounded size, by index or probability."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from driftscope_probes.mismatch.arrays import IntArray
-from driftscope_probes.mismatch.binned_differences import BinnedDifferences
-from driftscope_probes.mismatch.difference_scatter import DifferenceScatter, difference_scatter
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.index_profile import index_profile_from_smallest
-from driftscope_probes.mismatch.lag_buckets import LagBuckets, lag_buckets
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.probability_profile import probability_profile
-from driftscope_probes.mismatch.response_index_profile import response_index_profile
-from driftscope_probes.mismatch.sequence_points import SequencePoints, sequence_points
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
-from driftscope_probes.mismatch.side_arrays import SideArrays, checked_side_arrays
+from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.scatter import (
+    DifferenceScatter,
+    SequencePoints,
+    difference_scatter,
+    sequence_points,
+)
+from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
+from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
+from driftscope_probes.mismatch.tokens import SideArrays, checked_side_arrays, paired_logprobs
 from driftscope_probes.trace import Pair
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BinnedDifferences:
+    """Bin i holds edges[i] <= x < edges[i + 1]; means of empty bins are NaN here, null in JSON."""
+
+    edges: FloatArray  # [bins + 1]
+    counts: IntArray  # [bins] tokens
+    abs_diff_mean: FloatArray  # [bins] nats
+    diff_mean: FloatArray  # [bins] nats
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "abs_diff_mean": _json_numbers(self.abs_diff_mean),
+            "diff_mean": _json_numbers(self.diff_mean),
+        }
+
+
+def binned_differences(
+    tokens: TokenDifferences, bin_of_token: IntArray, edges: FloatArray
+) -> BinnedDifferences:
+    bins = edges.size - 1
+    assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
+    counts = np.bincount(bin_of_token, minlength=bins)
+    with np.errstate(invalid="ignore", over="ignore"):
+        abs_diff = np.bincount(bin_of_token, tokens.abs_diff, minlength=bins) / counts
+        diff = np.bincount(bin_of_token, tokens.diff, minlength=bins) / counts
+    return BinnedDifferences(edges=edges, counts=counts, abs_diff_mean=abs_diff, diff_mean=diff)
+
+
+def _json_numbers(values: FloatArray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+MAX_BINS = 64  # one pixel column in ten of a plot; few places get one bin each
+
+
+def index_profile(tokens: TokenDifferences, index: IntArray, first: int) -> BinnedDifferences:
+    """index: [kept]; bins of equal width from `first` on, the last one may reach beyond the end."""
+    places = int(index.max()) + 1 - first if index.size else 1
+    width = -(-places // MAX_BINS)
+    bins = -(-places // width)
+    edges = first + width * np.arange(bins + 1, dtype=np.float64)
+    return binned_differences(tokens, (index - first) // width, edges)
+
+
+def index_profile_from_smallest(tokens: TokenDifferences, index: IntArray) -> BinnedDifferences:
+    return index_profile(tokens, index, int(index.min()) if index.size else 0)
+
+
+def response_index_profile(tokens: TokenDifferences) -> BinnedDifferences:
+    """Bins of equal width, the last one may reach beyond the longest response."""
+    return index_profile(tokens, tokens.response_index(), 0)
+
+
+PROBABILITY_BINS = 20  # 5 % of probability each
+
+
+def probability_profile(tokens: TokenDifferences) -> BinnedDifferences:
+    """The last bin also takes probabilities of 1 and, of broken input, above 1."""
+    bin_of_token = (np.minimum(tokens.rollout_prob, 1.0) * PROBABILITY_BINS).astype(np.int64)
+    np.minimum(bin_of_token, PROBABILITY_BINS - 1, out=bin_of_token)
+    return binned_differences(tokens, bin_of_token, np.linspace(0.0, 1.0, PROBABILITY_BINS + 1))
 
 
 @dataclass(frozen=True, slots=True)

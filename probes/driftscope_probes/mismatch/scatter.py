@@ -1,7 +1,4 @@
-"""Scatter of Δ against rollout probability: a bounded sample, and the largest |Δ| of all.
-
-In: TokenDifferences. Out: points for a plot.
-"""
+"""Points for plots, of bounded number: Δ against rollout probability, sequences against length."""
 
 from __future__ import annotations
 
@@ -10,11 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
-from driftscope_probes.mismatch.even_sample import even_sample
+from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.sums import SequenceSums
 from driftscope_probes.mismatch.token_differences import TokenDifferences
 
-MAX_POINTS = 256
+# Multiples of the golden ratio modulo 1 spread evenly for every length and, unlike a fixed
+# stride, do not fall into step with sequences of equal length.
+GOLDEN_FRACTION = 0.6180339887498949
+
+
+def even_sample(size: int, limit: int) -> IntArray:
+    """At most `limit` of the places 0 … size − 1; all of them where they fit."""
+    if size <= limit:
+        return np.arange(size)
+    places = (np.arange(limit) * GOLDEN_FRACTION % 1.0 * size).astype(np.int64)
+    return np.unique(places)
+
+
+MAX_TOKEN_POINTS = 256
 # Kept apart from the sample, which would otherwise show a heavier tail than the data have.
 LARGEST_POINTS = 16
 
@@ -39,7 +49,7 @@ class DifferenceScatter:
 
 def difference_scatter(tokens: TokenDifferences) -> DifferenceScatter:
     """Tokens whose rollout probability overflows are left out of the plot."""
-    sample = even_sample(tokens.diff.size, MAX_POINTS)
+    sample = even_sample(tokens.diff.size, MAX_TOKEN_POINTS)
     return DifferenceScatter(
         sample=_points(tokens, sample), largest=_points(tokens, _largest(tokens.abs_diff))
     )
@@ -59,3 +69,27 @@ def _largest(abs_diff: FloatArray) -> IntArray:
     # Stable: among equals the earlier token comes first, whatever the partition did.
     order = np.argsort(-abs_diff[candidates], kind="stable")
     return candidates[order[:count]]
+
+
+MAX_SEQUENCE_POINTS = 256
+EXTREME_SEQUENCES = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequencePoints:
+    """The extremes are always among the points; the other ones are spread evenly."""
+
+    length: IntArray  # [points] n_i
+    seq_logratio: FloatArray  # [points] S_i, nats
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"length": self.length.tolist(), "seq_logratio": self.seq_logratio.tolist()}
+
+
+def sequence_points(sums: SequenceSums) -> SequencePoints:
+    finite = np.flatnonzero(np.isfinite(sums.diff))
+    places = finite[even_sample(finite.size, MAX_SEQUENCE_POINTS - EXTREME_SEQUENCES)]
+    if places.size < finite.size:
+        extremes = finite[[np.argmin(sums.diff[finite]), np.argmax(sums.diff[finite])]]
+        places = np.union1d(places, extremes)
+    return SequencePoints(length=sums.length[places], seq_logratio=sums.diff[places])

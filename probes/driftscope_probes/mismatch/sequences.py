@@ -1,7 +1,4 @@
-"""Slope of the sequence log-ratio over the length: does the drift add up along a response?
-
-In: SequenceSums. Out: nats per 1,000 tokens, with its interval by resampling sequences.
-"""
+"""Numbers of whole sequences: log-ratios, ratios, perplexity, and growth with length."""
 
 from __future__ import annotations
 
@@ -9,12 +6,109 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.number import OVERFLOW, Number, Undefined, finite
+from driftscope_probes.mismatch.number import (
+    OVERFLOW,
+    FloatArray,
+    Number,
+    Undefined,
+    finite,
+    maximum,
+    mean,
+    minimum,
+    unbiased_std,
+)
 from driftscope_probes.mismatch.resampling import Interval, draw_counts, percentile_interval
-from driftscope_probes.mismatch.sequence_sums import SequenceSums
+from driftscope_probes.mismatch.sums import DivergenceSums, SequenceSums
 
-NAME = "seq_logratio_slope_per_1000_tokens"
+
+@dataclass(frozen=True, slots=True)
+class SequenceLogRatio:
+    """Sequences whose tokens were partly left out enter with the tokens that remain."""
+
+    seq_logratio_mean: Number
+    seq_logratio_std: Number  # unbiased
+    seq_logratio_min: Number
+    seq_logratio_max: Number
+    seq_logratio_per_token_mean: Number  # mean of S_i / n_i, the log of the geometric ratio
+    seq_logratio_per_token_std: Number  # unbiased
+
+
+def sequence_log_ratio(sums: SequenceSums) -> SequenceLogRatio:
+    per_token = sums.diff / sums.length
+    return SequenceLogRatio(
+        seq_logratio_mean=mean(sums.diff),
+        seq_logratio_std=unbiased_std(sums.diff),
+        seq_logratio_min=minimum(sums.diff),
+        seq_logratio_max=maximum(sums.diff),
+        seq_logratio_per_token_mean=mean(per_token),
+        seq_logratio_per_token_std=unbiased_std(per_token),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRatio:
+    seq_ratio_mean: Number  # of the products exp(S_i); the expectation is 1
+    seq_ratio_min: Number
+    seq_ratio_max: Number
+    seq_geo_ratio_mean: Number  # of the geometric means exp(S_i / n_i)
+    seq_geo_ratio_min: Number
+    seq_geo_ratio_max: Number
+
+
+def sequence_ratio(sums: SequenceSums) -> SequenceRatio:
+    with np.errstate(over="ignore"):
+        product, geometric = np.exp(sums.diff), np.exp(sums.diff / sums.length)
+    return SequenceRatio(
+        seq_ratio_mean=mean(product),
+        seq_ratio_min=minimum(product),
+        seq_ratio_max=maximum(product),
+        seq_geo_ratio_mean=mean(geometric),
+        seq_geo_ratio_min=minimum(geometric),
+        seq_geo_ratio_max=maximum(geometric),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """Means over sequences; names and definitions of verl's rollout_corr/*.
+
+    log_ppl_diff of a sequence is ln ppl_trainer − ln ppl_rollout = −S_i / n_i.
+    """
+
+    training_ppl: Number
+    training_log_ppl: Number
+    rollout_ppl: Number
+    rollout_log_ppl: Number
+    log_ppl_diff_mean: Number
+    log_ppl_diff_abs_mean: Number
+    log_ppl_diff_max: Number
+    log_ppl_diff_min: Number
+    ppl_ratio: Number  # mean of the inverse geometric ratios exp(−S_i / n_i)
+
+
+def perplexity(sums: SequenceSums, divergences: DivergenceSums) -> Perplexity:
+    training = 0.0 - divergences.trainer_logprob / sums.length
+    rollout = 0.0 - divergences.rollout_logprob / sums.length
+    difference = 0.0 - sums.diff / sums.length
+    return Perplexity(
+        training_ppl=mean(_exp(training)),
+        training_log_ppl=mean(training),
+        rollout_ppl=mean(_exp(rollout)),
+        rollout_log_ppl=mean(rollout),
+        log_ppl_diff_mean=mean(difference),
+        log_ppl_diff_abs_mean=mean(np.abs(difference)),
+        log_ppl_diff_max=maximum(difference),
+        log_ppl_diff_min=minimum(difference),
+        ppl_ratio=mean(_exp(difference)),
+    )
+
+
+def _exp(values: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return np.exp(values)
+
+
+SLOPE_NAME = "seq_logratio_slope_per_1000_tokens"
 TOKENS_PER_UNIT = 1000.0
 ONE_LENGTH = Undefined("a slope over the length needs sequences of at least two lengths")
 DRAWS_OF_ONE_LENGTH = Undefined("too few lengths: some resamples hold sequences of one length only")

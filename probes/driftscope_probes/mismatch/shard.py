@@ -13,38 +13,57 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from driftscope_probes.mismatch.absolute_difference import QUANTILES
-from driftscope_probes.mismatch.binary_kl import binary_kl
-from driftscope_probes.mismatch.bitwise import DifferingTokens, bitwise, differing_tokens
-from driftscope_probes.mismatch.chi_square import chi_square
-from driftscope_probes.mismatch.confident_disagreement import confident_disagreement
-from driftscope_probes.mismatch.divergence_sums import DivergenceSums, divergence_sums
-from driftscope_probes.mismatch.effective_sample_size import effective_sample_size, kish_ratio
+from driftscope_probes.mismatch.counts import (
+    DifferingTokens,
+    Hygiene,
+    TokenCounts,
+    bitwise,
+    confident_disagreement,
+    differing_tokens,
+    hygiene,
+    token_counts,
+)
+from driftscope_probes.mismatch.differences import QUANTILES
+from driftscope_probes.mismatch.divergences import (
+    binary_kl,
+    chi_square,
+    js_divergence,
+    kl,
+    reverse_kl,
+)
 from driftscope_probes.mismatch.fused.layouts import TokenPass
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
-from driftscope_probes.mismatch.js_divergence import js_divergence
-from driftscope_probes.mismatch.kl import kl
-from driftscope_probes.mismatch.length_slope import length_slope
-from driftscope_probes.mismatch.multiplicative_error import multiplicative_error
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram, quantile_bracket
 from driftscope_probes.mismatch.number import Number, Undefined, mean
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.perplexity import perplexity
-from driftscope_probes.mismatch.probability_moments import (
+from driftscope_probes.mismatch.probability import (
     ProbabilityMoments,
     pearson_of_moments,
     probability_moments,
 )
-from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
-from driftscope_probes.mismatch.ratio import ratio
-from driftscope_probes.mismatch.reverse_kl import reverse_kl
-from driftscope_probes.mismatch.sequence import sequence_log_ratio
-from driftscope_probes.mismatch.sequence_ratio import sequence_ratio
-from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
-from driftscope_probes.mismatch.token_counts import TokenCounts, token_counts
-from driftscope_probes.mismatch.token_extremes import TokenExtremes, token_extremes
-from driftscope_probes.mismatch.token_spread import TokenSpread, token_spread, unbiased_std_of
+from driftscope_probes.mismatch.sequences import (
+    length_slope,
+    perplexity,
+    sequence_log_ratio,
+    sequence_ratio,
+)
+from driftscope_probes.mismatch.sums import (
+    DivergenceSums,
+    SequenceSums,
+    TokenExtremes,
+    TokenSpread,
+    divergence_sums,
+    sequence_sums,
+    token_extremes,
+    token_spread,
+    unbiased_std_of,
+)
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.weights import (
+    effective_sample_size,
+    kish_ratio,
+    multiplicative_error,
+    ratio,
+)
 
 PerSequence = TypeVar("PerSequence", DivergenceSums, TokenSpread, ProbabilityMoments)
 

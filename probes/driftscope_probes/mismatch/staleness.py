@@ -1,16 +1,88 @@
-"""Staleness: which share of the difference comes from old weights rather than from two engines.
-
-In: LagBuckets. Out: the floor at lag 0 and what lies above it at other lags.
-"""
+"""What optional arrays add: mismatch against entropy, and against the age of the policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.lag_buckets import LagBuckets
-from driftscope_probes.mismatch.number import NO_TOKENS, Number, Undefined, finite
+from driftscope_probes.mismatch.number import (
+    NO_TOKENS,
+    FloatArray,
+    IntArray,
+    Number,
+    Undefined,
+    finite,
+    mean,
+)
+from driftscope_probes.mismatch.sums import SequenceSums
+
+NOT_POSITIVE = Undefined("the mean entropy is not above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class MismatchEntropy:
+    entropy_mean: Number
+    kl_k3_entropy_ratio: Number  # mean k3 over mean entropy (prime-rl kl_ent_ratio)
+
+
+def mismatch_entropy(entropy: FloatArray, kl_k3: Number) -> MismatchEntropy:
+    """entropy: [kept] nats; a NaN or infinity among them leaves both numbers undefined."""
+    entropy_mean = mean(entropy)
+    return MismatchEntropy(
+        entropy_mean=entropy_mean, kl_k3_entropy_ratio=_quotient(kl_k3, entropy_mean)
+    )
+
+
+def _quotient(above: Number, below: Number) -> Number:
+    if isinstance(below, Undefined):
+        return below
+    if isinstance(above, Undefined):
+        return above
+    return finite(above / below) if below > 0 else NOT_POSITIVE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LagBuckets:
+    """Token means; a mean that overflows is not finite here and null in JSON."""
+
+    lag: IntArray  # [buckets] train steps, rising
+    sequences: IntArray  # [buckets]
+    tokens: IntArray  # [buckets]
+    abs_diff_mean: FloatArray  # [buckets] nats
+    diff_mean: FloatArray  # [buckets] nats
+    kl_k3: FloatArray  # [buckets] nats
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "lag": self.lag.tolist(),
+            "sequences": self.sequences.tolist(),
+            "tokens": self.tokens.tolist(),
+            "abs_diff_mean": _json_numbers(self.abs_diff_mean),
+            "diff_mean": _json_numbers(self.diff_mean),
+            "kl_k3": _json_numbers(self.kl_k3),
+        }
+
+
+def lag_buckets(sums: SequenceSums, lag: IntArray) -> LagBuckets:
+    """lag: [sequences given]; sequences without tokens are in no bucket."""
+    values, bucket = np.unique(lag[sums.sequence_index], return_inverse=True)
+    tokens = np.bincount(bucket, sums.length, minlength=values.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return LagBuckets(
+            lag=values,
+            sequences=np.bincount(bucket, minlength=values.size),
+            tokens=tokens.astype(np.int64),
+            abs_diff_mean=np.bincount(bucket, sums.abs_diff, minlength=values.size) / tokens,
+            diff_mean=np.bincount(bucket, sums.diff, minlength=values.size) / tokens,
+            kl_k3=np.bincount(bucket, sums.kl_k3, minlength=values.size) / tokens,
+        )
+
+
+def _json_numbers(values: FloatArray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
 
 NOTHING_FRESH = Undefined("no token was rolled out by the current weights: there is no floor")
 NOTHING_STALE = Undefined("every token was rolled out by the current weights")

@@ -1,13 +1,27 @@
-"""k3 of one token: exp(Δ) − 1 − Δ, accurate for every Δ.
-
-In: Δ [tokens], float64. Out: k3 [tokens], never negative.
-"""
+"""Terms of one token and the bounds that tokens are counted at; fused/ reads them from here."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.number import FloatArray
+
+# The truncation C = 2 that verl and slime use by default, and its inverse.
+WIDE_BAND = (0.5, 2.0)
+# PPO's clip ranges at ε = 0.1 and 0.2: tokens outside lose their gradient from rounding alone.
+NARROW_BAND = (0.9, 1.1)
+PPO_BAND = (0.8, 1.2)
+# F(τ = 2) of the routing-replay paper: the share of tokens with |Δ| > ln τ.
+EXTREME_DIFF = math.log(2.0)
+# martingale 0.2.0: rollout probability of about one half, trainer more than 2 nats below.
+CONFIDENT_ABOVE = -0.7
+DISAGREES_BELOW = -2.0
+
+# The cap C = 2 at which verl and slime truncate their weights by default.
+TRUNCATED_AT = 2.0
+
 
 # Below this |Δ| the series is used: expm1(Δ) − Δ cancels, with a relative error of about
 # 2⁻⁵³ / |Δ|, and may even turn out negative near |Δ| = 1e-15. At 1e-2 both agree to 1e-14.
@@ -36,3 +50,13 @@ def _series(diff: FloatArray) -> FloatArray:
     factor *= diff
     factor *= 0.5
     return factor
+
+
+# verl's SAFETY_BOUND, in nats, for tokens and for whole sequences.
+CHI_SQUARE_BOUND = 20.0
+
+
+def chi_square_terms(diff: FloatArray) -> FloatArray:
+    """expm1 rather than ρ² − 1, which cancels where both sides are close."""
+    terms: FloatArray = np.expm1(2.0 * np.clip(diff, -CHI_SQUARE_BOUND, CHI_SQUARE_BOUND))
+    return terms

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray, LogprobArray
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.number import FloatArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -1,7 +1,4 @@
-"""Effective sample size over sample size: how much of the batch the importance weights leave.
-
-In: SequenceSums and DivergenceSums. Out: shares in (0, 1].
-"""
+"""Importance weights ρ = exp(Δ): their moments, their errors, and the sample they leave."""
 
 from __future__ import annotations
 
@@ -10,11 +7,78 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.divergence_sums import DivergenceSums
-from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW, Number, Undefined
-from driftscope_probes.mismatch.sequence_sums import SequenceSums
-from driftscope_probes.mismatch.thresholds import TRUNCATED_AT
+from driftscope_probes.mismatch.counts import TokenCounts
+from driftscope_probes.mismatch.number import (
+    NO_TOKENS,
+    OVERFLOW,
+    FloatArray,
+    Number,
+    Undefined,
+    maximum,
+    mean,
+    minimum,
+)
+from driftscope_probes.mismatch.sums import DivergenceSums, SequenceSums, TokenExtremes
+from driftscope_probes.mismatch.terms import TRUNCATED_AT
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Shares are of tokens; a band is closed, so that a ratio on its edge is inside."""
+
+    ratio_mean: Number
+    ratio_min: Number
+    ratio_max: Number
+    ratio_std: Number  # unbiased
+    ratio_abs_dev_mean: Number  # mean |ρ − 1| (slime tis_abs)
+    ratio_share_outside_0p5_2: Number
+    ratio_share_above_2: Number
+    ratio_share_below_0p5: Number
+    ratio_share_outside_0p9_1p1: Number  # clipped by PPO at ε = 0.1, whatever the advantage
+    ratio_share_outside_0p8_1p2: Number  # clipped by PPO at ε = 0.2
+    abs_diff_share_above_ln2: Number  # |Δ| > ln 2, the F(τ = 2) of routing replay
+
+
+def ratio(
+    sums: SequenceSums,
+    divergences: DivergenceSums,
+    counts: TokenCounts,
+    extremes: TokenExtremes,
+    std: Number,
+) -> Ratio:
+    """std: of ρ, which whole batches and merged shards come by in different ways."""
+    return Ratio(
+        ratio_mean=sums.token_mean(divergences.ratio),
+        ratio_min=extremes.number(extremes.ratio_min),
+        ratio_max=extremes.number(extremes.ratio_max),
+        ratio_std=std,
+        ratio_abs_dev_mean=sums.token_mean(divergences.ratio_abs_dev),
+        ratio_share_outside_0p5_2=counts.share(counts.ratio_below_wide + counts.ratio_above_wide),
+        ratio_share_above_2=counts.share(counts.ratio_above_wide),
+        ratio_share_below_0p5=counts.share(counts.ratio_below_wide),
+        ratio_share_outside_0p9_1p1=counts.share(counts.ratio_outside_narrow),
+        ratio_share_outside_0p8_1p2=counts.share(counts.ratio_outside_ppo),
+        abs_diff_share_above_ln2=counts.share(counts.extreme_diff),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MultiplicativeError:
+    token_mult_prob_error: Number  # over tokens; NeMo-RL investigates from 1.05 on
+    seq_mult_prob_error_mean: Number  # over sequences, of their token means (NeMo-RL)
+    seq_mult_prob_error_min: Number
+    seq_mult_prob_error_max: Number
+
+
+def multiplicative_error(sums: SequenceSums, divergences: DivergenceSums) -> MultiplicativeError:
+    by_sequence = divergences.mult_error / sums.length
+    return MultiplicativeError(
+        token_mult_prob_error=sums.token_mean(divergences.mult_error),
+        seq_mult_prob_error_mean=mean(by_sequence),
+        seq_mult_prob_error_min=minimum(by_sequence),
+        seq_mult_prob_error_max=maximum(by_sequence),
+    )
+
 
 ALL_ZERO = Undefined("every weight underflows to 0")
 

@@ -1,8 +1,4 @@
-"""Builds a model folder once, whole or not at all, however many processes ask.
-
-In: the target folder, a recipe name and the function that fills a folder. Out: the folder with a
-manifest. A build that was killed leaves only a hidden folder, which the next build removes.
-"""
+"""Where models are kept, and how one is built there: once, whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,8 +12,22 @@ from filelock import FileLock, Timeout
 
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models import manifest
-from driftscope_probes.models.home import HOME_VARIABLE
 from driftscope_probes.progress import Progress, ProgressSink
+
+HOME_VARIABLE = "DRIFTSCOPE_HOME"
+
+
+def home() -> Path:
+    """`$DRIFTSCOPE_HOME`, else `~/.cache/driftscope`."""
+    given = os.environ.get(HOME_VARIABLE)
+    folder = Path(given).expanduser() if given else Path.home() / ".cache" / "driftscope"
+    return folder.absolute()
+
+
+def models_dir() -> Path:
+    """The folder with one folder per built model."""
+    return home() / "models"
+
 
 Build = Callable[[Path, ProgressSink], None]
 

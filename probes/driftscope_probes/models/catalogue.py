@@ -12,7 +12,7 @@ from typing import Any
 
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models import manifest
-from driftscope_probes.models.home import models_dir
+from driftscope_probes.models.cache import models_dir
 from driftscope_probes.models.safetensors_file import MasterDtype
 
 

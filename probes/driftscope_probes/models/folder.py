@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models.checks import CONFIG_NAME, architecture_of, check_folder
-from driftscope_probes.models.fingerprint import sampled_fingerprint
+from driftscope_probes.models.weights_digest import sampled_fingerprint
 
 Origin = Literal["catalogue", "folder", "hub"]
 

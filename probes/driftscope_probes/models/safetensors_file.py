@@ -1,8 +1,4 @@
-"""The safetensors file format: headers read under a limit, files written tensor by tensor.
-
-In: a path, or tensors that are computed when their turn comes. Out: a TensorTable, or the file.
-The format: 8-byte little-endian header length, JSON header, then all data without gaps.
-"""
+"""Safetensors files of our models: header checks, and writing in float32, bfloat16 or float16."""
 
 from __future__ import annotations
 
@@ -18,8 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models.bfloat16 import round_to_bfloat16
 from driftscope_probes.models.json_file import parse_object
+
+# A bfloat16 is the upper half of a float32.
+DROPPED_BITS = np.uint32(16)
+# Adding just under half a unit, plus the kept part's last bit, makes the cut round to nearest even
+# (IEEE 754 section 4.3.1; the same as torch's conversion).
+JUST_UNDER_HALF = np.uint32(0x7FFF)
+
+
+def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Nearest bfloat16, ties to even, of finite values; same shape."""
+    assert np.isfinite(values).all(), "a NaN's payload could round to infinity"
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    last_kept_bit = (bits >> DROPPED_BITS) & np.uint32(1)
+    rounded: NDArray[np.uint16] = ((bits + JUST_UNDER_HALF + last_kept_bit) >> DROPPED_BITS).astype(
+        np.uint16
+    )
+    return rounded
+
 
 MasterDtype = Literal["bf16", "fp32"]
 FORMAT_NAMES: dict[MasterDtype, str] = {"bf16": "BF16", "fp32": "F32"}

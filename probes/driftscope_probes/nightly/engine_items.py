@@ -13,18 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
+from driftscope_probes.children import child_main
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.nightly.finding_lines import FindingTeller
+from driftscope_probes.nightly.shared_process import FindingTeller
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_probes.determinism.prompt_text import prompt_text
-    from driftscope_probes.determinism.run_determinism import open_runner, run_axes
-    from driftscope_probes.determinism.runner import Memory
-    from driftscope_probes.models.resolve import resolve
+    from driftscope_probes.determinism.run import open_runner, run_axes
+    from driftscope_probes.determinism.runners import Memory
+    from driftscope_probes.models.fetch import resolve
+    from driftscope_probes.tokenization import prompt_text
 
     units = [DeterminismRequest(**unit) for unit in request["units"]]
     progress(Progress("preparing prompts", 0.0))

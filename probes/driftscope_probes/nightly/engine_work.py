@@ -1,14 +1,59 @@
-"""Engine items of one process → the work of the child, and its axis results → findings."""
+"""Engine items → requests and the work of one child; its axis results → findings."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from driftscope_probes.nightly.engine_request import command_of, request_of
+from pydantic import ValidationError
+
+from driftscope_probes.crashes import explain_probe_crash
+from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.nightly.item import NOT_RUN, EngineItem, Finding, Item, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
-from driftscope_probes.probe_crash import explain_crash
+
+#: Said by the item itself.
+RESERVED = ("model", "engine", "engine_dtypes", "kernels", "axes")
+
+
+def request_of(item: EngineItem) -> DeterminismRequest:
+    """Raises ValueError, which names the setting."""
+    said = [name for name in RESERVED if name in item.settings]
+    if said:
+        raise ValueError(f"settings: {', '.join(said)} is said by the table itself")
+    fields = {
+        "model": item.model,
+        "engine": item.engine,
+        "engine_dtypes": [item.dtype],
+        "kernels": item.kernels,
+        "axes": [item.axis],
+        **item.settings,
+    }
+    try:
+        return DeterminismRequest.model_validate(fields)
+    except ValidationError as error:
+        words = (
+            f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}"
+            for one in error.errors()
+        )
+        raise ValueError("; ".join(words)) from error
+
+
+def command_of(item: EngineItem) -> str:
+    """All values of the axis; the report of a difference has a command for the smallest case."""
+    words = ["driftscope", "probe", "determinism", "--model", item.model, "--axes", item.axis]
+    words += ["--engine", item.engine, "--engine-dtypes", item.dtype, "--kernels", item.kernels]
+    for name, value in item.settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list):
+            words += [f"--{option}", ",".join(map(str, value))]
+        else:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
+
 
 MODULE = "driftscope_probes.nightly.engine_items"
 #: Figures of an axis that a night keeps; the cells would fill the history.
@@ -21,7 +66,7 @@ KEPT = (
 def engine_work(items: Sequence[EngineItem]) -> SharedWork:
     return SharedWork(
         module=MODULE,
-        explain_crash=explain_crash,
+        explain_crash=explain_probe_crash,
         request={"model": items[0].model},
         units=tuple(Unit(request_of(item).model_dump(mode="json"), (item,)) for item in items),
         read=finding,

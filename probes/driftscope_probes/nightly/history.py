@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.nightly.durable_file import append_line, sync_folder, write_whole
-from driftscope_probes.nightly.environment_change import compare_environments
+from driftscope_probes.device.environment_change import compare_environments
+from driftscope_probes.durable_file import append_line, sync_folder, write_whole
 from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding
 
 STATE, ITEMS, REPORT = "state.json", "items.jsonl", "report.json"

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
-from driftscope_probes.nightly.finding_lines import FindingTeller
+from driftscope_probes.children import child_main
+from driftscope_probes.nightly.shared_process import FindingTeller
 from driftscope_probes.progress import Progress, ProgressSink
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    from driftscope_kernels.check.placement import thread_count
+    from driftscope_kernels.check.placements.placement import thread_count
     from driftscope_kernels.check.process_axis import check_processes
     from driftscope_kernels.check.result_bits import result_bits
     from driftscope_kernels.check.run_check import Plan, check_kernel
@@ -45,10 +45,10 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 def _found(units: Sequence[Mapping[str, Any]]) -> list[Any]:
     """For each unit (kernel, dtype, threads), or why it cannot be checked here."""
-    from driftscope_kernels.check.case import DTYPES
-    from driftscope_kernels.check.op_cases import OP_CASES
+    from driftscope_kernels.check import planted
+    from driftscope_kernels.check.cases.case import DTYPES
+    from driftscope_kernels.check.cases.op_cases import OP_CASES
     from driftscope_kernels.registry import kernels
-    from driftscope_kernels.targets import planted
 
     known = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from driftscope_probes.kernel_crash import explain_crash
+from driftscope_probes.crashes import explain_kernel_crash
 from driftscope_probes.nightly.item import Finding, Item, KernelItem, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
 
@@ -21,7 +21,7 @@ def kernel_work(items: Sequence[KernelItem]) -> SharedWork:
         units.setdefault((item.name, item.dtype, item.threads), []).append(item)
     return SharedWork(
         module=MODULE,
-        explain_crash=explain_crash,
+        explain_crash=explain_kernel_crash,
         request={"quick": items[0].quick, "seed": items[0].seed},
         units=tuple(
             Unit({"name": name, "dtype": dtype, "threads": threads}, tuple(of))

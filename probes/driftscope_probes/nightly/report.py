@@ -1,7 +1,4 @@
-"""Tonight's findings against what was expected and against the nights before → an exit code.
-
-In: items, findings, earlier reports. Out: judged items, and lines that name what to look at.
-"""
+"""A night judged against earlier ones: what changed, what alarms, and the report of all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from driftscope_probes.nightly.environment_change import (
+from driftscope_probes.device.environment_change import (
     ALARMING,
     Change,
     compare_environments,
@@ -205,3 +202,41 @@ def _other_bits(names: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     return "absent" if value is None else str(value)
+
+
+SCHEMA = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyResult:
+    exit_code: int  # 0 as expected, 1 something changed, 2 something could not be run
+    started_at: str
+    finished_at: str
+    config_name: str
+    config_sha256: str
+    key: Mapping[str, Any]  # {"hardware", "versions"}
+    items: tuple[JudgedItem, ...]
+    alarms: tuple[str, ...]  # a line for each reason of exit code 1
+    changes: tuple[Change, ...]
+    environment: Mapping[str, Any]
+    resumed: int  # items that an interrupted start of the same night had finished
+    budget_s: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA,
+            "kind": "nightly",
+            "exit_code": self.exit_code,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "config": {"name": self.config_name, "sha256": self.config_sha256},
+            "key": dict(self.key),
+            "alarms": list(self.alarms),
+            "items": [item.to_dict() for item in self.items],
+            "changed_environment": [change.to_dict() for change in self.changes],
+            "environment": dict(self.environment),
+            "resumed": self.resumed,
+            "budget_s": self.budget_s,
+            "notes": list(self.notes),
+        }

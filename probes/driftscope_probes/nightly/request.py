@@ -1,7 +1,6 @@
-"""A nightly's TOML file → the items of a night with the verdict expected of each.
+"""The nightly file (TOML) → NightlyConfig: every item that a night checks.
 
-Every mistake is refused with its place in the file: an override that matches nothing, two that
-match the same item, an item twice.
+In: a path or text. Out: NightlyConfig, or a ConfigError that names table and key. Free of torch.
 """
 
 from __future__ import annotations
@@ -9,24 +8,142 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from driftscope_probes.dtypes import Dtype
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.config_tables import (
-    WHOLE,
-    EngineTable,
-    KernelTable,
-    NightlyFile,
-    Override,
+from driftscope_probes.nightly.engine_work import request_of
+from driftscope_probes.nightly.item import (
+    AXIS_VERDICTS,
+    KERNEL_AXES,
+    RANKS,
+    EngineItem,
+    Item,
+    KernelItem,
 )
-from driftscope_probes.nightly.engine_request import request_of
-from driftscope_probes.nightly.item import AXIS_VERDICTS, RANKS, EngineItem, Item, KernelItem
+
+#: A kernel's name as the registry takes it: target/op/implementation.
+KERNEL_NAME = r"^[A-Za-z0-9_.-]{1,64}/[A-Za-z0-9_.-]{1,64}/[A-Za-z0-9_.-]{1,64}$"
+KernelName = Annotated[str, Field(pattern=KERNEL_NAME)]
+#: Part of an id and of a file name.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Threads = Annotated[int, Field(ge=1, le=64)]
+Pattern = Annotated[str, Field(min_length=1, max_length=512)]
+MOST_NAMES = 256
+MOST_TABLES = 64
+#: Two days: a longer night would still run when the next but one is due.
+MOST_MINUTES = 48 * 60.0
+
+WHOLE = "all"
+
+
+class Table(BaseModel):
+    # strict: a number in quotation marks is a mistake, not a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Override(Table):
+    """Another expectation for the items whose id matches."""
+
+    items: Pattern = Field(description="a pattern of ids, with * and ?")
+    expected: str
+
+
+class KernelTable(Table):
+    """Every one of `names` at every dtype and number of threads, on every axis."""
+
+    names: list[KernelName] = Field(min_length=1, max_length=MOST_NAMES)
+    dtypes: list[Dtype] = Field(min_length=1)
+    threads: list[Threads] = Field([1], min_length=1, max_length=8)
+    axes: list[str] = Field([WHOLE], min_length=1)
+    quick: bool = True
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    expected: str
+    override: list[Override] = Field([], max_length=MOST_NAMES)
+
+    @field_validator("names", "dtypes", "threads", "axes")
+    @classmethod
+    def _unique(cls, values: list[Any]) -> list[Any]:
+        return _once(values)
+
+    @field_validator("axes")
+    @classmethod
+    def _axes(cls, axes: list[str]) -> list[str]:
+        return _among(axes, (WHOLE, *KERNEL_AXES), "axis")
+
+    @field_validator("expected")
+    @classmethod
+    def _verdict(cls, verdict: str) -> str:
+        return _among([verdict], RANKS["kernel"], "verdict of a kernel")[0]
+
+    @property
+    def size(self) -> int:
+        """How many items it stands for."""
+        sides: tuple[Sized, ...] = (self.names, self.dtypes, self.threads, self.axes)
+        return prod(len(side) for side in sides)
+
+
+class EngineTable(Table):
+    """Every one of `models` with every engine, choice of kernels and dtype, on every axis."""
+
+    models: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
+        min_length=1, max_length=MOST_NAMES
+    )
+    engines: list[str] = Field(min_length=1)
+    kernels: list[Literal["stock", "invariant"]] = Field(min_length=1)
+    dtypes: list[Dtype] = Field(min_length=1)
+    axes: list[str] = Field(min_length=1)
+    label: Label | None = None
+    settings: dict[str, Any] = Field({}, description="further fields of the determinism request")
+    expected: str
+    override: list[Override] = Field([], max_length=MOST_NAMES)
+
+    @field_validator("models", "engines", "kernels", "dtypes", "axes")
+    @classmethod
+    def _unique(cls, values: list[Any]) -> list[Any]:
+        return _once(values)
+
+    @field_validator("expected")
+    @classmethod
+    def _verdict(cls, verdict: str) -> str:
+        return _among([verdict], RANKS["engine"], "verdict of an engine")[0]
+
+    @property
+    def size(self) -> int:
+        """How many items it stands for."""
+        sides: tuple[Sized, ...] = (self.models, self.engines, self.kernels, self.dtypes, self.axes)
+        return prod(len(side) for side in sides)
+
+
+class NightlyFile(Table):
+    name: Label
+    budget_minutes: float = Field(gt=0, le=MOST_MINUTES)
+    environment_change: Literal["fail", "report"] = "fail"
+    bits_change: Literal["fail", "report"] = "fail"
+    kernels: list[KernelTable] = Field([], max_length=MOST_TABLES)
+    engines: list[EngineTable] = Field([], max_length=MOST_TABLES)
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"names a value twice: {', '.join(map(str, values))}")
+    return values
+
+
+def _among(values: list[str], known: tuple[str, ...], what: str) -> list[str]:
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise ValueError(f"unknown {what} {', '.join(unknown)}; known: {', '.join(known)}")
+    return values
+
 
 DEFAULT_FILE = Path(__file__).with_name("default.toml")
 #: The shipped file has a few kilobytes; a thousand times as much is not a configuration.

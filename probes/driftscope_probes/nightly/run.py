@@ -14,23 +14,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from driftscope_probes.device.environment_change import key_of, night_environment
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.budget import Budget, OutOfTime
-from driftscope_probes.nightly.changes import (
+from driftscope_probes.nightly.engine_work import engine_work
+from driftscope_probes.nightly.history import History, Night, load_history, start_night
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
+from driftscope_probes.nightly.kernel_work import kernel_work
+from driftscope_probes.nightly.report import (
+    NightlyResult,
     alarms,
     changed_environment,
     comparable,
     exit_code,
     judge,
 )
-from driftscope_probes.nightly.config import NightlyConfig
-from driftscope_probes.nightly.engine_work import engine_work
-from driftscope_probes.nightly.environment_change import key_of, night_environment
-from driftscope_probes.nightly.history import History, Night, load_history, start_night
-from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
-from driftscope_probes.nightly.kernel_work import kernel_work
-from driftscope_probes.nightly.result import NightlyResult
-from driftscope_probes.nightly.shared_process import SharedWork, run_shared
+from driftscope_probes.nightly.request import NightlyConfig
+from driftscope_probes.nightly.shared_process import Budget, OutOfTime, SharedWork, run_shared
 from driftscope_probes.progress import Progress, ProgressSink
 
 #: An interrupted night is gone on with until the next one is due: its findings are of one night.

@@ -1,22 +1,105 @@
-"""Items that share a process → a finding for each, recorded as soon as it stands.
-
-A unit of work that ends the process costs its own items only: the next process goes on after it.
-"""
+"""Items that share a child process: time budget, findings line by line, and what a crash leaves."""
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from driftscope_probes.child_process import ChildProcess, ExplainCrash
-from driftscope_probes.errors import ProbeError
-from driftscope_probes.nightly.budget import Budget
-from driftscope_probes.nightly.finding_lines import FindingLines
+from driftscope_probes.children import ChildProcess, ExplainCrash
+from driftscope_probes.errors import Cancelled, ProbeError
 from driftscope_probes.nightly.item import Finding, Item, not_run
 from driftscope_probes.progress import Progress, ProgressSink
+
+
+class OutOfTime(Exception):
+    """The budget is used up."""
+
+
+class Budget:
+    """Counts from when it is made; `spent_s` is what an interrupted start has used already."""
+
+    def __init__(self, seconds: float, spent_s: float = 0.0) -> None:
+        self._end = time.monotonic() + seconds - spent_s
+
+    @property
+    def left_s(self) -> float:
+        return self._end - time.monotonic()
+
+    def check(self) -> None:
+        """Raises OutOfTime."""
+        if self.left_s <= 0:
+            raise OutOfTime
+
+    @contextmanager
+    def stopping(self, child: ChildProcess) -> Iterator[None]:
+        """Around `child.wait()`: end the child when the time is over. Raises OutOfTime."""
+        timer = threading.Timer(max(0.0, self.left_s), child.cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Cancelled as error:
+            raise OutOfTime from error
+        finally:
+            timer.cancel()
+
+
+FILE = "findings.jsonl"
+
+
+class FindingTeller:
+    """The child's side. Every line is followed by progress, at which the parent looks."""
+
+    def __init__(self, workdir: Path, units: int, progress: ProgressSink) -> None:
+        self._file = (workdir / FILE).open("a", encoding="utf-8")
+        self._units, self._progress = units, progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def began(self, number: int, stage: str) -> None:
+        self._line({"began": number}, number, stage)
+
+    def done(self, number: int, stage: str, found: Mapping[str, Any]) -> None:
+        self._line({"done": number, **found}, number + 1, stage)
+
+    def _line(self, line: Mapping[str, Any], finished: int, stage: str) -> None:
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        self._progress(Progress(stage, finished / self._units))
+
+
+class FindingLines:
+    """The parent's side: what has been added since the last look; a line counts when whole."""
+
+    def __init__(self, workdir: Path) -> None:
+        self._path = workdir / FILE
+        self._at = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._at += len(line)
+                yield json.loads(line)
+
 
 Record = Callable[[Item, Finding], None]
 

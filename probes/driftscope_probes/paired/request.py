@@ -6,9 +6,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from driftscope_probes.dtypes import Dtype
+from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 T = TypeVar("T", bound=str)

@@ -12,23 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.demo_prompts import demo_prompts
+from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.environment import environment
 from driftscope_probes.errors import RequestError
 from driftscope_probes.mismatch import Comparison, Profiles, compare_pair, profiles_of_pair
-from driftscope_probes.models.resolve import ModelFolder, resolve
-from driftscope_probes.pair_file import write_pair
-from driftscope_probes.paired_reading import read_grid
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.models.fetch import resolve
+from driftscope_probes.models.folder import ModelFolder
+from driftscope_probes.paired.report import read_grid, semantic_notes
+from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
 from driftscope_probes.progress import Progress, ProgressSink, scaled
-from driftscope_probes.prompts import PromptBatch
-from driftscope_probes.rollout import Rollout, roll_out
-from driftscope_probes.scoring import Scores, score
-from driftscope_probes.semantics import semantic_notes
+from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
 from driftscope_probes.trace import Pair
+from driftscope_probes.trace_file import write_pair
 
 SCHEMA_VERSION = "1"
 #: Share of the whole at which each part ends, from the default grid on two cores.

@@ -15,11 +15,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftscope_probes.push.arrow_messages import WRITE_AGAIN, check_messages
-from driftscope_probes.push.limits import MAX_FILE_BYTES, MAX_SEQUENCES, MAX_TOKENS
-from driftscope_probes.push.metadata import checked_metadata
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.tensor_rules import REQUIRED, RULES
+from driftscope_probes.push.rules import (
+    MAX_FILE_BYTES,
+    MAX_SEQUENCES,
+    MAX_TOKENS,
+    REQUIRED,
+    RULES,
+    PushError,
+    checked_metadata,
+)
 
 #: Lists say how long each sequence is: there is no cu_seqlens.
 COLUMNS = tuple(

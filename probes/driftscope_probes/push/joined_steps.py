@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.limits import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.rules import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS, PushError
 
 
 def join_steps(steps: Sequence[PushedStep]) -> PushedStep:

@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.json_column import float_column, integer_column, mask_column
-from driftscope_probes.push.limits import MAX_JSON_BYTES
-from driftscope_probes.push.metadata import checked_metadata
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.strict_json import parse_object
-from driftscope_probes.push.tensor_rules import REQUIRED, RULES
+from driftscope_probes.push.rules import (
+    MAX_JSON_BYTES,
+    REQUIRED,
+    RULES,
+    PushError,
+    checked_metadata,
+)
+from driftscope_probes.push.strict_json import (
+    float_column,
+    integer_column,
+    mask_column,
+    parse_object,
+)
 
 METADATA = "metadata"
 COLUMNS = tuple(name for name, rule in RULES.items() if not rule.inner_dimensions)

@@ -13,18 +13,21 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.json_column import float_column, integer_column, mask_column
-from driftscope_probes.push.limits import (
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
+from driftscope_probes.push.rules import (
     MAX_EXPORT_BYTES,
     MAX_EXPORT_LINE_BYTES,
     MAX_SEQUENCES,
     MAX_TOKENS,
+    SCHEMA_VERSION,
+    PushError,
 )
-from driftscope_probes.push.push_error import PushError
-from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.response_span import response_span
-from driftscope_probes.push.strict_json import parse_object
-from driftscope_probes.push.tensor_rules import SCHEMA_VERSION
+from driftscope_probes.push.strict_json import (
+    float_column,
+    integer_column,
+    mask_column,
+    parse_object,
+)
 
 EXPORT_SCHEMA_VERSION = 1
 FRAMEWORK = "prime-rl"

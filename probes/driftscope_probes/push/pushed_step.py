@@ -1,7 +1,4 @@
-"""PushedStep: what both sides said about the tokens of one training step, packed and checked.
-
-In: arrays from any reader. Out: an immutable value, or PushError where the arrays disagree.
-"""
+"""PushedStep: the checked tensors of one training step, and the span of its responses."""
 
 from __future__ import annotations
 
@@ -12,9 +9,30 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.limits import MAX_SEQUENCES, MAX_TOKENS
-from driftscope_probes.push.push_error import PushError
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import MAX_SEQUENCES, MAX_TOKENS, RULES, PushError
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSpan:
+    keep: NDArray[np.bool_]  # [tokens]
+    cu_seqlens: NDArray[np.int64]  # [sequences + 1], of the tokens that stay
+
+
+def response_span(mask: NDArray[np.bool_], cu_seqlens: NDArray[np.int64]) -> ResponseSpan:
+    """A sequence without any unmasked token becomes an empty one; none disappears."""
+    unmasked = np.flatnonzero(mask)
+    before = np.searchsorted(unmasked, cu_seqlens)
+    filled = before[1:] > before[:-1]
+    first = unmasked[before[:-1][filled]]
+    after_last = unmasked[before[1:][filled] - 1] + 1
+    edges = np.zeros(mask.size + 1, dtype=np.int8)
+    edges[first] += 1
+    edges[after_last] -= 1  # may be the first of the next sequence: the edges cancel out
+    lengths = np.zeros(filled.size, dtype=np.int64)
+    lengths[filled] = after_last - first
+    keep = np.cumsum(edges[:-1], dtype=np.int8).astype(np.bool_)
+    return ResponseSpan(keep, np.concatenate([[0], np.cumsum(lengths)]))
+
 
 FloatTensor: TypeAlias = NDArray[np.float32]
 IdTensor: TypeAlias = NDArray[np.int32]

@@ -1,13 +1,91 @@
-"""Strings that describe a step: model, dtypes, sampling, versions. Nothing is computed from them.
-
-In: whatever stood in the file. Out: dict of strings, within limits, of a known schema version.
-"""
+"""What the push format allows: sizes, tensors, metadata; PushError says what is wrong."""
 
 from __future__ import annotations
 
-from driftscope_probes.push.limits import MAX_METADATA_CHARACTERS, MAX_METADATA_ENTRIES
-from driftscope_probes.push.push_error import PushError
-from driftscope_probes.push.tensor_rules import SCHEMA_VERSION
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from driftscope_probes.errors import ProbeError
+
+#: 512 sequences × 8,192 tokens, a large step of one trainer, eight times over.
+MAX_TOKENS = 2**25
+#: Every response of a large step is far longer than 32 tokens.
+MAX_SEQUENCES = 2**20
+#: The whole file is read into memory; 4M tokens with experts of 48 layers × 8 need 1.7 GB.
+MAX_FILE_BYTES = 2 * 2**30
+#: Thirteen tensors and their metadata need about 2 KiB. Of Arrow, each message's header.
+MAX_HEADER_BYTES = 256 * 2**10
+#: Frameworks note a handful of settings; the header limit would allow ten thousand.
+MAX_METADATA_ENTRIES = 64
+#: A model name or a version, not a document.
+MAX_METADATA_CHARACTERS = 1024
+#: JSON takes 50 bytes per token in the file and ten times that while it is parsed: this is about
+#: 300,000 tokens. Larger steps belong into safetensors.
+MAX_JSON_BYTES = 16 * 2**20
+#: prime-rl writes about 350 bytes per token, one sequence per line: up to 190,000 tokens.
+MAX_EXPORT_LINE_BYTES = 64 * 2**20
+#: Read line by line, so that the tokens limit memory; this only ends the reading of a wrong file.
+MAX_EXPORT_BYTES = 16 * 2**30
+#: Log-probabilities hardly shrink (1.3 times); a padded step that is nine tenths padding shrinks
+#: tenfold, one with a single long response in 128 perhaps a hundredfold.
+MAX_ZSTD_RATIO = 200.0
+#: Writers make batches of thousands of rows: this is one batch per 256 sequences at the worst.
+MAX_ARROW_BATCHES = 4096
+#: The shards of a step are joined in memory, side by side with the whole: twice a file's limit.
+MAX_JOINED_BYTES = 4 * 2**30
+
+
+class PushError(ProbeError):
+    """Pushed data is malformed, inconsistent or larger than a limit."""
+
+
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRule:
+    dtypes: tuple[str, ...]  # safetensors names
+    per: Literal["token", "sequence", "limit"]  # limit: sequences + 1 values
+    inner_dimensions: int = 0  # after the one (padded: two) that count tokens
+
+
+_LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token")
+_FLOATS = TensorRule(("F32",), "token")
+_IDS = TensorRule(("I32",), "token")
+_EXPERTS = TensorRule(("U8", "I16"), "token", inner_dimensions=2)
+
+RULES: Mapping[str, TensorRule] = {
+    "rollout_logprobs": _LOGPROBS,
+    "trainer_logprobs": _LOGPROBS,
+    "cu_seqlens": TensorRule(("I32", "I64"), "limit"),
+    "mask": TensorRule(("U8", "BOOL"), "token"),
+    "token_ids": _IDS,
+    "rollout_token_ids": _IDS,
+    "advantages": _FLOATS,
+    "entropy": _FLOATS,
+    "position_ids": _IDS,
+    "turn_ids": _IDS,
+    "behavior_version": TensorRule(("I32",), "sequence"),
+    "routed_experts": _EXPERTS,
+    "trainer_routed_experts": _EXPERTS,
+}
+REQUIRED = ("rollout_logprobs", "trainer_logprobs")
+
+#: How a stored dtype is read. numpy has no bfloat16: its bits are read. A stored bool may be any
+#: byte: it is read as a number and checked, because numpy takes only 0 and 1 for booleans.
+STORED_AS: Mapping[str, np.dtype[np.generic]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("u1"),
+}
 
 
 def checked_metadata(given: object) -> dict[str, str]:

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, BinaryIO
 
-from driftscope_probes.push.limits import MAX_FILE_BYTES, MAX_HEADER_BYTES
-from driftscope_probes.push.metadata import checked_metadata
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import (
+    MAX_FILE_BYTES,
+    MAX_HEADER_BYTES,
+    RULES,
+    STORED_AS,
+    PushError,
+    checked_metadata,
+)
 from driftscope_probes.push.strict_json import parse_object
-from driftscope_probes.push.tensor_rules import RULES, STORED_AS
 
 LENGTH_BYTES = 8
 ENTRY_KEYS = {"dtype", "shape", "data_offsets"}

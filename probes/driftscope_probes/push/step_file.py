@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from driftscope_probes.push.json_step import read_json_step
 from driftscope_probes.push.prime_rl_export import read_prime_rl_export
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_step import read_safetensors_step
 
 StepFormat = Literal["safetensors", "arrow", "json", "prime-rl"]

@@ -1,14 +1,14 @@
-"""JSON objects from strangers: UTF-8, no name twice, no depth that exhausts the parser.
-
-In: bytes that were already limited in size. Out: the object, or PushError.
-"""
+"""JSON from outside: no duplicate keys, no NaN; lists of numbers → arrays."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
-from driftscope_probes.push.push_error import PushError
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.push.rules import PushError
 
 
 def parse_object(raw: bytes, what: str) -> dict[str, Any]:
@@ -36,3 +36,66 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the name {name[:80]!r} occurs twice")
         fields[name] = value
     return fields
+
+
+#: JSON has no NaN: null stands for a value that was not finite, as prime-rl writes it.
+NOT_FINITE: Final = None
+
+
+def float_column(name: str, values: object) -> NDArray[np.float32]:
+    """Numbers and null → float32 (nearest; null is NaN). Refuses what float32 cannot hold."""
+    listed = _listed(name, values, (int, float, type(NOT_FINITE)))
+    try:
+        wide = np.array([np.nan if v is NOT_FINITE else v for v in listed], dtype=np.float64)
+    except OverflowError as error:
+        raise _unfit(name, "an integer is beyond float64") from error
+    with np.errstate(over="ignore", under="ignore"):
+        column = wide.astype(np.float32)
+    changed = (np.isfinite(wide) != np.isfinite(column)) & ~np.isnan(wide)
+    changed |= (wide != 0) & (column == 0)
+    if changed.any():
+        place = int(np.argmax(changed))
+        raise _unfit(name, f"value {wide[place]} at {place} is outside the range of float32")
+    return column
+
+
+def integer_column(
+    name: str, values: object, dtype: type[np.int32] | type[np.int64]
+) -> NDArray[Any]:
+    listed = _listed(name, values, (int,))
+    try:
+        wide = np.array(listed, dtype=np.int64)
+    except OverflowError as error:
+        raise _unfit(name, "an integer is beyond 64 bits") from error
+    limits = np.iinfo(dtype)
+    outside = (wide < limits.min) | (wide > limits.max)
+    if outside.any():
+        place = int(np.argmax(outside))
+        raise _unfit(name, f"{wide[place]} at {place} is outside {limits.bits}-bit integers")
+    return wide.astype(dtype)
+
+
+def mask_column(name: str, values: object) -> NDArray[np.bool_]:
+    """true and false, or 1 and 0."""
+    listed = _listed(name, values, (bool, int))
+    for place, value in enumerate(listed):
+        if value not in (0, 1):
+            raise _unfit(name, f"a value at {place} is neither 0 nor 1")
+    return np.array(listed, dtype=np.bool_)
+
+
+def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
+    if not isinstance(values, list):
+        raise _unfit(name, f"it is a JSON {type(values).__name__}, not a list")
+    for place, value in enumerate(values):
+        # type(), because True is an int to isinstance().
+        if type(value) not in kinds:
+            accepted = ", ".join(kind.__name__ for kind in kinds)
+            raise _unfit(name, f"{type(value).__name__} at {place}, accepted: {accepted}")
+    return values
+
+
+def _unfit(name: str, why: str) -> PushError:
+    return PushError(
+        f"{name} cannot be read: {why}.", remedy=f"give {name} as docs/push-format.md describes it."
+    )

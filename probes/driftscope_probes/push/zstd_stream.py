@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from zstandard import ZstdDecompressor, ZstdError
 
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import PushError
 
 #: RFC 9659: a zstd content coding needs no larger window. The decoder takes this much memory.
 MAX_WINDOW_BYTES = 8 * 2**20

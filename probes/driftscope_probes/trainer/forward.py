@@ -16,6 +16,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
+from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.errors import TrainerError
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace, TraceMeta
@@ -23,11 +24,12 @@ from driftscope_probes.trainer.gradient import GradientMeasurement, GradientRepo
 from driftscope_probes.trainer.kernels import TrainerKernels, invariant_token_logprobs
 from driftscope_probes.trainer.load import LoadedModel, torch_dtype
 from driftscope_probes.trainer.microbatch import MicroBatch, micro_batches
-from driftscope_probes.trainer.precision import TrainerMode
-from driftscope_probes.trainer.row_chunks import INVARIANT_ROWS, default_chunk_rows
-from driftscope_probes.trainer.settings import Kernels, TrainerSettings
-from driftscope_probes.trainer.temperature import trainer_temperature
-from driftscope_probes.trainer.token_logprobs import token_logprobs
+from driftscope_probes.trainer.settings import Kernels, TrainerSettings, trainer_temperature
+from driftscope_probes.trainer.token_logprobs import (
+    INVARIANT_ROWS,
+    default_chunk_rows,
+    token_logprobs,
+)
 
 OnTokens = Callable[[int], None]
 """Told after each micro-batch how many input tokens, padding aside, it has read."""

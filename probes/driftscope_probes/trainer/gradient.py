@@ -1,8 +1,4 @@
-"""The gradient of the policy loss over one rollout: loss, norm, non-finite values.
-
-In: log-probabilities of each micro-batch, in the graph. Out: GradientReport. Parameter gradients
-accumulate in the parameters' own dtype, as in training.
-"""
+"""A policy-gradient loss and its gradient: norms, and how far from the fp32 gradient."""
 
 from __future__ import annotations
 
@@ -10,12 +6,37 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.trace import Trace
-from driftscope_probes.trainer.policy_loss import PolicyLoss
-from driftscope_probes.trainer.precision import TrainerMode
+
+
+class PolicyLoss:
+    """Loss of slices of one rollout; the slices' losses add up to the whole batch's L."""
+
+    def __init__(self, rollout: Trace, seed: int, device: torch.device) -> None:
+        lengths = np.diff(rollout.cu_seqlens)
+        advantages = np.repeat(balanced_advantages(rollout.sequences, seed), lengths)
+        self.tokens = int(rollout.mask.sum())
+        self._weights = torch.from_numpy(advantages / max(self.tokens, 1)).to(device)
+        self._mask = torch.from_numpy(rollout.mask.copy()).to(device)
+        self._rollout = torch.from_numpy(rollout.logprobs.copy()).to(device)
+
+    def of(self, logprobs: Tensor, tokens: slice) -> Tensor:
+        """float64 scalar; logprobs: float32 [tokens of the slice], in the graph."""
+        counted = self._mask[tokens]
+        ratio = (logprobs - self._rollout[tokens])[counted].double().exp()
+        return -(self._weights[tokens][counted] * ratio).sum()
+
+
+def balanced_advantages(sequences: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """[sequences] of +1 and −1, as many of each (one more +1 where the number is odd)."""
+    signs = np.where(np.arange(sequences) % 2 == 0, 1.0, -1.0)
+    return np.random.default_rng(seed).permutation(signs)
+
 
 #: What torch.amp.GradScaler starts with; it halves where gradients overflow, as ours would not.
 GRAD_SCALER_INIT = 65_536.0

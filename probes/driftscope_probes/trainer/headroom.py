@@ -16,17 +16,18 @@ from torch import Tensor
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import OnTokens, decode
-from driftscope_probes.trainer.gradient import GRAD_SCALER_INIT, finite_or_none
-from driftscope_probes.trainer.half_precision_range import FP16_MAX
+from driftscope_probes.trainer.gradient import GRAD_SCALER_INIT, PolicyLoss, finite_or_none
+from driftscope_probes.trainer.half_precision_range import FP16_MAX, LayerRange, LayerRanges
 from driftscope_probes.trainer.headroom_verdict import Verdict, fitting_scale, judge
-from driftscope_probes.trainer.layer_ranges import LayerRange, LayerRanges
 from driftscope_probes.trainer.load import LoadedModel
 from driftscope_probes.trainer.microbatch import MicroBatch, micro_batches
-from driftscope_probes.trainer.policy_loss import PolicyLoss
-from driftscope_probes.trainer.row_chunks import default_chunk_rows, row_chunks
-from driftscope_probes.trainer.settings import TrainerSettings
-from driftscope_probes.trainer.temperature import trainer_temperature
-from driftscope_probes.trainer.token_logprobs import stream_logits, token_logprobs
+from driftscope_probes.trainer.settings import TrainerSettings, trainer_temperature
+from driftscope_probes.trainer.token_logprobs import (
+    default_chunk_rows,
+    row_chunks,
+    stream_logits,
+    token_logprobs,
+)
 
 HEAD_LAYER = "lm_head"
 

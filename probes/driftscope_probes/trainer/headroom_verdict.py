@@ -15,8 +15,8 @@ from driftscope_probes.trainer.half_precision_range import (
     FP16_MAX,
     OVERFLOW_FROM,
     HalfPrecisionRange,
+    LayerRange,
 )
-from driftscope_probes.trainer.layer_ranges import LayerRange
 
 #: One bit. Only a few sequences at one moment of training were seen; other prompts and later
 #: weights may reach higher. A judgement, not a bound.

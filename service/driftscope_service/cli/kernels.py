@@ -18,9 +18,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.kernel_crash import MODULE, explain_crash
 from driftscope_service.cli.progress_bar import progress_bar
 from driftscope_service.export.kernel_markdown import markdown
 from driftscope_service.export.kernel_terminal import print_kernels, print_replay, print_verdicts
@@ -159,7 +159,11 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory(prefix="driftscope-") as work, progress_bar() as show:
             child = ChildProcess(
-                MODULE, request, Path(work), explain_crash=explain_crash, on_progress=show
+                KERNELS_MODULE,
+                request,
+                Path(work),
+                explain_crash=explain_kernel_crash,
+                on_progress=show,
             )
             return child.wait()
     except ProbeError as error:

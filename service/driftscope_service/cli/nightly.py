@@ -15,10 +15,9 @@ import typer
 from rich.console import Console
 
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.models.home import home
-from driftscope_probes.nightly.config import DEFAULT_FILE, NightlyConfig, read_config
-from driftscope_probes.nightly.config_tables import MOST_MINUTES
-from driftscope_probes.nightly.run_nightly import run_nightly
+from driftscope_probes.models.cache import home
+from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, NightlyConfig, read_config
+from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.cli.progress_bar import progress_bar
 from driftscope_service.export.nightly_pages import PAGES
 from driftscope_service.export.nightly_terminal import print_night

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from driftscope_probes.errors import ProbeError, RequestError
-from driftscope_probes.models.home import home
+from driftscope_probes.models.cache import home
 
 DEFAULT_ROOT = Path("driftscope-reports")
 

@@ -10,11 +10,11 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired_request import PairedRequest
-from driftscope_probes.probe_crash import explain_crash
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.cli.output_folder import default_folder, output_folder
 from driftscope_service.cli.progress_bar import progress_bar
@@ -172,7 +172,7 @@ def _run(request: PairedRequest, target: Path) -> dict[str, Any]:
             "driftscope_probes.run_probe",
             {"kind": "paired", "request": request.model_dump()},
             work,
-            explain_crash=explain_crash,
+            explain_crash=explain_probe_crash,
             on_progress=show,
         )
         report = child.wait()

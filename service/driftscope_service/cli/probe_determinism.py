@@ -17,11 +17,11 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.onset import Value
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_probes.errors import RequestError
-from driftscope_probes.probe_crash import explain_crash
 from driftscope_service.cli.output_folder import output_folder
 from driftscope_service.cli.progress_bar import progress_bar
 from driftscope_service.export.determinism_terminal import print_determinism
@@ -113,7 +113,7 @@ def _run(request: DeterminismRequest, out: Path | None) -> dict[str, Any]:
             "driftscope_probes.run_probe",
             {"kind": "determinism", "request": request.model_dump(mode="json")},
             work,
-            explain_crash=explain_crash,
+            explain_crash=explain_probe_crash,
             on_progress=show,
         )
         report = child.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired_request import MAX_PROMPTS, Message, Prompt
+from driftscope_probes.paired.request import MAX_PROMPTS, Message, Prompt
 
 #: Far above any probe's need; a mistaken path to a data set must not fill the memory.
 MAX_FILE_BYTES = 64 * 2**20

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driftscope_probes.trainer.precision import parse_mode
+from driftscope_probes.dtypes import parse_mode
 
 #: Shades run over these means of |Δ|, the same in every report: from float32 rounding with another
 #: order of summation (about 1e-6) to what no rounding explains (0.1, the CI limit of slime).

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trainer.settings import TrainerSettings
 
 PROMPT_FILE = "prompts.jsonl"

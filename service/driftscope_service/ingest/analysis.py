@@ -15,13 +15,12 @@ from typing import Any
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import SideArrays, compare
-from driftscope_probes.mismatch.aliases import aliases
+from driftscope_probes.mismatch.frameworks import aliases, presets
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
 from driftscope_probes.mismatch.limits import crossed_limits
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.presets import presets
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.joined_steps import join_steps
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftscope_probes.push.limits import MAX_ZSTD_RATIO
+from driftscope_probes.push.rules import MAX_ZSTD_RATIO
 from driftscope_probes.push.zstd_stream import ZstdStream
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError

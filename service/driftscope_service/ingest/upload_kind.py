@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from driftscope_probes.push.limits import MAX_JSON_BYTES
+from driftscope_probes.push.rules import MAX_JSON_BYTES
 from driftscope_probes.push.step_file import StepFormat
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftscope_probes.child_process import Crash
+from driftscope_probes.children import Crash
 from driftscope_probes.errors import ProbeError
 from driftscope_service.jobs.job import Job, JobError, JobState
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.children import ChildProcess
 from driftscope_service.jobs.job_errors import explain_crash
 from driftscope_service.jobs.progress_writer import ProgressWriter
 from driftscope_service.jobs.stop_signal import StopReason, StopSignal

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import RULES, PushError
 
 #: A killed service leaves a file of this suffix; no other name is ever that of half a file.
 PARTIAL = ".partial"

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_service.export.metric_labels import Shown, shown
 from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
 from driftscope_service.web import metric_words

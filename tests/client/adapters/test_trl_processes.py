@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.mismatch.aliases import aliases
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks import aliases
+from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ import torch
 
 from driftscope_client import DriftscopeClient, DriftscopeError
 from driftscope_client.adapters.verl import batch_tensors, push_batch
-from driftscope_probes.mismatch.aliases import aliases
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks import aliases
+from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep, read_step
 
 PROMPT, RESPONSE = 5, 12

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.autograd.arguments import ArgumentError
 from driftscope_kernels.autograd.attention import attention
+from driftscope_kernels.options import AttentionOptions
 from driftscope_kernels.registry import using
 
 # Gradients are sums of up to QUERIES · group products; relative to the largest element.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check.case import Shape
+from driftscope_kernels.check.cases.case import Shape
+from driftscope_kernels.check.cases.inputs import NORMAL
+from driftscope_kernels.check.cases.op_cases import OP_CASES, op_case
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
-from driftscope_kernels.check.inputs import NORMAL
-from driftscope_kernels.check.op_cases import OP_CASES, op_case
-from driftscope_kernels.check.ordered_sums import PLAIN
-from driftscope_kernels.check.placement import thread_count
-from driftscope_kernels.check.reassociated import DTYPES, Twin, compute
+from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.search import Trial, search
+from driftscope_kernels.check.twins.ordered_ops import PLAIN
+from driftscope_kernels.check.twins.reassociated import DTYPES, Twin, compute
 from driftscope_kernels.registry import Kernel
 
 #: Attention's twins take seconds each; one dtype shows that they are caught.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.oracles import is_close
+from driftscope_kernels.check import planted
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.twins.oracles import is_close
 from driftscope_kernels.registry import Kernel, kernels
-from driftscope_kernels.targets import planted
 
 #: Adds bit patterns.
 WRONG = ("raw_bit_add",)

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.axes import FRESH_PROCESS
+from driftscope_kernels.check import planted
+from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.cause import cause
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import Placement, thread_count
+from driftscope_kernels.check.placements.axes import FRESH_PROCESS
+from driftscope_kernels.check.placements.placement import Placement, thread_count
 from driftscope_kernels.check.process_axis import check_processes
 from driftscope_kernels.check.run_check import replay
 from driftscope_kernels.check.shrink import shrink
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets import driftscope, planted
+from driftscope_kernels.targets import driftscope
 
 FAULT = next(k for k in planted.kernels() if k.implementation == planted.OF_PROCESS)
 SOUND = next(k for k in driftscope.kernels() if k.name == "driftscope/linear/reference")

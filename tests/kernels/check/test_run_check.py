@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 
-from driftscope_kernels.check.axes import QUICK_ROWS
-from driftscope_kernels.check.case import DTYPES
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import thread_count
+from driftscope_kernels.check.cases.case import DTYPES
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.placements.axes import QUICK_ROWS
+from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.run_check import Plan, check_kernel, check_planted, replay, run_check
 from driftscope_kernels.check.verdict import KernelVerdict, read_replay_spec
 from driftscope_kernels.registry import Kernel, kernels
@@ -127,6 +127,6 @@ def test_the_report_is_json_and_never_claims_what_sampling_cannot_show() -> None
 
 
 def test_what_is_registered_can_be_checked() -> None:
-    from driftscope_kernels.check.op_cases import OP_CASES
+    from driftscope_kernels.check.cases.op_cases import OP_CASES
 
     assert {kernel.op for kernel in kernels()} <= set(OP_CASES)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.case import Shape
-from driftscope_kernels.check.ordered_sums import PLAIN
-from driftscope_kernels.check.reassociated import DTYPES, Twin, compute
+from driftscope_kernels.check.cases.case import Shape
 from driftscope_kernels.check.tree_probe import can_read, leaf_windows, read_trees, subtree_sizes
+from driftscope_kernels.check.twins.ordered_ops import PLAIN
+from driftscope_kernels.check.twins.reassociated import DTYPES, Twin, compute
 from driftscope_kernels.registry import Kernel
 
 ROWS = 17

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_kernels.check.case import Shape, Subject
-from driftscope_kernels.check.compare_bits import Difference
-from driftscope_kernels.check.placement import Placement
+from driftscope_kernels.check.cases.case import Shape, Subject
+from driftscope_kernels.check.placements.placement import Placement
 from driftscope_kernels.check.search import Mismatch, Trial
 from driftscope_kernels.check.verdict import (
     ReplaySpecError,
@@ -19,6 +18,7 @@ from driftscope_kernels.check.verdict import (
     replay_command,
     replay_spec,
 )
+from driftscope_kernels.compare_bits import Difference
 
 SUBJECT = Subject("torch", "linear", "eager", torch.bfloat16, 2)
 TRIAL = Trial(Shape(5, 3), torch.bfloat16, "cancelling", 1, 9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from driftscope_kernels.check.static_kernels import static_kernels
+from driftscope_kernels.check.static.static_kernels import static_kernels
 from driftscope_kernels.registry import kernels
 from driftscope_kernels.targets import torch_ops, vllm_ops
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from driftscope_kernels.contract import CONTRACTS
-from driftscope_kernels.contract_page import page
+from driftscope_kernels.contract.contract import CONTRACTS
+from driftscope_kernels.contract.page import page
 from driftscope_kernels.registry import implementations
 
 PAGE = Path(__file__).parents[2] / "docs" / "kernel-contract.md"
@@ -13,7 +13,7 @@ BACKWARD = ("_backward", "_weight_grad", "_bias_grad")
 def test_the_page_is_what_the_contracts_say() -> None:
     assert PAGE.read_text() == page(), (
         "docs/kernel-contract.md is out of date: run "
-        "`python -m driftscope_kernels.contract_page > docs/kernel-contract.md`"
+        "`python -m driftscope_kernels.contract.page > docs/kernel-contract.md`"
     )
 
 

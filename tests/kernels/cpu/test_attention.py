@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
 from driftscope_kernels.cpu.attention import attention, attention_backward
 from driftscope_kernels.cpu.backend import PORTABLE, instruction_sets
+from driftscope_kernels.options import AttentionOptions
 from driftscope_kernels.reference.attention import attention as reference
 from driftscope_kernels.reference.attention_backward import (
     attention_backward as reference_backward,

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from driftscope_kernels.cpu.bmm import bmm
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.reference.bmm import bmm as reference
+from driftscope_kernels.cpu.linear import bmm, linear
+from driftscope_kernels.reference.linear import bmm as reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode import invariant_mode
-from driftscope_probes.models.home import models_dir
+from driftscope_probes.models.cache import models_dir
 
 Lay = Callable[..., list[Any]]
 LAYOUTS = [("right", 2), ("right", 8), ("left", 4), ("left", 8), ("packed", 8)]

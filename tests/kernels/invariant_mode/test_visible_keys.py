@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from driftscope_kernels.invariant_mode.visible_keys import Runs, causal_runs, masked_runs
+from driftscope_kernels.invariant_mode.attention import Runs, causal_runs, masked_runs
 
 
 def described(runs: Runs, batch: int, queries: int, keys: int) -> Tensor:

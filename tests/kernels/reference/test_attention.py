@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from driftscope_kernels.attention_options import AttentionOptions
-from driftscope_kernels.options import KV_TILE
+from driftscope_kernels.contract.bounds import attention_bound
+from driftscope_kernels.options import KV_TILE, AttentionOptions
 from driftscope_kernels.reference.attention import attention
-from driftscope_kernels.reference.attention_bound import attention_bound
 from driftscope_kernels.reference.attention_sequences import AttentionShapeError, vllm_pages
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

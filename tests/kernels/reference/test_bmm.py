@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from driftscope_kernels import bounds
-from driftscope_kernels.reference.bmm import bmm
-from driftscope_kernels.reference.linear import linear
+from driftscope_kernels.contract import bounds
+from driftscope_kernels.reference.linear import bmm, linear
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from driftscope_kernels.bounds import EXP_ULPS
+from driftscope_kernels.contract.bounds import EXP_ULPS
 from driftscope_kernels.reference.exp import LARGEST, SMALLEST, exp
 
 SAMPLES = 40_000  # per unit of x near 0, fewer outside

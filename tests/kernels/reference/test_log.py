@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from driftscope_kernels.bounds import LOG_ULPS
+from driftscope_kernels.contract.bounds import LOG_ULPS
 from driftscope_kernels.reference.log import log
 
 

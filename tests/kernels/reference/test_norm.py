@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.options import TRANSFORMERS, VLLM, NormOptions
 from driftscope_kernels.reference.norm import add_rms_norm, rms_norm
 

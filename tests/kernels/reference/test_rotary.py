@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.options import TRANSFORMERS, VLLM, RotaryOptions
 from driftscope_kernels.reference.rotary import rotary
 

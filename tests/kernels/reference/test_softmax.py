@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.reference.softmax import log_softmax, logsumexp, softmax
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.options import VLLM, SwigluOptions
 from driftscope_kernels.reference.swiglu import swiglu
 

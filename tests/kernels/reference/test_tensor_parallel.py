@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.linear import linear
-from driftscope_kernels.reference.tensor_parallel import RANKS, merge_ranks, rank_partial
+from driftscope_kernels.reference.linear import RANKS, linear, merge_ranks, rank_partial
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

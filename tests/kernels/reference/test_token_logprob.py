@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
 from driftscope_kernels.reference.linear import linear
 from driftscope_kernels.reference.softmax import log_softmax

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.speed import paired
-from driftscope_kernels.speed.paired import ROUND_SECONDS, alternate, best_ratio, ratio
+from driftscope_kernels.speed import row
+from driftscope_kernels.speed.row import ROUND_SECONDS, alternate, best_ratio, ratio
 
 ONE = torch.ones(1)
 
@@ -21,7 +21,7 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
-    def way(self, name: str, seconds: float, slower: float = 0.0) -> paired.Way:
+    def way(self, name: str, seconds: float, slower: float = 0.0) -> row.Way:
         def call() -> torch.Tensor:
             self.calls.append(name)
             self.now += seconds + slower * self.calls.count(name)
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(paired, "time", clock)
+    monkeypatch.setattr(row, "time", clock)
     return clock
 
 

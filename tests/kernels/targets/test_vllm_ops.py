@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from driftscope_kernels.targets import vllm_ops
-from driftscope_probes.child_process import ChildProcess
-from driftscope_probes.kernel_crash import MODULE, explain_crash
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,11 @@ def _verdicts(
     }
     paths = ":".join(str(ROOT / root) for root in ("service", "probes", "kernels"))
     child = ChildProcess(
-        MODULE, request, folder, explain_crash=explain_crash, environment={"PYTHONPATH": paths}
+        KERNELS_MODULE,
+        request,
+        folder,
+        explain_crash=explain_kernel_crash,
+        environment={"PYTHONPATH": paths},
     )
     verdicts: list[Verdict] = child.wait()["verdicts"]
     return verdicts

@@ -9,14 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import (
-    TRANSFORMERS_ATTENTION,
-    VLLM_ATTENTION,
-    AttentionOptions,
-)
+from driftscope_kernels.check.static import planted
+from driftscope_kernels.options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION, AttentionOptions
 from driftscope_kernels.reference import attention as reference
 from driftscope_kernels.reference.attention_sequences import AttentionShapeError, vllm_pages
-from driftscope_kernels.triton_kernels import attention, planted
+from driftscope_kernels.triton_kernels import attention
 
 INTERPRETED = True
 WIDTH = 5  # of a head: neither even nor a power of two

@@ -9,11 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.attention_options import (
-    TRANSFORMERS_ATTENTION,
-    VLLM_ATTENTION,
-    AttentionOptions,
-)
+from driftscope_kernels.options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION, AttentionOptions
 from driftscope_kernels.reference.attention_backward import attention_backward as reference
 from driftscope_kernels.triton_kernels.attention_backward import attention_backward
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.bmm import bmm as reference
+from driftscope_kernels.reference.linear import bmm as reference
 from driftscope_kernels.registry import DTYPES
-from driftscope_kernels.triton_kernels.bmm import bmm
+from driftscope_kernels.triton_kernels.linear import bmm
 
 INTERPRETED = True
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels import bounds
+from driftscope_kernels.contract import bounds
 from driftscope_kernels.reference.linear import linear as reference
 from driftscope_kernels.registry import DTYPES
 from driftscope_kernels.triton_kernels.linear import linear

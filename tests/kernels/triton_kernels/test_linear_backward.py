@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference import linear_backward as reference
+from driftscope_kernels.reference import linear as reference
 from driftscope_kernels.registry import DTYPES
-from driftscope_kernels.triton_kernels import linear_backward
+from driftscope_kernels.triton_kernels import linear
 
 INTERPRETED = True
 
@@ -22,9 +22,9 @@ def test_equals_the_reference(
     dy, x = numbers(69, 9, dtype=dtype, seed=1), numbers(69, 11, dtype=dtype, seed=2)
     carry = numbers(9, 11, dtype=torch.float32, seed=3)
     for start in (None, carry):
-        found = linear_backward.linear_weight_grad(dy, x, start, dot="in_order")
+        found = linear.linear_weight_grad(dy, x, start, dot="in_order")
         same_bits(found, reference.linear_weight_grad(dy, x, start))
-    same_bits(linear_backward.linear_bias_grad(dy), reference.linear_bias_grad(dy))
+    same_bits(linear.linear_bias_grad(dy), reference.linear_bias_grad(dy))
     row = carry[:, 0]
-    found = linear_backward.linear_bias_grad(dy, row)
+    found = linear.linear_bias_grad(dy, row)
     same_bits(found, reference.linear_bias_grad(dy, row))

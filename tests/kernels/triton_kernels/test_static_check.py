@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from driftscope_kernels.triton_kernels import planted
+from driftscope_kernels.check.static import planted
 from driftscope_kernels.triton_kernels.aot import TARGETS
 from driftscope_kernels.triton_kernels.static_check import (
     NothingLaunchedError,

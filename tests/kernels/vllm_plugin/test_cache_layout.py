@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.reference.attention_sequences import vllm_pages
-from driftscope_kernels.vllm_choice import KernelChoiceError
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 pytest.importorskip("vllm")
 

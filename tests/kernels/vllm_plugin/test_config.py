@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_kernels.vllm_choice import KernelChoiceError
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 pytest.importorskip("vllm")
 
@@ -24,9 +24,9 @@ def settings(**changed: Any) -> SimpleNamespace:
 
 
 def test_the_usual_configuration_is_accepted() -> None:
-    from driftscope_kernels.vllm_plugin.config import check
+    from driftscope_kernels.vllm_plugin.install import check_config
 
-    check(settings())
+    check_config(settings())
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_the_usual_configuration_is_accepted() -> None:
     ],
 )
 def test_each_fault_is_named(changed: dict[str, Any], message: str) -> None:
-    from driftscope_kernels.vllm_plugin.config import check
+    from driftscope_kernels.vllm_plugin.install import check_config
 
     with pytest.raises(KernelChoiceError, match=message):
-        check(settings(**changed))
+        check_config(settings(**changed))
 
 
 def test_all_faults_are_named_at_once() -> None:
-    from driftscope_kernels.vllm_plugin.config import check
+    from driftscope_kernels.vllm_plugin.install import check_config
 
     with pytest.raises(KernelChoiceError, match=r"2 ranks.*LoRA"):
-        check(settings(world_size=2, lora=object()))
+        check_config(settings(world_size=2, lora=object()))

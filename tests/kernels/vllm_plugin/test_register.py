@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from driftscope_kernels import vllm_choice, vllm_plugin
-from driftscope_kernels.vllm_choice import KernelChoiceError
-from driftscope_kernels.vllm_plugin import install, patches
+from driftscope_kernels import vllm_plugin
+from driftscope_kernels.vllm_plugin import install, patches, rounding
+from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 HEAVY = "{'torch', 'vllm', 'numpy', 'driftscope_kernels.vllm_plugin.install'}"
 
@@ -19,7 +19,7 @@ def test_off_imports_nothing(plugin_environment: dict[str, str]) -> None:
         f"sys.exit(str({HEAVY} & set(sys.modules)) if {HEAVY} & set(sys.modules) else 0)"
     )
     for value in ("stock", ""):
-        environment = plugin_environment | {vllm_choice.VARIABLE: value}
+        environment = plugin_environment | {rounding.KERNELS_VARIABLE: value}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr
 
@@ -35,13 +35,13 @@ def test_the_entry_point_is_found(plugin_environment: dict[str, str]) -> None:
 
 
 def test_an_unknown_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(vllm_choice.VARIABLE, "fast")
+    monkeypatch.setenv(rounding.KERNELS_VARIABLE, "fast")
     with pytest.raises(KernelChoiceError, match="choose stock or invariant"):
         vllm_plugin.register()
 
 
 def test_an_unknown_rounding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(vllm_choice.ROUNDING_VARIABLE, "none")
+    monkeypatch.setenv(rounding.ROUNDING_VARIABLE, "none")
     monkeypatch.delenv(install.OWN_MODE_VARIABLE, raising=False)
     with pytest.raises(KernelChoiceError, match="choose transformers or vllm"):
         install._install_on_cpu()
@@ -49,7 +49,7 @@ def test_an_unknown_rounding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_vllm_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(vllm_choice.VARIABLE, "invariant")
+    monkeypatch.setenv(rounding.KERNELS_VARIABLE, "invariant")
     monkeypatch.setattr(install, "find_spec", lambda name: None)
     with pytest.raises(KernelChoiceError, match="vllm is not installed"):
         vllm_plugin.register()

@@ -5,9 +5,14 @@ import torch
 
 from driftscope_kernels.cpu.norm import add_rms_norm
 from driftscope_kernels.options import TRANSFORMERS, VLLM
-from driftscope_kernels.vllm_choice import ROUNDING_VARIABLE, KernelChoiceError
 from driftscope_kernels.vllm_plugin import rounding
-from driftscope_kernels.vllm_plugin.rounding import OPS, PRESETS, parse
+from driftscope_kernels.vllm_plugin.rounding import (
+    OPS,
+    PRESETS,
+    ROUNDING_VARIABLE,
+    KernelChoiceError,
+    parse,
+)
 
 
 def test_unset_it_is_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:

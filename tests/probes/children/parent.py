@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from driftscope_probes.child_process import ChildProcess, Crash
+from driftscope_probes.children import ChildProcess, Crash
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import Progress
 

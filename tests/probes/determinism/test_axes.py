@@ -6,10 +6,9 @@ from typing import Any, get_args
 import pytest
 
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.axis_result import AxisResult
-from driftscope_probes.determinism.batch import Batch
+from driftscope_probes.determinism.batch import Batch, Setup
+from driftscope_probes.determinism.report import AxisResult
 from driftscope_probes.determinism.request import AxisName
-from driftscope_probes.determinism.setup import Setup
 
 Probe = Callable[..., AxisResult]
 Fault = Callable[[Setup, Batch, int], int]

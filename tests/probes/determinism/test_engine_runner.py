@@ -7,10 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from driftscope_probes.determinism import engine_session
-from driftscope_probes.determinism.batch import Batch, Row
-from driftscope_probes.determinism.engine_runner import EngineRunner
-from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.determinism import runners
+from driftscope_probes.determinism.batch import Batch, Row, Setup
+from driftscope_probes.determinism.runners import EngineRunner
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.errors import EngineError, RequestError
 
@@ -20,7 +19,7 @@ SETUP = Setup("bf16", EngineSettings(threads=1, prefix_caching=True), context=64
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineRunner]:
-    monkeypatch.setattr(engine_session, "MODULE", "stand_in_session")
+    monkeypatch.setattr(runners, "MODULE", "stand_in_session")
     monkeypatch.setenv("PYTHONPATH", str(CHILDREN))
     runner = EngineRunner(tmp_path / "model", tmp_path / "work")
     yield runner

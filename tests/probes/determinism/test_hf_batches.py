@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.determinism.run_determinism import run_determinism
+from driftscope_probes.determinism.run import run_determinism
 from driftscope_probes.progress import discard
 
 pytestmark = pytest.mark.slow

@@ -2,8 +2,7 @@
 
 import shlex
 
-from driftscope_probes.determinism.axis_result import Subject
-from driftscope_probes.determinism.replay import replay_command
+from driftscope_probes.determinism.report import Subject, replay_command
 from driftscope_probes.determinism.request import DeterminismRequest
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.determinism.run_determinism import run_axes
+from driftscope_probes.determinism.run import run_axes
 from driftscope_probes.determinism.server_runner import ServerRunner
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import discard

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.determinism.engine_runner import EngineRunner
-from driftscope_probes.determinism.prompt_text import prompt_text
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.determinism.run_determinism import run_axes, run_determinism
+from driftscope_probes.determinism.run import run_axes, run_determinism
+from driftscope_probes.determinism.runners import EngineRunner
 from driftscope_probes.progress import discard
+from driftscope_probes.tokenization import prompt_text
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow

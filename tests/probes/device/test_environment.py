@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from driftscope_probes.environment import environment
+from driftscope_probes.device.environment import environment
 
 
 def test_it_is_json_and_names_what_runs_here() -> None:

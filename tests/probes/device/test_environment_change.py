@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.environment import environment
-from driftscope_probes.nightly import environment_change
-from driftscope_probes.nightly.environment_change import (
+from driftscope_probes.device import environment_change
+from driftscope_probes.device.environment import environment
+from driftscope_probes.device.environment_change import (
     compare_environments,
     key_of,
     night_environment,

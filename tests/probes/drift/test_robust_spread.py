@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftscope_probes.drift.robust_spread import robust_spread
+from driftscope_probes.drift.cusum import robust_spread
 
 
 @pytest.mark.parametrize("count", [10, 20, 21])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.drift.trend import MIN_STEPS, trend
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.number import FloatArray
 
 
 def places(steps: int) -> FloatArray:

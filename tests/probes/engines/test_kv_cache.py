@@ -1,6 +1,6 @@
 from types import SimpleNamespace
 
-from driftscope_probes.engines.kv_cache import LEAST_BYTES, MOST_BYTES, kv_cache_bytes
+from driftscope_probes.engines.settings import LEAST_BYTES, MOST_BYTES, kv_cache_bytes
 
 SMOLLM2 = SimpleNamespace(
     num_hidden_layers=30, num_key_value_heads=3, num_attention_heads=9, hidden_size=576

@@ -9,8 +9,8 @@ import pytest
 
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import Progress, discard
-from driftscope_probes.rollout import roll_out
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 VERL_OWN = Path(__file__).parents[3] / "bench" / "verl_own.py"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 def clamped(logprob: float) -> float:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.binned_differences import binned_differences
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.report_profiles import binned_differences
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_means_by_bin_and_null_for_an_empty_bin() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.bitwise import (
+from driftscope_probes.mismatch.counts import (
     ALL_MASKED,
     NONE_DIFFERS,
     Bitwise,
@@ -15,7 +15,7 @@ from driftscope_probes.mismatch.bitwise import (
     differing_tokens,
 )
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 
 def of_pair(pair: PairedLogprobs) -> Bitwise:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND, chi_square_terms
+from driftscope_probes.mismatch.terms import CHI_SQUARE_BOUND, chi_square_terms
 
 
 def test_the_clamp_holds_on_both_sides() -> None:

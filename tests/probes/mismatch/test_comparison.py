@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch import Comparison, SideArrays, Undefined, compare, compare_pair
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 
 CONTRACT = """tokens sequences masked_tokens nonfinite_tokens rollout_nonfinite trainer_nonfinite

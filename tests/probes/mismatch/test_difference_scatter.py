@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.difference_scatter import (
-    LARGEST_POINTS,
-    MAX_POINTS,
-    difference_scatter,
-)
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.scatter import LARGEST_POINTS, MAX_TOKEN_POINTS, difference_scatter
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_small_batches_are_shown_whole_and_the_largest_come_first() -> None:
@@ -26,7 +22,7 @@ def test_large_batches_are_bounded_and_the_tail_is_complete() -> None:
     diff = rng.normal(size=50_000)
     tokens = token_differences(paired_logprobs(rollout, rollout + diff, [0, 50_000]))
     scatter = difference_scatter(tokens)
-    assert 0.9 * MAX_POINTS < scatter.sample.diff.size <= MAX_POINTS
+    assert 0.9 * MAX_TOKEN_POINTS < scatter.sample.diff.size <= MAX_TOKEN_POINTS
     expected = sorted(np.abs(tokens.diff).tolist(), reverse=True)[:LARGEST_POINTS]
     assert np.abs(scatter.largest.diff).tolist() == expected
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.divergence_sums import divergence_sums
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.sums import divergence_sums
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 @pytest.mark.parametrize("seed", range(20))

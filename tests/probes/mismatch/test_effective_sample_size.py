@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.effective_sample_size import ALL_ZERO, ess_ratio, kish_ratio
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.mismatch.weights import ALL_ZERO, ess_ratio, kish_ratio
 
 
 def kish(weights: list[float]) -> float:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from driftscope_probes.mismatch import SideArrays, compare
-from driftscope_probes.mismatch.entropy import NOT_POSITIVE, mismatch_entropy
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
+from driftscope_probes.mismatch.staleness import NOT_POSITIVE, mismatch_entropy
 
 
 def test_mean_k3_over_mean_entropy_of_the_tokens_that_count() -> None:

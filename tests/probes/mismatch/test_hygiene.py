@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.mismatch.counts import Hygiene, hygiene
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.hygiene import Hygiene, hygiene
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_every_oddity_is_counted_once_and_nothing_masked_is() -> None:

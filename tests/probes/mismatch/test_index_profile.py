@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import SideArrays, profiles
-from driftscope_probes.mismatch.index_profile import (
-    MAX_BINS,
-    index_profile_from_smallest,
-)
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.report_profiles import MAX_BINS, index_profile_from_smallest
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_turns_and_positions_of_the_tokens_that_count() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.k3 import SERIES_BELOW, k3_terms
+from driftscope_probes.mismatch.terms import SERIES_BELOW, k3_terms
 
 # expm1(Δ) − Δ just above SERIES_BELOW: one rounding of Δ (2⁻⁵³ · 1e-2) over ½Δ² = 5e-5.
 RELATIVE_BOUND = 4e-14

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.kl import KL
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.divergences import KL
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 def kl_of(pair: PairedLogprobs) -> KL:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.lag_buckets import lag_buckets
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.staleness import lag_buckets
+from driftscope_probes.mismatch.sums import sequence_sums
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 
 @pytest.mark.parametrize("seed", range(10))

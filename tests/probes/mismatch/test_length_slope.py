@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import Interval, compare
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.length_slope import (
+from driftscope_probes.mismatch.number import OVERFLOW, FloatArray, IntArray
+from driftscope_probes.mismatch.sequences import (
     DRAWS_OF_ONE_LENGTH,
     ONE_LENGTH,
     length_slope,
     length_slope_interval,
 )
-from driftscope_probes.mismatch.number import OVERFLOW
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.sequence_sums import SequenceSums, sequence_sums
+from driftscope_probes.mismatch.sums import SequenceSums, sequence_sums
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 TRIALS, SEQUENCES = 200, 60
 KNOWN_SLOPE = 2.0  # nats per 1,000 tokens

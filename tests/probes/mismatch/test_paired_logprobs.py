@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 GOOD: dict[str, Any] = {
     "rollout": np.zeros(4, dtype=np.float32),

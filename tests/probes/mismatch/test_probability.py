@@ -9,8 +9,8 @@ import pytest
 
 from driftscope_probes.mismatch import Undefined, compare
 from driftscope_probes.mismatch.number import OVERFLOW
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT, pearson
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 @pytest.mark.parametrize("seed", range(20))

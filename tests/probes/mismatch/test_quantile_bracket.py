@@ -4,12 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.arrays import FloatArray
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.histogram import EDGES, Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.number import NO_TOKENS
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.quantile_bracket import quantile_bracket
+from driftscope_probes.mismatch.histogram import (
+    EDGES,
+    Histogram,
+    abs_diff_histogram,
+    quantile_bracket,
+)
+from driftscope_probes.mismatch.number import NO_TOKENS, FloatArray
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def of_values(sizes: FloatArray) -> Histogram:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import profiles, profiles_of_pair
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 
 MOST_NUMBERS = 600  # in any one part

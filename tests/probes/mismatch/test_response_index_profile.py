@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.response_index_profile import MAX_BINS, response_index_profile
+from driftscope_probes.mismatch.report_profiles import MAX_BINS, response_index_profile
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_a_drift_that_grows_along_the_response_shows_per_token() -> None:

@@ -8,9 +8,9 @@ import pytest
 from driftscope_probes.errors import TraceError
 from driftscope_probes.mismatch import SequenceMean, compare
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
-from driftscope_probes.mismatch.sequence_mean import sequence_means
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.resampling import sequence_means
+from driftscope_probes.mismatch.sums import sequence_sums
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 @pytest.mark.parametrize("seed", range(10))

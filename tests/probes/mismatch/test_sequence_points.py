@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.sequence_points import MAX_POINTS, SequencePoints, sequence_points
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.scatter import MAX_SEQUENCE_POINTS, SequencePoints, sequence_points
+from driftscope_probes.mismatch.sums import sequence_sums
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def points(diff: list[float], limits: list[int]) -> SequencePoints:
@@ -23,5 +23,5 @@ def test_many_sequences_are_bounded_and_keep_their_extremes() -> None:
     diff = [0.0] * 3000
     diff[1234], diff[2001] = 5.0, -7.0
     found = points(diff, list(range(3001)))
-    assert 0.9 * MAX_POINTS < found.length.size <= MAX_POINTS
+    assert 0.9 * MAX_SEQUENCE_POINTS < found.length.size <= MAX_SEQUENCE_POINTS
     assert (found.seq_logratio.max(), found.seq_logratio.min()) == (5.0, -7.0)

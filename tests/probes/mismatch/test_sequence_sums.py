@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import Shard, compare, merge_shards, shard_of
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 NEEDS_ALL_TOKENS = {"ulp_distance_p50", "ulp_distance_max"}
 ABOUT = {"intervals", "interval_level", "interval_resamples", "interval_seed", "undefined"}

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.side_arrays import (
+from driftscope_probes.mismatch.tokens import (
     CheckedSideArrays,
+    PairedLogprobs,
     SideArrays,
     checked_side_arrays,
+    paired_logprobs,
 )
 
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
+from driftscope_probes.mismatch.counts import token_counts
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.thresholds import NARROW_BAND, PPO_BAND, WIDE_BAND
-from driftscope_probes.mismatch.token_counts import token_counts
+from driftscope_probes.mismatch.terms import NARROW_BAND, PPO_BAND, WIDE_BAND
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_bands_are_closed() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 
 @pytest.mark.parametrize("seed", range(20))

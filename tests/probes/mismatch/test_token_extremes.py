@@ -6,8 +6,8 @@ import numpy as np
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.token_extremes import TokenExtremes, token_extremes
+from driftscope_probes.mismatch.sums import TokenExtremes, token_extremes
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def extremes(rollout: list[float], trainer: list[float]) -> TokenExtremes:

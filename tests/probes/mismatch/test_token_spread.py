@@ -8,10 +8,9 @@ import pytest
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.number import NO_TOKENS, ONE_VALUE
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.sequence_sums import sequence_sums
+from driftscope_probes.mismatch.sums import sequence_sums, token_spread, unbiased_std_of
 from driftscope_probes.mismatch.token_differences import token_differences
-from driftscope_probes.mismatch.token_spread import token_spread, unbiased_std_of
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 
 @pytest.mark.parametrize("seed", range(10))

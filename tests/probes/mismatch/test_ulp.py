@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import Undefined, compare
 from driftscope_probes.mismatch.number import NO_TOKENS
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from driftscope_probes.models.bfloat16 import round_to_bfloat16
+from driftscope_probes.models.safetensors_file import round_to_bfloat16
 
 # Beyond this a value rounds to infinity, which no weight is near.
 LARGEST = float(torch.finfo(torch.bfloat16).max)

@@ -28,7 +28,7 @@ fetch("tiny-random-llama", progress=progress)
 
 WITHOUT_TORCH = """
 import sys
-from driftscope_probes.models.resolve import resolve
+from driftscope_probes.models.fetch import resolve
 
 resolve("tiny-random-llama")
 assert not {"torch", "transformers", "vllm"} & set(sys.modules)

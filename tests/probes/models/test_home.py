@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.models.home import home, models_dir
+from driftscope_probes.models.cache import home, models_dir
 
 
 def test_variable_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

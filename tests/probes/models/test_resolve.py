@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models.resolve import resolve
+from driftscope_probes.models.fetch import resolve
 
 
 def test_catalogue_name_is_built(own_home: Path) -> None:

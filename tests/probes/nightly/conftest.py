@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.nightly import kernel_work, run_nightly
-from driftscope_probes.nightly.config import parse_config
-from driftscope_probes.nightly.result import NightlyResult
+from driftscope_probes.nightly import kernel_work
+from driftscope_probes.nightly import run as run_nightly
+from driftscope_probes.nightly.report import NightlyResult
+from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.progress import Progress, ProgressSink, discard
 
 CHILDREN = Path(__file__).parent / "children"

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.nightly.config import parse_config
-from driftscope_probes.nightly.engine_request import command_of, request_of
-from driftscope_probes.nightly.engine_work import engine_work, finding
+from driftscope_probes.nightly.engine_work import command_of, engine_work, finding, request_of
 from driftscope_probes.nightly.item import EngineItem
-from driftscope_probes.nightly.run_nightly import run_nightly
+from driftscope_probes.nightly.request import parse_config
+from driftscope_probes.nightly.run import run_nightly
 from driftscope_probes.progress import discard
 from driftscope_service.cli import probe_determinism
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from driftscope_probes.nightly.finding_lines import FILE, FindingLines, FindingTeller
+from driftscope_probes.nightly.shared_process import FILE, FindingLines, FindingTeller
 from driftscope_probes.progress import Progress
 
 

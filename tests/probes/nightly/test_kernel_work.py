@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.nightly.config import parse_config
 from driftscope_probes.nightly.item import KernelItem
 from driftscope_probes.nightly.kernel_work import finding, kernel_work
-from driftscope_probes.nightly.run_nightly import run_nightly
+from driftscope_probes.nightly.request import parse_config
+from driftscope_probes.nightly.run import run_nightly
 from driftscope_probes.progress import discard
 
 
@@ -101,7 +101,7 @@ def kernels():
 FAULTY = """
 import torch
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets.planted import split_k_by_batch
+from driftscope_kernels.check.planted import split_k_by_batch
 def run(inputs, params):
     return split_k_by_batch("mean", inputs, params)
 def kernels():

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.nightly.changes import (
+from driftscope_probes.device.environment_change import Change
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem
+from driftscope_probes.nightly.report import (
     Earlier,
     JudgedItem,
     alarms,
@@ -16,8 +18,6 @@ from driftscope_probes.nightly.changes import (
     exit_code,
     judge,
 )
-from driftscope_probes.nightly.environment_change import Change
-from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem
 
 
 def kernel(expected: str = "PROVED") -> Item:

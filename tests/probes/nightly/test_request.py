@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.config import (
+from driftscope_probes.nightly.item import KERNEL_AXES, RANKS, EngineItem, KernelItem
+from driftscope_probes.nightly.request import (
     DEFAULT_FILE,
     MOST_BYTES,
     ConfigError,
     parse_config,
     read_config,
 )
-from driftscope_probes.nightly.item import KERNEL_AXES, RANKS, EngineItem, KernelItem
 
 HEAD = 'name = "n"\nbudget_minutes = 1\n'
 KERNELS = """
@@ -166,9 +166,9 @@ def test_the_shipped_file_is_valid_and_every_expectation_is_possible() -> None:
 
 def test_the_shipped_file_names_kernels_that_exist() -> None:
     pytest.importorskip("torch")
-    from driftscope_kernels.check.case import DTYPES
+    from driftscope_kernels.check import planted
+    from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.registry import kernels
-    from driftscope_kernels.targets import planted
 
     known = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
     for item in read_config(DEFAULT_FILE).items:
@@ -178,7 +178,7 @@ def test_the_shipped_file_names_kernels_that_exist() -> None:
 
 def test_axes_are_those_of_the_checker() -> None:
     pytest.importorskip("torch")
-    from driftscope_kernels.check.axes import AXES, FRESH_PROCESS
+    from driftscope_kernels.check.placements.axes import AXES, FRESH_PROCESS
     from driftscope_kernels.check.search import ACCURACY
 
     assert set(KERNEL_AXES) == {*AXES, FRESH_PROCESS, ACCURACY}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from driftscope_kernels.vllm_choice import ROUNDING_VARIABLE
+from driftscope_kernels.vllm_plugin.rounding import ROUNDING_VARIABLE
 from driftscope_probes.engines.child_environment import child_environment
 from driftscope_probes.engines.settings import EngineSettings
-from driftscope_probes.paired import run_paired
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.paired.run import run_paired
 from driftscope_probes.progress import discard
 
 pytest.importorskip("vllm")
@@ -85,7 +85,7 @@ def test_one_op_that_rounds_elsewhere_is_seen(
     def with_fault(engine: EngineSettings) -> dict[str, str]:
         return child_environment(engine) | {ROUNDING_VARIABLE: "transformers,rotary=vllm"}
 
-    monkeypatch.setattr("driftscope_probes.rollout.child_environment", with_fault)
+    monkeypatch.setattr("driftscope_probes.paired.sides.child_environment", with_fault)
     cell = probe(tiny_llama, ["bf16"])["bf16", "bf16"]
     assert cell["comparison"]["bitwise_equal_fraction"] < 0.5
     coverage = cell["rollout"]["settings"]["kernel_coverage"]

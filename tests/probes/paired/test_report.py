@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import Comparison, compare
-from driftscope_probes.paired_reading import read_grid
+from driftscope_probes.paired.report import read_grid
 
 CU_SEQLENS = np.arange(0, 401, 50)
 NOISE = np.random.default_rng(0).normal(size=400)

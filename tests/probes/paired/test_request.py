@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from driftscope_probes.paired_request import MAX_PROMPTS, PairedRequest
-from driftscope_probes.trainer.precision import BASE_MODES, HEAD_SUFFIX, parse_mode
+from driftscope_probes.dtypes import BASE_MODES, HEAD_SUFFIX, parse_mode
+from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
 
 
 def test_the_default_is_the_grid_of_nine() -> None:

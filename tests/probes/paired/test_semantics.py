@@ -1,8 +1,8 @@
 import pytest
 
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
-from driftscope_probes.paired_request import PairedRequest
-from driftscope_probes.semantics import semantic_notes
+from driftscope_probes.paired.report import semantic_notes
+from driftscope_probes.paired.request import PairedRequest
 
 
 def notes(**fields: object) -> str:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.arrow_messages import check_messages
-from driftscope_probes.push.flat_buffer import root
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.arrow_messages import check_messages, root
+from driftscope_probes.push.rules import PushError
 
 fuzzed = settings(max_examples=300, deadline=None)
 

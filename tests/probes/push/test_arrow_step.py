@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from driftscope_probes.push import limits, read_step
+from driftscope_probes.push import read_step, rules
 from driftscope_probes.push.arrow_step import COLUMNS, read_arrow_step
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import RULES, PushError
 
 Tensors = dict[str, NDArray[Any]]
 Columns = dict[str, Any]
@@ -222,8 +221,8 @@ def test_two_columns_of_one_name(columns: Columns, tmp_path: Path) -> None:
         (pa.KeyValueMetadata([("model", "a"), ("model", "b")]), "1 of the 2 metadata names are"),
         ({"model": b"\xff"}, "no valid Arrow stream: 'utf-8' codec"),
         ({"schema_version": "2"}, "schema_version is '2'"),
-        ({"model": "m" * (limits.MAX_METADATA_CHARACTERS + 1)}, "longer than"),
-        ({str(i): "" for i in range(limits.MAX_METADATA_ENTRIES + 1)}, "65 entries"),
+        ({"model": "m" * (rules.MAX_METADATA_CHARACTERS + 1)}, "longer than"),
+        ({str(i): "" for i in range(rules.MAX_METADATA_ENTRIES + 1)}, "65 entries"),
     ],
 )
 def test_metadata(columns: Columns, tmp_path: Path, metadata: Any, told: str) -> None:

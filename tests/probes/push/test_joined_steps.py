@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftscope_probes.push.joined_steps import join_steps
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import RULES, PushError
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.push.json_step import read_json_step
-from driftscope_probes.push.limits import MAX_JSON_BYTES
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError
 
 NESTED: dict[str, Any] = {
     "metadata": {"model": "m"},

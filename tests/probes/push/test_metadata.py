@@ -1,8 +1,11 @@
 import pytest
 
-from driftscope_probes.push.limits import MAX_METADATA_CHARACTERS, MAX_METADATA_ENTRIES
-from driftscope_probes.push.metadata import checked_metadata
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import (
+    MAX_METADATA_CHARACTERS,
+    MAX_METADATA_ENTRIES,
+    PushError,
+    checked_metadata,
+)
 
 
 def test_version_1_is_assumed_and_unknown_names_are_kept() -> None:

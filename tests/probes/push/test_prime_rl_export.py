@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from driftscope_probes.push import prime_rl_export
 from driftscope_probes.push.prime_rl_export import read_prime_rl_export
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.rules import PushError
 
 
 def line(**changed: Any) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.push import limits, read_step
+from driftscope_probes.push import read_step, rules
 from driftscope_probes.push.arrow_step import ARROW_TYPES
 from driftscope_probes.push.json_step import COLUMNS
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import RULES
 from driftscope_probes.push.zstd_stream import MAX_WINDOW_BYTES, RATIO_FROM_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "push-format.md").read_text(encoding="utf-8")
@@ -71,18 +71,18 @@ def test_every_tensor_is_listed_as_the_code_has_it() -> None:
 @pytest.mark.parametrize(
     "stated",
     [
-        f"| {limits.MAX_TOKENS:,} |",
-        f"| {limits.MAX_SEQUENCES:,} |",
-        f"| {limits.MAX_FILE_BYTES // 2**30} GiB |",
-        f"| {limits.MAX_HEADER_BYTES // 2**10} KiB |",
-        f"GiB, {limits.MAX_HEADER_BYTES // 2**10} KiB per header, "
-        f"{limits.MAX_ARROW_BATCHES:,} batches |",
-        f"together | {limits.MAX_JOINED_BYTES // 2**30} GiB in memory |",
-        f"{limits.MAX_ZSTD_RATIO:g} times what was received, from {RATIO_FROM_BYTES // 2**20} MiB",
+        f"| {rules.MAX_TOKENS:,} |",
+        f"| {rules.MAX_SEQUENCES:,} |",
+        f"| {rules.MAX_FILE_BYTES // 2**30} GiB |",
+        f"| {rules.MAX_HEADER_BYTES // 2**10} KiB |",
+        f"GiB, {rules.MAX_HEADER_BYTES // 2**10} KiB per header, "
+        f"{rules.MAX_ARROW_BATCHES:,} batches |",
+        f"together | {rules.MAX_JOINED_BYTES // 2**30} GiB in memory |",
+        f"{rules.MAX_ZSTD_RATIO:g} times what was received, from {RATIO_FROM_BYTES // 2**20} MiB",
         f"at most {MAX_WINDOW_BYTES // 2**20} MiB (RFC 9659",
-        f"| {limits.MAX_JSON_BYTES // 2**20} MiB |",
-        f"| {limits.MAX_EXPORT_BYTES // 2**30} GiB, {limits.MAX_EXPORT_LINE_BYTES // 2**20} MiB ",
-        f"{limits.MAX_METADATA_ENTRIES} entries of {limits.MAX_METADATA_CHARACTERS:,} ",
+        f"| {rules.MAX_JSON_BYTES // 2**20} MiB |",
+        f"| {rules.MAX_EXPORT_BYTES // 2**30} GiB, {rules.MAX_EXPORT_LINE_BYTES // 2**20} MiB ",
+        f"{rules.MAX_METADATA_ENTRIES} entries of {rules.MAX_METADATA_CHARACTERS:,} ",
     ],
 )
 def test_every_limit_is_stated_as_it_is(stated: str) -> None:

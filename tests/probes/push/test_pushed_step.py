@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.push.push_error import PushError
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
+from driftscope_probes.push.rules import PushError
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.response_span import response_span
+from driftscope_probes.push.pushed_step import response_span
 
 
 @settings(max_examples=150, deadline=None)

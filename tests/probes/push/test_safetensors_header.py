@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.push import limits
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push import rules
+from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_header import SafetensorsHeader, read_header
 
 ByHand = Callable[..., Path]
@@ -84,14 +84,14 @@ def test_a_header_that_is_no_object(by_hand: ByHand, raw: bytes) -> None:
         header_of(by_hand(raw))
 
 
-@pytest.mark.parametrize("length", [3, limits.MAX_HEADER_BYTES + 1, 2**31, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [3, rules.MAX_HEADER_BYTES + 1, 2**31, 2**63, 2**64 - 1])
 def test_a_length_beyond_the_file_or_the_limit(by_hand: ByHand, length: int) -> None:
     with pytest.raises(PushError, match="its header claims"):
         header_of(by_hand(b"{}", length=length))
 
 
 def test_a_header_just_beyond_the_limit_that_is_really_there(by_hand: ByHand) -> None:
-    most = limits.MAX_HEADER_BYTES
+    most = rules.MAX_HEADER_BYTES
     assert header_of(by_hand(b"{}" + b" " * (most - 2))).tensors == {}
     with pytest.raises(PushError, match="its header claims"):
         header_of(by_hand(b"{}" + b" " * (most - 1)))
@@ -108,7 +108,7 @@ def test_a_sparse_file_beyond_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", 2) + b"{}")
-        stream.truncate(limits.MAX_FILE_BYTES + 1)
+        stream.truncate(rules.MAX_FILE_BYTES + 1)
     with pytest.raises(PushError, match="accepted are 2,147,483,648"):
         header_of(path)
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from driftscope_probes.pair_file import write_pair
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_step import read_safetensors_step
 from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace_file import write_pair
 
 Tensors = dict[str, NDArray[Any]]
 ByHand = Callable[..., Path]

@@ -4,10 +4,9 @@ from math import prod
 
 import pytest
 
-from driftscope_probes.push.limits import MAX_SEQUENCES, MAX_TOKENS
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import MAX_SEQUENCES, MAX_TOKENS, PushError
 from driftscope_probes.push.safetensors_header import StoredTensor
-from driftscope_probes.push.step_layout import StepLayout, step_layout
+from driftscope_probes.push.safetensors_step import StepLayout, step_layout
 
 
 def layout(**shapes: list[int]) -> StepLayout:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.strict_json import parse_object
 
 

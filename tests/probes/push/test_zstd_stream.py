@@ -9,8 +9,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.limits import MAX_ZSTD_RATIO
-from driftscope_probes.push.push_error import PushError
+from driftscope_probes.push.rules import MAX_ZSTD_RATIO, PushError
 from driftscope_probes.push.zstd_stream import (
     RATIO_FROM_BYTES,
     SLICE_BYTES,

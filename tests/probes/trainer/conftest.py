@@ -17,10 +17,10 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trainer.load import LoadedModel, load_model
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 VOCABULARY = 211

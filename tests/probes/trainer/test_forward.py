@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from driftscope_probes.dtypes import BASE_MODES, HEAD_SUFFIX, parse_mode
 from driftscope_probes.errors import TrainerError
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Pair, Trace
 from driftscope_probes.trainer.forward import KnownScores, score_rollout
 from driftscope_probes.trainer.load import LoadedModel, torch_dtype
-from driftscope_probes.trainer.precision import BASE_MODES, HEAD_SUFFIX, parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 MODES = (*BASE_MODES, *(mode + HEAD_SUFFIX for mode in BASE_MODES))

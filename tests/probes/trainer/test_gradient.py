@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from driftscope_probes.dtypes import BASE_MODES, parse_mode
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import score_rollout
@@ -14,11 +15,10 @@ from driftscope_probes.trainer.gradient import (
     GRAD_SCALER_INIT,
     GradientReport,
     against_fp32,
+    balanced_advantages,
     loss_scale,
 )
 from driftscope_probes.trainer.load import LoadedModel
-from driftscope_probes.trainer.policy_loss import balanced_advantages
-from driftscope_probes.trainer.precision import BASE_MODES, parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 Load = Callable[..., LoadedModel]

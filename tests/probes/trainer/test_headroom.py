@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import score_rollout
 from driftscope_probes.trainer.half_precision_range import FP16_MAX
 from driftscope_probes.trainer.headroom import measure_headroom
 from driftscope_probes.trainer.load import LoadedModel
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 Load = Callable[..., LoadedModel]

@@ -2,9 +2,8 @@ import math
 
 import pytest
 
-from driftscope_probes.trainer.half_precision_range import FP16_MAX, HalfPrecisionRange
+from driftscope_probes.trainer.half_precision_range import FP16_MAX, HalfPrecisionRange, LayerRange
 from driftscope_probes.trainer.headroom_verdict import MARGIN, Verdict, fitting_scale, judge
-from driftscope_probes.trainer.layer_ranges import LayerRange
 
 SCALE = 65_536.0
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.errors import TrainerError
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import Scored, score_rollout
 from driftscope_probes.trainer.load import LoadedModel
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_probes.trainer.settings import TrainerSettings
 
 Load = Callable[..., LoadedModel]

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from driftscope_probes.trainer.layer_ranges import LayerRanges
+from driftscope_probes.trainer.half_precision_range import LayerRanges
 
 SCALE = 1024.0
 

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from driftscope_probes.errors import TrainerError
-from driftscope_probes.trainer.load import LoadedModel, load_model
-from driftscope_probes.trainer.packed_boundary import check_packing
+from driftscope_probes.trainer.load import LoadedModel, check_packing, load_model
 from driftscope_probes.trainer.settings import TrainerSettings
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftscope_probes.trace import Trace
-from driftscope_probes.trainer.policy_loss import PolicyLoss, balanced_advantages
+from driftscope_probes.trainer.gradient import PolicyLoss, balanced_advantages
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.trainer.row_chunks import (
+from driftscope_probes.trainer.token_logprobs import (
     INVARIANT_ROWS,
     MIN_CHUNK_ROWS,
     default_chunk_rows,

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from driftscope_probes.child_process import ChildProcess
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import explain_trainer_crash
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.errors import ModelError, TrainerError
 from driftscope_probes.progress import Progress, ProgressSink, discard
 from driftscope_probes.prompts import PromptBatch, write_prompts
 from driftscope_probes.trace import Pair, Trace
 from driftscope_probes.trace_file import read_trace, write_trace
-from driftscope_probes.trainer.crash import explain_crash
 from driftscope_probes.trainer.forward import score_rollout
 from driftscope_probes.trainer.load import LoadedModel
-from driftscope_probes.trainer.precision import parse_mode
 from driftscope_probes.trainer.run_trainer import run, set_threads
 from driftscope_probes.trainer.settings import TrainerSettings
 
@@ -54,7 +54,7 @@ def make_request(
 
 def start(request: Request, workdir: Path, on_progress: ProgressSink = discard) -> ChildProcess:
     return ChildProcess(
-        MODULE, request, workdir, explain_crash=explain_crash, on_progress=on_progress
+        MODULE, request, workdir, explain_crash=explain_trainer_crash, on_progress=on_progress
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from driftscope_probes.errors import TrainerError
 from driftscope_probes.trace import TraceMeta
-from driftscope_probes.trainer.temperature import trainer_temperature
+from driftscope_probes.trainer.settings import trainer_temperature
 
 
 def meta(**settings: object) -> TraceMeta:

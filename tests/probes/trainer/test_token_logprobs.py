@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from driftscope_probes.trainer.row_chunks import INVARIANT_ROWS, default_chunk_rows, row_chunks
-from driftscope_probes.trainer.token_logprobs import token_logprobs
+from driftscope_probes.trainer.token_logprobs import (
+    INVARIANT_ROWS,
+    default_chunk_rows,
+    row_chunks,
+    token_logprobs,
+)
 
 TOKENS = (0, 1, 2, 3, 5, 11, 63, 65, 97, 127, 129, 193, 257, 1000, 1024)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)

@@ -1,8 +1,8 @@
 import pytest
 
+from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.progress import Progress
-from driftscope_probes.trainer.precision import parse_mode
-from driftscope_probes.trainer.workload import FORWARD_COST, Workload
+from driftscope_probes.trainer.grid import FORWARD_COST, Workload
 
 
 def test_the_fraction_follows_the_cost_of_the_mode() -> None:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.pair_file import write_pair
 from driftscope_probes.push.pushed_step import pushed_step
 from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace_file import write_pair
 from driftscope_service.ingest.analysis import analyze_step
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from driftscope_probes.dtypes import Dtype
+from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.mismatch import compare, profiles
-from driftscope_probes.paired_reading import read_grid
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.paired.report import read_grid
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trace import TraceMeta
-from driftscope_probes.trainer.precision import parse_mode
 
 ReportMaker = Callable[..., dict[str, Any]]
 LogprobArray = NDArray[np.float32]  # [tokens]

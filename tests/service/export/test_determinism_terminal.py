@@ -7,13 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from driftscope_probes.determinism.axis_result import (
-    AxisResult,
-    FirstDifference,
-    Measure,
-    Subject,
-)
 from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.report import AxisResult, FirstDifference, Measure, Subject
 from driftscope_service.export.determinism_terminal import onset, print_determinism, share
 
 REPLAY = "driftscope probe determinism --model tiny --axes batch_size --values 1,2 --no-bisect " * 2

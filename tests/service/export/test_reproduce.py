@@ -7,7 +7,7 @@ from typing import Any
 
 import typer.main
 
-from driftscope_probes.paired_request import PairedRequest
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.cli import probe
 from driftscope_service.export.reproduce import reproduction
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftscope_probes.push.limits import MAX_JSON_BYTES
+from driftscope_probes.push.rules import MAX_JSON_BYTES
 from driftscope_service.errors import ServiceError
 from driftscope_service.ingest.upload_kind import UploadKind, upload_kind
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftscope_probes.child_process import Crash
+from driftscope_probes.children import Crash
 from driftscope_probes.run_probe import _PROBES
 from driftscope_service.jobs.job_errors import explain_crash
 

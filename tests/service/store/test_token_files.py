@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.tensor_rules import RULES
+from driftscope_probes.push.rules import RULES
 from driftscope_service.store.token_files import PARTIAL, TokenFileError, read_tokens, write_tokens
 
 STORE = "driftscope_service.store.token_files"

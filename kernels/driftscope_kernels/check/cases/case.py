@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.oracles import Oracle
-from driftscope_kernels.check.placement import Batch
+from driftscope_kernels.check.placements.placement import Batch
+from driftscope_kernels.check.twins.oracles import Oracle
 
 #: STATIC is for kernels whose compiled code is read: no atomics, one binary for every batch size.
 VerdictName = Literal["REFUTED", "PROVED", "STATIC", "NOT_REFUTED", "INCONCLUSIVE"]

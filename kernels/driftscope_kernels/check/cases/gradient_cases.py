@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from driftscope_kernels.check import gradient_inputs as inputs
-from driftscope_kernels.check import gradient_oracles as oracles
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check.case import ATTENTION_CALL_S, OpCase, Shape
+from driftscope_kernels.check.cases import gradient_inputs as inputs
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases.case import ATTENTION_CALL_S, OpCase, Shape
+from driftscope_kernels.check.twins import oracles
 
 SIGNED, POSITIVE, TERMWISE = kinds.SIGNED_KINDS, kinds.POSITIVE_KINDS, kinds.TERMWISE_KINDS
 #: Weights of attention leave no pair of terms equal.

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check import op_inputs
-from driftscope_kernels.check.case import EPS, HEADS, KV_HEADS, Shape
-from driftscope_kernels.check.op_inputs import generator
-from driftscope_kernels.check.placement import Batch
-from driftscope_kernels.check.sensitive_rows import sensitive_rows
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import op_inputs
+from driftscope_kernels.check.cases.case import EPS, HEADS, KV_HEADS, Shape
+from driftscope_kernels.check.cases.op_inputs import generator, sensitive_rows
+from driftscope_kernels.check.placements.placement import Batch
 
 #: Inputs of a linear layer of which only the bias is looked at.
 BIAS_WIDTH = 8

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check import op_inputs as inputs
-from driftscope_kernels.check import oracles
-from driftscope_kernels.check.case import ATTENTION_CALL_S, OpCase, Shape
-from driftscope_kernels.check.gradient_cases import GRADIENT_CASES
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import op_inputs as inputs
+from driftscope_kernels.check.cases.case import ATTENTION_CALL_S, OpCase, Shape
+from driftscope_kernels.check.cases.gradient_cases import GRADIENT_CASES
+from driftscope_kernels.check.twins import oracles
 
 
 class UnknownOpError(ValueError):

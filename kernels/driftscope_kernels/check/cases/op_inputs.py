@@ -1,20 +1,41 @@
-"""Inputs of the ops that can be checked. In: shape, rows, dtype, kind, seed. Out: Batch.
-
-Names and shapes of inputs are those that `Kernel.run` receives (docs/add-a-kernel.md has the
-table).
-"""
+"""(docstring of op_inputs.py, and: rows whose results change where the order of additions does)"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check.case import BMM_ROWS, EPS, HEADS, KV_HEADS, MOST_ROWS, Shape
-from driftscope_kernels.check.placement import Batch
-from driftscope_kernels.check.sensitive_rows import sensitive_rows
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases.case import BMM_ROWS, EPS, HEADS, KV_HEADS, MOST_ROWS, Shape
+from driftscope_kernels.check.placements.placement import Batch
+from driftscope_kernels.check.twins.ordered_ops import PLAIN, SHUFFLED
+from driftscope_kernels.check.twins.reassociated import compute
+
+Complete = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def sensitive_rows(
+    op: str, shape: Shape, rows: int, width: int, dtype: torch.dtype, seed: int, complete: Complete
+) -> Tensor:
+    """[rows, width]: `complete` gives the op's other inputs for rows of x."""
+    key = (op, shape, width, dtype, seed)
+    if key not in _chosen:
+        pool_rows = min(kinds.POOL_ROWS, max(MOST_ROWS, kinds.POOL_VALUES // width))
+        pool = kinds.values(kinds.NORMAL, pool_rows, width, dtype, Generator().manual_seed(seed))
+
+        def results(x: Tensor, order: int | None) -> Tensor:
+            how = PLAIN if order is None else f"{SHUFFLED}{order}"
+            return compute(op, complete(x), {"eps": EPS}, how)
+
+        _chosen[key] = kinds.sensitive(pool, MOST_ROWS, results)
+    return _chosen[key][:rows]
+
+
+#: Choosing takes seconds, and every twin is tried on the same rows.
+_chosen: dict[tuple[str, Shape, int, torch.dtype, int], Tensor] = {}
+
 
 PAGE_SIZE = 32  # tokens; the smallest of vLLM's CPU attention
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_kernels.check.placement import LAYOUTS, NEIGHBOURS, PADDINGS, Placement
+from driftscope_kernels.check.placements.placement import LAYOUTS, NEIGHBOURS, PADDINGS, Placement
 
 #: Every size up to a vector of 16 and the first behind it: micro-kernels and their remainders.
 DENSE_SIZES = tuple(range(1, 18))

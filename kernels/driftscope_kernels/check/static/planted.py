@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from driftscope_kernels.attention_options import VLLM_ATTENTION
+from driftscope_kernels.options import VLLM_ATTENTION
 from driftscope_kernels.triton_kernels.attention import run, score_arguments
 from driftscope_kernels.triton_kernels.launch import launch, programs
 

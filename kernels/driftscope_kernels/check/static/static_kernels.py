@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.case import DTYPE_NAMES, Subject, VerdictName
+from driftscope_kernels.check.cases.case import DTYPE_NAMES, Subject, VerdictName
 
 TARGET = "triton"
-MODULE = "driftscope_kernels.check.static_process"
+MODULE = "driftscope_kernels.check.static.static_process"
 #: Compiled for; a quick check takes the first.
 ARCHITECTURES = ("sm_90", "sm_80", "sm_100", "gfx942")
 #: A kernel takes seconds per dtype and architecture to compile, once; beyond this it hangs.

@@ -1,6 +1,6 @@
 """Reads the compiled code of Triton kernels, in a process that imports Triton and runs nothing.
 
-    python -m driftscope_kernels.check.static_process REQUEST RESULTS
+    python -m driftscope_kernels.check.static.static_process REQUEST RESULTS
 
 REQUEST: {"cases": [[name, dtype], …], "architectures": […], "planted": bool}. RESULTS: a list of
 {"name", "architecture", "verdict", "reasons", "binaries", "batch_sizes"}; `verdict` is null where
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from triton.compiler.errors import CompilationError
 
-from driftscope_kernels.check.placement import REFUSALS
-from driftscope_kernels.triton_kernels import planted
+from driftscope_kernels.check.placements.placement import REFUSALS
+from driftscope_kernels.check.static import planted
 from driftscope_kernels.triton_kernels.cases import CASES
 from driftscope_kernels.triton_kernels.static_check import DTYPES, case_op, static_verdict
 

@@ -11,7 +11,7 @@
 namespace driftscope {
 namespace {
 #include "lanes.h"
-#include "row_functions.h"
+#include "functions.h"
 
 struct Machine {
   typedef __m256 Register;
@@ -39,10 +39,10 @@ struct Machine {
 template <>
 constexpr bool Machine::is_half<Half> = true;
 
-#include "attention_product.h"
-#include "attention_keys.h"
-#include "attention_rows.h"
-#include "attention_backward.h"
+#include "product.h"
+#include "keys.h"
+#include "rows.h"
+#include "backward.h"
 
 bool available() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");

@@ -11,7 +11,7 @@
 namespace driftscope {
 namespace {
 #include "lanes.h"
-#include "row_functions.h"
+#include "functions.h"
 
 struct Machine {
   typedef __m512 Register;
@@ -27,10 +27,10 @@ struct Machine {
   static Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
 };
 
-#include "attention_product.h"
-#include "attention_keys.h"
-#include "attention_rows.h"
-#include "attention_backward.h"
+#include "product.h"
+#include "keys.h"
+#include "rows.h"
+#include "backward.h"
 
 bool available() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

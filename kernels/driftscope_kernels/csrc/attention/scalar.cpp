@@ -6,9 +6,9 @@
 
 namespace driftscope {
 namespace {
-#include "gemm_half.h"
+#include "half.h"
 #include "lanes.h"
-#include "row_functions.h"
+#include "functions.h"
 
 struct Machine {
   typedef Lanes Register;
@@ -28,10 +28,10 @@ struct Machine {
   static Register fma(Register a, Register b, Register c) { return driftscope::fma(a, b, c); }
 };
 
-#include "attention_product.h"
-#include "attention_keys.h"
-#include "attention_rows.h"
-#include "attention_backward.h"
+#include "product.h"
+#include "keys.h"
+#include "rows.h"
+#include "backward.h"
 
 bool available() { return true; }
 }  // namespace

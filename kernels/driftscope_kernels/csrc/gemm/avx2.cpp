@@ -7,7 +7,7 @@
 
 namespace driftscope {
 namespace {
-#include "gemm_half.h"
+#include "half.h"
 
 inline int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
 template <class B>
@@ -88,8 +88,8 @@ struct Isa {
     for (int64_t i = 0; i < count; i += 8) _mm256_storeu_ps(to + i, Half::load(from + 2 * i));
   }
 
-#include "gemm_finish.h"
-#include "gemm_gather.h"
+#include "finish.h"
+#include "gather.h"
 
   static void pack_rows(Dtype dtype, const void* x, int64_t stride_m, int64_t stride_k, int64_t rows, int64_t k,
                         void* to) {
@@ -101,7 +101,7 @@ struct Isa {
   }
 };
 
-#include "gemm_tile.h"
+#include "tile.h"
 
 bool available() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");

@@ -7,8 +7,8 @@
 
 namespace driftscope {
 namespace {
-#include "gemm_half.h"
-#include "gemm_avx512.h"
+#include "half.h"
+#include "avx512.h"
 
 bool available() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -233,9 +233,9 @@ struct Isa {
     }
   }
 
-#include "gemm_gather.h"
+#include "gather.h"
 };
 
-#include "gemm_tile.h"
+#include "tile.h"
 
 int64_t tile_rows(Dtype) { return Isa::tile_rows<Single>(); }

@@ -9,7 +9,7 @@
 namespace driftscope {
 namespace {
 
-#include "gemm_half.h"
+#include "half.h"
 
 inline int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
 template <class B>
@@ -95,8 +95,8 @@ struct Isa {
       to[i] = from_bits(half_bits_to_single(reinterpret_cast<const uint16_t*>(from)[i]));
   }
 
-#include "gemm_finish.h"
-#include "gemm_gather.h"
+#include "finish.h"
+#include "gather.h"
 
   static void pack_rows(Dtype dtype, const void* x, int64_t stride_m, int64_t stride_k, int64_t rows, int64_t k,
                         void* to) {
@@ -108,7 +108,7 @@ struct Isa {
   }
 };
 
-#include "gemm_tile.h"
+#include "tile.h"
 
 bool available() { return true; }
 int64_t tile_rows(Dtype) { return Isa::tile_rows<Single>(); }

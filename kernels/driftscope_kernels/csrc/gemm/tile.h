@@ -1,5 +1,5 @@
 // The loops around one register tile. Each instruction set includes this file after defining `Isa` (see
-// gemm_avx512.h) inside its own unnamed namespace: no symbol is shared between them.
+// avx512.h) inside its own unnamed namespace: no symbol is shared between them.
 //
 // Every output has one float32 accumulator that goes along k in ascending order. Blocks along k spill it
 // to memory, which is exact; the number of rows, the panels taken at once and the threads never change it.

@@ -11,16 +11,16 @@
 namespace driftscope {
 namespace {
 #include "lanes.h"
-#include "row_functions.h"
-#include "row_kernels.h"
-#include "rotary_kernels.h"
-#include "logprob_kernels.h"
+#include "functions.h"
+#include "kernels.h"
+#include "rotary.h"
+#include "logprob.h"
 bool available() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 }  // namespace
 extern const RowKernels rows_avx2 = {"avx2",
-#include "row_table.h"
+#include "table.h"
 };
 }  // namespace driftscope
 #endif

@@ -11,17 +11,17 @@
 namespace driftscope {
 namespace {
 #include "lanes.h"
-#include "row_functions.h"
-#include "row_kernels.h"
-#include "rotary_kernels.h"
-#include "logprob_kernels.h"
+#include "functions.h"
+#include "kernels.h"
+#include "rotary.h"
+#include "logprob.h"
 bool available() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 }  // namespace
 extern const RowKernels rows_avx512 = {"avx512",
-#include "row_table.h"
+#include "table.h"
 };
 }  // namespace driftscope
 #endif

@@ -1,5 +1,5 @@
 // The row kernels, written once in lanes and compiled once per instruction set: each includer defines the set,
-// then includes lanes.h, row_functions.h and this file inside its own unnamed namespace. The order of operations
+// then includes lanes.h, functions.h and this file inside its own unnamed namespace. The order of operations
 // is that of the file of the same name in reference/, to which the results are equal bit for bit.
 
 template <class E>

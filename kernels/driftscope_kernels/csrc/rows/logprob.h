@@ -1,4 +1,4 @@
-// What one tile of logits adds to the log-probability of a token. Included after row_kernels.h; the formulas are
+// What one tile of logits adds to the log-probability of a token. Included after kernels.h; the formulas are
 // those of reference/token_logprob.py.
 
 // Both sides brought to the larger maximum.

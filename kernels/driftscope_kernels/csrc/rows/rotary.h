@@ -1,4 +1,4 @@
-// Rotary embedding, one head of one token a row. Included after row_kernels.h; see reference/rotary.py.
+// Rotary embedding, one head of one token a row. Included after kernels.h; see reference/rotary.py.
 
 // a * c + b * s with the rounding points asked for.
 template <class E>

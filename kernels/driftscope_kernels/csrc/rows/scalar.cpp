@@ -6,15 +6,15 @@
 
 namespace driftscope {
 namespace {
-#include "gemm_half.h"
+#include "half.h"
 #include "lanes.h"
-#include "row_functions.h"
-#include "row_kernels.h"
-#include "rotary_kernels.h"
-#include "logprob_kernels.h"
+#include "functions.h"
+#include "kernels.h"
+#include "rotary.h"
+#include "logprob.h"
 bool available() { return true; }
 }  // namespace
 extern const RowKernels rows_scalar = {"scalar",
-#include "row_table.h"
+#include "table.h"
 };
 }  // namespace driftscope

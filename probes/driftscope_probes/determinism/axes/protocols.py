@@ -8,8 +8,8 @@ Here every row is compared, not the first of a batch alone.
 
 from __future__ import annotations
 
-from driftscope_probes.determinism.axes.arrival import apart
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
+from driftscope_probes.determinism.axes.batch import apart
 from driftscope_probes.determinism.batch import Row
 from driftscope_probes.determinism.onset import Value
 from driftscope_probes.determinism.plan import Plan

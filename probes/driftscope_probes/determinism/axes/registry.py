@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from driftscope_probes.determinism.axes.arrival import ArrivalOrder, StaggeredArrival
 from driftscope_probes.determinism.axes.base import Axis
-from driftscope_probes.determinism.axes.batch import BatchSize, Neighbours, Position
-from driftscope_probes.determinism.axes.memory import Preemption, PrefixCache
-from driftscope_probes.determinism.axes.prefill import ChunkedPrefill, DecodeVsPrefill
+from driftscope_probes.determinism.axes.batch import (
+    ArrivalOrder,
+    BatchSize,
+    Neighbours,
+    Position,
+    StaggeredArrival,
+)
+from driftscope_probes.determinism.axes.memory import (
+    ChunkedPrefill,
+    DecodeVsPrefill,
+    Preemption,
+    PrefixCache,
+)
 from driftscope_probes.determinism.axes.process import Compiled, KvSplit, Threads
 from driftscope_probes.determinism.axes.protocols import (
     SglangMixed,
@@ -14,8 +23,7 @@ from driftscope_probes.determinism.axes.protocols import (
     SglangSingle,
     ThinkingMachines,
 )
-from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
-from driftscope_probes.determinism.axes.sampling import SeededSampling
+from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun, SeededSampling
 from driftscope_probes.determinism.request import AxisName
 
 AXIS: dict[AxisName, Axis] = {

@@ -1,4 +1,4 @@
-"""Axes of doing the same again: in one process, and in a fresh one."""
+"""Axes that ask the same again: in the same process, in a fresh one, and sampled with a seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, integer
 from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.plan import ROWS, Plan
+from driftscope_probes.determinism.request import MOST_BATCH
 
 MOST_RUNS = 100
 
@@ -43,3 +44,23 @@ class FreshProcess:
     def _job(self, plan: Plan, value: Value) -> Job:
         process = integer(value, self.setting, 0, MOST_RUNS)
         return Job(replace(plan.setup, process=process), plan.batch(plan.rows()))
+
+
+class SeededSampling:
+    """Temperature 1, a seed of its own per request; alone and in batches."""
+
+    setting = "batch size"
+    ordered = True
+
+    def values(self, plan: Plan) -> tuple[Value, ...]:
+        return (1, 2, ROWS)
+
+    def case(self, plan: Plan, reference: Value, value: Value) -> Case:
+        least = integer(reference, self.setting, 1, MOST_BATCH)
+        size = integer(value, self.setting, 1, MOST_BATCH)
+        seed = plan.request.seed
+        count = -(-size // least) * least
+        rows = [replace(plan.row(index), seed=seed + index) for index in range(count)]
+        groups = [rows[start : start + least] for start in range(0, count, least)]
+        alone = tuple(Job(plan.setup, plan.batch(group)) for group in groups)
+        return Case(alone, (Job(plan.setup, plan.batch(rows[:size])),))

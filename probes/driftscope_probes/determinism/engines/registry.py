@@ -1,15 +1,26 @@
-"""Setup -> engine that takes batches, imported only when asked for."""
+"""BatchEngine, and the one that a Setup asks for, imported only then: each needs other packages."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
-from driftscope_probes.determinism.engines.base import BatchEngine
-from driftscope_probes.determinism.setup import Setup
+from driftscope_probes.determinism.batch import Answer, Batch, Setup
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.kv_cache import bytes_per_token
-from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, bytes_per_token
 from driftscope_probes.prompts import PromptBatch
+
+
+class BatchEngine(Protocol):
+    def run(self, batch: Batch) -> Answer:
+        """Raises ProbeError."""
+        ...
+
+    def used_settings(self) -> dict[str, Any]: ...
+
+    def close(self) -> None:
+        """Let go of the model, so that another engine can be loaded in this process."""
+        ...
 
 
 def open_engine(model: Path, setup: Setup) -> BatchEngine:

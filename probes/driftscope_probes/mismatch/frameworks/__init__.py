@@ -1,6 +1,20 @@
-"""Dry run of every framework's rejection and truncation presets."""
+"""One batch under every framework's own metric names, and a dry run of its presets."""
 
-from driftscope_probes.mismatch.presets.dry_run import preset_effects, presets
-from driftscope_probes.mismatch.presets.effect import LeftOut, PresetEffect
+from driftscope_probes.mismatch.frameworks.preset_fates import LeftOut, PresetEffect
+from driftscope_probes.mismatch.frameworks.registry import (
+    FRAMEWORKS,
+    aliases,
+    preset_effects,
+    presets,
+)
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import AliasValues
 
-__all__ = ["LeftOut", "PresetEffect", "preset_effects", "presets"]
+__all__ = [
+    "FRAMEWORKS",
+    "AliasValues",
+    "LeftOut",
+    "PresetEffect",
+    "aliases",
+    "preset_effects",
+    "presets",
+]

@@ -9,16 +9,16 @@ import math
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
+    UnmaskedTokens,
     alias_values,
     biggest,
     mean,
     smallest,
 )
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.k3 import k3_terms
+from driftscope_probes.mismatch.number import FloatArray
+from driftscope_probes.mismatch.terms import k3_terms
 
 # Above it log cosh x is x − ln 2 to the last bit, and well below it sinh² cannot overflow.
 LINEAR_ABOVE = 50.0

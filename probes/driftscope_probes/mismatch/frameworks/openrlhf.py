@@ -9,9 +9,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import AliasValues, alias_values, mean
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
+    AliasValues,
+    UnmaskedTokens,
+    alias_values,
+    mean,
+)
+from driftscope_probes.mismatch.number import FloatArray
 
 Gating = Literal["ratio", "binary_kl", "tv"]
 GATINGS: tuple[Gating, ...] = get_args(Gating)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
+    UnmaskedTokens,
     alias_values,
     biggest,
     mean,
     unbiased_std,
 )
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray
+from driftscope_probes.mismatch.number import BoolArray, FloatArray
 
 # dppo_mask_low and dppo_mask_high.
 DPPO_BOUND = 0.2

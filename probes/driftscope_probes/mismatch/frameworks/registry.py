@@ -1,8 +1,4 @@
-"""Every framework's names for one batch.
-
-In: PairedLogprobs, with advantages and entropies where they are known. Out: AliasValues by
-framework.
-"""
+"""Every framework at once: aliases() gives its metrics, presets() a dry run of its presets."""
 
 from __future__ import annotations
 
@@ -13,20 +9,34 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.aliases.alias_values import AliasValues
-from driftscope_probes.mismatch.aliases.areal import areal
-from driftscope_probes.mismatch.aliases.nemo_rl import nemo_rl
-from driftscope_probes.mismatch.aliases.open_instruct import open_instruct
-from driftscope_probes.mismatch.aliases.openrlhf import openrlhf
-from driftscope_probes.mismatch.aliases.prime_rl import prime_rl
-from driftscope_probes.mismatch.aliases.skyrl import skyrl
-from driftscope_probes.mismatch.aliases.slime import miles, slime
-from driftscope_probes.mismatch.aliases.torchtitan import torchtitan
-from driftscope_probes.mismatch.aliases.trl import trl
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens, unmasked_tokens
-from driftscope_probes.mismatch.aliases.verl import verl
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.frameworks.nemo_rl import nemo_rl
+from driftscope_probes.mismatch.frameworks.openrlhf import openrlhf
+from driftscope_probes.mismatch.frameworks.preset_fates import (
+    ADVANTAGE_PRESETS,
+    LeftOut,
+    PresetEffect,
+    advantage_fates,
+    effect,
+    framework_fates,
+    verl_fates,
+)
+from driftscope_probes.mismatch.frameworks.prime_rl import prime_rl
+from driftscope_probes.mismatch.frameworks.skyrl import skyrl
+from driftscope_probes.mismatch.frameworks.slime import miles, slime
+from driftscope_probes.mismatch.frameworks.small_frameworks import (
+    areal,
+    open_instruct,
+    torchtitan,
+    trl,
+)
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
+    AliasValues,
+    UnmaskedTokens,
+    unmasked_tokens,
+)
+from driftscope_probes.mismatch.frameworks.verl import verl
+from driftscope_probes.mismatch.number import FloatArray
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 # What needs nothing but the two sides; prime-rl also reads advantages and entropies.
 FRAMEWORKS: MappingProxyType[str, Callable[[UnmaskedTokens], AliasValues]] = MappingProxyType(
@@ -79,3 +89,35 @@ def unmasked_values(name: str, values: ArrayLike | None, pair: PairedLogprobs) -
             remedy=f"give {name} as one value per token, or leave it out.",
         )
     return array if pair.mask is None else array[pair.mask]
+
+
+NO_ADVANTAGES = LeftOut("needs the advantages, which were not given")
+
+
+def preset_effects(
+    pair: PairedLogprobs, *, advantages: ArrayLike | None = None
+) -> dict[str, PresetEffect | LeftOut]:
+    """By `framework.preset`. advantages is [tokens]; raises TraceError if its shape does not fit.
+
+    NaN follows each framework: a mask that keeps what lies within bounds drops it, a mask that
+    drops what lies outside keeps it.
+    """
+    with np.errstate(all="ignore"):
+        tokens = unmasked_tokens(pair)
+        fates = {f"verl.{name}": value for name, value in verl_fates(tokens).items()}
+        fates |= framework_fates(tokens)
+        known = unmasked_values("advantages", advantages, pair)
+        if known is not None:
+            fates |= advantage_fates(tokens, known)
+        effects = {name: effect(tokens, value) for name, value in fates.items()}
+    if known is None:
+        effects |= dict.fromkeys(ADVANTAGE_PRESETS, NO_ADVANTAGES)
+    return effects
+
+
+def presets(
+    pair: PairedLogprobs, *, advantages: ArrayLike | None = None
+) -> dict[str, dict[str, float | str]]:
+    """preset_effects as plain dictionaries, ready for JSON."""
+    effects = preset_effects(pair, advantages=advantages)
+    return {name: value.to_dict() for name, value in effects.items()}

@@ -10,16 +10,16 @@ import math
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
+    UnmaskedTokens,
     alias_values,
     biggest,
     mean,
     smallest,
     unbiased_std,
 )
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray
+from driftscope_probes.mismatch.number import BoolArray, FloatArray
 
 SAFETY_BOUND = 20.0
 TOKEN_CLIP, SEQUENCE_CLIP = 2.0, 5.0

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import AliasValues, alias_values, mean
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import FloatArray
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
+    AliasValues,
+    UnmaskedTokens,
+    alias_values,
+    mean,
+)
+from driftscope_probes.mismatch.number import FloatArray
 
 # --tis-clip and --tis-clip-low.
 TIS_CLIP, TIS_CLIP_LOW = 2.0, 0.0

@@ -1,18 +1,46 @@
-"""Every unmasked token of a batch, the unusable ones included: what a framework's formula sees.
-
-In: PairedLogprobs. Out: UnmaskedTokens in float64 with sums per given sequence, empty ones as well.
-"""
+"""The tokens that frameworks' own metrics are taken over, and the values those give."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray, IntArray, LogprobArray
-from driftscope_probes.mismatch.hygiene import unmasked_lengths
-from driftscope_probes.mismatch.k3 import k3_terms
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.counts import unmasked_lengths
+from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.terms import k3_terms
+from driftscope_probes.mismatch.tokens import PairedLogprobs
+
+# None: the framework itself would log NaN or an infinity, or would refuse the batch.
+AliasValues: TypeAlias = dict[str, float | None]
+
+
+def alias_values(values: Mapping[str, float], prefix: str = "") -> AliasValues:
+    return {
+        prefix + name: float(value) if math.isfinite(value) else None
+        for name, value in values.items()
+    }
+
+
+def mean(values: FloatArray | BoolArray) -> float:
+    """NaN, not a warning, where there is nothing to average."""
+    return float(values.mean()) if values.size else math.nan
+
+
+def biggest(values: FloatArray) -> float:
+    return float(values.max()) if values.size else math.nan
+
+
+def smallest(values: FloatArray) -> float:
+    return float(values.min()) if values.size else math.nan
+
+
+def unbiased_std(values: FloatArray) -> float:
+    """torch.std: divides by n − 1, NaN for a single value."""
+    return float(values.std(ddof=1)) if values.size > 1 else math.nan
 
 
 @dataclass(frozen=True, slots=True)

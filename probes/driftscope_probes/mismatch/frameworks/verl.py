@@ -12,22 +12,21 @@ from typing import Literal
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
+    UnmaskedTokens,
     alias_values,
     biggest,
     mean,
     unbiased_std,
 )
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.aliases.verl_rejection import (
+from driftscope_probes.mismatch.frameworks.verl_rejection import (
     SAFETY_BOUND,
     VerlRejection,
     population_std,
     rejection_metrics,
 )
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.number import Undefined
+from driftscope_probes.mismatch.number import FloatArray, Undefined
 from driftscope_probes.mismatch.probability import pearson
 
 # verl guards two divisions of the weights with it; as float32 that leaves other sums unchanged.

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import mean, unbiased_std
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens, mean, unbiased_std
+from driftscope_probes.mismatch.number import BoolArray, FloatArray
 
 # verl's SAFETY_BOUND: log-ratios are clamped to ±20 nats before they are exponentiated.
 SAFETY_BOUND = 20.0

@@ -1,7 +1,4 @@
-"""Counts over one block of kept tokens: thresholds, largest values, and the buckets they fall into.
-
-In: both log-probabilities of a block. Out: counts and extremes of the batch, and two histograms.
-"""
+"""Counts over a block of tokens: thresholds, ULP distances, histograms of fine buckets."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import IntArray
-from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND
 from driftscope_probes.mismatch.fused.block_sums import less
-from driftscope_probes.mismatch.fused.close_terms import is_close
+from driftscope_probes.mismatch.fused.close_sums import is_close
 from driftscope_probes.mismatch.fused.compiled import compiled, inlined, summing
-from driftscope_probes.mismatch.fused.fine_buckets import fine_bucket
 from driftscope_probes.mismatch.fused.float_bits import bits_of, bits_of_single, from_bits
-from driftscope_probes.mismatch.fused.layouts import Buckets, Scratch
-from driftscope_probes.mismatch.thresholds import (
+from driftscope_probes.mismatch.fused.layouts import SHIFT, Buckets, Scratch
+from driftscope_probes.mismatch.number import IntArray
+from driftscope_probes.mismatch.terms import (
+    CHI_SQUARE_BOUND,
     CONFIDENT_ABOVE,
     DISAGREES_BELOW,
     EXTREME_DIFF,
@@ -26,6 +22,13 @@ from driftscope_probes.mismatch.thresholds import (
     PPO_BAND,
     WIDE_BAND,
 )
+
+
+@inlined
+def fine_bucket(value: float) -> int:
+    """One bit pattern down, so that a number on an edge lies in the bucket below the edge."""
+    return ((bits_of(value) - 1) >> SHIFT) + 1
+
 
 SIGN_MASK = 0x7FFFFFFF  # all but the sign of IEEE 754 binary32
 

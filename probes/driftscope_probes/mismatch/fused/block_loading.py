@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import BoolArray, LogprobArray
 from driftscope_probes.mismatch.fused.block_sums import less
 from driftscope_probes.mismatch.fused.compiled import compiled, summing
 from driftscope_probes.mismatch.fused.float_bits import bits_of
 from driftscope_probes.mismatch.fused.layouts import BITS_OF_INFINITY, Scratch
+from driftscope_probes.mismatch.number import BoolArray, LogprobArray
 
 
 @summing

@@ -32,7 +32,7 @@ NOT_KEPT = (
 
 FOLDER = Path(__file__).parent
 # All that the compiled code takes numbers from beside this folder.
-NUMBERS_FROM = ("chi_square_terms.py", "thresholds.py")
+NUMBERS_FROM = ("terms.py",)
 
 
 def sources_fingerprint(folder: Path) -> int:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray, IntArray, LogprobArray
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 MANTISSA_BITS = 52  # IEEE 754 binary64
 EXPONENT_BIAS = 1023

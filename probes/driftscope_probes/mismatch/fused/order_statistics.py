@@ -1,7 +1,4 @@
-"""Exact order statistics of |Δ| and the ULP distance: histogram first, then the few near a rank.
-
-In: PairedLogprobs and its TokenPass. Out: OrderStatistics.
-"""
+"""Exact order statistics of |Δ| without sorting: wanted ranks, gathered bucket by bucket."""
 
 from __future__ import annotations
 
@@ -9,10 +6,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.arrays import FloatArray, IntArray
-from driftscope_probes.mismatch.fused.gathering import gathered
-from driftscope_probes.mismatch.fused.layouts import BITS_IN_BUCKET, SHIFT, TokenPass, Wanted
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.fused.layouts import (
+    BITS_IN_BUCKET,
+    ODDITIES,
+    SHIFT,
+    TokenPass,
+    Wanted,
+    as_compiled,
+    new_buckets,
+    new_marks,
+    new_scratch,
+)
+from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.tokens import PairedLogprobs
+
+
+def gathered(
+    pair: PairedLogprobs, wanted: tuple[Wanted, Wanted], sizes: tuple[int, int]
+) -> tuple[FloatArray, FloatArray]:
+    """|Δ| and ULP distances in the wanted buckets of each, which hold `sizes` of them."""
+    from driftscope_probes.mismatch.fused.wanted_values import gather  # loads numba
+
+    found = np.empty(sizes[0]), np.empty(sizes[1])
+    gather(
+        *as_compiled(pair),
+        wanted,
+        found,
+        new_scratch(),
+        new_buckets(),
+        new_marks(),
+        np.zeros(1, ODDITIES),
+    )
+    return found
+
 
 # Up to here a bucket holds one whole number, its upper edge.
 ONE_WHOLE_NUMBER_UP_TO = float(2 << BITS_IN_BUCKET)

@@ -9,14 +9,14 @@ import math
 from typing import NamedTuple
 
 from driftscope_probes.mismatch.fused.compiled import inlined
-from driftscope_probes.mismatch.fused.exp_parts import (
+from driftscope_probes.mismatch.fused.exp_log import (
     ROUNDER,
     ROUNDER_BITS,
     exp_and_expm1,
+    log_series,
 )
 from driftscope_probes.mismatch.fused.float_bits import bits_of, fma, from_bits
 from driftscope_probes.mismatch.fused.layouts import EXPONENT_BIAS, MANTISSA_BITS
-from driftscope_probes.mismatch.fused.log_series import log_series
 from driftscope_probes.mismatch.fused.ratio_terms import LN_2
 
 # OpenRLHF clamps both probabilities to [1e-6, 1 − 1e-6].

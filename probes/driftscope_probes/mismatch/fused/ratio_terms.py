@@ -8,20 +8,20 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from driftscope_probes.mismatch.chi_square_terms import CHI_SQUARE_BOUND
 from driftscope_probes.mismatch.fused.compiled import inlined
-from driftscope_probes.mismatch.fused.exp_parts import (
+from driftscope_probes.mismatch.fused.exp_log import (
     OVERFLOWS_ABOVE,
     ROUNDER,
     ROUNDER_BITS,
     inverse_power_of_two,
+    log_series,
     power_of_two,
     reduced,
     series,
 )
 from driftscope_probes.mismatch.fused.float_bits import bits_of, fma, from_bits
 from driftscope_probes.mismatch.fused.layouts import EXPONENT_BIAS, MANTISSA_BITS
-from driftscope_probes.mismatch.fused.log_series import log_series
+from driftscope_probes.mismatch.terms import CHI_SQUARE_BOUND
 
 LN_2 = math.log(2.0)
 MOST_EXCESS = math.expm1(CHI_SQUARE_BOUND)

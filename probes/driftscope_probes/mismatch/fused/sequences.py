@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from driftscope_probes.mismatch.arrays import BoolArray, IntArray, LogprobArray
 from driftscope_probes.mismatch.fused.block_counts import (
     NOTHING_COUNTS_BELOW,
     add_close_counts,
@@ -16,16 +15,21 @@ from driftscope_probes.mismatch.fused.block_counts import (
     place_tokens,
 )
 from driftscope_probes.mismatch.fused.block_loading import first_differing, load_any, load_plain
-from driftscope_probes.mismatch.fused.block_spread import block_spread, spread_between
-from driftscope_probes.mismatch.fused.block_sums import add_probability_terms, add_ratio_terms
+from driftscope_probes.mismatch.fused.block_sums import (
+    add_probability_terms,
+    add_ratio_terms,
+    block_spread,
+    spread_between,
+)
 from driftscope_probes.mismatch.fused.close_sums import (
     add_close_probability_terms,
     add_close_ratio_terms,
     close_first,
 )
 from driftscope_probes.mismatch.fused.compiled import SOURCES, compiled, kept_on_disk
-from driftscope_probes.mismatch.fused.exp_parts import exp_and_expm1
+from driftscope_probes.mismatch.fused.exp_log import exp_and_expm1
 from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass, Workspace
+from driftscope_probes.mismatch.number import BoolArray, IntArray, LogprobArray
 
 
 @compiled

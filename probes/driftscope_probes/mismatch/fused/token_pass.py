@@ -20,7 +20,7 @@ from driftscope_probes.mismatch.fused.layouts import (
     as_compiled,
     new_workspace,
 )
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 
 
 def token_pass(pair: PairedLogprobs) -> TokenPass:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.arrays import BoolArray, FloatArray, LogprobArray
-from driftscope_probes.mismatch.fused.block_counts import ulp_distance
+from driftscope_probes.mismatch.fused.block_counts import fine_bucket, ulp_distance
 from driftscope_probes.mismatch.fused.block_loading import load_any
 from driftscope_probes.mismatch.fused.block_sums import less
 from driftscope_probes.mismatch.fused.compiled import (
@@ -21,7 +20,6 @@ from driftscope_probes.mismatch.fused.compiled import (
     kept_on_disk,
     summing,
 )
-from driftscope_probes.mismatch.fused.fine_buckets import fine_bucket
 from driftscope_probes.mismatch.fused.float_bits import bits_of
 from driftscope_probes.mismatch.fused.layouts import (
     BITS_OF_INFINITY,
@@ -33,6 +31,7 @@ from driftscope_probes.mismatch.fused.layouts import (
     Scratch,
     Wanted,
 )
+from driftscope_probes.mismatch.number import BoolArray, FloatArray, LogprobArray
 
 
 @summing

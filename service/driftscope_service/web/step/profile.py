@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.probability_profile import BINS as PROBABILITY_BINS
+from driftscope_probes.mismatch.report_profiles import PROBABILITY_BINS
 from driftscope_service.web.step.kept_tokens import KeptTokens
 
 #: (from, below, tokens, mean |Δ|, mean Δ, largest |Δ|)

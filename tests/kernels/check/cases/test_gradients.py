@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.inputs import CANCELLING
-from driftscope_kernels.check.op_cases import OP_CASES, op_case
-from driftscope_kernels.check.oracles import is_close
-from driftscope_kernels.check.ordered_sums import PLAIN
-from driftscope_kernels.check.placement import thread_count
-from driftscope_kernels.check.reassociated import DTYPES, compute
+from driftscope_kernels.check import planted
+from driftscope_kernels.check.cases.inputs import CANCELLING
+from driftscope_kernels.check.cases.op_cases import OP_CASES, op_case
+from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.run_check import Plan, check_kernel
 from driftscope_kernels.check.search import Trial, search
+from driftscope_kernels.check.twins.oracles import is_close
+from driftscope_kernels.check.twins.ordered_ops import PLAIN
+from driftscope_kernels.check.twins.reassociated import DTYPES, compute
 from driftscope_kernels.registry import PREFERENCE, Kernel
-from driftscope_kernels.targets import driftscope, gradients, planted, torch_ops
+from driftscope_kernels.targets import driftscope, gradients, torch_ops
 
 #: Attention's are among the compiled kernels of the slow check.
 GRADIENTS = [op for op in OP_CASES if ".grad" in op and not op.startswith("attention")]

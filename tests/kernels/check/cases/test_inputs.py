@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check import inputs as kinds
-from driftscope_kernels.check.op_cases import OP_CASES, UnknownOpError, op_case
-from driftscope_kernels.check.oracles import is_close
-from driftscope_kernels.check.ordered_sums import PLAIN
-from driftscope_kernels.check.reassociated import compute
+from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases.op_cases import OP_CASES, UnknownOpError, op_case
+from driftscope_kernels.check.twins.oracles import is_close
+from driftscope_kernels.check.twins.ordered_ops import PLAIN
+from driftscope_kernels.check.twins.reassociated import compute
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check.case import Shape
-from driftscope_kernels.check.inputs import CANCELLING, NORMAL
-from driftscope_kernels.check.op_cases import op_case
-from driftscope_kernels.check.placement import Placement, run, thread_count
+from driftscope_kernels.check import planted
+from driftscope_kernels.check.cases.case import Shape
+from driftscope_kernels.check.cases.inputs import CANCELLING, NORMAL
+from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.placements.placement import Placement, run, thread_count
 from driftscope_kernels.check.search import Trial, search
 from driftscope_kernels.registry import Kernel
-from driftscope_kernels.targets import driftscope, planted
+from driftscope_kernels.targets import driftscope
 
 OURS = {k.op: k for k in driftscope.kernels() if k.implementation == "cpu"}
 FAULTS = {(k.op, k.implementation): k for k in planted.kernels()}

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from driftscope_kernels.check.axes import AXES, FULL_ROWS, axes, batch_sizes
-from driftscope_kernels.check.placement import (
+from driftscope_kernels.check.placements.axes import AXES, FULL_ROWS, axes, batch_sizes
+from driftscope_kernels.check.placements.placement import (
     LAYOUTS,
     NEIGHBOURS,
     Batch,

@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_kernels.check import static_kernels
-from driftscope_kernels.check.case import DTYPES
+from driftscope_kernels.check.cases.case import DTYPES
 from driftscope_kernels.check.run_check import Plan, run_check
-from driftscope_kernels.check.static_kernels import (
-    StaticKernel,
-    missing,
-    read_static,
-)
-from driftscope_kernels.check.static_kernels import (
-    static_kernels as found_kernels,
-)
+from driftscope_kernels.check.static import static_kernels
+from driftscope_kernels.check.static.static_kernels import StaticKernel, missing, read_static
+from driftscope_kernels.check.static.static_kernels import static_kernels as found_kernels
 
 needs_triton = pytest.mark.skipif(missing() is not None, reason="triton is not installed")
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
-from driftscope_probes.determinism.mailbox import Mailbox
+from driftscope_probes.children import Mailbox, child_main
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import ProgressSink
 

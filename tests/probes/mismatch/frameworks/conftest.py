@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.alias_values import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     alias_values,
     biggest,
     mean,

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.areal import areal
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks.small_frameworks import areal
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
-from driftscope_probes.mismatch.presets import presets
+from driftscope_probes.mismatch.frameworks import presets
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 SHARES = {"tokens_dropped", "tokens_clipped", "sequences_dropped", "sequences_touched"}
 NEED_ADVANTAGES = {"trl.off_policy_mask", "prime_rl.dppo_mask"}

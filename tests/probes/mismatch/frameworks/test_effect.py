@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.presets.effect import LeftOut, PresetEffect, TokenFates, effect
+from driftscope_probes.mismatch.frameworks.preset_fates import (
+    LeftOut,
+    PresetEffect,
+    TokenFates,
+    effect,
+)
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_shares_of_tokens_and_of_sequences_that_hold_any() -> None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.presets import PresetEffect, preset_effects
+from driftscope_probes.mismatch.frameworks import PresetEffect, preset_effects
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 # Ratios per sequence, and what each preset does to them by hand: (tokens dropped, tokens clipped).
 RATIOS = ((1.0, 1.0), (4.0, 1.0), (6.0, 0.2), (5e-5, 1.0), (1.005, 1.0))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.nemo_rl import nemo_rl
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks.nemo_rl import nemo_rl
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def mixture_term(rollout: float, trainer: float) -> float:

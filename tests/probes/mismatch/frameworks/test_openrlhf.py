@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.openrlhf import gate_statistic, openrlhf
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.frameworks.openrlhf import gate_statistic, openrlhf
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:

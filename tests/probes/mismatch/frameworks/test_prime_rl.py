@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.prime_rl import prime_rl
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks.prime_rl import prime_rl
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:

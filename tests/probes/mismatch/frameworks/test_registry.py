@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.aliases import FRAMEWORKS, aliases
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.frameworks import FRAMEWORKS, aliases
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 NAMES = {*FRAMEWORKS, "prime_rl"}
 

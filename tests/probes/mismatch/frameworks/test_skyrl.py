@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.skyrl import skyrl
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.frameworks.skyrl import skyrl
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 
 
 def bounded(log_ratio: float) -> float:

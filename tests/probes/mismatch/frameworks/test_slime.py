@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.slime import miles, slime
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.frameworks.slime import miles, slime
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 
 
 def weight(rollout: float, trainer: float) -> float:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.torchtitan import torchtitan
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.frameworks.small_frameworks import torchtitan
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:

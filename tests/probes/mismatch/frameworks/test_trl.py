@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.trl import MODES, Mode, trl
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks.small_frameworks import TRL_MODES, TrlMode, trl
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 DIFFERENCE, RATIO = "sampling/sampling_logp_difference/", "sampling/importance_sampling_ratio/"
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_equals_an_oracle(mode: Mode, batches: Any, oracle: Any) -> None:
+@pytest.mark.parametrize("mode", TRL_MODES)
+def test_equals_an_oracle(mode: TrlMode, batches: Any, oracle: Any) -> None:
     for pair, rows in batches:
         diffs = [[trainer - rollout for rollout, trainer in row] for row in rows]
         flat = [d for row in diffs for d in row]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 def test_masked_tokens_go_and_unusable_ones_stay() -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.alias_values import AliasValues
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.aliases.verl import VerlCorrection, verl
-from driftscope_probes.mismatch.aliases.verl_rejection import OPTIONS, VerlRejection
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import AliasValues, unmasked_tokens
+from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, verl
+from driftscope_probes.mismatch.frameworks.verl_rejection import OPTIONS, VerlRejection
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 # What the contract asks for.
 RELATIVE = 1e-6

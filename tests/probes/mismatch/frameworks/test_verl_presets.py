@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.unmasked_tokens import UnmaskedTokens, unmasked_tokens
-from driftscope_probes.mismatch.aliases.verl import VerlCorrection
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
-from driftscope_probes.mismatch.presets.effect import PresetEffect, effect
-from driftscope_probes.mismatch.presets.verl_presets import VERL_PRESETS, verl_fates
+from driftscope_probes.mismatch.frameworks.preset_fates import (
+    VERL_PRESETS,
+    PresetEffect,
+    effect,
+    verl_fates,
+)
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens, unmasked_tokens
+from driftscope_probes.mismatch.frameworks.verl import VerlCorrection
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.aliases.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.aliases.verl_rejection import (
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
+from driftscope_probes.mismatch.frameworks.verl_rejection import (
     VerlRejection,
     kept_tokens,
     rejection_metrics,
 )
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.24, False), (0.3, True), (1.9, True), (3.0, False)])

@@ -5,8 +5,7 @@ import pytest
 from mpmath import mp, mpf  # type: ignore[import-untyped]
 from numba import njit
 
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.fused.close_terms import (
+from driftscope_probes.mismatch.fused.close_sums import (
     CLOSE_DIFF,
     close_probability_terms,
     close_ratio_terms,
@@ -14,6 +13,7 @@ from driftscope_probes.mismatch.fused.close_terms import (
     larger_probability,
 )
 from driftscope_probes.mismatch.fused.probability_terms import CLAMP
+from driftscope_probes.mismatch.number import FloatArray
 
 BOUND = 4e-15  # relative, as for ratio_terms() and, of probabilities, half of what those are given
 BINARY_KL = 1e-12  # relative, as for probability_terms()

@@ -6,8 +6,8 @@ import numpy as np
 from mpmath import mp, mpf  # type: ignore[import-untyped]
 from numba import njit
 
-from driftscope_probes.mismatch.arrays import FloatArray
-from driftscope_probes.mismatch.fused.exp_parts import OVERFLOWS_ABOVE, exp_and_expm1
+from driftscope_probes.mismatch.fused.exp_log import OVERFLOWS_ABOVE, exp_and_expm1
+from driftscope_probes.mismatch.number import FloatArray
 
 # In units in the last place of float64, stated in exp_parts.py.
 ULP_BOUND = 2.0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import paired_logprobs
+from driftscope_probes.mismatch.tokens import paired_logprobs
 
 sizes = st.lists(
     st.one_of(

@@ -5,9 +5,9 @@ import pytest
 from mpmath import mp, mpf  # type: ignore[import-untyped]
 from numba import njit
 
-from driftscope_probes.mismatch.arrays import FloatArray
 from driftscope_probes.mismatch.fused.probability_terms import ProbabilityTerms, probability_terms
 from driftscope_probes.mismatch.fused.ratio_terms import ratio_terms
+from driftscope_probes.mismatch.number import FloatArray
 
 # Where one probability is clamped at 1e-6 and the other is not, the binary KL is 1e-6 times a
 # difference of two numbers near 14: that leaves this much, in nats.

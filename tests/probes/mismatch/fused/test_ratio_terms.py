@@ -7,8 +7,8 @@ import pytest
 from mpmath import mp, mpf  # type: ignore[import-untyped]
 from numba import njit
 
-from driftscope_probes.mismatch.arrays import FloatArray
 from driftscope_probes.mismatch.fused.ratio_terms import RatioTerms, ratio_terms
+from driftscope_probes.mismatch.number import FloatArray
 
 # Relative. k3 subtracts 1 + Δ beyond ½ ln 2, which costs it some units in the last place.
 BOUND = 4e-15

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.paired_logprobs import PairedLogprobs, paired_logprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 
 PER_SEQUENCE = ("rows", "sums", "spread")
 

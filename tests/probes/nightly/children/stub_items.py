@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
+from driftscope_probes.children import child_main
 from driftscope_probes.errors import EngineError
-from driftscope_probes.nightly.finding_lines import FindingTeller
+from driftscope_probes.nightly.shared_process import FindingTeller
 from driftscope_probes.progress import ProgressSink
 
 

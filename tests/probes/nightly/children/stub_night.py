@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from driftscope_probes.nightly import kernel_work, run_nightly
-from driftscope_probes.nightly.config import read_config
+from driftscope_probes.nightly import kernel_work, run
+from driftscope_probes.nightly.request import read_config
 from driftscope_probes.progress import discard
 
 ENVIRONMENT = {
@@ -24,8 +24,8 @@ ENVIRONMENT = {
 if __name__ == "__main__":
     kernel_work.MODULE = "stub_items"
     # What a night is of must not differ between its starts: importing torch would cost seconds.
-    setattr(run_nightly, "night_environment", lambda: (ENVIRONMENT, ()))  # noqa: B010
+    setattr(run, "night_environment", lambda: (ENVIRONMENT, ()))  # noqa: B010
     config = read_config(Path(sys.argv[1]))
     pages = {"report.xml": lambda result: f"<testsuites exit='{result['exit_code']}'/>"}
-    result = run_nightly.run_nightly(config, Path(sys.argv[2]), discard, pages=pages)
+    result = run.run_nightly(config, Path(sys.argv[2]), discard, pages=pages)
     print(json.dumps(result.to_dict()))

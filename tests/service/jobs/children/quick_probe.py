@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.child_process import child_main
+from driftscope_probes.children import child_main
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import Progress, ProgressSink
 
