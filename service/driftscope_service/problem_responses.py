@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from driftscope_service.errors import MEDIA_TYPE
 from driftscope_service.problem_kinds import ProblemKind
+
+
+class FieldProblem(BaseModel):
+    pointer: str = Field(description="JSON pointer into the body, or the parameter")
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Further members depend on the type."""
+
+    type: str = Field(description="path under /problems that explains it")
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldProblem] | None = None
+    remedy: str | None = None
+
 
 PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

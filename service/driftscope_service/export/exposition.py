@@ -15,6 +15,15 @@ from functools import lru_cache
 
 from driftscope_service.export.metric_names import TOTAL, Metric
 
+
+def one(metric: Metric, value: float | None) -> Family:
+    """A metric without labels; no sample where there is no value."""
+    family = Family(metric)
+    if value is not None:
+        family.add([], value)
+    return family
+
+
 #: OpenMetrics 1.0: label names and values of an exemplar together, in characters.
 MAX_EXEMPLAR_CHARACTERS = 128
 #: The label of a bucket's upper edge.

@@ -5,23 +5,22 @@ In: a Service. Out: text. What is exported of runs is bounded: a number of activ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 
-from driftscope_service.export.exposition import Family
-from driftscope_service.export.metrics.determinism import determinism_families, nightly_families
+from driftscope_service.experiments.kernels.metrics import kernel_families
+from driftscope_service.experiments.nightly.metrics import nightly_families
+from driftscope_service.export import metric_names
+from driftscope_service.export.exposition import Family, one
+from driftscope_service.export.metrics.determinism import determinism_families
 from driftscope_service.export.metrics.ingest import ingest_families
-from driftscope_service.export.metrics.operations import (
-    build_family,
-    job_families,
-    storage_families,
-    worker_family,
-)
-from driftscope_service.export.metrics.probes import kernel_families, paired_families
+from driftscope_service.export.metrics.operations import job_families
+from driftscope_service.export.metrics.probes import paired_families
 from driftscope_service.export.metrics.requests import request_families
 from driftscope_service.export.metrics.run_drifts import RunDrifts
 from driftscope_service.export.metrics.run_state import RunStateCache
@@ -29,6 +28,7 @@ from driftscope_service.export.metrics.runs import RunFamilies
 from driftscope_service.middleware.request_meter import RequestCounts
 from driftscope_service.middleware.upload_meter import UploadCounts
 from driftscope_service.service import Service
+from driftscope_service.settings import Settings
 from driftscope_service.store.determinism_repository import DeterminismRepository
 from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.store.job_times import JobTimes
@@ -37,6 +37,37 @@ from driftscope_service.store.nightly_repository import NightlyRepository
 from driftscope_service.store.report_repository import ReportRepository
 from driftscope_service.store.run_repository import Run
 from driftscope_service.store.storage_use import Disk, disk_of, stored_bytes
+
+#: Read from the installed files once: it takes longer than the rest of the page.
+VERSION = version("driftscope")
+
+
+def worker_family(alive: Mapping[str, bool]) -> Family:
+    family = Family(metric_names.WORKER_UP)
+    for worker, up in alive.items():
+        family.add([worker], up)
+    return family
+
+
+def storage_families(
+    stored: Mapping[str, int], disk: Disk | None, settings: Settings
+) -> Iterator[Family]:
+    """disk: None where the data folder is gone."""
+    storage = Family(metric_names.STORAGE)
+    for kind, size in stored.items():
+        storage.add([kind], size)
+    yield storage
+    yield one(metric_names.TOKEN_BUDGET, settings.token_budget_bytes)
+    yield one(metric_names.DISK_FREE, None if disk is None else disk.free)
+    yield one(metric_names.DISK_SIZE, None if disk is None else disk.size)
+    yield one(metric_names.DISK_RESERVED, settings.min_free_disk_bytes)
+
+
+def build_family() -> Family:
+    family = Family(metric_names.BUILD_INFO)
+    family.add([VERSION], 1.0)
+    return family
+
 
 _END = "# EOF\n"
 

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
+from pydantic import ConfigDict, Field, model_validator
+
+from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_service.jobs.engine_endpoint import check_endpoint
 from driftscope_service.jobs.model_folder import check_model, model_folder
-from driftscope_service.jobs.operator_limit import at_most
-from driftscope_service.schemas import DeterminismProbeRequest
+from driftscope_service.jobs.operator_limit import FROM_OPERATOR, at_most
 from driftscope_service.settings import Settings
+
+
+class DeterminismProbeRequest(DeterminismRequest):
+    """A determinism probe: along which axes does the engine give other bits?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2-135m",
+                    "axes": ["batch_size"],
+                    "batch_sizes": [1, 2, 8],
+                    "kernels": "both",
+                }
+            ]
+        }
+    )
+
+    model: str = Field(
+        min_length=1, max_length=100, description="name from the catalogue or the service's list"
+    )
+    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    engine_endpoint: str | None = Field(
+        default=None,
+        max_length=64,
+        description="of the service's settings, for engine vllm-server",
+    )
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        """The service adds it: a client gives none."""
+        return self
+
 
 KIND = "determinism"
 

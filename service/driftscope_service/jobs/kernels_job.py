@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ConfigDict
+
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_service.jobs.operator_limit import at_most
-from driftscope_service.schemas import KernelsProbeRequest
 from driftscope_service.settings import Settings
+
+
+class KernelsProbeRequest(KernelsRequest):
+    """A kernel check: do the bits of a row depend on the batch around it?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"]}]
+        }
+    )
+
 
 KIND = "kernels"
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from driftscope_service.errors import InvalidField
 
+FROM_OPERATOR = (
+    "the service takes this from its own settings; name one of its servers as engine_endpoint"
+)
+
 
 def at_most(pointer: str, given: str, value: float, limit: float, setting: str) -> None:
     """Raises InvalidField, which names the setting that an operator can raise."""

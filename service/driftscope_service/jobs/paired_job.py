@@ -4,11 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ConfigDict, Field, field_validator
+
+from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.jobs.engine_endpoint import check_endpoint
 from driftscope_service.jobs.model_folder import check_model, model_folder
+from driftscope_service.jobs.operator_limit import FROM_OPERATOR
 from driftscope_service.jobs.paired_limits import check_paired
-from driftscope_service.schemas import PairedProbeRequest
 from driftscope_service.settings import Settings
+
+
+class ClientEngineSettings(EngineSettings):
+    """Engine options of a client: no addresses."""
+
+    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+
+    @field_validator("server_url", "server_model", mode="before")
+    @classmethod
+    def _no_addresses(cls, value: Any) -> None:
+        if value is not None:
+            raise ValueError(FROM_OPERATOR)
+
+
+_DEFAULT_ENGINE = ClientEngineSettings.model_validate({})
+
+
+class PairedProbeRequest(PairedRequest):
+    """A paired probe: every engine dtype against every trainer mode."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2-135m",
+                    "prompts": 8,
+                    "engine_dtypes": ["bf16", "fp16", "fp32"],
+                    "trainer_dtypes": ["bf16", "fp16", "fp32"],
+                    "sampling": {"max_tokens": 64, "seed": 0},
+                }
+            ]
+        }
+    )
+
+    model: str = Field(
+        min_length=1, max_length=100, description="name from the catalogue or the service's list"
+    )
+    engine: ClientEngineSettings = _DEFAULT_ENGINE
+    engine_endpoint: str | None = Field(
+        default=None,
+        max_length=64,
+        description="of the service's settings, for kind vllm-server",
+    )
+
 
 KIND = "paired"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from driftscope_service.jobs.operator_limit import at_most
-from driftscope_service.schemas import PairedProbeRequest
+from driftscope_service.jobs.paired_job import PairedProbeRequest
 from driftscope_service.settings import Settings
 
 

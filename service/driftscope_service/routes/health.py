@@ -6,8 +6,10 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -15,9 +17,19 @@ from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schemas import HealthBody, ReadyBody
 from driftscope_service.service import Service
 from driftscope_service.store import migrate
+
+
+class HealthBody(BaseModel):
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class ReadyBody(BaseModel):
+    status: Literal["ready"] = "ready"
+    checks: dict[str, str] = Field(description="what was checked, each `ok`")
+
 
 router = APIRouter(tags=["operations"])
 OK = "ok"

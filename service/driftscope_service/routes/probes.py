@@ -9,15 +9,13 @@ from fastapi import APIRouter, Response
 from driftscope_service import problem_kinds
 from driftscope_service.errors import ServiceError
 from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
+from driftscope_service.jobs.determinism_job import DeterminismProbeRequest
 from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.jobs.kernels_job import KernelsProbeRequest
+from driftscope_service.jobs.paired_job import PairedProbeRequest
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schemas import (
-    DeterminismProbeRequest,
-    JobBody,
-    KernelsProbeRequest,
-    PairedProbeRequest,
-)
+from driftscope_service.schemas import JobBody
 from driftscope_service.service import Service
 from driftscope_service.store.job_repository import JobRepository
 

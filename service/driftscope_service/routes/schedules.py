@@ -3,24 +3,99 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftscope_service import problem_kinds
 from driftscope_service.errors import InvalidField, not_found
 from driftscope_service.jobs import determinism_job, kernels_job, nightly_job
-from driftscope_service.nightly_schemas import (
-    ScheduleBody,
-    ScheduledDeterminism,
-    ScheduledKernels,
-    ScheduleRequest,
-)
+from driftscope_service.jobs.determinism_job import DeterminismProbeRequest
+from driftscope_service.jobs.kernels_job import KernelsProbeRequest
 from driftscope_service.problem_responses import problems
 from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schedule.schedule import CronError, next_moment
+from driftscope_service.schedule.schedule import (
+    MAX_CRON_LENGTH,
+    CronError,
+    Missed,
+    Schedule,
+    next_moment,
+)
 from driftscope_service.settings import NAME, Settings
 from driftscope_service.store.schedule_repository import ScheduleRepository
+
+
+class ScheduledNightly(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["nightly"]
+
+
+class ScheduledDeterminism(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["determinism"]
+    request: DeterminismProbeRequest
+
+
+class ScheduledKernels(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["kernels"]
+    request: KernelsProbeRequest
+
+
+class ScheduleRequest(BaseModel):
+    """What to start, and when."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"cron": "30 3 * * *", "job": {"kind": "nightly"}}]},
+    )
+
+    cron: str = Field(
+        min_length=9,
+        max_length=MAX_CRON_LENGTH,
+        description="minute, hour, day, month, weekday; UTC",
+    )
+    job: Annotated[
+        ScheduledNightly | ScheduledDeterminism | ScheduledKernels, Field(discriminator="kind")
+    ]
+    missed: Missed = Field(
+        default=Missed.ONCE,
+        description="moments that passed while the service was down: made up for once, or skipped",
+    )
+
+
+class ScheduleBody(BaseModel):
+    name: str
+    cron: str
+    kind: str
+    request: dict[str, Any] = Field(description="of the job; empty for a night")
+    missed: Missed
+    next_at: datetime
+    last_at: datetime | None = Field(description="the last moment that was due")
+    last_job: str | None = Field(description="path of the job that it last started")
+    note: str | None = Field(description="what became of the last moment")
+
+    @staticmethod
+    def of(schedule: Schedule) -> ScheduleBody:
+        job = schedule.last_job_id
+        night = schedule.kind == "nightly"
+        return ScheduleBody(
+            name=schedule.name,
+            cron=schedule.cron,
+            kind=schedule.kind,
+            # Of a night: paths of the operator, which are no business of a client.
+            request={} if night else schedule.request["request"],
+            missed=schedule.missed,
+            next_at=schedule.next_at,
+            last_at=schedule.last_at,
+            last_job=None if job is None else f"/v1/jobs/{job}",
+            note=schedule.note,
+        )
+
 
 #: More than anyone reads through.
 MOST_SCHEDULES = 100

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from driftscope_service.export.determinism_html import ORDER
+from driftscope_service.web.moment import RunState, Tone
 from driftscope_service.web.plot_data import PlotData
-from driftscope_service.web.run_state import RunState, Tone
 
 #: So many axes are named; the rest is counted.
 NAMED: Final = 3

@@ -22,7 +22,7 @@ from driftscope_service.store.series_query import points_before
 from driftscope_service.store.step_repository import StepRepository
 from driftscope_service.web import address, metric_words
 from driftscope_service.web.metric_limits import metric_limits
-from driftscope_service.web.run_state import RunState
+from driftscope_service.web.moment import RunState
 
 #: The longest name of a run, a colon, the highest step.
 MAX_SIDE: Final = 128 + 1 + 16

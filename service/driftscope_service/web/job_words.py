@@ -12,8 +12,8 @@ from typing import Final
 
 from driftscope_service.export.number_format import seconds
 from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.web.moment import Tone
 from driftscope_service.web.report_words import kind_label
-from driftscope_service.web.run_state import Tone
 
 WORDS: Final[Mapping[JobState, str]] = {
     JobState.QUEUED: "waiting",

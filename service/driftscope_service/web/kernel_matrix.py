@@ -11,8 +11,8 @@ from typing import Final
 
 from driftscope_service.export.kernels_html import ORDER
 from driftscope_service.store.kernel_verdict_repository import SUBJECT, StoredVerdict
+from driftscope_service.web.moment import RunState, Tone
 from driftscope_service.web.plot_data import PlotData
-from driftscope_service.web.run_state import RunState, Tone
 
 Column = tuple[str, int]  # dtype, threads
 TONES: Final[Mapping[str, Tone]] = {

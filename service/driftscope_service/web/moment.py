@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+Tone: TypeAlias = Literal["good", "watch", "bad", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    tone: Tone
+    word: str
+    sentence: str
+
 
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 #: Below it a count of seconds would be old by the time it is read.

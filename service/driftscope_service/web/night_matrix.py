@@ -12,8 +12,8 @@ from typing import Any, Final
 from driftscope_service.export.nightly_terminal import OUTCOMES, counts, state
 from driftscope_service.store.nightly_repository import Night
 from driftscope_service.web import moment
+from driftscope_service.web.moment import RunState, Tone
 from driftscope_service.web.plot_data import PlotData
-from driftscope_service.web.run_state import RunState, Tone
 
 TONES: Final[Mapping[str, Tone]] = {
     "worse": "bad",

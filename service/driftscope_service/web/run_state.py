@@ -7,23 +7,15 @@ that nobody calls healthy counts more than one that moved.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from driftscope_service.export.number_format import number
 from driftscope_service.web import metric_words
+from driftscope_service.web.moment import RunState
 from driftscope_service.web.movements import slope
 
-Tone: TypeAlias = Literal["good", "watch", "bad", "none"]
 #: So many causes are named; the rest is counted.
 NAMED: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    tone: Tone
-    word: str
-    sentence: str
 
 
 NO_STEPS: Final = RunState("none", "no steps", "No complete step has arrived yet.")

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from driftscope_service.service import Service
 from driftscope_service.store.run_repository import Run
 from driftscope_service.store.step_repository import StepRepository
-from driftscope_service.web.run_state import NO_STEPS, RunState, run_state
+from driftscope_service.web.moment import RunState
+from driftscope_service.web.run_state import NO_STEPS, run_state
 
 
 def run_verdict(service: Service, connection: Connection, run: Run, *, drift: bool) -> RunState:

@@ -20,9 +20,9 @@ from driftscope_service.store.run_repository import Run, RunRepository
 from driftscope_service.store.series_query import latest_values
 from driftscope_service.web import metric_words
 from driftscope_service.web.metric_choice import check_metric
+from driftscope_service.web.moment import RunState
 from driftscope_service.web.page import page
 from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.run_state import RunState
 from driftscope_service.web.run_verdict import run_verdict
 
 PAGE_SIZE: Final = 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from driftscope_service.web.run_state import RunState, crossed_sentence
+from driftscope_service.web.moment import RunState
+from driftscope_service.web.run_state import crossed_sentence
 
 
 def step_state(crossed: Sequence[Mapping[str, Any]]) -> RunState:

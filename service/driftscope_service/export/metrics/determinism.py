@@ -5,18 +5,11 @@ In: stored verdicts and nights. Out: Family.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from driftscope_service.export import metric_names
 from driftscope_service.export.exposition import Family
-from driftscope_service.export.nightly_terminal import state
 from driftscope_service.store.determinism_repository import AxisVerdict
-from driftscope_service.store.nightly_repository import Night
-
-#: Those of nightly_terminal. Every state has a sample, so that a rule can compare with 0.
-ITEM_STATES = ("as_expected", "unexpected", "better", "worse", "new", "not_run")
 
 
 def determinism_families(verdicts: Iterable[AxisVerdict]) -> Iterator[Family]:
@@ -43,19 +36,3 @@ def _worst(verdicts: Iterable[AxisVerdict]) -> list[AxisVerdict]:
         if known is None or badness.index(each.verdict) > badness.index(known.verdict):
             worst[subject] = each
     return list(worst.values())
-
-
-def nightly_families(last: Night | None, last_success_at: datetime | None) -> Iterator[Family]:
-    success = Family(metric_names.NIGHTLY_LAST_SUCCESS)
-    finished = Family(metric_names.NIGHTLY_LAST_FINISHED)
-    exit_code = Family(metric_names.NIGHTLY_EXIT_CODE)
-    items = Family(metric_names.NIGHTLY_ITEMS)
-    if last_success_at is not None:
-        success.add([], last_success_at.timestamp())
-    if last is not None:
-        finished.add([], last.finished_at.timestamp())
-        exit_code.add([], last.exit_code)
-        counts = Counter(state(outcome).replace(" ", "_") for outcome in last.outcomes)
-        for name in ITEM_STATES:
-            items.add([name], counts[name])
-    yield from (success, finished, exit_code, items)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family
-from driftscope_service.export.metrics.operations import one
+from driftscope_service.export.exposition import Family, one
 from driftscope_service.middleware.upload_meter import DURATION_EDGES_S, REASONS, UploadTotals
 
 
