@@ -24,12 +24,12 @@ from driftscope_probes.mismatch import compare, profiles
 from driftscope_probes.mismatch.frameworks import aliases, presets
 from driftscope_probes.mismatch.limits import crossed_limits
 from driftscope_probes.mismatch.tokens import paired_logprobs
-from driftscope_service.export.prometheus import MetricsPage
+from driftscope_service.metrics_page import MetricsPage
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import NewStep, StepRepository
 from driftscope_service.server import settle_memory
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import load_settings
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.step_repository import NewStep, StepRepository
 
 ACCEPT = "application/openmetrics-text;version=1.0.0"
 REPEATS = 9

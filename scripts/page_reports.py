@@ -17,9 +17,9 @@ import numpy as np
 from driftscope_probes.mismatch import compare_pair, profiles_of_pair
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trace import Pair, Trace, TraceMeta
-from driftscope_service.jobs.store_report import store_report
+from driftscope_service.experiments.record import store_report
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service
-from driftscope_service.store.job_repository import JobRepository
 
 MODEL = "smollm2-135m"
 CREATED_AT = "2026-11-22T12:00:00+00:00"

@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from driftscope_service.demo.load import load_demo
 from driftscope_service.demo.served import served
+from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.service import open_service
 from driftscope_service.settings import Settings
-from driftscope_service.store.report_repository import ReportRepository
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images" / "pages"
 CHROMIUM = "/usr/bin/chromium"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Browser code that ships inside the package: fetched from npm by name, kept only if it is what
-# CHECKSUMS says. In: npm as configured. Out: the files under web/static/vendor.
+# CHECKSUMS says. In: npm as configured. Out: the files under pages/static/vendor.
 #
 #   scripts/vendor_assets.sh                 fetch, verify, replace
 #   scripts/vendor_assets.sh --verify [DIR]  only verify what stands in DIR
@@ -14,7 +14,7 @@ HTMX=htmx.org@4.0.1
 HTMX_FILES="dist/htmx.min.js LICENSE"
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-vendor=$root/service/driftscope_service/web/static/vendor
+vendor=$root/service/driftscope_service/pages/static/vendor
 
 list() { (cd "$1" && find . -type f ! -name CHECKSUMS | sed 's|^\./||' | LC_ALL=C sort); }
 

@@ -1,12 +1,10 @@
-"""A bounded queue and the one thread that works it off. Nobody who puts something in ever waits.
-
-In: items with their size in bytes. Out: `work(item)` for each, in order, on the thread; False from
-put() where there was no room. What is being worked on counts as well, so memory is bounded.
-"""
+"""A bounded queue that one thread drains, and its warnings, each at most once a minute."""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -80,3 +78,31 @@ class BackgroundQueue(Generic[Item]):
                     self._items -= 1
                     self._bytes -= size
                     self._changed.notify_all()
+
+
+#: A step takes seconds to minutes: one line per minute says enough and hides nothing for long.
+INTERVAL_S = 60.0
+
+log = logging.getLogger("driftscope_client")
+
+
+class RepeatedWarning:
+    def __init__(
+        self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_at = float("-inf")
+        self._left_out = 0
+
+    def warn(self, message: str) -> None:
+        with self._lock:
+            now = self._clock()
+            if now < self._next_at:
+                self._left_out += 1
+                return
+            left_out, self._left_out = self._left_out, 0
+            self._next_at = now + self._interval_s
+        more = f" ({left_out} more such warnings since the last one)" if left_out else ""
+        log.warning("%s%s", message, more)

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from driftscope_client.background_queue import BackgroundQueue
-from driftscope_client.errors import DriftscopeError
-from driftscope_client.repeated_warning import RepeatedWarning
-from driftscope_client.retry import RetryPolicy
-from driftscope_client.run_name import RUN_VARIABLE, checked_run
+from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
+from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
 from driftscope_client.step_body import CONTENT_TYPE, step_body
 from driftscope_client.step_tensors import step_tensors
-from driftscope_client.transport import RequestBody, Transport
+from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 URL_VARIABLE, KEY_VARIABLE = "DRIFTSCOPE_URL", "DRIFTSCOPE_API_KEY"

@@ -1,6 +1,8 @@
-"""What can go wrong with a push: one exception, with what the service said and what to do."""
+"""Errors of the client, and the check of a run's name."""
 
 from __future__ import annotations
+
+import re
 
 
 class DriftscopeError(Exception):
@@ -26,3 +28,19 @@ class MalformedStep(DriftscopeError):
         super().__init__(
             message, remedy="see docs/client.md, and docs/push-format.md for the tensors."
         )
+
+
+RUN_VARIABLE = "DRIFTSCOPE_RUN"
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def checked_run(run: str | None) -> str:
+    """Raises DriftscopeError."""
+    if run and RUN_NAME.fullmatch(run):
+        return run
+    given = f"the run name {run!r} is not accepted" if run else "there is no run name"
+    raise DriftscopeError(
+        f"{given}.",
+        remedy=f"give run=… or {RUN_VARIABLE}: letters, digits, '.', '_' and '-', at most 128, "
+        "the first a letter or a digit.",
+    )

@@ -1,21 +1,40 @@
-"""What the training loop handed over, copied: its buffers are free again when this returns.
-
-In: numpy arrays, torch tensors, lists. Out: arrays of our own on the CPU, in their own dtype.
-Only copies are made here, on the training thread; the rest is done where nobody waits.
-"""
+"""The tensors of a step, and copies of them that the caller may not change any more."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_client.errors import MalformedStep
-from driftscope_client.tensor_kinds import TENSORS
+
+SCHEMA_VERSION = "1"
+
+Per = Literal["token", "sequence", "limit"]
+Holds = Literal["logprob", "number", "integer", "flag", "expert"]
+
+#: In the order in which they are written: the same step always gives the same bytes.
+TENSORS: Mapping[str, tuple[Per, Holds]] = {
+    "rollout_logprobs": ("token", "logprob"),
+    "trainer_logprobs": ("token", "logprob"),
+    "cu_seqlens": ("limit", "integer"),
+    "mask": ("token", "flag"),
+    "token_ids": ("token", "integer"),
+    "rollout_token_ids": ("token", "integer"),
+    "advantages": ("token", "number"),
+    "entropy": ("token", "number"),
+    "position_ids": ("token", "integer"),
+    "turn_ids": ("token", "integer"),
+    "behavior_version": ("sequence", "integer"),
+    "routed_experts": ("token", "expert"),
+    "trainer_routed_experts": ("token", "expert"),
+}
+REQUIRED = ("rollout_logprobs", "trainer_logprobs")
+
 
 #: A Python float is an object of 24 bytes behind a pointer of 8.
 BYTES_PER_LISTED_NUMBER = 32

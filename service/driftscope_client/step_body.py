@@ -1,20 +1,104 @@
-"""A step as the body of a request: a safetensors file, never joined into one piece of memory.
-
-In: StoredTensors and metadata. Out: StepBody. The same step gives the same bytes, also in another
-process: the service knows a repeated push by them. (The safetensors library writes metadata in an
-order of its own, and numpy cannot give it bfloat16.)
-"""
+"""A step as the bytes of a safetensors file, in chunks, and its tensors as they are stored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from driftscope_client.stored_tensor import StoredTensor
-from driftscope_client.tensor_kinds import SCHEMA_VERSION
+from driftscope_client.errors import MalformedStep
+from driftscope_client.snapshot import SCHEMA_VERSION, TENSORS, CopiedArray
+
+# A bfloat16 is the upper half of a float32.
+MISSING_BITS = np.uint32(16)
+HALF_AND_SINGLE = {"float16": ("F16", "<f2"), "float32": ("F32", "<f4")}
+LARGEST_U8, LARGEST_I16, LARGEST_I32 = 2**8 - 1, 2**15 - 1, 2**31 - 1
+LEAST_I32 = -(2**31)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredTensor:
+    dtype: str  # safetensors name
+    values: NDArray[Any]  # little-endian, contiguous; BF16 as uint16
+
+
+def stored(name: str, given: CopiedArray) -> StoredTensor:
+    """MalformedStep names the tensor and what it would take."""
+    _, holds = TENSORS[name]
+    if holds == "logprob":
+        return _logprobs(name, given)
+    if holds == "number":
+        return StoredTensor("F32", _float32(name, _widened(given)))
+    if given.bfloat16 or given.values.dtype.kind not in "iub" + "f" * (holds == "flag"):
+        raise MalformedStep(f"{name} has dtype {_dtype(given)}; accepted are integers.")
+    if holds == "flag":
+        return _flags(name, given.values)
+    if holds == "expert":
+        return _experts(name, given.values)
+    if name == "cu_seqlens":
+        return StoredTensor("I64", _little(given.values, "<i8"))
+    _check_range(name, given.values, LEAST_I32, LARGEST_I32)
+    return StoredTensor("I32", _little(given.values, "<i4"))
+
+
+def _logprobs(name: str, given: CopiedArray) -> StoredTensor:
+    if given.bfloat16:
+        return StoredTensor("BF16", _little(given.values, "<u2"))
+    if given.values.dtype.name in HALF_AND_SINGLE:
+        dtype, kept = HALF_AND_SINGLE[given.values.dtype.name]
+        return StoredTensor(dtype, _little(given.values, kept))
+    if given.values.dtype.kind != "f":
+        raise MalformedStep(f"{name} has dtype {_dtype(given)}; accepted are floats.")
+    return StoredTensor("F32", _float32(name, given.values))
+
+
+def _widened(given: CopiedArray) -> NDArray[Any]:
+    if given.bfloat16:
+        return (given.values.astype(np.uint32) << MISSING_BITS).view(np.float32)
+    return given.values
+
+
+def _float32(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype == np.float32:
+        return _little(values, "<f4")
+    with np.errstate(over="ignore"):
+        single = _little(values, "<f4")
+    if not np.array_equal(np.isfinite(values), np.isfinite(single)):
+        raise MalformedStep(f"{name} holds numbers beyond the range of float32.")
+    return single
+
+
+def _flags(name: str, values: NDArray[Any]) -> StoredTensor:
+    if values.dtype == np.bool_:
+        return StoredTensor("BOOL", values)
+    if not ((values == 0) | (values == 1)).all():
+        raise MalformedStep(f"{name} holds values other than 0 and 1, such as weights.")
+    return StoredTensor("U8", _little(values, "u1"))
+
+
+def _experts(name: str, values: NDArray[Any]) -> StoredTensor:
+    _check_range(name, values, 0, LARGEST_I16)
+    if values.size and int(values.max()) > LARGEST_U8:
+        return StoredTensor("I16", _little(values, "<i2"))
+    return StoredTensor("U8", _little(values, "u1"))
+
+
+def _check_range(name: str, values: NDArray[Any], least: int, largest: int) -> None:
+    if values.size and (int(values.min()) < least or int(values.max()) > largest):
+        raise MalformedStep(f"{name} holds numbers outside {least} to {largest}.")
+
+
+def _little(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    return np.ascontiguousarray(values, dtype=np.dtype(dtype))
+
+
+def _dtype(given: CopiedArray) -> str:
+    return "bfloat16" if given.bfloat16 else str(given.values.dtype)
+
 
 CONTENT_TYPE = "application/vnd.safetensors"
 #: Large enough that the loop over chunks costs nothing, small enough to be read again at once.

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_client.errors import MalformedStep
-from driftscope_client.snapshot import CopiedArray, Copy, is_per_sequence
-from driftscope_client.stored_tensor import StoredTensor, stored
-from driftscope_client.tensor_kinds import REQUIRED, TENSORS
+from driftscope_client.snapshot import REQUIRED, TENSORS, CopiedArray, Copy, is_per_sequence
+from driftscope_client.step_body import StoredTensor, stored
 
 LAYOUTS = (
     "give one array or list per sequence, flat [tokens] tensors with cu_seqlens, or padded "

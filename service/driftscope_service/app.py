@@ -10,31 +10,20 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service import openapi
-from driftscope_service.errors import add_error_handlers
-from driftscope_service.middleware.body_limit import BodyLimit, BodyLimits
-from driftscope_service.middleware.host_guard import HostGuard
-from driftscope_service.middleware.key_guard import KeyGuard
-from driftscope_service.middleware.request_id import RequestId
-from driftscope_service.middleware.request_meter import RequestMeter
-from driftscope_service.middleware.upload_meter import UploadMeter
-from driftscope_service.routes import (
-    health,
-    job_events,
-    jobs,
-    metrics,
-    nightly,
-    probes,
-    problems,
-    reports,
-    runs,
-    schedules,
-    steps,
-    uploads,
-)
+from driftscope_service import health, metrics_page, openapi, site
+from driftscope_service.auth.key_guard import KeyGuard
+from driftscope_service.experiments import reports, schedules
+from driftscope_service.experiments import route as probes
+from driftscope_service.experiments.nightly import api as nightly
+from driftscope_service.http import problems
+from driftscope_service.http.errors import add_error_handlers
+from driftscope_service.http.guards import BodyLimit, BodyLimits, HostGuard
+from driftscope_service.http.request_meter import RequestId, RequestMeter
+from driftscope_service.jobs import api as jobs
+from driftscope_service.runs.api import runs, steps, uploads
+from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 from driftscope_service.settings import Settings
-from driftscope_service.web import site
 
 VERSION = version("driftscope")
 
@@ -60,24 +49,24 @@ def create_app(service: Service) -> FastAPI:
         loopback_only=service.settings.listens_on_loopback,
         allowed_hosts=service.settings.allowed_hosts,
     )
-    app.add_middleware(UploadMeter, counts=metrics.page_of(app).uploads)
-    app.add_middleware(RequestMeter, counts=metrics.page_of(app).requests)
+    app.add_middleware(UploadMeter, counts=metrics_page.page_of(app).uploads)
+    app.add_middleware(RequestMeter, counts=metrics_page.page_of(app).requests)
     app.add_middleware(RequestId)
-    for resource in (
-        runs,
-        steps,
-        uploads,
-        probes,
-        jobs,
-        job_events,
-        reports,
-        nightly,
-        schedules,
-        metrics,
-        health,
-        problems,
+    for router in (
+        runs.router,
+        steps.router,
+        uploads.router,
+        probes.router,
+        jobs.router,
+        jobs.events_router,
+        reports.router,
+        nightly.router,
+        schedules.router,
+        metrics_page.router,
+        health.router,
+        problems.router,
     ):
-        app.include_router(resource.router)
+        app.include_router(router)
     site.install(app, service.settings)
     openapi.install(app)
     return app

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.http.problems import problems
 from driftscope_service.service import Service
 from driftscope_service.store import migrate
 

@@ -1,41 +1,39 @@
-"""The page of /metrics: everything that metric_names lists, from database, disk and counters.
-
-In: a Service. Out: text. What is exported of runs is bounded: a number of active runs, no idle one.
-"""
+"""/metrics: the page of a running service, put together from the families of every wing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Annotated, cast
 
+from fastapi import APIRouter, FastAPI, Header, Request, Response
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 
+from driftscope_service.experiments.determinism.metrics import determinism_families
+from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kernels.metrics import kernel_families
+from driftscope_service.experiments.kernels.store import KernelVerdictRepository
 from driftscope_service.experiments.nightly.metrics import nightly_families
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family, one
-from driftscope_service.export.metrics.determinism import determinism_families
-from driftscope_service.export.metrics.ingest import ingest_families
-from driftscope_service.export.metrics.operations import job_families
-from driftscope_service.export.metrics.probes import paired_families
-from driftscope_service.export.metrics.requests import request_families
-from driftscope_service.export.metrics.run_drifts import RunDrifts
-from driftscope_service.export.metrics.run_state import RunStateCache
-from driftscope_service.export.metrics.runs import RunFamilies
-from driftscope_service.middleware.request_meter import RequestCounts
-from driftscope_service.middleware.upload_meter import UploadCounts
+from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.paired.metrics import paired_families
+from driftscope_service.experiments.store import ReportRepository
+from driftscope_service.http.request_meter import RequestCounts, request_families
+from driftscope_service.jobs.metrics import job_families
+from driftscope_service.jobs.store import JobRepository, JobTimes
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family, one
+from driftscope_service.runs.drift import RunDrifts
+from driftscope_service.runs.ingest.upload_meter import UploadCounts, ingest_families
+from driftscope_service.runs.metrics import RunFamilies
+from driftscope_service.runs.run_states import RunStateCache
+from driftscope_service.runs.store.runs import Run
 from driftscope_service.service import Service
 from driftscope_service.settings import Settings
-from driftscope_service.store.determinism_repository import DeterminismRepository
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.job_times import JobTimes
-from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
-from driftscope_service.store.nightly_repository import NightlyRepository
-from driftscope_service.store.report_repository import ReportRepository
-from driftscope_service.store.run_repository import Run
 from driftscope_service.store.storage_use import Disk, disk_of, stored_bytes
 
 #: Read from the installed files once: it takes longer than the rest of the page.
@@ -157,3 +155,31 @@ class MetricsPage:
         except OSError:
             # /readyz tells what is wrong; the page has the rest.
             return None
+
+
+def page_of(app: FastAPI) -> MetricsPage:
+    """The one of this application; made on first use, which is before the first request."""
+    if not hasattr(app.state, "metrics_page"):
+        app.state.metrics_page = MetricsPage(app.state.service)
+    return cast(MetricsPage, app.state.metrics_page)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    page = page_of(app)
+    yield
+    # It may wait for a drift that is being worked out.
+    await run_in_threadpool(page.stop)
+
+
+router = APIRouter(tags=["operations"], lifespan=_lifespan)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def get_metrics(
+    request: Request, accept: Annotated[str, Header(include_in_schema=False)] = ""
+) -> Response:
+    """Numbers of the last step of every active run, of the last paired probe of every model, the
+    last verdict on every kernel, and the state of the service."""
+    body, content_type = page_of(request.app).render(accept)
+    return Response(body, headers={"Content-Type": content_type})

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from driftscope_service import problem_kinds
-from driftscope_service.auth.scope import Scope, required_scope
-from driftscope_service.errors import MEDIA_TYPE
-from driftscope_service.problem_responses import PROBLEM_CONTENT, FieldProblem, Problem, problems
+from driftscope_service.auth.key import Scope, required_scope
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.errors import MEDIA_TYPE
+from driftscope_service.http.problems import PROBLEM_CONTENT, FieldProblem, Problem, problems
 
 DESCRIPTION = (
     "Push the steps of a training run, start probes, follow their jobs, read their reports. Every "

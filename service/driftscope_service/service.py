@@ -16,19 +16,18 @@ from filelock import FileLock, Timeout
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import check_keys_exist
-from driftscope_service.ingest.intake import Intake, build_intake
-from driftscope_service.ingest.run_drift import RunDrift
+from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.jobs.executor import JobExecutor
-from driftscope_service.jobs.job_errors import service_stopped
-from driftscope_service.jobs.orphans import kill_orphans
-from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess
+from driftscope_service.jobs.job import service_stopped
+from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess, kill_orphans
 from driftscope_service.jobs.run_job import JobTools
+from driftscope_service.jobs.store import JobRepository
+from driftscope_service.runs.drift import RunDrift
+from driftscope_service.runs.ingest.intake import Intake, build_intake
 from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.report_files import ReportFiles
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700

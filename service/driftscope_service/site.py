@@ -5,32 +5,51 @@ A new page adds its router here.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 
+from driftscope_service.auth import login_page
+from driftscope_service.experiments import pages, verdict_page
+from driftscope_service.experiments.nightly import page as nightly_page
+from driftscope_service.jobs import page as jobs_page
+from driftscope_service.pages import page_errors, static_files
+from driftscope_service.pages.navigation import SECTIONS
+from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
+from driftscope_service.runs.pages.coloured_tokens import TokenTexts
+from driftscope_service.runs.pages.step_view import StepViews
 from driftscope_service.settings import Settings
-from driftscope_service.web import (
-    browser_errors,
-    compare_page,
-    drift_plot,
-    home,
-    job_page,
-    jobs_page,
-    kernels_page,
-    login_page,
-    nightly_page,
-    probe_page,
-    run_page,
-    runs_page,
-    static_files,
-    step_page,
-)
-from driftscope_service.web.step.step_view import StepViews
-from driftscope_service.web.step.token_text import TokenTexts
+
+home_router = APIRouter(include_in_schema=False)
+
+
+@home_router.get("/")
+def index(request: Request) -> Response:
+    # A browser names HTML first; programs send */* or JSON.
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(SECTIONS[0].path, 303)
+    return JSONResponse(
+        {
+            "service": "driftscope",
+            "version": version("driftscope"),
+            "links": {
+                "runs": "/v1/runs",
+                "jobs": "/v1/jobs",
+                "start_paired_probe": "/v1/probes/paired",
+                "start_kernels_probe": "/v1/probes/kernels",
+                "openapi": "/openapi.json",
+                "metrics": "/metrics",
+                "ready": "/readyz",
+                "pages": SECTIONS[0].path,
+            },
+        }
+    )
+
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    home.router,
+    home_router,
     login_page.router,
     static_files.router,
     runs_page.router,
@@ -38,9 +57,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     drift_plot.router,
     step_page.router,
     jobs_page.router,
-    job_page.router,
-    probe_page.router,
-    kernels_page.router,
+    jobs_page.job_router,
+    pages.router,
+    verdict_page.router,
     nightly_page.router,
     compare_page.router,
 )
@@ -49,6 +68,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 def install(app: FastAPI, settings: Settings) -> None:
     for router in ROUTERS:
         app.include_router(router)
-    browser_errors.install(app)
+    page_errors.install_page_errors(app)
     app.state.step_views = StepViews()
     app.state.token_texts = TokenTexts(settings)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from driftscope_client import DriftscopeClient
-from driftscope_client.retry import RetryPolicy
+from driftscope_client.transport import RetryPolicy
 
 PATIENCE_S = 30.0
 AT_ONCE = RetryPolicy(attempts=3, first_wait_s=0.001)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from driftscope_client import client as client_module
-from driftscope_client.retry import PASSING, RetryPolicy
-from driftscope_client.run_name import RUN_VARIABLE
+from driftscope_client.errors import RUN_VARIABLE
+from driftscope_client.transport import PASSING, RetryPolicy
 from driftscope_probes.push import read_step
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")

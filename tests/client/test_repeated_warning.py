@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftscope_client.repeated_warning import RepeatedWarning
+from driftscope_client.background_queue import RepeatedWarning
 
 
 def test_one_line_per_interval_with_the_number_left_out(caplog: pytest.LogCaptureFixture) -> None:

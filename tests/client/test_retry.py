@@ -3,7 +3,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from driftscope_client.retry import LONGEST_WAIT_S, RetryPolicy
+from driftscope_client.transport import LONGEST_WAIT_S, RetryPolicy
 
 POLICY = RetryPolicy(attempts=4, first_wait_s=1.0)
 

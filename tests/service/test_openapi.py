@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.problem_kinds import KINDS
+from driftscope_service.http.problem_kinds import KINDS
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 METHODS = {"get", "post", "put", "delete", "patch"}

@@ -13,12 +13,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.metric_names import CELL_SAMPLES, METRICS, sample_names
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.kernel_verdict_repository import KernelVerdictRepository
-from driftscope_service.store.report_files import ReportFile
-from driftscope_service.store.report_repository import ReportRepository
+from driftscope_service.experiments.kernels.store import KernelVerdictRepository
+from driftscope_service.experiments.store import ReportFile, ReportRepository
+from driftscope_service.jobs.store import JobRepository
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.metric_names import CELL_SAMPLES, METRICS, sample_names
 
 CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
 #: Samples that differ from run to run, or from release to release.

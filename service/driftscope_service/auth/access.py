@@ -14,13 +14,12 @@ from typing import Final
 from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service import problem_kinds
-from driftscope_service.auth.key import KeyText, parse_key
-from driftscope_service.auth.scope import Scope, allows
-from driftscope_service.problem_kinds import ProblemKind
+from driftscope_service.auth.key import KeyText, Scope, allows, parse_key
+from driftscope_service.auth.store import ApiKey, KeyRepository
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.problem_kinds import ProblemKind
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
-from driftscope_service.store.key_repository import ApiKey, KeyRepository
 
 #: `last_used_at` answers whether a key may go; a write per request would cost more than that.
 LAST_USED_EVERY: Final = timedelta(hours=1)

@@ -13,11 +13,10 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from driftscope_service import problem_kinds
-from driftscope_service.auth import session
 from driftscope_service.auth.access import refusal
-from driftscope_service.auth.scope import required_scope
-from driftscope_service.errors import problem_response
+from driftscope_service.auth.key import required_scope
+from driftscope_service.http import problem_kinds, session
+from driftscope_service.http.errors import problem_response
 from driftscope_service.store.database import Database
 
 

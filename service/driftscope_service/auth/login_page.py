@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.auth import session
 from driftscope_service.auth.access import refusal
-from driftscope_service.auth.scope import Scope
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
+from driftscope_service.auth.key import Scope
+from driftscope_service.http import session
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 #: A key and a path; what is longer is neither.
@@ -47,5 +47,11 @@ def logout() -> Response:
 
 def _form(request: Request, target: str, wrong: str | None = None, status: int = 200) -> Response:
     return page(
-        request, "login", title="API key", section=None, status=status, target=target, wrong=wrong
+        request,
+        "auth/templates/login",
+        title="API key",
+        section=None,
+        status=status,
+        target=target,
+        wrong=wrong,
     )

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from driftscope_service.auth.key import KeyText
-from driftscope_service.auth.scope import Scope
+from driftscope_service.auth.key import KeyText, Scope
 from driftscope_service.store.tables import api_keys
 
 KeyState = Literal["active", "expired", "revoked"]

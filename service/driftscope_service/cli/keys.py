@@ -18,12 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.auth.key import new_key
-from driftscope_service.auth.scope import Scope
+from driftscope_service.auth.key import Scope, new_key
 
 if TYPE_CHECKING:
+    from driftscope_service.auth.store import ApiKey
     from driftscope_service.store.database import Database
-    from driftscope_service.store.key_repository import ApiKey
 
 #: Ten years: an expiry further away is none.
 MAX_EXPIRES_DAYS: Final = 3650
@@ -57,7 +56,7 @@ def create(
     data_dir: DataDir = None,
 ) -> None:
     """Make a key. It is printed once, alone on standard output, and cannot be shown again."""
-    from driftscope_service.store.key_repository import KeyRepository
+    from driftscope_service.auth.store import KeyRepository
 
     scopes = _scopes(scope)
     name = _checked_name(name)
@@ -75,7 +74,7 @@ def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Every key, without its secret."""
-    from driftscope_service.store.key_repository import KeyRepository
+    from driftscope_service.auth.store import KeyRepository
 
     with _database(data_dir) as database, database.read() as connection:
         found = [_row(key) for key in KeyRepository(connection).all()]
@@ -95,7 +94,7 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """End a key for good, in a running service as well: its next request is refused."""
-    from driftscope_service.store.key_repository import KeyRepository
+    from driftscope_service.auth.store import KeyRepository
 
     with _database(data_dir) as database, database.write() as connection:
         key = KeyRepository(connection).revoke(key_id)

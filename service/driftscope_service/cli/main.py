@@ -13,21 +13,13 @@ from types import FrameType
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import (
-    analyze,
-    db,
-    demo,
-    jobs,
-    kernels,
-    keys,
-    model,
-    nightly,
-    probe,
-    probe_determinism,
-    push,
-    runs,
-    serve,
-)
+from driftscope_service.cli import keys, model, operation
+from driftscope_service.experiments.determinism import command as probe_determinism
+from driftscope_service.experiments.kernels import command as kernels
+from driftscope_service.experiments.nightly import command as nightly
+from driftscope_service.experiments.paired import command as probe
+from driftscope_service.jobs import command as jobs
+from driftscope_service.runs import command as runs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 probe.app.command()(probe_determinism.determinism)
@@ -37,11 +29,11 @@ app.add_typer(model.app, name="model")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
-app.add_typer(db.app, name="db")
-app.add_typer(demo.app, name="demo")
-app.command()(serve.serve)
-app.command()(analyze.analyze)
-app.command()(push.push)
+app.add_typer(operation.db_app, name="db")
+app.add_typer(operation.demo_app, name="demo")
+app.command()(operation.serve)
+app.command()(runs.analyze)
+app.command()(runs.push)
 app.command()(nightly.nightly)
 
 FAILED, TERMINATED = 1, 128 + signal.SIGTERM

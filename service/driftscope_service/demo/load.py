@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.demo import recordings
 from driftscope_service.demo.served import DemoError, served
-from driftscope_service.jobs.store_report import store_report
+from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.record import store_report
+from driftscope_service.experiments.store import ReportRepository
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.nightly_repository import NightlyRepository
-from driftscope_service.store.report_repository import ReportRepository
 
 SAFETENSORS = "application/vnd.safetensors"
 #: A step of the recordings takes milliseconds; the first one compiles the comparison.

@@ -9,31 +9,39 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from driftscope_service.errors import InvalidField, not_found
-from driftscope_service.export.nightly_terminal import OUTCOMES
-from driftscope_service.export.paired_grid import paired_grid
-from driftscope_service.export.reproduce import reproduction
-from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor
-from driftscope_service.store.report_query import ListedReport, latest_reports, report_counts
-from driftscope_service.store.report_repository import StoredReport
-from driftscope_service.store.tables import ID_LENGTH
-from driftscope_service.web import grid_view, metric_words
-from driftscope_service.web.axes_view import (
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.determinism.page import (
     TONES,
     axes_data,
     axes_state,
     axis_label,
     sorted_axes,
 )
-from driftscope_service.web.navigation import Crumb
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, plot_response
-from driftscope_service.web.report_words import KINDS, OWN_PAGE, kind_label, report_page
-from driftscope_service.web.stored_report import stored_report
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.nightly.terminal import OUTCOMES
+from driftscope_service.experiments.paired import job as paired_job
+from driftscope_service.experiments.paired import page as grid_view
+from driftscope_service.experiments.paired.grid import paired_grid
+from driftscope_service.experiments.paired.reproduce import reproduction
+from driftscope_service.experiments.registry import KINDS, OWN_PAGE, kind_label, report_page
+from driftscope_service.experiments.reports import stored_report
+from driftscope_service.experiments.store import (
+    ListedReport,
+    StoredReport,
+    latest_reports,
+    report_counts,
+)
+from driftscope_service.http import paging
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField, not_found
+from driftscope_service.http.paging import Cursor
+from driftscope_service.numbers import metric_words
+from driftscope_service.pages.navigation import Crumb
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.store.tables import ID_LENGTH
 
 #: Of each kind where all are listed, and of one kind by itself.
 FEW: Final = 5
@@ -75,7 +83,7 @@ def list_reports_page(
     cuts = {one: paging.cut(rows, limit, lambda row: row.number) for one, rows in found.items()}
     return page(
         request,
-        "probes",
+        "experiments/templates/probes",
         title="Probes",
         section="probes",
         groups={one: [Row(row, _said(row)) for row in shown] for one, (shown, _) in cuts.items()},
@@ -100,7 +108,7 @@ def get_probe_page(
     shown = _paired(report, metric) if stored.kind == paired_job.KIND else _determinism(report)
     return page(
         request,
-        f"probe_{stored.kind}",
+        f"experiments/{stored.kind}/templates/page",
         title=f"{kind_label(stored.kind)} of {stored.model}",
         section="probes",
         crumbs=[Crumb("Probes", "/probes")],

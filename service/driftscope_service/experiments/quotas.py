@@ -1,9 +1,25 @@
-"""A vLLM server that a client may name: one of the operator's."""
+"""What the operator's settings allow a probe: amounts, models, engine servers."""
 
 from __future__ import annotations
 
-from driftscope_service.errors import InvalidField
+from pathlib import Path
+
+from driftscope_service.http.errors import InvalidField
 from driftscope_service.settings import EngineEndpoint, Settings
+
+FROM_OPERATOR = (
+    "the service takes this from its own settings; name one of its servers as engine_endpoint"
+)
+
+
+def at_most(pointer: str, given: str, value: float, limit: float, setting: str) -> None:
+    """Raises InvalidField, which names the setting that an operator can raise."""
+    if value > limit:
+        raise InvalidField(
+            pointer,
+            f"{given} is more than this service allows: {limit:g}",
+            remedy=f"lower it, or let the operator raise {setting}.",
+        )
 
 
 def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEndpoint | None:
@@ -25,3 +41,19 @@ def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEnd
             "DRIFTSCOPE_ENGINE_ENDPOINTS.",
         )
     return settings.engine_endpoints[name]
+
+
+def check_model(name: str, settings: Settings) -> None:
+    """Only names: a path or an address of a client would let it read what the service can read."""
+    if name not in settings.model_names:
+        raise InvalidField(
+            "/model",
+            f"there is no model {name!r} here",
+            remedy=f"name one of: {', '.join(settings.model_names)}. The operator adds folders "
+            "with DRIFTSCOPE_MODELS.",
+        )
+
+
+def model_folder(name: str, settings: Settings) -> Path | None:
+    """None for a catalogue name, which the probe finds by itself."""
+    return settings.models.get(name)

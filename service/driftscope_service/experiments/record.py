@@ -1,11 +1,21 @@
-"""What of a report goes into the database: what /metrics shows, without profiles and token data."""
+"""A finished report into the store: file, row, summary, and the verdicts that it replaces."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from driftscope_service.store.kernel_verdict_repository import SUBJECT
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.determinism.store import DeterminismRepository
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.store import ReportFile, ReportFiles, ReportRepository
+from driftscope_service.store.database import Database
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
 
@@ -69,3 +79,48 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "determinism": _determinism,
     "nightly": _nightly,
 }
+
+
+#: Gives the id of the job that the report belongs to, in the same transaction.
+JobOf = Callable[[Connection], str]
+
+
+def store_report(
+    report: Mapping[str, Any],
+    *,
+    kind: str,
+    model: str | None,
+    workdir: Path,
+    job_of: JobOf,
+    database: Database,
+    files: ReportFiles,
+) -> ReportFile:
+    """All or nothing: a report that cannot be recorded leaves no file."""
+    file = files.write(report, workdir)
+    try:
+        with database.write() as connection:
+            summary = summarise(report)
+            ReportRepository(connection).add(
+                file, job_id=job_of(connection), kind=kind, model=model, summary=summary
+            )
+            _put_verdicts(kind, model, summary, file.report_id, connection)
+    except Exception:
+        files.discard(file)
+        raise
+    return file
+
+
+def _put_verdicts(
+    kind: str,
+    model: str | None,
+    summary: Mapping[str, Any],
+    report_id: str,
+    connection: Connection,
+) -> None:
+    if kind == kernels_job.KIND:
+        KernelVerdictRepository(connection).put(summary["verdicts"], report_id)
+    elif kind == determinism_job.KIND:
+        assert model is not None
+        DeterminismRepository(connection).put(model, summary["axes"], report_id)
+    elif kind == nightly_job.KIND:
+        NightlyRepository(connection).add(summary, report_id)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.paired import job as paired_job
 
 #: In the order of the listing.
 KINDS: Final[Mapping[str, str]] = {

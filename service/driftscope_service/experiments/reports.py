@@ -1,4 +1,4 @@
-"""Reports: JSON for programs at /v1/reports/{id}, a page for people at /reports/{id}."""
+"""/v1/reports: a report from the store, as JSON and as its self-contained page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,47 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.export import determinism_html, kernels_html, nightly_html, report_html
-from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.experiments.determinism import html as determinism_html
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.kernels import html as kernels_html
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.nightly import html as nightly_html
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.paired import html as report_html
+from driftscope_service.experiments.paired import job as paired_job
+from driftscope_service.experiments.store import ReportRepository, StoredReport
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.http.problems import problems
 from driftscope_service.service import Service
-from driftscope_service.store.report_repository import ReportRepository, StoredReport
+
+
+def stored_report(service: Service, report_id: str) -> tuple[StoredReport, dict[str, Any]]:
+    """Raises the errors of /v1/reports/{id}."""
+    with service.database.read() as connection:
+        stored = ReportRepository(connection).get(report_id)
+    if stored is None:
+        raise not_found("report", report_id)
+    report = report_content(service, stored)
+    if report is None:
+        raise ServiceError(
+            problem_kinds.REPORT_GONE,
+            f"{stored.file} is not in the data folder",
+            remedy="run the probe again, or bring the folder back from a copy.",
+        )
+    return stored, report
+
+
+def report_content(service: Service, stored: StoredReport) -> dict[str, Any] | None:
+    """None where its file is gone."""
+    try:
+        text = service.report_files.path(stored.file).read_bytes()
+    except FileNotFoundError:
+        return None
+    report: dict[str, Any] = json.loads(text)
+    return report
+
 
 router = APIRouter(tags=["reports"])
 #: The page is self-contained: it may run its own script and reach nothing.

@@ -6,18 +6,21 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError
-from driftscope_service.jobs import determinism_job, kernels_job, nightly_job, paired_job
-from driftscope_service.jobs.determinism_job import DeterminismProbeRequest
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.determinism.job import DeterminismProbeRequest
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.kernels.job import KernelsProbeRequest
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.paired import job as paired_job
+from driftscope_service.experiments.paired.job import PairedProbeRequest
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.http.problems import problems
 from driftscope_service.jobs.job import Job, JobState
-from driftscope_service.jobs.kernels_job import KernelsProbeRequest
-from driftscope_service.jobs.paired_job import PairedProbeRequest
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.schemas import JobBody
+from driftscope_service.jobs.schemas import JobBody
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service
-from driftscope_service.store.job_repository import JobRepository
 
 #: A job takes minutes: a client that asks every other second is soon enough.
 POLL_S = 2

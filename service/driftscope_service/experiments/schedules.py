@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField, not_found
-from driftscope_service.jobs import determinism_job, kernels_job, nightly_job
-from driftscope_service.jobs.determinism_job import DeterminismProbeRequest
-from driftscope_service.jobs.kernels_job import KernelsProbeRequest
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.experiments.determinism import job as determinism_job
+from driftscope_service.experiments.determinism.job import DeterminismProbeRequest
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.kernels.job import KernelsProbeRequest
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField, not_found
+from driftscope_service.http.problems import problems
 from driftscope_service.schedule.schedule import (
     MAX_CRON_LENGTH,
     CronError,
@@ -22,8 +24,8 @@ from driftscope_service.schedule.schedule import (
     Schedule,
     next_moment,
 )
+from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.settings import NAME, Settings
-from driftscope_service.store.schedule_repository import ScheduleRepository
 
 
 class ScheduledNightly(BaseModel):

@@ -1,7 +1,4 @@
-"""Reports on disk: DATA_DIR/reports/<id>/report.json, beside it the pair files of a paired one.
-
-A folder appears under its final name only when it is whole and on disk.
-"""
+"""Reports: their files on disk and their rows in the database."""
 
 from __future__ import annotations
 
@@ -10,10 +7,13 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from driftscope_service.store.identifier import new_id
+from sqlalchemy import Connection, Row, func, insert, select
+
+from driftscope_service.store.tables import new_id, reports
 
 _PARTIAL = ".partial"
 
@@ -80,3 +80,103 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    id: str
+    job_id: str
+    kind: str
+    model: str | None
+    summary: dict[str, Any]  # of jobs/report_summary.py
+    file: str  # relative to the data folder
+    size_bytes: int
+    created_at: datetime
+
+
+class ReportRepository:
+    """Works within the transaction of `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(
+        self,
+        file: ReportFile,
+        *,
+        job_id: str,
+        kind: str,
+        model: str | None,
+        summary: Mapping[str, Any],
+    ) -> None:
+        self._connection.execute(
+            insert(reports).values(
+                id=file.report_id,
+                job_id=job_id,
+                kind=kind,
+                model=model,
+                summary=dict(summary),
+                file=file.path,
+                size_bytes=file.size_bytes,
+                created_at=datetime.now(UTC),
+            )
+        )
+
+    def get(self, report_id: str) -> StoredReport | None:
+        row = self._connection.execute(
+            select(reports).where(reports.c.id == report_id)
+        ).one_or_none()
+        return None if row is None else _report(row)
+
+    def latest(self, kind: str) -> StoredReport | None:
+        row = self._connection.execute(
+            select(reports).where(reports.c.kind == kind).order_by(reports.c.number.desc()).limit(1)
+        ).one_or_none()
+        return None if row is None else _report(row)
+
+    def latest_per_model(self, kind: str) -> list[StoredReport]:
+        """The last one of every model, by model name."""
+        newest = select(func.max(reports.c.number)).where(reports.c.kind == kind).group_by("model")
+        rows = self._connection.execute(
+            select(reports).where(reports.c.number.in_(newest)).order_by(reports.c.model)
+        )
+        return [_report(row) for row in rows]
+
+
+def _report(row: Row[Any]) -> StoredReport:
+    fields = dict(row._mapping)
+    del fields["number"]
+    return StoredReport(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReport:
+    number: int
+    id: str
+    job_id: str
+    kind: str
+    model: str | None
+    summary: dict[str, Any]  # of jobs/report_summary.py
+    created_at: datetime
+
+
+def latest_reports(
+    connection: Connection, kind: str, limit: int, *, before: int | None = None
+) -> list[ListedReport]:
+    """`before` is the number of the last one seen."""
+    names = ListedReport.__dataclass_fields__
+    statement = (
+        select(*(reports.c[name] for name in names))
+        .where(reports.c.kind == kind)
+        .order_by(reports.c.number.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(reports.c.number < before)
+    return [ListedReport(*row) for row in connection.execute(statement)]
+
+
+def report_counts(connection: Connection) -> dict[str, int]:
+    """By kind; a kind without a report is left out."""
+    rows = connection.execute(select(reports.c.kind, func.count()).group_by(reports.c.kind))
+    return {kind: count for kind, count in rows}

@@ -12,22 +12,15 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_service.errors import InvalidField
-from driftscope_service.export.kernel_terminal import LEGEND, bits
-from driftscope_service.jobs import kernels_job
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.service import Service
-from driftscope_service.store.determinism_repository import DeterminismRepository
-from driftscope_service.store.kernel_verdict_repository import (
-    SUBJECT,
-    KernelVerdictRepository,
-    StoredVerdict,
+from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
+from driftscope_service.experiments.determinism.page import (
+    axis_label,
+    axis_matrices,
+    axis_verdicts_data,
 )
-from driftscope_service.store.report_repository import ReportRepository, StoredReport
-from driftscope_service.web.axes_view import TONES as AXIS_TONES
-from driftscope_service.web.axes_view import axis_label
-from driftscope_service.web.axis_matrix import axis_matrices, axis_verdicts_data
-from driftscope_service.web.kernel_matrix import (
+from driftscope_service.experiments.determinism.store import DeterminismRepository
+from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.kernels.matrix import (
     TONES,
     kernel_matrix,
     kernels_state,
@@ -35,10 +28,20 @@ from driftscope_service.web.kernel_matrix import (
     verdict_word,
     verdicts_data,
 )
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, plot_response
-from driftscope_service.web.stored_report import report_content
+from driftscope_service.experiments.kernels.store import (
+    SUBJECT,
+    KernelVerdictRepository,
+    StoredVerdict,
+)
+from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_service.experiments.reports import report_content
+from driftscope_service.experiments.store import ReportRepository, StoredReport
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.service import Service
 
 #: Of those so many are shown at once; each is in its report as well.
 MOST_COUNTEREXAMPLES: Final = 40
@@ -75,7 +78,7 @@ def get_kernels_page(
     planted = None if latest is None else latest.summary["planted"]
     return page(
         request,
-        "kernels",
+        "experiments/templates/verdict_page",
         title="Kernels",
         section="kernels",
         state=kernels_state(verdicts, planted["missed"] if planted else []) if verdicts else None,

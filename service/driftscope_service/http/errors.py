@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from driftscope_probes.push.rules import PushError
-from driftscope_service import problem_kinds
-from driftscope_service.problem_kinds import ProblemKind
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.problem_kinds import ProblemKind
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"

@@ -1,13 +1,15 @@
-"""How a route tells the OpenAPI document which problems it can end in."""
+"""Problems as the API documents them: responses, bodies, and the page of each type."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from driftscope_service.errors import MEDIA_TYPE
-from driftscope_service.problem_kinds import ProblemKind
+from driftscope_service.http.errors import MEDIA_TYPE, not_found
+from driftscope_service.http.problem_kinds import KINDS, ProblemKind
 
 
 class FieldProblem(BaseModel):
@@ -39,3 +41,15 @@ def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
         status: {"description": "; or: ".join(same), "content": PROBLEM_CONTENT}
         for status, same in titles.items()
     }
+
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/problems/{slug}", response_class=PlainTextResponse)
+def get_problem_type(slug: str) -> PlainTextResponse:
+    """What an error means and what to do about it."""
+    for kind in KINDS:
+        if kind.slug == slug:
+            return PlainTextResponse(f"{kind.title} (HTTP {kind.status})\n\n{kind.meaning}\n")
+    raise not_found("problem type", slug)

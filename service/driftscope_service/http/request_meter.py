@@ -1,20 +1,47 @@
-"""Requests counted as they pass: which route, which method, how it ended, how long it took.
-
-In: every HTTP request. Out: RequestCounts, which /metrics reads. A route is a template of the code,
-never a path as it was asked for: what clients make up does not make series.
-"""
+"""Every request has an id and is counted; the families of the counts."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from driftscope_service.http.errors import REQUEST_ID_HEADER
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family
+
+
+class RequestId:
+    """Ours, never the client's: a client cannot write into the log through it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        identifier = f"req_{ULID()}"
+        scope.setdefault("state", {})["request_id"] = identifier
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = identifier
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
 
 #: No such path, or refused before it was looked up: by host, key or length.
 OTHER: Final = "other"
@@ -92,3 +119,17 @@ def _route(scope: Scope) -> str:
     """The router leaves what it found in the scope."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else OTHER
+
+
+def request_families(totals: RequestTotals) -> Iterator[Family]:
+    """Routes that nobody has asked for have no series yet."""
+    requests = Family(metric_names.HTTP_REQUESTS)
+    for labels, number in sorted(totals.answers.items()):
+        requests.add(labels, number)
+    durations = Family(metric_names.HTTP_DURATION)
+    edges = (*DURATION_EDGES_S, math.inf)
+    for route, known in sorted(totals.durations.items()):
+        buckets = zip(edges, accumulate(known.counts), strict=True)
+        durations.add_distribution([route], buckets, known.sum_s)
+    yield requests
+    yield durations

@@ -1,7 +1,7 @@
 """A browser's API key: kept in a cookie after a form took it, used like the Authorization header.
 
 The cookie is HttpOnly (no script reads it) and SameSite=Strict (no other site's request carries
-it); requests that change something must come from our own pages besides (middleware/host_guard).
+it); requests that change something must come from our own pages besides (http/guards).
 It is not marked Secure: the service itself speaks plain HTTP, a proxy in front may add the mark.
 """
 

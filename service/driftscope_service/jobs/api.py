@@ -1,21 +1,42 @@
-"""/v1/jobs: what was asked for, how far it is, how it ended; its log; cancelling it."""
+"""/v1/jobs: list, one, cancel, logs, events."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.jobs.job import JobState
+from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from driftscope_service.http import paging, problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.http.paging import Cursor, Limit
+from driftscope_service.http.problems import problems
+from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.job_folder import JobFolder
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor, Limit
-from driftscope_service.routes.required_job import RequiredJob
-from driftscope_service.schemas import JobBody, JobPage
-from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.jobs.schemas import JobBody, JobPage
+from driftscope_service.jobs.store import JobRepository
+from driftscope_service.service import Service
+
+
+def find_job(service: Service, job_id: str) -> Job | None:
+    with service.database.read() as connection:
+        return JobRepository(connection).get(job_id)
+
+
+def _required_job(job_id: str, service: CurrentService) -> Job:
+    job = find_job(service, job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    return job
+
+
+RequiredJob = Annotated[Job, Depends(_required_job)]
+
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -68,3 +89,33 @@ def cancel_job(job_id: str, service: CurrentService) -> JobBody:
 def get_job_logs(job: RequiredJob, service: CurrentService) -> PlainTextResponse:
     """What the probe and its engines wrote, the end of each log; empty before the job starts."""
     return PlainTextResponse(JobFolder(service.settings.data_dir, job.id).logs())
+
+
+events_router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+#: Half of what a person notices as a delay, and one short read of the database each.
+LOOK_EVERY_S = 0.5
+EVENT = "job"
+
+
+@events_router.get(
+    "/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses=problems(problem_kinds.NOT_FOUND),
+)
+async def get_job_events(
+    job: RequiredJob, service: CurrentService
+) -> AsyncIterator[ServerSentEvent]:
+    """The job now and whenever it has changed, each as the body of `GET /v1/jobs/{job}`, until it
+    has ended. Events are named `job`; whoever connects again begins with the present state."""
+    shown: JobBody | None = None
+    now: Job | None = job
+    while now is not None:
+        body = JobBody.of(now)
+        if body != shown:
+            yield ServerSentEvent(data=body, event=EVENT)
+            shown = body
+        if now.state.finished:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+        now = await run_in_threadpool(find_job, service, job.id)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftscope_service.cli.service_call import DEFAULT_URL, Url, call
+from driftscope_service.auth.service_call import DEFAULT_URL, Url, call
 
 app = typer.Typer(no_args_is_help=True)
 

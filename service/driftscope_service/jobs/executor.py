@@ -8,9 +8,9 @@ import threading
 from sqlalchemy.exc import OperationalError
 
 from driftscope_service.jobs.job import Job
+from driftscope_service.jobs.probe_process import StopReason, StopSignal
 from driftscope_service.jobs.run_job import JobTools, run_job
-from driftscope_service.jobs.stop_signal import StopReason, StopSignal
-from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.jobs.store import JobRepository
 
 #: A queued job is announced at once; this is for the case that the table was busy just then.
 IDLE_POLL_S = 1.0

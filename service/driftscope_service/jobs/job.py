@@ -1,4 +1,4 @@
-"""A job as the job table has it: state, progress, outcome."""
+"""A job and how it can fail other than by an error that the probe itself explains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from driftscope_probes.children import Crash
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
 
@@ -58,3 +59,64 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class ProbeCrashed(ProbeError):
+    """The probe's process ended without a result and without an error of its own."""
+
+
+class JobTimedOut(ProbeError):
+    """The probe ran longer than the service allows."""
+
+
+class ServiceStopped(ProbeError):
+    """The service ended, or was ended, before the job was through."""
+
+
+class ServiceFailed(ProbeError):
+    """A bug of the service, or no room to store the report."""
+
+
+#: What makes a probe of a kind smaller.
+_SMALLER = {
+    "paired": "ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
+    "kernels": "ask for one target and op at a time to find the kernel that ends it.",
+    "determinism": "ask for fewer axes, smaller batch sizes or a smaller model.",
+    "nightly": "name fewer models and batch sizes in the nightly configuration.",
+}
+
+
+def explain_crash(kind: str, crash: Crash) -> ProbeCrashed:
+    if crash.signal_name:
+        return ProbeCrashed(
+            f"the probe's process was killed by {crash.signal_name}.",
+            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
+            f"{_SMALLER[kind]}",
+        )
+    return ProbeCrashed(
+        f"the probe's process ended with exit code {crash.returncode}: {crash.last_line}",
+        remedy="the job's log holds the traceback.",
+    )
+
+
+def timed_out(limit_s: float) -> JobTimedOut:
+    return JobTimedOut(
+        f"the probe ran longer than the limit of {limit_s:g} s.",
+        remedy="ask for less at once (prompts, tokens, dtypes; of kernels: targets, ops, quick), "
+        "or let the operator raise DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS.",
+    )
+
+
+def service_stopped(job: Job) -> JobError:
+    """For a job that a stopped service left behind."""
+    while_ = "the job was waiting" if job.state is JobState.QUEUED else "the probe was running"
+    return JobError.of(
+        ServiceStopped(f"the service stopped while {while_}.", remedy="start it again.")
+    )
+
+
+def service_failed(error: Exception) -> ServiceFailed:
+    return ServiceFailed(
+        f"the service could not finish the job: {type(error).__name__}: {error}",
+        remedy="check free disk space in the data folder; the service's log has the traceback.",
+    )

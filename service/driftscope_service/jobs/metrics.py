@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family, one
 from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.store import LastJob
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family, one
 from driftscope_service.settings import Settings
-from driftscope_service.store.job_times import LastJob
 
 
 def job_families(

@@ -1,19 +1,33 @@
-"""A job as readers of a page say it: state in a word, in a sentence, how long it took.
-
-In: Job. Out: JobWords.
-"""
+"""/jobs and /jobs/{id}, and the words for a job's state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
-from driftscope_service.export.number_format import seconds
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import RedirectResponse
+
+from driftscope_service.experiments.registry import kind_label, report_page
+from driftscope_service.experiments.store import ReportRepository
+from driftscope_service.http import paging
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import not_found
+from driftscope_service.http.paging import Cursor
+from driftscope_service.jobs.api import cancel_job
 from driftscope_service.jobs.job import Job, JobState
-from driftscope_service.web.moment import Tone
-from driftscope_service.web.report_words import kind_label
+from driftscope_service.jobs.job_folder import JobFolder
+from driftscope_service.jobs.store import JobRepository
+from driftscope_service.numbers.number_format import seconds
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages.navigation import Crumb
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.words import Tone
+from driftscope_service.service import Service
+from driftscope_service.store.tables import ID_LENGTH
 
 WORDS: Final[Mapping[JobState, str]] = {
     JobState.QUEUED: "waiting",
@@ -103,3 +117,90 @@ def _took(job: Job, now: datetime) -> str | None:
 def _handed_in(job: Job) -> bool:
     """No executor claims a job at the very moment at which it was asked for."""
     return job.started_at == job.created_at
+
+
+PAGE_SIZE: Final = 30
+router = APIRouter(prefix="/jobs", include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("")
+def list_jobs_page(
+    request: Request,
+    service: CurrentService,
+    state: JobState | None = None,
+    cursor: Cursor = None,
+) -> Response:
+    before = paging.before(cursor, remedy=paging.FIRST_PAGE)
+    with service.database.read() as connection:
+        jobs = JobRepository(connection)
+        found = jobs.page(PAGE_SIZE + 1, before=before, state=state)
+        counts = jobs.counts()
+    shown, next_cursor = paging.cut(found, PAGE_SIZE, lambda job: job.number)
+    return page(
+        request,
+        "jobs/templates/jobs",
+        title="Jobs",
+        section="jobs",
+        rows=[job_words(job) for job in shown],
+        words=WORDS,
+        counts=counts,
+        total=sum(counts.values()),
+        state=state,
+        cursor=cursor,
+        next_cursor=next_cursor,
+        # The page as it is, for its own next look.
+        again=address.with_query("/jobs", state=state, cursor=cursor),
+        live=any(not job.state.finished for job in shown),
+        report_page=report_page,
+    )
+
+
+#: What one reads of a log on a page; the whole is a link away.
+LOG_LINES: Final = 200
+LOG_CHARACTERS: Final = 32_768
+job_router = APIRouter(prefix="/jobs", include_in_schema=False, route_class=PageRoute)
+JobId = Annotated[str, Path(max_length=ID_LENGTH)]
+
+
+@job_router.get("/{job_id}")
+def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Response:
+    with service.database.read() as connection:
+        jobs = JobRepository(connection)
+        job = jobs.get(job_id)
+        if job is None:
+            raise not_found("job", job_id)
+        # Never more than the setting that bounds the queue.
+        ahead = jobs.page(
+            service.settings.max_queued_jobs, before=job.number, state=JobState.QUEUED
+        )
+        report = None if job.report_id is None else ReportRepository(connection).get(job.report_id)
+    words = job_words(job)
+    log, left_out = _log(job, service)
+    return page(
+        request,
+        "jobs/templates/job",
+        title=words.title,
+        section="jobs",
+        crumbs=[Crumb("Jobs", "/jobs")],
+        words=words,
+        job=job,
+        sentence=job_sentence(words, len(ahead)),
+        found=None if report is None else report.summary.get("sentence"),
+        report=None if job.report_id is None else report_page(job.kind, job.report_id),
+        log=log,
+        left_out=left_out,
+        live=not job.state.finished,
+    )
+
+
+@job_router.post("/{job_id}/cancel")
+def cancel_from_page(job_id: JobId, service: CurrentService) -> Response:
+    cancel_job(job_id, service)
+    return RedirectResponse(f"/jobs/{job_id}", 303)
+
+
+def _log(job: Job, service: Service) -> tuple[str, bool]:
+    """The end of the log, and whether there is more before it."""
+    whole = JobFolder(service.settings.data_dir, job.id).logs().rstrip()
+    shown = "\n".join(whole.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
+    return shown, len(shown) < len(whole)

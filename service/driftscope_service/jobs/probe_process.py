@@ -1,15 +1,13 @@
-"""One probe in a process group of its own, watched: cancel, time limit, sudden death.
-
-In: request and work folder. Out: the report, or the ProbeError that says why there is none.
-"""
+"""The process of a probe: started, watched, stopped, found again after a crash."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,32 @@ from typing import Any
 import psutil
 
 from driftscope_probes.children import ChildProcess
-from driftscope_service.jobs.job_errors import explain_crash
+from driftscope_service.jobs.job import explain_crash
 from driftscope_service.jobs.progress_writer import ProgressWriter
-from driftscope_service.jobs.stop_signal import StopReason, StopSignal
+
+
+class StopReason(Enum):
+    CANCELLED = "cancelled"  # its user asked for it
+    TIMED_OUT = "timed out"
+    SERVICE_STOPPED = "service stopped"
+
+
+class StopSignal:
+    """The first reason counts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason: StopReason | None = None
+
+    def request(self, reason: StopReason) -> None:
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+
+    @property
+    def reason(self) -> StopReason | None:
+        return self._reason
+
 
 DEFAULT_MODULE = "driftscope_probes.run_probe"
 #: Marks every process of a job, down to the engine's own; `jobs/orphans.py` looks for it.
@@ -93,3 +114,19 @@ def _dead(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+def kill_orphans(job_ids: Iterable[str]) -> list[int]:
+    """Kill every process that carries the mark of one of `job_ids`; returns their ids."""
+    wanted = set(job_ids)
+    if not wanted:
+        return []
+    killed = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(JOB_VARIABLE) in wanted:
+                process.kill()
+                killed.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue  # gone meanwhile, or another user's and so none of ours
+    return killed

@@ -17,16 +17,15 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs import job_errors
+from driftscope_service.experiments.record import store_report
+from driftscope_service.experiments.store import ReportFiles
+from driftscope_service.jobs import job as job_errors
 from driftscope_service.jobs.job import Job, JobError
 from driftscope_service.jobs.job_folder import JobFolder
-from driftscope_service.jobs.probe_process import ProbeProcess
+from driftscope_service.jobs.probe_process import ProbeProcess, StopReason, StopSignal
 from driftscope_service.jobs.progress_writer import ProgressWriter
-from driftscope_service.jobs.stop_signal import StopReason, StopSignal
-from driftscope_service.jobs.store_report import store_report
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.report_files import ReportFiles
 
 #: A full disk or a long lock: how soon to try again to record how a job ended.
 RECORD_RETRY_S = 1.0

@@ -1,8 +1,9 @@
-"""The job table, the only truth about jobs: every change of state is one guarded UPDATE."""
+"""The job table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import UNFINISHED, Job, JobError, JobState
-from driftscope_service.store.identifier import new_id
-from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, reports
+from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports
 
 WAITING = Progress("waiting for a free slot", 0.0)
 STARTING = Progress("starting", 0.0)
@@ -199,3 +199,41 @@ def _progress_columns(progress: Progress) -> dict[str, str | float]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LastJob:
+    kind: str
+    state: JobState
+    seconds: float
+
+
+class JobTimes:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def oldest_queued_at(self) -> datetime | None:
+        found: datetime | None = self._connection.execute(
+            select(jobs.c.created_at)
+            .where(jobs.c.state == JobState.QUEUED)
+            .order_by(jobs.c.number)
+            .limit(1)
+        ).scalar_one_or_none()
+        return found
+
+    def last_finished(self) -> list[LastJob]:
+        """The last job of every kind and final state, of those that were started."""
+        newest = (
+            select(func.max(jobs.c.number))
+            .where(jobs.c.started_at.is_not(None), jobs.c.finished_at.is_not(None))
+            .group_by(jobs.c.kind, jobs.c.state)
+        )
+        rows = self._connection.execute(
+            select(jobs.c.kind, jobs.c.state, jobs.c.started_at, jobs.c.finished_at)
+            .where(jobs.c.number.in_(newest))
+            .order_by(jobs.c.kind, jobs.c.state)
+        )
+        return [
+            LastJob(kind, JobState(state), (finished - started).total_seconds())
+            for kind, state, started, finished in rows
+        ]

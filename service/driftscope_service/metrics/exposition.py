@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from driftscope_service.export.metric_names import TOTAL, Metric
+from driftscope_service.metrics.metric_names import TOTAL, Metric
 
 
 def one(metric: Metric, value: float | None) -> Family:

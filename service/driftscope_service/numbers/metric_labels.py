@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from driftscope_service.export.number_format import (
+from driftscope_service.numbers.number_format import (
     UNDEFINED,
     interval,
     near_one,

@@ -1,12 +1,16 @@
-"""A metric as a reader of a page names it: label, unit, value as text."""
+"""A number of the comparison in words: label, value, unit, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from driftscope_service.export.metric_labels import METRICS, Metric
-from driftscope_service.export.number_format import number, share
+from driftscope_probes.drift import SERIES
+from driftscope_probes.mismatch.limits import LIMITS, Direction, pair_precision
+from driftscope_service.http.errors import InvalidField
+from driftscope_service.numbers.metric_labels import METRICS, Metric
+from driftscope_service.numbers.number_format import number, share
 
 #: What the series has and the comparison of a report has not.
 _MORE: Final[Mapping[str, Metric]] = {
@@ -53,3 +57,30 @@ def with_unit(name: str, found: float | None) -> str:
 def unit(name: str, found: float | None) -> str:
     """ "" where there is none, or no value."""
     return "" if found is None else metric(name).unit
+
+
+def check_metric(name: str) -> None:
+    if name not in SERIES:
+        raise InvalidField(
+            "query/metric",
+            f"{name[:80]!r} is not a number that is followed over steps",
+            remedy=f"use one of {', '.join(SERIES)}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLimit:
+    direction: Direction
+    value: float
+    source: str
+
+
+def metric_limits(
+    metric: str, rollout_dtype: str | None, trainer_dtype: str | None
+) -> list[MetricLimit]:
+    precision = pair_precision(rollout_dtype, trainer_dtype)
+    return [
+        MetricLimit(limit.direction, limit.values[precision], limit.source)
+        for limit in LIMITS
+        if limit.metric == metric
+    ]

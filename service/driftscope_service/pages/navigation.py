@@ -1,9 +1,10 @@
-"""The navigation that stands on every page. A new page adds its line here."""
+"""The navigation that stands on every page, and the addresses of pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote, urlencode
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,17 @@ class Crumb:
 
     label: str
     path: str
+
+
+def with_query(path: str, **parameters: str | int | None) -> str:
+    """Those that are None are left out."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def run_page(run: str) -> str:
+    return f"/runs/{quote(run, safe='')}"
+
+
+def step_page(run: str, step: int) -> str:
+    return f"{run_page(run)}/steps/{step}"

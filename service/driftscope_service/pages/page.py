@@ -14,13 +14,13 @@ from typing import Any
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from driftscope_service.auth import session
-from driftscope_service.export import number_format
-from driftscope_service.web import address, moment
-from driftscope_service.web.compressed import compressed
-from driftscope_service.web.navigation import SECTIONS, Crumb
-from driftscope_service.web.policy import PAGE_HEADERS
-from driftscope_service.web.sparkline import sparkline
+from driftscope_service.http import session
+from driftscope_service.numbers import number_format
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages import words as moment
+from driftscope_service.pages.navigation import SECTIONS, Crumb
+from driftscope_service.pages.response import PAGE_HEADERS, compressed
+from driftscope_service.pages.sparkline import sparkline
 
 
 def page(
@@ -57,7 +57,7 @@ def page(
 @cache
 def environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("driftscope_service.web"),
+        loader=PackageLoader("driftscope_service", ""),
         autoescape=True,
         undefined=StrictUndefined,
         extensions=["jinja2.ext.do"],

@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import Request, Response
 
-from driftscope_service.web.compressed import compressed
-from driftscope_service.web.policy import PAGE_HEADERS
+from driftscope_service.pages.response import PAGE_HEADERS, compressed
 
 Format: TypeAlias = Literal["json", "csv"]
 Cell: TypeAlias = str | int | float | bool | None

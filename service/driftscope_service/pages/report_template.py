@@ -1,15 +1,15 @@
-"""Settings of one side as a table: a row per setting, a column per dtype or mode.
-
-In: the `rollout` or `trainer` entries of a report's grid. Out: text; nested settings get
-dotted names.
-"""
+"""Jinja templates of self-contained reports, and the recorded settings that they list."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 ABSENT = "–"
 
@@ -63,3 +63,22 @@ def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]
             yield prefix + name, value
         else:
             yield prefix + name, json.dumps(value, ensure_ascii=False)
+
+
+def page_environment() -> Environment:
+    """A new one, for the caller to add filters to."""
+    environment = Environment(
+        loader=PackageLoader("driftscope_service", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["flat"] = flat
+    return environment
+
+
+@cache
+def resource(*path: str) -> str:
+    """Text of a file of the package."""
+    return files("driftscope_service").joinpath(*path).read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from driftscope_service.errors import not_found
-from driftscope_service.web.compressed import LEAST_BYTES, takes_gzip
+from driftscope_service.http.errors import not_found
+from driftscope_service.pages.response import LEAST_BYTES, takes_gzip
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".css": "text/css; charset=utf-8",
@@ -53,7 +53,7 @@ def static_file(path: str, request: Request) -> Response:
 
 @cache
 def static_files() -> dict[str, StaticFile]:
-    root = files("driftscope_service") / "web" / "static"
+    root = files("driftscope_service") / "pages" / "static"
     return {name: _static_file(name, file.read_bytes()) for name, file in _walk(root, "")}
 
 

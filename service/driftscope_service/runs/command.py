@@ -1,8 +1,4 @@
-"""`driftscope push FILE`: send one step to a running service and print its comparison.
-
-In: a file in the push format, or prime-rl's token export. Out: the tables of `analyze`, or the
-service's answer as JSON. A file is streamed as it is; what the service cannot read is converted.
-"""
+"""`driftscope analyze`, `push` and `runs`."""
 
 from __future__ import annotations
 
@@ -16,21 +12,58 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from driftscope_client import DriftscopeError
 from driftscope_client.client import KEY_VARIABLE
-from driftscope_client.retry import RetryPolicy
-from driftscope_client.run_name import RUN_NAME, RUN_VARIABLE
+from driftscope_client.errors import RUN_NAME, RUN_VARIABLE
 from driftscope_client.snapshot import CopiedArray
-from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body
-from driftscope_client.stored_tensor import stored
-from driftscope_client.transport import RequestBody, Transport
+from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, stored
+from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 from driftscope_probes.errors import RequestError
-from driftscope_probes.push import FORMATS, PushError, StepFormat, read_step
+from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
-from driftscope_service.cli.analyze import known_format
-from driftscope_service.cli.service_call import DEFAULT_URL, ApiError, Url
-from driftscope_service.export.analysis_terminal import print_analysis
+from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
+from driftscope_service.runs.ingest.analysis import analyze_step
+from driftscope_service.runs.terminal import print_analysis
+
+
+def analyze(
+    file: Annotated[Path, typer.Argument(help="A step: .safetensors, .json or prime-rl .jsonl.")],
+    step_format: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(help="For the 95 % intervals; 0: none.")
+    ] = DEFAULT_RESAMPLES,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare what both sides said about the tokens of one step, from a file."""
+    step = _read(file, known_format(step_format))
+    analysis = analyze_step(step, resamples=resamples)
+    if json_:
+        print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
+        return
+    print_analysis(file.name, step, analysis, Console())
+
+
+def _read(file: Path, step_format: StepFormat | None) -> PushedStep:
+    try:
+        return read_step(file, step_format)
+    except PushError as error:
+        raise PushError(f"{file}: {error.message}", remedy=error.remedy) from error
+
+
+def known_format(given: str | None) -> StepFormat | None:
+    if given is None:
+        return None
+    for known in FORMATS:
+        if given == known:
+            return known
+    raise RequestError(f"unknown format {given!r}.", remedy=f"use {', '.join(FORMATS)}.")
+
 
 #: What the service reads as it is; everything else is converted to safetensors.
 CONTENT_TYPES: Mapping[StepFormat, str] = {
@@ -164,3 +197,58 @@ def _converted(
     tensors = {name: stored(name, CopiedArray(v)) for name, v in step.tensors().items()}
     body = step_body(tensors, step.metadata)
     return body.chunks, body.size
+
+
+app = typer.Typer(no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
+COLUMNS = ("run", "state", "model", "steps", "last step", "received")
+
+
+@app.callback()
+def _runs() -> None:
+    """Training runs of a running service."""
+
+
+@app.command("list")
+def list_runs(
+    url: Url = DEFAULT_URL,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The runs with the latest activity."""
+    page = call("GET", url, "/v1/runs", {"limit": limit}).json()
+    if as_json:
+        return _print_json(page)
+    table = Table(*COLUMNS)
+    for run in page["runs"]:
+        last = "" if run["last_step"] is None else f"{run['last_step']}"
+        counts = (f"{run['steps']}", last, run["last_step_at"] or "")
+        table.add_row(run["run"], run["state"], run["model"] or "", *counts)
+    Console().print(table)
+
+
+@app.command()
+def finish(
+    run: Annotated[str, typer.Argument(envvar=RUN_VARIABLE, help="Name of the run.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a run has ended, so that nobody is alerted that its steps stopped.
+
+    A later step opens it again.
+    """
+    if not RUN_NAME.fullmatch(run):
+        raise RequestError(
+            f"the run name {run!r} is not accepted.",
+            remedy="use letters, digits, '.', '_' and '-', at most 128.",
+        )
+    path = f"/v1/runs/{run}"
+    answer = call("PUT", url, path, body=json.dumps({"state": "finished"})).json()
+    if as_json:
+        return _print_json(answer)
+    typer.echo(f"{run}  finished  {answer['steps']} steps")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, indent=2))

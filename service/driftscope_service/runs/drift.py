@@ -1,20 +1,48 @@
-"""Drift of active runs for /metrics, worked out beside the scrapes.
-
-Working out the drift of a long run takes most of a second. A scrape shows what is known, and then
-begins a round on what changed, which a later scrape shows.
-"""
+"""The drift of a run over its steps: worked out once per step, and kept warm for /metrics."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from driftscope_service.ingest.run_drift import RunDrift
+from sqlalchemy import Connection
+
+from driftscope_probes.drift import StepValues, drift_of
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import StepRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.run_repository import Run, RunRepository
+
+#: A result takes kilobytes; more runs are rarely looked at side by side.
+MAX_RUNS = 64
+#: Takes most of a second; where a run is longer, what happened before is another drift.
+MAX_STEPS = 10_000
+
+
+class RunDrift:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
+
+    def of(self, run: Run, connection: Connection) -> dict[str, Any]:
+        """`run` as `connection` sees it."""
+        with self._lock:
+            steps, drift = self._known.get(run.number, (None, {}))
+        # A complete step never changes, so that their number tells one state from the next.
+        if steps == run.complete_steps:
+            return drift
+        points = StepRepository(connection).latest_points(run.number, MAX_STEPS)
+        drift = drift_of([StepValues(point.step, point.series) for point in points]).to_dict()
+        with self._lock:
+            self._known[run.number] = (run.complete_steps, drift)
+            self._known.move_to_end(run.number)
+            while len(self._known) > MAX_RUNS:
+                self._known.popitem(last=False)
+        return drift
+
 
 #: A round is followed by a pause of so many times its length: a fifth of a core at most.
 PAUSE_ROUNDS: Final = 4.0

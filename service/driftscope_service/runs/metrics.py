@@ -1,24 +1,59 @@
-"""Families of active runs: numbers of the last step, totals, limits and drift.
-
-In: RunState and Drift.to_dict() per run. Out: Family. The lines of a run are written once per step
-and kept for the scrapes in between.
-"""
+"""Families of pushed runs. In: run states and drift. Out: Family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
 from driftscope_probes.drift.series import SERIES_SCALES
 from driftscope_probes.mismatch.histogram import EDGES
-from driftscope_service.export import metric_names as names
-from driftscope_service.export.exposition import Exemplar, Families, Family, Lines
-from driftscope_service.export.metrics.limits import limit_states
-from driftscope_service.export.metrics.run_state import RunState, RunStates, StepState
-from driftscope_service.store.run_repository import Run
-from driftscope_service.web.address import step_page
+from driftscope_probes.mismatch.limits import LIMITS, Direction, Precision
+from driftscope_service.metrics import metric_names as names
+from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
+from driftscope_service.pages.navigation import step_page
+from driftscope_service.runs.run_states import RunState, RunStates, StepState
+from driftscope_service.runs.store.runs import Run
+
+#: Where a perfect pair of engines stands; 0 for every other number.
+_IDEALS: Final[Mapping[str, float]] = {
+    "token_mult_prob_error": 1.0,
+    "prob_pearson": 1.0,
+    "ess_ratio_token": 1.0,
+    "ratio_mean": 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    metric: str
+    direction: Direction
+    limit: float
+    #: (value − ideal) / (limit − ideal): 1 is at the limit, in any unit and for any dtype.
+    #: None: no value, or the ideal itself is the limit.
+    used: float | None
+    over: bool
+
+
+def limit_states(
+    comparison: Mapping[str, Any],
+    precision: Precision,
+    overflowed: Collection[str],  # names of metrics that crossed without a finite value
+) -> Iterator[LimitState]:
+    for limit in LIMITS:
+        bound = limit.values[precision]
+        value = comparison.get(limit.metric)
+        if limit.metric in overflowed:
+            value = math.inf if limit.direction == "above" else -math.inf
+        over = value is not None and (
+            value > bound if limit.direction == "above" else value < bound
+        )
+        ideal = _IDEALS.get(limit.metric, 0.0)
+        used = None if value is None or bound == ideal else (value - ideal) / (bound - ideal)
+        yield LimitState(limit.metric, limit.direction, bound, used, over)
+
 
 #: Text that describes a run may be longer than Prometheus is told to accept of a label.
 MAX_LABEL_CHARACTERS: Final = 128

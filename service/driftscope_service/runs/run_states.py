@@ -1,25 +1,59 @@
-"""What /metrics knows of active runs, read anew only where a run has a new step.
-
-In: the database. Out: RunState per active run.
-"""
+"""What /metrics shows of the last step of every active run, read once per step."""
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from driftscope_probes.mismatch.limits import Precision, pair_precision
-from driftscope_service.export.metrics.stored_analysis import StoredNumbers, stored_numbers
-from driftscope_service.store.run_repository import Run
-from driftscope_service.store.run_summaries import (
-    ActiveRuns,
-    LastStep,
-    RunSummaries,
-)
+from driftscope_service.runs.store.runs import ActiveRuns, LastStep, Run, RunSummaries
+
+_FIRST: Final = '{"comparison":'
+_LAST: Final = ',"crossed_limits":'
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNumbers:
+    comparison: Mapping[str, Any]
+    abs_diff_histogram: Mapping[str, Any] | None  # None: stored by a version without
+    overflowed: frozenset[str]  # names of metrics beyond their limit without a finite value
+
+
+def stored_numbers(analysis: bytes) -> StoredNumbers:
+    text = analysis.decode()
+    document = _both_ends(text)
+    if document is None:
+        document = json.loads(text)
+    crossed = document.get("crossed_limits", ())
+    return StoredNumbers(
+        comparison=document.get("comparison", {}),
+        abs_diff_histogram=document.get("profiles", {}).get("abs_diff_histogram"),
+        overflowed=frozenset(limit["metric"] for limit in crossed if limit["value"] is None),
+    )
+
+
+def _both_ends(text: str) -> dict[str, Any] | None:
+    """The first member and those from `crossed_limits` on; None where it is laid out otherwise.
+
+    What follows `_LAST` is an object to exactly the end of the text, so that it cannot have begun
+    deeper inside; nor within a string, where quotes are escaped.
+    """
+    place = text.rfind(_LAST)
+    if place < 0 or not text.startswith(_FIRST):
+        return None
+    try:
+        comparison, _ = _decoder.raw_decode(text, len(_FIRST))
+        rest: dict[str, Any] = json.loads("{" + text[place + 1 :])
+    except json.JSONDecodeError:
+        return None
+    return {"comparison": comparison, **rest} if "profiles" in rest else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedule, next_moment
+from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.schedule_repository import ScheduleRepository
 
 #: Cron counts in minutes; this is soon enough after one begins.
 TICK_S = 5.0

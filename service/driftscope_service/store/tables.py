@@ -1,8 +1,9 @@
-"""The tables of the service. Schema changes go through `store/migrations`."""
+"""Every table, and the ids of their rows."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +23,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+from ulid import ULID
+
+
+def new_id(prefix: Literal["job", "report"]) -> str:
+    return f"{prefix}_{ULID()}"
+
 
 #: Batch migrations on SQLite can only change a constraint that has a name.
 NAMES = {

@@ -20,8 +20,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from starlette.routing import Match
 
 from driftscope_dashboards.generate import BOARDS, FOLDER, as_json
-from driftscope_service.export.metric_names import METRICS, sample_names
-from driftscope_service.web.site import ROUTERS
+from driftscope_service.metrics.metric_names import METRICS, sample_names
+from driftscope_service.site import ROUTERS
 
 Board = dict[str, Any]
 NAMES = sorted(BOARDS)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from driftscope_service.export.metric_names import METRICS, PREFIX, sample_names
+from driftscope_service.metrics.metric_names import METRICS, PREFIX, sample_names
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "dashboards" / "prometheus"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from driftscope_service.web import metric_words
+from driftscope_service.numbers import metric_words
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]

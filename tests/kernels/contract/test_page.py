@@ -6,7 +6,7 @@ from driftscope_kernels.contract.contract import CONTRACTS
 from driftscope_kernels.contract.page import page
 from driftscope_kernels.registry import implementations
 
-PAGE = Path(__file__).parents[2] / "docs" / "kernel-contract.md"
+PAGE = Path(__file__).parents[3] / "docs" / "kernel-contract.md"
 BACKWARD = ("_backward", "_weight_grad", "_bias_grad")
 
 

@@ -16,7 +16,7 @@ from driftscope_probes.nightly.item import EngineItem
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_probes.progress import discard
-from driftscope_service.cli import probe_determinism
+from driftscope_service.experiments.determinism import command as probe_determinism
 
 
 def item(axis: str = "batch_size", **settings: Any) -> EngineItem:

@@ -11,11 +11,10 @@ import pytest
 
 from driftscope_service.auth import access
 from driftscope_service.auth.access import NoKeyError
-from driftscope_service.auth.key import KeyText, new_key
-from driftscope_service.auth.scope import Scope
+from driftscope_service.auth.key import KeyText, Scope, new_key
+from driftscope_service.auth.store import KeyRepository
 from driftscope_service.service import open_service
 from driftscope_service.store.database import Database
-from driftscope_service.store.key_repository import KeyRepository
 
 #: A request per scope, and what it is answered with once it is let in.
 REQUESTS = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from driftscope_service.auth.scope import Scope
-from driftscope_service.problem_kinds import SCOPE_MISSING, UNAUTHENTICATED
+from driftscope_service.auth.key import Scope
+from driftscope_service.http.problem_kinds import SCOPE_MISSING, UNAUTHENTICATED
 from driftscope_service.settings import PREFIX, Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "api-keys.md").read_text(encoding="utf-8")

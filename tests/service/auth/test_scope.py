@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.auth.scope import Scope, allows, required_scope
+from driftscope_service.auth.key import Scope, allows, required_scope
 
 
 @pytest.mark.parametrize(

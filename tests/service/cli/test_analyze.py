@@ -19,7 +19,7 @@ from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import pushed_step
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
-from driftscope_service.ingest.analysis import analyze_step
+from driftscope_service.runs.ingest.analysis import analyze_step
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from driftscope_service.cli.db import app
+from driftscope_service.cli.operation import db_app
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
@@ -15,7 +15,7 @@ from driftscope_service.store.database import Database
 
 
 def upgrade(settings: Settings) -> Any:
-    return CliRunner().invoke(app, ["upgrade", "--data-dir", str(settings.data_dir)])
+    return CliRunner().invoke(db_app, ["upgrade", "--data-dir", str(settings.data_dir)])
 
 
 def test_a_new_folder_gets_the_newest_schema(make_settings: Any) -> None:
@@ -39,4 +39,4 @@ def test_not_under_a_running_service(make_settings: Any) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["upgrade", "--help"]])
 def test_help(arguments: list[str]) -> None:
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert CliRunner().invoke(db_app, arguments).exit_code == 0

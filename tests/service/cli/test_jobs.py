@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from driftscope_service.cli.jobs import app
-from driftscope_service.cli.service_call import ApiError
+from driftscope_service.auth.service_call import ApiError
+from driftscope_service.jobs.command import app
 
 
 def run(*arguments: str) -> Result:

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from driftscope_service.auth.key import KeyText, new_key
-from driftscope_service.auth.scope import Scope
-from driftscope_service.cli.jobs import app
-from driftscope_service.cli.service_call import ApiError
-from driftscope_service.store.key_repository import KeyRepository
+from driftscope_service.auth.key import KeyText, Scope, new_key
+from driftscope_service.auth.service_call import ApiError
+from driftscope_service.auth.store import KeyRepository
+from driftscope_service.jobs.command import app
 
 
 @pytest.fixture

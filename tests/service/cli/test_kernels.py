@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.cli.kernels import unexpected
+from driftscope_service.experiments.kernels.command import unexpected
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]

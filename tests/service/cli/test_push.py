@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from driftscope_service.auth.key import new_key
-from driftscope_service.auth.scope import Scope
-from driftscope_service.store.key_repository import KeyRepository
+from driftscope_service.auth.key import Scope, new_key
+from driftscope_service.auth.store import KeyRepository
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]

@@ -9,12 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from driftscope_probes.errors import RequestError
-from driftscope_service.auth.key import new_key
-from driftscope_service.auth.scope import Scope
-from driftscope_service.cli.runs import app
-from driftscope_service.cli.service_call import ApiError
-from driftscope_service.store.key_repository import KeyRepository
-from driftscope_service.store.run_repository import RunRepository
+from driftscope_service.auth.key import Scope, new_key
+from driftscope_service.auth.service_call import ApiError
+from driftscope_service.auth.store import KeyRepository
+from driftscope_service.runs.command import app
+from driftscope_service.runs.store.runs import RunRepository
 
 
 def run(*arguments: str) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.store.report_files import ReportFiles
+from driftscope_service.experiments.store import ReportFiles
 
 
 @pytest.fixture

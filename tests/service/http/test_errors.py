@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.problem_kinds import KINDS
+from driftscope_service.http.problem_kinds import KINDS
 
 BODY = {"model": "tiny-random-llama", "prompts": 1}
 

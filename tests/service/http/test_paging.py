@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_service.errors import InvalidField
-from driftscope_service.routes import paging
+from driftscope_service.http import paging
+from driftscope_service.http.errors import InvalidField
 
 
 @given(st.integers(0, 40), st.integers(1, 12))

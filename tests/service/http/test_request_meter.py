@@ -10,13 +10,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from driftscope_service.app import create_app
-from driftscope_service.export.metrics.requests import request_families
-from driftscope_service.middleware.request_meter import (
+from driftscope_service.http.request_meter import (
     DURATION_EDGES_S,
     OTHER,
     RequestCounts,
     RequestMeter,
     RequestTotals,
+    request_families,
 )
 
 RUN, STEPS = "/v1/runs/{run}", "/v1/runs/{run}/steps"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.store import page_cursor
-from driftscope_service.store.job_repository import JobRepository
+from driftscope_service.http import paging
+from driftscope_service.jobs.store import JobRepository
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_by_state(running: Any, many: list[str]) -> None:
         ({"state": "lost"}, "query/state"),
         ({"cursor": "nonsense"}, "query/cursor"),
         ({"cursor": "x" * 10_000}, "query/cursor"),
-        ({"cursor": page_cursor.encode(10**20)}, "query/cursor"),
+        ({"cursor": paging.encode_cursor(10**20)}, "query/cursor"),
     ],
 )
 def test_a_wrong_parameter_is_pointed_at(running: Any, query: dict[str, str], pointer: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service, open_service
-from driftscope_service.store.job_repository import JobRepository
 
 
 @pytest.fixture

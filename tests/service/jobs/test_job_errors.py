@@ -6,7 +6,7 @@ import pytest
 
 from driftscope_probes.children import Crash
 from driftscope_probes.run_probe import _PROBES
-from driftscope_service.jobs.job_errors import explain_crash
+from driftscope_service.jobs.job import explain_crash
 
 
 @pytest.mark.parametrize("kind", _PROBES)

@@ -16,8 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from driftscope_service.export.exposition import MAX_EXEMPLAR_CHARACTERS, Exemplar, Family
-from driftscope_service.export.metric_names import Metric
+from driftscope_service.metrics.exposition import MAX_EXEMPLAR_CHARACTERS, Exemplar, Family
+from driftscope_service.metrics.metric_names import Metric
 
 GAUGE = Metric("driftscope_a_nats", "gauge", "nats", 'Back\\slash and "quote".', ("run", "kind"))
 COUNTER = Metric("driftscope_b_bytes_total", "counter", "bytes", "Bytes.", ("run",))

@@ -10,8 +10,8 @@ import pytest
 
 from driftscope_probes.drift.metric_drift import State
 from driftscope_probes.mismatch import SideArrays, compare
-from driftscope_service.export import metric_names
-from driftscope_service.export.metric_names import (
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.metric_names import (
     CELL_LABELS,
     CELL_SAMPLES,
     METRICS,

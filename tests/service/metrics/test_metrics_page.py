@@ -6,7 +6,7 @@ import re
 from itertools import product
 from pathlib import Path
 
-from driftscope_service.export.metric_names import METRICS, sample_names
+from driftscope_service.metrics.metric_names import METRICS, sample_names
 from driftscope_service.settings import PREFIX, Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.web.policy import CONTENT_SECURITY_POLICY
+from driftscope_service.pages.response import CONTENT_SECURITY_POLICY
 
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
 
@@ -37,7 +37,7 @@ def test_a_bug_in_a_page(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a secret of the code")
 
-    monkeypatch.setattr("driftscope_service.web.runs_page.check_metric", fail)
+    monkeypatch.setattr("driftscope_service.runs.pages.runs_page.check_metric", fail)
     monkeypatch.setattr(running.client._transport, "raise_server_exceptions", False)
     answer = running.client.get("/runs", headers=BROWSER)
     assert answer.status_code == 500

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_service.web.compared import ratio
+from driftscope_service.runs.pages.compared import ratio
 
 HTML = {"accept": "text/html"}
 RUNS = "/compare?a=healthy&b=broken"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_service.web import job_page
+from driftscope_service.jobs import page as job_page
 
 HTML = {"accept": "text/html"}
 
@@ -57,7 +57,7 @@ def test_the_place_in_the_queue(running: Any) -> None:
 
 
 def test_pages_of_the_list(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftscope_service.web.jobs_page.PAGE_SIZE", 2)
+    monkeypatch.setattr("driftscope_service.jobs.page.PAGE_SIZE", 2)
     names = [running.start("succeed") for _ in range(3)]
     for name in names:
         running.wait(name)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_service.store.kernel_verdict_repository import StoredVerdict
-from driftscope_service.web.kernel_matrix import kernel_matrix, kernels_state
+from driftscope_service.experiments.kernels.matrix import kernel_matrix, kernels_state
+from driftscope_service.experiments.kernels.store import StoredVerdict
 
 HTML = {"accept": "text/html"}
 _CLICK = "all => all.forEach(one => one.click())"

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.auth import session
-from driftscope_service.auth.key import new_key
-from driftscope_service.auth.scope import Scope
-from driftscope_service.store.key_repository import KeyRepository
+from driftscope_service.auth.key import Scope, new_key
+from driftscope_service.auth.store import KeyRepository
+from driftscope_service.http import session
 
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
 

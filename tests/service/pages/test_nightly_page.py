@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from driftscope_service.experiments.nightly.matrix import night_matrix, night_state
+from driftscope_service.experiments.nightly.store import nights_of
 from driftscope_service.schedule.schedule import Missed
-from driftscope_service.store.nightly_query import nights_of
-from driftscope_service.store.schedule_repository import ScheduleRepository
-from driftscope_service.web.night_matrix import night_matrix, night_state
+from driftscope_service.schedule.store import ScheduleRepository
 
 HTML = {"accept": "text/html"}
 LOUD = "kernel/vllm/rms_norm/bf16/t2"

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.store.series_query import MetricPoint
-from driftscope_service.web import moment
-from driftscope_service.web.address import with_query
-from driftscope_service.web.downsample import downsample
-from driftscope_service.web.policy import CONTENT_SECURITY_POLICY
-from driftscope_service.web.sparkline import sparkline
-from driftscope_service.web.static_files import static_files
+from driftscope_service.pages import words as moment
+from driftscope_service.pages.navigation import with_query
+from driftscope_service.pages.response import CONTENT_SECURITY_POLICY
+from driftscope_service.pages.sparkline import sparkline
+from driftscope_service.pages.static_files import static_files
+from driftscope_service.runs.pages.drift_plot import downsample
+from driftscope_service.runs.store.steps import MetricPoint
 
-WEB = files("driftscope_service") / "web"
+WEB = files("driftscope_service") / "pages"
 THEMED = ("--page", "--surface", "--text", "--muted", "--accent", "--good", "--bad", "--series-1")
 
 
@@ -121,7 +121,7 @@ def test_pages_load_only_what_is_served(pushed: Any) -> None:
 
 
 def test_colours_are_those_of_the_reports() -> None:
-    report = (files("driftscope_service") / "export/templates/report.css").read_text()
+    report = (files("driftscope_service") / "pages/templates/report.css").read_text()
     theme = (WEB / "static" / "theme.css").read_text()
     for name in THEMED:
         values = re.findall(rf"{name}: (#\w+);", report)

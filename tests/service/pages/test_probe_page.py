@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_service.export.paired_grid import paired_grid
-from driftscope_service.web.grid_view import SHADES, grid_state, grid_view
+from driftscope_service.experiments.paired.grid import paired_grid
+from driftscope_service.experiments.paired.page import SHADES, grid_state, grid_view
 
 HTML = {"accept": "text/html"}
 _CLICK = "all => all.forEach(one => one.click())"
@@ -88,7 +88,7 @@ def test_the_list_has_every_kind(running: Any, reports: Any) -> None:
 
 
 def test_pages_of_one_kind(running: Any, reports: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftscope_service.web.probe_page.PAGE_SIZE", 2)
+    monkeypatch.setattr("driftscope_service.experiments.pages.PAGE_SIZE", 2)
     ids = [reports.store(running.service, reports.night(number)) for number in range(3)]
     first = html(running, "/probes?kind=nightly")
     assert ids[0] not in first
@@ -153,7 +153,7 @@ def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
 
 
 def test_invariant_kernels_that_differ_are_worse_than_stock_ones(reports: Any) -> None:
-    from driftscope_service.web.axes_view import axes_state
+    from driftscope_service.experiments.determinism.page import axes_state
 
     stock = reports.determinism_report(kernels=("stock",))["axes"]
     assert axes_state(stock).tone == "watch"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftscope_service.export.recorded_settings import ABSENT, flat, setting_table
+from driftscope_service.pages.report_template import ABSENT, flat, setting_table
 
 BF16 = {"side": "rollout", "dtype": "bf16", "engine": "vllm", "settings": {"a": 1, "b": {"c": []}}}
 FP16 = {"side": "rollout", "dtype": "fp16", "engine": "vllm", "settings": {"a": 2}}

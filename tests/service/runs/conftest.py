@@ -13,8 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import SideArrays, compare, profiles
 from driftscope_probes.mismatch.limits import crossed_limits
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.step_repository import NewStep, StepRepository
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import NewStep, StepRepository
 
 AddStep = Callable[..., dict[str, Any]]
 BF16 = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}

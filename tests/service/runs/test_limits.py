@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.limits import LIMITS, Precision, crossed_limits
-from driftscope_service.export.metrics.limits import limit_states
+from driftscope_service.runs.metrics import limit_states
 
 DTYPES = {"unknown": "fp8", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
 NUMBERS = st.none() | st.floats(-3.0, 3.0) | st.sampled_from([0.0, 1.0, 0.1, 0.015, 0.99])

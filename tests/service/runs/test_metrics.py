@@ -15,11 +15,10 @@ import pytest
 from sqlalchemy import event, update
 
 from driftscope_probes.mismatch.limits import LIMITS, Precision
-from driftscope_service.export.metric_names import RUN_SAMPLES
-from driftscope_service.export.metrics.runs import EXPORTED_EDGES
-from driftscope_service.export.prometheus import MetricsPage
-from driftscope_service.routes.metrics import page_of
-from driftscope_service.store.run_repository import RunRepository
+from driftscope_service.metrics.metric_names import RUN_SAMPLES
+from driftscope_service.metrics_page import MetricsPage, page_of
+from driftscope_service.runs.metrics import EXPORTED_EDGES
+from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.store.tables import runs
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.problem_kinds import KINDS
+from driftscope_service.http.problem_kinds import KINDS
 from driftscope_service.settings import PREFIX, Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "push-api.md").read_text(encoding="utf-8")

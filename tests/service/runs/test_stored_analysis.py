@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_service.export.metrics.stored_analysis import stored_numbers
+from driftscope_service.runs.run_states import stored_numbers
 
 COMPACT = (",", ":")
 CROSSED = [{"metric": "kl_k3", "value": None}, {"metric": "kl_k1", "value": 1.0}]

@@ -6,8 +6,8 @@ import numpy as np
 from rich.console import Console
 
 from driftscope_probes.push.pushed_step import pushed_step
-from driftscope_service.export.analysis_terminal import print_analysis
-from driftscope_service.ingest.analysis import analyze_step
+from driftscope_service.runs.ingest.analysis import analyze_step
+from driftscope_service.runs.terminal import print_analysis
 
 
 def test_presets_by_what_they_do() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedule
 from driftscope_service.schedule.scheduler import Scheduler
+from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.schedule_repository import ScheduleRepository
 
 DUE = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database, DatabaseAddress
 from driftscope_service.store.dialects import postgresql, sqlite
-from driftscope_service.store.job_repository import JobRepository
 
 
 def test_a_reader_sees_the_state_before_a_writer_commits(database: Database) -> None:

@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import Job, JobError, JobState
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
 from driftscope_service.store.tables import jobs
 
 FAILURE = JobError("EngineError", "it failed.", "repair it.")

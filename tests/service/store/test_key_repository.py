@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from driftscope_service.auth.key import KeyText, new_key
-from driftscope_service.auth.scope import Scope
+from driftscope_service.auth.key import KeyText, Scope, new_key
+from driftscope_service.auth.store import KeyRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.key_repository import KeyRepository
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, make_url, text
 
+from driftscope_service.jobs.store import JobRepository
+from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database, DatabaseAddress
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.run_repository import RunRepository
 from driftscope_service.store.tables import metadata
 
 

@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, update
 
+from driftscope_service.experiments.store import ReportFile, ReportRepository
 from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.store import JobRepository, JobTimes
+from driftscope_service.runs.store.runs import RunRepository, RunSummaries
+from driftscope_service.runs.store.steps import NewStep, StepRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.job_times import JobTimes
-from driftscope_service.store.report_files import ReportFile
-from driftscope_service.store.report_repository import ReportRepository
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.run_summaries import RunSummaries
-from driftscope_service.store.step_repository import NewStep, StepRepository
 from driftscope_service.store.storage_use import stored_bytes
 from driftscope_service.store.tables import jobs, runs
 

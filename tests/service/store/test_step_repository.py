@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import NewStep, StepRepository
+from driftscope_service.runs.store.uploads import Shard, ShardRepository
 from driftscope_service.store.database import Database
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.shard_repository import Shard, ShardRepository
-from driftscope_service.store.step_repository import NewStep, StepRepository
 
 
 @pytest.fixture

@@ -22,9 +22,8 @@ from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.onset import Value
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_probes.errors import RequestError
-from driftscope_service.cli.output_folder import output_folder
-from driftscope_service.cli.progress_bar import progress_bar
-from driftscope_service.export.determinism_terminal import print_determinism
+from driftscope_service.experiments.determinism.terminal import print_determinism
+from driftscope_service.terminal.command_output import output_folder, progress_bar
 
 REPORT_JSON = "report.json"
 _ENGINE, _SIZE = "Engine", "Size"

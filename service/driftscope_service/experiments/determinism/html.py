@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from driftscope_service.export.page_template import page_environment, resource
+from driftscope_service.pages.report_template import page_environment, resource
 
-TEMPLATE = "determinism.html.jinja"
+TEMPLATE = "experiments/determinism/templates/report.html.jinja"
 #: What a reader must see first.
 ORDER = ("differs", "equal", "not_run")
 WORDS = {"differs": "differs", "equal": "equal", "not_run": "not run"}
@@ -32,7 +32,7 @@ def render(report: Mapping[str, Any]) -> str:
             axes=sorted(axes, key=lambda axis: ORDER.index(axis["verdict"])),
             counts={name: count for name, count in counts.items() if count},
             words=WORDS,
-            style=Markup(resource("export", "templates", "report.css")),
+            style=Markup(resource("pages", "templates", "report.css")),
         )
     )
 

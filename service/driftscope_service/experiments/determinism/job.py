@@ -7,9 +7,13 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_service.jobs.engine_endpoint import check_endpoint
-from driftscope_service.jobs.model_folder import check_model, model_folder
-from driftscope_service.jobs.operator_limit import FROM_OPERATOR, at_most
+from driftscope_service.experiments.quotas import (
+    FROM_OPERATOR,
+    at_most,
+    check_endpoint,
+    check_model,
+    model_folder,
+)
 from driftscope_service.settings import Settings
 
 

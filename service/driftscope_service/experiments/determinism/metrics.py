@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family
-from driftscope_service.store.determinism_repository import AxisVerdict
+from driftscope_service.experiments.determinism.store import AxisVerdict
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family
 
 
 def determinism_families(verdicts: Iterable[AxisVerdict]) -> Iterator[Family]:

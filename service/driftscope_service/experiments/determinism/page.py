@@ -1,16 +1,15 @@
-"""The axes of a determinism report as readers of a page see them.
-
-In: the report's `axes`, or the verdicts of its summary. Out: a state in words, rows, PlotData.
-"""
+"""The axes of an engine: those of one report, and the last verdict on every one as a matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from driftscope_service.export.determinism_html import ORDER
-from driftscope_service.web.moment import RunState, Tone
-from driftscope_service.web.plot_data import PlotData
+from driftscope_service.experiments.determinism.html import ORDER
+from driftscope_service.experiments.determinism.store import AxisVerdict
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import RunState, Tone
 
 #: So many axes are named; the rest is counted.
 NAMED: Final = 3
@@ -79,3 +78,36 @@ def _differing(axis: Mapping[str, Any]) -> str:
         return label
     setting = "" if onset["setting"] == axis["axis"] else f"{axis_label(onset['setting'])} "
     return f"{label} from {setting}{onset['differs_from']}"
+
+
+MatrixColumn = tuple[str, str, str]  # engine, dtype, kernels
+_MATRIX_COLUMNS: Final = (
+    *("model", "engine", "axis", "dtype", "kernels", "verdict", "unique_outputs"),
+    *("tokens", "mismatched_tokens", "report_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMatrix:
+    model: str
+    columns: list[MatrixColumn]
+    rows: Mapping[str, Mapping[MatrixColumn, AxisVerdict]]  # by axis
+
+
+def axis_matrices(verdicts: Sequence[AxisVerdict]) -> list[AxisMatrix]:
+    found = []
+    for model in dict.fromkeys(one.model for one in verdicts):
+        columns: set[MatrixColumn] = set()
+        rows: dict[str, dict[MatrixColumn, AxisVerdict]] = {}
+        for one in verdicts:
+            if one.model == model:
+                column = (one.engine, one.dtype, one.kernels)
+                columns.add(column)
+                rows.setdefault(one.axis, {})[column] = one
+        found.append(AxisMatrix(model, sorted(columns), dict(sorted(rows.items()))))
+    return found
+
+
+def axis_verdicts_data(verdicts: Sequence[AxisVerdict]) -> PlotData:
+    rows = [[getattr(one, name) for name in _MATRIX_COLUMNS] for one in verdicts]
+    return PlotData(_MATRIX_COLUMNS, rows, {"empty": "No engine has been probed for determinism."})

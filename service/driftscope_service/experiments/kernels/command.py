@@ -21,10 +21,14 @@ from rich.console import Console
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli.progress_bar import progress_bar
-from driftscope_service.export.kernel_markdown import markdown
-from driftscope_service.export.kernel_terminal import print_kernels, print_replay, print_verdicts
-from driftscope_service.export.speed_terminal import print_speed
+from driftscope_service.experiments.kernels.markdown import markdown
+from driftscope_service.experiments.kernels.terminal import (
+    print_kernels,
+    print_replay,
+    print_speed,
+    print_verdicts,
+)
+from driftscope_service.terminal.command_output import progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 

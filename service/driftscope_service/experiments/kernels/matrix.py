@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from driftscope_service.export.kernels_html import ORDER
-from driftscope_service.store.kernel_verdict_repository import SUBJECT, StoredVerdict
-from driftscope_service.web.moment import RunState, Tone
-from driftscope_service.web.plot_data import PlotData
+from driftscope_service.experiments.kernels.html import ORDER
+from driftscope_service.experiments.kernels.store import SUBJECT, StoredVerdict
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import RunState, Tone
 
 Column = tuple[str, int]  # dtype, threads
 TONES: Final[Mapping[str, Tone]] = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family
-from driftscope_service.export.metric_names import KERNEL_TARGETS, OTHER_TARGET
-from driftscope_service.store.kernel_verdict_repository import StoredVerdict
-from driftscope_service.store.report_repository import StoredReport
+from driftscope_service.experiments.kernels.store import StoredVerdict
+from driftscope_service.experiments.store import StoredReport
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family
+from driftscope_service.metrics.metric_names import KERNEL_TARGETS, OTHER_TARGET
 
 
 def kernel_families(

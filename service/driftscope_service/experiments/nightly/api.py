@@ -11,18 +11,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField, not_found
-from driftscope_service.jobs import nightly_job
-from driftscope_service.jobs.store_report import store_report
-from driftscope_service.nightly_schemas import NightBody, NightlyResultBody, NightPage
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor, Limit
+from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.nightly.schemas import NightBody, NightlyResultBody, NightPage
+from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.record import store_report
+from driftscope_service.http import paging, problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField, not_found
+from driftscope_service.http.paging import Cursor, Limit
+from driftscope_service.http.problems import problems
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service
-from driftscope_service.store.job_repository import JobRepository
-from driftscope_service.store.nightly_repository import NightlyRepository
 
 #: The shipped file's night takes about 300 KiB.
 MAX_NIGHT_BYTES = 16 * 1_048_576

@@ -18,9 +18,9 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.models.cache import home
 from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, NightlyConfig, read_config
 from driftscope_probes.nightly.run import run_nightly
-from driftscope_service.cli.progress_bar import progress_bar
-from driftscope_service.export.nightly_pages import PAGES
-from driftscope_service.export.nightly_terminal import print_night
+from driftscope_service.experiments.nightly.html import PAGES
+from driftscope_service.experiments.nightly.terminal import print_night
+from driftscope_service.terminal.command_output import progress_bar
 
 COULD_NOT_RUN = 2
 
@@ -86,7 +86,7 @@ def nightly(
 
 def _hand_in(text: str, url: str) -> None:
     """The night is over and in the history: that the service cannot be told changes no verdict."""
-    from driftscope_service.cli.service_call import ApiError, call
+    from driftscope_service.auth.service_call import ApiError, call
 
     try:
         call("POST", url, "/v1/nightly", body=text)

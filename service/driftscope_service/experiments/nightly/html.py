@@ -1,24 +1,25 @@
-"""A night as JUnit XML, which CI systems show: a test case per item.
-
-In: the JSON of a night. Out: XML text. An unexpected or changed verdict is a failure, an item that
-could not be run an error; what changed around them is the test case "environment".
-"""
+"""The files of a night beside its report.json: an HTML page without scripts, and JUnit XML."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from driftscope_service.export.nightly_terminal import NOT_RUN, shown
+from jinja2 import Environment
+from markupsafe import Markup
+
+from driftscope_service.experiments.nightly.terminal import NOT_RUN, OUTCOMES, counts, shown, state
+from driftscope_service.pages.report_template import page_environment, resource
 
 SUITE = "driftscope.nightly"
 #: Characters that XML 1.0 (section 2.2) cannot hold; an engine's message may.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(result: Mapping[str, Any]) -> str:
+def render_junit(result: Mapping[str, Any]) -> str:
     reasons = {alarm.partition(": ")[0]: alarm for alarm in result["alarms"]}
     cases = [_case(item, reasons) for item in result["items"]]
     cases.append(_environment_case(result))
@@ -37,7 +38,7 @@ def render(result: Mapping[str, Any]) -> str:
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in result["key"]["versions"].items():
-        ET.SubElement(properties, "property", name=_text(name), value=_text(shown(value)))
+        ET.SubElement(properties, "property", name=_xml_text(name), value=_xml_text(shown(value)))
     suite.extend(cases)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
@@ -47,7 +48,7 @@ def _case(item: Mapping[str, Any], reasons: Mapping[str, str]) -> ET.Element:
     case = ET.Element(
         "testcase",
         classname=f"{SUITE}.{item['kind']}",
-        name=_text(item["id"]),
+        name=_xml_text(item["id"]),
         time=_seconds(item["seconds"]),
     )
     detail = item["detail"].get("reason") or ""
@@ -71,17 +72,49 @@ def _environment_case(result: Mapping[str, Any]) -> ET.Element:
     if alarms:
         _outcome(case, "failure", "; ".join(alarms), lines)
     elif lines:
-        ET.SubElement(case, "system-out").text = _text(lines)
+        ET.SubElement(case, "system-out").text = _xml_text(lines)
     return case
 
 
 def _outcome(case: ET.Element, kind: str, message: str, text: str) -> None:
-    ET.SubElement(case, kind, type=kind, message=_text(message)).text = _text(text)
+    ET.SubElement(case, kind, type=kind, message=_xml_text(message)).text = _xml_text(text)
 
 
-def _text(value: str) -> str:
+def _xml_text(value: str) -> str:
     return _ILLEGAL.sub("\ufffd", value)
 
 
 def _seconds(value: float) -> str:
     return f"{value:.3f}"
+
+
+TEMPLATE = "experiments/nightly/templates/report.html.jinja"
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """Everything in the result is text to this page: markup in a name or a note is shown as is."""
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            result=result,
+            outcome=OUTCOMES[result["exit_code"]],
+            counts=counts(result),
+            style=Markup(resource("pages", "templates", "report.css")),
+            nightly_style=Markup(resource("experiments", "nightly", "templates", "report.css")),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = page_environment()
+    environment.globals["state"] = state
+    environment.filters["shown"] = shown
+    return environment
+
+
+PAGES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "report.xml": render_junit,
+    "report.html": render,
+}

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from driftscope_service.export.nightly_terminal import OUTCOMES, counts, state
-from driftscope_service.store.nightly_repository import Night
-from driftscope_service.web import moment
-from driftscope_service.web.moment import RunState, Tone
-from driftscope_service.web.plot_data import PlotData
+from driftscope_service.experiments.nightly.store import Night
+from driftscope_service.experiments.nightly.terminal import OUTCOMES, counts, state
+from driftscope_service.pages import words as moment
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import RunState, Tone
 
 TONES: Final[Mapping[str, Tone]] = {
     "worse": "bad",

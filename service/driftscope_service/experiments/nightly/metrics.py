@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family
-from driftscope_service.export.nightly_terminal import state
-from driftscope_service.store.nightly_repository import Night
+from driftscope_service.experiments.nightly.store import Night
+from driftscope_service.experiments.nightly.terminal import state
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family
 
 #: Those of nightly_terminal. Every state has a sample, so that a rule can compare with 0.
 ITEM_STATES = ("as_expected", "unexpected", "better", "worse", "new", "not_run")

@@ -9,18 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_service.errors import InvalidField
-from driftscope_service.export.nightly_terminal import OUTCOMES, shown
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor
-from driftscope_service.service import Service
-from driftscope_service.store.nightly_query import config_names, nights_of
-from driftscope_service.store.nightly_repository import Night
-from driftscope_service.store.report_repository import ReportRepository
-from driftscope_service.store.schedule_repository import ScheduleRepository
-from driftscope_service.store.tables import MODEL_NAME_LENGTH
-from driftscope_service.web.night_matrix import (
+from driftscope_service.experiments.nightly.matrix import (
     QUIET,
     SYMBOLS,
     TONES,
@@ -29,11 +18,21 @@ from driftscope_service.web.night_matrix import (
     night_state,
     outcomes_data,
 )
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, plot_response
-from driftscope_service.web.report_words import kind_label
-from driftscope_service.web.stored_report import report_content
+from driftscope_service.experiments.nightly.store import Night, config_names, nights_of
+from driftscope_service.experiments.nightly.terminal import OUTCOMES, shown
+from driftscope_service.experiments.registry import kind_label
+from driftscope_service.experiments.reports import report_content
+from driftscope_service.experiments.store import ReportRepository
+from driftscope_service.http import paging
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField
+from driftscope_service.http.paging import Cursor
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.schedule.store import ScheduleRepository
+from driftscope_service.service import Service
+from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
 #: A week, two, a month: what the page offers.
 SPANS: Final = (7, 14, 30)
@@ -76,7 +75,7 @@ def get_nightly_page(
     last = columns[0] if columns else None
     return page(
         request,
-        "nightly",
+        "experiments/nightly/templates/page",
         title="Nights",
         section="nightly",
         columns=columns,

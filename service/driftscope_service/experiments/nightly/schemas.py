@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from driftscope_service.export.nightly_terminal import NOT_RUN
-from driftscope_service.store.nightly_repository import Night
+from driftscope_service.experiments.nightly.store import Night
+from driftscope_service.experiments.nightly.terminal import NOT_RUN
 
 #: Of one night: the shipped file has about eighty items.
 MAX_ITEMS = 5_000

@@ -1,4 +1,4 @@
-"""Nights: when, how they ended, and what became of each item."""
+"""Nights in the database."""
 
 from __future__ import annotations
 
@@ -87,3 +87,26 @@ def _newest() -> Any:
 
 def _night(row: Row[Any]) -> Night:
     return Night(**row._mapping)
+
+
+def config_names(connection: Connection) -> list[str]:
+    """That of the last night first."""
+    name = nightly_runs.c.config_name
+    last = func.max(nightly_runs.c.number)
+    rows = connection.execute(select(name).group_by(name).order_by(last.desc()))
+    return [row[0] for row in rows]
+
+
+def nights_of(
+    connection: Connection, config_name: str, limit: int, *, before: int | None = None
+) -> list[Night]:
+    """Newest first; `before` is the number of the last one seen."""
+    statement = (
+        select(nightly_runs)
+        .where(nightly_runs.c.config_name == config_name)
+        .order_by(nightly_runs.c.number.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(nightly_runs.c.number < before)
+    return [Night(**row._mapping) for row in connection.execute(statement)]

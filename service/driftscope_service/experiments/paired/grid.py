@@ -1,20 +1,164 @@
-"""The grid of a paired report as a terminal table, and why a number in it has no value.
-
-In: PairedGrid and a width. Out: a rich Table as wide as its numbers need.
-"""
+"""The grid of a paired report: its cells, and the table in the terminal that fits the width."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_service.export.grid_columns import COLUMNS, Lines, fitting
-from driftscope_service.export.paired_grid import GridCell, PairedGrid
+from driftscope_probes.dtypes import parse_mode
+from driftscope_service.numbers.number_format import number, one_minus, share, shared_exponent
+
+#: Shades run over these means of |Δ|, the same in every report: from float32 rounding with another
+#: order of summation (about 1e-6) to what no rounding explains (0.1, the CI limit of slime).
+HEAT_LOW, HEAT_HIGH = 1e-6, 1e-1
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    engine_dtype: str
+    trainer_dtype: str
+    matched: bool  # both sides compute in the same format: what a training run would use
+    report: Mapping[str, Any]  # the cell as it stands in the report
+
+    @property
+    def key(self) -> str:
+        """Safe as an HTML id."""
+        return f"{self.engine_dtype}--{self.trainer_dtype}".replace("+", "-")
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine_dtype} × {self.trainer_dtype}"
+
+    @property
+    def comparison(self) -> Mapping[str, Any]:
+        comparison: Mapping[str, Any] = self.report["comparison"]
+        return comparison
+
+    @property
+    def heat(self) -> float | None:
+        """Shade from 0 to 1; None where there is no mean."""
+        mean = self.comparison["abs_diff_mean"]
+        if mean is None:
+            return None
+        if mean <= HEAT_LOW:
+            return 0.0
+        place = math.log(mean / HEAT_LOW) / math.log(HEAT_HIGH / HEAT_LOW)
+        return round(min(1.0, place), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedGrid:
+    cells: tuple[GridCell, ...]  # in the order of the report
+
+    @property
+    def engine_dtypes(self) -> list[str]:
+        return list(dict.fromkeys(cell.engine_dtype for cell in self.cells))
+
+    @property
+    def trainer_dtypes(self) -> list[str]:
+        return list(dict.fromkeys(cell.trainer_dtype for cell in self.cells))
+
+    def at(self, engine_dtype: str, trainer_dtype: str) -> GridCell | None:
+        """None where the grid has a hole."""
+        place = (engine_dtype, trainer_dtype)
+        found = (cell for cell in self.cells if (cell.engine_dtype, cell.trainer_dtype) == place)
+        return next(found, None)
+
+    @property
+    def selected(self) -> list[GridCell]:
+        """The cells that plots show at first: the matched ones, else all."""
+        return [cell for cell in self.cells if cell.matched] or list(self.cells)
+
+
+def paired_grid(grid: Sequence[Mapping[str, Any]]) -> PairedGrid:
+    exact = any(cell["engine_dtype"] == cell["trainer_dtype"] for cell in grid)
+    return PairedGrid(
+        tuple(
+            GridCell(
+                engine_dtype=cell["engine_dtype"],
+                trainer_dtype=cell["trainer_dtype"],
+                matched=cell["engine_dtype"]
+                == (cell["trainer_dtype"] if exact else parse_mode(cell["trainer_dtype"]).compute),
+                report=cell,
+            )
+            for cell in grid
+        )
+    )
+
+
+Comparison = Mapping[str, Any]
+Lines = tuple[str, str]
+NO_VALUE = "–"  # the reasons stand below the table
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    heading: Lines
+    names: tuple[str, ...]  # of the numbers it shows, as `undefined` gives the reasons
+    lines: Callable[[Comparison], Lines]
+    rank: int  # the highest rank is dropped first; 0 always stays
+
+
+def _column_text(comparison: Comparison, name: str, write: Callable[[float], str] = number) -> str:
+    value = comparison[name]
+    return NO_VALUE if value is None else write(value)
+
+
+def _column(
+    heading: Lines, *names: str, rank: int, write: Callable[[float], str] = number
+) -> Column:
+    def lines(comparison: Comparison) -> Lines:
+        first, *second = (_column_text(comparison, name, write) for name in names)
+        return first, second[0] if second else ""
+
+    return Column(heading, names, lines, rank)
+
+
+def _mean_with_interval(comparison: Comparison) -> Lines:
+    limits = comparison["intervals"].get("abs_diff_mean")
+    return _column_text(comparison, "abs_diff_mean"), shared_exponent(*limits) if limits else ""
+
+
+def _equal_and_first(comparison: Comparison) -> Lines:
+    return (
+        _column_text(comparison, "bitwise_equal_fraction", share),
+        _column_text(comparison, "first_differing_token"),
+    )
+
+
+MEAN = "abs_diff_mean"
+OUTSIDE = ("ratio_share_outside_0p5_2", "ratio_share_outside_0p9_1p1")
+EQUAL = ("bitwise_equal_fraction", "first_differing_token")
+COLUMNS = (
+    _column(("tokens", ""), "tokens", rank=3),
+    Column(("mean |Δ|", "95% interval"), (MEAN, f"intervals.{MEAN}"), _mean_with_interval, rank=0),
+    _column(("p99 |Δ|", "max |Δ|"), "abs_diff_p99", "abs_diff_max", rank=1),
+    _column(("k3", ""), "kl_k3", rank=0),
+    _column(("1−Pearson", ""), "prob_pearson", rank=5, write=one_minus),
+    _column(("ρ∉[0.5,2]", "ρ∉[0.9,1.1]"), *OUTSIDE, rank=2, write=share),
+    _column(("std S", ""), "seq_logratio_std", rank=6),
+    _column(("1−ESS/n", ""), "ess_ratio_token", rank=7, write=one_minus),
+    Column(("bitwise =", "first ≠ at"), EQUAL, _equal_and_first, rank=4),
+)
+
+
+def fitting(widths: Sequence[int], room: int, gap: int) -> list[int]:
+    """Places in COLUMNS that fit into `room` characters, each with a gap before it."""
+    shown = list(range(len(COLUMNS)))
+    while sum(widths[place] + gap for place in shown) > room:
+        place = max(shown, key=lambda candidate: COLUMNS[candidate].rank)
+        if COLUMNS[place].rank == 0:
+            break
+        shown.remove(place)
+    return shown
+
 
 ENGINE, TRAINER = ("engine", ""), ("trainer", "")
 #: One space of padding and one for the rule between columns, which SIMPLE_HEAD leaves blank.

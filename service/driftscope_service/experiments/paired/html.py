@@ -1,27 +1,26 @@
-"""A paired report as one HTML page that opens offline: styles, script and data stand inside it.
-
-In: the report. Out: HTML text; the same report gives the same bytes.
-"""
+"""A paired report as one HTML page that opens offline, and the folder that the command leaves."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from driftscope_service.export.metric_labels import METRICS, SUMMARY, grouped, shown
-from driftscope_service.export.number_format import UNDEFINED, interval, number, seconds, share
-from driftscope_service.export.page_template import page_environment, resource
-from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
-from driftscope_service.export.recorded_settings import setting_table
-from driftscope_service.export.reproduce import reproduction
+from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
+from driftscope_service.experiments.paired.reproduce import reproduction
+from driftscope_service.numbers.metric_labels import METRICS, SUMMARY, grouped, shown
+from driftscope_service.numbers.number_format import UNDEFINED, interval, number, seconds, share
+from driftscope_service.pages.report_template import page_environment, resource, setting_table
 
-TEMPLATE = "paired.html.jinja"
-ECHARTS = ("web", "static", "vendor", "echarts", "echarts.min.js")
+TEMPLATE = "experiments/paired/templates/report.html.jinja"
+ECHARTS = ("pages", "static", "vendor", "echarts", "echarts.min.js")
+PLOTS = ("experiments", "paired", "templates", "plots")
 #: In this order: each file uses the names of those before it.
 SCRIPTS = (
     "number.js",
@@ -57,9 +56,9 @@ def render(report: Mapping[str, Any]) -> str:
             reproduction=reproduction(report["request"]),
             data=_embedded(report),
             cells=_embedded(_plot_cells(grid)),
-            style=Markup(_asset("templates", "report.css")),
+            style=Markup(resource("pages", "templates", "report.css")),
             echarts=Markup(resource(*ECHARTS)),
-            script=Markup("\n".join(_asset("templates", "plots", name) for name in SCRIPTS)),
+            script=Markup("\n".join(resource(*PLOTS, name) for name in SCRIPTS)),
         )
     )
 
@@ -124,5 +123,37 @@ def _embedded(value: object) -> Markup:
     return Markup(text)
 
 
-def _asset(*path: str) -> str:
-    return resource("export", *path)
+def without_profiles(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the report whose cells have no `profiles`; the report itself is left as it is."""
+    grid = [
+        {name: value for name, value in cell.items() if name != "profiles"}
+        for cell in report["grid"]
+    ]
+    return {**report, "grid": grid}
+
+
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+KEPT_FOLDERS = ("pairs", "logs")
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """Write both forms beside the files that the probe left in `folder`."""
+    text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+    (folder / REPORT_HTML).write_text(render(report), encoding="utf-8")
+    _keep_logs(folder)
+    for leftover in ("request.json", "result.json"):
+        (folder / leftover).unlink(missing_ok=True)
+
+
+def _keep_logs(folder: Path) -> None:
+    """Of each step's work folder only its log is worth keeping; pairs/ holds what it computed."""
+    logs = folder / "logs"
+    logs.mkdir()
+    for log in sorted(folder.rglob("log.txt")):
+        step = "-".join(log.parent.relative_to(folder).parts) or "probe"
+        log.rename(logs / f"{step}.txt")
+    for step_folder in folder.iterdir():
+        if step_folder.is_dir() and step_folder.name not in KEPT_FOLDERS:
+            shutil.rmtree(step_folder)

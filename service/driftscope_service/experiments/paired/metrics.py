@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from driftscope_service.export import metric_names
-from driftscope_service.export.exposition import Family
-from driftscope_service.export.metric_names import CELL_SAMPLES
-from driftscope_service.store.report_repository import StoredReport
+from driftscope_service.experiments.store import StoredReport
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family
+from driftscope_service.metrics.metric_names import CELL_SAMPLES
 
 
 def paired_families(latest: Iterable[StoredReport]) -> Iterator[Family]:

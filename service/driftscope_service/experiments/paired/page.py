@@ -11,11 +11,11 @@ from typing import Final
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_service.export.metric_labels import Shown, shown
-from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
-from driftscope_service.web import metric_words
-from driftscope_service.web.moment import RunState
-from driftscope_service.web.plot_data import Cell, PlotData
+from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_labels import Shown, shown
+from driftscope_service.pages.plot_data import Cell, PlotData
+from driftscope_service.pages.words import RunState
 
 #: What may shade the grid, and its value where both sides agree.
 IDEALS: Final = {

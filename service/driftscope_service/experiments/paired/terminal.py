@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from driftscope_service.export.grid_table import grid_table
-from driftscope_service.export.number_format import UNDEFINED, number, seconds, share
-from driftscope_service.export.paired_grid import paired_grid
+from driftscope_service.experiments.paired.grid import grid_table, paired_grid
+from driftscope_service.numbers.number_format import UNDEFINED, number, seconds, share
 
 LEGEND = (
     "Δ = log-probability by the trainer − by the engine, in nats; k3 = mean(ρ − 1 − Δ), ρ = exp Δ; "

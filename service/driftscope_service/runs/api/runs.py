@@ -6,14 +6,13 @@ import re
 
 from fastapi import APIRouter, Response
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import not_found
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor, Limit
-from driftscope_service.step_schemas import RunBody, RunFields, RunName, RunPage, run_path
-from driftscope_service.store.run_repository import RunRepository
+from driftscope_service.http import paging, problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import not_found
+from driftscope_service.http.paging import Cursor, Limit
+from driftscope_service.http.problems import problems
+from driftscope_service.runs.api.schemas import RunBody, RunFields, RunName, RunPage, run_path
+from driftscope_service.runs.store.runs import RunRepository
 
 #: Five short texts and sixteen labels.
 MAX_RUN_BYTES = 16_384

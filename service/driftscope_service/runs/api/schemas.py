@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from driftscope_service.ingest.accept_shard import ShardReceipt
-from driftscope_service.store.run_repository import Run
+from driftscope_service.runs.ingest.accept_shard import ShardReceipt
+from driftscope_service.runs.store.runs import Run
+from driftscope_service.runs.store.steps import StoredStep
 from driftscope_service.store.tables import RUN_TEXT_LENGTH
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -206,3 +208,23 @@ def run_path(run: str) -> str:
 
 def step_path(run: str, step: int) -> str:
     return f"{run_path(run)}/steps/{step}"
+
+
+def step_answer(stored: StoredStep) -> bytes:
+    """A StepAnalysis."""
+    head: dict[str, Any] = {
+        "run": stored.run,
+        "step": stored.step,
+        "state": "complete",
+        "content_sha256": stored.content_sha256,
+        "received_at": stored.received_at.isoformat().replace("+00:00", "Z"),
+        "tokens": stored.tokens,
+        "sequences": stored.sequences,
+        "size_bytes": stored.size_bytes,
+        "shards": stored.shards,
+        "metadata": stored.metadata,
+        "tokens_kept": stored.kept_bytes > 0,
+        "links": {"self": step_path(stored.run, stored.step), "run": run_path(stored.run)},
+    }
+    assert stored.analysis.startswith(b'{"'), "an object with members"
+    return json.dumps(head).encode()[:-1] + b"," + stored.analysis[1:]

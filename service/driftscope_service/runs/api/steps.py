@@ -8,14 +8,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from driftscope_probes.drift import SERIES
-from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField, not_found
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.step_answer import step_answer
-from driftscope_service.step_schemas import MAX_STEP, RunName, StepAnalysis, StepNumber, StepSeries
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.step_repository import SeriesPoint, StepRepository
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField, not_found
+from driftscope_service.http.problems import problems
+from driftscope_service.runs.api.schemas import (
+    MAX_STEP,
+    RunName,
+    StepAnalysis,
+    StepNumber,
+    StepSeries,
+    step_answer,
+)
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import SeriesPoint, StepRepository
 
 router = APIRouter(prefix="/v1/runs/{run}/steps", tags=["steps"])
 #: All steps of a long run in one answer of a few megabytes.

@@ -11,24 +11,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import InvalidField
-from driftscope_service.ingest.accept_shard import ShardPlace, accept_shard, complete_step
-from driftscope_service.ingest.accept_step import AcceptedStep, accept_step
-from driftscope_service.ingest.body_to_disk import received_body
-from driftscope_service.ingest.incoming_file import IncomingFile
-from driftscope_service.ingest.upload_kind import ARROW, JSON, SAFETENSORS, UploadKind, upload_kind
-from driftscope_service.problem_responses import problems
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.service import Service
-from driftscope_service.step_answer import step_answer
-from driftscope_service.step_schemas import (
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField
+from driftscope_service.http.problems import problems
+from driftscope_service.runs.api.schemas import (
     RunName,
     ShardReceiptBody,
     StepAnalysis,
     StepNumber,
+    step_answer,
     step_path,
 )
+from driftscope_service.runs.ingest.accept_shard import ShardPlace, accept_shard, complete_step
+from driftscope_service.runs.ingest.accept_step import AcceptedStep, accept_step
+from driftscope_service.runs.ingest.incoming_file import IncomingFile, received_body
+from driftscope_service.runs.ingest.upload import ARROW, JSON, SAFETENSORS, UploadKind, upload_kind
+from driftscope_service.service import Service
 
 router = APIRouter(prefix="/v1/runs/{run}/steps/{step}", tags=["steps"])
 UPLOAD_PATH = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/logprobs")

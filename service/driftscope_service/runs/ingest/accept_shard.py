@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from driftscope_probes.push.step_file import StepFormat
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError, not_found
-from driftscope_service.ingest.accept_step import (
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.runs.ingest.accept_step import (
     AcceptedStep,
     KnownState,
     conflict,
@@ -23,13 +23,13 @@ from driftscope_service.ingest.accept_step import (
     new_step,
     record,
 )
-from driftscope_service.ingest.analysis import StepContent, StepPart, analyze_parts, read_part
-from driftscope_service.ingest.incoming_file import Received, to_disk
-from driftscope_service.ingest.intake import Intake
-from driftscope_service.ingest.upload_kind import UploadKind
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.shard_repository import Shard, ShardRepository
-from driftscope_service.store.step_repository import RawFile
+from driftscope_service.runs.ingest.analysis import StepContent, StepPart, analyze_parts, read_part
+from driftscope_service.runs.ingest.incoming_file import Received, to_disk
+from driftscope_service.runs.ingest.intake import Intake
+from driftscope_service.runs.ingest.upload import UploadKind
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import RawFile
+from driftscope_service.runs.store.uploads import Shard, ShardRepository
 
 
 @dataclass(frozen=True, slots=True)

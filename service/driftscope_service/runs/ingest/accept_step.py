@@ -9,20 +9,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError
-from driftscope_service.ingest.analysis import Analysis, Dtypes, StepPart, analyze_parts
-from driftscope_service.ingest.incoming_file import Received, to_disk
-from driftscope_service.ingest.intake import Intake
-from driftscope_service.ingest.upload_kind import UploadKind
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.shard_repository import Shard, ShardRepository
-from driftscope_service.store.step_repository import (
-    NewStep,
-    RawFile,
-    StepRepository,
-    StoredStep,
-)
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.runs.ingest.analysis import Analysis, Dtypes, StepPart, analyze_parts
+from driftscope_service.runs.ingest.incoming_file import Received, to_disk
+from driftscope_service.runs.ingest.intake import Intake
+from driftscope_service.runs.ingest.upload import UploadKind
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import NewStep, RawFile, StepRepository, StoredStep
+from driftscope_service.runs.store.uploads import Shard, ShardRepository
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service import problem_kinds
-from driftscope_service.errors import ServiceError
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.errors import ServiceError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,7 +113,7 @@ def _load() -> None:
     import numpy as np
 
     from driftscope_probes.push.pushed_step import pushed_step
-    from driftscope_service.ingest.analysis import analyze_step
+    from driftscope_service.runs.ingest.analysis import analyze_step
 
     one = np.full(1, -1.0, dtype=np.float32)
     limits = np.array([0, 1])

@@ -1,18 +1,41 @@
-"""What every upload needs, put together once per service."""
+"""What the intake of steps keeps while the service runs, put together."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from driftscope_service.ingest.analysis_pool import AnalysisPool
-from driftscope_service.ingest.step_locks import StepLocks
-from driftscope_service.ingest.token_keeper import TokenKeeper
-from driftscope_service.ingest.upload_slot import UploadSlots
+from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
+from driftscope_service.runs.ingest.token_keeper import TokenKeeper
+from driftscope_service.runs.ingest.upload import UploadSlots
+from driftscope_service.runs.store.steps import StepRepository
+from driftscope_service.runs.store.uploads import ShardRepository, StepFiles
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
-from driftscope_service.store.shard_repository import ShardRepository
-from driftscope_service.store.step_files import StepFiles
-from driftscope_service.store.step_repository import StepRepository
+
+
+class StepLocks:
+    """For one event loop. Holds a lock only while somebody uses it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, int], asyncio.Lock] = {}
+        self._users: Counter[tuple[str, int]] = Counter()
+
+    @asynccontextmanager
+    async def hold(self, run: str, step: int) -> AsyncIterator[None]:
+        key = (run, step)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._users[key] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,24 @@
-"""Pushes counted as they pass: how many, how large, how long, and why one was refused.
-
-In: requests on the push paths. Out: UploadCounts, which /metrics reads. It stands outside of every
-guard, so that a push refused there counts as well.
-"""
+"""Counts of uploads by result, and their families on /metrics."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftscope_service import problem_kinds
+from driftscope_service.http import problem_kinds
+from driftscope_service.metrics import metric_names
+from driftscope_service.metrics.exposition import Family, one
 
 PUSH_PATH: Final = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/(logprobs|complete)")
 #: From a small step over loopback to a large one that waits for an analysis process.
@@ -144,3 +145,23 @@ def _reason(body: bytes) -> str:
     kind = problem.get("type") if isinstance(problem, dict) else None
     slug = kind.rsplit("/", 1)[-1] if isinstance(kind, str) else ""
     return slug if slug in REASONS else UNKNOWN
+
+
+def ingest_families(totals: UploadTotals, limit: int) -> Iterator[Family]:
+    """Every result and reason from the start, at 0: the first one of a kind is an increase."""
+    results = Family(metric_names.INGEST_REQUESTS)
+    for result in metric_names.INGEST_RESULTS:
+        results.add([result], totals.results[result])
+    reasons = Family(metric_names.INGEST_REFUSED)
+    for reason in sorted(REASONS):
+        reasons.add([reason], totals.reasons[reason])
+    durations = Family(metric_names.INGEST_DURATION)
+    edges = (*DURATION_EDGES_S, math.inf)
+    counts = accumulate(totals.durations)
+    durations.add_distribution([], zip(edges, counts, strict=True), totals.duration_sum_s)
+    yield results
+    yield reasons
+    yield one(metric_names.INGEST_BYTES, totals.received_bytes)
+    yield one(metric_names.INGEST_IN_FLIGHT, totals.in_flight)
+    yield one(metric_names.INGEST_LIMIT, limit)
+    yield durations

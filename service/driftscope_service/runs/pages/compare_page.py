@@ -9,30 +9,30 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.errors import InvalidField
-from driftscope_service.export.metric_labels import GROUPS
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.service import Service
-from driftscope_service.step_schemas import run_path, step_path
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.series_query import metric_points, points_before
-from driftscope_service.web import metric_words
-from driftscope_service.web.compare_plots import histograms_data, overlay_data
-from driftscope_service.web.compared import (
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_labels import GROUPS
+from driftscope_service.numbers.metric_words import check_metric
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.runs.api.schemas import run_path, step_path
+from driftscope_service.runs.pages.compared import (
     MAX_SIDE,
     Side,
     UnknownSide,
     compared_state,
+    histograms_data,
+    overlay_data,
     rows,
     side,
 )
-from driftscope_service.web.metric_choice import check_metric
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, plot_response
-from driftscope_service.web.step.histogram import HistogramCounts
-from driftscope_service.web.step.step_view import StepViews
-from driftscope_service.web.step.token_source import NoTokens, token_source
+from driftscope_service.runs.pages.step_view import NoTokens, StepViews, token_source
+from driftscope_service.runs.pages.token_counts import HistogramCounts
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import metric_points, points_before
+from driftscope_service.service import Service
 
 #: Offered while one types.
 RUNS_OFFERED: Final = 100
@@ -81,7 +81,7 @@ def get_compare_page(
         shown = {} if pair is None else _shown(connection, service, request, pair, metric)
     return page(
         request,
-        "compare",
+        "runs/pages/templates/compare",
         title="Compare" if pair is None else f"{pair.a.label} and {pair.b.label}",
         section="compare",
         status=200 if problem is None else 422,

@@ -1,7 +1,4 @@
-"""Two runs or two steps side by side: what an address names, their numbers, what they say together.
-
-In: `RUN` or `RUN:STEP`. Out: Side, rows of numbers with ratio and limits, RunState.
-"""
+"""Two runs beside each other: their numbers as rows, their steps as plots."""
 
 from __future__ import annotations
 
@@ -14,15 +11,18 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from driftscope_probes.drift.series import SERIES_SCALES
-from driftscope_service.export.metric_labels import Metric
-from driftscope_service.export.number_format import number
-from driftscope_service.step_schemas import MAX_STEP, RUN_PATTERN
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.series_query import points_before
-from driftscope_service.store.step_repository import StepRepository
-from driftscope_service.web import address, metric_words
-from driftscope_service.web.metric_limits import metric_limits
-from driftscope_service.web.moment import RunState
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_labels import Metric
+from driftscope_service.numbers.metric_words import metric_limits
+from driftscope_service.numbers.number_format import number
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import RunState
+from driftscope_service.runs.api.schemas import MAX_STEP, RUN_PATTERN
+from driftscope_service.runs.pages.drift_plot import Bucket, downsample
+from driftscope_service.runs.pages.token_counts import HistogramCounts
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import MetricPoint, StepRepository, points_before
 
 #: The longest name of a run, a colon, the highest step.
 MAX_SIDE: Final = 128 + 1 + 16
@@ -150,3 +150,71 @@ def _row(a: Side, b: Side, name: str) -> Row:
 def _limits(one: Side) -> str:
     count = len(one.crossed)
     return "a published limit" if count == 1 else f"{count} published limits"
+
+
+LETTERS: Final = ("A", "B")
+DRIFT_COLUMNS: Final = ("side", "run", "first_step", "last_step", "low", "mean", "high", "steps")
+HISTOGRAM_COLUMNS: Final = ("side", "step", "above", "up_to", "tokens", "share")
+
+
+def overlay_data(
+    sides: Sequence[Side], metric: str, points: Sequence[list[MetricPoint]], buckets: int
+) -> PlotData:
+    rows = [
+        (letter, one.run.name, *_numbers(group))
+        for letter, one, of_run in zip(LETTERS, sides, points, strict=True)
+        for group in downsample(of_run, buckets)
+        if group.mean is not None
+    ]
+    series = SERIES_SCALES[metric]
+    told = metric_words.metric(metric)
+    limits = {
+        (limit.direction, limit.value)
+        for one in sides
+        for limit in metric_limits(metric, one.run.rollout_dtype, one.run.trainer_dtype)
+    }
+    about: dict[str, Any] = {
+        "sides": [one.run.name for one in sides],
+        "pages": [address.run_page(one.run.name) for one in sides],
+        "metric": metric,
+        "unit": told.unit,
+        "logarithmic": series.scale == "log" and series.ideal == 0,
+        "limits": [{"direction": name, "value": value} for name, value in sorted(limits)],
+        "empty": "No step of either run has a value of this number.",
+    }
+    if any(row[-1] > 1 for row in rows):
+        about["note"] = "Each point is the mean of a group of steps."
+    return PlotData(DRIFT_COLUMNS, rows, about)
+
+
+def histograms_data(sides: Sequence[Side], counts: Sequence[HistogramCounts | str]) -> PlotData:
+    """`counts`: why not, as a sentence, where the tokens of a step cannot be read."""
+    rows = []
+    for letter, one, found in zip(LETTERS, sides, counts, strict=True):
+        if isinstance(found, str):
+            continue
+        total = found.zero + int(found.counts.sum())
+        rows += [
+            (letter, one.label, above, up_to, tokens, tokens / total)
+            for above, up_to, tokens in found.rows()
+        ]
+    missing = [
+        f"{one.label}: {found}"
+        for one, found in zip(sides, counts, strict=True)
+        if isinstance(found, str)
+    ]
+    about: dict[str, Any] = {
+        "sides": [one.label for one in sides],
+        "empty": " ".join(missing) or "Every Δ of both steps is 0.",
+    }
+    if missing:
+        about["note"] = " ".join(missing)
+    return PlotData(HISTOGRAM_COLUMNS, rows, about)
+
+
+def _numbers(group: Bucket) -> tuple[int, int, float | None, float | None, float | None, int]:
+    return (
+        *(group.first_step, group.last_step),
+        *(group.low, group.mean, group.high),
+        group.steps,
+    )

@@ -1,24 +1,59 @@
-"""/runs/{run}/plots/drift: one number over the steps, with limits, changes, trend and outliers."""
+"""A number of a run over its steps, thinned to what a plot can show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
 from driftscope_probes.drift.series import SERIES_SCALES
-from driftscope_service.errors import not_found
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.step_schemas import MAX_STEP, RunName
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.series_query import MetricPoint, metric_points
-from driftscope_service.web import address, metric_words
-from driftscope_service.web.downsample import downsample
-from driftscope_service.web.metric_choice import check_metric
-from driftscope_service.web.metric_limits import metric_limits
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, PlotData, plot_response
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import not_found
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_words import check_metric, metric_limits
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, PlotData, plot_response
+from driftscope_service.runs.api.schemas import MAX_STEP, RunName
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import MetricPoint, metric_points
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Of neighbouring steps; values None where none of them has one."""
+
+    first_step: int
+    last_step: int
+    low: float | None
+    mean: float | None
+    high: float | None
+    steps: int
+    crossed: int  # steps that crossed a limit of this metric
+
+
+def downsample(points: Sequence[MetricPoint], buckets: int) -> list[Bucket]:
+    """Buckets of equally many steps; the last may have fewer."""
+    size = max(1, math.ceil(len(points) / buckets))
+    return [_bucket(points[start : start + size]) for start in range(0, len(points), size)]
+
+
+def _bucket(points: Sequence[MetricPoint]) -> Bucket:
+    values = [point.value for point in points if point.value is not None]
+    return Bucket(
+        first_step=points[0].step,
+        last_step=points[-1].step,
+        low=min(values, default=None),
+        # fsum: the mean of equal values is that value.
+        mean=math.fsum(values) / len(values) if values else None,
+        high=max(values, default=None),
+        steps=len(points),
+        crossed=sum(point.crossed for point in points),
+    )
+
 
 #: More than the pixels of a wide plot; 10,000 buckets are the whole of a long run.
 MAX_BUCKETS: Final = 10_000

@@ -9,22 +9,19 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.errors import not_found
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.step_schemas import MAX_STEP, RunName, run_path
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.series_query import points_before
-from driftscope_service.store.step_repository import SeriesPoint
-from driftscope_service.web import address, metric_words
-from driftscope_service.web.drift_plot import FirstStep, LastStep
-from driftscope_service.web.metric_choice import check_metric
-from driftscope_service.web.metric_limits import MetricLimit, metric_limits
-from driftscope_service.web.movements import movements
-from driftscope_service.web.navigation import Crumb
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.run_state import NO_STEPS, run_state
-from driftscope_service.web.run_verdict import crossed_at
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import not_found
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_words import MetricLimit, check_metric, metric_limits
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages.navigation import Crumb
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
+from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
+from driftscope_service.runs.pages.run_state import NO_STEPS, crossed_at, movements, run_state
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import SeriesPoint, points_before
 
 STEPS_SHOWN: Final = 30
 SPARK_STEPS: Final = 60
@@ -68,7 +65,7 @@ def get_run_page(
     span = {"first": first or None, "last": last}
     return page(
         request,
-        "run",
+        "runs/pages/templates/run",
         title=run,
         section="runs",
         crumbs=[Crumb("Runs", "/runs")],

@@ -1,18 +1,72 @@
-"""The state of a run as one word and one sentence.
-
-In: what the last step crossed, and the drift over steps. Out: RunState. Limits come first: a number
-that nobody calls healthy counts more than one that moved.
-"""
+"""The state of a run or a step as one word and one sentence, and what moved."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-from driftscope_service.export.number_format import number
-from driftscope_service.web import metric_words
-from driftscope_service.web.moment import RunState
-from driftscope_service.web.movements import slope
+from sqlalchemy import Connection
+
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.number_format import number
+from driftscope_service.pages.words import RunState
+from driftscope_service.runs.store.runs import Run
+from driftscope_service.runs.store.steps import StepRepository
+from driftscope_service.service import Service
+
+MOST: Final = 40
+#: A change by less than a tenth is seen from both numbers.
+TELLING: Final = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    metric: str
+    kind: Literal["shifted", "trending"]
+    step: int  # at which it began
+    what: str
+
+
+def movements(drift: Mapping[str, Any]) -> list[Movement]:
+    found: list[Movement] = []
+    for name, one in drift["metrics"].items():
+        found += [_shift_movement(name, change) for change in one["change_points"]]
+        if one["trend"] is not None:
+            found.append(_trend_movement(name, one))
+    return sorted(found, key=lambda movement: movement.step, reverse=True)[:MOST]
+
+
+def _shift_movement(name: str, change: Mapping[str, Any]) -> Movement:
+    before, after = (metric_words.value(name, change[key]) for key in ("before", "after"))
+    unit = metric_words.metric(name).unit
+    if before == after:
+        return Movement(name, "shifted", change["step"], f"no longer constant at {before}")
+    what = f"from {before} to {after}{' ' + unit if unit else ''}{_times(change['ratio'])}"
+    return Movement(name, "shifted", change["step"], what)
+
+
+def _times(ratio: float | None) -> str:
+    """ "" for a number near 1 such as a correlation, whose ratio says nothing."""
+    if ratio is None or ratio <= 0 or 1 / TELLING < ratio < TELLING:
+        return ""
+    return f", {number(ratio)} times"
+
+
+def _trend_movement(name: str, one: Mapping[str, Any]) -> Movement:
+    trend = one["trend"]
+    return Movement(name, "trending", trend["from_step"], f"{slope(name, one)} per 100 steps")
+
+
+def slope(name: str, one: Mapping[str, Any]) -> str:
+    """Of a trend, per 100 steps, with its sign."""
+    found = one["trend"]["per_100_steps"]
+    sign = "+" if found > 0 else "−"
+    if one["scale"] == "log":
+        return f"{sign}{number(abs(found) * 100)} %"
+    return f"{sign}{metric_words.with_unit(name, abs(found))}"
+
 
 #: So many causes are named; the rest is counted.
 NAMED: Final = 2
@@ -107,3 +161,24 @@ def _listed(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def run_verdict(service: Service, connection: Connection, run: Run, *, drift: bool) -> RunState:
+    """`drift`: work it out, which takes up to a second for ten thousand steps."""
+    if run.last_step is None:
+        return NO_STEPS
+    found = service.run_drift.of(run, connection) if drift else None
+    return run_state(run.last_step, crossed_at(connection, run.name, run.last_step), found)
+
+
+def crossed_at(connection: Connection, run: str, step: int) -> list[dict[str, Any]]:
+    stored = StepRepository(connection).get(run, step)
+    assert stored is not None, "a last step is complete"
+    crossed: list[dict[str, Any]] = json.loads(stored.analysis)["crossed_limits"]
+    return crossed
+
+
+def step_state(crossed: Sequence[Mapping[str, Any]]) -> RunState:
+    if crossed:
+        return RunState("bad", "beyond limits", f"This step is beyond {crossed_sentence(crossed)}.")
+    return RunState("good", "within limits", "This step is within every published limit.")

@@ -10,20 +10,20 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.errors import not_found
-from driftscope_service.routes import paging
-from driftscope_service.routes.current_service import CurrentService
-from driftscope_service.routes.paging import Cursor
+from driftscope_service.http import paging
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import not_found
+from driftscope_service.http.paging import Cursor
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_words import check_metric
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.words import RunState
+from driftscope_service.runs.api.schemas import RunName
+from driftscope_service.runs.pages.run_state import run_verdict
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import latest_values
 from driftscope_service.service import Service
-from driftscope_service.step_schemas import RunName
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.series_query import latest_values
-from driftscope_service.web import metric_words
-from driftscope_service.web.metric_choice import check_metric
-from driftscope_service.web.moment import RunState
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.run_verdict import run_verdict
 
 PAGE_SIZE: Final = 20
 SPARK_STEPS: Final = 60
@@ -60,7 +60,7 @@ def list_runs_page(
         rows = _rows(service, connection, shown, metric)
     return page(
         request,
-        "runs",
+        "runs/pages/templates/runs",
         title="Runs",
         section="runs",
         rows=rows,
@@ -81,7 +81,7 @@ def get_run_state(request: Request, run: RunName, service: CurrentService) -> Re
         if found is None:
             raise not_found("run", run)
         state = run_verdict(service, connection, found, drift=True)
-    return page(request, "run_state", title=run, section="runs", state=state)
+    return page(request, "runs/pages/templates/run_state", title=run, section="runs", state=state)
 
 
 def _rows(service: Service, connection: Connection, runs: Sequence[Run], metric: str) -> list[Row]:

@@ -9,29 +9,33 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from driftscope_service.errors import InvalidField, not_found
-from driftscope_service.export.analysis_terminal import EFFECTS
-from driftscope_service.export.metric_labels import grouped
-from driftscope_service.routes.current_service import CurrentService
+from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.errors import InvalidField, not_found
+from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.metric_labels import grouped
+from driftscope_service.pages import navigation as address
+from driftscope_service.pages.navigation import Crumb
+from driftscope_service.pages.page import page
+from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.runs.api.schemas import RunName, StepNumber, step_path
+from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindow, token_window
+from driftscope_service.runs.pages.run_state import step_state
+from driftscope_service.runs.pages.step_view import (
+    NoTokens,
+    PlotName,
+    StepView,
+    StepViews,
+    TokenSource,
+    step_plot,
+    token_source,
+)
+from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
+from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
+from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
+from driftscope_service.runs.terminal import EFFECTS
 from driftscope_service.service import Service
-from driftscope_service.step_schemas import RunName, StepNumber, step_path
-from driftscope_service.store.run_repository import Run, RunRepository
-from driftscope_service.store.step_query import Neighbours, neighbours
-from driftscope_service.store.step_repository import StepRepository, StoredStep
-from driftscope_service.store.token_columns import file_sequence, step_sequence
-from driftscope_service.web import address, metric_words
-from driftscope_service.web.navigation import Crumb
-from driftscope_service.web.page import page
-from driftscope_service.web.page_route import PageRoute
-from driftscope_service.web.plot_data import Format, plot_response
-from driftscope_service.web.step.coloured_tokens import TokenWindow, token_window
-from driftscope_service.web.step.density import CELL
-from driftscope_service.web.step.step_plots import PlotName, step_plot
-from driftscope_service.web.step.step_view import StepView, StepViews
-from driftscope_service.web.step.token_source import NoTokens, TokenSource, token_source
-from driftscope_service.web.step.token_text import TokenTexts
-from driftscope_service.web.step.worst_sequences import ORDERS, Order
-from driftscope_service.web.step_state import step_state
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
@@ -66,7 +70,7 @@ def get_step_page(
     }
     return page(
         request,
-        "step",
+        "runs/pages/templates/step",
         title=f"Step {step:,} of {run}",
         section="runs",
         crumbs=[Crumb("Runs", "/runs"), Crumb(run, address.run_page(run))],

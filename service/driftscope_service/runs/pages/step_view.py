@@ -1,22 +1,35 @@
-"""The tokens of one step, from wherever they lie now: the upload as it came, or the token file.
-
-In: the service, run and step. Out: what a reader makes of them, or
-NoTokens with a reason for people.
-"""
+"""One pass over the tokens of a step, and the plots that come of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_service.ingest.analysis import StepPart, whole_step
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.runs.ingest.analysis import StepPart, whole_step
+from driftscope_service.runs.pages.token_counts import (
+    CELL,
+    INDEX_EDGES,
+    LOWEST,
+    PROBABILITY_EDGES,
+    DensityCounts,
+    HistogramCounts,
+    Profile,
+    WorstSequences,
+    index_bins,
+    kept_tokens,
+    probability_bins,
+)
+from driftscope_service.runs.store.steps import TokenPlace, token_place
+from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks, step_block
+from driftscope_service.runs.store.token_files import TokenFileError
 from driftscope_service.service import Service
-from driftscope_service.store.step_query import TokenPlace, token_place
-from driftscope_service.store.token_files import TokenFileError
 
 #: A larger upload is read once it is a token file, whose parts can be read alone.
 MOST_RAW_TOKENS: Final = 2**23
@@ -83,3 +96,100 @@ def require_place(service: Service, run: str, step: int) -> TokenPlace:
     if place is None:
         raise NoTokens("There is no such step.")
     return place
+
+
+#: Of a larger step evenly spaced row groups are drawn, and the page says so: 8M tokens take about
+#: a second, the largest step that is accepted has 33M.
+MOST_TOKENS: Final = 2**23
+#: A view takes about 100 kB.
+MOST_VIEWS: Final = 64
+
+
+@dataclass(slots=True)
+class StepView:
+    tokens: int = 0  # looked at, those that do not count included
+    histogram: HistogramCounts = field(default_factory=HistogramCounts)
+    density: DensityCounts = field(default_factory=DensityCounts)
+    by_index: Profile = field(default_factory=lambda: Profile(INDEX_EDGES))
+    by_probability: Profile = field(default_factory=lambda: Profile(PROBABILITY_EDGES))
+    worst: WorstSequences = field(default_factory=WorstSequences)
+
+    def add(self, block: TokenBlock) -> None:
+        tokens = kept_tokens(block)
+        self.tokens += block.mask.size
+        self.histogram.add(tokens)
+        self.density.add(tokens)
+        self.by_index.add(tokens, index_bins(tokens))
+        self.by_probability.add(tokens, probability_bins(tokens))
+        self.worst.add(tokens, block.first_sequence)
+
+
+def view_of(blocks: Iterable[TokenBlock]) -> StepView:
+    view = StepView()
+    for block in blocks:
+        view.add(block)
+    return view
+
+
+class StepViews:
+    """The views looked at last. One is worked out at a time: each takes a core and 100 MB."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, StepView] = OrderedDict()
+
+    def of(self, source: TokenSource) -> StepView:
+        """Raises NoTokens."""
+        number = source.place.number
+        with self._lock:
+            view = self._known.get(number)
+            if view is None:
+                view = source.read(
+                    lambda path: view_of(file_blocks(path, MOST_TOKENS)),
+                    lambda step: view_of([step_block(step)]),
+                )
+                self._known[number] = view
+            self._known.move_to_end(number)
+            while len(self._known) > MOST_VIEWS:
+                self._known.popitem(last=False)
+            return view
+
+
+PlotName: TypeAlias = Literal["histogram", "density", "position", "probability"]
+_EMPTY: Final = {"empty": "No token of this step counts: all are masked or not finite."}
+_PROFILE_COLUMNS: Final = (
+    "from",
+    "below",
+    "tokens",
+    "abs_diff_mean",
+    "diff_mean",
+    "abs_diff_max",
+)
+
+
+def _histogram(view: StepView) -> PlotData:
+    about: dict[str, Any] = {**_EMPTY, "zero": view.histogram.zero}
+    if view.histogram.zero:
+        about["note"] = f"{view.histogram.zero:,} tokens with Δ exactly 0 are not drawn."
+    return PlotData(("above", "up_to", "tokens"), view.histogram.rows(), about)
+
+
+def _density(view: StepView) -> PlotData:
+    about = {**_EMPTY, "cell": CELL, "lowest": LOWEST}
+    return PlotData(("rollout_from", "trainer_from", "tokens"), view.density.rows(), about)
+
+
+def _profile(profile: Profile, along: str) -> PlotData:
+    return PlotData(_PROFILE_COLUMNS, profile.rows(), {**_EMPTY, "along": along})
+
+
+_PLOTS: Final[Mapping[PlotName, Callable[[StepView], PlotData]]] = {
+    "histogram": _histogram,
+    "density": _density,
+    "position": lambda view: _profile(view.by_index, "place in the response"),
+    "probability": lambda view: _profile(view.by_probability, "probability by the rollout"),
+}
+
+
+def step_plot(view: StepView, plot: PlotName) -> PlotData:
+    return _PLOTS[plot](view)

@@ -1,4 +1,4 @@
-"""The step table: complete steps with their analysis, the series, and where their tokens lie."""
+"""Complete steps in the database: written, read, and one number over many of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from driftscope_service.store.tables import runs, steps
 
@@ -175,3 +175,100 @@ class StepRepository:
 def _points(run_number: int) -> Select[Any]:
     names = SeriesPoint.__dataclass_fields__
     return select(*(steps.c[name] for name in names)).where(steps.c.run_number == run_number)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlace:
+    """raw_files until they are converted, then tokens_file, then neither."""
+
+    number: int  # of the step, never used again
+    tokens: int
+    sequences: int
+    raw_files: list[RawFile] | None
+    tokens_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    before: int | None
+    after: int | None
+
+
+def token_place(connection: Connection, run: str, step: int) -> TokenPlace | None:
+    """None where there is no such complete step."""
+    names = TokenPlace.__dataclass_fields__
+    row = connection.execute(
+        select(*(steps.c[name] for name in names))
+        .join_from(steps, runs)
+        .where(runs.c.name == run, steps.c.step == step)
+    ).one_or_none()
+    return None if row is None else TokenPlace(*row)
+
+
+def neighbours(connection: Connection, run_number: int, step: int) -> Neighbours:
+    of_run = steps.c.run_number == run_number
+    before = select(func.max(steps.c.step)).where(of_run, steps.c.step < step)
+    after = select(func.min(steps.c.step)).where(of_run, steps.c.step > step)
+    return Neighbours(
+        connection.execute(before).scalar_one(), connection.execute(after).scalar_one()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    step: int
+    value: float | None
+    crossed: bool  # this metric crossed a limit
+
+
+def latest_values(
+    connection: Connection, run_number: int, metric: str, limit: int
+) -> list[float | None]:
+    """Of the highest steps, ascending."""
+    value = steps.c.series[metric].as_float()
+    rows = connection.execute(
+        select(value)
+        .where(steps.c.run_number == run_number)
+        .order_by(steps.c.step.desc())
+        .limit(limit)
+    )
+    return [row[0] for row in rows][::-1]
+
+
+def metric_points(
+    connection: Connection,
+    run_number: int,
+    metric: str,
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> list[MetricPoint]:
+    """Every complete step from `first` to `last`, both included, ascending."""
+    value = steps.c.series[metric].as_float()
+    statement = (
+        select(steps.c.step, value, steps.c.crossed)
+        .where(steps.c.run_number == run_number, steps.c.step >= first)
+        .order_by(steps.c.step)
+    )
+    if last is not None:
+        statement = statement.where(steps.c.step <= last)
+    return [
+        MetricPoint(step, found, metric in crossed)
+        for step, found, crossed in connection.execute(statement)
+    ]
+
+
+def points_before(
+    connection: Connection, run_number: int, limit: int, *, before: int | None
+) -> list[SeriesPoint]:
+    """The highest steps below `before`, or of all, descending."""
+    names = SeriesPoint.__dataclass_fields__
+    statement = (
+        select(*(steps.c[name] for name in names))
+        .where(steps.c.run_number == run_number)
+        .order_by(steps.c.step.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(steps.c.step < before)
+    return [SeriesPoint(*row) for row in connection.execute(statement)]

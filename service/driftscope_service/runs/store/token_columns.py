@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_service.store.token_files import TokenFileError
+from driftscope_service.runs.store.token_files import TokenFileError
 
 COLUMNS = ("rollout_logprobs", "trainer_logprobs", "mask")
 #: About a megabyte per column in float64: what works on a block stays in the cache of a core.

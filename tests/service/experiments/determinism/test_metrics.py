@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftscope_service.experiments.nightly.metrics import ITEM_STATES
-from driftscope_service.export.nightly_terminal import state
+from driftscope_service.experiments.nightly.terminal import state
 
 
 def samples(running: Any, name: str) -> dict[tuple[str, ...], float]:

@@ -32,7 +32,7 @@ def test_the_report_is_kept_as_json_and_as_a_page(running: Any) -> None:
 
 
 def test_verdicts_replace_those_on_the_same_subject(running: Any) -> None:
-    from driftscope_service.store.determinism_repository import DeterminismRepository
+    from driftscope_service.experiments.determinism.store import DeterminismRepository
 
     finished(running)
     last = finished(running, axes=["batch_size"])

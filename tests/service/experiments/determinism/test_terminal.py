@@ -9,7 +9,7 @@ from rich.console import Console
 
 from driftscope_probes.determinism.onset import Onset
 from driftscope_probes.determinism.report import AxisResult, FirstDifference, Measure, Subject
-from driftscope_service.export.determinism_terminal import onset, print_determinism, share
+from driftscope_service.experiments.determinism.terminal import onset, print_determinism, share
 
 REPLAY = "driftscope probe determinism --model tiny --axes batch_size --values 1,2 --no-bisect " * 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from driftscope_service.export.kernel_markdown import markdown
+from driftscope_service.experiments.kernels.markdown import markdown
 
 REQUEST: dict[str, Any] = {
     **{"action": "check", "targets": None, "ops": ["sum"], "dtypes": None, "threads": None},

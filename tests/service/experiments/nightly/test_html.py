@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from driftscope_probes.nightly.history import check_report
-from driftscope_service.export import nightly_html, nightly_junit
-from driftscope_service.export.nightly_pages import PAGES
-from driftscope_service.export.nightly_terminal import counts, print_night, state
+from driftscope_service.experiments.nightly import html as nightly_html
+from driftscope_service.experiments.nightly import html as nightly_junit
+from driftscope_service.experiments.nightly.html import PAGES
+from driftscope_service.experiments.nightly.terminal import counts, print_night, state
 
 HOSTILE = "<script>alert(1)</script> & \"'\x1b[31m\x00"
 
@@ -124,7 +125,7 @@ def test_the_last_line_says_where_no_verdict_changed() -> None:
 
 
 def test_junit_counts_what_it_lists() -> None:
-    suite = ET.fromstring(nightly_junit.render(night()))[0]
+    suite = ET.fromstring(nightly_junit.render_junit(night()))[0]
     cases = suite.findall("testcase")
     assert len(cases) == int(suite.attrib["tests"]) == len(night()["items"]) + 1
     failed = [case.attrib["name"] for case in cases if case.find("failure") is not None]
@@ -147,7 +148,7 @@ def test_junit_counts_what_it_lists() -> None:
 def test_junit_of_a_change_that_is_only_reported_is_no_failure() -> None:
     result = night()
     result["alarms"] = result["alarms"][:-1]
-    case = ET.fromstring(nightly_junit.render(result))[0].findall("testcase")[-1]
+    case = ET.fromstring(nightly_junit.render_junit(result))[0].findall("testcase")[-1]
     assert case.find("failure") is None
     shown = case.find("system-out")
     assert shown is not None and "2.12.0" in str(shown.text)
@@ -160,7 +161,7 @@ def test_any_text_gives_xml_that_parses_and_a_page_without_its_markup(text: str)
     result["items"][2]["detail"]["reason"] = f"<b>{text}</b>"
     result["items"][2]["replay"] = text
     result["notes"] = [text]
-    ET.fromstring(nightly_junit.render(result).encode("utf-8"))
+    ET.fromstring(nightly_junit.render_junit(result).encode("utf-8"))
     assert "<b>" not in nightly_html.render(result)
 
 

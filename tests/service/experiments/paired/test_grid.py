@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.export.paired_grid import HEAT_HIGH, HEAT_LOW, paired_grid
+from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, paired_grid
 
 
 def cell(engine: str, trainer: str, mean: float | None = 0.01) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.mismatch import compare
-from driftscope_service.export.metric_labels import METRICS, OTHER, SUMMARY, grouped, shown
+from driftscope_service.numbers.metric_labels import METRICS, OTHER, SUMMARY, grouped, shown
 
 
 def test_every_number_of_the_comparison_is_labelled(report: dict[str, Any]) -> None:

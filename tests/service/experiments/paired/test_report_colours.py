@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Theme = dict[str, str]
 Colour = NDArray[np.float64]  # [3] linear-light sRGB
 
-STYLE = files("driftscope_service.export").joinpath("templates", "report.css").read_text("utf-8")
+STYLE = files("driftscope_service.pages").joinpath("templates", "report.css").read_text("utf-8")
 READABLE, VISIBLE = 4.5, 3.0  # WCAG 1.4.3 for text, 1.4.11 for graphics
 # Oklab, as CSS Color 4 section 9.5 has it: linear sRGB -> cone responses -> Lab.
 TO_CONES = np.array(

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.export.number_format import number
-from driftscope_service.export.report_html import WORST_LAYERS, render
+from driftscope_service.experiments.paired.html import WORST_LAYERS, render
+from driftscope_service.numbers.number_format import number
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 #: Attributes by which a browser would load something.

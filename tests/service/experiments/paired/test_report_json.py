@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from driftscope_service.export.report_json import without_profiles
+from driftscope_service.experiments.paired.html import without_profiles
 
 
 def test_only_the_profiles_go_and_the_report_stays(report: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
 
-from driftscope_service.export.number_format import number
-from driftscope_service.export.report_html import render
+from driftscope_service.experiments.paired.html import render
+from driftscope_service.numbers.number_format import number
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 400, "height": 800}
@@ -331,7 +331,9 @@ def test_bitwise_equal_sides_draw_empty_plots_without_a_complaint(
 
 
 def test_numbers_are_written_as_on_the_server(browser: Browser) -> None:
-    source = files("driftscope_service.export").joinpath("templates", "plots", "number.js")
+    source = files("driftscope_service.experiments.paired").joinpath(
+        "templates", "plots", "number.js"
+    )
     values = [0, 7, 512, 7810, 0.0123456, 0.00099949, 0.00099951, 3.58e-11, 7.5, 123.4, 65504.4]
     values += [99999.7, 1.5e300, -0.00146, 0.1, 1 / 3]
     page = browser.new_page()

@@ -15,9 +15,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from driftscope_service.export.grid_columns import COLUMNS
-from driftscope_service.export.number_format import number, shared_exponent
-from driftscope_service.export.report_terminal import print_report
+from driftscope_service.experiments.paired.grid import COLUMNS
+from driftscope_service.experiments.paired.terminal import print_report
+from driftscope_service.numbers.number_format import number, shared_exponent
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

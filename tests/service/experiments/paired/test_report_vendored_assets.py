@@ -11,8 +11,8 @@ import pytest
 
 import driftscope_service
 
-VENDOR = Path(driftscope_service.__file__).parent / "web" / "static" / "vendor"
-SCRIPT = Path(__file__).parents[3] / "scripts" / "vendor_assets.sh"
+VENDOR = Path(driftscope_service.__file__).parent / "pages" / "static" / "vendor"
+SCRIPT = Path(__file__).parents[4] / "scripts" / "vendor_assets.sh"
 BUNDLE = "echarts/echarts.min.js"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import typer.main
 
 from driftscope_probes.paired.request import PairedRequest
-from driftscope_service.cli import probe
-from driftscope_service.export.reproduce import reproduction
+from driftscope_service.experiments.paired import command as probe
+from driftscope_service.experiments.paired.reproduce import reproduction
 
 #: How the command line calls what the request calls otherwise.
 RENAMED = {"kind": "engine", "compile": "compile_"}

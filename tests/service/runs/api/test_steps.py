@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
-from driftscope_service.store.run_repository import RunRepository
-from driftscope_service.store.step_repository import NewStep, StepRepository
+from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import NewStep, StepRepository
 
 STEPS = (2**53 - 1, 5, 0, 7, 900)
 

@@ -19,9 +19,9 @@ import psutil
 import pytest
 from safetensors.numpy import load
 
-from driftscope_service.store.token_files import read_tokens
+from driftscope_service.runs.store.token_files import read_tokens
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PATIENCE_S = 60.0
 SERVER = """
 import sys

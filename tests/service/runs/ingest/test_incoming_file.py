@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from driftscope_probes.push import PushError
-from driftscope_service.errors import ServiceError
-from driftscope_service.ingest.incoming_file import IncomingFile, to_disk
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.runs.ingest.incoming_file import IncomingFile, to_disk
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from driftscope_service.ingest.step_locks import StepLocks
+from driftscope_service.runs.ingest.intake import StepLocks
 
 
 def test_one_at_a_time_per_step() -> None:

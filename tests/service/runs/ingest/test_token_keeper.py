@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from driftscope_service.ingest import token_keeper
-from driftscope_service.store.token_files import read_tokens
+from driftscope_service.runs.ingest import token_keeper
+from driftscope_service.runs.store.token_files import read_tokens
 
 
 def parquet(pushing: Any) -> list[Path]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_service.store.token_retention import KeptTokens, tokens_to_drop
+from driftscope_service.runs.ingest.token_keeper import KeptTokens, tokens_to_drop
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENOUGH = 10**9

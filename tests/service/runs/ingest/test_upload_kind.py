@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from driftscope_probes.push.rules import MAX_JSON_BYTES
-from driftscope_service.errors import ServiceError
-from driftscope_service.ingest.upload_kind import UploadKind, upload_kind
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.runs.ingest.upload import UploadKind, upload_kind
 
 
 @pytest.mark.parametrize(

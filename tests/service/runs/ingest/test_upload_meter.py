@@ -12,8 +12,12 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from driftscope_service.app import create_app
-from driftscope_service.export.metrics.ingest import ingest_families
-from driftscope_service.middleware.upload_meter import REASONS, UploadCounts, UploadMeter
+from driftscope_service.runs.ingest.upload_meter import (
+    REASONS,
+    UploadCounts,
+    UploadMeter,
+    ingest_families,
+)
 
 STEP = {"rollout_logprobs": [[-0.5, -1.0]], "trainer_logprobs": [[-0.5, -1.1]]}
 PUSH = "/v1/runs/r/steps/1/logprobs"

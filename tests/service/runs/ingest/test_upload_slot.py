@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_service.errors import ServiceError
-from driftscope_service.ingest.upload_slot import UploadSlots
+from driftscope_service.http.errors import ServiceError
+from driftscope_service.runs.ingest.upload import UploadSlots
 
 
 def test_a_slot_comes_back_after_a_failure(tmp_path: Path) -> None:

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_service.store.token_columns import SequenceTokens
-from driftscope_service.web.step.coloured_tokens import LEAD, WINDOW, token_window
-from driftscope_service.web.step.token_text import TokenText, TokenTexts, tokenizer_path
+from driftscope_service.runs.pages.coloured_tokens import (
+    LEAD,
+    WINDOW,
+    TokenText,
+    TokenTexts,
+    token_window,
+    tokenizer_path,
+)
+from driftscope_service.runs.store.token_columns import SequenceTokens
 
 
 def _sequence(diffs: Any, ids: bool = True) -> SequenceTokens:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
-from driftscope_service.web.movements import movements
-from driftscope_service.web.run_state import run_state
+from driftscope_service.runs.pages.run_state import movements, run_state
 
 CROSSED = {"metric": "kl_k3", "value": 0.2, "limit": 0.015, "direction": "above", "source": "s"}
 

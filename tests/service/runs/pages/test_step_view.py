@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.report_profiles import profiles
-from driftscope_service.store.token_columns import TokenBlock
-from driftscope_service.web.step.density import CELLS
-from driftscope_service.web.step.step_plots import step_plot
-from driftscope_service.web.step.step_view import StepView, view_of
-from driftscope_service.web.step.worst_sequences import SHOWN
+from driftscope_service.runs.pages.step_view import StepView, step_plot, view_of
+from driftscope_service.runs.pages.token_counts import CELLS, SHOWN
+from driftscope_service.runs.store.token_columns import TokenBlock
 
 
 def _arrays(seed: int, sequences: int = 40) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from driftscope_service.store.step_files import StepFiles
+from driftscope_service.runs.store.uploads import StepFiles
 
 
 def test_an_accepted_part_has_a_name_of_its_own(tmp_path: Path) -> None:

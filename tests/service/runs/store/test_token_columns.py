@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_service.store import token_columns, token_files
-from driftscope_service.store.token_columns import file_blocks, file_sequence, step_sequence
-from driftscope_service.store.token_files import TokenFileError, write_tokens
+from driftscope_service.runs.store import token_columns, token_files
+from driftscope_service.runs.store.token_columns import file_blocks, file_sequence, step_sequence
+from driftscope_service.runs.store.token_files import TokenFileError, write_tokens
 
 
 def _step(**more: Any) -> PushedStep:

@@ -20,9 +20,14 @@ from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.rules import RULES
-from driftscope_service.store.token_files import PARTIAL, TokenFileError, read_tokens, write_tokens
+from driftscope_service.runs.store.token_files import (
+    PARTIAL,
+    TokenFileError,
+    read_tokens,
+    write_tokens,
+)
 
-STORE = "driftscope_service.store.token_files"
+STORE = "driftscope_service.runs.store.token_files"
 #: Quiet and signalling NaN with payloads, infinities, both zeros, the smallest number, a positive.
 ODD_BITS = [
     0x7FC00001,
@@ -198,7 +203,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_service.store.token_files import write_tokens
+from driftscope_service.runs.store.token_files import write_tokens
 tokens = 2**21
 values = np.random.default_rng(0).random(tokens, dtype=np.float32)
 step = PushedStep(values, -values, np.arange(0, tokens + 1, 2**12), np.ones(tokens, bool))
