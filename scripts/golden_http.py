@@ -107,26 +107,20 @@ def requests(run: Run, client: httpx.Client, group: str, calls: Sequence[cases.C
 
 
 def jobs(run: Run, client: httpx.Client) -> None:
-    """One job to its end, and one that is cancelled while it waits."""
     links = []
-    for kind, body in (("kernels", cases.KERNELS_JOB), ("nightly", None)):
+    for name, kind, body in cases.JOBS:
         answer = ask(client, cases.Call("POST", f"/v1/probes/{kind}", body))
-        run.write(f"http/jobs/{kind}-accepted", tell(answer, run)[0])
-        links.append((kind, answer.json()["links"]))
-    cancelled = client.post(links[-1][1]["cancel"])
-    run.write("http/jobs/nightly-cancelled", tell(cancelled, run)[0])
-    for kind, found in links:
+        run.write(f"http/jobs/{name}-accepted", tell(answer, run)[0])
+        links.append((name, answer.json()["links"]))
+    run.write("http/jobs/cancel", tell(client.post(links[-1][1]["cancel"]), run)[0])
+    for name, found in links:
         # One request that lasts until the job has ended, so that their number is always the same.
-        events = client.get(found["events"]).text.strip().split("\n\n")
-        run.write(f"http/jobs/{kind}-last-event", normal.text(events[-1].split("data:")[0], {}))
-        for name in ("self", "logs", "cancel"):
-            answer = client.request("POST" if name == "cancel" else "GET", found[name])
-            run.write(f"http/jobs/{kind}-{name}", tell(answer, run)[0])
-            ended = answer.json() if name == "self" else {"links": found}
-            for name in ("report", "report_html"):
-                if ended["links"][name]:
-                    told, _ = tell(client.get(ended["links"][name]), run)
-                    run.write(f"http/jobs/{kind}-{name}", told)
+        client.get(found["events"]).raise_for_status()
+        ended = client.get(found["self"])
+        asked = {part: path for part, path in ended.json()["links"].items() if path}
+        for part, path in asked.items():
+            answer = client.request("POST" if part == "cancel" else "GET", path)
+            run.write(f"http/jobs/{name}-{part}", tell(answer, run)[0])
 
 
 def crawl(run: Run, client: httpx.Client, paths: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ def normal() -> ModuleType:
 
 
 def compare(*folders: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPTS / "golden_run.py", "compare", *folders]
+    command = [sys.executable, str(SCRIPTS / "golden_run.py"), "compare", *map(str, folders)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
