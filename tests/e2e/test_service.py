@@ -27,12 +27,12 @@ class Service:
     pid: int
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterator[Service]:
-    data = tmp_path_factory.mktemp("service") / "data"
-    command = [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(data)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+@pytest.fixture
+def service(tmp_path: Path, tiny_llama: Path) -> Iterator[Service]:
+    command = [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        command, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         address = next(
             found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
