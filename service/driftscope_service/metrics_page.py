@@ -1,4 +1,4 @@
-"""/metrics: the page of a running service, put together from the families of every wing."""
+"""/metrics: the page of a running service, from the families of every part."""
 
 from __future__ import annotations
 
@@ -14,14 +14,6 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.experiments.determinism.metrics import determinism_families
-from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kernels.metrics import kernel_families
-from driftscope_service.experiments.kernels.store import KernelVerdictRepository
-from driftscope_service.experiments.nightly.metrics import nightly_families
-from driftscope_service.experiments.nightly.store import NightlyRepository
-from driftscope_service.experiments.paired.metrics import paired_families
-from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.http.request_meter import RequestCounts, request_families
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
@@ -105,7 +97,8 @@ class MetricsPage:
         settings = self._service.settings
         executor, intake = self._service.executor, self._service.intake
         with self._service.database.read() as connection:
-            yield from self._of_probes(connection)
+            for kind in self._service.kinds.values():
+                yield from kind.families(connection, frozenset(settings.model_names))
             yield from self._of_runs(connection)
             yield from job_families(
                 JobRepository(connection).counts(),
@@ -125,19 +118,6 @@ class MetricsPage:
         yield from ingest_families(self.uploads.totals(), settings.max_concurrent_uploads)
         yield from storage_families(stored, self._disk(), settings)
         yield build_family()
-
-    def _of_probes(self, connection: Connection) -> Iterator[Family]:
-        reports = ReportRepository(connection)
-        offered = frozenset(self._service.settings.model_names)
-        latest = reports.latest_per_model("paired")
-        # Bounds the label: reports of a model that is no longer offered are left out.
-        yield from paired_families([each for each in latest if each.model in offered])
-        verdicts = KernelVerdictRepository(connection).all()
-        yield from kernel_families(verdicts, reports.latest("kernels"))
-        axes = DeterminismRepository(connection).all()
-        yield from determinism_families(axis for axis in axes if axis.model in offered)
-        nights = NightlyRepository(connection)
-        yield from nightly_families(nights.latest(), nights.last_success_at())
 
     def _of_runs(self, connection: Connection) -> Iterator[Family]:
         settings = self._service.settings

@@ -15,7 +15,6 @@ from typing import Any
 FOLDER = files("driftscope_service").joinpath("demo", "recordings")
 #: In the order in which the pages list them: the last one loaded comes first.
 RUNS = ("wrong-temperature", "stale-weights", "healthy")
-REPORTS = ("paired", "kernels", "determinism", "nightly-1", "nightly-2")
 
 
 def steps_of(run: str) -> Iterator[tuple[int, bytes]]:

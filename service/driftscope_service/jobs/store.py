@@ -95,6 +95,14 @@ class JobRepository:
             .limit(1)
         ).scalar_one_or_none()
 
+    def report_sentence(self, report_id: str) -> str | None:
+        """What its summary says, where it has a sentence."""
+        summary = self._connection.execute(
+            select(reports.c.summary).where(reports.c.id == report_id)
+        ).scalar_one()
+        sentence: str | None = summary.get("sentence")
+        return sentence
+
     def claim_next(self) -> Job | None:
         """The oldest queued job, now running; None where nothing waits."""
         job_id = self.oldest_queued()

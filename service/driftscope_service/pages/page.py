@@ -18,7 +18,7 @@ from driftscope_service.http import session
 from driftscope_service.numbers import number_format
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages import words as moment
-from driftscope_service.pages.navigation import SECTIONS, Crumb
+from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.response import PAGE_HEADERS, compressed
 from driftscope_service.pages.sparkline import sparkline
 
@@ -40,7 +40,7 @@ def page(
         .render(
             title=title,
             section=section,
-            sections=SECTIONS,
+            sections=request.app.state.sections,
             crumbs=crumbs,
             version=version("driftscope"),
             here=str(request.url.path),

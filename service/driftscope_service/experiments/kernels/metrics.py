@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from driftscope_service.experiments.kernels.store import StoredVerdict
-from driftscope_service.experiments.store import StoredReport
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.kernels.job import NAME
+from driftscope_service.experiments.kernels.store import KernelVerdictRepository, StoredVerdict
+from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import KERNEL_TARGETS, OTHER_TARGET
 
 
-def kernel_families(
-    verdicts: Iterable[StoredVerdict], check: StoredReport | None
-) -> Iterator[Family]:
-    yield _kernel_verdicts(verdicts)
+def families(connection: Connection, _offered: frozenset[str]) -> Iterator[Family]:
+    check = ReportRepository(connection).latest(NAME)
+    yield _kernel_verdicts(KernelVerdictRepository(connection).all())
     total = Family(metric_names.KERNEL_PLANTED)
     caught = Family(metric_names.KERNEL_PLANTED_CAUGHT)
     last_success = Family(metric_names.KERNELS_LAST_SUCCESS)

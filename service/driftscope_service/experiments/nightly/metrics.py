@@ -1,12 +1,13 @@
-"""Families of the last night. In: stored nights. Out: Family."""
+"""Families of the last night."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 
-from driftscope_service.experiments.nightly.store import Night
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.nightly.store import NightlyRepository
 from driftscope_service.experiments.nightly.terminal import state
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family
@@ -15,7 +16,9 @@ from driftscope_service.metrics.exposition import Family
 ITEM_STATES = ("as_expected", "unexpected", "better", "worse", "new", "not_run")
 
 
-def nightly_families(last: Night | None, last_success_at: datetime | None) -> Iterator[Family]:
+def families(connection: Connection, _offered: frozenset[str]) -> Iterator[Family]:
+    nights = NightlyRepository(connection)
+    last, last_success_at = nights.latest(), nights.last_success_at()
     success = Family(metric_names.NIGHTLY_LAST_SUCCESS)
     finished = Family(metric_names.NIGHTLY_LAST_FINISHED)
     exit_code = Family(metric_names.NIGHTLY_EXIT_CODE)

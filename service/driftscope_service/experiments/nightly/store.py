@@ -31,7 +31,7 @@ class NightlyRepository:
         self._connection = connection
 
     def add(self, summary: Mapping[str, Any], report_id: str) -> None:
-        """`summary`: of jobs/report_summary.py."""
+        """`summary`: of the kind."""
         self._connection.execute(
             insert(nightly_runs).values(
                 report_id=report_id,

@@ -70,17 +70,9 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-app = typer.Typer(no_args_is_help=True, help="Run an experiment on a real model.")
-
 _SAMPLING, _ENGINE, _TRAINER = "Sampling", "Engine", "Trainer"
 
 
-@app.callback()
-def _probe() -> None:
-    """Run an experiment on a real model."""
-
-
-@app.command()
 def paired(
     model: Annotated[str, typer.Option(help="Catalogue name, local folder or Hub id.")],
     engine_dtypes: Annotated[str, typer.Option(help="Comma-separated.")] = "bf16,fp16,fp32",
@@ -242,3 +234,7 @@ def _checked(kind: type[Settings], /, **fields: Any) -> Settings:
 
 def _split(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def mount(_app: typer.Typer, probe: typer.Typer) -> None:
+    probe.command()(paired)
