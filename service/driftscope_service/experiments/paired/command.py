@@ -14,7 +14,8 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import MAX_PROMPTS, Message, PairedRequest, Prompt
+from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
+from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
