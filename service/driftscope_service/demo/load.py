@@ -42,7 +42,7 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
     own = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "require_keys": False})
     with open_service(own) as service:
         reports = sum(
-            _add_report(kind, name, service)
+            add_report(kind, name, service)
             for kind in service.kinds.values()
             for name in kind.recordings
         )
@@ -83,7 +83,7 @@ def push_runs(
     return pushed
 
 
-def _add_report(kind: Kind, name: str, service: Service) -> bool:
+def add_report(kind: Kind, name: str, service: Service) -> bool:
     """False where the store has one of its kind (of a night: this very one)."""
     report = recordings.report(name)
     with service.database.read() as connection:
