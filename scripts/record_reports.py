@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from driftscope_service.experiments.registry import load_kinds
 
-RECORDINGS = Path(__file__).parents[1] / "service/driftscope_service/demo/recordings"
+RECORDINGS = {
+    name: Path(str(files(kind.package))) / "recordings"
+    for kind in load_kinds().values()
+    for name in kind.recordings
+}
 
 
 def main(arguments: list[str]) -> None:
-    names = [name for kind in load_kinds().values() for name in kind.recordings]
     for argument in arguments:
         name, _, file = argument.partition("=")
-        if name not in names or not Path(file).is_file():
-            sys.exit(f"{argument}: give NAME=FILE with NAME one of {', '.join(names)}")
+        if name not in RECORDINGS or not Path(file).is_file():
+            sys.exit(f"{argument}: give NAME=FILE with NAME one of {', '.join(RECORDINGS)}")
         report = trimmed(json.loads(Path(file).read_text()))
         text = json.dumps(report, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        (RECORDINGS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (RECORDINGS[name] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def trimmed(report: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
+from driftscope_service.experiments.kind import Kind
 from driftscope_service.http.request_meter import RequestCounts, request_families
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family, one
+from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.runs.drift import RunDrifts
 from driftscope_service.runs.ingest.upload_meter import UploadCounts, ingest_families
 from driftscope_service.runs.metrics import RunFamilies
@@ -57,6 +59,11 @@ def build_family() -> Family:
     family = Family(metric_names.BUILD_INFO)
     family.add([VERSION], 1.0)
     return family
+
+
+def every_metric(kinds: Mapping[str, Kind]) -> tuple[Metric, ...]:
+    """Nothing else is exported, in the order of the page."""
+    return (*(metric for kind in kinds.values() for metric in kind.metrics), *metric_names.METRICS)
 
 
 _END = "# EOF\n"

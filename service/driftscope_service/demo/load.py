@@ -85,7 +85,7 @@ def push_runs(
 
 def add_report(kind: Kind, name: str, service: Service) -> bool:
     """False where the store has one of its kind (of a night: this very one)."""
-    report = recordings.report(name)
+    report = recordings.report(kind, name)
     with service.database.read() as connection:
         if kind.recorded is None:
             there = ReportRepository(connection).latest(kind.name) is not None

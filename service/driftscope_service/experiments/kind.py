@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from driftscope_service.metrics.exposition import Family
+from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.settings import Settings
@@ -58,6 +59,7 @@ def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[F
 class Kind:
     name: str  # in requests, reports, addresses and the database
     label: str
+    package: str  # its folder
     docs: str  # its page in docs/
 
     # From a request to a process.
@@ -77,6 +79,7 @@ class Kind:
     policy: str = PLAIN_POLICY
     page: ReportPage | None = None  # None: the self-contained page is the only one
     put_verdicts: Callable[[Summary, str | None, str, Connection], None] = no_verdicts
+    metrics: tuple[Metric, ...] = ()
     #: The second argument: names of the models that the service offers.
     families: Callable[[Connection, frozenset[str]], Iterator[Family]] = no_families
 
@@ -86,7 +89,7 @@ class Kind:
     page_routers: tuple[APIRouter, ...] = ()
     sections: tuple[Section, ...] = ()
     body_limits: Mapping[re.Pattern[str], int] | None = None
-    recordings: tuple[str, ...] = ()  # of the demo
+    recordings: tuple[str, ...] = ()  # of the demo, in the folder `recordings` beside kind.py
     #: Whether a recording is in the store; None: it is where any report of the kind is.
     recorded: Callable[[Connection, Report], bool] | None = None
 

@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def command(kind: Kind, _served: Served) -> None:
-    app = build_app([f"driftscope_service.experiments.{kind.name}"])
+    app = build_app([kind.package])
     own = commands(get_command(app)) - commands(get_command(build_app([])))
     assert own
     for words in own:
@@ -95,7 +95,7 @@ def crash_words(kind: Kind, _served: Served) -> None:
 
 
 def summary(kind: Kind, _served: Served) -> None:
-    made = kind.summarise(recordings.report(kind.recordings[-1]))
+    made = kind.summarise(recordings.report(kind, kind.recordings[-1]))
     assert json.loads(json.dumps(made)) == made
     assert kind.sentence(made).endswith(".")
 
@@ -124,9 +124,11 @@ def self_contained_page(kind: Kind, served: Served) -> None:
 def metrics(kind: Kind, served: Served) -> None:
     offered = frozenset(served.service.settings.model_names)
     with served.service.database.read() as connection:
-        families = [family.text(openmetrics=False) for family in kind.families(connection, offered)]
-    samples = [line for text in families for line in text.splitlines() if line[0] != "#"]
-    assert samples
+        families = list(kind.families(connection, offered))
+    names = {family.metric for family in families}
+    text = "".join(family.text(openmetrics=False) for family in families)
+    samples = [line for line in text.splitlines() if line[0] != "#"]
+    assert samples and names == set(kind.metrics)
     assert set(samples) <= set(served.client.get("/metrics").text.splitlines())
 
 
@@ -155,7 +157,7 @@ PARTS: tuple[Part, ...] = (
 )
 #: Per part what a careless author of a kind might give.
 FAULTS: Mapping[Part, Mapping[str, Any]] = {
-    command: {"name": "kernel"},  # there is no such package
+    command: {"package": "driftscope_service.http"},
     job: {"prepare": lambda request, settings: {}},
     runner: {"runner": "driftscope_probes.kernels.request"},
     crash_words: {"smaller": ""},

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from driftscope_service.experiments.determinism.html import render
 from driftscope_service.experiments.determinism.job import DeterminismProbeRequest, probe_request
-from driftscope_service.experiments.determinism.metrics import families
+from driftscope_service.experiments.determinism.metrics import METRICS, families
 from driftscope_service.experiments.determinism.page import axes_data, axes_state, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kind import Kind, Report, ReportPage, Summary
@@ -45,6 +45,7 @@ def put_verdicts(
 KIND: Final = Kind(
     name="determinism",
     label="Determinism probe",
+    package=__package__,
     docs="determinism-probe.md",
     operation="start_determinism_probe",
     description="Queue a determinism probe: along which axes (batch size, prefix cache, …) the "
@@ -63,6 +64,7 @@ KIND: Final = Kind(
         {"axes": lambda report: axes_data(report["axes"])},
     ),
     put_verdicts=put_verdicts,
+    metrics=METRICS,
     families=families,
     recordings=("determinism",),
 )

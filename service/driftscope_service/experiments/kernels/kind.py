@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from driftscope_service.experiments.kernels.html import render
 from driftscope_service.experiments.kernels.job import NAME, KernelsProbeRequest, probe_request
-from driftscope_service.experiments.kernels.metrics import families
+from driftscope_service.experiments.kernels.metrics import METRICS, families
 from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
 from driftscope_service.experiments.kind import Kind, Report, Summary
 
@@ -42,6 +42,7 @@ def put_verdicts(
 KIND: Final = Kind(
     name=NAME,
     label="Kernel check",
+    package=__package__,
     docs="kernel-checker.md",
     operation="start_kernels_probe",
     description="Queue a kernel check: a verdict for every kernel, dtype and number of threads, "
@@ -55,6 +56,7 @@ KIND: Final = Kind(
     sentence=sentence,
     render=render,
     put_verdicts=put_verdicts,
+    metrics=METRICS,
     families=families,
     recordings=("kernels",),
 )

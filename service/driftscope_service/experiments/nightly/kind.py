@@ -10,7 +10,7 @@ from driftscope_service.experiments.kind import Kind, Report, Summary
 from driftscope_service.experiments.nightly import api, page
 from driftscope_service.experiments.nightly.html import render
 from driftscope_service.experiments.nightly.job import NAME, probe_request
-from driftscope_service.experiments.nightly.metrics import families
+from driftscope_service.experiments.nightly.metrics import METRICS, families
 from driftscope_service.experiments.nightly.store import NightlyRepository
 from driftscope_service.experiments.nightly.terminal import OUTCOMES
 from driftscope_service.pages.navigation import Section
@@ -50,6 +50,7 @@ def recorded(connection: Connection, report: Report) -> bool:
 KIND: Final = Kind(
     name=NAME,
     label="Nightly check",
+    package=__package__,
     docs="nightly.md",
     operation="start_nightly",
     description="Queue a night now, with the operator's configuration.",
@@ -62,6 +63,7 @@ KIND: Final = Kind(
     sentence=sentence,
     render=render,
     put_verdicts=put_verdicts,
+    metrics=METRICS,
     families=families,
     routers=(api.router,),
     page_routers=(page.router,),

@@ -8,7 +8,7 @@ from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, Report, Rep
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.html import render
 from driftscope_service.experiments.paired.job import NAME, PairedProbeRequest, probe_request
-from driftscope_service.experiments.paired.metrics import families
+from driftscope_service.experiments.paired.metrics import METRICS, families
 from driftscope_service.experiments.paired.page import grid_data, page_data
 
 
@@ -30,6 +30,7 @@ def sentence(summary: Summary) -> str:
 KIND: Final = Kind(
     name=NAME,
     label="Paired probe",
+    package=__package__,
     docs="finding-a-divergence.md",
     operation="start_paired_probe",
     description="Queue a paired probe: rollouts of the engine in every dtype, compared with a "
@@ -48,6 +49,7 @@ KIND: Final = Kind(
         page_data,
         {"grid": lambda report: grid_data(paired_grid(report["grid"]))},
     ),
+    metrics=METRICS,
     families=families,
     schedulable=False,
     recordings=("paired",),

@@ -61,8 +61,9 @@ CHANGED = PairedRequest.model_validate(
 def parsed(command: str) -> dict[str, Any]:
     words = shlex.split(command)
     assert words[:3] == ["driftscope", "probe", "paired"]
-    group: Any = typer.main.get_command(build_app()).commands["probe"]
-    params: dict[str, Any] = group.commands["paired"].make_context("paired", words[3:]).params
+    root: Any = typer.main.get_command(build_app())
+    paired = root.commands["probe"].commands["paired"]
+    params: dict[str, Any] = paired.make_context("paired", words[3:]).params
     return params
 
 

@@ -46,6 +46,7 @@ def page(report: Report, query: Mapping[str, str]) -> dict[str, Any]:
 KIND: Final = Kind(
     name="toy",
     label="Toy",
+    package=__package__,
     docs="toy.md",
     operation="start_toy",
     description="Queue a toy.",
@@ -62,6 +63,7 @@ KIND: Final = Kind(
         page,
         {"sizes": lambda report: PlotData(("size",), [[one] for one in report["sizes"]], {})},
     ),
+    metrics=(SIZE,),
     families=families,
     sections=(Section("toys", "Toys", "/probes?kind=toy"),),
 )
