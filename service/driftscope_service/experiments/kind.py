@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from driftscope_service.experiments.store import ReportFiles
+from driftscope_service.http.current_service import current_service
+from driftscope_service.jobs.current import JobsService
 from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section
@@ -103,3 +106,15 @@ class Kind:
 
     def report_page(self, report_id: str) -> str:
         return f"/{'reports' if self.page is None else 'probes'}/{report_id}"
+
+
+class ExperimentsService(JobsService, Protocol):
+    """The parts of the service that experiments work on."""
+
+    @property
+    def report_files(self) -> ReportFiles: ...
+    @property
+    def kinds(self) -> Mapping[str, Kind]: ...
+
+
+CurrentService = Annotated[ExperimentsService, Depends(current_service)]

@@ -9,8 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from driftscope_service.experiments.current import CurrentService
-from driftscope_service.experiments.kind import Kind
+from driftscope_service.experiments.kind import CurrentService, Kind
 from driftscope_service.experiments.reports import stored_report
 from driftscope_service.experiments.store import ListedReport, latest_reports, report_counts
 from driftscope_service.http import paging

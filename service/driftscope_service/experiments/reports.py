@@ -10,8 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
-from driftscope_service.experiments.kind import Kind
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.experiments.route import paragraph
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds

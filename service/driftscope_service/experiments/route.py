@@ -9,8 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
-from driftscope_service.experiments.kind import Kind
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError
 from driftscope_service.http.problems import problems

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
-from driftscope_service.experiments.kind import Kind
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.problems import problems

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
 from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
 from driftscope_service.experiments.determinism.page import (
     axis_label,
@@ -35,6 +34,7 @@ from driftscope_service.experiments.kernels.store import (
     StoredVerdict,
 )
 from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.page import page

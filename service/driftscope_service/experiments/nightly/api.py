@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.nightly.job import NAME
 from driftscope_service.experiments.nightly.schemas import NightBody, NightlyResultBody, NightPage
 from driftscope_service.experiments.nightly.store import NightlyRepository

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_service.experiments.current import CurrentService, ExperimentsService
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
     SYMBOLS,
