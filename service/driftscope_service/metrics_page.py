@@ -129,11 +129,11 @@ class MetricsPage:
     def _of_runs(self, connection: Connection) -> Iterator[Family]:
         settings = self._service.settings
         idle = timedelta(seconds=settings.metrics_idle_seconds)
-        found = self._run_states.read(
+        states = self._run_states.read(
             connection, since=datetime.now(UTC) - idle, cap=settings.metrics_max_runs
         )
-        runs = [state.run for state in found.states]
-        yield from self._run_families.families(found, self._run_drifts.known(runs))
+        runs = [state.run for state in states.states]
+        yield from self._run_families.families(states, self._run_drifts.known(runs))
         self._active = runs
 
     def _disk(self) -> Disk | None:

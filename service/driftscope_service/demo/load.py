@@ -59,10 +59,10 @@ def push_runs(
 ) -> int:
     """Every step of `runs` over HTTP, in order; the number of steps."""
     pushed = 0
-    for place, run in enumerate(runs):
+    for number, run in enumerate(runs):
         steps, new = list(recordings.steps_of(run)), False
         for index, (step, body) in enumerate(steps):
-            done = (place + index / len(steps)) / len(runs)
+            done = (number + index / len(steps)) / len(runs)
             progress(Progress("pushing", done, f"{run}, step {step}"))
             answer = client.post(
                 f"/v1/runs/{run}/steps/{step}/logprobs",

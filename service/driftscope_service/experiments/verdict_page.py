@@ -116,22 +116,20 @@ def get_kernels_data(
 
 
 def _chosen(verdicts: Sequence[StoredVerdict], at: str) -> StoredVerdict:
-    found = next((one for one in verdicts if subject(one) == at), None)
-    if found is None:
+    verdict = next((each for each in verdicts if subject(each) == at), None)
+    if verdict is None:
         raise InvalidField(
             "query/at",
             f"there is no verdict on {at[:80]!r}",
             remedy="choose a cell of the table at /kernels.",
         )
-    return found
+    return verdict
 
 
 def _reports(connection: Connection, verdicts: Sequence[StoredVerdict]) -> list[StoredReport]:
-    found = [
-        ReportRepository(connection).get(report_id)
-        for report_id in dict.fromkeys(one.report_id for one in verdicts)
-    ]
-    return [report for report in found if report is not None]
+    ids = dict.fromkeys(verdict.report_id for verdict in verdicts)
+    reports = [ReportRepository(connection).get(report_id) for report_id in ids]
+    return [report for report in reports if report is not None]
 
 
 def _told(

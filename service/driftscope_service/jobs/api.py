@@ -50,8 +50,8 @@ def list_jobs(
     """Jobs, newest first."""
     before = paging.before(cursor)
     with service.database.read() as connection:
-        found = JobRepository(connection).page(limit + 1, before=before, state=state)
-    shown, next_cursor = paging.cut(found, limit, lambda job: job.number)
+        jobs = JobRepository(connection).page(limit + 1, before=before, state=state)
+    shown, next_cursor = paging.cut(jobs, limit, lambda job: job.number)
     return JobPage(jobs=[JobBody.of(job) for job in shown], next_cursor=next_cursor)
 
 

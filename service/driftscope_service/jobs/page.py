@@ -130,9 +130,9 @@ def list_jobs_page(
     before = paging.before(cursor, remedy=paging.FIRST_PAGE)
     with service.database.read() as connection:
         jobs = JobRepository(connection)
-        found = jobs.page(PAGE_SIZE + 1, before=before, state=state)
+        page_of_jobs = jobs.page(PAGE_SIZE + 1, before=before, state=state)
         counts = jobs.counts()
-    shown, next_cursor = paging.cut(found, PAGE_SIZE, lambda job: job.number)
+    shown, next_cursor = paging.cut(page_of_jobs, PAGE_SIZE, lambda job: job.number)
     return page(
         request,
         "jobs/templates/jobs",

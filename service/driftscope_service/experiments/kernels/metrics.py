@@ -57,7 +57,7 @@ def families(connection: Connection, _offered: frozenset[str]) -> Iterator[Famil
 
 def _kernel_verdicts(verdicts: Iterable[StoredVerdict]) -> Family:
     """One sample per labels, however many implementations share them."""
-    found = {
+    subjects = {
         (
             verdict.target if verdict.target in KERNEL_TARGETS else OTHER_TARGET,
             verdict.op,
@@ -68,6 +68,6 @@ def _kernel_verdicts(verdicts: Iterable[StoredVerdict]) -> Family:
         for verdict in verdicts
     }
     family = Family(KERNEL_VERDICT)
-    for labels in sorted(found):
+    for labels in sorted(subjects):
         family.add(labels, 1.0)
     return family
