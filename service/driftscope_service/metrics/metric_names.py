@@ -1,4 +1,4 @@
-"""Every metric of /metrics: name, type, unit, labels, help. Nothing is exported that is not here.
+"""Metrics of /metrics: name, type, unit, labels, help. Those of an experiment stand with it.
 
 Names follow Prometheus: prefix, base unit at the end. Δ is logp_trainer − logp_rollout of the
 sampled token; space is part of the name: `logprob_abs_diff` in nats, `prob_abs_diff` as a ratio.
@@ -57,7 +57,7 @@ def _metric(
     return Metric(f"{PREFIX}{name}{total}", kind, unit, help_text, labels)
 
 
-def _gauge(stem: str, unit: str, help_text: str, *labels: str) -> Metric:
+def gauge(stem: str, unit: str, help_text: str, *labels: str) -> Metric:
     return _metric("gauge", stem, unit, help_text, labels)
 
 
@@ -180,7 +180,7 @@ def _samples(
     for headline in headlines:
         stem = "_".join(part for part in (prefix, headline.stem) if part)
         text = f"{headline.help} {when}"
-        metric = _gauge(stem, headline.unit, text, *subject, *headline.labels)
+        metric = gauge(stem, headline.unit, text, *subject, *headline.labels)
         for source, *more in headline.sources:
             yield Sample(metric, source, tuple(more))
 
@@ -195,23 +195,18 @@ RUN_SAMPLES = tuple(
 )
 
 # fmt: off
-PAIRED_LAST_SUCCESS = _gauge(
-    "paired_last_success_timestamp", "seconds",
-    "Unix time at which the last successful paired probe of the model was stored.", "model",
-)
-
-RUNS = _gauge("runs", "", "Runs: active ones, active ones beyond the cap, and idle ones. Only "
+RUNS = gauge("runs", "", "Runs: active ones, active ones beyond the cap, and idle ones. Only "
               "active ones have series of their own.", "state")
-RUN_INFO = _gauge(
+RUN_INFO = gauge(
     "run_info", "", "Always 1; what describes an active run, and the coarser dtype of both sides.",
     "run", "model", "framework", "engine", "rollout_dtype", "trainer_dtype", "precision",
 )
-RUN_LAST_STEP = _gauge("run_last_step", "", "Number of the highest complete step.", "run")
-RUN_LAST_STEP_TIME = _gauge("run_last_step_timestamp", "seconds",
+RUN_LAST_STEP = gauge("run_last_step", "", "Number of the highest complete step.", "run")
+RUN_LAST_STEP_TIME = gauge("run_last_step_timestamp", "seconds",
                             "Unix time at which the latest step was completed.", "run")
-RUN_STEP_INTERVAL = _gauge("run_step_interval", "seconds",
+RUN_STEP_INTERVAL = gauge("run_step_interval", "seconds",
                            "Mean time between two steps over the whole run.", "run")
-RUN_FINISHED = _gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
+RUN_FINISHED = gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
                       "step opens it again.", "run")
 RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
 RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
@@ -224,67 +219,37 @@ RUN_ABS_DIFF = _metric(
     "Distribution of |Δ| over the tokens of the last step, from binned counts; le=\"0\" holds the "
     "exactly equal ones. It is no counter: read it without rate().", ("run",),
 )
-RUN_LIMIT = _gauge(
+RUN_LIMIT = gauge(
     "run_limit", "", "Published limit on a number of a comparison, in its unit, for the dtypes of "
     "the run.", "run", "metric", "direction",
 )
-RUN_LIMIT_USED = _gauge(
+RUN_LIMIT_USED = gauge(
     "run_limit_used", "ratio", "How far the last step is on the way from the ideal (0) to the "
     "limit (1); +Inf where the number overflowed.", "run", "metric", "direction",
 )
-RUN_OVER_LIMIT = _gauge("run_over_limit", "", "1 where the last step lies beyond the limit, else "
+RUN_OVER_LIMIT = gauge("run_over_limit", "", "1 where the last step lies beyond the limit, else "
                         "0.", "run", "metric", "direction")
-RUN_DRIFT_STATE = _gauge("run_drift_state", "", "1 for the drift state of the run, 0 for the "
+RUN_DRIFT_STATE = gauge("run_drift_state", "", "1 for the drift state of the run, 0 for the "
                          "others.", "run", "state")
-RUN_METRIC_DRIFT = _gauge("run_metric_drift", "", "1 for every number that is shifted or "
+RUN_METRIC_DRIFT = gauge("run_metric_drift", "", "1 for every number that is shifted or "
                           "trending; others have no series.", "run", "metric", "state")
-RUN_CHANGE_STEP = _gauge("run_last_change_step", "", "First step at the present level, where a "
+RUN_CHANGE_STEP = gauge("run_last_change_step", "", "First step at the present level, where a "
                          "number changed its level.", "run", "metric")
-RUN_CHANGE = _gauge("run_last_change", "ratio", "Level after the last change over the level "
+RUN_CHANGE = gauge("run_last_change", "ratio", "Level after the last change over the level "
                     "before, where that is not 0.", "run", "metric")
-RUN_TREND = _gauge(
+RUN_TREND = gauge(
     "run_trend_per_100_steps", "ratio", "Relative growth in 100 steps of the distance from the "
     "ideal, where it is trending; 0.5 is +50 %.", "run", "metric",
 )
 
-KERNEL_VERDICT = _gauge(
-    "kernel_verdict", "",
-    "1 where the last check of a kernel came to this verdict; several of one op may differ.",
-    "target", "op", "dtype", "threads", "verdict",
-)
-KERNEL_PLANTED = _gauge(
-    "kernel_planted", "faults",
-    "Kernels with a planted fault in the last kernel check, all of which it must refute.",
-)
-KERNEL_PLANTED_CAUGHT = _gauge("kernel_planted_caught", "faults",
-                               "Planted faults that the last kernel check refuted.")
-KERNELS_LAST_SUCCESS = _gauge("kernels_last_success_timestamp", "seconds",
-                              "Unix time at which the last successful kernel check was stored.")
-
-_DETERMINISM = ("model", "axis", "dtype", "kernels")
-DETERMINISM_VERDICT = _gauge("determinism_verdict", "", "1 where the last probe came to this "
-                             "verdict on the axis.", *_DETERMINISM, "verdict")
-DETERMINISM_UNIQUE = _gauge("determinism_unique", "outputs", "Different outputs among those that "
-                            "the axis compared.", *_DETERMINISM)
-DETERMINISM_MISMATCHED = _gauge("determinism_mismatched", "tokens", "Tokens whose log-probability "
-                                "has other bits than in the first output.", *_DETERMINISM)
-NIGHTLY_LAST_SUCCESS = _gauge("nightly_last_success_timestamp", "seconds",
-                              "Unix time at which the last nightly run with exit code 0 ended.")
-NIGHTLY_LAST_FINISHED = _gauge("nightly_last_finished_timestamp", "seconds",
-                               "Unix time at which the last nightly run ended.")
-NIGHTLY_EXIT_CODE = _gauge("nightly_exit_code", "", "Exit code of the last nightly run: 0 all as "
-                           "expected, 1 something changed, 2 it could not do its work.")
-NIGHTLY_ITEMS = _gauge("nightly_items", "", "Items of the last nightly run by what became of "
-                       "them.", "state")
-
-JOBS = _gauge("jobs", "", "Jobs in the job table by state.", "state")
-JOBS_OLDEST_QUEUED = _gauge("jobs_oldest_queued_timestamp", "seconds",
+JOBS = gauge("jobs", "", "Jobs in the job table by state.", "state")
+JOBS_OLDEST_QUEUED = gauge("jobs_oldest_queued_timestamp", "seconds",
                             "Unix time at which the job that waits longest was queued.")
-JOBS_QUEUED_LIMIT = _gauge("jobs_queued_limit", "", "Jobs that may wait at most.")
-JOB_TIME_LIMIT = _gauge("job_time_limit", "seconds", "Time after which a job is stopped.")
-JOB_LAST_DURATION = _gauge("job_last_duration", "seconds",
+JOBS_QUEUED_LIMIT = gauge("jobs_queued_limit", "", "Jobs that may wait at most.")
+JOB_TIME_LIMIT = gauge("job_time_limit", "seconds", "Time after which a job is stopped.")
+JOB_LAST_DURATION = gauge("job_last_duration", "seconds",
                            "What the last finished job of the kind took.", "kind", "state")
-WORKER_UP = _gauge("worker_up", "", "1 while the thread that does the work is alive.", "worker")
+WORKER_UP = gauge("worker_up", "", "1 while the thread that does the work is alive.", "worker")
 
 HTTP_REQUESTS = _counter(
     "http_requests", "", "Requests answered since the start. The route is a template, or other: no "
@@ -299,17 +264,17 @@ INGEST_REQUESTS = _counter("ingest_requests", "", "Pushes answered since the sta
 INGEST_REFUSED = _counter("ingest_refused", "", "Pushes refused since the start, by the name of "
                           "the problem.", "reason")
 INGEST_BYTES = _counter("ingest_received", "bytes", "Bytes of pushes since the start, as sent.")
-INGEST_IN_FLIGHT = _gauge("ingest_in_flight", "requests", "Pushes being received or analysed.")
-INGEST_LIMIT = _gauge("ingest_in_flight_limit", "requests", "Pushes that may be under way at most.")
+INGEST_IN_FLIGHT = gauge("ingest_in_flight", "requests", "Pushes being received or analysed.")
+INGEST_LIMIT = gauge("ingest_in_flight_limit", "requests", "Pushes that may be under way at most.")
 INGEST_DURATION = _metric("histogram", "ingest_duration", "seconds",
                           "Time from the head of a push to the end of its answer.")
 
-STORAGE = _gauge("storage", "bytes", "Size of what the data folder holds.", "kind")
-TOKEN_BUDGET = _gauge("token_budget", "bytes", "Disk space that tokens of steps may take.")
-DISK_FREE = _gauge("disk_free", "bytes", "Free space on the disk of the data folder.")
-DISK_SIZE = _gauge("disk_size", "bytes", "Size of the disk of the data folder.")
-DISK_RESERVED = _gauge("disk_reserved", "bytes", "Free space below which no push is accepted.")
-BUILD_INFO = _gauge("build_info", "", "Always 1; the version is a label.", "version")
+STORAGE = gauge("storage", "bytes", "Size of what the data folder holds.", "kind")
+TOKEN_BUDGET = gauge("token_budget", "bytes", "Disk space that tokens of steps may take.")
+DISK_FREE = gauge("disk_free", "bytes", "Free space on the disk of the data folder.")
+DISK_SIZE = gauge("disk_size", "bytes", "Size of the disk of the data folder.")
+DISK_RESERVED = gauge("disk_reserved", "bytes", "Free space below which no push is accepted.")
+BUILD_INFO = gauge("build_info", "", "Always 1; the version is a label.", "version")
 # fmt: on
 
 #: Values of labels that are not told by the code that counts them.
@@ -318,25 +283,8 @@ DRIFT_STATES = ("not_enough_steps", "steady", "shifted", "trending")
 DRIFT_METRICS = SERIES
 STORAGE_KINDS = ("database", "tokens", "reports")
 INGEST_RESULTS = ("accepted", "known", "refused")
-#: Packages may register kernels under names of their own; the label takes no others than these.
-KERNEL_TARGETS = ("driftscope", "triton", "torch", "vllm")
-OTHER_TARGET = "other"
-
-#: In the order of the page.
+#: In the order of the page, where those of experiments come before: Kind.metrics.
 METRICS: tuple[Metric, ...] = (
-    *dict.fromkeys(sample.metric for sample in CELL_SAMPLES),
-    PAIRED_LAST_SUCCESS,
-    KERNEL_VERDICT,
-    KERNEL_PLANTED,
-    KERNEL_PLANTED_CAUGHT,
-    KERNELS_LAST_SUCCESS,
-    DETERMINISM_VERDICT,
-    DETERMINISM_UNIQUE,
-    DETERMINISM_MISMATCHED,
-    NIGHTLY_LAST_SUCCESS,
-    NIGHTLY_LAST_FINISHED,
-    NIGHTLY_EXIT_CODE,
-    NIGHTLY_ITEMS,
     RUNS,
     RUN_INFO,
     RUN_LAST_STEP,

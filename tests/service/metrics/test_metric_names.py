@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import get_args
 
 import numpy as np
@@ -10,16 +11,19 @@ import pytest
 
 from driftscope_probes.drift.metric_drift import State
 from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.metric_names import (
     CELL_LABELS,
     CELL_SAMPLES,
-    METRICS,
     RUN_SAMPLES,
     Metric,
     sample_names,
 )
+from driftscope_service.metrics_page import every_metric
 
+#: Of all parts.
+METRICS = every_metric(load_kinds())
 UNITS = {"", "nats", "ratio", "seconds", "bytes", "steps"}
 #: What is counted, where the number of it is the metric.
 COUNTED = {"tokens", "sequences", "faults", "outputs", "requests"}
@@ -55,7 +59,9 @@ def test_no_name_is_there_twice() -> None:
 
 
 def test_every_metric_of_the_file_is_listed() -> None:
-    defined = {each for each in vars(metric_names).values() if isinstance(each, Metric)}
+    modules = [import_module(f"{package}.metrics") for package in EXPERIMENTS]
+    everything = [each for module in (metric_names, *modules) for each in vars(module).values()]
+    defined = {each for each in everything if isinstance(each, Metric)}
     defined |= {sample.metric for sample in CELL_SAMPLES + RUN_SAMPLES}
     assert defined == set(METRICS)
 

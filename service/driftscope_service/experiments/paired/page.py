@@ -6,12 +6,21 @@ In: PairedGrid and the name of a number. Out: rows for the page, PlotData, RunSt
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
+from driftscope_service.experiments.paired.grid import (
+    HEAT_HIGH,
+    HEAT_LOW,
+    GridCell,
+    PairedGrid,
+    paired_grid,
+)
+from driftscope_service.experiments.paired.reproduce import reproduction
+from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_labels import Shown, shown
 from driftscope_service.pages.plot_data import Cell, PlotData
@@ -96,6 +105,26 @@ def grid_state(view: GridView, sentence: str) -> RunState:
     if view.crossed:
         return RunState("bad", "beyond limits", sentence)
     return RunState("good", "within limits", sentence)
+
+
+def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    metric = query.get("metric", DEFAULT)
+    if metric not in IDEALS:
+        raise InvalidField(
+            "query/metric",
+            f"{metric[:64]!r} does not shade a grid",
+            remedy=f"use one of {', '.join(IDEALS)}.",
+        )
+    view = grid_view(paired_grid(report["grid"]), metric)
+    return {
+        "view": view,
+        "state": grid_state(view, report["reading"]["sentence"]),
+        "metric": metric_words.metric(metric),
+        "metrics": [metric_words.metric(name) for name in IDEALS],
+        "words": metric_words,
+        "default": DEFAULT,
+        "reproduction": reproduction(report["request"]),
+    }
 
 
 def grid_data(grid: PairedGrid) -> PlotData:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from driftscope_probes.drift.series import SERIES_SCALES
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import check_metric, metric_limits
@@ -18,6 +17,7 @@ from driftscope_service.pages import navigation as address
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, PlotData, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import MetricPoint, metric_points
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import MetricLimit, check_metric, metric_limits
@@ -18,6 +17,7 @@ from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
 from driftscope_service.runs.pages.run_state import NO_STEPS, crossed_at, movements, run_state
 from driftscope_service.runs.store.runs import Run, RunRepository
