@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from driftscope_probes.drift.metric_drift import MetricDrift, State, metric_drift
-from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.drift.series import SCALES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ def drift_of(points: Sequence[StepValues]) -> Drift:
     steps = np.array([point.step for point in points], dtype=np.int64)
     assert bool(np.all(np.diff(steps) > 0)), "steps rise and none comes twice"
     metrics = {}
-    for name, series in SERIES_SCALES.items():
+    for name, scale in SCALES.items():
         given = [point.values.get(name) for point in points]
         if all(value is None for value in given):
             continue
         # None becomes NaN.
-        metrics[name] = metric_drift(series, steps, np.array(given, dtype=np.float64))
+        metrics[name] = metric_drift(scale, steps, np.array(given, dtype=np.float64))
     return Drift(len(points), metrics)

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from driftscope_probes.drift.cusum import WARM_UP, LevelChange, level_changes
-from driftscope_probes.drift.series import LOG_OF_ZERO, Scale, Series
+from driftscope_probes.drift.series import LOG_OF_ZERO, Scale
 from driftscope_probes.drift.trend import MIN_STEPS, Trend, trend
 from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.numbers import ScaleKind
 
 State = Literal["not_enough_steps", "steady", "shifted", "trending"]
 #: A trend is told below this p-value and where its line moves by MIN_MOVE spreads of the noise.
@@ -65,7 +66,7 @@ class Baseline:
 @dataclass(frozen=True, slots=True)
 class MetricDrift:
     state: State
-    scale: Scale
+    scale: ScaleKind
     steps: int  # with a value
     missing: int  # without
     baseline: Baseline | None  # of the steps before the first change
@@ -79,15 +80,15 @@ class MetricDrift:
         return asdict(self)
 
 
-def metric_drift(series: Series, steps: IntArray, values: FloatArray) -> MetricDrift:
+def metric_drift(scale: Scale, steps: IntArray, values: FloatArray) -> MetricDrift:
     """steps: [n] rising; values: [n], NaN, infinite or beyond LARGEST where there is none."""
     present = np.abs(values) <= LARGEST
     missing = int(values.size - np.count_nonzero(present))
     steps, values = steps[present], values[present]
     if not values.size:
-        return MetricDrift("not_enough_steps", series.scale, 0, missing, None, 0, (), None, (), ())
-    levels = series.transformed(values)
-    found = level_changes(levels.tolist(), LOG_OF_ZERO if series.scale == "log" else 0.0)
+        return MetricDrift("not_enough_steps", scale.kind, 0, missing, None, 0, (), None, (), ())
+    levels = scale.transformed(values)
+    found = level_changes(levels.tolist(), LOG_OF_ZERO if scale.kind == "log" else 0.0)
     changes = found.changes
     line = _told(steps, levels, changes)
     state: State = "trending" if line else "shifted" if changes else "steady"
@@ -98,13 +99,13 @@ def metric_drift(series: Series, steps: IntArray, values: FloatArray) -> MetricD
     first_end = changes[0].at if changes else values.size
     return MetricDrift(
         state=state,
-        scale=series.scale,
+        scale=scale.kind,
         steps=values.size,
         missing=missing,
         baseline=_baseline(values[:first_end], levels[:first_end]),
         changes=0 if staircase else len(changes),
         change_points=() if staircase else _change_points(steps, values, changes)[-MAX_TOLD:],
-        trend=None if line is None else _per_100(line, steps, series.scale),
+        trend=None if line is None else _per_100(line, steps, scale.kind),
         alarms=tuple(int(steps[change.found_at]) for change in changes[-MAX_TOLD:]),
         outliers=tuple(int(steps[place]) for place in found.outliers[-MAX_TOLD:]),
     )
@@ -187,7 +188,7 @@ def _ratio(after: float, before: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
 
 
-def _per_100(line: _Line, steps: IntArray, scale: Scale) -> TrendPer100:
+def _per_100(line: _Line, steps: IntArray, scale: ScaleKind) -> TrendPer100:
     found = line.trend
     per_100 = [100.0 * slope for slope in (found.slope, found.low, found.high)]
     if scale == "log":

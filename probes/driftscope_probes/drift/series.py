@@ -6,63 +6,52 @@ In: values of one number. Out: the same on a scale where steps of equal size mea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from driftscope_probes.mismatch.number import FloatArray
+from driftscope_probes.numbers import NUMBERS, ScaleKind
 
-Scale = Literal["log", "linear"]
 #: Stands for log 0. Far below any log of a measured difference, and finite: one bitwise-equal step
 #: among others is then an outlier like any other.
 LOG_OF_ZERO: Final = math.log(1e-300)
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """log: the logarithm of the distance from `ideal`, so that a doubling is the same everywhere.
-    linear: the value itself, for signed numbers, shares and counts, which are often exactly 0."""
-
-    scale: Scale
+class Scale:
+    kind: ScaleKind
     ideal: float = 0.0
 
     def transformed(self, values: FloatArray) -> FloatArray:
-        """[steps] → [steps]; log takes an exact ideal (bitwise-equal steps) for LOG_OF_ZERO."""
+        """[steps] → [steps]; log maps an exact ideal (bitwise-equal steps) to LOG_OF_ZERO."""
         distance = values - self.ideal
-        if self.scale == "linear":
+        if self.kind == "linear":
             return distance
         # ESS and correlation reach 1 from below; rounding may carry them beyond it, to nothing.
         distance = np.abs(distance)
-        found: FloatArray = np.log(np.maximum(distance, math.exp(LOG_OF_ZERO)))
-        return found
+        logs: FloatArray = np.log(np.maximum(distance, math.exp(LOG_OF_ZERO)))
+        return logs
 
 
-_LOG, _LOG_FROM_ONE = Series("log"), Series("log", ideal=1.0)
-_LINEAR, _LINEAR_FROM_ONE = Series("linear"), Series("linear", ideal=1.0)
-SERIES_SCALES: Final[Mapping[str, Series]] = {
-    "abs_diff_mean": _LOG,
-    "abs_diff_p99": _LOG,
-    "abs_diff_max": _LOG,
-    "prob_abs_diff_mean": _LOG,
-    "prob_pearson": _LOG_FROM_ONE,
-    "kl_k1": _LINEAR,
-    "kl_k3": _LOG,
-    "kl_k3_entropy_ratio": _LOG,
-    "token_mult_prob_error": _LOG_FROM_ONE,
-    "ess_ratio_token": _LOG_FROM_ONE,
-    "abs_diff_share_above_ln2": _LINEAR,
-    "confident_disagreement_share": _LINEAR,
-    "bitwise_equal_fraction": _LINEAR_FROM_ONE,
-    "seq_logratio_slope_per_1000_tokens": _LINEAR,
-    "rollout_log_ppl": _LINEAR,
-    "nonfinite_tokens": _LINEAR,
-    # Only where behavior_version and weights_version were given.
-    "lag_mean": _LINEAR,
-    "stale_token_share": _LINEAR,
-    "lag0_abs_diff_mean": _LOG,
-    "staleness_share": _LINEAR,
-}
-#: Names in Comparison.to_dict().
-SERIES: Final[tuple[str, ...]] = tuple(SERIES_SCALES)
+#: Names in Comparison.to_dict(), in the order in which they are shown.
+SERIES: Final = (
+    *("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "prob_abs_diff_mean", "prob_pearson"),
+    *("kl_k1", "kl_k3", "kl_k3_entropy_ratio", "token_mult_prob_error", "ess_ratio_token"),
+    *("abs_diff_share_above_ln2", "confident_disagreement_share", "bitwise_equal_fraction"),
+    *("seq_logratio_slope_per_1000_tokens", "rollout_log_ppl", "nonfinite_tokens"),
+    # Only where behavior_version and weights_version were pushed.
+    *("lag_mean", "stale_token_share", "lag0_abs_diff_mean", "staleness_share"),
+)
+
+
+def _scales() -> Iterator[tuple[str, Scale]]:
+    for name in SERIES:
+        row = NUMBERS[name]
+        assert row.scale is not None, f"{name} has no scale"
+        yield name, Scale(row.scale, row.ideal)
+
+
+SCALES: Final[Mapping[str, Scale]] = dict(_scales())

@@ -135,18 +135,18 @@ def get_probe_plot(
 
 
 def _paired(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    if metric not in grid_view.IDEALS:
+    if metric not in grid_view.SHADED:
         raise InvalidField(
             "query/metric",
             f"{metric!r} does not shade a grid",
-            remedy=f"use one of {', '.join(grid_view.IDEALS)}.",
+            remedy=f"use one of {', '.join(grid_view.SHADED)}.",
         )
     view = grid_view.grid_view(paired_grid(report["grid"]), metric)
     return {
         "view": view,
         "state": grid_view.grid_state(view, report["reading"]["sentence"]),
         "metric": metric_words.metric(metric),
-        "metrics": [metric_words.metric(name) for name in grid_view.IDEALS],
+        "metrics": [metric_words.metric(name) for name in grid_view.SHADED],
         "words": metric_words,
         "default": grid_view.DEFAULT,
         "reproduction": reproduction(report["request"]),

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
-from driftscope_probes.drift.series import SERIES_SCALES
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_probes.mismatch.limits import LIMITS, Direction, Precision
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.metrics import metric_names as names
 from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
 from driftscope_service.pages.navigation import step_page
 from driftscope_service.runs.run_states import RunState, RunStates, StepState
 from driftscope_service.runs.store.runs import Run
-
-#: Where a perfect pair of engines stands; 0 for every other number.
-_IDEALS: Final[Mapping[str, float]] = {
-    "token_mult_prob_error": 1.0,
-    "prob_pearson": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_mean": 1.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +42,7 @@ def limit_states(
         over = value is not None and (
             value > bound if limit.direction == "above" else value < bound
         )
-        ideal = _IDEALS.get(limit.metric, 0.0)
+        ideal = NUMBERS[limit.metric].ideal
         used = None if value is None or bound == ideal else (value - ideal) / (bound - ideal)
         yield LimitState(limit.metric, limit.direction, bound, used, over)
 
@@ -223,6 +215,6 @@ def _add_drift(families: Families, run: str, drift: Mapping[str, Any]) -> None:
             families.of(names.RUN_CHANGE_STEP).add([run, metric], last["step"])
             if last["ratio"] is not None:
                 families.of(names.RUN_CHANGE).add([run, metric], last["ratio"])
-        if found["trend"] is not None and SERIES_SCALES[metric].scale == "log":
+        if found["trend"] is not None and NUMBERS[metric].scale == "log":
             # On the linear scale it is in the number's own unit, and no ratio.
             families.of(names.RUN_TREND).add([run, metric], found["trend"]["per_100_steps"])

@@ -11,25 +11,19 @@ from typing import Final
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import Shown, shown
+from driftscope_service.numbers.metric_words import Shown, shown
 from driftscope_service.pages.plot_data import Cell, PlotData
 from driftscope_service.pages.words import RunState
 
-#: What may shade the grid, and its value where both sides agree.
-IDEALS: Final = {
-    "abs_diff_mean": 0.0,
-    "abs_diff_p99": 0.0,
-    "abs_diff_max": 0.0,
-    "kl_k3": 0.0,
-    "prob_pearson": 1.0,
-    "token_mult_prob_error": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_share_outside_0p5_2": 0.0,
-    "seq_logratio_std": 0.0,
-    "bitwise_equal_fraction": 1.0,
-}
+#: What may shade the grid.
+SHADED: Final = (
+    *("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "kl_k3", "prob_pearson"),
+    *("token_mult_prob_error", "ess_ratio_token", "ratio_share_outside_0p5_2"),
+    *("seq_logratio_std", "bitwise_equal_fraction"),
+)
 DEFAULT: Final = "abs_diff_mean"
 #: Classes heat-0 to heat-10.
 SHADES: Final = 10
@@ -121,7 +115,7 @@ def grid_data(grid: PairedGrid) -> PlotData:
 
 def _distance(cell: GridCell, metric: str) -> float | None:
     value = cell.comparison.get(metric)
-    return None if value is None else abs(value - IDEALS[metric])
+    return None if value is None else abs(value - NUMBERS[metric].ideal)
 
 
 def _ends(metric: str, positive: list[float]) -> tuple[float, float] | None:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.drift.series import SCALES
+from driftscope_probes.numbers import NumberRow
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import Metric
 from driftscope_service.numbers.metric_words import metric_limits
 from driftscope_service.numbers.number_format import number
 from driftscope_service.pages import navigation as address
@@ -59,7 +59,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    metric: Metric
+    metric: NumberRow
     a: str
     b: str
     ratio: str  # of B to A, "" where it says nothing
@@ -121,7 +121,7 @@ def ratio(name: str, a: float | None, b: float | None) -> float | None:
     """Of the distances from where both sides of a run would agree; None where it says nothing."""
     if a is None or b is None:
         return None
-    known = SERIES_SCALES.get(name)
+    known = SCALES.get(name)
     ideal = 0.0 if known is None else known.ideal
     first, second = a - ideal, b - ideal
     # A sign that changes, or nothing to divide by, has no ratio.
@@ -166,7 +166,6 @@ def overlay_data(
         for group in downsample(of_run, buckets)
         if group.mean is not None
     ]
-    series = SERIES_SCALES[metric]
     told = metric_words.metric(metric)
     limits = {
         (limit.direction, limit.value)
@@ -178,7 +177,7 @@ def overlay_data(
         "pages": [address.run_page(one.run.name) for one in sides],
         "metric": metric,
         "unit": told.unit,
-        "logarithmic": series.scale == "log" and series.ideal == 0,
+        "logarithmic": told.scale == "log" and told.ideal == 0,
         "limits": [{"direction": name, "value": value} for name, value in sorted(limits)],
         "empty": "No step of either run has a value of this number.",
     }
