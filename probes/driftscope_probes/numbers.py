@@ -60,7 +60,8 @@ _OUTSIDE = Export("tokens_outside_bounds", "ratio",
                   "Share of tokens whose weight e^Δ lies outside.", "bounds")
 _LOG_PPL = Export("log_perplexity", "nats",
                   "Logarithm of the perplexity of the responses on a side.", "side")
-_LOG_RATIO = Export("sequence_logratio", "nats", "Statistic over sequences of the sum of Δ.", "stat")
+_LOG_RATIO = Export("sequence_logratio", "nats", "Statistic over sequences of the sum of Δ.",
+                    "stat")
 _BAD_TOKENS = Export("hygiene", "tokens",
                      "Tokens that were left out or look wrong, by what is the matter.", "kind")
 _BAD_SEQUENCES = Export("hygiene", "sequences",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from driftscope_probes.drift import SERIES
-from driftscope_probes.mismatch.limits import LIMITS, Direction, pair_precision
+from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, pair_precision
 from driftscope_probes.numbers import GROUPS, NUMBERS, Form, NumberRow
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers.number_format import (
@@ -69,17 +69,17 @@ def written(row: NumberRow, value: float | None) -> str:
     return UNDEFINED if value is None else WRITERS[row.form](value)
 
 
-def value(name: str, number: float | None) -> str:
-    return written(metric(name), number)
+def value(name: str, measured: float | None) -> str:
+    return written(metric(name), measured)
 
 
-def with_unit(name: str, number: float | None) -> str:
-    return f"{value(name, number)} {unit(name, number)}".rstrip()
+def with_unit(name: str, measured: float | None) -> str:
+    return f"{value(name, measured)} {unit(name, measured)}".rstrip()
 
 
-def unit(name: str, number: float | None) -> str:
+def unit(name: str, measured: float | None) -> str:
     """ "" where there is none, or no value."""
-    return "" if number is None else metric(name).unit
+    return "" if measured is None else metric(name).unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +125,18 @@ def check_metric(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricLimit:
+class MetricThreshold:
     direction: Direction
     value: float
     source: str
 
 
-def metric_limits(
+def metric_thresholds(
     metric: str, rollout_dtype: str | None, trainer_dtype: str | None
-) -> list[MetricLimit]:
+) -> list[MetricThreshold]:
     precision = pair_precision(rollout_dtype, trainer_dtype)
     return [
-        MetricLimit(limit.direction, limit.values[precision], limit.source)
-        for limit in LIMITS
-        if limit.metric == metric
+        MetricThreshold(one.direction, one.values[precision], one.source)
+        for one in THRESHOLDS
+        if one.metric == metric
     ]

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from driftscope_probes.mismatch.histogram import EDGES
-from driftscope_probes.mismatch.limits import LIMITS, Direction, Precision
+from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
 from driftscope_probes.numbers import NUMBERS
 from driftscope_service.metrics import metric_names as names
 from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
@@ -19,32 +19,33 @@ from driftscope_service.runs.store.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
-class LimitState:
+class ThresholdState:
     metric: str
     direction: Direction
-    limit: float
-    #: (value − ideal) / (limit − ideal): 1 is at the limit, in any unit and for any dtype.
-    #: None: no value, or the ideal itself is the limit.
+    threshold: float
+    #: (value − ideal) / (threshold − ideal): 1 is at the threshold, in any unit and for any dtype.
+    #: None: no value, or the ideal itself is the threshold.
     used: float | None
     over: bool
 
 
-def limit_states(
+def threshold_states(
     comparison: Mapping[str, Any],
     precision: Precision,
     overflowed: Collection[str],  # names of metrics that crossed without a finite value
-) -> Iterator[LimitState]:
-    for limit in LIMITS:
-        bound = limit.values[precision]
-        value = comparison.get(limit.metric)
-        if limit.metric in overflowed:
-            value = math.inf if limit.direction == "above" else -math.inf
+) -> Iterator[ThresholdState]:
+    for one in THRESHOLDS:
+        threshold, ideal = one.values[precision], NUMBERS[one.metric].ideal
+        value = comparison.get(one.metric)
+        if one.metric in overflowed:
+            value = math.inf if one.direction == "above" else -math.inf
         over = value is not None and (
-            value > bound if limit.direction == "above" else value < bound
+            value > threshold if one.direction == "above" else value < threshold
         )
-        ideal = NUMBERS[limit.metric].ideal
-        used = None if value is None or bound == ideal else (value - ideal) / (bound - ideal)
-        yield LimitState(limit.metric, limit.direction, bound, used, over)
+        used = None
+        if value is not None and threshold != ideal:
+            used = (value - ideal) / (threshold - ideal)
+        yield ThresholdState(one.metric, one.direction, threshold, used, over)
 
 
 #: Text that describes a run may be longer than Prometheus is told to accept of a label.
@@ -132,7 +133,7 @@ def _lines(state: RunState, drift: Mapping[str, Any] | None) -> _Lines:
     _add_run(families, state)
     if state.step is not None:
         _add_step(families, state.run.name, state.step)
-        _add_limits(families, state, state.step)
+        _add_thresholds(families, state, state.step)
     if drift is not None:
         _add_drift(families, state.run.name, drift)
     return families.lines()
@@ -195,13 +196,14 @@ def _exemplar(run: str, step: StepState) -> Exemplar | None:
     return found if found.fits else None
 
 
-def _add_limits(families: Families, state: RunState, step: StepState) -> None:
-    for limit in limit_states(step.numbers.comparison, state.precision, step.numbers.overflowed):
-        labels = [state.run.name, limit.metric, limit.direction]
-        families.of(names.RUN_LIMIT).add(labels, limit.limit)
-        families.of(names.RUN_OVER_LIMIT).add(labels, limit.over)
-        if limit.used is not None:
-            families.of(names.RUN_LIMIT_USED).add(labels, limit.used)
+def _add_thresholds(families: Families, state: RunState, step: StepState) -> None:
+    numbers = step.numbers
+    for one in threshold_states(numbers.comparison, state.precision, numbers.overflowed):
+        labels = [state.run.name, one.metric, one.direction]
+        families.of(names.RUN_LIMIT).add(labels, one.threshold)
+        families.of(names.RUN_OVER_LIMIT).add(labels, one.over)
+        if one.used is not None:
+            families.of(names.RUN_LIMIT_USED).add(labels, one.used)
 
 
 def _add_drift(families: Families, run: str, drift: Mapping[str, Any]) -> None:

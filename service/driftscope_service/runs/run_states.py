@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from driftscope_probes.mismatch.limits import Precision, pair_precision
+from driftscope_probes.mismatch.thresholds import Precision, pair_precision
 from driftscope_service.runs.store.runs import ActiveRuns, LastStep, Run, RunSummaries
 
 _FIRST: Final = '{"comparison":'

@@ -10,6 +10,7 @@ import pytest
 
 from driftscope_probes.drift.metric_drift import State
 from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.metric_names import (
     CELL_LABELS,
@@ -37,6 +38,11 @@ def test_every_source_is_a_number_of_a_comparison() -> None:
     numbers = compare([-1.0, -2.0], [-1.5, -2.0], [0, 2], resamples=0, side=side).to_dict()
     missing = [each.source for each in CELL_SAMPLES + RUN_SAMPLES if each.source not in numbers]
     assert missing == []
+
+
+def test_every_number_with_a_metric_is_exported_once() -> None:
+    exported = [row.name for row in NUMBERS.values() if row.export]
+    assert sorted(sample.source for sample in RUN_SAMPLES) == sorted(exported)
 
 
 def test_names_have_prefix_and_unit() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from driftscope_probes.dtypes import parse_mode
-from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
+from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
 from driftscope_probes.numbers import NUMBERS
 from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
 from driftscope_service.numbers import metric_words
@@ -35,7 +35,7 @@ class ShadedCell:
     cell: GridCell
     number: Shown
     shade: int | None  # None where the number is undefined
-    crossed: tuple[CrossedLimit, ...]
+    crossed: tuple[CrossedThreshold, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class GridView:
         return self.metric == DEFAULT
 
     @property
-    def crossed(self) -> list[tuple[GridCell, CrossedLimit]]:
+    def crossed(self) -> list[tuple[GridCell, CrossedThreshold]]:
         """By the cells that a training run would use."""
         chosen = set(map(id, self.grid.selected))
         return [
@@ -136,6 +136,8 @@ def _shade(distance: float | None, ends: tuple[float, float] | None) -> int | No
     return round(min(1.0, max(0.0, place)) * SHADES)
 
 
-def _crossed(cell: GridCell) -> tuple[CrossedLimit, ...]:
+def _crossed(cell: GridCell) -> tuple[CrossedThreshold, ...]:
     trainer = parse_mode(cell.trainer_dtype).compute
-    return crossed_limits(cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer)
+    return crossed_thresholds(
+        cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer
+    )

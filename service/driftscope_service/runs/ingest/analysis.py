@@ -18,8 +18,8 @@ from driftscope_probes.mismatch import SideArrays, compare
 from driftscope_probes.mismatch.frameworks import aliases, presets
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.limits import crossed_limits
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.mismatch.thresholds import crossed_thresholds
 from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.joined_steps import join_steps
@@ -85,7 +85,7 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> Analysis:
     step = whole_step(parts)
     document = analyze_step(step)
     comparison = document["comparison"]
-    crossed = crossed_limits(
+    crossed = crossed_thresholds(
         comparison,
         rollout_dtype=step.metadata.get("rollout_dtype", run_dtypes.rollout),
         trainer_dtype=step.metadata.get("trainer_dtype", run_dtypes.trainer),

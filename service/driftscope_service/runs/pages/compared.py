@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from driftscope_probes.drift.series import SCALES
 from driftscope_probes.numbers import NumberRow
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import metric_limits
+from driftscope_service.numbers.metric_words import metric_thresholds
 from driftscope_service.numbers.number_format import number
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.plot_data import PlotData
@@ -133,7 +133,7 @@ def _row(a: Side, b: Side, name: str) -> Row:
     bounds = {
         f"{limit.direction} {number(limit.value)}"
         for one in (a, b)
-        for limit in metric_limits(name, one.run.rollout_dtype, one.run.trainer_dtype)
+        for limit in metric_thresholds(name, one.run.rollout_dtype, one.run.trainer_dtype)
     }
     return Row(
         metric_words.metric(name),
@@ -170,7 +170,7 @@ def overlay_data(
     limits = {
         (limit.direction, limit.value)
         for one in sides
-        for limit in metric_limits(metric, one.run.rollout_dtype, one.run.trainer_dtype)
+        for limit in metric_thresholds(metric, one.run.rollout_dtype, one.run.trainer_dtype)
     }
     about: dict[str, Any] = {
         "sides": [one.run.name for one in sides],
