@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.page import (
     TONES,
@@ -19,7 +20,6 @@ from driftscope_service.experiments.determinism.page import (
 )
 from driftscope_service.experiments.kernels import job as kernels_job
 from driftscope_service.experiments.nightly import job as nightly_job
-from driftscope_service.experiments.nightly.terminal import OUTCOMES
 from driftscope_service.experiments.paired import job as paired_job
 from driftscope_service.experiments.paired import page as grid_view
 from driftscope_service.experiments.paired.grid import paired_grid

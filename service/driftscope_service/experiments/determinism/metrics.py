@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.experiments.determinism.store import AxisVerdict
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family
@@ -28,7 +29,7 @@ def determinism_families(verdicts: Iterable[AxisVerdict]) -> Iterator[Family]:
 
 
 def _worst(verdicts: Iterable[AxisVerdict]) -> list[AxisVerdict]:
-    badness = ("not_run", "equal", "differs")
+    badness = (NOT_RUN["engine"], *reversed(RANKS["engine"]))
     worst: dict[tuple[str, ...], AxisVerdict] = {}
     for each in verdicts:
         subject = (each.model, each.axis, each.dtype, each.kernels)
