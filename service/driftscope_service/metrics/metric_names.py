@@ -39,12 +39,17 @@ class Sample:
     more_labels: tuple[str, ...] = ()  # values of the metric's labels after those of the subject
 
 
+_made: list[Metric] = []
+
+
 def _metric(
     kind: Kind, stem: str, unit: str, help_text: str, labels: tuple[str, ...] = ()
 ) -> Metric:
     name = "_".join(part for part in (stem, unit) if part)
     total = TOTAL if kind == "counter" else ""
-    return Metric(f"{PREFIX}{name}{total}", kind, unit, help_text, labels)
+    made = Metric(f"{PREFIX}{name}{total}", kind, unit, help_text, labels)
+    _made.append(made)
+    return made
 
 
 def _gauge(stem: str, unit: str, help_text: str, *labels: str) -> Metric:
@@ -95,62 +100,10 @@ def _samples(
 CELL_SAMPLES = tuple(
     _samples(_HEADLINES, "paired", CELL_LABELS, "Last successful paired probe of the model.")
 )
-#: The highest step of every active run.
-RUN_SAMPLES = tuple(
-    _samples(_HEADLINES + _STEP_HEADLINES, "run", ("run",), "Last step of the run.")
-)
-
 # fmt: off
 PAIRED_LAST_SUCCESS = _gauge(
     "paired_last_success_timestamp", "seconds",
     "Unix time at which the last successful paired probe of the model was stored.", "model",
-)
-
-RUNS = _gauge("runs", "", "Runs: active ones, active ones beyond the cap, and idle ones. Only "
-              "active ones have series of their own.", "state")
-RUN_INFO = _gauge(
-    "run_info", "", "Always 1; what describes an active run, and the coarser dtype of both sides.",
-    "run", "model", "framework", "engine", "rollout_dtype", "trainer_dtype", "precision",
-)
-RUN_LAST_STEP = _gauge("run_last_step", "", "Number of the highest complete step.", "run")
-RUN_LAST_STEP_TIME = _gauge("run_last_step_timestamp", "seconds",
-                            "Unix time at which the latest step was completed.", "run")
-RUN_STEP_INTERVAL = _gauge("run_step_interval", "seconds",
-                           "Mean time between two steps over the whole run.", "run")
-RUN_FINISHED = _gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
-                      "step opens it again.", "run")
-RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
-RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
-RUN_NONFINITE = _counter("run_nonfinite_tokens", "",
-                         "Tokens of all steps left out because a side is not finite.", "run")
-RUN_CONFIDENT = _counter("run_confident_disagreements", "",
-                         "Confident disagreements in all steps.", "run")
-RUN_ABS_DIFF = _metric(
-    "gaugehistogram", "run_token_logprob_abs_diff", "nats",
-    "Distribution of |Δ| over the tokens of the last step, from binned counts; le=\"0\" holds the "
-    "exactly equal ones. It is no counter: read it without rate().", ("run",),
-)
-RUN_LIMIT = _gauge(
-    "run_limit", "", "Published limit on a number of a comparison, in its unit, for the dtypes of "
-    "the run.", "run", "metric", "direction",
-)
-RUN_LIMIT_USED = _gauge(
-    "run_limit_used", "ratio", "How far the last step is on the way from the ideal (0) to the "
-    "limit (1); +Inf where the number overflowed.", "run", "metric", "direction",
-)
-RUN_OVER_LIMIT = _gauge("run_over_limit", "", "1 where the last step lies beyond the limit, else "
-                        "0.", "run", "metric", "direction")
-RUN_DRIFT_STATE = _gauge("run_drift_state", "", "1 for the drift state of the run, 0 for the "
-                         "others.", "run", "state")
-RUN_METRIC_DRIFT = _gauge("run_metric_drift", "", "1 for every number that is shifted or "
-                          "trending; others have no series.", "run", "metric", "state")
-RUN_CHANGE_STEP = _gauge("run_last_change_step", "", "First step at the present level, where a "
-                         "number changed its level.", "run", "metric")
-RUN_CHANGE = _gauge("run_last_change", "ratio", "Level after the last change over the level "
-                    "before, where that is not 0.", "run", "metric")
-RUN_TREND = _gauge(
-    "run_trend_per_100_steps", "ratio", "Relative growth in 100 steps of the distance from the "
-    "ideal, where it is trending; 0.5 is +50 %.", "run", "metric",
 )
 
 KERNEL_VERDICT = _gauge(
@@ -182,6 +135,59 @@ NIGHTLY_EXIT_CODE = _gauge("nightly_exit_code", "", "Exit code of the last night
                            "expected, 1 something changed, 2 it could not do its work.")
 NIGHTLY_ITEMS = _gauge("nightly_items", "", "Items of the last nightly run by what became of "
                        "them.", "state")
+
+RUNS = _gauge("runs", "", "Runs: active ones, active ones beyond the cap, and idle ones. Only "
+              "active ones have series of their own.", "state")
+RUN_INFO = _gauge(
+    "run_info", "", "Always 1; what describes an active run, and the coarser dtype of both sides.",
+    "run", "model", "framework", "engine", "rollout_dtype", "trainer_dtype", "precision",
+)
+RUN_LAST_STEP = _gauge("run_last_step", "", "Number of the highest complete step.", "run")
+RUN_LAST_STEP_TIME = _gauge("run_last_step_timestamp", "seconds",
+                            "Unix time at which the latest step was completed.", "run")
+RUN_STEP_INTERVAL = _gauge("run_step_interval", "seconds",
+                           "Mean time between two steps over the whole run.", "run")
+RUN_FINISHED = _gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
+                      "step opens it again.", "run")
+RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
+RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
+RUN_NONFINITE = _counter("run_nonfinite_tokens", "",
+                         "Tokens of all steps left out because a side is not finite.", "run")
+RUN_CONFIDENT = _counter("run_confident_disagreements", "",
+                         "Confident disagreements in all steps.", "run")
+# fmt: on
+#: The highest step of every active run.
+RUN_SAMPLES = tuple(
+    _samples(_HEADLINES + _STEP_HEADLINES, "run", ("run",), "Last step of the run.")
+)
+# fmt: off
+RUN_ABS_DIFF = _metric(
+    "gaugehistogram", "run_token_logprob_abs_diff", "nats",
+    "Distribution of |Δ| over the tokens of the last step, from binned counts; le=\"0\" holds the "
+    "exactly equal ones. It is no counter: read it without rate().", ("run",),
+)
+RUN_LIMIT = _gauge(
+    "run_limit", "", "Published limit on a number of a comparison, in its unit, for the dtypes of "
+    "the run.", "run", "metric", "direction",
+)
+RUN_LIMIT_USED = _gauge(
+    "run_limit_used", "ratio", "How far the last step is on the way from the ideal (0) to the "
+    "limit (1); +Inf where the number overflowed.", "run", "metric", "direction",
+)
+RUN_OVER_LIMIT = _gauge("run_over_limit", "", "1 where the last step lies beyond the limit, else "
+                        "0.", "run", "metric", "direction")
+RUN_DRIFT_STATE = _gauge("run_drift_state", "", "1 for the drift state of the run, 0 for the "
+                         "others.", "run", "state")
+RUN_METRIC_DRIFT = _gauge("run_metric_drift", "", "1 for every number that is shifted or "
+                          "trending; others have no series.", "run", "metric", "state")
+RUN_CHANGE_STEP = _gauge("run_last_change_step", "", "First step at the present level, where a "
+                         "number changed its level.", "run", "metric")
+RUN_CHANGE = _gauge("run_last_change", "ratio", "Level after the last change over the level "
+                    "before, where that is not 0.", "run", "metric")
+RUN_TREND = _gauge(
+    "run_trend_per_100_steps", "ratio", "Relative growth in 100 steps of the distance from the "
+    "ideal, where it is trending; 0.5 is +50 %.", "run", "metric",
+)
 
 JOBS = _gauge("jobs", "", "Jobs in the job table by state.", "state")
 JOBS_OLDEST_QUEUED = _gauge("jobs_oldest_queued_timestamp", "seconds",
@@ -228,62 +234,9 @@ INGEST_RESULTS = ("accepted", "known", "refused")
 KERNEL_TARGETS = ("driftscope", "triton", "torch", "vllm")
 OTHER_TARGET = "other"
 
-#: In the order of the page.
-METRICS: tuple[Metric, ...] = (
-    *dict.fromkeys(sample.metric for sample in CELL_SAMPLES),
-    PAIRED_LAST_SUCCESS,
-    KERNEL_VERDICT,
-    KERNEL_PLANTED,
-    KERNEL_PLANTED_CAUGHT,
-    KERNELS_LAST_SUCCESS,
-    DETERMINISM_VERDICT,
-    DETERMINISM_UNIQUE,
-    DETERMINISM_MISMATCHED,
-    NIGHTLY_LAST_SUCCESS,
-    NIGHTLY_LAST_FINISHED,
-    NIGHTLY_EXIT_CODE,
-    NIGHTLY_ITEMS,
-    RUNS,
-    RUN_INFO,
-    RUN_LAST_STEP,
-    RUN_LAST_STEP_TIME,
-    RUN_STEP_INTERVAL,
-    RUN_FINISHED,
-    RUN_STEPS,
-    RUN_TOKENS,
-    RUN_NONFINITE,
-    RUN_CONFIDENT,
-    *dict.fromkeys(sample.metric for sample in RUN_SAMPLES),
-    RUN_ABS_DIFF,
-    RUN_LIMIT,
-    RUN_LIMIT_USED,
-    RUN_OVER_LIMIT,
-    RUN_DRIFT_STATE,
-    RUN_METRIC_DRIFT,
-    RUN_CHANGE_STEP,
-    RUN_CHANGE,
-    RUN_TREND,
-    JOBS,
-    JOBS_OLDEST_QUEUED,
-    JOBS_QUEUED_LIMIT,
-    JOB_TIME_LIMIT,
-    JOB_LAST_DURATION,
-    WORKER_UP,
-    HTTP_REQUESTS,
-    HTTP_DURATION,
-    INGEST_REQUESTS,
-    INGEST_REFUSED,
-    INGEST_BYTES,
-    INGEST_IN_FLIGHT,
-    INGEST_LIMIT,
-    INGEST_DURATION,
-    STORAGE,
-    TOKEN_BUDGET,
-    DISK_FREE,
-    DISK_SIZE,
-    DISK_RESERVED,
-    BUILD_INFO,
-)
+#: In the order of the page, which is that of this file.
+METRICS: Final = tuple(dict.fromkeys(_made))
+RUN_METRICS: Final = tuple(metric for metric in METRICS if "run" in metric.labels)
 
 
 def sample_names(metric: Metric) -> tuple[str, ...]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import get_args
 
-import numpy as np
 import pytest
 
 from driftscope_probes.drift.metric_drift import State
-from driftscope_probes.mismatch import SideArrays, compare
 from driftscope_probes.numbers import NUMBERS
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.metric_names import (
@@ -33,13 +31,6 @@ BOUNDED = {
 }
 
 
-def test_every_source_is_a_number_of_a_comparison() -> None:
-    side = SideArrays(entropy=np.array([1.0, 1.0]), behavior_version=np.array([0]), train_version=1)
-    numbers = compare([-1.0, -2.0], [-1.5, -2.0], [0, 2], resamples=0, side=side).to_dict()
-    missing = [each.source for each in CELL_SAMPLES + RUN_SAMPLES if each.source not in numbers]
-    assert missing == []
-
-
 def test_every_number_with_a_metric_is_exported_once() -> None:
     exported = [row.name for row in NUMBERS.values() if row.export]
     assert sorted(sample.source for sample in RUN_SAMPLES) == sorted(exported)
@@ -58,12 +49,6 @@ def test_names_have_prefix_and_unit() -> None:
 def test_no_name_is_there_twice() -> None:
     stored = [name for metric in METRICS for name in sample_names(metric)]
     assert len(set(stored)) == len(stored)
-
-
-def test_every_metric_of_the_file_is_listed() -> None:
-    defined = {each for each in vars(metric_names).values() if isinstance(each, Metric)}
-    defined |= {sample.metric for sample in CELL_SAMPLES + RUN_SAMPLES}
-    assert defined == set(METRICS)
 
 
 def test_labels_are_few_words() -> None:

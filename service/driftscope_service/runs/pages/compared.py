@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from driftscope_probes.drift.series import SCALES
-from driftscope_probes.numbers import NumberRow
+from driftscope_probes.drift import SERIES
+from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import metric_thresholds
 from driftscope_service.numbers.number_format import number
@@ -121,8 +121,7 @@ def ratio(name: str, a: float | None, b: float | None) -> float | None:
     """Of the distances from where both sides of a run would agree; None where it says nothing."""
     if a is None or b is None:
         return None
-    known = SCALES.get(name)
-    ideal = 0.0 if known is None else known.ideal
+    ideal = NUMBERS[name].ideal if name in SERIES else 0.0
     first, second = a - ideal, b - ideal
     # A sign that changes, or nothing to divide by, has no ratio.
     return second / first if first * second > 0 else None
