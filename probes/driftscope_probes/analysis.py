@@ -21,8 +21,8 @@ from driftscope_probes.mismatch.frameworks.registry import (
 )
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 from driftscope_probes.mismatch.histogram import Histogram
-from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
 from driftscope_probes.mismatch.tokens import SideArrays, paired_logprobs
 from driftscope_probes.push.pushed_step import PushedStep
 
@@ -46,10 +46,10 @@ class Analysis:
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }
 
-    def crossed_limits(
+    def crossed_thresholds(
         self, rollout_dtype: str | None, trainer_dtype: str | None
-    ) -> tuple[CrossedLimit, ...]:
-        return crossed_limits(
+    ) -> tuple[CrossedThreshold, ...]:
+        return crossed_thresholds(
             self.comparison.to_dict(), rollout_dtype=rollout_dtype, trainer_dtype=trainer_dtype
         )
 

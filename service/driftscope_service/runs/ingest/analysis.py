@@ -62,7 +62,7 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis
     start = time.perf_counter()
     step = whole_step(parts)
     analysis = analyze_step(step)
-    crossed = analysis.crossed_limits(
+    crossed = analysis.crossed_thresholds(
         step.metadata.get("rollout_dtype", run_dtypes.rollout),
         step.metadata.get("trainer_dtype", run_dtypes.trainer),
     )
