@@ -19,6 +19,7 @@ from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.key import Scope, new_key
+from driftscope_service.terminal.options import Json
 
 if TYPE_CHECKING:
     from driftscope_service.auth.store import ApiKey
@@ -71,7 +72,7 @@ def create(
 @app.command("list")
 def list_keys(
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Every key, without its secret."""
     from driftscope_service.auth.store import KeyRepository
