@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from driftscope_kernels.check.cases.inputs import ABSORBING, CANCELLING, NORMAL
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.placements.axes import FRESH_PROCESS, fresh_processes
 from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
+from driftscope_kernels.check.python_process import PythonProcess
 from driftscope_kernels.check.search import AxisCount, Mismatch, Trial, first_mismatch
 from driftscope_kernels.check.verdict import call_spec
 from driftscope_kernels.registry import Kernel
@@ -31,11 +31,6 @@ from driftscope_kernels.registry import Kernel
 MODULE = "driftscope_kernels.check.process_axis"
 #: A process imports torch and vLLM, and may compile; beyond this it hangs.
 TIMEOUT_S = 600
-LOG_CHARACTERS = 2000
-
-
-class FreshProcessError(RuntimeError):
-    """A fresh process ended without results."""
 
 
 def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
@@ -44,38 +39,21 @@ def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
     """
     seeds = {spec["right"]["process"] for spec in specs}
     found: dict[int, Tensor] = {}
-    with tempfile.TemporaryDirectory(prefix="driftscope-") as name:
+    with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
         running = []
         for seed in sorted(seeds):
-            calls, results = Path(name, f"{seed}.json"), Path(name, f"{seed}.safetensors")
             own = {i: spec for i, spec in enumerate(specs) if spec["right"]["process"] == seed}
-            calls.write_text(json.dumps(own), encoding="utf-8")
-            running.append((_start(seed, calls, results), results))
+            environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+            results = Path(folder, f"{seed}.safetensors")
+            running.append(PythonProcess(MODULE, own, results, environment))
         try:
-            for process, results in running:
-                output, _ = process.communicate(timeout=TIMEOUT_S)
-                if process.returncode != 0:
-                    raise FreshProcessError(
-                        f"a fresh process ended with {process.returncode}: "
-                        + output[-LOG_CHARACTERS:].strip()
-                    )
+            for process in running:
+                results = process.wait("a fresh process", TIMEOUT_S)
                 found.update({int(i): result for i, result in load_file(results).items()})
         finally:
-            for process, _ in running:
+            for process in running:
                 process.kill()
-                process.wait()
     return [found.get(i) for i in range(len(specs))]
-
-
-def _start(seed: int, calls: Path, results: Path) -> subprocess.Popen[str]:
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return subprocess.Popen(
-        [sys.executable, "-m", MODULE, str(calls), str(results)],
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(seed)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def _serve(calls: Path, results: Path) -> None:
