@@ -38,7 +38,7 @@ def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
     cold. None: the kernel is not to be had in another process, or raised an error there.
     """
     seeds = {spec["right"]["process"] for spec in specs}
-    found: dict[int, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
     with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
         running = []
         for seed in sorted(seeds):
@@ -49,11 +49,11 @@ def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
         try:
             for process in running:
                 results = process.wait("a fresh process", TIMEOUT_S)
-                found.update({int(i): result for i, result in load_file(results).items()})
+                tensors.update({int(i): result for i, result in load_file(results).items()})
         finally:
             for process in running:
                 process.kill()
-    return [found.get(i) for i in range(len(specs))]
+    return [tensors.get(i) for i in range(len(specs))]
 
 
 def _serve(calls: Path, results: Path) -> None:
@@ -61,15 +61,15 @@ def _serve(calls: Path, results: Path) -> None:
     from driftscope_kernels.check import planted
     from driftscope_kernels.registry import kernels
 
-    known = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
+    by_name = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
     specs: dict[str, dict[str, Any]] = json.loads(calls.read_text(encoding="utf-8"))
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for number, spec in specs.items():
         name = "/".join(spec[part] for part in ("target", "op", "implementation"))
-        result = _repeated(known[name], spec) if name in known else None
+        result = _repeated(by_name[name], spec) if name in by_name else None
         if result is not None:
-            found[number] = result
-    save_file(found, results)
+            tensors[number] = result
+    save_file(tensors, results)
 
 
 def _repeated(kernel: Any, spec: dict[str, Any]) -> Tensor | None:

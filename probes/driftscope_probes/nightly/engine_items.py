@@ -43,10 +43,10 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             part = scaled(progress, number / len(units), (number + 1) / len(units))
             try:
                 (result,) = run_axes(unit, text, memory, part)
-                found: dict[str, Any] = {"axis": result.to_dict()}
+                finding: dict[str, Any] = {"axis": result.to_dict()}
             except ProbeError as error:
-                found = {"missing": error.message}
-            teller.done(number, stage, {**found, "seconds": time.perf_counter() - began})
+                finding = {"missing": error.message}
+            teller.done(number, stage, {**finding, "seconds": time.perf_counter() - began})
     finally:
         runner.close()
     return {}

@@ -25,11 +25,12 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     from driftscope_kernels.check.run_check import Plan, check_kernel
 
     units, plan = request["units"], Plan(quick=request["quick"], seed=request["seed"])
-    found = _found(units)
+    kernels = _found(units)
+    present = [kernel for kernel in kernels if not isinstance(kernel, str)]
     progress(Progress("fresh processes", 0.0))
-    processes = iter(check_processes([one for one in found if not isinstance(one, str)], plan.seed))
+    processes = iter(check_processes(present, plan.seed))
     teller = FindingTeller(len(units), progress)
-    for number, one in enumerate(found):
+    for number, one in enumerate(kernels):
         stage = "{name} {dtype}, threads {threads}".format(**units[number])
         teller.began(number, stage)
         if isinstance(one, str):

@@ -63,12 +63,12 @@ def fetch(
     print(json.dumps(model.to_dict()) if json_ else f"{model.name}: {model.path}")
 
 
-def _master_dtype(given: str | None) -> MasterDtype | None:
-    if given is None:
+def _master_dtype(name: str | None) -> MasterDtype | None:
+    for dtype in MASTER_DTYPES:
+        if name == dtype:
+            return dtype
+    if name is None:
         return None
-    for known in MASTER_DTYPES:
-        if given == known:
-            return known
     raise RequestError(
-        f"unknown master dtype {given!r}.", remedy=f"use {' or '.join(MASTER_DTYPES)}."
+        f"unknown master dtype {name!r}.", remedy=f"use {' or '.join(MASTER_DTYPES)}."
     )

@@ -61,8 +61,8 @@ class RequestCounts:
         )
 
     def end(self, route: str, method: str, status: int, took_s: float) -> None:
-        known = method if method in METHODS else OTHER
-        self._answers.labels(route, known, f"{status // 100}xx").inc()
+        counted = method if method in METHODS else OTHER
+        self._answers.labels(route, counted, f"{status // 100}xx").inc()
         self._durations.labels(route).observe(took_s)
 
     def families(self) -> Iterator[Family]:

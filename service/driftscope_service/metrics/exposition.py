@@ -183,11 +183,11 @@ def _around_first(name: str, labels: tuple[str, ...], others: tuple[str, ...]) -
     """Before and after the value of the first label. Labels in alphabetical order, as other clients
     write them, and `le` last."""
     assert len(labels) == 1 + len(others), name
-    known = dict(zip(labels[1:], others, strict=True))
+    pairs = dict(zip(labels[1:], others, strict=True))
     before: list[str] = []
     after: list[str] = []
-    for label in sorted(known, key=lambda label: (label == LE, label)):
-        pair = f'{label}="{_escaped(known[label])}"'
+    for label in sorted(pairs, key=lambda label: (label == LE, label)):
+        pair = f'{label}="{_escaped(pairs[label])}"'
         (before if label != LE and label < labels[0] else after).append(pair)
     start = "".join(f"{pair}," for pair in before)
     return f'{name}{{{start}{labels[0]}="', "".join(['"', *(f",{pair}" for pair in after), "} "])

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,16 @@ def json_text(value: Mapping[str, Any]) -> str:
 
 def print_json(value: Mapping[str, Any]) -> None:
     print(json_text(value))
+
+
+def print_result(
+    result: Mapping[str, Any], json_: bool, printer: Callable[[Any, Console], object]
+) -> None:
+    """As one JSON object, or as `printer` shows it in the terminal."""
+    if json_:
+        print_json(result)
+    else:
+        printer(result, Console())
 
 
 DEFAULT_ROOT = Path("driftscope-reports")

@@ -44,8 +44,8 @@ def fields(
 def _parameter(
     name: str, field: FieldInfo, panel: str | None, text: str, flag: str | None
 ) -> inspect.Parameter:
-    given = [part for part in _parts(field.annotation) if part is not NoneType]
-    kind: Any = given[0] if len(given) == 1 and given[0] in _SCALARS else str
+    kinds = [part for part in _parts(field.annotation) if part is not NoneType]
+    kind: Any = kinds[0] if len(kinds) == 1 and kinds[0] in _SCALARS else str
     default = inspect.Parameter.empty if field.is_required() else field.default
     if isinstance(default, list):
         default = ",".join(map(str, default))
@@ -53,7 +53,7 @@ def _parameter(
         default = str(default)
     option = typer.Option(
         *([flag] if flag else []),
-        help=_choices(given[0]) if text == CHOICES else text or None,
+        help=_choices(kinds[0]) if text == CHOICES else text or None,
         show_default=default is None or len(str(default)) <= MOST_SHOWN,
         rich_help_panel=panel,
     )

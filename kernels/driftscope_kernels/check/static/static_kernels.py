@@ -102,8 +102,8 @@ def read_static(
         for kernel, dtype in work
     ]
     faults = {
-        f"{TARGET}/{name.removeprefix('planted/')}": _all(found, "REFUTED")
-        for name, found in by_name.items()
+        f"{TARGET}/{name.removeprefix('planted/')}": _all(of_fault, "REFUTED")
+        for name, of_fault in by_name.items()
         if name.startswith("planted/")
     }
     return verdicts, faults

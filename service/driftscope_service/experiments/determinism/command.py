@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_service.experiments.determinism.terminal import print_determinism
-from driftscope_service.terminal.command_output import output_folder, print_json, run_child
+from driftscope_service.terminal.command_output import output_folder, print_result, run_child
 from driftscope_service.terminal.options import (
     CHOICES,
     Json,
@@ -84,10 +83,7 @@ def determinism(
         report = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
         if out is not None:
             _tidy(report, work)
-    if json_:
-        print_json(report)
-    else:
-        print_determinism(report, Console())
+    print_result(report, json_, print_determinism)
 
 
 @contextmanager

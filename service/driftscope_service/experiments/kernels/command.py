@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
@@ -27,7 +26,7 @@ from driftscope_service.experiments.kernels.terminal import (
     print_speed,
     print_verdicts,
 )
-from driftscope_service.terminal.command_output import print_json, run_child
+from driftscope_service.terminal.command_output import print_result, run_child
 from driftscope_service.terminal.options import Json, split
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
@@ -52,10 +51,7 @@ def _kernels() -> None:
 def list_(target: Target = None, op: Op = None, json_: Json = False) -> None:
     """The kernels that can be checked, those of installed packages included."""
     result = _run({"action": "list", "targets": split(target), "ops": split(op)})
-    if json_:
-        print_json(result)
-    else:
-        print_kernels(result, Console())
+    print_result(result, json_, print_kernels)
 
 
 @app.command()
@@ -98,10 +94,7 @@ def check(
     if markdown_file is not None:
         text = markdown(result, request, datetime.now(UTC).date())
         markdown_file.write_text(text, encoding="utf-8")
-    if json_:
-        print_json(result)
-    else:
-        print_verdicts(result, Console())
+    print_result(result, json_, print_verdicts)
     if unexpected(result):
         raise typer.Exit(UNEXPECTED)
 
@@ -128,10 +121,7 @@ def bench(
             "rounds": rounds,
         }
     )
-    if json_:
-        print_json(result)
-    else:
-        print_speed(result, Console())
+    print_result(result, json_, print_speed)
 
 
 def unexpected(result: Mapping[str, Any]) -> bool:
@@ -152,10 +142,7 @@ def _replay(text: str, json_: bool) -> None:
     if not isinstance(spec, dict):
         raise typer.BadParameter("the replay is no JSON object; copy the whole command")
     result = _run({"action": "replay", "spec": spec})
-    if json_:
-        print_json(result)
-    else:
-        print_replay(result, Console())
+    print_result(result, json_, print_replay)
 
 
 def _run(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,10 +154,10 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
         raise typer.Exit(COULD_NOT_RUN) from error
 
 
-def _thread_counts(given: str | None) -> list[int] | None:
-    counts: list[str] | None = split(given)
+def _thread_counts(text: str | None) -> list[int] | None:
+    counts: list[str] | None = split(text)
     if counts is None:
         return None
     if not all(count.isdecimal() and 1 <= int(count) <= MOST_THREADS for count in counts):
-        raise typer.BadParameter(f"{given!r}: whole numbers from 1 to {MOST_THREADS}, like 1,2")
+        raise typer.BadParameter(f"{text!r}: whole numbers from 1 to {MOST_THREADS}, like 1,2")
     return [int(count) for count in counts]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models.cache import home
@@ -19,7 +18,12 @@ from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, Nightl
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
-from driftscope_service.terminal.command_output import json_text, print_json, progress_bar
+from driftscope_service.terminal.command_output import (
+    json_text,
+    print_json,
+    print_result,
+    progress_bar,
+)
 from driftscope_service.terminal.options import Json
 
 COULD_NOT_RUN = 2
@@ -74,10 +78,7 @@ def nightly(
             file=sys.stderr,
         )
         raise typer.Exit(COULD_NOT_RUN) from error
-    if json_:
-        print_json(result)
-    else:
-        print_night(result, Console())
+    print_result(result, json_, print_night)
     if url is not None:
         _hand_in(json_text(result), url)
     raise typer.Exit(result["exit_code"])

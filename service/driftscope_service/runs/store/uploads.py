@@ -47,9 +47,9 @@ class StepFiles:
 
     def sweep(self, referenced: Iterable[str]) -> None:
         """Remove what a killed service left: parts, and files that no row names."""
-        known = set(referenced)
+        kept = set(referenced)
         left = list(self._incoming.glob("*"))
-        left += [path for path in self._steps.glob("*") if path.name not in known]
+        left += [path for path in self._steps.glob("*") if path.name not in kept]
         for path in left:
             path.unlink()
         if left:
