@@ -47,8 +47,10 @@ def test_kernels_on_the_path_is_not_ours() -> None:
         "driftscope_probes.nightly.request",
         "driftscope_probes.kernels.request",
         "driftscope_probes.device.environment_change",
-        "driftscope_probes.mismatch.limits",
+        "driftscope_probes.mismatch.thresholds",
         "driftscope_probes.drift",
+        "driftscope_probes.numbers",
+        "driftscope_probes.verdicts",
         "driftscope_client",
     ],
 )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
 from driftscope_service.experiments.determinism.page import (
     axis_label,
@@ -33,7 +34,7 @@ from driftscope_service.experiments.kernels.store import (
     KernelVerdictRepository,
     StoredVerdict,
 )
-from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_service.experiments.kernels.terminal import bits
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http.errors import InvalidField
@@ -94,7 +95,9 @@ def get_kernels_page(
         axis_tones=AXIS_TONES,
         axis_label=axis_label,
         word=verdict_word,
-        legend={name: meaning for name, meaning in LEGEND.items() if _used(name, verdicts)},
+        legend={
+            name: meaning for name, meaning in KERNEL_VERDICTS.items() if _used(name, verdicts)
+        },
         subject=subject,
         bits=bits,
     )

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.experiments.determinism.store import AxisVerdict, DeterminismRepository
 from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import gauge
@@ -51,7 +52,7 @@ def families(connection: Connection, offered: frozenset[str]) -> Iterator[Family
 
 
 def _worst(verdicts: Iterable[AxisVerdict]) -> list[AxisVerdict]:
-    badness = ("not_run", "equal", "differs")
+    badness = (NOT_RUN["engine"], *reversed(RANKS["engine"]))
     worst: dict[tuple[str, ...], AxisVerdict] = {}
     for each in verdicts:
         subject = (each.model, each.axis, each.dtype, each.kernels)

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import Kind, Report, Summary
 from driftscope_service.experiments.nightly import api, page
 from driftscope_service.experiments.nightly.html import render
 from driftscope_service.experiments.nightly.job import NAME, probe_request
 from driftscope_service.experiments.nightly.metrics import METRICS, families
 from driftscope_service.experiments.nightly.store import NightlyRepository
-from driftscope_service.experiments.nightly.terminal import OUTCOMES
 from driftscope_service.pages.navigation import Section
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
@@ -20,7 +21,7 @@ from driftscope_service.experiments.nightly.matrix import (
     outcomes_data,
 )
 from driftscope_service.experiments.nightly.store import Night, config_names, nights_of
-from driftscope_service.experiments.nightly.terminal import OUTCOMES, shown
+from driftscope_service.experiments.nightly.terminal import shown
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.http import paging
 from driftscope_service.http.errors import InvalidField

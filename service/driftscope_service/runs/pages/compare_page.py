@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
+from driftscope_probes.numbers import GROUPS
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import GROUPS
 from driftscope_service.numbers.metric_words import check_metric
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -40,7 +40,7 @@ STEPS_SHOWN: Final = 20
 BUCKETS: Final = 400
 MAX_BUCKETS: Final = 10_000
 #: The numbers of a comparison in reading order.
-STEP_METRICS: Final = tuple(metric.name for group in GROUPS.values() for metric in group)
+STEP_METRICS: Final = tuple(row.name for rows in GROUPS.values() for row in rows)
 router = APIRouter(prefix="/compare", include_in_schema=False, route_class=PageRoute)
 Named = Annotated[str, Query(max_length=MAX_SIDE)]
 MetricName = Annotated[str, Query(max_length=64)]

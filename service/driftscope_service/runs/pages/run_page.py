@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import MetricLimit, check_metric, metric_limits
+from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
@@ -38,7 +38,7 @@ class Tile:
     label: str
     text: str
     unit: str
-    limits: list[MetricLimit]
+    limits: list[MetricThreshold]
     beyond: bool
     state: str
     values: list[float | None]
@@ -115,7 +115,7 @@ def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any])
         label=metric_words.label(name),
         text=metric_words.value(name, last),
         unit=metric_words.unit(name, last),
-        limits=metric_limits(name, run.rollout_dtype, run.trainer_dtype),
+        limits=metric_thresholds(name, run.rollout_dtype, run.trainer_dtype),
         beyond=bool(latest) and name in latest[-1].crossed,
         state="no values" if known is None else known["state"].replace("_", " "),
         values=values,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import grouped
+from driftscope_service.numbers.metric_words import grouped
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
