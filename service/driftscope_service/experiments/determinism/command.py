@@ -109,3 +109,7 @@ def _tidy(report: dict[str, Any], folder: Path) -> None:
             left.unlink()
     text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
     (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def mount(_app: typer.Typer, probe: typer.Typer) -> None:
+    probe.command()(determinism)

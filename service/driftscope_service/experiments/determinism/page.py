@@ -51,6 +51,15 @@ def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(axes, key=lambda axis: ORDER.index(axis["verdict"]))
 
 
+def page_data(report: Mapping[str, Any], _query: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "state": axes_state(report["axes"]),
+        "axes": sorted_axes(report["axes"]),
+        "tones": TONES,
+        "axis_label": axis_label,
+    }
+
+
 def axes_data(axes: Sequence[Mapping[str, Any]]) -> PlotData:
     rows = [
         [*(axis[name] for name in COLUMNS), *_onset(axis), axis["replay"]]

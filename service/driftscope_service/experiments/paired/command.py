@@ -14,7 +14,8 @@ from rich.console import Console
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import MAX_PROMPTS, Message, PairedRequest, Prompt
+from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
+from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
@@ -74,15 +75,6 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         ) from error
 
 
-app = typer.Typer(no_args_is_help=True, help="Run an experiment on a real model.")
-
-
-@app.callback()
-def _probe() -> None:
-    """Run an experiment on a real model."""
-
-
-@app.command()
 @request_options(
     fields(
         PairedRequest,
@@ -162,3 +154,7 @@ def paired(
         print_json(without_profiles(report))
     else:
         print_report(report, Console(), location=str(target / REPORT_HTML))
+
+
+def mount(_app: typer.Typer, probe: typer.Typer) -> None:
+    probe.command()(paired)
