@@ -14,8 +14,27 @@ from typing import Any
 
 import numpy as np
 
+from driftscope_probes.determinism.onset import Onset, Value
+from driftscope_probes.determinism.report import (
+    AxisReport,
+    DeterminismReport,
+    FirstDifference,
+    Measure,
+    Subject,
+)
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
+from driftscope_probes.dtypes import Dtype
+from driftscope_probes.kernels.report import (
+    Counterexample,
+    KernelsReport,
+    KernelVerdict,
+    Planted,
+    Skipped,
+)
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.mismatch import compare_pair, profiles_of_pair
 from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.record import complete
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
@@ -34,12 +53,13 @@ _SPREADS = {"bf16": 0.03, "fp16": 0.004, "fp32": 2e-6}
 NIGHTS = 14
 
 
-def store(service: Service, report: dict[str, Any], model: str | None = None) -> str:
+def store(service: Service, report: Any, model: str | None = None) -> str:
     """The id of the report."""
-    kind = report["kind"]
+    content = report if isinstance(report, dict) else report.to_dict()
+    kind = content["kind"]
     with tempfile.TemporaryDirectory() as workdir:
         return store_report(
-            report,
+            content,
             kind=kind,
             model=model,
             workdir=Path(workdir),
@@ -131,61 +151,48 @@ def _cell(engine: str, mode: str) -> dict[str, Any]:
     }
 
 
-_AXES = (
+_AXES: tuple[AxisName, ...] = (
     *("run_to_run", "fresh_process", "batch_size", "position", "neighbours", "arrival_order"),
     *("prefix_cache", "chunked_prefill", "decode_vs_prefill", "threads", "preemption"),
 )
 #: With stock kernels; the invariant ones keep all but the threads of one.
-_DIFFERING = {"batch_size": 2, "chunked_prefill": 16, "decode_vs_prefill": "decode"}
+_DIFFERING: dict[str, Value] = {
+    "batch_size": 2,
+    "chunked_prefill": 16,
+    "decode_vs_prefill": "decode",
+}
 
 
 def determinism_report(
     kernels: Sequence[str] = ("stock", "invariant"), dtypes: Sequence[str] = ("bf16", "fp32")
-) -> dict[str, Any]:
-    return {
-        "schema_version": "1",
-        "kind": "determinism",
-        "created_at": CREATED_AT,
-        "model": {"name": MODEL},
-        "request": {"model": MODEL, "axes": list(_AXES)},
-        "axes": [_axis(axis, dtype, one) for one in kernels for dtype in dtypes for axis in _AXES],
-        "environment": ENVIRONMENT,
-        "timing": {"total_s": 212.4},
-        "notes": [],
-    }
+) -> DeterminismReport:
+    return DeterminismReport(
+        schema_version="1",
+        kind="determinism",
+        created_at=CREATED_AT,
+        model={"name": MODEL},
+        request=DeterminismRequest(model=MODEL, axes=list(_AXES)),
+        axes=[_axis(axis, dtype, one) for one in kernels for dtype in dtypes for axis in _AXES],
+        environment=ENVIRONMENT,
+        timing={"total_s": 212.4},
+        notes=[],
+    )
 
 
-def _axis(name: str, dtype: str, kernels: str) -> dict[str, Any]:
-    ran = name != "preemption"
-    differs = kernels == "stock" and name in _DIFFERING
-    onset = {
-        "setting": name,
-        "equal_up_to": 1,
-        "differs_from": _DIFFERING.get(name),
-        "tested": [1, 2, 4, 8],
-    }
-    first = {"cell": _DIFFERING.get(name), "sequence": "prompt 3", "token": 17}
-    equal = {
-        **{"bitwise_equal_tokens": 1.0, "bitwise_equal_logprobs": 1.0, "unique_outputs": 1},
-        **{"max_abs_diff": 0.0, "max_ulps": 0, "first_differing_token": None},
-    }
-    other = {
-        **{"bitwise_equal_tokens": 0.938, "bitwise_equal_logprobs": 0.412, "unique_outputs": 3},
-        **{"max_abs_diff": 0.0413, "max_ulps": 1_204, "first_differing_token": first},
-    }
-    found = other if differs else equal if ran else dict.fromkeys(equal)
-    replay = f"driftscope probe determinism --model {MODEL} --axes {name} --dtypes {dtype}"
-    return {
-        **{"axis": name, "dtype": dtype, "kernels": kernels, "engine": "vllm"},
-        "verdict": "differs" if differs else "equal" if ran else "not_run",
-        "reason": None if ran else "the cache never filled: nothing was preempted",
-        **found,
-        "outputs": 8 if ran else None,
-        "tokens": 512 if ran else None,
-        "onset": onset if differs else None,
-        "replay": f"{replay} --seed 0" if differs else None,
-        "cells": [{"value": 1, **equal}, {"value": _DIFFERING[name], **other}] if differs else [],
-    }
+def _axis(name: str, dtype: str, kernels: str) -> AxisReport:
+    subject = Subject(name, dtype, kernels, "vllm")
+    if name == "preemption":
+        return AxisReport.not_run(subject, "the cache never filled: nothing was preempted")
+    equal = Measure(8, 512, 512, 512, 1, 1, 0.0, 0, None, None)
+    if kernels != "stock" or name not in _DIFFERING:
+        return AxisReport.run(subject, 1, equal, {}, None)
+    value = _DIFFERING[name]
+    first = FirstDifference(cell=value, sequence="prompt 3", token=17)
+    other = Measure(8, 512, 480, 211, 3, 3, 0.0413, 1_204, first, None)
+    onset = Onset(name, 1, value, (1, 2, 4, 8))
+    replay = f"driftscope probe determinism --model {MODEL} --axes {name} --dtypes {dtype} --seed 0"
+    axis = AxisReport.run(subject, 1, other, {1: equal, value: other}, onset)
+    return axis.model_copy(update={"replay": replay})
 
 
 #: (target, op, implementation), and whether its bits depend on the batch.
@@ -201,30 +208,28 @@ _KERNELS = (
 
 
 def kernels_report(
-    dtypes: Sequence[str] = ("bf16", "fp32"), threads: Sequence[int] = (1, 2), caught: int = 9
-) -> dict[str, Any]:
-    return {
-        "schema_version": "1",
-        "kind": "kernels",
-        "created_at": CREATED_AT,
-        "request": {
-            **{"targets": None, "ops": None, "dtypes": list(dtypes), "threads": list(threads)},
-            **{"quick": True, "seed": 0},
-        },
-        "verdicts": [
-            _verdict(kernel, dtype, count)
+    dtypes: Sequence[Dtype] = ("bf16", "fp32"), threads: Sequence[int] = (1, 2), caught: int = 9
+) -> KernelsReport:
+    return KernelsReport(
+        schema_version="1",
+        kind="kernels",
+        created_at=CREATED_AT,
+        request=complete(KernelsRequest(dtypes=list(dtypes), threads=list(threads), quick=True)),
+        verdicts=[
+            _verdict(*kernel, dtype, count)
             for kernel in _KERNELS
             for dtype in dtypes
             for count in threads
         ],
-        "planted": {"caught": caught, "total": 9, "missed": ["split_k"] * (9 - caught)},
-        "skipped": [{"target": "triton", "reason": "there is no GPU"}],
-        "environment": ENVIRONMENT,
-    }
+        planted=Planted(caught=caught, total=9, missed=["split_k"] * (9 - caught)),
+        skipped=[Skipped(target="triton", reason="there is no GPU")],
+        environment=ENVIRONMENT,
+    )
 
 
-def _verdict(kernel: tuple[str, str, str, bool], dtype: str, threads: int) -> dict[str, Any]:
-    target, op, implementation, depends = kernel
+def _verdict(
+    target: str, op: str, implementation: str, depends: bool, dtype: str, threads: int
+) -> KernelVerdict:
     proved = target == "driftscope"
     refuted = depends and dtype == "bf16"
     reason = "the same order of additions at every shape that was probed"
@@ -232,30 +237,35 @@ def _verdict(kernel: tuple[str, str, str, bool], dtype: str, threads: int) -> di
         reason = "the path for the last rows of a batch adds in another order"
     elif not proved:
         reason = "no difference in 4,096 calls"
-    return {
-        **{"target": target, "op": op, "implementation": implementation},
-        **{"dtype": dtype, "threads": threads},
-        "verdict": "REFUTED" if refuted else "PROVED" if proved else "NOT_REFUTED",
-        "reason": reason,
-        "detection_rate": None if refuted else 1.0 if proved else 0.98,
-        "counterexample": _counterexample(target, op, implementation, dtype) if refuted else None,
-    }
+    return KernelVerdict(
+        target=target,
+        op=op,
+        implementation=implementation,
+        dtype=dtype,
+        threads=threads,
+        verdict="REFUTED" if refuted else "PROVED" if proved else "NOT_REFUTED",
+        reason=reason,
+        detection_rate=None if refuted else 1.0 if proved else 0.98,
+        counterexample=_counterexample(target, op, implementation) if refuted else None,
+    )
 
 
-def _counterexample(target: str, op: str, implementation: str, dtype: str) -> dict[str, Any]:
+def _counterexample(target: str, op: str, implementation: str) -> Counterexample:
     asked = f'{{"target":"{target}","op":"{op}","implementation":"{implementation}"}}'
-    return {
-        **{"cause": "M-remainder path", "evidence": "batch sizes 1, 2, 3 differ from 65"},
-        **{"axis": "batch_size", "k": 64, "n": 4, "inputs": "normal", "row": 0},
-        **{"left": {"count": 65, "row": 0}, "right": {"count": 1, "row": 0}},
-        **{"rows_differ": 1, "rows_compared": 1},
-        "difference": {
-            **{"index": 2, "left": -2.515625, "right": -2.5, "ulps": 1, "elements": 2, "of": 4},
-            **{"left_bits": "0xc021", "right_bits": "0xc020"},
-        },
-        "found_at": {"k": 576, "n": 1536},
-        "replay": f"driftscope kernels check --replay '{asked}'",
-    }
+    return Counterexample.read(
+        {
+            **{"cause": "M-remainder path", "evidence": "batch sizes 1, 2, 3 differ from 65"},
+            **{"axis": "batch_size", "k": 64, "n": 4, "inputs": "normal", "row": 0},
+            **{"left": {"count": 65, "row": 0}, "right": {"count": 1, "row": 0}},
+            **{"rows_differ": 1, "rows_compared": 1},
+            "difference": {
+                **{"index": 2, "left": -2.515625, "right": -2.5, "ulps": 1, "elements": 2},
+                **{"of": 4, "left_bits": "0xc021", "right_bits": "0xc020"},
+            },
+            "found_at": {"k": 576, "n": 1536},
+            "replay": f"driftscope kernels check --replay '{asked}'",
+        }
+    )
 
 
 _FIRST_NIGHT = datetime(2026, 11, 8, 3, 0, tzinfo=UTC)

@@ -72,7 +72,8 @@ def _determinism(
     from driftscope_probes.determinism.run import run_determinism
 
     folder = request.get("model_path")
-    return run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+    report = run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+    return report.to_dict()
 
 
 def _nightly(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

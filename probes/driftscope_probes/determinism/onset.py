@@ -6,8 +6,7 @@ In: values from the reference outwards and a test. Out: the last equal and the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 Value = int | str
 
@@ -20,9 +19,6 @@ class Onset:
     equal_up_to: Value | None  # None: the values have no order
     differs_from: Value
     tested: tuple[Value, ...]  # in the order of testing, the reference first
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "tested": list(self.tested)}
 
 
 def find_onset(

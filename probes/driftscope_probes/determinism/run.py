@@ -1,6 +1,6 @@
 """The determinism probe: every axis, at every dtype and choice of kernels, on a real engine.
 
-In: a DeterminismRequest. Out: the report (JSON values).
+In: a DeterminismRequest. Out: the report.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
 from driftscope_probes.determinism.batch import Setup
 from driftscope_probes.determinism.onset import Value
 from driftscope_probes.determinism.plan import Plan, not_applicable
-from driftscope_probes.determinism.report import AxisResult, Subject, replay_command
+from driftscope_probes.determinism.report import (
+    AxisReport,
+    DeterminismReport,
+    Subject,
+    replay_command,
+)
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
 from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner
@@ -28,6 +32,7 @@ from driftscope_probes.engines.settings import EngineSettings, Kernels
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
+from driftscope_probes.record import complete
 
 SCHEMA_VERSION = "1"
 #: Share of the whole at which the model and the prompts are there.
@@ -44,7 +49,7 @@ def run_determinism(
     workdir: Path,
     progress: ProgressSink,
     model_path: Path | None = None,
-) -> dict[str, Any]:
+) -> DeterminismReport:
     """Raises ProbeError: where nothing at all could be run, that of the first axis."""
     started = time.monotonic()
     name = str(model_path) if model_path else request.model
@@ -63,18 +68,18 @@ def run_determinism(
     facts = model.to_dict()
     # Where the folder lies is this machine's business.
     del facts["path"]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "determinism",
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": facts | {"name": request.model},
-        "request": request.model_dump(mode="json"),
-        "axes": [result.to_dict() for result in results],
-        "engines": runner.engines,
-        "environment": environment(),
-        "timing": {"total_s": time.monotonic() - started, "processes": runner.processes},
-        "notes": _notes(request),
-    }
+    return DeterminismReport(
+        schema_version=SCHEMA_VERSION,
+        kind="determinism",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=facts | {"name": request.model},
+        request=complete(request),
+        axes=results,
+        engines=runner.engines,
+        environment=environment(),
+        timing={"total_s": time.monotonic() - started, "processes": runner.processes},
+        notes=_notes(request),
+    )
 
 
 def open_runner(
@@ -88,7 +93,7 @@ def open_runner(
 
 def run_axes(
     request: DeterminismRequest, text: Sequence[int], runner: Runner, progress: ProgressSink
-) -> list[AxisResult]:
+) -> list[AxisReport]:
     """Every axis at every dtype and choice of kernels. Raises ProbeError if none could run."""
     memory = Memory(runner)
     subjects = [
@@ -107,10 +112,10 @@ def run_axes(
         except NotExercised as error:
             # What to do belongs to it: nothing has failed that would say so elsewhere.
             reason = f"{error.message}: {error.remedy}".removesuffix(".")
-            results.append(AxisResult.not_run(subject, reason))
+            results.append(AxisReport.not_run(subject, reason))
         except ProbeError as error:
             failures.append(error)
-            results.append(AxisResult.not_run(subject, error.message))
+            results.append(AxisReport.not_run(subject, error.message))
     if failures and all(result.verdict == "not_run" for result in results):
         raise failures[0]
     return results
@@ -118,10 +123,10 @@ def run_axes(
 
 def _run_axis(
     name: AxisName, subject: Subject, plan: Plan, runner: Runner, progress: ProgressSink
-) -> AxisResult:
+) -> AxisReport:
     reason = not_applicable(name, plan)
     if reason is not None:
-        return AxisResult.not_run(subject, reason)
+        return AxisReport.not_run(subject, reason)
     axis: Axis = AXIS[name]
     request = plan.request
     values: tuple[Value, ...] = tuple(request.values or axis.values(plan))
@@ -139,7 +144,8 @@ def _run_axis(
         return result
     smallest = (values[0], result.onset.differs_from)
     threads = plan.setup.engine.threads or available_cores()
-    return result.with_replay(replay_command(request, subject, smallest, threads))
+    command = replay_command(request, subject, smallest, threads)
+    return result.model_copy(update={"replay": command})
 
 
 def _setup(request: DeterminismRequest, dtype: Dtype, kernels: Kernels) -> Setup:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.page import (
     TONES,
@@ -128,7 +129,7 @@ def get_probe_plot(
     if (stored.kind, plot) == (paired_job.KIND, "grid"):
         data = grid_view.grid_data(paired_grid(report["grid"]))
     elif (stored.kind, plot) == (determinism_job.KIND, "axes"):
-        data = axes_data(report["axes"])
+        data = axes_data(DeterminismReport.read(report).axes)
     if data is None:
         raise not_found(f"plot of {report_id}", plot)
     return plot_response(request, data, format_, f"{report_id}-{plot}")
@@ -153,10 +154,11 @@ def _paired(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
     }
 
 
-def _determinism(report: Mapping[str, Any]) -> dict[str, Any]:
+def _determinism(stored: Mapping[str, Any]) -> dict[str, Any]:
+    axes = DeterminismReport.read(stored).axes
     return {
-        "state": axes_state(report["axes"]),
-        "axes": sorted_axes(report["axes"]),
+        "state": axes_state(axes),
+        "axes": sorted_axes(axes),
         "tones": TONES,
         "axis_label": axis_label,
     }
@@ -168,7 +170,7 @@ def _said(row: ListedReport | StoredReport) -> str:
     if row.kind == paired_job.KIND:
         return str(summary["sentence"])
     if row.kind == determinism_job.KIND:
-        return axes_state(summary["axes"]).sentence
+        return axes_state([AxisReport.read(axis) for axis in summary["axes"]]).sentence
     if row.kind == nightly_job.KIND:
         return f"{OUTCOMES[summary['exit_code']]}: {len(summary['outcomes'])} items."
     assert row.kind == kernels_job.KIND

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
+from driftscope_probes.kernels.report import KernelsReport
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kernels import job as kernels_job
@@ -35,29 +37,26 @@ def _paired(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _kernels(report: Mapping[str, Any]) -> dict[str, Any]:
+def _kernels(stored: Mapping[str, Any]) -> dict[str, Any]:
+    report = KernelsReport.read(stored)
     return {
-        "planted": {name: report["planted"][name] for name in ("caught", "total", "missed")},
+        "planted": report.planted.model_dump(include={"caught", "total", "missed"}),
         "verdicts": [
-            {name: verdict[name] for name in (*SUBJECT, "verdict", "detection_rate")}
-            for verdict in report["verdicts"]
+            {name: getattr(verdict, name) for name in (*SUBJECT, "verdict", "detection_rate")}
+            for verdict in report.verdicts
         ],
     }
 
 
-def _determinism(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {"axes": [_axis(axis) for axis in report["axes"]]}
+def _determinism(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {"axes": [_axis(axis) for axis in DeterminismReport.read(stored).axes]}
 
 
-def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
-    tokens, equal = axis["tokens"], axis["bitwise_equal_logprobs"]
-    known = tokens is not None and equal is not None
-    return {
-        **{name: axis[name] for name in ("engine", "axis", "dtype", "kernels", "verdict")},
-        "unique_outputs": axis["unique_outputs"],
-        "tokens": tokens,
-        "mismatched_tokens": round(tokens * (1.0 - equal)) if known else None,
-    }
+def _axis(axis: AxisReport) -> dict[str, Any]:
+    tokens, equal = axis.tokens, axis.bitwise_equal_logprobs
+    mismatched = None if tokens is None or equal is None else round(tokens * (1.0 - equal))
+    names = ("engine", "axis", "dtype", "kernels", "verdict", "unique_outputs", "tokens")
+    return {name: getattr(axis, name) for name in names} | {"mismatched_tokens": mismatched}
 
 
 def _nightly(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse
 
+from driftscope_probes.determinism.report import DeterminismReport
+from driftscope_probes.kernels.report import KernelsReport
 from driftscope_service.experiments.determinism import html as determinism_html
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.kernels import html as kernels_html
@@ -63,11 +65,11 @@ PLAIN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_PAGES: Mapping[str, tuple[Callable[[Mapping[str, Any]], str], str]] = {
-    paired_job.KIND: (report_html.render, PAGE_POLICY),
-    kernels_job.KIND: (kernels_html.render, PLAIN_POLICY),
-    determinism_job.KIND: (determinism_html.render, PLAIN_POLICY),
-    nightly_job.KIND: (nightly_html.render, PLAIN_POLICY),
+_PAGES: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], str], str]] = {
+    paired_job.KIND: (dict, report_html.render, PAGE_POLICY),
+    kernels_job.KIND: (KernelsReport.read, kernels_html.render, PLAIN_POLICY),
+    determinism_job.KIND: (DeterminismReport.read, determinism_html.render, PLAIN_POLICY),
+    nightly_job.KIND: (dict, nightly_html.render, PLAIN_POLICY),
 }
 _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
 
@@ -90,8 +92,8 @@ def get_report_page(report_id: str, service: CurrentService) -> HTMLResponse:
     """The report as one self-contained page."""
     stored = _require(report_id, service)
     report = json.loads(_file_of(stored, service).read_bytes())
-    render, policy = _PAGES[stored.kind]
-    page = render(report)
+    read, render, policy = _PAGES[stored.kind]
+    page = render(read(report))
     headers = {"Content-Security-Policy": policy, **_links(report_id)}
     return HTMLResponse(page, headers=headers)
 

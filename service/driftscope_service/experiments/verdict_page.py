@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.kernels.report import KernelsReport, KernelVerdict
 from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
 from driftscope_service.experiments.determinism.page import (
     axis_label,
@@ -55,7 +56,7 @@ class Told:
     """A verdict with its words from the report; None where that is gone."""
 
     verdict: StoredVerdict
-    told: dict[str, Any] | None
+    told: KernelVerdict | None
 
 
 @router.get("")
@@ -140,9 +141,10 @@ def _told(
     service: Service, verdicts: Sequence[StoredVerdict], reports: Sequence[StoredReport]
 ) -> list[Told]:
     content = {
-        (report.id, *(verdict[name] for name in SUBJECT)): verdict
+        (report.id, *(getattr(verdict, name) for name in SUBJECT)): verdict
         for report in reports
-        for verdict in (report_content(service, report) or {"verdicts": []})["verdicts"]
+        if (stored := report_content(service, report)) is not None
+        for verdict in KernelsReport.read(stored).verdicts
     }
     return [
         Told(one, content.get((one.report_id, *(getattr(one, name) for name in SUBJECT))))

@@ -131,7 +131,7 @@ def test_the_determinism_probe_asks_a_server_too(
         prompt_tokens=[5, 30],
         max_tokens=4,
     )
-    report = run_determinism(asked, tmp_path, discard)
+    report = run_determinism(asked, tmp_path, discard).to_dict()
     axes = {axis["axis"]: axis for axis in report["axes"]}
     for name in ASKED:
         assert axes[name]["bitwise_equal_tokens"] == 1.0

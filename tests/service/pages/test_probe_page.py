@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from driftscope_probes.determinism.onset import Onset
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.page import SHADES, grid_state, grid_view
 
@@ -143,11 +144,9 @@ def test_axes_with_onset_and_replay(running: Any, reports: Any) -> None:
 
 def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
     content = reports.determinism_report()
-    axis = next(axis for axis in content["axes"] if axis["onset"])
-    axis["onset"] = {
-        **{"setting": "prefix cache", "equal_up_to": None, "differs_from": "hot"},
-        "tested": ["off", "cold", "hot"],
-    }
+    axis = next(axis for axis in content.axes if axis.onset)
+    onset = Onset("prefix cache", None, "hot", ("off", "cold", "hot"))
+    content = content.model_copy(update={"axes": [axis.model_copy(update={"onset": onset})]})
     page = html(running, f"/probes/{reports.store(running.service, content, reports.MODEL)}")
     assert "Different at prefix cache hot; tried: off, cold, hot." in page
 
@@ -155,11 +154,11 @@ def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
 def test_invariant_kernels_that_differ_are_worse_than_stock_ones(reports: Any) -> None:
     from driftscope_service.experiments.determinism.page import axes_state
 
-    stock = reports.determinism_report(kernels=("stock",))["axes"]
+    stock = reports.determinism_report(kernels=("stock",)).axes
     assert axes_state(stock).tone == "watch"
-    assert axes_state([{**axis, "kernels": "invariant"} for axis in stock]).tone == "bad"
-    assert axes_state(reports.determinism_report(kernels=("invariant",))["axes"]).tone == "good"
-    assert axes_state([axis for axis in stock if axis["verdict"] == "not_run"]).tone == "none"
+    assert axes_state([a.model_copy(update={"kernels": "invariant"}) for a in stock]).tone == "bad"
+    assert axes_state(reports.determinism_report(kernels=("invariant",)).axes).tone == "good"
+    assert axes_state([axis for axis in stock if axis.verdict == "not_run"]).tone == "none"
 
 
 def test_other_kinds_lead_to_their_own_page(running: Any, reports: Any) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.onset import Value
+from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_probes.errors import RequestError
 from driftscope_service.experiments.determinism.terminal import print_determinism
@@ -103,7 +104,7 @@ def determinism(
     if json_:
         print(json.dumps(report, allow_nan=False, ensure_ascii=False))
     else:
-        print_determinism(report, Console())
+        print_determinism(DeterminismReport.read(report), Console())
 
 
 def _run(request: DeterminismRequest, out: Path | None) -> dict[str, Any]:
