@@ -23,6 +23,7 @@ from driftscope_probes.determinism.report import (
     Subject,
 )
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
+from driftscope_probes.device.environment_change import Change
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.kernels.report import (
     Counterexample,
@@ -33,6 +34,16 @@ from driftscope_probes.kernels.report import (
 )
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.mismatch import compare_pair, profiles_of_pair
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
+from driftscope_probes.nightly.report import (
+    Earlier,
+    JudgedItem,
+    NightConfig,
+    NightKey,
+    NightlyReport,
+    alarms,
+    exit_code,
+)
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.record import complete
 from driftscope_probes.trace import Pair, Trace, TraceMeta
@@ -269,80 +280,67 @@ def _counterexample(target: str, op: str, implementation: str) -> Counterexample
 
 
 _FIRST_NIGHT = datetime(2026, 11, 8, 3, 0, tzinfo=UTC)
-_ITEMS = (
-    *((f"kernel/driftscope/{op}/bf16/t2", "PROVED") for op in ("linear", "rms_norm", "rope")),
-    *((f"kernel/torch/{op}/bf16/t2", "REFUTED") for op in ("linear", "softmax")),
-    *((f"kernel/vllm/{op}/bf16/t2", "NOT_REFUTED") for op in ("rms_norm", "silu_and_mul")),
-    (f"engine/{MODEL}/vllm/stock/bf16/batch_size", "differs"),
-    (f"engine/{MODEL}/vllm/invariant/bf16/batch_size", "equal"),
-    (f"engine/{MODEL}/vllm/invariant/bf16/prefix_cache", "equal"),
+_ITEMS: tuple[Item, ...] = (
+    *(
+        KernelItem(f"{target}/{op}", "bf16", 2, None, True, 0, expected)
+        for target, ops, expected in (
+            ("driftscope", ("linear", "rms_norm", "rope"), "PROVED"),
+            ("torch", ("linear", "softmax"), "REFUTED"),
+            ("vllm", ("rms_norm", "silu_and_mul"), "NOT_REFUTED"),
+        )
+        for op in ops
+    ),
+    EngineItem(MODEL, "vllm", "stock", "bf16", "batch_size", None, {}, "differs"),
+    EngineItem(MODEL, "vllm", "invariant", "bf16", "batch_size", None, {}, "equal"),
+    EngineItem(MODEL, "vllm", "invariant", "bf16", "prefix_cache", None, {}, "equal"),
 )
 #: From this night on with another PyTorch; what came of it is put right two nights later.
 UPGRADE, MENDED = 9, 11
-_UPGRADED = {"kernel/vllm/rms_norm/bf16/t2": "REFUTED", _ITEMS[8][0]: "differs"}
-_ADDED = _ITEMS[9][0]
+_UPGRADED = {"kernel/vllm/rms_norm/bf16/t2": "REFUTED", _ITEMS[8].id: "differs"}
+_ADDED = _ITEMS[9].id
 
 
-def night(number: int) -> dict[str, Any]:
+def night(number: int) -> NightlyReport:
     """`number` from 0."""
-    items = [
-        _item(name, expected, number)
-        for name, expected in _ITEMS
-        if not (name == _ADDED and number < UPGRADE)
-    ]
+    items = [_judged(item, number) for item in _ITEMS if _verdict_of(item, number)]
+    reasons = tuple(alarms(items, [], fail_on_environment=True, fail_on_bits=True))
     started = _FIRST_NIGHT + timedelta(days=number)
-    changed = any(item["changed"] in ("better", "worse") for item in items)
-    missing = any(item["verdict"] == "NOT_RUN" for item in items)
-    unexpected = [
-        item for item in items if not item["as_expected"] and item["verdict"] != "NOT_RUN"
-    ]
-    upgraded = {"kind": "version", "name": "torch", "before": "2.12.0", "after": "2.13.0"}
-    return {
-        "schema_version": "1",
-        "kind": "nightly",
-        "exit_code": 1 if changed or unexpected else 2 if missing else 0,
-        "started_at": started.isoformat(),
-        "finished_at": (started + timedelta(minutes=9)).isoformat(),
-        "config": {"name": "cpu", "sha256": "0" * 64},
-        "key": {"hardware": {"cpu": "a CPU"}, "versions": {"torch": "2.13.0"}},
-        "alarms": [
-            f"{one['id']}: {one['verdict']}, {one['expected']} expected" for one in unexpected
-        ],
-        "items": items,
-        "changed_environment": [upgraded] if number == UPGRADE else [],
-        "environment": {**ENVIRONMENT, "platform": "Linux", "libraries": {}, "kernel_packages": {}},
-        "resumed": 0,
-        "budget_s": 900.0,
-        "notes": [],
-    }
+    upgraded = Change(kind="version", name="torch", before="2.12.0", after="2.13.0")
+    return NightlyReport(
+        schema_version="1",
+        kind="nightly",
+        exit_code=exit_code(items, reasons),
+        started_at=started.isoformat(),
+        finished_at=(started + timedelta(minutes=9)).isoformat(),
+        config=NightConfig(name="cpu", sha256="0" * 64),
+        key=NightKey(hardware={"cpu": "a CPU"}, versions={"torch": "2.13.0"}),
+        alarms=reasons,
+        items=tuple(one.report() for one in items),
+        changed_environment=(upgraded,) if number == UPGRADE else (),
+        environment={**ENVIRONMENT, "platform": "Linux", "libraries": {}, "kernel_packages": {}},
+        resumed=0,
+        budget_s=900.0,
+        notes=(),
+    )
 
 
-def _verdict_of(name: str, expected: str, number: int) -> str | None:
+def _judged(item: Item, number: int) -> JudgedItem:
+    verdict = str(_verdict_of(item, number))
+    finding = Finding(verdict, 12.5, {}, f"driftscope nightly --only '{item.id}'")
+    if not finding.ran:
+        finding = not_run(item, "the budget of the night was used up")
+    before = [_verdict_of(item, earlier) for earlier in (number - 1, number - 2)]
+    ran = next((one for one in before if one != "NOT_RUN"), None)
+    earlier = None if ran is None else Earlier(ran, item.expected, item.settings, "a night before")
+    return JudgedItem(item, finding, earlier)
+
+
+def _verdict_of(item: Item, number: int) -> str | None:
     """None before the item was there."""
-    if number < 0 or (name == _ADDED and number < UPGRADE):
+    if number < 0 or (item.id == _ADDED and number < UPGRADE):
         return None
-    if name == "kernel/vllm/silu_and_mul/bf16/t2" and number == 4:
+    if item.id == "kernel/vllm/silu_and_mul/bf16/t2" and number == 4:
         return "NOT_RUN"
     if UPGRADE <= number < MENDED:
-        return _UPGRADED.get(name, expected)
-    return expected
-
-
-def _item(name: str, expected: str, number: int) -> dict[str, Any]:
-    verdict = _verdict_of(name, expected, number)
-    previous = _verdict_of(name, expected, number - 1)
-    assert verdict is not None
-    changed = None
-    if previous is None:
-        changed = "new"
-    elif "NOT_RUN" not in (verdict, previous) and verdict != previous:
-        changed = "better" if verdict == expected else "worse"
-    ran = verdict != "NOT_RUN"
-    return {
-        **{"id": name, "kind": name.partition("/")[0], "expected": expected, "verdict": verdict},
-        **{"previous": previous, "changed": changed, "as_expected": verdict == expected},
-        "seconds": 12.5,
-        "settings": {},
-        "detail": {} if ran else {"reason": "the budget of the night was used up"},
-        "replay": f"driftscope nightly --only '{name}'" if ran else None,
-    }
+        return _UPGRADED.get(item.id, item.expected)
+    return item.expected

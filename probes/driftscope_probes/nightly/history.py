@@ -18,9 +18,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from driftscope_probes.device.environment_change import compare_environments
 from driftscope_probes.durable_file import append_line, sync_folder, write_whole
 from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding
+from driftscope_probes.nightly.report import NightlyReport
 
 STATE, ITEMS, REPORT = "state.json", "items.jsonl", "report.json"
 SCHEMA = "1"
@@ -41,7 +44,7 @@ class Night:
     started_at: datetime
     environment: Mapping[str, Any]
     findings: Mapping[str, Finding]  # by the id of the item, as far as the night went
-    report: Mapping[str, Any] | None  # None: the night did not end
+    report: NightlyReport | None  # None: the night did not end
 
     def finish(self, item_id: str, finding: Finding) -> None:
         """Record a finding; it outlives whatever happens next."""
@@ -131,9 +134,7 @@ class Unreadable(ValueError):
 def _load_night(folder: Path, notes: list[str]) -> Night:
     state = _object(folder / STATE)
     try:
-        report = _object(folder / REPORT) if (folder / REPORT).exists() else None
-        if report is not None:
-            check_report(report)
+        report = read_report(_object(folder / REPORT)) if (folder / REPORT).exists() else None
     except Unreadable as error:
         report = None
         notes.append(f"{folder.name} counts as not ended: {error}")
@@ -174,25 +175,22 @@ def _finding(line: Mapping[str, Any]) -> tuple[str, Finding]:
     return _of(line, "id", str), Finding(
         verdict=_verdict(_of(line, "verdict", str)),
         seconds=float(_of(line, "seconds", (int, float))),
-        detail=_detail(line),
+        detail=_detail(_of(line, "detail", dict)),
         replay=replay,
     )
 
 
-def check_report(report: Mapping[str, Any]) -> None:
-    """What later nights read of it. Raises Unreadable."""
-    _of(report, "started_at", str)
-    _of(_of(report, "config", dict), "sha256", str)
-    _of(_of(report, "key", dict), "hardware", dict)
-    _environment(report)
-    for item in _of(report, "items", list):
-        if not isinstance(item, dict):
-            raise Unreadable("an item is no object")
-        _of(item, "id", str)
-        _of(item, "expected", str)
-        _of(item, "settings", dict)
-        _detail(item)
-        _verdict(_of(item, "verdict", str))
+def read_report(stored: Mapping[str, Any]) -> NightlyReport:
+    """With all that later nights read of it. Raises Unreadable."""
+    try:
+        report = NightlyReport.read(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Unreadable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _environment(stored)
+    for item in report.items:
+        _detail(item.detail)
+    return report
 
 
 def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,8 +203,7 @@ def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
     return environment
 
 
-def _detail(fields: Mapping[str, Any]) -> dict[str, Any]:
-    detail: dict[str, Any] = _of(fields, "detail", dict)
+def _detail(detail: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(detail.get("bits"), str | None):
         raise Unreadable("bits are no text")
     return detail

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_probes.kernels.report import KernelsReport
+from driftscope_probes.nightly.report import NightlyReport, Outcome
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kernels import job as kernels_job
@@ -59,19 +60,20 @@ def _axis(axis: AxisReport) -> dict[str, Any]:
     return {name: getattr(axis, name) for name in names} | {"mismatched_tokens": mismatched}
 
 
-def _nightly(report: Mapping[str, Any]) -> dict[str, Any]:
+def _nightly(stored: Mapping[str, Any]) -> dict[str, Any]:
+    report = NightlyReport.read(stored)
     return {
-        "config_name": report["config"]["name"][:MODEL_NAME_LENGTH],
-        "config_sha256": report["config"]["sha256"],
-        "started_at": report["started_at"],
-        "finished_at": report["finished_at"],
-        "exit_code": report["exit_code"],
-        "outcomes": [{name: item[name] for name in OUTCOME} for item in report["items"]],
+        "config_name": report.config.name[:MODEL_NAME_LENGTH],
+        "config_sha256": report.config.sha256,
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "exit_code": report.exit_code,
+        "outcomes": [
+            {name: getattr(item, name) for name in Outcome.model_fields} for item in report.items
+        ],
     }
 
 
-#: What the pages show of an item over many nights.
-OUTCOME = ("id", "verdict", "expected", "changed", "as_expected")
 _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "paired": _paired,
     "kernels": _kernels,

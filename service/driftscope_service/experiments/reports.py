@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.kernels.report import KernelsReport
+from driftscope_probes.nightly.report import NightlyReport
 from driftscope_service.experiments.determinism import html as determinism_html
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.kernels import html as kernels_html
@@ -69,7 +70,7 @@ _PAGES: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], s
     paired_job.KIND: (dict, report_html.render, PAGE_POLICY),
     kernels_job.KIND: (KernelsReport.read, kernels_html.render, PLAIN_POLICY),
     determinism_job.KIND: (DeterminismReport.read, determinism_html.render, PLAIN_POLICY),
-    nightly_job.KIND: (dict, nightly_html.render, PLAIN_POLICY),
+    nightly_job.KIND: (NightlyReport.read, nightly_html.render, PLAIN_POLICY),
 }
 _PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.REPORT_GONE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -82,12 +83,14 @@ def get_night(night_id: str, service: CurrentService) -> NightBody:
 def _add(body: bytes, service: Service) -> tuple[NightBody, bool]:
     given = _checked(body)
     with service.database.read() as connection:
-        known = NightlyRepository(connection).known(given.config.sha256, given.started_at)
+        known = NightlyRepository(connection).known(
+            given.config.sha256, datetime.fromisoformat(given.started_at)
+        )
     if known is not None:
         return NightBody.of(known), False
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         file = store_report(
-            given.model_dump(mode="json"),
+            given.to_dict(),
             kind=nightly_job.KIND,
             model=None,
             workdir=Path(workdir),

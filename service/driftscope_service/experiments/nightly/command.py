@@ -55,14 +55,14 @@ def nightly(
             _print_items(asked, json_)
             return
         with progress_bar() as show:
-            result = run_nightly(
+            report = run_nightly(
                 asked,
                 history or home() / "nightly",
                 show,
                 None if budget is None else 60 * budget,
                 resume=resume,
                 pages=PAGES,
-            ).to_dict()
+            )
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
@@ -74,14 +74,14 @@ def nightly(
             file=sys.stderr,
         )
         raise typer.Exit(COULD_NOT_RUN) from error
-    text = json.dumps(result, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
     if json_:
         print(text)
     else:
-        print_night(result, Console())
+        print_night(report, Console())
     if url is not None:
         _hand_in(text, url)
-    raise typer.Exit(result["exit_code"])
+    raise typer.Exit(report.exit_code)
 
 
 def _hand_in(text: str, url: str) -> None:

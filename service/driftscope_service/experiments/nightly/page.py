@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.device.environment_change import Change
+from driftscope_probes.nightly.report import NightlyReport
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
     SYMBOLS,
@@ -47,14 +49,11 @@ class Column:
     """A night, with what of it is only in its report; None where that is gone."""
 
     night: Night
-    report: dict[str, Any] | None
+    report: NightlyReport | None
 
     @property
-    def changes(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (
-            [] if self.report is None else self.report["changed_environment"]
-        )
-        return found
+    def changes(self) -> Sequence[Change]:
+        return () if self.report is None else self.report.changed_environment
 
 
 @router.get("")
@@ -143,5 +142,6 @@ def _columns(service: Service, connection: Connection, nights: Sequence[Night]) 
     found = []
     for night in nights:
         stored = reports.get(night.report_id)
-        found.append(Column(night, None if stored is None else report_content(service, stored)))
+        content = None if stored is None else report_content(service, stored)
+        found.append(Column(night, None if content is None else NightlyReport.read(content)))
     return found
