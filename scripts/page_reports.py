@@ -1,7 +1,7 @@
 """Reports to look at: a paired grid, determinism axes, kernel verdicts and two weeks of nights.
 
-In: a service. Out: the reports in its store, in the JSON that probes write; seeded, the same every
-time. Nothing was measured for them: they show pages, not kernels.
+In: a service. Out: the reports in its store, the same every time. But for the paired one nothing
+was measured for them: they show pages, not kernels.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from driftscope_probes.determinism.onset import Onset, Value
 from driftscope_probes.determinism.report import (
@@ -33,7 +30,6 @@ from driftscope_probes.kernels.report import (
     Skipped,
 )
 from driftscope_probes.kernels.request import KernelsRequest
-from driftscope_probes.mismatch import compare_pair, profiles_of_pair
 from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
 from driftscope_probes.nightly.report import (
     Earlier,
@@ -44,9 +40,9 @@ from driftscope_probes.nightly.report import (
     alarms,
     exit_code,
 )
-from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.record import complete
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_service.demo import recordings
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service
@@ -59,18 +55,18 @@ ENVIRONMENT = {
     "hardware": {"cpu": "a CPU with AVX-512", "cores": 2},
     "variables": {"OMP_NUM_THREADS": "2"},
 }
-#: Spread of Δ of a pair of formats, about what rounding gives.
-_SPREADS = {"bf16": 0.03, "fp16": 0.004, "fp32": 2e-6}
 NIGHTS = 14
 
 
-def store(service: Service, report: Any, model: str | None = None) -> str:
+Report = PairedReport | DeterminismReport | KernelsReport | NightlyReport
+
+
+def store(service: Service, report: Report, model: str | None = None) -> str:
     """The id of the report."""
-    content = report if isinstance(report, dict) else report.to_dict()
-    kind = content["kind"]
+    kind = report.kind
     with tempfile.TemporaryDirectory() as workdir:
         return store_report(
-            content,
+            report.to_dict(),
             kind=kind,
             model=model,
             workdir=Path(workdir),
@@ -92,74 +88,9 @@ def store_all(service: Service) -> dict[str, str]:
     return ids
 
 
-def paired_report(
-    engine_dtypes: Sequence[str] = ("bf16", "fp16", "fp32"),
-    trainer_dtypes: Sequence[str] = ("bf16", "fp16", "fp32"),
-) -> dict[str, Any]:
-    request = PairedRequest(
-        model=MODEL,
-        prompts=8,
-        engine_dtypes=list(engine_dtypes),
-        trainer_dtypes=list(trainer_dtypes),
-    ).model_dump(mode="json")
-    figure = {
-        **{"name": "abs_diff_mean bf16/fp16", "value": 7.47, "interval": [6.34, 9.03]},
-        **{"published": "about 8", "source": "Qi et al. (arXiv 2510.26788)", "undefined": None},
-    }
-    return {
-        "schema_version": "1",
-        "kind": "paired",
-        "created_at": CREATED_AT,
-        "model": {"name": MODEL, "vocab_size": 49152},
-        "request": request,
-        "reading": {
-            "sentence": "FP16 on both sides is 7.5 (6.3 to 9.0) times closer than BF16 in mean |Δ| "
-            "(published: about 8).",
-            "figures": [figure],
-        },
-        "grid": [_cell(engine, mode) for engine in engine_dtypes for mode in trainer_dtypes],
-        "headroom": None,
-        "gradients": None,
-        "notes": [
-            "Intervals come from resampling 8 sequences; below about 20 they are too narrow."
-        ],
-        "environment": ENVIRONMENT,
-        "timing": {
-            **{"engine_load_s": 54.0, "generate_s": 28.0, "trainer_s": 31.5},
-            **{"analysis_s": 0.8, "total_s": 115.3},
-        },
-    }
-
-
-def _cell(engine: str, mode: str) -> dict[str, Any]:
-    random = np.random.default_rng([len(engine), len(mode), ord(engine[0]), ord(mode[-1])])
-    sequences, length = 8, 96
-    tokens = sequences * length
-    surprise = random.exponential(0.8, tokens)
-    rollout = -surprise.astype(np.float32)
-    spread = max(_SPREADS[engine], _SPREADS[mode])
-    trainer = np.minimum(rollout + random.normal(0.0, spread * np.sqrt(surprise)), 0.0)
-    limits = np.arange(0, tokens + 1, length, dtype=np.int64)
-    sides = (
-        TraceMeta("rollout", MODEL, engine, "vllm", "0.32.0"),
-        TraceMeta("trainer", MODEL, mode, "trainer", "0.1.0"),
-    )
-    ids = random.integers(0, 49152, tokens).astype(np.int32)
-    mask = np.ones(tokens, dtype=np.bool_)
-    pair = Pair(
-        Trace(ids, rollout, limits, mask, sides[0]),
-        Trace(ids.copy(), trainer.astype(np.float32), limits.copy(), mask.copy(), sides[1]),
-    )
-    return {
-        "engine_dtype": engine,
-        "trainer_dtype": mode,
-        "comparison": compare_pair(pair, resamples=50).to_dict(),
-        "diagnosis": None,
-        "profiles": profiles_of_pair(pair).to_dict(),
-        "rollout": sides[0].to_dict(),
-        "trainer": sides[1].to_dict(),
-        "pair_file": None,
-    }
+def paired_report() -> PairedReport:
+    """That of the demo: numbers as they are."""
+    return PairedReport.read(recordings.report("paired"))
 
 
 _AXES: tuple[AxisName, ...] = (
@@ -200,7 +131,7 @@ def _axis(name: str, dtype: str, kernels: str) -> AxisReport:
     value = _DIFFERING[name]
     first = FirstDifference(cell=value, sequence="prompt 3", token=17)
     other = Measure(8, 512, 480, 211, 3, 3, 0.0413, 1_204, first, None)
-    onset = Onset(name, 1, value, (1, 2, 4, 8))
+    onset = Onset(setting=name, equal_up_to=1, differs_from=value, tested=(1, 2, 4, 8))
     replay = f"driftscope probe determinism --model {MODEL} --axes {name} --dtypes {dtype} --seed 0"
     axis = AxisReport.run(subject, 1, other, {1: equal, value: other}, onset)
     return axis.model_copy(update={"replay": replay})

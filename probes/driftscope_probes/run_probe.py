@@ -46,7 +46,8 @@ def _paired(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -
     from driftscope_probes.paired.run import run_paired
 
     folder = request.get("model_path")
-    return run_paired(paired, workdir, progress, model_path=Path(folder) if folder else None)
+    report = run_paired(paired, workdir, progress, model_path=Path(folder) if folder else None)
+    return report.to_dict()
 
 
 def _kernels(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.kernels.report import KernelsReport
 from driftscope_probes.nightly.report import NightlyReport
+from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.record import Record
 from driftscope_service.demo import recordings
 
@@ -18,6 +19,7 @@ TYPES: dict[str, type[Record]] = {
     "determinism": DeterminismReport,
     "kernels": KernelsReport,
     "nightly-2": NightlyReport,
+    "paired": PairedReport,
 }
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.page import (
     TONES,
@@ -106,7 +107,11 @@ def get_probe_page(
     stored, report = stored_report(service, report_id)
     if stored.kind not in OWN_PAGE:
         return RedirectResponse(report_page(stored.kind, report_id), 303)
-    shown = _paired(report, metric) if stored.kind == paired_job.KIND else _determinism(report)
+    shown = (
+        _paired(PairedReport.read(report), metric)
+        if stored.kind == paired_job.KIND
+        else _determinism(report)
+    )
     return page(
         request,
         f"experiments/{stored.kind}/templates/page",
@@ -127,7 +132,7 @@ def get_probe_plot(
     stored, report = stored_report(service, report_id)
     data = None
     if (stored.kind, plot) == (paired_job.KIND, "grid"):
-        data = grid_view.grid_data(paired_grid(report["grid"]))
+        data = grid_view.grid_data(paired_grid(PairedReport.read(report).grid))
     elif (stored.kind, plot) == (determinism_job.KIND, "axes"):
         data = axes_data(DeterminismReport.read(report).axes)
     if data is None:
@@ -135,22 +140,22 @@ def get_probe_plot(
     return plot_response(request, data, format_, f"{report_id}-{plot}")
 
 
-def _paired(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _paired(report: PairedReport, metric: str) -> dict[str, Any]:
     if metric not in grid_view.IDEALS:
         raise InvalidField(
             "query/metric",
             f"{metric!r} does not shade a grid",
             remedy=f"use one of {', '.join(grid_view.IDEALS)}.",
         )
-    view = grid_view.grid_view(paired_grid(report["grid"]), metric)
+    view = grid_view.grid_view(paired_grid(report.grid), metric)
     return {
         "view": view,
-        "state": grid_view.grid_state(view, report["reading"]["sentence"]),
+        "state": grid_view.grid_state(view, report.reading.sentence),
         "metric": metric_words.metric(metric),
         "metrics": [metric_words.metric(name) for name in grid_view.IDEALS],
         "words": metric_words,
         "default": grid_view.DEFAULT,
-        "reproduction": reproduction(report["request"]),
+        "reproduction": reproduction(report.request),
     }
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_probes.kernels.report import KernelsReport
 from driftscope_probes.nightly.report import NightlyReport, Outcome
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kernels import job as kernels_job
@@ -28,13 +29,11 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
     return _SUMMARIES[report["kind"]](report)
 
 
-def _paired(report: Mapping[str, Any]) -> dict[str, Any]:
+def _paired(stored: Mapping[str, Any]) -> dict[str, Any]:
+    report, names = PairedReport.read(stored), ("engine_dtype", "trainer_dtype", "comparison")
     return {
-        "sentence": report["reading"]["sentence"],
-        "cells": [
-            {name: cell[name] for name in ("engine_dtype", "trainer_dtype", "comparison")}
-            for cell in report["grid"]
-        ],
+        "sentence": report.reading.sentence,
+        "cells": [{name: getattr(cell, name) for name in names} for cell in report.grid],
     }
 
 

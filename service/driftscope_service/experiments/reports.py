@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.kernels.report import KernelsReport
 from driftscope_probes.nightly.report import NightlyReport
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.determinism import html as determinism_html
 from driftscope_service.experiments.determinism import job as determinism_job
 from driftscope_service.experiments.kernels import html as kernels_html
@@ -67,7 +68,7 @@ PLAIN_POLICY = (
     "frame-ancestors 'none'"
 )
 _PAGES: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Any], str], str]] = {
-    paired_job.KIND: (dict, report_html.render, PAGE_POLICY),
+    paired_job.KIND: (PairedReport.read, report_html.render, PAGE_POLICY),
     kernels_job.KIND: (KernelsReport.read, kernels_html.render, PLAIN_POLICY),
     determinism_job.KIND: (DeterminismReport.read, determinism_html.render, PLAIN_POLICY),
     nightly_job.KIND: (NightlyReport.read, nightly_html.render, PLAIN_POLICY),

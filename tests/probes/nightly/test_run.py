@@ -64,7 +64,7 @@ def test_other_bits_give_1_once_and_are_named(nights: Any) -> None:
     assert other.exit_code == 1
     (alarm,) = other.alarms
     assert alarm.startswith("bits: ") and alarm.endswith(": kernel/a/linear/two/fp32/t1")
-    (change,) = other.changes
+    (change,) = other.changed_environment
     assert (change.kind, change.name) == ("bits", "bits of kernel/a/linear/two/fp32/t1")
     assert (change.before, change.after) == ("a" * 12, "c" * 12)
     assert [item.other_bits for item in other.items] == [False, True, False, False]
@@ -73,7 +73,7 @@ def test_other_bits_give_1_once_and_are_named(nights: Any) -> None:
     nights.told["a/linear/two"]["bits"] = "d" * 64
     reported = nights.run()
     assert reported.exit_code == 0
-    assert "bits" in {change.kind for change in reported.changes}
+    assert "bits" in {change.kind for change in reported.changed_environment}
 
 
 def test_an_expectation_that_was_altered_is_named(nights: Any) -> None:
@@ -108,7 +108,7 @@ def test_another_library_or_processor_gives_1_once_and_is_named(
     nights.environment[part][name] = "third"
     reported = nights.run()
     assert reported.exit_code == 0
-    assert name in {change.name for change in reported.changes}
+    assert name in {change.name for change in reported.changed_environment}
 
 
 def test_a_version_altered_in_the_history_is_noticed(nights: Any) -> None:

@@ -14,6 +14,7 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
+from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import MAX_PROMPTS, Message, PairedRequest, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
@@ -211,7 +212,7 @@ def paired(
     print_report(report, Console(), location=str(target / REPORT_HTML))
 
 
-def _run(request: PairedRequest, target: Path) -> dict[str, Any]:
+def _run(request: PairedRequest, target: Path) -> PairedReport:
     with output_folder(target) as work, progress_bar() as show:
         child = ChildProcess(
             "driftscope_probes.run_probe",
@@ -220,7 +221,7 @@ def _run(request: PairedRequest, target: Path) -> dict[str, Any]:
             explain_crash=explain_probe_crash,
             on_progress=show,
         )
-        report = child.wait()
+        report = PairedReport.read(child.wait())
         write_report(report, work)
     return report
 

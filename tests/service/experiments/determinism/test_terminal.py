@@ -34,7 +34,7 @@ def axes() -> list[AxisReport]:
             1,
             differing,
             {2: differing},
-            Onset("batch size", 1, 2, (1, 2, 4)),
+            Onset(setting="batch size", equal_up_to=1, differs_from=2, tested=(1, 2, 4)),
         ).model_copy(update={"replay": REPLAY}),
         AxisReport.run(
             Subject("position", "bf16", "invariant", "vllm"), 0, equal, {1: equal}, None
@@ -80,5 +80,7 @@ def test_a_share_below_all_is_never_shown_as_all() -> None:
 
 
 def test_names_have_no_last_equal_value() -> None:
-    onset = Onset("prefix cache", None, "hot", ("off", "cold", "hot"))
+    onset = Onset(
+        setting="prefix cache", equal_up_to=None, differs_from="hot", tested=("off", "cold", "hot")
+    )
     assert onset_words(onset) == "at prefix cache hot"
