@@ -41,7 +41,6 @@ from driftscope_probes.nightly.report import (
     exit_code,
 )
 from driftscope_probes.paired.report import PairedReport
-from driftscope_probes.record import complete
 from driftscope_service.demo import recordings
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
@@ -156,7 +155,9 @@ def kernels_report(
         schema_version="1",
         kind="kernels",
         created_at=CREATED_AT,
-        request=complete(KernelsRequest(dtypes=list(dtypes), threads=list(threads), quick=True)),
+        request=KernelsRequest(
+            targets=None, ops=None, dtypes=list(dtypes), threads=list(threads), quick=True, seed=0
+        ),
         verdicts=[
             _verdict(*kernel, dtype, count)
             for kernel in _KERNELS

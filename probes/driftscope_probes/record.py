@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,13 +19,5 @@ class Record(BaseModel):
         return cls.model_validate(stored, extra="allow")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values. Whoever builds a record gives it every field, defaults included."""
+        """JSON values. A default that was not given is absent: give every field."""
         return self.model_dump(mode="json", exclude_unset=True)
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def complete(asked: Settings) -> Settings:
-    """With every default written out: a report says what was asked for under all later ones."""
-    return type(asked).model_validate(asked.model_dump())

@@ -32,7 +32,6 @@ from driftscope_probes.engines.settings import EngineSettings, Kernels
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
-from driftscope_probes.record import complete
 
 SCHEMA_VERSION = "1"
 #: Share of the whole at which the model and the prompts are there.
@@ -73,7 +72,7 @@ def run_determinism(
         kind="determinism",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=facts | {"name": request.model},
-        request=complete(request),
+        request=DeterminismRequest(**request.model_dump()),  # with every default
         axes=results,
         engines=runner.engines,
         environment=environment(),

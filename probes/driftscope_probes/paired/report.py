@@ -90,17 +90,6 @@ class Reading(Record):
     figures: tuple[Figure, ...]
 
 
-class Side(Record):
-    """Who spoke, under which settings: as TraceMeta."""
-
-    side: str
-    model: str
-    dtype: str
-    engine: str
-    engine_version: str
-    settings: dict[str, Any]
-
-
 class Cell(Record):
     """One engine dtype against one trainer mode."""
 
@@ -109,8 +98,8 @@ class Cell(Record):
     comparison: dict[str, Any]
     diagnosis: dict[str, Any] | None
     profiles: dict[str, Any]
-    rollout: Side
-    trainer: Side
+    rollout: dict[str, Any]  # of TraceMeta, as is `trainer`
+    trainer: dict[str, Any]
     pair_file: str | None
 
 

@@ -19,12 +19,11 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.mismatch import Comparison, Profiles, compare_pair, profiles_of_pair
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
-from driftscope_probes.paired.report import Cell, PairedReport, Side, read_grid, semantic_notes
+from driftscope_probes.paired.report import Cell, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
-from driftscope_probes.record import complete
 from driftscope_probes.tokenization import check_context, tokenize
 from driftscope_probes.trace import Pair
 from driftscope_probes.trace_file import write_pair
@@ -89,7 +88,7 @@ def run_paired(
         kind="paired",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=_model_json(request, model),
-        request=complete(request),
+        request=PairedRequest(**request.model_dump()),  # with every default
         reading=reading,
         grid=grid,
         headroom=scores.headroom,
@@ -176,7 +175,7 @@ def _stored(cell: Compared, workdir: Path) -> Cell:
         comparison=cell.comparison.to_dict(),
         diagnosis=None,
         profiles=cell.profiles.to_dict(),
-        rollout=Side.read(cell.pair.rollout.meta.to_dict()),
-        trainer=Side.read(cell.pair.trainer.meta.to_dict()),
+        rollout=cell.pair.rollout.meta.to_dict(),
+        trainer=cell.pair.trainer.meta.to_dict(),
         pair_file=f"pairs/{name}",
     )

@@ -63,7 +63,7 @@ def _heading(report: PairedReport) -> str:
     prompts = request.prompts
     count = prompts if isinstance(prompts, int) else len(prompts)
     return (
-        f"{report.model['name']}: {rollout.engine} {rollout.engine_version} against the "
+        f"{report.model['name']}: {rollout['engine']} {rollout['engine_version']} against the "
         f"training-mode forward, {count} {'prompt' if count == 1 else 'prompts'} × "
         f"{request.sampling.max_tokens} tokens, "
         f"seed {request.sampling.seed}"
