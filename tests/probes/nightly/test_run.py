@@ -250,7 +250,8 @@ def test_killed_at_any_moment_the_history_loads_and_the_next_start_goes_on(night
         [*command, str(nights.history)], capture_output=True, text=True, check=True
     )
     nights_after = load_history(nights.history).nights
-    assert nights_after[0].report == json.loads(done.stdout)
+    assert nights_after[0].report is not None
+    assert nights_after[0].report.to_dict() == json.loads(done.stdout)
     assert [night.report.exit_code for night in nights_after if night.report] == [0] * len(
         nights_after
     )
