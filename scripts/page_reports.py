@@ -42,6 +42,7 @@ from driftscope_probes.nightly.report import (
 )
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.demo import recordings
+from driftscope_service.experiments.paired import kind as paired
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service
@@ -66,7 +67,7 @@ def store(service: Service, report: Report, model: str | None = None) -> str:
     with tempfile.TemporaryDirectory() as workdir:
         return store_report(
             report.to_dict(),
-            kind=kind,
+            kind=service.kinds[kind],
             model=model,
             workdir=Path(workdir),
             job_of=lambda connection: JobRepository(connection).add_succeeded(kind, model, {}).id,
@@ -89,7 +90,7 @@ def store_all(service: Service) -> dict[str, str]:
 
 def paired_report() -> PairedReport:
     """That of the demo: numbers as they are."""
-    return PairedReport.read(recordings.report("paired"))
+    return PairedReport.read(recordings.report(paired.KIND, "paired"))
 
 
 _AXES: tuple[AxisName, ...] = (

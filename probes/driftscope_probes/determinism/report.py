@@ -14,6 +14,7 @@ from driftscope_probes.determinism.batch import Output
 from driftscope_probes.determinism.onset import Onset, Value
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.record import Record
+from driftscope_probes.verdicts import AxisVerdictName
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,6 @@ def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
     bits = values.view(np.uint32).astype(np.int64)
     magnitude = bits & 0x7FFFFFFF
     return np.where(bits >> 31, -magnitude, magnitude)
-
-
-Verdict = Literal["equal", "differs", "not_run"]
 
 
 class FirstDifference(Record):
@@ -177,7 +175,7 @@ class _Tried(Record):
     dtype: str
     kernels: str
     engine: str
-    verdict: Verdict
+    verdict: AxisVerdictName
     reason: str | None = None  # why it was not run
     reference: Value | None = None
 

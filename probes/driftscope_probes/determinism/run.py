@@ -6,9 +6,10 @@ In: a DeterminismRequest. Out: the report.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
@@ -41,6 +42,14 @@ LONGEST_PROMPT = 320
 #: Axes whose values are batch sizes, and the largest batch of those that have their own.
 SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
 LEAST_ROWS_AT_ONCE = 32
+
+
+def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """`model_path`: folder of the model, or null."""
+    folder = request.get("model_path")
+    asked = DeterminismRequest(**request["request"])
+    report = run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+    return report.to_dict()
 
 
 def run_determinism(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from driftscope_kernels.options import VerdictName
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.record import Record
 
@@ -56,7 +57,7 @@ class KernelVerdict(Record):
     implementation: str
     dtype: str
     threads: int
-    verdict: str
+    verdict: VerdictName
     reason: str
     detection_rate: float | None
     counterexample: Counterexample | None

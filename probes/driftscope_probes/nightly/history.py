@@ -23,8 +23,9 @@ from pydantic import AwareDatetime, ValidationError
 from driftscope_probes.device.environment_change import compare_environments
 from driftscope_probes.durable_file import append_line, sync_folder, write_whole
 from driftscope_probes.nightly.item import Finding
-from driftscope_probes.nightly.report import NightKey, NightlyReport, Verdict
+from driftscope_probes.nightly.report import NightKey, NightlyReport
 from driftscope_probes.record import Record
+from driftscope_probes.verdicts import ItemVerdictName
 
 Kind = TypeVar("Kind", bound=Record)
 STATE, ITEMS, REPORT = "state.json", "items.jsonl", "report.json"
@@ -204,7 +205,7 @@ class _Item(_Found):
     """A line of items.jsonl."""
 
     id: str
-    verdict: Verdict
+    verdict: ItemVerdictName
     seconds: float
     replay: str | None = None
 

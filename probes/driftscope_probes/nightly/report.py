@@ -14,8 +14,9 @@ from driftscope_probes.device.environment_change import (
     compare_environments,
     differences,
 )
-from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding, Item, Kind
+from driftscope_probes.nightly.item import Finding, Item, Kind
 from driftscope_probes.record import Record
+from driftscope_probes.verdicts import NOT_RUN, RANKS, ItemVerdictName
 
 AS_EXPECTED: Final = 0
 CHANGED: Final = 1
@@ -27,20 +28,14 @@ MOST_NAMED = 5
 SHOWN_DIGITS = 12
 
 
-Verdict = Literal[
-    "PROVED", "NOT_REFUTED", "STATIC", "INCONCLUSIVE", "REFUTED", "NOT_RUN",
-    "equal", "differs", "not_run",
-]  # fmt: skip
-
-
 class ItemReport(Record):
     """An item of a night. What has a default is not part of what the API describes."""
 
     id: str
     kind: Kind
-    expected: Verdict
-    verdict: Verdict
-    previous: Verdict | None
+    expected: ItemVerdictName
+    verdict: ItemVerdictName
+    previous: ItemVerdictName | None
     previous_expected: SkipJsonSchema[str | None] = None
     previous_night: SkipJsonSchema[str | None] = None  # when it began
     changed: Direction | None

@@ -9,16 +9,17 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 from fastapi import Request, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from driftscope_service.http import session
 from driftscope_service.numbers import number_format
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages import words as moment
-from driftscope_service.pages.navigation import SECTIONS, Crumb
+from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.response import PAGE_HEADERS, compressed
 from driftscope_service.pages.sparkline import sparkline
 
@@ -40,7 +41,7 @@ def page(
         .render(
             title=title,
             section=section,
-            sections=SECTIONS,
+            sections=request.app.state.sections,
             crumbs=crumbs,
             version=version("driftscope"),
             here=str(request.url.path),
@@ -54,10 +55,17 @@ def page(
     )
 
 
+def _source(name: str) -> str | None:
+    """`name`: a path within this package, or PACKAGE:PATH of an experiment that is not ours."""
+    package, _, path = name.rpartition(":")
+    file = files(package or "driftscope_service").joinpath(path)
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
 @cache
 def environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("driftscope_service", ""),
+        loader=FunctionLoader(_source),
         autoescape=True,
         undefined=StrictUndefined,
         extensions=["jinja2.ext.do"],

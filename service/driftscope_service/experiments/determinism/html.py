@@ -11,12 +11,13 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from driftscope_probes.determinism.report import DeterminismReport
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.pages.report_template import page_environment, resource
 
 TEMPLATE = "experiments/determinism/templates/report.html.jinja"
 #: What a reader must see first.
-ORDER = ("differs", "equal", "not_run")
-WORDS = {"differs": "differs", "equal": "equal", "not_run": "not run"}
+ORDER = (*RANKS["engine"], NOT_RUN["engine"])
+WORDS = {name: name.replace("_", " ") for name in ORDER}
 
 
 def render(report: DeterminismReport) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from driftscope_probes.determinism.report import AxisReport
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_service.experiments.determinism.html import ORDER
 from driftscope_service.experiments.determinism.store import AxisVerdict
 from driftscope_service.pages.plot_data import PlotData
@@ -50,6 +50,15 @@ def axes_state(axes: Sequence[AxisReport]) -> RunState:
 def sorted_axes(axes: Sequence[AxisReport]) -> list[AxisReport]:
     """What differs first."""
     return sorted(axes, key=lambda axis: ORDER.index(axis.verdict))
+
+
+def page_data(report: DeterminismReport, _query: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "state": axes_state(report.axes),
+        "axes": sorted_axes(report.axes),
+        "tones": TONES,
+        "axis_label": axis_label,
+    }
 
 
 def axes_data(axes: Sequence[AxisReport]) -> PlotData:

@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from driftscope_probes.kernels.report import KernelsReport
 from driftscope_probes.kernels.request import KernelsRequest
-from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_probes.verdicts import KERNEL_VERDICTS, RANKS
+from driftscope_service.experiments.kernels.terminal import bits
 from driftscope_service.pages.report_template import page_environment, resource
 
 TEMPLATE = "experiments/kernels/templates/report.html.jinja"
-#: What a reader must see first.
-ORDER = ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED")
+ORDER = RANKS["kernel"]  # what a reader must see first
 
 
 def render(report: KernelsReport) -> str:
@@ -32,7 +32,7 @@ def render(report: KernelsReport) -> str:
             report=report,
             verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict.verdict)),
             counts={name: count for name, count in counts.items() if count},
-            legend=LEGEND,
+            legend=KERNEL_VERDICTS,
             command=command(report.request),
             style=Markup(resource("pages", "templates", "report.css")),
             kernels_style=Markup(resource("experiments", "kernels", "templates", "report.css")),

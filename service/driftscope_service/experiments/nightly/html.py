@@ -11,7 +11,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport
-from driftscope_service.experiments.nightly.terminal import NOT_RUN, OUTCOMES, counts, shown, state
+from driftscope_probes.verdicts import NOT_RUN, OUTCOMES
+from driftscope_service.experiments.nightly.terminal import counts, shown, state
 from driftscope_service.pages.report_template import page_environment, resource
 
 SUITE = "driftscope.nightly"
@@ -52,7 +53,7 @@ def _case(item: ItemReport, reasons: Mapping[str, str]) -> ET.Element:
         time=_seconds(item.seconds),
     )
     detail = item.detail.get("reason") or ""
-    if item.verdict in NOT_RUN:
+    if item.verdict in NOT_RUN.values():
         _outcome(case, "error", "not run", str(detail))
     elif item.id in reasons:
         lines = [str(detail), f"replay: {item.replay}" if item.replay else ""]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport
+from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.nightly.store import Night
-from driftscope_service.experiments.nightly.terminal import OUTCOMES, counts, state
+from driftscope_service.experiments.nightly.terminal import counts, state
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState, Tone

@@ -16,8 +16,8 @@ from pydantic_core import core_schema, to_jsonable_python
 
 from driftscope_probes.device.environment_change import Change
 from driftscope_probes.nightly.report import ItemReport, NightConfig, NightlyReport
+from driftscope_probes.verdicts import NOT_RUN
 from driftscope_service.experiments.nightly.store import Night
-from driftscope_service.experiments.nightly.terminal import NOT_RUN
 
 #: Of one night: the shipped file has about eighty items.
 MAX_ITEMS = 5_000
@@ -42,7 +42,7 @@ class NightlyItem(ItemReport):
 
     @model_validator(mode="after")
     def _says_why_not(self) -> Self:
-        if self.verdict in NOT_RUN and not isinstance(self.detail.get("reason"), str):
+        if self.verdict in NOT_RUN.values() and not isinstance(self.detail.get("reason"), str):
             raise ValueError("an item that was not run says why in detail.reason")
         return self
 

@@ -9,20 +9,14 @@ from rich.console import Console
 from rich.text import Text
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport, Outcome
+from driftscope_probes.verdicts import ITEM_STATES, NOT_RUN, OUTCOMES
 
-#: What an exit code means, in the words of every page.
-OUTCOMES = {
-    0: "As expected",
-    1: "Something changed",
-    2: "Something could not be run",
-}
 STYLES = {0: "green", 1: "red", 2: "magenta"}
-NOT_RUN = ("NOT_RUN", "not_run")
 
 
 def state(item: ItemReport | Outcome) -> str:
     """One word for an item: what there is to see in it."""
-    if item.verdict in NOT_RUN:
+    if item.verdict in NOT_RUN.values():
         return "not run"
     if item.changed in ("better", "worse"):
         return item.changed
@@ -34,8 +28,7 @@ def state(item: ItemReport | Outcome) -> str:
 def counts(items: Iterable[ItemReport | Outcome]) -> dict[str, int]:
     """How many items are in each state, what is to be looked at first."""
     states = [state(item) for item in items]
-    order = ("worse", "better", "unexpected", "not run", "new", "as expected")
-    return {name: states.count(name) for name in order if name in states}
+    return {name: states.count(name) for name in ITEM_STATES if name in states}
 
 
 def print_night(result: NightlyReport, console: Console) -> None:

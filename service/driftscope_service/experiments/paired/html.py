@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
 from driftscope_service.experiments.paired.reproduce import reproduction
-from driftscope_service.numbers.metric_labels import METRICS, SUMMARY, grouped, shown
+from driftscope_service.numbers.metric_words import SUMMARY, grouped, shown
 from driftscope_service.numbers.number_format import UNDEFINED, interval, number, seconds, share
 from driftscope_service.pages.report_template import page_environment, resource, setting_table
 
@@ -75,7 +76,7 @@ def _environment() -> Environment:
         "shown": shown,
         "formula": _formula,
     }
-    environment.globals |= {"interval": interval, "metric": METRICS}
+    environment.globals |= {"interval": interval, "metric": NUMBERS}
     return environment
 
 

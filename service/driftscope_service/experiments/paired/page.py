@@ -6,30 +6,34 @@ In: PairedGrid and the name of a number. Out: rows for the page, PlotData, RunSt
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from driftscope_probes.dtypes import parse_mode
-from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
+from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
+from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.paired.report import PairedReport
+from driftscope_service.experiments.paired.grid import (
+    HEAT_HIGH,
+    HEAT_LOW,
+    GridCell,
+    PairedGrid,
+    paired_grid,
+)
+from driftscope_service.experiments.paired.reproduce import reproduction
+from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import Shown, shown
+from driftscope_service.numbers.metric_words import Shown, shown
 from driftscope_service.pages.plot_data import Cell, PlotData
 from driftscope_service.pages.words import RunState
 
-#: What may shade the grid, and its value where both sides agree.
-IDEALS: Final = {
-    "abs_diff_mean": 0.0,
-    "abs_diff_p99": 0.0,
-    "abs_diff_max": 0.0,
-    "kl_k3": 0.0,
-    "prob_pearson": 1.0,
-    "token_mult_prob_error": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_share_outside_0p5_2": 0.0,
-    "seq_logratio_std": 0.0,
-    "bitwise_equal_fraction": 1.0,
-}
+#: What may shade the grid.
+SHADED: Final = (
+    *("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "kl_k3", "prob_pearson"),
+    *("token_mult_prob_error", "ess_ratio_token", "ratio_share_outside_0p5_2"),
+    *("seq_logratio_std", "bitwise_equal_fraction"),
+)
 DEFAULT: Final = "abs_diff_mean"
 #: Classes heat-0 to heat-10.
 SHADES: Final = 10
@@ -41,7 +45,7 @@ class ShadedCell:
     cell: GridCell
     number: Shown
     shade: int | None  # None where the number is undefined
-    crossed: tuple[CrossedLimit, ...]
+    crossed: tuple[CrossedThreshold, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class GridView:
         return self.metric == DEFAULT
 
     @property
-    def crossed(self) -> list[tuple[GridCell, CrossedLimit]]:
+    def crossed(self) -> list[tuple[GridCell, CrossedThreshold]]:
         """By the cells that a training run would use."""
         chosen = set(map(id, self.grid.selected))
         return [
@@ -98,6 +102,26 @@ def grid_state(view: GridView, sentence: str) -> RunState:
     return RunState("good", "within limits", sentence)
 
 
+def page_data(report: PairedReport, query: Mapping[str, str]) -> dict[str, Any]:
+    metric = query.get("metric", DEFAULT)
+    if metric not in SHADED:
+        raise InvalidField(
+            "query/metric",
+            f"{metric[:64]!r} does not shade a grid",
+            remedy=f"use one of {', '.join(SHADED)}.",
+        )
+    view = grid_view(paired_grid(report.grid), metric)
+    return {
+        "view": view,
+        "state": grid_state(view, report.reading.sentence),
+        "metric": metric_words.metric(metric),
+        "metrics": [metric_words.metric(name) for name in SHADED],
+        "words": metric_words,
+        "default": DEFAULT,
+        "reproduction": reproduction(report.request),
+    }
+
+
 def grid_data(grid: PairedGrid) -> PlotData:
     """A row per cell with every number that it has."""
     names = list(
@@ -121,7 +145,7 @@ def grid_data(grid: PairedGrid) -> PlotData:
 
 def _distance(cell: GridCell, metric: str) -> float | None:
     value = cell.comparison.get(metric)
-    return None if value is None else abs(value - IDEALS[metric])
+    return None if value is None else abs(value - NUMBERS[metric].ideal)
 
 
 def _ends(metric: str, positive: list[float]) -> tuple[float, float] | None:
@@ -142,6 +166,8 @@ def _shade(distance: float | None, ends: tuple[float, float] | None) -> int | No
     return round(min(1.0, max(0.0, place)) * SHADES)
 
 
-def _crossed(cell: GridCell) -> tuple[CrossedLimit, ...]:
+def _crossed(cell: GridCell) -> tuple[CrossedThreshold, ...]:
     trainer = parse_mode(cell.trainer_dtype).compute
-    return crossed_limits(cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer)
+    return crossed_thresholds(
+        cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer
+    )
