@@ -5,13 +5,12 @@ In: the report. Out: HTML text; the same report gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
+from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.pages.report_template import page_environment, resource
 
@@ -21,16 +20,16 @@ ORDER = (*RANKS["engine"], NOT_RUN["engine"])
 WORDS = {name: name.replace("_", " ") for name in ORDER}
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: DeterminismReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    axes = report["axes"]
-    counts = {WORDS[name]: sum(axis["verdict"] == name for axis in axes) for name in ORDER}
+    axes = report.axes
+    counts = {WORDS[name]: sum(axis.verdict == name for axis in axes) for name in ORDER}
     return (
         _environment()
         .get_template(TEMPLATE)
         .render(
             report=report,
-            axes=sorted(axes, key=lambda axis: ORDER.index(axis["verdict"])),
+            axes=sorted(axes, key=lambda axis: ORDER.index(axis.verdict)),
             counts={name: count for name, count in counts.items() if count},
             words=WORDS,
             style=Markup(resource("pages", "templates", "report.css")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_service.experiments.determinism.html import ORDER
 from driftscope_service.experiments.determinism.store import AxisVerdict
 from driftscope_service.pages.plot_data import PlotData
@@ -25,14 +26,14 @@ def axis_label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
+def axes_state(axes: Sequence[AxisReport]) -> RunState:
     """Of a whole report or of its summary, which has no onsets."""
-    ran = [axis for axis in axes if axis["verdict"] != "not_run"]
+    ran = [axis for axis in axes if axis.verdict != "not_run"]
     left_out = len(axes) - len(ran)
     rest = f"; {left_out} could not be run" if left_out else ""
     if not ran:
         return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
-    differing = [axis for axis in ran if axis["verdict"] == "differs"]
+    differing = [axis for axis in ran if axis.verdict == "differs"]
     if not differing:
         sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
         return RunState("good", "equal", sentence)
@@ -42,51 +43,51 @@ def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
         f"{len(differing)} of {len(ran)} axes differ: {', '.join(names[:NAMED])}{more}{rest}."
     )
     # What promises the same bits and does not give them is a fault; stock kernels promise nothing.
-    promised = any(axis["kernels"] == "invariant" for axis in differing)
+    promised = any(axis.kernels == "invariant" for axis in differing)
     return RunState("bad" if promised else "watch", "differs", sentence)
 
 
-def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def sorted_axes(axes: Sequence[AxisReport]) -> list[AxisReport]:
     """What differs first."""
-    return sorted(axes, key=lambda axis: ORDER.index(axis["verdict"]))
+    return sorted(axes, key=lambda axis: ORDER.index(axis.verdict))
 
 
-def page_data(report: Mapping[str, Any], _query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: DeterminismReport, _query: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "state": axes_state(report["axes"]),
-        "axes": sorted_axes(report["axes"]),
+        "state": axes_state(report.axes),
+        "axes": sorted_axes(report.axes),
         "tones": TONES,
         "axis_label": axis_label,
     }
 
 
-def axes_data(axes: Sequence[Mapping[str, Any]]) -> PlotData:
+def axes_data(axes: Sequence[AxisReport]) -> PlotData:
     rows = [
-        [*(axis[name] for name in COLUMNS), *_onset(axis), axis["replay"]]
+        [*(getattr(axis, name) for name in COLUMNS), *_onset(axis), axis.replay]
         for axis in sorted_axes(axes)
     ]
     columns = (*COLUMNS, "onset_setting", "equal_up_to", "differs_from", "replay")
     return PlotData(columns, rows, {"empty": "The report has no axis."})
 
 
-def _onset(axis: Mapping[str, Any]) -> list[str | None]:
-    onset = axis["onset"]
+def _onset(axis: AxisReport) -> list[str | None]:
+    onset = axis.onset
     if onset is None:
         return [None, None, None]
-    return [onset["setting"], *(_text(onset[name]) for name in ("equal_up_to", "differs_from"))]
+    return [onset.setting, _text(onset.equal_up_to), _text(onset.differs_from)]
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _differing(axis: Mapping[str, Any]) -> str:
-    label = f"{axis_label(axis['axis'])} ({axis['dtype']}, {axis['kernels']})"
-    onset = axis.get("onset")
+def _differing(axis: AxisReport) -> str:
+    label = f"{axis_label(axis.axis)} ({axis.dtype}, {axis.kernels})"
+    onset = axis.onset
     if onset is None:
         return label
-    setting = "" if onset["setting"] == axis["axis"] else f"{axis_label(onset['setting'])} "
-    return f"{label} from {setting}{onset['differs_from']}"
+    setting = "" if onset.setting == axis.axis else f"{axis_label(onset.setting)} "
+    return f"{label} from {setting}{onset.differs_from}"
 
 
 MatrixColumn = tuple[str, str, str]  # engine, dtype, kernels

@@ -6,13 +6,13 @@ In: the report. Out: HTML text; the same report gives the same bytes.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
+from driftscope_probes.kernels.report import KernelsReport
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.verdicts import KERNEL_VERDICTS, RANKS
 from driftscope_service.experiments.kernels.terminal import bits
 from driftscope_service.pages.report_template import page_environment, resource
@@ -21,26 +21,26 @@ TEMPLATE = "experiments/kernels/templates/report.html.jinja"
 ORDER = RANKS["kernel"]  # what a reader must see first
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: KernelsReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    verdicts = report["verdicts"]
-    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ORDER}
+    verdicts = report.verdicts
+    counts = {name: sum(v.verdict == name for v in verdicts) for name in ORDER}
     return (
         _environment()
         .get_template(TEMPLATE)
         .render(
             report=report,
-            verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
+            verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict.verdict)),
             counts={name: count for name, count in counts.items() if count},
             legend=KERNEL_VERDICTS,
-            command=command(report["request"]),
+            command=command(report.request),
             style=Markup(resource("pages", "templates", "report.css")),
             kernels_style=Markup(resource("experiments", "kernels", "templates", "report.css")),
         )
     )
 
 
-def command(request: Mapping[str, Any]) -> str:
+def command(request: KernelsRequest) -> str:
     """The command line that gives the report again."""
     words = ["driftscope", "kernels", "check"]
     for option, field in (
@@ -49,10 +49,11 @@ def command(request: Mapping[str, Any]) -> str:
         ("--dtype", "dtypes"),
         ("--threads", "threads"),
     ):
-        if request[field] is not None:
-            words += [option, ",".join(map(str, request[field]))]
-    words += ["--quick"] if request["quick"] else []
-    return shlex.join([*words, "--seed", str(request["seed"])])
+        chosen = getattr(request, field)
+        if chosen is not None:
+            words += [option, ",".join(map(str, chosen))]
+    words += ["--quick"] if request.quick else []
+    return shlex.join([*words, "--seed", str(request.seed)])
 
 
 @cache

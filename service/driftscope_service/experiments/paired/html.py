@@ -13,6 +13,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, PairedGrid, paired_grid
 from driftscope_service.experiments.paired.reproduce import reproduction
 from driftscope_service.numbers.metric_words import SUMMARY, grouped, shown
@@ -39,9 +40,9 @@ COLOURS = 10
 WORST_LAYERS = 8
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: PairedReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    grid = paired_grid(report["grid"])
+    grid = paired_grid(report.grid)
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -51,11 +52,11 @@ def render(report: Mapping[str, Any]) -> str:
             series=_series(grid),
             summary=SUMMARY,
             heat_limits=(HEAT_LOW, HEAT_HIGH),
-            worst_layers=_worst_layers(report["headroom"]),
-            rollout_settings=setting_table([cell["rollout"] for cell in report["grid"]]),
-            trainer_settings=setting_table([cell["trainer"] for cell in report["grid"]]),
-            reproduction=reproduction(report["request"]),
-            data=_embedded(report),
+            worst_layers=_worst_layers(report.headroom),
+            rollout_settings=setting_table([cell.rollout for cell in report.grid]),
+            trainer_settings=setting_table([cell.trainer for cell in report.grid]),
+            reproduction=reproduction(report.request),
+            data=_embedded(report.to_dict()),
             cells=_embedded(_plot_cells(grid)),
             style=Markup(resource("pages", "templates", "report.css")),
             echarts=Markup(resource(*ECHARTS)),
@@ -124,13 +125,11 @@ def _embedded(value: object) -> Markup:
     return Markup(text)
 
 
-def without_profiles(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the report whose cells have no `profiles`; the report itself is left as it is."""
-    grid = [
-        {name: value for name, value in cell.items() if name != "profiles"}
-        for cell in report["grid"]
-    ]
-    return {**report, "grid": grid}
+def without_profiles(report: PairedReport) -> dict[str, Any]:
+    """The JSON of the report, its cells without `profiles`."""
+    return report.model_dump(
+        mode="json", exclude_unset=True, exclude={"grid": {"__all__": {"profiles"}}}
+    )
 
 
 REPORT_JSON = "report.json"
@@ -138,9 +137,9 @@ REPORT_HTML = "report.html"
 KEPT_FOLDERS = ("pairs", "logs")
 
 
-def write_report(report: dict[str, Any], folder: Path) -> None:
+def write_report(report: PairedReport, folder: Path) -> None:
     """Write both forms beside the files that the probe left in `folder`."""
-    text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
+    text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False, indent=1)
     (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
     (folder / REPORT_HTML).write_text(render(report), encoding="utf-8")
     _keep_logs(folder)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import (
     HEAT_HIGH,
     HEAT_LOW,
@@ -101,7 +102,7 @@ def grid_state(view: GridView, sentence: str) -> RunState:
     return RunState("good", "within limits", sentence)
 
 
-def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: PairedReport, query: Mapping[str, str]) -> dict[str, Any]:
     metric = query.get("metric", DEFAULT)
     if metric not in SHADED:
         raise InvalidField(
@@ -109,15 +110,15 @@ def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, 
             f"{metric[:64]!r} does not shade a grid",
             remedy=f"use one of {', '.join(SHADED)}.",
         )
-    view = grid_view(paired_grid(report["grid"]), metric)
+    view = grid_view(paired_grid(report.grid), metric)
     return {
         "view": view,
-        "state": grid_state(view, report["reading"]["sentence"]),
+        "state": grid_state(view, report.reading.sentence),
         "metric": metric_words.metric(metric),
         "metrics": [metric_words.metric(name) for name in SHADED],
         "words": metric_words,
         "default": DEFAULT,
-        "reproduction": reproduction(report["request"]),
+        "reproduction": reproduction(report.request),
     }
 
 
