@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
@@ -20,8 +20,7 @@ from driftscope_probes.mismatch.scatter import (
 from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
-from driftscope_probes.mismatch.tokens import SideArrays, checked_side_arrays, paired_logprobs
-from driftscope_probes.trace import Pair
+from driftscope_probes.tokens import Extras, Tokens, checked_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,30 +121,31 @@ def profiles(
     cu_seqlens: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    side: SideArrays | None = None,
+    extras: Extras | None = None,
 ) -> Profiles:
     """Arguments and errors as for compare()."""
-    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    beside = checked_side_arrays(side, pair)
-    tokens, found = token_differences(pair), token_pass(pair)
+    return profiles_of(checked_tokens(rollout_logprobs, trainer_logprobs, cu_seqlens, mask, extras))
+
+
+def profiles_of(tokens: Tokens) -> Profiles:
+    extras, lag = tokens.extras, tokens.extras.lag()
+    differences, found = token_differences(tokens), token_pass(tokens)
     sums = sequence_sums(found)
     return Profiles(
         abs_diff_histogram=abs_diff_histogram(found),
-        by_response_index=response_index_profile(tokens),
-        by_rollout_prob=probability_profile(tokens),
+        by_response_index=response_index_profile(differences),
+        by_rollout_prob=probability_profile(differences),
         sequences=sequence_points(sums),
-        scatter=difference_scatter(tokens),
-        by_position=_by_index(tokens, beside.position_ids),
-        by_turn=_by_index(tokens, beside.turn_ids),
-        by_lag=None if beside.lag is None else lag_buckets(sums, beside.lag),
+        scatter=difference_scatter(differences),
+        by_position=_by_index(differences, extras.position_ids),
+        by_turn=_by_index(differences, extras.turn_ids),
+        by_lag=None if lag is None else lag_buckets(sums, lag),
     )
 
 
-def _by_index(tokens: TokenDifferences, index: IntArray | None) -> BinnedDifferences | None:
-    return None if index is None else index_profile_from_smallest(tokens, tokens.kept(index))
-
-
-def profiles_of_pair(pair: Pair) -> Profiles:
-    return profiles(
-        pair.rollout.logprobs, pair.trainer.logprobs, pair.rollout.cu_seqlens, pair.rollout.mask
-    )
+def _by_index(
+    tokens: TokenDifferences, index: NDArray[np.integer[Any]] | None
+) -> BinnedDifferences | None:
+    if index is None:
+        return None
+    return index_profile_from_smallest(tokens, tokens.kept(index).astype(np.int64, copy=False))

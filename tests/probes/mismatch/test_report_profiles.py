@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import profiles, profiles_of_pair
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 
 MOST_NUMBERS = 600  # in any one part
@@ -22,8 +22,8 @@ def numbers_in(value: object) -> int:
 @pytest.mark.parametrize("seed", range(10))
 def test_every_token_is_in_every_profile(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     tokens = sum(len(sequence) for sequence in plain(pair))

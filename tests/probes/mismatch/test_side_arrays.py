@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.tokens import (
+from driftscope_probes.tokens import (
     CheckedSideArrays,
-    PairedLogprobs,
-    SideArrays,
+    Extras,
+    Tokens,
     checked_side_arrays,
-    paired_logprobs,
+    checked_tokens,
 )
 
 
 @pytest.fixture
-def pair() -> PairedLogprobs:
-    return paired_logprobs(np.zeros(3), np.zeros(3), [0, 1, 3])
+def pair() -> Tokens:
+    return checked_tokens(np.zeros(3), np.zeros(3), [0, 1, 3])
 
 
-def test_what_fits_is_widened_and_a_lag_is_counted(pair: PairedLogprobs) -> None:
+def test_what_fits_is_widened_and_a_lag_is_counted(pair: Tokens) -> None:
     checked = checked_side_arrays(
-        SideArrays(
+        Extras(
             entropy=np.ones(3, np.float32),
             position_ids=np.array([4, 5, 6], np.int32),
             turn_ids=[0, 0, 1],
@@ -36,8 +36,8 @@ def test_what_fits_is_widened_and_a_lag_is_counted(pair: PairedLogprobs) -> None
     assert checked.lag is not None and checked.lag.tolist() == [2, 0]
 
 
-def test_nothing_given_is_nothing(pair: PairedLogprobs) -> None:
-    for side in (None, SideArrays(), SideArrays(train_version=3)):
+def test_nothing_given_is_nothing(pair: Tokens) -> None:
+    for side in (None, Extras(), Extras(train_version=3)):
         checked = checked_side_arrays(side, pair)
         assert isinstance(checked, CheckedSideArrays)
         assert checked.entropy is None and checked.lag is None
@@ -58,8 +58,6 @@ def test_nothing_given_is_nothing(pair: PairedLogprobs) -> None:
         ({"behavior_version": np.array([1, 5]), "train_version": 4}, "later weights"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    arrays: dict[str, Any], reason: str, pair: PairedLogprobs
-) -> None:
+def test_what_does_not_fit_is_refused(arrays: dict[str, Any], reason: str, pair: Tokens) -> None:
     with pytest.raises(TraceError, match=reason):
-        checked_side_arrays(SideArrays(**arrays), pair)
+        checked_side_arrays(Extras(**arrays), pair)

@@ -33,7 +33,7 @@ def shard(step: PushedStep, first: int, last: int) -> PushedStep:
         for name, tensor in step.tensors().items()
     }
     kept["cu_seqlens"] = step.cu_seqlens[first : last + 1] - step.cu_seqlens[first]
-    return PushedStep(**kept, metadata=dict(step.metadata))
+    return pushed_step(kept, dict(step.metadata))
 
 
 def assert_same(one: PushedStep, other: PushedStep) -> None:
@@ -56,7 +56,7 @@ def test_cut_and_joined_is_the_whole(
         for name, tensor in whole.tensors().items()
     }
     several["cu_seqlens"] = np.cumsum([0, *lengths])
-    step = PushedStep(**several, metadata=whole.metadata)
+    step = pushed_step(several, whole.metadata)
     inner = data.draw(st.sets(st.integers(1, max(1, len(lengths) - 1)))) - {len(lengths)}
     edges = [0, *sorted(inner), len(lengths)]
     shards = [shard(step, a, b) for a, b in zip(edges, edges[1:], strict=False)]

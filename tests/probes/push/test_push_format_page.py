@@ -34,7 +34,7 @@ def test_the_recipe(tmp_path: Path) -> None:
     names["write_step"](path, rollout, trainer, token_ids, model="my-model", rollout_dtype="bf16")
     step = read_step(path)
     assert step.cu_seqlens.tolist() == [0, 2, 3, 6]
-    assert step.rollout_logprobs.tolist() == [-0.5, -1.0, -0.25, -np.inf, 0.0, -3.0]
+    assert step.rollout.tolist() == [-0.5, -1.0, -0.25, -np.inf, 0.0, -3.0]
     assert step.token_ids is not None and step.token_ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert step.metadata["model"] == "my-model"
 

@@ -42,9 +42,7 @@ def test_blocks_are_the_step(written: tuple[Path, PushedStep]) -> None:
     # An empty sequence counts as a token.
     blocks = list(file_blocks(path, step.tokens + 1))
     assert len(blocks) > 2
-    np.testing.assert_array_equal(
-        np.concatenate([block.rollout for block in blocks]), step.rollout_logprobs
-    )
+    np.testing.assert_array_equal(np.concatenate([block.rollout for block in blocks]), step.rollout)
     np.testing.assert_array_equal(np.concatenate([block.mask for block in blocks]), step.mask)
     lengths = np.concatenate([np.diff(block.cu_seqlens) for block in blocks])
     np.testing.assert_array_equal(lengths, np.diff(step.cu_seqlens))
