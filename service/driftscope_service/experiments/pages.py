@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_service.experiments.determinism import job as determinism_job
-from driftscope_service.experiments.determinism.page import (
-    TONES,
-    axes_data,
-    axes_state,
-    axis_label,
-    sorted_axes,
-)
+from driftscope_service.experiments.determinism import page as determinism_page
+from driftscope_service.experiments.determinism.html import axes_state
 from driftscope_service.experiments.kernels import job as kernels_job
 from driftscope_service.experiments.nightly import job as nightly_job
 from driftscope_service.experiments.nightly.terminal import OUTCOMES
 from driftscope_service.experiments.paired import job as paired_job
-from driftscope_service.experiments.paired import page as grid_view
+from driftscope_service.experiments.paired import page as paired_page
 from driftscope_service.experiments.paired.grid import paired_grid
-from driftscope_service.experiments.paired.reproduce import reproduction
 from driftscope_service.experiments.registry import KINDS, OWN_PAGE, kind_label, report_page
 from driftscope_service.experiments.reports import stored_report
 from driftscope_service.experiments.store import (
@@ -36,7 +29,6 @@ from driftscope_service.http import paging
 from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.paging import Cursor
-from driftscope_service.numbers import metric_words
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -100,22 +92,21 @@ def get_probe_page(
     request: Request,
     report_id: ReportId,
     service: CurrentService,
-    metric: Annotated[str, Query(max_length=64)] = grid_view.DEFAULT,
 ) -> Response:
     stored, report = stored_report(service, report_id)
     if stored.kind not in OWN_PAGE:
         return RedirectResponse(report_page(stored.kind, report_id), 303)
-    shown = _paired(report, metric) if stored.kind == paired_job.KIND else _determinism(report)
+    kind = paired_page if stored.kind == paired_job.KIND else determinism_page
     return page(
         request,
-        f"experiments/{stored.kind}/templates/page",
+        f"experiments/{stored.kind}/templates/report",
         title=f"{kind_label(stored.kind)} of {stored.model}",
         section="probes",
         crumbs=[Crumb("Probes", "/probes")],
         stored=stored,
         report=report,
         path=f"/probes/{report_id}",
-        **shown,
+        **kind.context(report, request.query_params),
     )
 
 
@@ -126,40 +117,12 @@ def get_probe_plot(
     stored, report = stored_report(service, report_id)
     data = None
     if (stored.kind, plot) == (paired_job.KIND, "grid"):
-        data = grid_view.grid_data(paired_grid(report["grid"]))
+        data = paired_page.grid_data(paired_grid(report["grid"]))
     elif (stored.kind, plot) == (determinism_job.KIND, "axes"):
-        data = axes_data(report["axes"])
+        data = determinism_page.axes_data(report["axes"])
     if data is None:
         raise not_found(f"plot of {report_id}", plot)
     return plot_response(request, data, format_, f"{report_id}-{plot}")
-
-
-def _paired(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    if metric not in grid_view.IDEALS:
-        raise InvalidField(
-            "query/metric",
-            f"{metric!r} does not shade a grid",
-            remedy=f"use one of {', '.join(grid_view.IDEALS)}.",
-        )
-    view = grid_view.grid_view(paired_grid(report["grid"]), metric)
-    return {
-        "view": view,
-        "state": grid_view.grid_state(view, report["reading"]["sentence"]),
-        "metric": metric_words.metric(metric),
-        "metrics": [metric_words.metric(name) for name in grid_view.IDEALS],
-        "words": metric_words,
-        "default": grid_view.DEFAULT,
-        "reproduction": reproduction(report["request"]),
-    }
-
-
-def _determinism(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "state": axes_state(report["axes"]),
-        "axes": sorted_axes(report["axes"]),
-        "tones": TONES,
-        "axis_label": axis_label,
-    }
 
 
 def _said(row: ListedReport | StoredReport) -> str:

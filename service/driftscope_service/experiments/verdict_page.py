@@ -12,16 +12,13 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
-from driftscope_service.experiments.determinism.page import (
-    axis_label,
-    axis_matrices,
-    axis_verdicts_data,
-)
+from driftscope_service.experiments.determinism.html import TONES as AXIS_TONES
+from driftscope_service.experiments.determinism.html import axis_label
+from driftscope_service.experiments.determinism.page import axis_matrices, axis_verdicts_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kernels import job as kernels_job
+from driftscope_service.experiments.kernels.html import TONES
 from driftscope_service.experiments.kernels.matrix import (
-    TONES,
     kernel_matrix,
     kernels_state,
     subject,

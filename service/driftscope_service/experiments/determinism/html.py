@@ -1,42 +1,71 @@
-"""The report of a determinism probe as one HTML page without scripts.
-
-In: the report. Out: HTML text; the same report gives the same bytes.
-"""
+"""What the page of a determinism report shows, and the page as one file without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from jinja2 import Environment
-from markupsafe import Markup
-
-from driftscope_service.pages.report_template import page_environment, resource
+from driftscope_service.pages.report_template import self_contained
+from driftscope_service.pages.words import RunState, Tone
 
 TEMPLATE = "experiments/determinism/templates/report.html.jinja"
-#: What a reader must see first.
-ORDER = ("differs", "equal", "not_run")
-WORDS = {"differs": "differs", "equal": "equal", "not_run": "not run"}
+#: By verdict, in the order in which a reader must see them.
+TONES: Final[Mapping[str, Tone]] = {"differs": "bad", "equal": "good", "not_run": "none"}
+#: So many axes are named; the rest is counted.
+NAMED: Final = 3
 
 
 def render(report: Mapping[str, Any]) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    axes = report["axes"]
-    counts = {WORDS[name]: sum(axis["verdict"] == name for axis in axes) for name in ORDER}
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            report=report,
-            axes=sorted(axes, key=lambda axis: ORDER.index(axis["verdict"])),
-            counts={name: count for name, count in counts.items() if count},
-            words=WORDS,
-            style=Markup(resource("pages", "templates", "report.css")),
-        )
+    title = f"Determinism of {report['model']['name']}"
+    return self_contained(
+        TEMPLATE, report, title=title, kind="determinism probe", **content(report)
     )
 
 
-@cache
-def _environment() -> Environment:
-    return page_environment()
+def content(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": axes_state(report["axes"]),
+        "axes": sorted_axes(report["axes"]),
+        "tones": TONES,
+        "axis_label": axis_label,
+    }
+
+
+def axis_label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
+    """Of a whole report or of its summary, which has no onsets."""
+    ran = [axis for axis in axes if axis["verdict"] != "not_run"]
+    left_out = len(axes) - len(ran)
+    rest = f"; {left_out} could not be run" if left_out else ""
+    if not ran:
+        return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
+    differing = [axis for axis in ran if axis["verdict"] == "differs"]
+    if not differing:
+        sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
+        return RunState("good", "equal", sentence)
+    names = list(dict.fromkeys(_differing(axis) for axis in differing))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    sentence = (
+        f"{len(differing)} of {len(ran)} axes differ: {', '.join(names[:NAMED])}{more}{rest}."
+    )
+    # What promises the same bits and does not give them is a fault; stock kernels promise nothing.
+    promised = any(axis["kernels"] == "invariant" for axis in differing)
+    return RunState("bad" if promised else "watch", "differs", sentence)
+
+
+def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What differs first."""
+    return sorted(axes, key=lambda axis: list(TONES).index(axis["verdict"]))
+
+
+def _differing(axis: Mapping[str, Any]) -> str:
+    label = f"{axis_label(axis['axis'])} ({axis['dtype']}, {axis['kernels']})"
+    onset = axis.get("onset")
+    if onset is None:
+        return label
+    setting = "" if onset["setting"] == axis["axis"] else f"{axis_label(onset['setting'])} "
+    return f"{label} from {setting}{onset['differs_from']}"

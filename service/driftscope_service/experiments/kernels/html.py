@@ -1,42 +1,42 @@
-"""The report of a kernel check as one HTML page without scripts.
-
-In: the report. Out: HTML text; the same report gives the same bytes.
-"""
+"""The report of a kernel check as one HTML page without scripts."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
-
-from jinja2 import Environment
-from markupsafe import Markup
+from typing import Any, Final
 
 from driftscope_service.experiments.kernels.terminal import LEGEND, bits
-from driftscope_service.pages.report_template import page_environment, resource
+from driftscope_service.pages.report_template import self_contained
+from driftscope_service.pages.words import Tone
 
 TEMPLATE = "experiments/kernels/templates/report.html.jinja"
-#: What a reader must see first.
-ORDER = ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED")
+#: By verdict, in the order in which a reader must see them.
+TONES: Final[Mapping[str, Tone]] = {
+    "REFUTED": "bad",
+    "INCONCLUSIVE": "watch",
+    "NOT_REFUTED": "none",
+    "STATIC": "good",
+    "PROVED": "good",
+}
+ORDER: Final = tuple(TONES)
 
 
 def render(report: Mapping[str, Any]) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
     verdicts = report["verdicts"]
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ORDER}
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            report=report,
-            verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
-            counts={name: count for name, count in counts.items() if count},
-            legend=LEGEND,
-            command=command(report["request"]),
-            style=Markup(resource("pages", "templates", "report.css")),
-            kernels_style=Markup(resource("experiments", "kernels", "templates", "report.css")),
-        )
+    return self_contained(
+        TEMPLATE,
+        report,
+        title="Kernel check",
+        kind="kernel check",
+        verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
+        counts={name: count for name, count in counts.items() if count},
+        tones=TONES,
+        legend=LEGEND,
+        command=command(report["request"]),
+        bits=bits,
     )
 
 
@@ -53,10 +53,3 @@ def command(request: Mapping[str, Any]) -> str:
             words += [option, ",".join(map(str, request[field]))]
     words += ["--quick"] if request["quick"] else []
     return shlex.join([*words, "--seed", str(request["seed"])])
-
-
-@cache
-def _environment() -> Environment:
-    environment = page_environment()
-    environment.globals["bits"] = bits
-    return environment

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_service.experiments.nightly.html import TONES
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
     SYMBOLS,
-    TONES,
     looked_at,
     night_matrix,
     night_state,

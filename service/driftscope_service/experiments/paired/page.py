@@ -1,101 +1,26 @@
-"""The grid of a paired report under one number: shaded cells, the same as data, its state in words.
-
-In: PairedGrid and the name of a number. Out: rows for the page, PlotData, RunState.
-"""
+"""The page of a paired report in the site: the grid under the number asked for, and as data."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from typing import Any
 
-from driftscope_probes.dtypes import parse_mode
-from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
-from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import Shown, shown
+from driftscope_service.experiments.paired.grid import PairedGrid
+from driftscope_service.experiments.paired.html import content
+from driftscope_service.experiments.paired.shades import DEFAULT, IDEALS
+from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.plot_data import Cell, PlotData
-from driftscope_service.pages.words import RunState
-
-#: What may shade the grid, and its value where both sides agree.
-IDEALS: Final = {
-    "abs_diff_mean": 0.0,
-    "abs_diff_p99": 0.0,
-    "abs_diff_max": 0.0,
-    "kl_k3": 0.0,
-    "prob_pearson": 1.0,
-    "token_mult_prob_error": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_share_outside_0p5_2": 0.0,
-    "seq_logratio_std": 0.0,
-    "bitwise_equal_fraction": 1.0,
-}
-DEFAULT: Final = "abs_diff_mean"
-#: Classes heat-0 to heat-10.
-SHADES: Final = 10
-_MIDDLE: Final = SHADES // 2
 
 
-@dataclass(frozen=True, slots=True)
-class ShadedCell:
-    cell: GridCell
-    number: Shown
-    shade: int | None  # None where the number is undefined
-    crossed: tuple[CrossedLimit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GridView:
-    metric: str
-    grid: PairedGrid
-    cells: tuple[ShadedCell, ...]
-    #: The ends of the shades in the distance from the ideal; None where no cell has one.
-    ends: tuple[float, float] | None
-
-    def at(self, engine_dtype: str, trainer_dtype: str) -> ShadedCell | None:
-        place = self.grid.at(engine_dtype, trainer_dtype)
-        return next((one for one in self.cells if one.cell is place), None)
-
-    @property
-    def same_in_every_report(self) -> bool:
-        return self.metric == DEFAULT
-
-    @property
-    def crossed(self) -> list[tuple[GridCell, CrossedLimit]]:
-        """By the cells that a training run would use."""
-        chosen = set(map(id, self.grid.selected))
-        return [
-            (one.cell, limit)
-            for one in self.cells
-            if id(one.cell) in chosen
-            for limit in one.crossed
-        ]
-
-
-def grid_view(grid: PairedGrid, metric: str) -> GridView:
-    distances = [_distance(cell, metric) for cell in grid.cells]
-    ends = _ends(metric, [one for one in distances if one])
-    return GridView(
-        metric,
-        grid,
-        tuple(
-            ShadedCell(
-                cell,
-                shown(cell.comparison, metric_words.metric(metric)),
-                _shade(distance, ends),
-                _crossed(cell),
-            )
-            for cell, distance in zip(grid.cells, distances, strict=True)
-        ),
-        ends,
-    )
-
-
-def grid_state(view: GridView, sentence: str) -> RunState:
-    """`sentence`: the reading of the report."""
-    if view.crossed:
-        return RunState("bad", "beyond limits", sentence)
-    return RunState("good", "within limits", sentence)
+def context(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    metric = query.get("metric", DEFAULT)
+    if metric not in IDEALS:
+        raise InvalidField(
+            "query/metric",
+            f"{metric[:64]!r} does not shade a grid",
+            remedy=f"use one of {', '.join(IDEALS)}.",
+        )
+    return content(report, metric)
 
 
 def grid_data(grid: PairedGrid) -> PlotData:
@@ -117,31 +42,3 @@ def grid_data(grid: PairedGrid) -> PlotData:
     ]
     columns = ("engine_dtype", "trainer_dtype", "same_format", *names)
     return PlotData(columns, rows, {"empty": "The report has no cell."})
-
-
-def _distance(cell: GridCell, metric: str) -> float | None:
-    value = cell.comparison.get(metric)
-    return None if value is None else abs(value - IDEALS[metric])
-
-
-def _ends(metric: str, positive: list[float]) -> tuple[float, float] | None:
-    if metric == DEFAULT:
-        return HEAT_LOW, HEAT_HIGH
-    return (min(positive), max(positive)) if positive else None
-
-
-def _shade(distance: float | None, ends: tuple[float, float] | None) -> int | None:
-    if distance is None:
-        return None
-    if ends is None or distance == 0:
-        return 0
-    low, high = ends
-    if low == high:
-        return _MIDDLE
-    place = math.log(distance / low) / math.log(high / low)
-    return round(min(1.0, max(0.0, place)) * SHADES)
-
-
-def _crossed(cell: GridCell) -> tuple[CrossedLimit, ...]:
-    trainer = parse_mode(cell.trainer_dtype).compute
-    return crossed_limits(cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer)

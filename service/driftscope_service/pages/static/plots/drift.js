@@ -1,7 +1,8 @@
 // One number over steps: mean of a group of steps as a line, lowest to highest as a band, limits as
 // shaded areas, changes of level as vertical lines, outliers as rings.
 
-import { axis, frame, number, records } from "./theme.js";
+import { number } from "./number.js";
+import { axis, frame, records } from "./theme.js";
 
 // A limit further away than this is said in words only: drawn, it would flatten the line.
 const FAR = 30;
