@@ -106,7 +106,7 @@ def get_probe_page(
         stored=stored,
         report=report,
         path=f"/probes/{report_id}",
-        **kind.context(report, request.query_params),
+        **kind.page_data(report, request.query_params),
     )
 
 

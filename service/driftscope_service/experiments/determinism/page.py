@@ -17,7 +17,7 @@ COLUMNS: Final = (
 )
 
 
-def context(report: Mapping[str, Any], _query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: Mapping[str, Any], _query: Mapping[str, str]) -> dict[str, Any]:
     return content(report)
 
 

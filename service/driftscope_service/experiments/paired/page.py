@@ -12,7 +12,7 @@ from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.plot_data import Cell, PlotData
 
 
-def context(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     metric = query.get("metric", DEFAULT)
     if metric not in IDEALS:
         raise InvalidField(

@@ -215,9 +215,10 @@ function start(report, page) {
 const page = readJson("page-data");
 document.documentElement.classList.add("script");
 // Without a service that shades the grid anew, the page holds it under every number.
-document.getElementById("metric").addEventListener("change", (event) => {
-  const shaded = page.grids[event.target.value];
-  if (shaded) document.getElementById("shaded").innerHTML = shaded;
+document.addEventListener("change", ({ target }) => {
+  if (target.id !== "metric" || !page.grids[target.value]) return;
+  document.getElementById("shaded").innerHTML = page.grids[target.value];
+  document.getElementById("metric").focus();
 });
 readReport(document.getElementById("plots").dataset.report).then(
   (report) => start(report, page),

@@ -18,7 +18,7 @@ export function option(data, theme) {
     : axis(theme, data.x.name, { type: "value", min: 0, ...data.x.axis });
   return {
     ...base,
-    legend: { ...legend(theme), data: sides.map((one) => one.name) },
+    legend: { ...legend(theme), itemWidth: 10, data: sides.map((one) => one.name) },
     tooltip: {
       ...base.tooltip, trigger: "item",
       formatter: ({ seriesName, data: { point, bin } }) => `${seriesName}\n${bin ? `mean |Δ| of ${number(bin.tokens)} tokens: ${number(bin.abs_diff_mean)} nats` : data.told(point)}`,
