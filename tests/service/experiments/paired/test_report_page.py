@@ -187,8 +187,8 @@ def test_the_scale_switch_redraws(open_report: Open) -> None:
 
 def test_another_number_shades_the_grid(open_report: Open, report: dict[str, Any]) -> None:
     opened = open_report()
-    opened.page.get_by_label("Number").focus()
-    opened.page.get_by_label("Number").select_option("kl_k3")
+    opened.page.locator("#metric").focus()
+    opened.page.locator("#metric").select_option("kl_k3")
     assert "k3" in opened.page.locator("#grid-title").inner_text()
     shown = opened.page.locator("table.grid .mean").all_inner_texts()
     assert shown == [number(cell["comparison"]["kl_k3"]) for cell in report["grid"]]
