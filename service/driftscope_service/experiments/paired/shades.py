@@ -8,7 +8,7 @@ from typing import Final
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
-from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, GridCell, PairedGrid
+from driftscope_service.experiments.paired.grid import GridCell, PairedGrid
 from driftscope_service.numbers.metric_labels import METRICS, Metric, Shown, shown
 from driftscope_service.pages.words import RunState
 
@@ -26,6 +26,9 @@ IDEALS: Final = {
     "bitwise_equal_fraction": 1.0,
 }
 DEFAULT: Final = "abs_diff_mean"
+#: Shades run over these means of |Δ|, the same in every report: from float32 rounding with another
+#: order of summation (about 1e-6) to what no rounding explains (0.1, the CI limit of slime).
+HEAT_LOW, HEAT_HIGH = 1e-6, 1e-1
 #: Classes heat-0 to heat-10.
 SHADES: Final = 10
 _MIDDLE: Final = SHADES // 2
