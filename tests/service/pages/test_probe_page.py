@@ -231,12 +231,11 @@ def test_axe_finds_nothing(
     accessible: Callable[[Page], None],
 ) -> None:
     looked = look(color_scheme=scheme)
-    for path in (
-        "",
-        "?kind=kernels",
-        *(f"/{stored_reports[k]}" for k in ("paired", "determinism")),
-    ):
-        page = looked.at(f"/probes{path}")
+    ids = stored_reports
+    own = [f"/probes/{ids[kind]}" for kind in ("paired", "determinism")]
+    alone = [f"/reports/{ids[kind]}" for kind in ("paired", "kernels", "nightly")]
+    for path in ("/probes", "/probes?kind=kernels", *own, *alone):
+        page = looked.at(path)
         page.locator("details:not([open]) > summary").evaluate_all(_CLICK)
         accessible(page)
 
