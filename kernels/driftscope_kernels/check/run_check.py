@@ -195,8 +195,16 @@ class _Check:
             name = "INCONCLUSIVE"
             reason = f"the tests catch {rate.rate:.0%} of planted twins, less than {ENOUGH:.0%}"
         return KernelVerdict(
-            *(self.subject, name, reason, rate, None, proofs, counts, self.shapes, self.rows),
-            perf_counter() - self.began,
+            subject=self.subject,
+            verdict=name,
+            reason=reason,
+            detection=rate,
+            counterexample=None,
+            proofs=proofs,
+            axes=counts,
+            shapes=self.shapes,
+            rows=self.rows,
+            seconds=perf_counter() - self.began,
         )
 
     def _value_tests(self) -> tuple[tuple[AxisCount, ...], list[Mismatch]]:
@@ -251,8 +259,16 @@ class _Check:
         counterexample = Counterexample(self.subject, smallest, why, found.trial.shape)
         reason = f"{why.name}: {why.evidence}"
         return KernelVerdict(
-            *(self.subject, "REFUTED", reason, None, counterexample, (), counts),
-            *(self.shapes, self.rows, perf_counter() - self.began),
+            subject=self.subject,
+            verdict="REFUTED",
+            reason=reason,
+            detection=None,
+            counterexample=counterexample,
+            proofs=(),
+            axes=counts,
+            shapes=self.shapes,
+            rows=self.rows,
+            seconds=perf_counter() - self.began,
         )
 
 

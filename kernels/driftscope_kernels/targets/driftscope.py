@@ -167,8 +167,12 @@ def kernels() -> Iterator[Kernel]:
 
 def _kernel(op: str, implementation: str, run: Run, *, order: str = "") -> Kernel:
     return Kernel(
-        *(TARGET, op, f"{implementation}{order}", with_implementation(implementation, run)),
-        *(frozenset(DTYPES), "through driftscope_kernels.ops"),
+        target=TARGET,
+        op=op,
+        implementation=f"{implementation}{order}",
+        run=with_implementation(implementation, run),
+        dtypes=frozenset(DTYPES),
+        note="through driftscope_kernels.ops",
         # The reference is plain numpy, an element after the other.
         threaded=implementation != PLAIN,
     )

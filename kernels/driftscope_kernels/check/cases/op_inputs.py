@@ -97,7 +97,13 @@ def squares(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -
         x = kinds.absorbing(rows, shape.k, 1.0, kinds.ABSORBED_TERM**0.5, dtype)
     elif kind == kinds.SENSITIVE:
         x = sensitive_rows(
-            *("rms_norm", shape, rows, shape.k, dtype, seed), lambda x: {"x": x, "weight": weight}
+            op="rms_norm",
+            shape=shape,
+            rows=rows,
+            width=shape.k,
+            dtype=dtype,
+            seed=seed,
+            complete=lambda x: {"x": x, "weight": weight},
         )
     else:
         x = kinds.values(kind, rows, shape.k, dtype, random)
