@@ -1,7 +1,7 @@
 // |Δ| in logarithmic buckets, as a stepped line for each thing that is compared. Tokens of a step;
 // percent per doubling of two steps; tokens on a logarithmic axis of the cells of a report.
 
-import { number } from "./number.js";
+import { number, tick } from "./number.js";
 import { countScale, linearScale, logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -42,7 +42,7 @@ export function option(data, theme) {
       },
     },
     xAxis: axis(theme, "|Δ| (nats)", { type: "value", ...across.axis, splitLine: { show: false } }),
-    yAxis: axis(theme, data.sides ? "% of tokens per doubling" : "tokens per bucket", { type: "value", nameGap: 46, ...(data.drawn ? up.axis : { axisLabel: { formatter: number } }) }),
+    yAxis: axis(theme, data.sides ? "% of tokens per doubling" : "tokens per bucket", { type: "value", nameGap: 46, ...(data.drawn ? up.axis : { axisLabel: { formatter: tick } }) }),
     series: sides.map(({ key, name, line, colour }) => ({
       name, type: "line", symbol: "none", lineStyle: line, itemStyle: { color: colour },
       areaStyle: sides.length > MOST_FILLED ? undefined : { color: colour, opacity: 0.12, origin: "start" },

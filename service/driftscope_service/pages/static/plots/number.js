@@ -13,6 +13,7 @@ export function power(exponent) {
   return exponent >= -2 && exponent <= 4 ? String(Number(`1e${exponent}`)) : `1e${exponent}`;
 }
 
+// Of an axis: without zeros at the end.
 export function tick(value) {
-  return String(Number(value.toPrecision(6))).replace("-", "−");
+  return number(value).replace(/(\.\d*?)0+(?=e|$)/, "$1").replace(/\.(?=e|$)/, "").replace(/^-/, "−");
 }

@@ -1,6 +1,6 @@
 // One number of two runs over their steps, with the limits that both are held to.
 
-import { number } from "./number.js";
+import { number, tick } from "./number.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
 // A limit further away than this is said in the table only: drawn, it would flatten the lines.
@@ -44,7 +44,7 @@ export function option(data, theme) {
       type: logarithmic ? "log" : "value", nameGap: 46,
       min: logarithmic ? Math.min(...shown) / 1.25 : Math.min(...shown) - room,
       max: logarithmic ? Math.max(...shown) * 1.25 : Math.max(...shown) + room,
-      axisLabel: { formatter: number, showMinLabel: false, showMaxLabel: false },
+      axisLabel: { formatter: tick, showMinLabel: false, showMaxLabel: false },
     }),
     dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl" }],
     series: lines,

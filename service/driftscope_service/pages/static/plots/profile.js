@@ -1,7 +1,7 @@
 // |Δ| per bin of something else, the index in the response or the probability: mean and largest of a
 // step, the mean of each cell of a report.
 
-import { number } from "./number.js";
+import { number, tick } from "./number.js";
 import { logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -46,7 +46,7 @@ export function option(data, theme) {
     xAxis: axis(theme, data.along, {
       type: decades ? "log" : "value", min: decades ? from(bins[0]) : 0, max: last, splitLine: { show: false },
       ...(last > 1 ? { minInterval: 1 } : {}),
-      axisLabel: { formatter: number, showMinLabel: !decades, showMaxLabel: !decades },
+      axisLabel: { formatter: tick, showMinLabel: !decades, showMaxLabel: !decades },
     }),
     yAxis: axis(theme, data.drawn ? "mean |Δ| (nats)" : "nats", { type: "value", nameGap: 50, ...up.axis }),
     series: lines.map((one) => ({
