@@ -38,7 +38,7 @@ dashboards: setup ## write the Grafana dashboards as JSON
 
 bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.compare
+	$(BIN)/python -m bench.compare
 	OMP_NUM_THREADS=1 $(BIN)/driftscope kernels bench
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/drift_rates.py

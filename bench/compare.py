@@ -1,8 +1,9 @@
-"""The full comparison: ours against verl's metrics on the same tokens, in one run.
+"""The full comparison: ours against verl's metrics on the same tokens, and a push's whole analysis.
 
-Time: both ways alternate in one process on one thread, the ratio is the median over pairs. verl
-gets its padded tensors ready-made. Memory (Linux): each way runs once in a fresh process, after a
-small warm-up; what its peak resident set (VmHWM) rises above the resident set before the call.
+Time: the ways alternate in one process as a user has it: no variable set, verl on as many threads
+as torch takes. Ratios are medians over the rounds. verl gets its padded tensors ready-made.
+Memory (Linux): each way runs once in a fresh process, after a small warm-up; what its peak resident
+set (VmHWM) rises above the resident set before the call.
 
     python -m bench.compare [--json]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,9 @@ from bench.verl_own import Verl, download_wheel, load
 from numpy.typing import NDArray
 from torch import Tensor
 
+from driftscope_probes.analysis import analyze_step
 from driftscope_probes.mismatch import compare
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 
 SEQUENCES, LONGEST = 512, 8192
 #: Probabilities of sampled tokens as a language model has them: most near 1, a tail to 1e-6.
@@ -35,6 +39,10 @@ SHARPNESS = 0.3
 #: Typical of bfloat16 rounding between two engines, with a tail of tokens that differ far more.
 NOISE, TAIL_SHARE, TAIL_NOISE = 0.02, 0.01, 0.3
 WARM_UP_SEQUENCES = 4
+#: torch's threads spin for a while after verl's turn, which would be counted to the next one.
+PAUSE_S = 0.05
+#: Each sets how many threads a library takes; with one of them the figures are not a user's.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,17 @@ class Inputs:
     padded_rollout: Tensor  # [sequences, longest]
     padded_trainer: Tensor
     mask: Tensor
+
+    @property
+    def step(self) -> PushedStep:
+        return pushed_step(
+            {
+                "rollout_logprobs": self.rollout,
+                "trainer_logprobs": self.trainer,
+                "cu_seqlens": self.cu_seqlens,
+            },
+            {},
+        )
 
     @property
     def bytes_given(self) -> int:
@@ -63,6 +82,9 @@ class Result:
     ratio: float  # ours / verl in tokens per second, median over pairs
     ratio_lowest: float
     ratio_highest: float
+    analysis_s: float  # comparison, aliases and presets of a push
+    analysis_ratio: float  # analysis / comparison in seconds, median over rounds
+    threads: int  # that verl may use
     input_bytes: int
     ours_extra_bytes: int
     verl_extra_bytes: int
@@ -88,6 +110,10 @@ def ours(inputs: Inputs) -> None:
     compare(inputs.rollout, inputs.trainer, inputs.cu_seqlens).to_dict()
 
 
+def analysis(inputs: Inputs) -> None:
+    analyze_step(inputs.step).to_dict()
+
+
 def verl_way(verl: Verl) -> Callable[[Inputs], None]:
     def both_functions(inputs: Inputs) -> None:
         rollout, trainer, mask = inputs.padded_rollout, inputs.padded_trainer, inputs.mask
@@ -98,6 +124,7 @@ def verl_way(verl: Verl) -> Callable[[Inputs], None]:
 
 
 def seconds(way: Callable[[Inputs], None], inputs: Inputs) -> float:
+    time.sleep(PAUSE_S)
     start = time.perf_counter()
     way(inputs)
     return time.perf_counter() - start
@@ -129,12 +156,13 @@ def extra_bytes_in_child(options: argparse.Namespace, wheel: Path, way: str) -> 
 def measure(options: argparse.Namespace, wheel: Path) -> Result:
     inputs = make_inputs(options.sequences, options.longest)
     tokens, verl = inputs.rollout.size, verl_way(load(wheel))
-    for way in (ours, verl):  # compiles, and warms up both
+    ways = (ours, verl, analysis)
+    for way in ways:  # compiles, and warms up
         way(inputs)
-    # Alternating, so that a change of clock or load meets both ways.
-    pairs = [(seconds(ours, inputs), seconds(verl, inputs)) for _ in range(options.repeats)]
-    ratios = [verl_s / ours_s for ours_s, verl_s in pairs]
-    ours_s, verl_s = (median(way) for way in zip(*pairs, strict=True))
+    # Alternating, so that a change of clock or load meets all ways.
+    rounds = [[seconds(way, inputs) for way in ways] for _ in range(options.repeats)]
+    ratios = [verl_s / ours_s for ours_s, verl_s, _ in rounds]
+    ours_s, verl_s, analysis_s = (median(way) for way in zip(*rounds, strict=True))
     memory = {way: extra_bytes_in_child(options, wheel, way) for way in ("ours", "verl")}
     return Result(
         tokens=tokens,
@@ -145,6 +173,9 @@ def measure(options: argparse.Namespace, wheel: Path) -> Result:
         ratio=median(ratios),
         ratio_lowest=min(ratios),
         ratio_highest=max(ratios),
+        analysis_s=analysis_s,
+        analysis_ratio=median(whole_s / ours_s for ours_s, _, whole_s in rounds),
+        threads=torch.get_num_threads(),
         input_bytes=inputs.bytes_given,
         ours_extra_bytes=memory["ours"],
         verl_extra_bytes=memory["verl"],
@@ -155,11 +186,15 @@ def measure(options: argparse.Namespace, wheel: Path) -> Result:
 def show(options: argparse.Namespace, found: Result) -> None:
     print(
         f"{options.sequences} sequences of {options.longest // 2} to {options.longest} tokens, "
-        f"{found.tokens} in all, float32, one thread, {options.repeats} pairs"
+        f"{found.tokens} in all, float32, {options.repeats} rounds, verl on {found.threads} threads"
     )
     print(f"ours   {found.ours_s * 1e3:7.1f} ms  {found.ours_tokens_per_s / 1e6:6.1f} Mtok/s")
     print(f"verl   {found.verl_s * 1e3:7.1f} ms  {found.verl_tokens_per_s / 1e6:6.1f} Mtok/s")
     print(f"ratio  {found.ratio:.1f} ({found.ratio_lowest:.1f} to {found.ratio_highest:.1f})")
+    print(
+        f"analysis with aliases and presets  {found.analysis_s * 1e3:.1f} ms, "
+        f"{found.analysis_ratio:.1f} times the comparison"
+    )
     print(
         f"memory beyond the input of {found.input_bytes / 1e6:.1f} MB: "
         f"ours {found.ours_extra_bytes / 1e6:.1f} MB ({found.memory_share:.2f} of it), "
@@ -192,7 +227,8 @@ def run(options: argparse.Namespace, wheel: Path) -> None:
 
 def main() -> None:
     options = parse_arguments()
-    torch.set_num_threads(1)
+    if given := [name for name in THREAD_VARIABLES if name in os.environ]:
+        print(f"unset {', '.join(given)}: a user has none of them set", file=sys.stderr)
     if options.wheel:
         run(options, options.wheel)
         return

@@ -17,7 +17,6 @@ import numpy as np
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
 from driftscope_probes.drift.metric_drift import MetricDrift, metric_drift
-from driftscope_probes.drift.series import Series
 from driftscope_probes.mismatch.number import FloatArray
 
 SEED = 20261122
@@ -91,7 +90,7 @@ def noise(
 
 
 def reading(logs: FloatArray) -> MetricDrift:
-    return metric_drift(Series("log"), np.arange(logs.size), np.exp(logs))
+    return metric_drift("log", 0.0, np.arange(logs.size), np.exp(logs))
 
 
 def false_alarms(runs: int, rng: np.random.Generator) -> list[FalseAlarms]:

@@ -22,7 +22,7 @@ import numpy as np
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import compare, profiles
 from driftscope_probes.mismatch.frameworks import aliases, presets
-from driftscope_probes.mismatch.limits import crossed_limits
+from driftscope_probes.mismatch.thresholds import crossed_thresholds
 from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_service.metrics_page import MetricsPage
 from driftscope_service.runs.store.runs import RunRepository
@@ -45,7 +45,7 @@ def document() -> dict[str, object]:
     limits = [0, TOKENS // 4, TOKENS]
     pair = paired_logprobs(rollout, trainer, limits, None)
     comparison = compare(rollout, trainer, limits).to_dict()
-    crossed = crossed_limits(comparison, rollout_dtype="bf16", trainer_dtype="bf16")
+    crossed = crossed_thresholds(comparison, rollout_dtype="bf16", trainer_dtype="bf16")
     histogram = profiles(rollout, trainer, limits).abs_diff_histogram.to_dict()
     return {
         "comparison": comparison,

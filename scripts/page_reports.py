@@ -40,7 +40,7 @@ def store(service: Service, report: dict[str, Any], model: str | None = None) ->
     with tempfile.TemporaryDirectory() as workdir:
         return store_report(
             report,
-            kind=kind,
+            kind=service.kinds[kind],
             model=model,
             workdir=Path(workdir),
             job_of=lambda connection: JobRepository(connection).add_succeeded(kind, model, {}).id,

@@ -2,7 +2,7 @@
 
     python scripts/record_reports.py NAME=REPORT.json …
 
-NAME: one of the reports of driftscope_service.demo.recordings. The files are what the commands
+NAME: one of the recordings that a Kind names. The files are what the commands
 write: report.json of `probe paired` and `probe determinism --out`, report.json of a night, the
 report of a kernels job. Token files stay behind, long lists of proofs are cut.
 """
@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from driftscope_service.demo.recordings import REPORTS
+from driftscope_service.experiments.registry import load_kinds
 
-RECORDINGS = Path(__file__).parents[1] / "service/driftscope_service/demo/recordings"
+RECORDINGS = {
+    name: Path(str(files(kind.package))) / "recordings"
+    for kind in load_kinds().values()
+    for name in kind.recordings
+}
 
 
 def main(arguments: list[str]) -> None:
     for argument in arguments:
         name, _, file = argument.partition("=")
-        if name not in REPORTS or not Path(file).is_file():
-            sys.exit(f"{argument}: give NAME=FILE with NAME one of {', '.join(REPORTS)}")
+        if name not in RECORDINGS or not Path(file).is_file():
+            sys.exit(f"{argument}: give NAME=FILE with NAME one of {', '.join(RECORDINGS)}")
         report = trimmed(json.loads(Path(file).read_text()))
         text = json.dumps(report, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        (RECORDINGS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (RECORDINGS[name] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def trimmed(report: dict[str, Any]) -> dict[str, Any]:

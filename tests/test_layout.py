@@ -1,14 +1,24 @@
 """The tree keeps its shape: plain roots, one-way imports, a service that starts without torch."""
 
+import ast
 import importlib.util
+import os
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOTS = ("service", "probes", "kernels")
+#: Of the three roots, by the name under which they are imported.
+MODULES = {
+    ".".join(path.relative_to(ROOT / root).with_suffix("").parts).removesuffix(".__init__"): path
+    for root in ROOTS
+    for path in (ROOT / root).rglob("*.py")
+}
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -37,8 +47,10 @@ def test_kernels_on_the_path_is_not_ours() -> None:
         "driftscope_probes.nightly.request",
         "driftscope_probes.kernels.request",
         "driftscope_probes.device.environment_change",
-        "driftscope_probes.mismatch.limits",
+        "driftscope_probes.mismatch.thresholds",
         "driftscope_probes.drift",
+        "driftscope_probes.numbers",
+        "driftscope_probes.verdicts",
         "driftscope_client",
     ],
 )
@@ -69,6 +81,79 @@ def test_no_vague_file_names() -> None:
         if path.stem in vague or path.parent.name in vague
     ]
     assert not found
+
+
+def test_no_circle_of_folders() -> None:
+    """Of the parts of a package, each a file or a folder, none imports itself by way of others."""
+    assert circles(read_imports(MODULES)) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    imports = {
+        "p.a.x": {"p.b.y", "p.c"},
+        "p.b.y": {"p.c"},
+        "p.c": {"p.a.z"},
+        "p.a.z": {"p.d"},
+        "p.d.e": {"p.d"},
+        "p.d": {"p.d.e"},
+    }
+    assert circles(imports) == ["p.d: __init__ e", "p: a b c"]
+
+
+def read_imports(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    return {name: set(_imported(path, modules)) for name, path in modules.items()}
+
+
+def _imported(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Those inside functions as well: what is put off is imported all the same."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in modules else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[str]:
+    """As "package: its parts that import each other"."""
+    within: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for importer, imported in imports.items():
+        for name in imported & imports.keys() - {importer}:
+            package, one, other = _apart(importer, name)
+            within[package][one].add(other)
+    found = [
+        f"{package}: {' '.join(sorted(circle))}"
+        for package, edges in within.items()
+        for circle in _circles_of(edges)
+    ]
+    return sorted(found)
+
+
+def _apart(one: str, other: str) -> tuple[str, str, str]:
+    """The package that both are in, and the part of it that each is in."""
+    names, others = one.split("."), other.split(".")
+    depth = len(os.path.commonprefix([names, others]))
+    parts = ((*each, "__init__")[depth] for each in (names, others))
+    return ".".join(names[:depth]), next(parts), next(parts)
+
+
+def _circles_of(edges: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    reached = {part: _reached(part, edges) for part in edges}
+    return {
+        frozenset(other for other in reached[part] if part in reached.get(other, ()))
+        for part in edges
+        if part in reached[part]
+    }
+
+
+def _reached(part: str, edges: Mapping[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    ahead = {part}
+    while ahead:
+        ahead = set().union(*(edges.get(each, set()) for each in ahead)) - reached
+        reached |= ahead
+    return reached
 
 
 def test_import_rules_hold() -> None:

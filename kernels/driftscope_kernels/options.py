@@ -26,6 +26,11 @@ TP_SEGMENTS = 8  # serves tensor parallelism over 1, 2, 4 and 8 ranks
 ROW_BLOCK = 64
 
 
+#: What the checker says of a kernel. STATIC is for kernels whose compiled code is read: no atomics,
+#: one binary for every batch size.
+VerdictName = Literal["PROVED", "NOT_REFUTED", "STATIC", "INCONCLUSIVE", "REFUTED"]
+
+
 LANES = 16  # one AVX-512 register of float32; narrower machines keep two or four of theirs
 
 

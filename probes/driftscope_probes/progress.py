@@ -27,7 +27,9 @@ def scaled(sink: ProgressSink, start: float, end: float, prefix: str = "") -> Pr
     """Map a part's own 0..1 onto start..end of the whole; `prefix` names the part."""
 
     def forward(progress: Progress) -> None:
-        fraction = start + (end - start) * min(1.0, max(0.0, progress.fraction))
+        part = min(1.0, max(0.0, progress.fraction))
+        # Not start + (end − start) · part, which can round to more than `end` at 1.
+        fraction = start * (1.0 - part) + end * part
         sink(Progress(prefix + progress.stage, fraction, progress.detail))
 
     return forward

@@ -1,15 +1,29 @@
-"""Tokenised prompts of a batch, their file, and the prompts used when none are given."""
+"""Prompts as text and as token ids, their file, and the prompts used when none are given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save_file
 
 from driftscope_probes.trace import check_cu_seqlens
+
+MAX_PROMPT_CHARACTERS = 1_000_000
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=MAX_PROMPT_CHARACTERS)
+
+
+Prompt = str | list[Message]
 
 
 @dataclass(frozen=True, slots=True)

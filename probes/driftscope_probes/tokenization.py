@@ -9,8 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import Message, Prompt
-from driftscope_probes.prompts import DEMO_PROMPTS, PromptBatch
+from driftscope_probes.prompts import DEMO_PROMPTS, Message, Prompt, PromptBatch
 
 
 def tokenize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from itertools import chain
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -12,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import health, metrics_page, openapi, site
 from driftscope_service.auth.key_guard import KeyGuard
-from driftscope_service.experiments import reports, schedules
-from driftscope_service.experiments import route as probes
-from driftscope_service.experiments.nightly import api as nightly
+from driftscope_service.experiments.reports import report_routes
+from driftscope_service.experiments.route import probe_routes
+from driftscope_service.experiments.schedules import schedule_routes
 from driftscope_service.http import problems
 from driftscope_service.http.errors import add_error_handlers
 from driftscope_service.http.guards import BodyLimit, BodyLimits, HostGuard
@@ -23,7 +24,6 @@ from driftscope_service.jobs import api as jobs
 from driftscope_service.runs.api import runs, steps, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
-from driftscope_service.settings import Settings
 
 VERSION = version("driftscope")
 
@@ -40,9 +40,10 @@ def create_app(service: Service) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.service = service
+    kinds = service.kinds.values()
     add_error_handlers(app)
     # The last added sees a request first.
-    app.add_middleware(BodyLimit, limits=_body_limits(service.settings))
+    app.add_middleware(BodyLimit, limits=_body_limits(service))
     app.add_middleware(KeyGuard, database=service.database, required=service.settings.keys_required)
     app.add_middleware(
         HostGuard,
@@ -56,29 +57,30 @@ def create_app(service: Service) -> FastAPI:
         runs.router,
         steps.router,
         uploads.router,
-        probes.router,
+        probe_routes(kinds),
         jobs.router,
         jobs.events_router,
-        reports.router,
-        nightly.router,
-        schedules.router,
+        report_routes(kinds),
+        *(router for kind in kinds for router in kind.routers),
+        schedule_routes(kinds),
         metrics_page.router,
         health.router,
         problems.router,
     ):
         app.include_router(router)
-    site.install(app, service.settings)
+    site.install(app, service)
     openapi.install(app)
     return app
 
 
-def _body_limits(settings: Settings) -> BodyLimits:
+def _body_limits(service: Service) -> BodyLimits:
+    of_kinds = [(kind.body_limits or {}).items() for kind in service.kinds.values()]
     return BodyLimits(
-        default=settings.max_body_bytes,
+        default=service.settings.max_body_bytes,
         of_paths={
-            uploads.UPLOAD_PATH: settings.max_upload_bytes,
+            uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
-            nightly.BODY_PATH: nightly.MAX_NIGHT_BYTES,
+            **dict(chain.from_iterable(of_kinds)),
         },
     )
 

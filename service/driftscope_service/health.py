@@ -6,15 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.current_service import CurrentService
+from driftscope_service.http.current_service import current_service
 from driftscope_service.http.errors import ServiceError
 from driftscope_service.http.problems import problems
 from driftscope_service.service import Service
@@ -42,7 +42,7 @@ def healthz() -> HealthBody:
 
 
 @router.get("/readyz", responses=problems(problem_kinds.NOT_READY))
-def readyz(service: CurrentService) -> ReadyBody:
+def readyz(service: Annotated[Service, Depends(current_service)]) -> ReadyBody:
     """Database, schema, data folder, disk and executor are in order; else 503 with `checks`."""
     checks: dict[str, Callable[[Service], str]] = {
         "database": _database,

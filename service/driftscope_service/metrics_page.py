@@ -1,4 +1,4 @@
-"""/metrics: the page of a running service, put together from the families of every wing."""
+"""/metrics: the page of a running service, from the families of every part."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.experiments.determinism.metrics import determinism_families
-from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kernels.metrics import kernel_families
-from driftscope_service.experiments.kernels.store import KernelVerdictRepository
-from driftscope_service.experiments.nightly.metrics import nightly_families
-from driftscope_service.experiments.nightly.store import NightlyRepository
-from driftscope_service.experiments.paired.metrics import paired_families
-from driftscope_service.experiments.store import ReportRepository
+from driftscope_service.experiments.kind import Kind
 from driftscope_service.http.request_meter import RequestCounts, request_families
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family, one
+from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.runs.drift import RunDrifts
 from driftscope_service.runs.ingest.upload_meter import UploadCounts, ingest_families
 from driftscope_service.runs.metrics import RunFamilies
@@ -67,6 +61,11 @@ def build_family() -> Family:
     return family
 
 
+def every_metric(kinds: Mapping[str, Kind]) -> tuple[Metric, ...]:
+    """Nothing else is exported, in the order of the page."""
+    return (*(metric for kind in kinds.values() for metric in kind.metrics), *metric_names.METRICS)
+
+
 _END = "# EOF\n"
 
 
@@ -105,7 +104,8 @@ class MetricsPage:
         settings = self._service.settings
         executor, intake = self._service.executor, self._service.intake
         with self._service.database.read() as connection:
-            yield from self._of_probes(connection)
+            for kind in self._service.kinds.values():
+                yield from kind.families(connection, frozenset(settings.model_names))
             yield from self._of_runs(connection)
             yield from job_families(
                 JobRepository(connection).counts(),
@@ -126,27 +126,14 @@ class MetricsPage:
         yield from storage_families(stored, self._disk(), settings)
         yield build_family()
 
-    def _of_probes(self, connection: Connection) -> Iterator[Family]:
-        reports = ReportRepository(connection)
-        offered = frozenset(self._service.settings.model_names)
-        latest = reports.latest_per_model("paired")
-        # Bounds the label: reports of a model that is no longer offered are left out.
-        yield from paired_families([each for each in latest if each.model in offered])
-        verdicts = KernelVerdictRepository(connection).all()
-        yield from kernel_families(verdicts, reports.latest("kernels"))
-        axes = DeterminismRepository(connection).all()
-        yield from determinism_families(axis for axis in axes if axis.model in offered)
-        nights = NightlyRepository(connection)
-        yield from nightly_families(nights.latest(), nights.last_success_at())
-
     def _of_runs(self, connection: Connection) -> Iterator[Family]:
         settings = self._service.settings
         idle = timedelta(seconds=settings.metrics_idle_seconds)
-        found = self._run_states.read(
+        states = self._run_states.read(
             connection, since=datetime.now(UTC) - idle, cap=settings.metrics_max_runs
         )
-        runs = [state.run for state in found.states]
-        yield from self._run_families.families(found, self._run_drifts.known(runs))
+        runs = [state.run for state in states.states]
+        yield from self._run_families.families(states, self._run_drifts.known(runs))
         self._active = runs
 
     def _disk(self) -> Disk | None:

@@ -50,6 +50,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for model in (FieldProblem, Problem):
         schemas[model.__name__] = model.model_json_schema(ref_template=_REFERENCES)
         schemas[model.__name__].pop("$defs", None)
+    schemas["JobBody"]["properties"]["kind"]["enum"] = list(app.state.service.kinds)
     schema["components"]["securitySchemes"] = {KEY_SCHEME: _KEY_DESCRIPTION}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():

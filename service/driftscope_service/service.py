@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,14 @@ from filelock import FileLock, Timeout
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import check_keys_exist
+from driftscope_service.experiments.kind import Kind, Report
+from driftscope_service.experiments.record import store_report
+from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.jobs.executor import JobExecutor
-from driftscope_service.jobs.job import service_stopped
+from driftscope_service.jobs.job import Job, service_stopped
 from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess, kill_orphans
-from driftscope_service.jobs.run_job import JobTools
+from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
@@ -42,6 +45,7 @@ class DataDirError(ProbeError):
 class Service:
     settings: Settings
     database: Database
+    kinds: Mapping[str, Kind]
     report_files: ReportFiles
     executor: JobExecutor
     intake: Intake
@@ -49,24 +53,49 @@ class Service:
     scheduler: Scheduler
 
 
-def build_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Service:
+def build_service(
+    settings: Settings,
+    *,
+    probe_module: str = DEFAULT_MODULE,
+    experiments: Sequence[str] = EXPERIMENTS,
+) -> Service:
     """Touches neither disk nor database, and starts nothing."""
     database = Database(settings.database)
     report_files = ReportFiles(settings.data_dir)
-    process = ProbeProcess(probe_module, settings.probe_python, settings.job_time_limit_seconds)
-    tools = JobTools(settings.data_dir, database, report_files, process, threading.Event())
+    kinds = load_kinds(experiments)
+    process = ProbeProcess(
+        probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
+    )
+
+    def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
+        return store_report(
+            report,
+            kind=kinds[job.kind],
+            model=job.model,
+            workdir=workdir,
+            job_of=job_of,
+            database=database,
+            files=report_files,
+        ).path
+
+    tools = JobTools(settings.data_dir, database, record, process, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
     intake = build_intake(settings, database)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
-    return Service(settings, database, report_files, executor, intake, RunDrift(), scheduler)
+    return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
 
 
 @contextmanager
-def open_service(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Iterator[Service]:
+def open_service(
+    settings: Settings,
+    *,
+    probe_module: str = DEFAULT_MODULE,
+    experiments: Sequence[str] = EXPERIMENTS,
+) -> Iterator[Service]:
     """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
-        service = build_service(settings, probe_module=probe_module)
+        service = build_service(settings, probe_module=probe_module, experiments=experiments)
         try:
             with _held_database(service.database):
                 yield from _running(service)

@@ -1,6 +1,6 @@
 """The pages of an app: every router, errors, and what pages keep between requests.
 
-A new page adds its router here.
+A new page adds its router here; one of a single experiment is part of its Kind.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from driftscope_service.auth import login_page
 from driftscope_service.experiments import pages, verdict_page
-from driftscope_service.experiments.nightly import page as nightly_page
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.pages import page_errors, static_files
-from driftscope_service.pages.navigation import SECTIONS
+from driftscope_service.pages.navigation import Section
 from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts
 from driftscope_service.runs.pages.step_view import StepViews
-from driftscope_service.settings import Settings
+from driftscope_service.service import Service
 
+HOME: Final = "/runs"
 home_router = APIRouter(include_in_schema=False)
 
 
@@ -29,7 +29,7 @@ home_router = APIRouter(include_in_schema=False)
 def index(request: Request) -> Response:
     # A browser names HTML first; programs send */* or JSON.
     if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse(SECTIONS[0].path, 303)
+        return RedirectResponse(HOME, 303)
     return JSONResponse(
         {
             "service": "driftscope",
@@ -42,7 +42,7 @@ def index(request: Request) -> Response:
                 "openapi": "/openapi.json",
                 "metrics": "/metrics",
                 "ready": "/readyz",
-                "pages": SECTIONS[0].path,
+                "pages": HOME,
             },
         }
     )
@@ -60,14 +60,22 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     jobs_page.job_router,
     pages.router,
     verdict_page.router,
-    nightly_page.router,
     compare_page.router,
 )
 
 
-def install(app: FastAPI, settings: Settings) -> None:
-    for router in ROUTERS:
+def install(app: FastAPI, service: Service) -> None:
+    kinds = service.kinds.values()
+    for router in (*ROUTERS, *(router for kind in kinds for router in kind.page_routers)):
         app.include_router(router)
+    app.state.sections = (
+        Section("runs", "Runs", HOME),
+        Section("compare", "Compare", "/compare"),
+        Section("probes", "Probes", "/probes"),
+        Section("kernels", "Kernels", "/kernels"),
+        *(section for kind in kinds for section in kind.sections),
+        Section("jobs", "Jobs", "/jobs"),
+    )
     page_errors.install_page_errors(app)
     app.state.step_views = StepViews()
-    app.state.token_texts = TokenTexts(settings)
+    app.state.token_texts = TokenTexts(service.settings)

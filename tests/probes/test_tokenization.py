@@ -8,8 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import Message
-from driftscope_probes.prompts import PromptBatch
+from driftscope_probes.prompts import Message, PromptBatch
 from driftscope_probes.tokenization import check_context, tokenize
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[assistant]"

@@ -13,11 +13,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from driftscope_service.experiments.kernels import metrics as kernels
 from driftscope_service.experiments.kernels.store import KernelVerdictRepository
+from driftscope_service.experiments.paired import metrics as paired
+from driftscope_service.experiments.registry import load_kinds
 from driftscope_service.experiments.store import ReportFile, ReportRepository
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.metrics import metric_names
-from driftscope_service.metrics.metric_names import CELL_SAMPLES, METRICS, sample_names
+from driftscope_service.metrics.metric_names import CELL_SAMPLES, sample_names
+from driftscope_service.metrics_page import every_metric
 
 CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
 #: Samples that differ from run to run, or from release to release.
@@ -88,7 +91,7 @@ def verdicts_of(running: Any, **labels: str) -> set[str]:
     found = [
         dict(known)
         for name, known in samples(running)
-        if name == metric_names.KERNEL_VERDICT.name and labels.items() <= dict(known).items()
+        if name == kernels.KERNEL_VERDICT.name and labels.items() <= dict(known).items()
     ]
     return {known["verdict"] for known in found}
 
@@ -115,12 +118,12 @@ def test_a_kernel_check_of_the_service(running: Any) -> None:
     found = samples(running)
     assert verdicts_of(running, target="torch", **VERDICT) == {"REFUTED"}
     assert verdicts_of(running, target="driftscope", **VERDICT) == {"PROVED"}
-    assert found[metric_names.KERNEL_PLANTED.name, frozenset()] == 9
-    assert found[metric_names.KERNEL_PLANTED_CAUGHT.name, frozenset()] == 7
+    assert found[kernels.KERNEL_PLANTED.name, frozenset()] == 9
+    assert found[kernels.KERNEL_PLANTED_CAUGHT.name, frozenset()] == 7
     with running.service.database.read() as connection:
         stored = ReportRepository(connection).latest("kernels")
     assert stored is not None
-    name = metric_names.KERNELS_LAST_SUCCESS.name
+    name = kernels.KERNELS_LAST_SUCCESS.name
     assert found[name, frozenset()] == stored.created_at.timestamp()
     assert not any("paired" in name for name, _ in found)
 
@@ -191,7 +194,7 @@ def test_last_success_is_the_time_of_storing(running: Any) -> None:
     running.finished_report()
     with running.service.database.read() as connection:
         stored = ReportRepository(connection).latest_per_model("paired")[0]
-    name = metric_names.PAIRED_LAST_SUCCESS.name
+    name = paired.PAIRED_LAST_SUCCESS.name
     assert value(running, name, model=CELL["model"]) == stored.created_at.timestamp()
 
 
@@ -199,7 +202,7 @@ def test_nothing_is_exported_that_is_not_listed(running: Any) -> None:
     running.finished_report()
     running.finished_kernels_report()
     names = {name for name, _ in samples(running) if name.startswith("driftscope_")}
-    listed = [name for metric in METRICS for name in sample_names(metric)]
+    listed = [name for metric in every_metric(load_kinds()) for name in sample_names(metric)]
     assert names - set(listed) == set()
     assert {name for name in names if "_run_" in name} == set()
     page = running.client.get("/metrics").text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from driftscope_service.cli.main import app
+from driftscope_service.cli.main import build_app
 from driftscope_service.settings import (
     OTHER_VARIABLES,
     PREFIX,
@@ -75,7 +75,7 @@ def test_commands_start_with_the_variables_of_other_parts(
     for name in OTHER_VARIABLES:
         monkeypatch.setenv(name, "anything")
     for command in (["db", "upgrade"], ["keys", "list"]):
-        result = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path)])
+        result = CliRunner().invoke(build_app(), [*command, "--data-dir", str(tmp_path)])
         assert result.exit_code == 0, result.output
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check import planted
-from driftscope_kernels.check.cases.case import DTYPE_NAMES, OpCase, Subject, VerdictName
+from driftscope_kernels.check.cases.case import DTYPE_NAMES, OpCase, Subject
 from driftscope_kernels.check.cases.inputs import CANCELLING, NORMAL, SENSITIVE
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.cause import cause
@@ -53,6 +53,7 @@ from driftscope_kernels.check.tree_probe import (
     read_trees,
 )
 from driftscope_kernels.check.verdict import Counterexample, KernelVerdict
+from driftscope_kernels.options import VerdictName
 from driftscope_kernels.registry import Kernel
 
 #: What is checked of a kernel that is slower than its case allows: a plain reference in Python is

@@ -6,13 +6,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from driftscope_kernels.check.cases.case import DTYPES, Shape, Subject, VerdictName
+from driftscope_kernels.check.cases.case import DTYPES, Shape, Subject
 from driftscope_kernels.check.cases.inputs import POSITIVE_KINDS, SIGNED_KINDS
 from driftscope_kernels.check.cause import Cause
 from driftscope_kernels.check.detection import Detection
 from driftscope_kernels.check.placements.placement import Placement
 from driftscope_kernels.check.search import PROBE, AxisCount, Mismatch, Trial
 from driftscope_kernels.check.tree_probe import TreeReading
+from driftscope_kernels.options import VerdictName
 
 #: What a proof by trees rests on; printed with every one.
 ASSUMPTIONS = (

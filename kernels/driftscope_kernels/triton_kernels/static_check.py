@@ -12,10 +12,11 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from driftscope_kernels.options import VerdictName
 from driftscope_kernels.triton_kernels.aot import (
     TARGETS,
     Binary,
@@ -53,7 +54,7 @@ class StaticVerdict:
 
     name: str
     arch: str
-    verdict: Literal["STATIC", "REFUTED"]
+    verdict: VerdictName
     reasons: tuple[str, ...]  # of a refutation
     binaries: tuple[Binary, ...]
     batch_sizes: tuple[int, ...]
@@ -97,7 +98,7 @@ def static_verdict(
         found = [(compiled(one), rows) for one, rows in place.seen.values()]
         binaries |= {binary.sha256: binary for binary, _ in found}
         reasons += [*_reasons(place.kernel, found), *_followers(place)]
-    verdict: Literal["STATIC", "REFUTED"] = "REFUTED" if reasons else "STATIC"
+    verdict: VerdictName = "REFUTED" if reasons else "STATIC"
     return StaticVerdict(name, arch, verdict, tuple(reasons), tuple(binaries.values()), sizes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from driftscope_probes.determinism.batch import Output
 from driftscope_probes.determinism.onset import Onset, Value
 from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.verdicts import AxisVerdictName
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,6 @@ def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
     bits = values.view(np.uint32).astype(np.int64)
     magnitude = bits & 0x7FFFFFFF
     return np.where(bits >> 31, -magnitude, magnitude)
-
-
-Verdict = Literal["equal", "differs", "not_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +166,7 @@ class AxisResult:
         return replace(self, replay=command)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AxisVerdictName:
         if self.total is None:
             return "not_run"
         return "differs" if self.total.differs else "equal"

@@ -6,7 +6,7 @@ In: a DeterminismRequest. Out: the report (JSON values).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,13 @@ LONGEST_PROMPT = 320
 #: Axes whose values are batch sizes, and the largest batch of those that have their own.
 SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
 LEAST_ROWS_AT_ONCE = 32
+
+
+def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """`model_path`: folder of the model, or null."""
+    folder = request.get("model_path")
+    asked = DeterminismRequest(**request["request"])
+    return run_determinism(asked, workdir, progress, Path(folder) if folder else None)
 
 
 def run_determinism(

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from driftscope_probes.drift.metric_drift import MetricDrift, State, metric_drift
-from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.numbers import NUMBERS
+
+#: Names in Comparison.to_dict(), in the order in which they are shown.
+SERIES: Final = (
+    *("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "prob_abs_diff_mean", "prob_pearson"),
+    *("kl_k1", "kl_k3", "kl_k3_entropy_ratio", "token_mult_prob_error", "ess_ratio_token"),
+    *("abs_diff_share_above_ln2", "confident_disagreement_share", "bitwise_equal_fraction"),
+    *("seq_logratio_slope_per_1000_tokens", "rollout_log_ppl", "nonfinite_tokens"),
+    # Only where behavior_version and weights_version were pushed.
+    *("lag_mean", "stale_token_share", "lag0_abs_diff_mean", "staleness_share"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,12 @@ def drift_of(points: Sequence[StepValues]) -> Drift:
     steps = np.array([point.step for point in points], dtype=np.int64)
     assert bool(np.all(np.diff(steps) > 0)), "steps rise and none comes twice"
     metrics = {}
-    for name, series in SERIES_SCALES.items():
-        given = [point.values.get(name) for point in points]
-        if all(value is None for value in given):
-            continue
-        # None becomes NaN.
-        metrics[name] = metric_drift(series, steps, np.array(given, dtype=np.float64))
+    for name in SERIES:
+        row = NUMBERS[name]
+        assert row.scale is not None, f"{name} has no scale"
+        values = [point.values.get(name) for point in points]
+        if any(value is not None for value in values):
+            # None becomes NaN.
+            levels = np.array(values, dtype=np.float64)
+            metrics[name] = metric_drift(row.scale, row.ideal, steps, levels)
     return Drift(len(points), metrics)

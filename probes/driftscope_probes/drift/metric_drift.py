@@ -12,11 +12,14 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from driftscope_probes.drift.cusum import WARM_UP, LevelChange, level_changes
-from driftscope_probes.drift.series import LOG_OF_ZERO, Scale, Series
 from driftscope_probes.drift.trend import MIN_STEPS, Trend, trend
 from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.numbers import ScaleKind
 
 State = Literal["not_enough_steps", "steady", "shifted", "trending"]
+#: Stands for log 0. Far below any log of a measured difference, and finite: one bitwise-equal step
+#: among others is then an outlier like any other.
+LOG_OF_ZERO: Final = math.log(1e-300)
 #: A trend is told below this p-value and where its line moves by MIN_MOVE spreads of the noise.
 TREND_LEVEL: Final = 1e-4
 MIN_MOVE: Final = 1.0
@@ -65,7 +68,7 @@ class Baseline:
 @dataclass(frozen=True, slots=True)
 class MetricDrift:
     state: State
-    scale: Scale
+    scale: ScaleKind
     steps: int  # with a value
     missing: int  # without
     baseline: Baseline | None  # of the steps before the first change
@@ -79,16 +82,18 @@ class MetricDrift:
         return asdict(self)
 
 
-def metric_drift(series: Series, steps: IntArray, values: FloatArray) -> MetricDrift:
+def metric_drift(
+    scale: ScaleKind, ideal: float, steps: IntArray, values: FloatArray
+) -> MetricDrift:
     """steps: [n] rising; values: [n], NaN, infinite or beyond LARGEST where there is none."""
     present = np.abs(values) <= LARGEST
     missing = int(values.size - np.count_nonzero(present))
     steps, values = steps[present], values[present]
     if not values.size:
-        return MetricDrift("not_enough_steps", series.scale, 0, missing, None, 0, (), None, (), ())
-    levels = series.transformed(values)
-    found = level_changes(levels.tolist(), LOG_OF_ZERO if series.scale == "log" else 0.0)
-    changes = found.changes
+        return MetricDrift("not_enough_steps", scale, 0, missing, None, 0, (), None, (), ())
+    levels = _transformed(values, scale, ideal)
+    detected = level_changes(levels.tolist(), LOG_OF_ZERO if scale == "log" else 0.0)
+    changes = detected.changes
     line = _told(steps, levels, changes)
     state: State = "trending" if line else "shifted" if changes else "steady"
     if state == "steady" and values.size <= WARM_UP:
@@ -98,22 +103,35 @@ def metric_drift(series: Series, steps: IntArray, values: FloatArray) -> MetricD
     first_end = changes[0].at if changes else values.size
     return MetricDrift(
         state=state,
-        scale=series.scale,
+        scale=scale,
         steps=values.size,
         missing=missing,
         baseline=_baseline(values[:first_end], levels[:first_end]),
         changes=0 if staircase else len(changes),
         change_points=() if staircase else _change_points(steps, values, changes)[-MAX_TOLD:],
-        trend=None if line is None else _per_100(line, steps, series.scale),
+        trend=None if line is None else _per_100(line, steps, scale),
         alarms=tuple(int(steps[change.found_at]) for change in changes[-MAX_TOLD:]),
-        outliers=tuple(int(steps[place]) for place in found.outliers[-MAX_TOLD:]),
+        outliers=tuple(int(steps[index]) for index in detected.outliers[-MAX_TOLD:]),
     )
+
+
+def _transformed(values: FloatArray, scale: ScaleKind, ideal: float) -> FloatArray:
+    """[steps] → [steps] on a scale where steps of equal size mean equal things; log maps an exact
+    ideal (bitwise-equal steps) to LOG_OF_ZERO.
+    """
+    distance = values - ideal
+    if scale == "linear":
+        return distance
+    # ESS and correlation reach 1 from below; rounding may carry them beyond it, to nothing.
+    distance = np.abs(distance)
+    logs: FloatArray = np.log(np.maximum(distance, math.exp(LOG_OF_ZERO)))
+    return logs
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
     trend: Trend
-    first: int  # place in the series from which it holds
+    first: int  # index in the series from which it holds
 
 
 def _told(steps: IntArray, levels: FloatArray, changes: tuple[LevelChange, ...]) -> _Line | None:
@@ -134,12 +152,12 @@ def _significant(steps: IntArray, levels: FloatArray) -> Trend | None:
     if levels.size < MIN_STEPS:
         return None
     at = steps.astype(np.float64)
-    found = trend(at, levels)
-    if found.p_value >= TREND_LEVEL:
+    line = trend(at, levels)
+    if line.p_value >= TREND_LEVEL:
         return None
-    noise = _spread(levels - found.slope * at - found.intercept)
-    move = abs(found.slope) * float(at[-1] - at[0])
-    return found if move > 0.0 and move >= MIN_MOVE * noise else None
+    noise = _spread(levels - line.slope * at - line.intercept)
+    move = abs(line.slope) * float(at[-1] - at[0])
+    return line if move > 0.0 and move >= MIN_MOVE * noise else None
 
 
 def _staircase(levels: FloatArray, changes: tuple[LevelChange, ...]) -> bool:
@@ -155,7 +173,7 @@ def _line_is_better(
     from_line = np.abs(levels - line.slope * steps - line.intercept)
     parts = np.split(levels, [change.at for change in changes])
     from_steps = np.concatenate([np.abs(part - np.median(part)) for part in parts])
-    # A line has two parameters, a level one, a change its place and the new level.
+    # A line has two parameters, a level one, a change its step and the new level.
     return _criterion(from_line, 2) < _criterion(from_steps, 1 + 2 * len(changes))
 
 
@@ -187,13 +205,13 @@ def _ratio(after: float, before: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
 
 
-def _per_100(line: _Line, steps: IntArray, scale: Scale) -> TrendPer100:
-    found = line.trend
-    per_100 = [100.0 * slope for slope in (found.slope, found.low, found.high)]
+def _per_100(line: _Line, steps: IntArray, scale: ScaleKind) -> TrendPer100:
+    trend = line.trend
+    per_100 = [100.0 * slope for slope in (trend.slope, trend.low, trend.high)]
     if scale == "log":
         per_100 = [math.expm1(min(MAX_EXPONENT, slope)) for slope in per_100]
     slope, low, high = per_100
-    return TrendPer100(slope, low, high, found.p_value, int(steps[line.first]))
+    return TrendPer100(slope, low, high, trend.p_value, int(steps[line.first]))
 
 
 def _baseline(values: FloatArray, levels: FloatArray) -> Baseline:

@@ -11,13 +11,32 @@ with the JSON of `kernels bench`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main
 from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.progress import Progress, ProgressSink
+
+#: Of the report of a kernel check.
+SCHEMA = "1"
+
+
+def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """The JSON of `kernels check`, with what was asked and when."""
+    asked = KernelsRequest(**request["request"]).model_dump(mode="json")
+    began = datetime.now(UTC)
+    result = run({"action": "check", **asked}, workdir, progress)
+    return {
+        "schema_version": SCHEMA,
+        "kind": "kernels",
+        "created_at": began.isoformat(timespec="seconds"),
+        "request": asked,
+        **result,
+    }
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

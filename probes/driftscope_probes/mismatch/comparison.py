@@ -43,6 +43,7 @@ from driftscope_probes.mismatch.divergences import (
 )
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.number import FloatArray, Number, Undefined
 from driftscope_probes.mismatch.probability import (
     LEAST_SQUARES,
@@ -214,8 +215,19 @@ def compare(
     side: what else is known about the tokens; each array that is there adds numbers.
     Raises TraceError for arrays that do not fit together, RequestError for bad settings.
     """
-    check_resamples(resamples, least=0)
     pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
+    return compare_paired(pair, resamples=resamples, seed=seed, side=side)[0]
+
+
+def compare_paired(
+    pair: PairedLogprobs,
+    *,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = DEFAULT_SEED,
+    side: SideArrays | None = None,
+) -> tuple[Comparison, Histogram]:
+    """compare() of arrays that have been checked, and the histogram of |Δ| that it makes."""
+    check_resamples(resamples, least=0)
     beside = checked_side_arrays(side, pair)
     found = token_pass(pair)
     shard = shard_of_pass(pair, found)
@@ -223,7 +235,7 @@ def compare(
     counts, extremes = shard.counts, shard.extremes
     ranked = order_statistics(pair, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens))
     kl_of_sums = kl(sums)
-    return Comparison(
+    comparison = Comparison(
         hygiene=shard.hygiene,
         absolute_difference=absolute_difference(sums, spread, extremes, ranked.abs_diff),
         kl=kl_of_sums,
@@ -261,6 +273,7 @@ def compare(
         seed=seed,
         sums=sums,
     )
+    return comparison, shard.abs_diff
 
 
 def _kept(values: FloatArray, pair: PairedLogprobs, tokens: int) -> FloatArray:

@@ -15,6 +15,7 @@ from driftscope_probes.mismatch.number import (
     IntArray,
     Number,
     Undefined,
+    dot,
     mean,
 )
 from driftscope_probes.mismatch.sums import (
@@ -127,9 +128,9 @@ def all_squares(moments: ProbabilityMoments) -> tuple[float, float, float]:
         x = _from_mean(moments.rollout_anchor, moments.rollout_sum, moments.length)
         y = _from_mean(moments.trainer_anchor, moments.trainer_sum, moments.length)
         return (
-            float(moments.rollout_squares.sum() + np.dot(moments.length, x * x)),
-            float(moments.trainer_squares.sum() + np.dot(moments.length, y * y)),
-            float(moments.products.sum() + np.dot(moments.length, x * y)),
+            float(moments.rollout_squares.sum() + dot(moments.length, x * x)),
+            float(moments.trainer_squares.sum() + dot(moments.length, y * y)),
+            float(moments.products.sum() + dot(moments.length, x * y)),
         )
 
 
@@ -156,5 +157,5 @@ def pearson_of_moments(moments: ProbabilityMoments) -> Number:
 def _from_mean(anchor: FloatArray, total: FloatArray, length: IntArray) -> FloatArray:
     """Distance of each sequence's mean from the mean of all tokens."""
     distance = (anchor - anchor[:1]) + total / length
-    centred: FloatArray = distance - np.dot(distance, length) / length.sum()
+    centred: FloatArray = distance - dot(distance, length) / length.sum()
     return centred

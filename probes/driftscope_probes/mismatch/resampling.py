@@ -69,8 +69,10 @@ DEFAULT_SEED = 0
 LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
-# 512 KiB per array of 64-bit draws: stays in the second cache.
-DRAWS_PER_BLOCK = 1 << 16
+# 512 KiB per array of 64-bit draws: stays in the second cache. Below 2^16, so that the product with
+# eight columns stays below 2^19 multiplications: from there on OpenBLAS wakes its threads, which
+# gain nothing here and then spin for tens of milliseconds beside the next compiled pass.
+DRAWS_PER_BLOCK = (1 << 16) - 1
 # 8 MiB of them, kept for several statistics.
 HELD_DRAWS = 1 << 20
 

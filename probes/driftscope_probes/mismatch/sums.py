@@ -14,6 +14,7 @@ from driftscope_probes.mismatch.number import (
     FloatArray,
     IntArray,
     Number,
+    dot,
     finite,
 )
 
@@ -125,7 +126,7 @@ def unbiased_std_of(sums: SequenceSums, values: FloatArray, within: FloatArray) 
         return ONE_VALUE
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         between = values / sums.length - values.sum() / count
-        squares = within.sum() + np.dot(sums.length, between * between)
+        squares = within.sum() + dot(sums.length, between * between)
         return finite(float(np.sqrt(squares / (count - 1))))
 
 

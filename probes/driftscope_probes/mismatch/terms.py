@@ -22,6 +22,15 @@ DISAGREES_BELOW = -2.0
 # The cap C = 2 at which verl and slime truncate their weights by default.
 TRUNCATED_AT = 2.0
 
+# Bounds of the frameworks' own metrics and presets.
+SAFETY_BOUND = 20.0  # log-ratios are clamped to ± so many nats before they are exponentiated
+RHO_CLAMP, RHO_UPPER = 10.0, 2.0  # open-instruct
+MIS_UPPER, MILES_K3_CLAMP = 2.0, 10.0  # slime and miles
+PROBABILITY_CLAMP = 1e-6  # OpenRLHF: keeps both logarithms of the binary KL finite
+LINEAR_ABOVE = 50.0  # log cosh x is x − ln 2 to the last bit, well below where sinh² overflows
+# numpy's own exponentials, whose last bit may differ from math.exp's.
+LEAST_RATIO, LEAST_RHO = float(np.exp(-SAFETY_BOUND)), float(np.exp(-RHO_CLAMP))
+
 
 # Below this |Δ| the series is used: expm1(Δ) − Δ cancels, with a relative error of about
 # 2⁻⁵³ / |Δ|, and may even turn out negative near |Δ| = 1e-15. At 1e-2 both agree to 1e-14.

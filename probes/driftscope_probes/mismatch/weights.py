@@ -14,6 +14,7 @@ from driftscope_probes.mismatch.number import (
     FloatArray,
     Number,
     Undefined,
+    dot,
     maximum,
     mean,
     minimum,
@@ -121,7 +122,7 @@ def ess_ratio(log_weights: FloatArray) -> Number:
         return OVERFLOW
     with np.errstate(over="ignore"):  # a distance of −inf is a weight of 0
         weights = np.exp(log_weights - log_weights.max())
-    return kish_ratio(float(weights.sum()), float(np.dot(weights, weights)), weights.size)
+    return kish_ratio(float(weights.sum()), dot(weights, weights), weights.size)
 
 
 def kish_ratio(total: float, squares: float, count: int) -> Number:

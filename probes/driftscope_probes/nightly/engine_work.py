@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.nightly.item import NOT_RUN, EngineItem, Finding, Item, not_run
+from driftscope_probes.nightly.item import EngineItem, Finding, Item, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
+from driftscope_probes.verdicts import NOT_RUN
 
 #: Said by the item itself.
 RESERVED = ("model", "engine", "engine_dtypes", "kernels", "axes")

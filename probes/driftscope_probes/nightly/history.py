@@ -20,7 +20,8 @@ from typing import Any
 
 from driftscope_probes.device.environment_change import compare_environments
 from driftscope_probes.durable_file import append_line, sync_folder, write_whole
-from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding
+from driftscope_probes.nightly.item import Finding
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 
 STATE, ITEMS, REPORT = "state.json", "items.jsonl", "report.json"
 SCHEMA = "1"

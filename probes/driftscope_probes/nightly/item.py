@@ -9,16 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from driftscope_probes.verdicts import NOT_RUN
+
 Kind = Literal["kernel", "engine"]
 
-NOT_RUN = {"kernel": "NOT_RUN", "engine": "not_run"}
-#: From worst to best: which way a verdict has changed. `NOT_RUN` is none: it says nothing.
-RANKS: dict[str, tuple[str, ...]] = {
-    "kernel": ("REFUTED", "INCONCLUSIVE", "NOT_REFUTED", "STATIC", "PROVED"),
-    "engine": ("differs", "equal"),
-}
-#: Of one axis of a kernel: a proof is of the whole.
-AXIS_VERDICTS = ("REFUTED", "NOT_REFUTED")
 #: The axes of driftscope_kernels.check, which needs torch to be imported; a test holds them equal.
 KERNEL_AXES = (
     *("batch_size", "micro_batch", "position", "permutation", "neighbours", "padding", "split"),

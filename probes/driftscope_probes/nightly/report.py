@@ -12,7 +12,8 @@ from driftscope_probes.device.environment_change import (
     compare_environments,
     differences,
 )
-from driftscope_probes.nightly.item import NOT_RUN, RANKS, Finding, Item
+from driftscope_probes.nightly.item import Finding, Item
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 
 AS_EXPECTED, CHANGED, COULD_NOT_RUN = 0, 1, 2
 Direction = Literal["better", "worse", "new"]

@@ -22,13 +22,12 @@ from driftscope_probes.dtypes import Dtype
 from driftscope_probes.errors import RequestError
 from driftscope_probes.nightly.engine_work import request_of
 from driftscope_probes.nightly.item import (
-    AXIS_VERDICTS,
     KERNEL_AXES,
-    RANKS,
     EngineItem,
     Item,
     KernelItem,
 )
+from driftscope_probes.verdicts import KERNEL_AXIS_VERDICTS, RANKS
 
 #: A kernel's name as the registry takes it: target/op/implementation.
 KERNEL_NAME = r"^[A-Za-z0-9_.-]{1,64}/[A-Za-z0-9_.-]{1,64}/[A-Za-z0-9_.-]{1,64}$"
@@ -281,7 +280,7 @@ def _overridden(items: list[Item], overrides: Sequence[Override], where: str) ->
 def _check_expected(item: Item, where: str) -> None:
     known = RANKS[item.kind]
     if isinstance(item, KernelItem) and item.axis is not None:
-        known = AXIS_VERDICTS
+        known = KERNEL_AXIS_VERDICTS
     if item.expected not in known:
         raise ConfigError(
             f"{where}: {item.expected!r} is expected of {item.id}; possible are {', '.join(known)}"

@@ -28,7 +28,7 @@ from driftscope_probes.nightly.report import (
     exit_code,
     judge,
 )
-from driftscope_probes.nightly.request import NightlyConfig
+from driftscope_probes.nightly.request import DEFAULT_FILE, NightlyConfig, read_config
 from driftscope_probes.nightly.shared_process import Budget, OutOfTime, SharedWork, run_shared
 from driftscope_probes.progress import Progress, ProgressSink
 
@@ -37,6 +37,13 @@ RESUME_WITHIN = timedelta(hours=20)
 OUT_OF_TIME = "the time budget was used up before"
 
 Page = Callable[[Mapping[str, Any]], str]  # of the result's JSON
+
+
+def run_probe(request: Mapping[str, Any], _workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """Of the service: the operator's file or the shipped one; history in the data folder."""
+    asked = request["request"]
+    config = read_config(Path(asked["config"]) if asked["config"] else DEFAULT_FILE)
+    return run_nightly(config, Path(asked["history"]), progress).to_dict()
 
 
 def run_nightly(

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 
 T = TypeVar("T", bound=str)
 MAX_PROMPTS = 4096
-MAX_PROMPT_CHARACTERS = 1_000_000
-
-
-class Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=MAX_PROMPT_CHARACTERS)
-
-
-Prompt = str | list[Message]
 
 
 class PairedRequest(BaseModel):

@@ -44,6 +44,17 @@ class Cell:
     profiles: Profiles
 
 
+def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    """`model_path`: folder of the model, or null."""
+    folder = request.get("model_path")
+    return run_paired(
+        PairedRequest(**request["request"]),
+        workdir,
+        progress,
+        model_path=Path(folder) if folder else None,
+    )
+
+
 def run_paired(
     request: PairedRequest,
     workdir: Path,

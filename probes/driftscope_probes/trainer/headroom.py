@@ -18,7 +18,7 @@ from driftscope_probes.trace import Trace
 from driftscope_probes.trainer.forward import OnTokens, decode
 from driftscope_probes.trainer.gradient import GRAD_SCALER_INIT, PolicyLoss, finite_or_none
 from driftscope_probes.trainer.half_precision_range import FP16_MAX, LayerRange, LayerRanges
-from driftscope_probes.trainer.headroom_verdict import Verdict, fitting_scale, judge
+from driftscope_probes.trainer.headroom_verdict import HeadroomVerdict, fitting_scale, judge
 from driftscope_probes.trainer.load import LoadedModel
 from driftscope_probes.trainer.microbatch import MicroBatch, micro_batches
 from driftscope_probes.trainer.settings import TrainerSettings, trainer_temperature
@@ -38,7 +38,7 @@ class Headroom:
     tokens: int  # response tokens, over which the loss is a mean
     loss_scale: float
     layers: list[LayerRange]  # in order of execution; the head's logits last
-    verdict: Verdict
+    verdict: HeadroomVerdict
 
     def to_dict(self) -> dict[str, Any]:
         activation = max(self.layers, key=lambda layer: layer.activation.largest)

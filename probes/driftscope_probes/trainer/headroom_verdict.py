@@ -35,15 +35,15 @@ SHOWN_SHARE = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HeadroomVerdict:
     safe: bool
     sentence: str
 
 
-def judge(layers: Sequence[LayerRange], loss_scale: float) -> Verdict:
+def judge(layers: Sequence[LayerRange], loss_scale: float) -> HeadroomVerdict:
     highest = max(layers, key=lambda layer: layer.activation.largest)
     if highest.activation.largest * MARGIN > FP16_MAX:
-        return Verdict(False, _too_high(highest))
+        return HeadroomVerdict(False, _too_high(highest))
     plain, scaled = (_total(layers, pick) for pick in (_gradient, _scaled_gradient))
     gradients = (
         f"of the gradient values {_percent(plain)} vanish without loss scaling, "
@@ -52,13 +52,15 @@ def judge(layers: Sequence[LayerRange], loss_scale: float) -> Verdict:
     if not (_fits(plain) or _fits(scaled)):
         overflowing = scaled.overflow or plain.overflow
         more = f", and {overflowing} overflow" if overflowing else ""
-        return Verdict(False, f"FP16 does not look safe: {gradients}{more}.")
+        return HeadroomVerdict(False, f"FP16 does not look safe: {gradients}{more}.")
     advice = "" if _fits(plain) else "; use loss scaling"
     if loss_scale < GRAD_SCALER_INIT:
         advice += f"; {GRAD_SCALER_INIT:,.0f} overflows, so let the scale adapt"
     elif scaled.overflow:
         advice += f"; {scaled.overflow} overflow at that scale, so let the scale adapt"
-    return Verdict(True, f"FP16 looks safe here: {_distance(highest)}, and {gradients}{advice}.")
+    return HeadroomVerdict(
+        True, f"FP16 looks safe here: {_distance(highest)}, and {gradients}{advice}."
+    )
 
 
 def fitting_scale(layers: Sequence[LayerRange]) -> float:

@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from driftscope_service.auth.access import refusal
 from driftscope_service.auth.key import Scope
 from driftscope_service.http import session
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.store.database import Database
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 #: A key and a path; what is longer is neither.
@@ -26,11 +26,12 @@ def login_form(request: Request, next: str = "/") -> Response:
 
 
 @router.post(session.LOGIN_PATH)
-async def login(request: Request, service: CurrentService) -> Response:
+async def login(request: Request) -> Response:
     fields = parse_qs((await request.body())[:MAX_FORM_BYTES].decode("utf-8", "replace"))
     key = fields.get("key", [""])[0].strip()
     target = session.own_path(fields.get("next", ["/"])[0])
-    refused = await run_in_threadpool(refusal, service.database, session.bearer(key), Scope.READ)
+    database: Database = request.app.state.service.database
+    refused = await run_in_threadpool(refusal, database, session.bearer(key), Scope.READ)
     if refused is not None:
         return _form(request, target, refused.detail, refused.kind.status)
     response = RedirectResponse(target, 303)

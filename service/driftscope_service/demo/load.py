@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.demo import recordings
 from driftscope_service.demo.served import DemoError, served
-from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.jobs.store import JobRepository
@@ -41,7 +41,11 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
     """Raises DataDirError where a service runs on the folder already."""
     own = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "require_keys": False})
     with open_service(own) as service:
-        reports = sum(_add_report(name, service) for name in recordings.REPORTS)
+        reports = sum(
+            add_report(kind, name, service)
+            for kind in service.kinds.values()
+            for name in kind.recordings
+        )
         with (
             served(service, own) as address,
             httpx.Client(base_url=address, timeout=TIMEOUT_S) as client,
@@ -55,10 +59,10 @@ def push_runs(
 ) -> int:
     """Every step of `runs` over HTTP, in order; the number of steps."""
     pushed = 0
-    for place, run in enumerate(runs):
+    for number, run in enumerate(runs):
         steps, new = list(recordings.steps_of(run)), False
         for index, (step, body) in enumerate(steps):
-            done = (place + index / len(steps)) / len(runs)
+            done = (number + index / len(steps)) / len(runs)
             progress(Progress("pushing", done, f"{run}, step {step}"))
             answer = client.post(
                 f"/v1/runs/{run}/steps/{step}/logprobs",
@@ -79,23 +83,21 @@ def push_runs(
     return pushed
 
 
-def _add_report(name: str, service: Service) -> bool:
+def add_report(kind: Kind, name: str, service: Service) -> bool:
     """False where the store has one of its kind (of a night: this very one)."""
-    report = recordings.report(name)
-    kind = report["kind"]
+    report = recordings.report(kind, name)
     with service.database.read() as connection:
-        if kind == "nightly":
-            known = NightlyRepository(connection).latest()
-            there = known is not None and known.started_at.isoformat() >= report["started_at"]
+        if kind.recorded is None:
+            there = ReportRepository(connection).latest(kind.name) is not None
         else:
-            there = ReportRepository(connection).latest(kind) is not None
+            there = kind.recorded(connection, report)
     if there:
         return False
     model = _model(report)
 
     def job_of(connection: Connection) -> str:
         jobs = JobRepository(connection)
-        return jobs.add_succeeded(kind, model, {"recorded": True}).id
+        return jobs.add_succeeded(kind.name, model, {"recorded": True}).id
 
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         store_report(

@@ -1,7 +1,7 @@
 """What was recorded for the demo: pushed steps of runs, and reports of probes.
 
-Steps: RUN.zip with NNNN.safetensors, made by scripts/record_runs.py. Reports: KIND*.json, made by
-the commands in docs/demo.md. In: nothing. Out: bytes and JSON, as a service would be sent them.
+Steps: RUN.zip with NNNN.safetensors, made by scripts/record_runs.py. Reports: in the folders of
+their kinds, made by the commands in docs/demo.md.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
+from driftscope_service.experiments.kind import Kind
+
 FOLDER = files("driftscope_service").joinpath("demo", "recordings")
 #: In the order in which the pages list them: the last one loaded comes first.
 RUNS = ("wrong-temperature", "stale-weights", "healthy")
-REPORTS = ("paired", "kernels", "determinism", "nightly-1", "nightly-2")
 
 
 def steps_of(run: str) -> Iterator[tuple[int, bytes]]:
@@ -25,7 +26,8 @@ def steps_of(run: str) -> Iterator[tuple[int, bytes]]:
             yield int(name.removesuffix(".safetensors")), archive.read(name)
 
 
-def report(name: str) -> dict[str, Any]:
-    loaded = json.loads(FOLDER.joinpath(f"{name}.json").read_text(encoding="utf-8"))
+def report(kind: Kind, name: str) -> dict[str, Any]:
+    file = files(kind.package).joinpath("recordings", f"{name}.json")
+    loaded = json.loads(file.read_text(encoding="utf-8"))
     assert isinstance(loaded, dict)
     return loaded

@@ -12,12 +12,12 @@ FROM_OPERATOR = (
 )
 
 
-def at_most(pointer: str, given: str, value: float, limit: float, setting: str) -> None:
+def at_most(pointer: str, amount: str, value: float, limit: float, setting: str) -> None:
     """Raises InvalidField, which names the setting that an operator can raise."""
     if value > limit:
         raise InvalidField(
             pointer,
-            f"{given} is more than this service allows: {limit:g}",
+            f"{amount} is more than this service allows: {limit:g}",
             remedy=f"lower it, or let the operator raise {setting}.",
         )
 
@@ -33,11 +33,11 @@ def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEnd
     if name is None:
         return None
     if name not in settings.engine_endpoints:
-        known = ", ".join(sorted(settings.engine_endpoints)) or "(none is configured)"
+        names = ", ".join(sorted(settings.engine_endpoints)) or "(none is configured)"
         raise InvalidField(
             "/engine_endpoint",
             f"there is no engine endpoint {name!r} here",
-            remedy=f"name one of: {known}. The operator adds them with "
+            remedy=f"name one of: {names}. The operator adds them with "
             "DRIFTSCOPE_ENGINE_ENDPOINTS.",
         )
     return settings.engine_endpoints[name]

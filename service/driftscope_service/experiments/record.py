@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection
-
-from driftscope_service.experiments.determinism import job as determinism_job
-from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kernels import job as kernels_job
-from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
-from driftscope_service.experiments.nightly import job as nightly_job
-from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.store import ReportFile, ReportFiles, ReportRepository
+from driftscope_service.jobs.run_job import JobOf
 from driftscope_service.store.database import Database
-from driftscope_service.store.tables import MODEL_NAME_LENGTH
-
-
-def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
-    """By kind. paired: sentence and comparisons. kernels: verdicts and planted faults.
-    determinism: a verdict per axis. nightly: how it ended and what became of each item."""
-    return _SUMMARIES[report["kind"]](report)
-
-
-def _paired(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "sentence": report["reading"]["sentence"],
-        "cells": [
-            {name: cell[name] for name in ("engine_dtype", "trainer_dtype", "comparison")}
-            for cell in report["grid"]
-        ],
-    }
-
-
-def _kernels(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "planted": {name: report["planted"][name] for name in ("caught", "total", "missed")},
-        "verdicts": [
-            {name: verdict[name] for name in (*SUBJECT, "verdict", "detection_rate")}
-            for verdict in report["verdicts"]
-        ],
-    }
-
-
-def _determinism(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {"axes": [_axis(axis) for axis in report["axes"]]}
-
-
-def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
-    tokens, equal = axis["tokens"], axis["bitwise_equal_logprobs"]
-    known = tokens is not None and equal is not None
-    return {
-        **{name: axis[name] for name in ("engine", "axis", "dtype", "kernels", "verdict")},
-        "unique_outputs": axis["unique_outputs"],
-        "tokens": tokens,
-        "mismatched_tokens": round(tokens * (1.0 - equal)) if known else None,
-    }
-
-
-def _nightly(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "config_name": report["config"]["name"][:MODEL_NAME_LENGTH],
-        "config_sha256": report["config"]["sha256"],
-        "started_at": report["started_at"],
-        "finished_at": report["finished_at"],
-        "exit_code": report["exit_code"],
-        "outcomes": [{name: item[name] for name in OUTCOME} for item in report["items"]],
-    }
-
-
-#: What the pages show of an item over many nights.
-OUTCOME = ("id", "verdict", "expected", "changed", "as_expected")
-_SUMMARIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "paired": _paired,
-    "kernels": _kernels,
-    "determinism": _determinism,
-    "nightly": _nightly,
-}
-
-
-#: Gives the id of the job that the report belongs to, in the same transaction.
-JobOf = Callable[[Connection], str]
 
 
 def store_report(
-    report: Mapping[str, Any],
+    report: Report,
     *,
-    kind: str,
+    kind: Kind,
     model: str | None,
     workdir: Path,
     job_of: JobOf,
@@ -99,28 +24,12 @@ def store_report(
     file = files.write(report, workdir)
     try:
         with database.write() as connection:
-            summary = summarise(report)
+            summary = kind.summarise(report)
             ReportRepository(connection).add(
-                file, job_id=job_of(connection), kind=kind, model=model, summary=summary
+                file, job_id=job_of(connection), kind=kind.name, model=model, summary=summary
             )
-            _put_verdicts(kind, model, summary, file.report_id, connection)
+            kind.put_verdicts(summary, model, file.report_id, connection)
     except Exception:
         files.discard(file)
         raise
     return file
-
-
-def _put_verdicts(
-    kind: str,
-    model: str | None,
-    summary: Mapping[str, Any],
-    report_id: str,
-    connection: Connection,
-) -> None:
-    if kind == kernels_job.KIND:
-        KernelVerdictRepository(connection).put(summary["verdicts"], report_id)
-    elif kind == determinism_job.KIND:
-        assert model is not None
-        DeterminismRepository(connection).put(model, summary["axes"], report_id)
-    elif kind == nightly_job.KIND:
-        NightlyRepository(connection).add(summary, report_id)

@@ -1,29 +1,40 @@
-"""Kinds of probes as readers of a page say them, and where the page of a report is."""
+"""The experiments that there are. Adding one takes a line here, and its folders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from driftscope_service.experiments.determinism import job as determinism_job
-from driftscope_service.experiments.kernels import job as kernels_job
-from driftscope_service.experiments.nightly import job as nightly_job
-from driftscope_service.experiments.paired import job as paired_job
+import typer
 
-#: In the order of the listing.
-KINDS: Final[Mapping[str, str]] = {
-    paired_job.KIND: "Paired probe",
-    determinism_job.KIND: "Determinism probe",
-    kernels_job.KIND: "Kernel check",
-    nightly_job.KIND: "Nightly check",
-}
-#: These have a page among ours; the others have the self-contained one.
-OWN_PAGE: Final = frozenset([paired_job.KIND, determinism_job.KIND])
+if TYPE_CHECKING:
+    from driftscope_service.experiments.kind import Kind
 
-
-def kind_label(kind: str) -> str:
-    return KINDS.get(kind, kind)
+#: Packages with `kind.KIND` for the service and `command.mount` for the command line, which starts
+#: faster without the web framework that the other needs.
+EXPERIMENTS: Final[tuple[str, ...]] = (
+    "driftscope_service.experiments.paired",
+    "driftscope_service.experiments.kernels",
+    "driftscope_service.experiments.determinism",
+    "driftscope_service.experiments.nightly",
+)
 
 
-def report_page(kind: str, report_id: str) -> str:
-    return f"/{'probes' if kind in OWN_PAGE else 'reports'}/{report_id}"
+def load_kinds(experiments: Iterable[str] = EXPERIMENTS) -> Mapping[str, Kind]:
+    """By name, in the order of the registry."""
+    kinds: list[Kind] = [import_module(f"{package}.kind").KIND for package in experiments]
+    return {kind.name: kind for kind in kinds}
+
+
+def mount_commands(app: typer.Typer, experiments: Iterable[str] = EXPERIMENTS) -> None:
+    """`driftscope probe` with a command per probe, and what experiments add beside it."""
+    probe = typer.Typer(no_args_is_help=True)
+    probe.callback()(_probe)
+    app.add_typer(probe, name="probe")
+    for package in experiments:
+        import_module(f"{package}.command").mount(app, probe)
+
+
+def _probe() -> None:
+    """Run an experiment on a real model."""

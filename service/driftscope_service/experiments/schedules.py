@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from driftscope_service.experiments.determinism import job as determinism_job
-from driftscope_service.experiments.determinism.job import DeterminismProbeRequest
-from driftscope_service.experiments.kernels import job as kernels_job
-from driftscope_service.experiments.kernels.job import KernelsProbeRequest
-from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.problems import problems
 from driftscope_service.schedule.schedule import (
@@ -25,27 +23,7 @@ from driftscope_service.schedule.schedule import (
     next_moment,
 )
 from driftscope_service.schedule.store import ScheduleRepository
-from driftscope_service.settings import NAME, Settings
-
-
-class ScheduledNightly(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["nightly"]
-
-
-class ScheduledDeterminism(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["determinism"]
-    request: DeterminismProbeRequest
-
-
-class ScheduledKernels(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["kernels"]
-    request: KernelsProbeRequest
+from driftscope_service.settings import NAME
 
 
 class ScheduleRequest(BaseModel):
@@ -61,12 +39,32 @@ class ScheduleRequest(BaseModel):
         max_length=MAX_CRON_LENGTH,
         description="minute, hour, day, month, weekday; UTC",
     )
-    job: Annotated[
-        ScheduledNightly | ScheduledDeterminism | ScheduledKernels, Field(discriminator="kind")
-    ]
     missed: Missed = Field(
         default=Missed.ONCE,
         description="moments that passed while the service was down: made up for once, or skipped",
+    )
+
+
+def schedule_request(kinds: Iterable[Kind]) -> type[ScheduleRequest]:
+    """With `job`, which is one of the kinds that can be scheduled."""
+    jobs = [_scheduled(kind) for kind in reversed(list(kinds)) if kind.schedulable]
+    one_of: Any = Annotated[reduce(or_, jobs), Field(discriminator="kind")]
+    return create_model(
+        ScheduleRequest.__name__,
+        __base__=ScheduleRequest,
+        __doc__=ScheduleRequest.__doc__,
+        job=(one_of, ...),
+    )
+
+
+def _scheduled(kind: Kind) -> type[BaseModel]:
+    fields: dict[str, Any] = {"kind": (Literal[kind.name], ...)}
+    if kind.request is not None:
+        fields["request"] = (kind.request, ...)
+    return create_model(
+        f"Scheduled{kind.name.capitalize()}",
+        __config__=ConfigDict(extra="forbid"),
+        **fields,
     )
 
 
@@ -82,15 +80,14 @@ class ScheduleBody(BaseModel):
     note: str | None = Field(description="what became of the last moment")
 
     @staticmethod
-    def of(schedule: Schedule) -> ScheduleBody:
+    def of(schedule: Schedule, kinds: Mapping[str, Kind]) -> ScheduleBody:
         job = schedule.last_job_id
-        night = schedule.kind == "nightly"
         return ScheduleBody(
             name=schedule.name,
             cron=schedule.cron,
             kind=schedule.kind,
-            # Of a night: paths of the operator, which are no business of a client.
-            request={} if night else schedule.request["request"],
+            # What no client gave: paths of the operator, which are no business of a client.
+            request={} if kinds[schedule.kind].request is None else schedule.request["request"],
             missed=schedule.missed,
             next_at=schedule.next_at,
             last_at=schedule.last_at,
@@ -101,39 +98,55 @@ class ScheduleBody(BaseModel):
 
 #: More than anyone reads through.
 MOST_SCHEDULES = 100
-router = APIRouter(prefix="/v1/schedules", tags=["nightly"])
 Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$", max_length=64)]
 
 
-@router.get("")
+def schedule_routes(kinds: Iterable[Kind]) -> APIRouter:
+    router = APIRouter(prefix="/v1/schedules", tags=["nightly"])
+    missing = problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST)
+    router.get("")(list_schedules)
+    router.get("/{name}", responses=missing)(get_schedule)
+
+    def put(name: Name, asked: Any, response: Response, service: CurrentService) -> ScheduleBody:
+        return put_schedule(name, asked, response, service)
+
+    # FastAPI reads the body's model here.
+    put.__annotations__["asked"] = schedule_request(kinds)
+    router.put(
+        "/{name}",
+        name=put_schedule.__name__,
+        description=put_schedule.__doc__,
+        responses={
+            201: {"model": ScheduleBody, "description": "The schedule is new"},
+            **problems(problem_kinds.INVALID_REQUEST, problem_kinds.CONTENT_TOO_LARGE),
+        },
+    )(put)
+    router.delete("/{name}", status_code=204, responses=missing)(delete_schedule)
+    return router
+
+
 def list_schedules(service: CurrentService) -> list[ScheduleBody]:
     """Every schedule, by name."""
     with service.database.read() as connection:
-        return [ScheduleBody.of(schedule) for schedule in ScheduleRepository(connection).all()]
+        schedules = ScheduleRepository(connection).all()
+    return [ScheduleBody.of(schedule, service.kinds) for schedule in schedules]
 
 
-@router.get("/{name}", responses=problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST))
 def get_schedule(name: Name, service: CurrentService) -> ScheduleBody:
     """One schedule: when it is due next, and what became of the last moment."""
     with service.database.read() as connection:
         schedule = ScheduleRepository(connection).get(name)
     if schedule is None:
         raise not_found("schedule", name)
-    return ScheduleBody.of(schedule)
+    return ScheduleBody.of(schedule, service.kinds)
 
 
-@router.put(
-    "/{name}",
-    responses={
-        201: {"model": ScheduleBody, "description": "The schedule is new"},
-        **problems(problem_kinds.INVALID_REQUEST, problem_kinds.CONTENT_TOO_LARGE),
-    },
-)
 def put_schedule(
-    name: Name, asked: ScheduleRequest, response: Response, service: CurrentService
+    name: str, asked: Any, response: Response, service: ExperimentsService
 ) -> ScheduleBody:
     """Make or replace a schedule. Its job is checked now, as if it were started."""
-    kind, request = _job(asked, service.settings)
+    kind = service.kinds[asked.job.kind]
+    request = kind.job(getattr(asked.job, "request", None), service.settings)
     try:
         next_at = next_moment(asked.cron, datetime.now(UTC))
     except CronError as error:
@@ -147,7 +160,7 @@ def put_schedule(
         new = schedules.put(
             name,
             cron=asked.cron,
-            kind=kind,
+            kind=kind.name,
             request=request,
             missed=asked.missed,
             next_at=next_at,
@@ -156,25 +169,11 @@ def put_schedule(
     assert stored is not None
     if new:
         response.status_code = 201
-    return ScheduleBody.of(stored)
+    return ScheduleBody.of(stored, service.kinds)
 
 
-@router.delete(
-    "/{name}",
-    status_code=204,
-    responses=problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST),
-)
 def delete_schedule(name: Name, service: CurrentService) -> None:
     """A job that it has started goes on."""
     with service.database.write() as connection:
         if not ScheduleRepository(connection).remove(name):
             raise not_found("schedule", name)
-
-
-def _job(asked: ScheduleRequest, settings: Settings) -> tuple[str, dict[str, Any]]:
-    job = asked.job
-    if isinstance(job, ScheduledKernels):
-        return kernels_job.KIND, kernels_job.probe_request(job.request, settings)
-    if isinstance(job, ScheduledDeterminism):
-        return determinism_job.KIND, determinism_job.probe_request(job.request, settings)
-    return nightly_job.KIND, nightly_job.probe_request(settings)

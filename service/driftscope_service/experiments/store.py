@@ -51,6 +51,15 @@ class ReportFiles:
         """Of a report's file as the report table names it."""
         return self._data_dir / file
 
+    def content(self, report: StoredReport) -> dict[str, Any] | None:
+        """None where its file is gone."""
+        try:
+            text = self.path(report.file).read_bytes()
+        except FileNotFoundError:
+            return None
+        content: dict[str, Any] = json.loads(text)
+        return content
+
     def discard(self, file: ReportFile) -> None:
         """Remove a report that could not be recorded."""
         shutil.rmtree(self._root / file.report_id)
@@ -88,7 +97,7 @@ class StoredReport:
     job_id: str
     kind: str
     model: str | None
-    summary: dict[str, Any]  # of jobs/report_summary.py
+    summary: dict[str, Any]  # of Kind.summarise
     file: str  # relative to the data folder
     size_bytes: int
     created_at: datetime
@@ -156,7 +165,7 @@ class ListedReport:
     job_id: str
     kind: str
     model: str | None
-    summary: dict[str, Any]  # of jobs/report_summary.py
+    summary: dict[str, Any]  # of Kind.summarise
     created_at: datetime
 
 

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.determinism.html import TONES as AXIS_TONES
 from driftscope_service.experiments.determinism.html import axis_label
 from driftscope_service.experiments.determinism.page import axis_matrices, axis_verdicts_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kernels import job as kernels_job
 from driftscope_service.experiments.kernels.html import TONES
+from driftscope_service.experiments.kernels.job import NAME as KERNELS
 from driftscope_service.experiments.kernels.matrix import (
     kernel_matrix,
     kernels_state,
@@ -30,15 +31,13 @@ from driftscope_service.experiments.kernels.store import (
     KernelVerdictRepository,
     StoredVerdict,
 )
-from driftscope_service.experiments.kernels.terminal import LEGEND, bits
-from driftscope_service.experiments.reports import report_content
+from driftscope_service.experiments.kernels.terminal import bits
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.store import ReportRepository, StoredReport
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
-from driftscope_service.service import Service
 
 #: Of those so many are shown at once; each is in its report as well.
 MOST_COUNTEREXAMPLES: Final = 40
@@ -65,7 +64,7 @@ def get_kernels_page(
     with service.database.read() as connection:
         every = KernelVerdictRepository(connection).all()
         axes = DeterminismRepository(connection).all()
-        latest = ReportRepository(connection).latest(kernels_job.KIND)
+        latest = ReportRepository(connection).latest(KERNELS)
         verdicts = [one for one in every if target in (None, one.target)]
         refuted = [one for one in verdicts if one.verdict in ("REFUTED", "INCONCLUSIVE")]
         chosen = None if at is None else _chosen(every, at)
@@ -93,7 +92,9 @@ def get_kernels_page(
         axis_tones=AXIS_TONES,
         axis_label=axis_label,
         word=verdict_word,
-        legend={name: meaning for name, meaning in LEGEND.items() if _used(name, verdicts)},
+        legend={
+            name: meaning for name, meaning in KERNEL_VERDICTS.items() if _used(name, verdicts)
+        },
         subject=subject,
         bits=bits,
     )
@@ -115,31 +116,29 @@ def get_kernels_data(
 
 
 def _chosen(verdicts: Sequence[StoredVerdict], at: str) -> StoredVerdict:
-    found = next((one for one in verdicts if subject(one) == at), None)
-    if found is None:
+    verdict = next((each for each in verdicts if subject(each) == at), None)
+    if verdict is None:
         raise InvalidField(
             "query/at",
             f"there is no verdict on {at[:80]!r}",
             remedy="choose a cell of the table at /kernels.",
         )
-    return found
+    return verdict
 
 
 def _reports(connection: Connection, verdicts: Sequence[StoredVerdict]) -> list[StoredReport]:
-    found = [
-        ReportRepository(connection).get(report_id)
-        for report_id in dict.fromkeys(one.report_id for one in verdicts)
-    ]
-    return [report for report in found if report is not None]
+    ids = dict.fromkeys(verdict.report_id for verdict in verdicts)
+    reports = [ReportRepository(connection).get(report_id) for report_id in ids]
+    return [report for report in reports if report is not None]
 
 
 def _told(
-    service: Service, verdicts: Sequence[StoredVerdict], reports: Sequence[StoredReport]
+    service: ExperimentsService, verdicts: Sequence[StoredVerdict], reports: Sequence[StoredReport]
 ) -> list[Told]:
     content = {
         (report.id, *(verdict[name] for name in SUBJECT)): verdict
         for report in reports
-        for verdict in (report_content(service, report) or {"verdicts": []})["verdicts"]
+        for verdict in (service.report_files.content(report) or {"verdicts": []})["verdicts"]
     }
     return [
         Told(one, content.get((one.report_id, *(getattr(one, name) for name in SUBJECT))))

@@ -1,16 +1,12 @@
-"""The Service that a route works on."""
+"""What a route works on: the parts of the service, of which every wing names its own."""
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Any
 
-from fastapi import Depends, Request
-
-from driftscope_service.service import Service
+from fastapi import Request
 
 
-def _current_service(request: Request) -> Service:
-    return cast(Service, request.app.state.service)
-
-
-CurrentService = Annotated[Service, Depends(_current_service)]
+def current_service(request: Request) -> Any:
+    """To be annotated with the Protocol of a wing, which the service satisfies."""
+    return request.app.state.service

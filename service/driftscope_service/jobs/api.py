@@ -12,18 +12,17 @@ from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from driftscope_service.http import paging, problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import ServiceError, not_found
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.http.problems import problems
+from driftscope_service.jobs.current import CurrentService, JobsService
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.jobs.schemas import JobBody, JobPage
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.service import Service
 
 
-def find_job(service: Service, job_id: str) -> Job | None:
+def find_job(service: JobsService, job_id: str) -> Job | None:
     with service.database.read() as connection:
         return JobRepository(connection).get(job_id)
 
@@ -51,8 +50,8 @@ def list_jobs(
     """Jobs, newest first."""
     before = paging.before(cursor)
     with service.database.read() as connection:
-        found = JobRepository(connection).page(limit + 1, before=before, state=state)
-    shown, next_cursor = paging.cut(found, limit, lambda job: job.number)
+        jobs = JobRepository(connection).page(limit + 1, before=before, state=state)
+    shown, next_cursor = paging.cut(jobs, limit, lambda job: job.number)
     return JobPage(jobs=[JobBody.of(job) for job in shown], next_cursor=next_cursor)
 
 

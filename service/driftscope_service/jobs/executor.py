@@ -42,7 +42,7 @@ class JobExecutor:
         self._announced.release()
 
     def cancel(self, job_id: str) -> None:
-        """Stop its probe if it runs here; the job table must already have the wish."""
+        """Stop its probe if it runs here; the job table must already say so."""
         with self._lock:
             stop = self._running.get(job_id)
         if stop is not None:
@@ -85,13 +85,13 @@ class JobExecutor:
         with self._lock:
             self._running[job.id] = stop
         try:
-            self._obey_earlier_wish(job, stop)
+            self._obey_earlier_request(job, stop)
             run_job(job, stop, self._tools)
         finally:
             with self._lock:
                 del self._running[job.id]
 
-    def _obey_earlier_wish(self, job: Job, stop: StopSignal) -> None:
+    def _obey_earlier_request(self, job: Job, stop: StopSignal) -> None:
         """A cancel or a stop that came between the claim and the entry in `_running`."""
         if self._tools.stopping.is_set():
             stop.request(StopReason.SERVICE_STOPPED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from driftscope_probes.children import Crash
 from driftscope_probes.errors import ProbeError
@@ -61,6 +62,18 @@ class Job:
     finished_at: datetime | None
 
 
+class JobKind(Protocol):
+    """What jobs know of the kind of an experiment."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def runner(self) -> str: ...  # module that the process of the probe runs
+    @property
+    def smaller(self) -> str: ...  # what to ask for where the memory was not enough
+    def report_page(self, report_id: str) -> str: ...
+
+
 class ProbeCrashed(ProbeError):
     """The probe's process ended without a result and without an error of its own."""
 
@@ -77,21 +90,13 @@ class ServiceFailed(ProbeError):
     """A bug of the service, or no room to store the report."""
 
 
-#: What makes a probe of a kind smaller.
-_SMALLER = {
-    "paired": "ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
-    "kernels": "ask for one target and op at a time to find the kernel that ends it.",
-    "determinism": "ask for fewer axes, smaller batch sizes or a smaller model.",
-    "nightly": "name fewer models and batch sizes in the nightly configuration.",
-}
-
-
-def explain_crash(kind: str, crash: Crash) -> ProbeCrashed:
+def explain_crash(smaller: str, crash: Crash) -> ProbeCrashed:
+    """`smaller`: what to ask for where the memory was not enough."""
     if crash.signal_name:
         return ProbeCrashed(
             f"the probe's process was killed by {crash.signal_name}.",
             remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
-            f"{_SMALLER[kind]}",
+            f"{smaller}",
         )
     return ProbeCrashed(
         f"the probe's process ended with exit code {crash.returncode}: {crash.last_line}",

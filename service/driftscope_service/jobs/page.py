@@ -10,14 +10,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
-from driftscope_service.experiments.registry import kind_label, report_page
-from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.http import paging
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.http.paging import Cursor
 from driftscope_service.jobs.api import cancel_job
-from driftscope_service.jobs.job import Job, JobState
+from driftscope_service.jobs.current import CurrentService, JobsService
+from driftscope_service.jobs.job import Job, JobKind, JobState
 from driftscope_service.jobs.job_folder import JobFolder
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.numbers.number_format import seconds
@@ -26,7 +24,6 @@ from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.words import Tone
-from driftscope_service.service import Service
 from driftscope_service.store.tables import ID_LENGTH
 
 WORDS: Final[Mapping[JobState, str]] = {
@@ -70,11 +67,11 @@ class JobWords:
         return self.job.state is JobState.RUNNING and self.job.cancel_requested_at is not None
 
 
-def job_words(job: Job, now: datetime | None = None) -> JobWords:
-    title = kind_label(job.kind) + (f" of {job.model}" if job.model else "")
+def job_words(job: Job, kinds: Mapping[str, JobKind]) -> JobWords:
+    title = kinds[job.kind].label + (f" of {job.model}" if job.model else "")
     stopping = job.state is JobState.RUNNING and job.cancel_requested_at is not None
     word = "stopping" if stopping else WORDS[job.state]
-    return JobWords(job, _TONES[job.state], word, title, _took(job, now or datetime.now(UTC)))
+    return JobWords(job, _TONES[job.state], word, title, _took(job))
 
 
 def job_sentence(words: JobWords, before: int) -> str:
@@ -108,10 +105,10 @@ def duration(passed_s: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _took(job: Job, now: datetime) -> str | None:
+def _took(job: Job) -> str | None:
     if job.started_at is None or _handed_in(job):
         return None
-    return duration(((job.finished_at or now) - job.started_at).total_seconds())
+    return duration(((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds())
 
 
 def _handed_in(job: Job) -> bool:
@@ -133,15 +130,15 @@ def list_jobs_page(
     before = paging.before(cursor, remedy=paging.FIRST_PAGE)
     with service.database.read() as connection:
         jobs = JobRepository(connection)
-        found = jobs.page(PAGE_SIZE + 1, before=before, state=state)
+        page_of_jobs = jobs.page(PAGE_SIZE + 1, before=before, state=state)
         counts = jobs.counts()
-    shown, next_cursor = paging.cut(found, PAGE_SIZE, lambda job: job.number)
+    shown, next_cursor = paging.cut(page_of_jobs, PAGE_SIZE, lambda job: job.number)
     return page(
         request,
         "jobs/templates/jobs",
         title="Jobs",
         section="jobs",
-        rows=[job_words(job) for job in shown],
+        rows=[job_words(job, service.kinds) for job in shown],
         words=WORDS,
         counts=counts,
         total=sum(counts.values()),
@@ -151,7 +148,7 @@ def list_jobs_page(
         # The page as it is, for its own next look.
         again=address.with_query("/jobs", state=state, cursor=cursor),
         live=any(not job.state.finished for job in shown),
-        report_page=report_page,
+        kinds=service.kinds,
     )
 
 
@@ -173,8 +170,8 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         ahead = jobs.page(
             service.settings.max_queued_jobs, before=job.number, state=JobState.QUEUED
         )
-        report = None if job.report_id is None else ReportRepository(connection).get(job.report_id)
-    words = job_words(job)
+        sentence = None if job.report_id is None else jobs.report_sentence(job.report_id)
+    words = job_words(job, service.kinds)
     log, left_out = _log(job, service)
     return page(
         request,
@@ -185,8 +182,10 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         words=words,
         job=job,
         sentence=job_sentence(words, len(ahead)),
-        found=None if report is None else report.summary.get("sentence"),
-        report=None if job.report_id is None else report_page(job.kind, job.report_id),
+        found=sentence,
+        report=None
+        if job.report_id is None
+        else service.kinds[job.kind].report_page(job.report_id),
         log=log,
         left_out=left_out,
         live=not job.state.finished,
@@ -199,7 +198,7 @@ def cancel_from_page(job_id: JobId, service: CurrentService) -> Response:
     return RedirectResponse(f"/jobs/{job_id}", 303)
 
 
-def _log(job: Job, service: Service) -> tuple[str, bool]:
+def _log(job: Job, service: JobsService) -> tuple[str, bool]:
     """The end of the log, and whether there is more before it."""
     whole = JobFolder(service.settings.data_dir, job.id).logs().rstrip()
     shown = "\n".join(whole.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from driftscope_probes.children import ChildProcess
-from driftscope_service.jobs.job import explain_crash
+from driftscope_service.jobs.job import JobKind, explain_crash
 from driftscope_service.jobs.progress_writer import ProgressWriter
 
 
@@ -43,7 +43,7 @@ class StopSignal:
 
 
 DEFAULT_MODULE = "driftscope_probes.run_probe"
-#: Marks every process of a job, down to the engine's own; `jobs/orphans.py` looks for it.
+#: Marks every process of a job, down to the engine's own; `kill_orphans` looks for it.
 JOB_VARIABLE = "DRIFTSCOPE_JOB_ID"
 #: Clients name local models only, so that a probe has no business at the Hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -56,6 +56,7 @@ class ProbeProcess:
     module: str
     python: Path | None
     time_limit_s: float
+    kinds: Mapping[str, JobKind]
 
     def run(
         self,
@@ -66,11 +67,12 @@ class ProbeProcess:
         progress: ProgressWriter,
     ) -> dict[str, Any]:
         """Raises Cancelled for whatever reason `stop` then names."""
+        kind = self.kinds[request["kind"]]
         child = ChildProcess(
             self.module,
-            request,
+            {**request, "runner": kind.runner},
             workdir,
-            explain_crash=partial(explain_crash, request["kind"]),
+            explain_crash=partial(explain_crash, kind.smaller),
             on_progress=progress.offer,
             environment={JOB_VARIABLE: job_id, **OFFLINE},
             new_session=True,

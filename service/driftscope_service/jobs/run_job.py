@@ -17,8 +17,6 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
-from driftscope_service.experiments.record import store_report
-from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.jobs import job as job_errors
 from driftscope_service.jobs.job import Job, JobError
 from driftscope_service.jobs.job_folder import JobFolder
@@ -30,6 +28,10 @@ from driftscope_service.store.database import Database
 #: A full disk or a long lock: how soon to try again to record how a job ended.
 RECORD_RETRY_S = 1.0
 _log = logging.getLogger("driftscope")
+#: Gives the id of the job that a report belongs to, in the transaction that records it.
+JobOf = Callable[[Connection], str]
+#: Stores the report of a job, with the files that it names in a folder; gives its path.
+Record = Callable[[Mapping[str, Any], Job, Path, JobOf], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class JobTools:
 
     data_dir: Path
     database: Database
-    report_files: ReportFiles
+    record: Record
     process: ProbeProcess
     stopping: threading.Event  # the service is about to end
 
@@ -78,16 +80,8 @@ def _store(job: Job, report: Mapping[str, Any], folder: JobFolder, tools: JobToo
         JobRepository(connection).succeed(job.id)
         return job.id
 
-    file = store_report(
-        report,
-        kind=job.kind,
-        model=job.model,
-        workdir=folder.path,
-        job_of=succeeded,
-        database=tools.database,
-        files=tools.report_files,
-    )
-    _log.info("job %s succeeded: %s", job.id, file.path)
+    path = tools.record(report, job, folder.path, succeeded)
+    _log.info("job %s succeeded: %s", job.id, path)
 
 
 def _end_early(job: Job, error: ProbeError, stop: StopSignal, tools: JobTools) -> None:

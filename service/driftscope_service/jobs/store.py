@@ -84,8 +84,8 @@ class JobRepository:
         rows = self._connection.execute(
             select(jobs.c.state, func.count()).group_by(jobs.c.state)
         ).all()
-        found = {JobState(state): number for state, number in rows}
-        return {state: found.get(state, 0) for state in JobState}
+        counts = {JobState(state): number for state, number in rows}
+        return {state: counts.get(state, 0) for state in JobState}
 
     def oldest_queued(self) -> str | None:
         return self._connection.execute(
@@ -94,6 +94,14 @@ class JobRepository:
             .order_by(jobs.c.number)
             .limit(1)
         ).scalar_one_or_none()
+
+    def report_sentence(self, report_id: str) -> str | None:
+        """What its summary says, where it has a sentence."""
+        summary = self._connection.execute(
+            select(reports.c.summary).where(reports.c.id == report_id)
+        ).scalar_one()
+        sentence: str | None = summary.get("sentence")
+        return sentence
 
     def claim_next(self) -> Job | None:
         """The oldest queued job, now running; None where nothing waits."""
@@ -213,13 +221,13 @@ class JobTimes:
         self._connection = connection
 
     def oldest_queued_at(self) -> datetime | None:
-        found: datetime | None = self._connection.execute(
+        queued_at: datetime | None = self._connection.execute(
             select(jobs.c.created_at)
             .where(jobs.c.state == JobState.QUEUED)
             .order_by(jobs.c.number)
             .limit(1)
         ).scalar_one_or_none()
-        return found
+        return queued_at
 
     def last_finished(self) -> list[LastJob]:
         """The last job of every kind and final state, of those that were started."""

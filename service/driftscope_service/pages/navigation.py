@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import quote, urlencode
 
 
@@ -12,16 +11,6 @@ class Section:
     key: str  # what a page gives as `section`
     label: str
     path: str
-
-
-SECTIONS: Final[tuple[Section, ...]] = (
-    Section("runs", "Runs", "/runs"),
-    Section("compare", "Compare", "/compare"),
-    Section("probes", "Probes", "/probes"),
-    Section("kernels", "Kernels", "/kernels"),
-    Section("nightly", "Nights", "/nightly"),
-    Section("jobs", "Jobs", "/jobs"),
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from driftscope_service.http import session
-from driftscope_service.pages.navigation import SECTIONS, Crumb
+from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.report_template import environment
 from driftscope_service.pages.response import PAGE_HEADERS, compressed
 
@@ -34,7 +34,7 @@ def page(
         .render(
             title=title,
             section=section,
-            sections=SECTIONS,
+            sections=request.app.state.sections,
             crumbs=crumbs,
             version=version("driftscope"),
             here=str(request.url.path),

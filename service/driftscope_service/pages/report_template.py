@@ -12,11 +12,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.numbers import number_format
-from driftscope_service.numbers.metric_labels import METRICS, grouped, shown
+from driftscope_service.numbers.metric_words import grouped, shown, written
 from driftscope_service.pages import navigation, words
 from driftscope_service.pages.sparkline import sparkline
 
@@ -101,11 +102,18 @@ def self_contained(
     )
 
 
+def _source(name: str) -> str | None:
+    """`name`: a path within this package, or PACKAGE:PATH of an experiment that is not ours."""
+    package, _, path = name.rpartition(":")
+    file = files(package or "driftscope_service").joinpath(path)
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
 @cache
 def environment() -> Environment:
     """Of all pages. `layout` is what a report extends: the frame of the site, unless it is said."""
     made = Environment(
-        loader=PackageLoader("driftscope_service", ""),
+        loader=FunctionLoader(_source),
         autoescape=True,
         undefined=StrictUndefined,
         extensions=["jinja2.ext.do"],
@@ -133,7 +141,8 @@ def environment() -> Environment:
         step_page=navigation.step_page,
         sparkline=sparkline,
         interval=number_format.interval,
-        metric_of=METRICS,
+        metric_of=NUMBERS,
+        written=written,
         asset=asset,
         bundle=bundle,
     )

@@ -20,12 +20,12 @@ from driftscope_client.errors import RUN_NAME, RUN_VARIABLE
 from driftscope_client.snapshot import CopiedArray
 from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, stored
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
+from driftscope_probes.analysis import analyze_step
 from driftscope_probes.errors import RequestError
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
-from driftscope_service.runs.ingest.analysis import analyze_step
 from driftscope_service.runs.terminal import print_analysis
 
 
@@ -42,7 +42,7 @@ def analyze(
 ) -> None:
     """Compare what both sides said about the tokens of one step, from a file."""
     step = _read(file, known_format(step_format))
-    analysis = analyze_step(step, resamples=resamples)
+    analysis = analyze_step(step, resamples=resamples).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
         return

@@ -8,51 +8,44 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
-from driftscope_probes.drift.series import SERIES_SCALES
 from driftscope_probes.mismatch.histogram import EDGES
-from driftscope_probes.mismatch.limits import LIMITS, Direction, Precision
+from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.metrics import metric_names as names
 from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
 from driftscope_service.pages.navigation import step_page
-from driftscope_service.runs.run_states import RunState, RunStates, StepState
+from driftscope_service.runs.run_states import ExportedRun, RunStates, StepState
 from driftscope_service.runs.store.runs import Run
-
-#: Where a perfect pair of engines stands; 0 for every other number.
-_IDEALS: Final[Mapping[str, float]] = {
-    "token_mult_prob_error": 1.0,
-    "prob_pearson": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_mean": 1.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
-class LimitState:
+class ThresholdState:
     metric: str
     direction: Direction
-    limit: float
-    #: (value − ideal) / (limit − ideal): 1 is at the limit, in any unit and for any dtype.
-    #: None: no value, or the ideal itself is the limit.
+    threshold: float
+    #: (value − ideal) / (threshold − ideal): 1 is at the threshold, in any unit and for any dtype.
+    #: None: no value, or the ideal itself is the threshold.
     used: float | None
     over: bool
 
 
-def limit_states(
+def threshold_states(
     comparison: Mapping[str, Any],
     precision: Precision,
     overflowed: Collection[str],  # names of metrics that crossed without a finite value
-) -> Iterator[LimitState]:
-    for limit in LIMITS:
-        bound = limit.values[precision]
-        value = comparison.get(limit.metric)
-        if limit.metric in overflowed:
-            value = math.inf if limit.direction == "above" else -math.inf
+) -> Iterator[ThresholdState]:
+    for one in THRESHOLDS:
+        threshold, ideal = one.values[precision], NUMBERS[one.metric].ideal
+        value = comparison.get(one.metric)
+        if one.metric in overflowed:
+            value = math.inf if one.direction == "above" else -math.inf
         over = value is not None and (
-            value > bound if limit.direction == "above" else value < bound
+            value > threshold if one.direction == "above" else value < threshold
         )
-        ideal = _IDEALS.get(limit.metric, 0.0)
-        used = None if value is None or bound == ideal else (value - ideal) / (bound - ideal)
-        yield LimitState(limit.metric, limit.direction, bound, used, over)
+        used = None
+        if value is not None and threshold != ideal:
+            used = (value - ideal) / (threshold - ideal)
+        yield ThresholdState(one.metric, one.direction, threshold, used, over)
 
 
 #: Text that describes a run may be longer than Prometheus is told to accept of a label.
@@ -61,38 +54,16 @@ MAX_LABEL_CHARACTERS: Final = 128
 #: apart. The edges are among those of the stored histogram, so that counts stay exact.
 FIRST_EDGE, LAST_EDGE = 2.0**-20, 2.0**4
 EXPORTED_EDGES: Final = tuple(
-    (place, edge)
-    for place, edge in enumerate(EDGES)
+    (index, edge)
+    for index, edge in enumerate(EDGES)
     if FIRST_EDGE <= edge <= LAST_EDGE and (edge.hex().startswith("0x1.0000000000000p"))
-)
-#: Those with series per run, in the order of the page.
-_RUN_METRICS: Final = (
-    names.RUN_INFO,
-    names.RUN_LAST_STEP,
-    names.RUN_LAST_STEP_TIME,
-    names.RUN_STEP_INTERVAL,
-    names.RUN_FINISHED,
-    names.RUN_STEPS,
-    names.RUN_TOKENS,
-    names.RUN_NONFINITE,
-    names.RUN_CONFIDENT,
-    *dict.fromkeys(sample.metric for sample in names.RUN_SAMPLES),
-    names.RUN_ABS_DIFF,
-    names.RUN_LIMIT,
-    names.RUN_LIMIT_USED,
-    names.RUN_OVER_LIMIT,
-    names.RUN_DRIFT_STATE,
-    names.RUN_METRIC_DRIFT,
-    names.RUN_CHANGE_STEP,
-    names.RUN_CHANGE,
-    names.RUN_TREND,
 )
 _Lines = Mapping[str, Lines]  # by name of the metric
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    state: RunState
+    state: ExportedRun
     drift: Mapping[str, Any] | None
     lines: _Lines
 
@@ -102,32 +73,32 @@ class RunFamilies:
         self._written: dict[int, _Written] = {}
 
     def families(
-        self, found: RunStates, drifts: Mapping[int, Mapping[str, Any]]
+        self, states: RunStates, drifts: Mapping[int, Mapping[str, Any]]
     ) -> Iterator[Family]:
-        # Another scrape may put its own in place meanwhile.
+        # Another scrape may replace it meanwhile.
         written = self._written = {
             state.run.number: self._of(state, drifts.get(state.run.number))
-            for state in found.states
+            for state in states.states
         }
-        yield _counts(found)
-        for metric in _RUN_METRICS:
+        yield _counts(states)
+        for metric in names.RUN_METRICS:
             family = Family(metric)
             for each in written.values():
                 if metric.name in each.lines:
                     family.extend(each.lines[metric.name])
             yield family
 
-    def _of(self, state: RunState, drift: Mapping[str, Any] | None) -> _Written:
-        known = self._written.get(state.run.number)
-        if known is not None and known.state is state and known.drift is drift:
-            return known
+    def _of(self, state: ExportedRun, drift: Mapping[str, Any] | None) -> _Written:
+        written = self._written.get(state.run.number)
+        if written is not None and written.state is state and written.drift is drift:
+            return written
         return _Written(state, drift, _lines(state, drift))
 
 
-def _counts(found: RunStates) -> Family:
+def _counts(states: RunStates) -> Family:
     family = Family(names.RUNS)
-    exported = len(found.states)
-    active = found.active
+    exported = len(states.states)
+    active = states.active
     for state, number in zip(
         names.RUN_STATES, (exported, active.active - exported, active.idle), strict=True
     ):
@@ -135,18 +106,18 @@ def _counts(found: RunStates) -> Family:
     return family
 
 
-def _lines(state: RunState, drift: Mapping[str, Any] | None) -> _Lines:
+def _lines(state: ExportedRun, drift: Mapping[str, Any] | None) -> _Lines:
     families = Families()
     _add_run(families, state)
     if state.step is not None:
         _add_step(families, state.run.name, state.step)
-        _add_limits(families, state, state.step)
+        _add_thresholds(families, state, state.step)
     if drift is not None:
         _add_drift(families, state.run.name, drift)
     return families.lines()
 
 
-def _add_run(families: Families, state: RunState) -> None:
+def _add_run(families: Families, state: ExportedRun) -> None:
     run = state.run
     texts = (run.model, run.framework, run.engine, run.rollout_dtype, run.trainer_dtype)
     described = [(text or "")[:MAX_LABEL_CHARACTERS] for text in texts]
@@ -188,7 +159,7 @@ def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping
     # Number of tokens up to each edge.
     up_to = list(accumulate(histogram["counts"], initial=exact + histogram["below"]))
     buckets = [(0.0, exact)]
-    buckets += [(edge, up_to[place]) for place, edge in EXPORTED_EDGES]
+    buckets += [(edge, up_to[index]) for index, edge in EXPORTED_EDGES]
     buckets.append((float("inf"), up_to[-1] + histogram["above"]))
     family.add_distribution([run], buckets, histogram["abs_diff_sum"], _exemplar(run, step))
 
@@ -199,30 +170,31 @@ def _exemplar(run: str, step: StepState) -> Exemplar | None:
     if largest is None:
         return None
     page = step_page(run, step.step)
-    found = Exemplar("page", page, largest, step.received_at.timestamp())
-    return found if found.fits else None
+    exemplar = Exemplar("page", page, largest, step.received_at.timestamp())
+    return exemplar if exemplar.fits else None
 
 
-def _add_limits(families: Families, state: RunState, step: StepState) -> None:
-    for limit in limit_states(step.numbers.comparison, state.precision, step.numbers.overflowed):
-        labels = [state.run.name, limit.metric, limit.direction]
-        families.of(names.RUN_LIMIT).add(labels, limit.limit)
-        families.of(names.RUN_OVER_LIMIT).add(labels, limit.over)
-        if limit.used is not None:
-            families.of(names.RUN_LIMIT_USED).add(labels, limit.used)
+def _add_thresholds(families: Families, state: ExportedRun, step: StepState) -> None:
+    numbers = step.numbers
+    for one in threshold_states(numbers.comparison, state.precision, numbers.overflowed):
+        labels = [state.run.name, one.metric, one.direction]
+        families.of(names.RUN_LIMIT).add(labels, one.threshold)
+        families.of(names.RUN_OVER_LIMIT).add(labels, one.over)
+        if one.used is not None:
+            families.of(names.RUN_LIMIT_USED).add(labels, one.used)
 
 
 def _add_drift(families: Families, run: str, drift: Mapping[str, Any]) -> None:
     for state in names.DRIFT_STATES:
         families.of(names.RUN_DRIFT_STATE).add([run, state], drift["state"] == state)
-    for metric, found in drift["metrics"].items():
-        if found["state"] in ("shifted", "trending"):
-            families.of(names.RUN_METRIC_DRIFT).add([run, metric, found["state"]], 1.0)
-        if found["change_points"]:
-            last = found["change_points"][-1]
+    for metric, moved in drift["metrics"].items():
+        if moved["state"] in ("shifted", "trending"):
+            families.of(names.RUN_METRIC_DRIFT).add([run, metric, moved["state"]], 1.0)
+        if moved["change_points"]:
+            last = moved["change_points"][-1]
             families.of(names.RUN_CHANGE_STEP).add([run, metric], last["step"])
             if last["ratio"] is not None:
                 families.of(names.RUN_CHANGE).add([run, metric], last["ratio"])
-        if found["trend"] is not None and SERIES_SCALES[metric].scale == "log":
+        if moved["trend"] is not None and NUMBERS[metric].scale == "log":
             # On the linear scale it is in the number's own unit, and no ratio.
-            families.of(names.RUN_TREND).add([run, metric], found["trend"]["per_100_steps"])
+            families.of(names.RUN_TREND).add([run, metric], moved["trend"]["per_100_steps"])

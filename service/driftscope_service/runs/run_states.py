@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from driftscope_probes.mismatch.limits import Precision, pair_precision
+from driftscope_probes.mismatch.thresholds import Precision, pair_precision
 from driftscope_service.runs.store.runs import ActiveRuns, LastStep, Run, RunSummaries
 
 _FIRST: Final = '{"comparison":'
@@ -57,7 +57,7 @@ def _both_ends(text: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
+class ExportedRun:
     run: Run
     precision: Precision
     step: StepState | None  # None: no step is complete
@@ -75,7 +75,7 @@ class StepState:
 @dataclass(frozen=True, slots=True)
 class RunStates:
     active: ActiveRuns
-    states: Sequence[RunState]  # by name of the run
+    states: Sequence[ExportedRun]  # by name of the run
 
 
 class RunStateCache:
@@ -83,7 +83,7 @@ class RunStateCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[int, RunState] = {}
+        self._known: dict[int, ExportedRun] = {}
 
     def read(self, connection: Connection, *, since: datetime, cap: int) -> RunStates:
         """As many queries for fifty runs as for one."""
@@ -114,17 +114,17 @@ class RunStateCache:
         return 0 if known is None else known.run.complete_steps
 
 
-def _described(run: Run, known: RunState | None) -> RunState:
+def _described(run: Run, known: ExportedRun | None) -> ExportedRun:
     if known is None:
-        return RunState(run, pair_precision(run.rollout_dtype, run.trainer_dtype), None)
-    return RunState(run, known.precision, known.step)
+        return ExportedRun(run, pair_precision(run.rollout_dtype, run.trainer_dtype), None)
+    return ExportedRun(run, known.precision, known.step)
 
 
-def _state(run: Run, last: LastStep) -> RunState:
+def _state(run: Run, last: LastStep) -> ExportedRun:
     precision = pair_precision(
         last.metadata.get("rollout_dtype", run.rollout_dtype),
         last.metadata.get("trainer_dtype", run.trainer_dtype),
     )
-    return RunState(
+    return ExportedRun(
         run, precision, StepState(last.step, last.received_at, stored_numbers(last.analysis))
     )

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_service.numbers.metric_labels import Shown, grouped
+from driftscope_service.numbers.metric_words import Shown, grouped
 from driftscope_service.numbers.number_format import share
 
 LEGEND = (

@@ -48,8 +48,8 @@ def next_moment(cron: str, after: datetime) -> datetime:
             "month, weekday), for example '30 3 * * *' for 03:30 UTC every night"
         )
     try:
-        found = croniter(cron, after).get_next(datetime)
+        moment = croniter(cron, after).get_next(datetime)
     except (ValueError, KeyError) as error:  # no moment within croniter's fifty years
         raise CronError(f"no moment follows from {cron!r}: {error}") from None
-    assert isinstance(found, datetime)
-    return found.astimezone(UTC)
+    assert isinstance(moment, datetime)
+    return moment.astimezone(UTC)

@@ -20,7 +20,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from starlette.routing import Match
 
 from driftscope_dashboards.generate import BOARDS, FOLDER, as_json
-from driftscope_service.metrics.metric_names import METRICS, sample_names
+from driftscope_service.experiments.registry import load_kinds
+from driftscope_service.metrics.metric_names import sample_names
+from driftscope_service.metrics_page import every_metric
 from driftscope_service.site import ROUTERS
 
 Board = dict[str, Any]
@@ -116,7 +118,11 @@ def _counters_are_rated(board: Board) -> Iterator[str]:
 
 
 def _metrics_exist(board: Board) -> Iterator[str]:
-    known = {name for metric in METRICS for name in sample_names(metric)} | recorded() | FOREIGN
+    known = (
+        {name for metric in every_metric(load_kinds()) for name in sample_names(metric)}
+        | recorded()
+        | FOREIGN
+    )
     for expr in expressions(board):
         if not names_in(expr):
             yield f"no metric in {expr}"

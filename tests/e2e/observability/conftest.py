@@ -163,16 +163,16 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         yield Observed(service, prometheus)
 
 
-@pytest.fixture
-def replayed(tmp_path: Path) -> Iterator[Callable[[str], Observed]]:
-    """An empty machine: service and Prometheus are up, then a recorded run is pushed."""
-    with (
-        serving(tmp_path / "data") as service,
-        scraping(service.base_url, tmp_path) as prometheus,
-    ):
+@pytest.fixture(scope="session")
+def replayed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[tuple[str, ...]], Observed]]:
+    """An empty machine: service and Prometheus are up, then recorded runs are pushed."""
+    folder = tmp_path_factory.mktemp("replayed")
+    with serving(folder / "data") as service, scraping(service.base_url, folder) as prometheus:
 
-        def replay(run: str) -> Observed:
-            push_runs(service, lambda _: None, (run,))
+        def replay(runs: tuple[str, ...]) -> Observed:
+            push_runs(service, lambda _: None, runs)
             return Observed(service, prometheus)
 
         yield replay

@@ -44,6 +44,12 @@ def wide() -> Callable[..., Tensor]:
     return make
 
 
+@pytest.fixture(scope="session")
+def isas() -> tuple[str, ...]:
+    """What `isa` goes through on this CPU, for tests that hold all of it to one reference."""
+    return instruction_sets()
+
+
 @pytest.fixture(scope="session", params=("avx512_bf16", "avx512", "avx2", "scalar", "portable"))
 def isa(request: pytest.FixtureRequest) -> str:
     """Every way to compute; those that this CPU lacks are skipped."""

@@ -98,11 +98,11 @@ def test_equals_the_reference(
     expected = reference(q, k, v, **arguments)
     slopes = reference_backward(dy, q, k, v, **arguments)
     for isa in COMPILED:
-        assert bits(attention(q, k, v, **arguments, isa=isa)).equal(bits(expected))
+        assert bits(attention(q, k, v, **arguments, isa=isa)).equal(bits(expected)), isa
         for got, slope in zip(
             attention_backward(dy, q, k, v, **arguments, isa=isa), slopes, strict=True
         ):
-            assert bits(got).equal(bits(slope))
+            assert bits(got).equal(bits(slope)), isa
 
 
 @pytest.mark.parametrize("window", [None, 40])

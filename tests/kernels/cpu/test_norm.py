@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -27,43 +28,47 @@ Wide = Callable[..., Tensor]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [1, 16, 23, 576])
 def test_equals_the_reference(
-    k: int, dtype: torch.dtype, options: NormOptions, isa: str, bits: Bits, wide: Wide
+    k: int,
+    dtype: torch.dtype,
+    options: NormOptions,
+    isas: tuple[str, ...],
+    bits: Bits,
+    wide: Wide,
 ) -> None:
     for seed, kind in enumerate(("wide", "special")):
         x, residual, dy, dtotal = (wide((7, k), dtype, 10 * seed + i, kind) for i in range(4))
         weight = wide((k,), dtype, seed + 50)
-        args = (weight, EPS)
-        expected = reference.rms_norm(x, *args, options=options)
-        assert bits(norm.rms_norm(x, *args, options=options, isa=isa)).equal(bits(expected))
-        pairs = zip(
-            norm.add_rms_norm(x, residual, *args, options=options, isa=isa),
-            reference.add_rms_norm(x, residual, *args, options=options),
-            strict=True,
-        )
-        assert all(bits(a).equal(bits(b)) for a, b in pairs)
-        gradients = zip(
-            norm.add_rms_norm_backward(dy, dtotal, x, residual, *args, options=options, isa=isa),
-            reference.add_rms_norm_backward(dy, dtotal, x, residual, *args, options=options),
-            strict=True,
-        )
-        assert all(bits(a).equal(bits(b)) for a, b in gradients)
+        forward, backward = (x, residual, weight, EPS), (dy, dtotal, x, residual, weight, EPS)
+        expected = [
+            reference.rms_norm(x, weight, EPS, options=options),
+            *reference.add_rms_norm(*forward, options=options),
+            *reference.add_rms_norm_backward(*backward, options=options),
+        ]
+        for isa in isas:
+            results = [
+                norm.rms_norm(x, weight, EPS, options=options, isa=isa),
+                *norm.add_rms_norm(*forward, options=options, isa=isa),
+                *norm.add_rms_norm_backward(*backward, options=options, isa=isa),
+            ]
+            same = [bits(a).equal(bits(b)) for a, b in zip(results, expected, strict=True)]
+            assert all(same), (isa, kind, same)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 64, 65, 200])
 def test_gradients_equal_the_reference_over_blocks_of_rows(
-    rows: int, dtype: torch.dtype, isa: str, bits: Bits, wide: Wide
+    rows: int, dtype: torch.dtype, isas: tuple[str, ...], bits: Bits, wide: Wide
 ) -> None:
     x, dy = wide((rows, 40), dtype, 1), wide((rows, 40), dtype, 2)
     weight, carry = wide((40,), dtype, 3), wide((40,), torch.float32, 4)
     options = NormOptions()
     for start in (None, carry):
-        pairs = zip(
-            norm.rms_norm_backward(dy, x, weight, EPS, options=options, carry=start, isa=isa),
-            reference.rms_norm_backward(dy, x, weight, EPS, options=options, carry=start),
-            strict=True,
-        )
-        assert all(bits(a).equal(bits(b)) for a, b in pairs)
+        more: dict[str, Any] = {"options": options, "carry": start}
+        expected = reference.rms_norm_backward(dy, x, weight, EPS, **more)
+        for isa in isas:
+            results = norm.rms_norm_backward(dy, x, weight, EPS, **more, isa=isa)
+            same = [bits(a).equal(bits(b)) for a, b in zip(results, expected, strict=True)]
+            assert all(same), (isa, start is carry, same)
 
 
 def test_carry_is_left_as_it_was(wide: Wide) -> None:

@@ -33,7 +33,7 @@ def test_equals_the_reference(
     interleaved: bool,
     dtype: torch.dtype,
     options: RotaryOptions,
-    isa: str,
+    isas: tuple[str, ...],
     bits: Bits,
     wide: Wide,
 ) -> None:
@@ -41,8 +41,10 @@ def test_equals_the_reference(
         x = wide((2, 3, 4, size), dtype, seed, kind)
         angle = torch.rand((3, half), generator=torch.Generator().manual_seed(seed)) * 100
         args = (x, angle.cos(), angle.sin())
-        y = rotary(*args, interleaved=interleaved, options=options, isa=isa)
-        assert bits(y).equal(bits(reference(*args, interleaved=interleaved, options=options)))
+        expected = bits(reference(*args, interleaved=interleaved, options=options))
+        for isa in isas:
+            y = rotary(*args, interleaved=interleaved, options=options, isa=isa)
+            assert bits(y).equal(expected), (isa, kind)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

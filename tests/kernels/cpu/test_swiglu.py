@@ -25,21 +25,24 @@ def test_equals_the_reference(
     silu: Literal["rounded", "float32"],
     shape: tuple[int, ...],
     dtype: torch.dtype,
-    isa: str,
+    isas: tuple[str, ...],
     bits: Bits,
     wide: Wide,
 ) -> None:
     options = SwigluOptions(silu=silu)
     for seed, kind in enumerate(("wide", "special", "tiny")):
         gate, up, dy = (wide(shape, dtype, 10 * seed + i, kind) for i in range(3))
-        y = swiglu.swiglu(gate, up, options=options, isa=isa)
-        assert bits(y).equal(bits(reference.swiglu(gate, up, options=options)))
-        pairs = zip(
-            swiglu.swiglu_backward(dy, gate, up, options=options, isa=isa),
-            reference.swiglu_backward(dy, gate, up, options=options),
-            strict=True,
-        )
-        assert all(bits(a).equal(bits(b)) for a, b in pairs)
+        expected = [
+            reference.swiglu(gate, up, options=options),
+            *reference.swiglu_backward(dy, gate, up, options=options),
+        ]
+        for isa in isas:
+            results = [
+                swiglu.swiglu(gate, up, options=options, isa=isa),
+                *swiglu.swiglu_backward(dy, gate, up, options=options, isa=isa),
+            ]
+            same = [bits(a).equal(bits(b)) for a, b in zip(results, expected, strict=True)]
+            assert all(same), (isa, kind, same)
 
 
 def test_halves_of_one_tensor(isa: str, bits: Bits, wide: Wide) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -31,22 +31,24 @@ def _case(dtype: torch.dtype, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("vocabulary", [1, 20, 512, 513, 1100])
 def test_equals_the_reference(
-    vocabulary: int, dtype: torch.dtype, logits: Logits, isa: str, bits: Bits
+    vocabulary: int, dtype: torch.dtype, logits: Logits, isas: tuple[str, ...], bits: Bits
 ) -> None:
     args = _case(dtype, vocabulary)
     for temperature, top_k in ((1.0, 0), (0.7, min(5, vocabulary))):
-        settings = {"temperature": temperature, "options": LogprobOptions(logits=logits)}
-        result = cpu.token_logprob(*args, top_k=top_k, isa=isa, **settings)  # type: ignore[arg-type]
-        expected = reference.token_logprob(*args, top_k=top_k, **settings)  # type: ignore[arg-type]
-        for name, value in expected._asdict().items():
-            assert getattr(result, name).equal(value), name
+        settings: dict[str, Any] = {
+            "temperature": temperature,
+            "options": LogprobOptions(logits=logits),
+        }
+        expected = reference.token_logprob(*args, top_k=top_k, **settings)
         slopes = torch.linspace(-1, 1, 6), torch.linspace(0.5, -0.5, 6)
-        pairs = zip(
-            cpu.token_logprob_backward(*slopes, *args, result, isa=isa, **settings),  # type: ignore[arg-type]
-            reference.token_logprob_backward(*slopes, *args, expected, **settings),  # type: ignore[arg-type]
-            strict=True,
-        )
-        assert all(bits(a).equal(bits(b)) for a, b in pairs)
+        gradients = reference.token_logprob_backward(*slopes, *args, expected, **settings)
+        for isa in isas:
+            result = cpu.token_logprob(*args, top_k=top_k, isa=isa, **settings)
+            for name, value in expected._asdict().items():
+                assert getattr(result, name).equal(value), (isa, temperature, name)
+            found = cpu.token_logprob_backward(*slopes, *args, result, isa=isa, **settings)
+            same = [bits(a).equal(bits(b)) for a, b in zip(found, gradients, strict=True)]
+            assert all(same), (isa, temperature, same)
 
 
 def test_infinite_and_undefined_logits(isa: str, bits: Bits) -> None:

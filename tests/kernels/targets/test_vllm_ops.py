@@ -19,39 +19,43 @@ ROOT = Path(__file__).parents[3]
 Verdict = dict[str, Any]
 
 
-def _verdicts(
-    folder: Path, ops: list[str], dtypes: list[str], threads: int
-) -> list[dict[str, Any]]:
+def _verdicts(folder: Path, ops: list[str], dtypes: list[str], threads: list[int]) -> list[Verdict]:
     request = {
         "action": "check",
         "targets": ["vllm"],
         "ops": ops,
         "dtypes": dtypes,
-        "threads": [threads],
+        "threads": threads,
         "quick": True,
         "seed": 0,
     }
     paths = ":".join(str(ROOT / root) for root in ("service", "probes", "kernels"))
+    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     child = ChildProcess(
         KERNELS_MODULE,
         request,
         folder,
         explain_crash=explain_kernel_crash,
-        environment={"PYTHONPATH": paths},
+        environment=environment,
     )
     verdicts: list[Verdict] = child.wait()["verdicts"]
     return verdicts
 
 
-def _check(folder: Path, op: str, dtypes: list[str], threads: int) -> dict[str, Verdict]:
-    verdicts = _verdicts(folder, [op], dtypes, threads)
-    return {verdict["implementation"]: verdict for verdict in verdicts}
+@pytest.fixture(scope="module")
+def in_fp32(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Verdict]:
+    """By implementation and threads. One check for all: its processes import vLLM three times."""
+    folder = tmp_path_factory.mktemp("in_fp32")
+    found = _verdicts(folder, ["linear", "attention"], ["fp32"], [1, 2])
+    return {(verdict["implementation"], verdict["threads"]): verdict for verdict in found}
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_onednn_linear_differs_for_one_row_of_a_long_reduction(tmp_path: Path) -> None:
-    verdict = _check(tmp_path, "linear", ["fp32"], 1)["onednn"]
+def test_onednn_linear_differs_for_one_row_of_a_long_reduction(
+    in_fp32: dict[tuple[str, int], Verdict],
+) -> None:
+    verdict = in_fp32["onednn", 1]
     assert verdict["verdict"] == "REFUTED"
     example = verdict["counterexample"]
     assert example["found_at"]["k"] == 1536
@@ -62,16 +66,20 @@ def test_onednn_linear_differs_for_one_row_of_a_long_reduction(tmp_path: Path) -
 
 @needs_vllm
 @pytest.mark.slow
-def test_attention_that_splits_the_cache_over_threads(tmp_path: Path) -> None:
-    verdicts = _check(tmp_path, "attention", ["fp32"], 2)
-    assert verdicts["cpu_attn"]["verdict"] == "REFUTED"
-    assert verdicts["cpu_attn"]["counterexample"]["cause"] == "split-KV"
+def test_attention_that_splits_the_cache_over_threads(
+    in_fp32: dict[tuple[str, int], Verdict],
+) -> None:
+    verdict = in_fp32["cpu_attn", 2]
+    assert verdict["verdict"] == "REFUTED"
+    assert verdict["counterexample"]["cause"] == "split-KV"
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_attention_without_split_reads_slots_behind_the_context(tmp_path: Path) -> None:
-    verdict = _check(tmp_path, "attention", ["fp32"], 1)["cpu_attn-no-split"]
+def test_attention_without_split_reads_slots_behind_the_context(
+    in_fp32: dict[tuple[str, int], Verdict],
+) -> None:
+    verdict = in_fp32["cpu_attn-no-split", 1]
     differing = {count["axis"] for count in verdict["axes"] if count["mismatches"]}
     assert differing == {"padding"}
     assert verdict["counterexample"]["right"]["padding"] == "nan"
@@ -80,7 +88,7 @@ def test_attention_without_split_reads_slots_behind_the_context(tmp_path: Path) 
 @needs_vllm
 @pytest.mark.slow
 def test_what_the_other_layers_call_runs_and_is_near_float64(tmp_path: Path) -> None:
-    verdicts = _verdicts(tmp_path, list(vllm_ops.LAYERS), ["bf16"], 1)
+    verdicts = _verdicts(tmp_path, list(vllm_ops.LAYERS), ["bf16"], [1])
     assert {verdict["op"] for verdict in verdicts} == set(vllm_ops.LAYERS)
     for verdict in verdicts:
         assert verdict["verdict"] in ("REFUTED", "NOT_REFUTED"), verdict["reason"]

@@ -9,7 +9,6 @@ sampling, and the log-probabilities of the same tokens read as a prompt, also wi
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -117,9 +116,7 @@ def of_variant(request: dict[str, Any], variant: dict[str, Any]) -> dict[str, An
     else:
         llm.llm_engine.engine_core.shutdown()
         del llm
-        gc.collect()
-        cleanup_dist_env_and_memory()
-        gc.collect()
+        cleanup_dist_env_and_memory()  # collects garbage too
     return result
 
 

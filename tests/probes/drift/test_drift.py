@@ -188,7 +188,7 @@ def test_any_values_give_json(values: list[float | None], name: str) -> None:
 
 def test_imports_without_the_heavy_packages() -> None:
     code = (
-        "import sys, driftscope_probes.drift, driftscope_probes.mismatch.limits\n"
+        "import sys, driftscope_probes.drift, driftscope_probes.mismatch.thresholds\n"
         "sys.exit(bool({'torch', 'vllm', 'transformers', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.drift import SERIES, StepValues, cusum, drift_of, metric_drift, trend
-from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.numbers import NUMBERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "drift-over-steps.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
@@ -39,7 +39,7 @@ def test_every_series_is_listed_with_its_scale() -> None:
     section = TEXT.partition("## Which numbers")[2].partition("The last three")[0]
     logs, _, linear = section.partition("As they are:")
     for part, scale in ((logs, "log"), (linear, "linear")):
-        expected = {name for name in SERIES if SERIES_SCALES[name].scale == scale}
+        expected = {name for name in SERIES if NUMBERS[name].scale == scale}
         assert set(re.findall(r"`(\w+)`", part)) == expected
 
 

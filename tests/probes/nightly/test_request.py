@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.item import KERNEL_AXES, RANKS, EngineItem, KernelItem
+from driftscope_probes.nightly.item import KERNEL_AXES, EngineItem, KernelItem
 from driftscope_probes.nightly.request import (
     DEFAULT_FILE,
     MOST_BYTES,
@@ -14,6 +14,7 @@ from driftscope_probes.nightly.request import (
     parse_config,
     read_config,
 )
+from driftscope_probes.verdicts import RANKS
 
 HEAD = 'name = "n"\nbudget_minutes = 1\n'
 KERNELS = """

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from driftscope_probes.analysis import analyze_step
 from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import pushed_step
 from driftscope_probes.trace import Pair, Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
-from driftscope_service.runs.ingest.analysis import analyze_step
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]
@@ -112,7 +112,7 @@ def test_entropy_and_versions_reach_the_comparison(sides: dict[str, NDArray[Any]
     }
 
     def comparison(**metadata: str) -> dict[str, Any]:
-        found: dict[str, Any] = analyze_step(pushed_step(arrays, metadata))["comparison"]
+        found: dict[str, Any] = analyze_step(pushed_step(arrays, metadata)).to_dict()["comparison"]
         return found
 
     counted = comparison(weights_version="7")
@@ -186,7 +186,7 @@ def test_whatever_was_sent_the_analysis_is_json(
         },
         {},
     )
-    json.dumps(analyze_step(step, resamples=20), allow_nan=False)
+    json.dumps(analyze_step(step, resamples=20).to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import get_args
 
-import numpy as np
 import pytest
 
 from driftscope_probes.drift.metric_drift import State
-from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_probes.numbers import NUMBERS
+from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.metric_names import (
     CELL_LABELS,
     CELL_SAMPLES,
-    METRICS,
     RUN_SAMPLES,
     Metric,
     sample_names,
 )
+from driftscope_service.metrics_page import every_metric
 
+#: Of all parts.
+METRICS = every_metric(load_kinds())
 UNITS = {"", "nats", "ratio", "seconds", "bytes", "steps"}
 #: What is counted, where the number of it is the metric.
 COUNTED = {"tokens", "sequences", "faults", "outputs", "requests"}
@@ -32,11 +35,9 @@ BOUNDED = {
 }
 
 
-def test_every_source_is_a_number_of_a_comparison() -> None:
-    side = SideArrays(entropy=np.array([1.0, 1.0]), behavior_version=np.array([0]), train_version=1)
-    numbers = compare([-1.0, -2.0], [-1.5, -2.0], [0, 2], resamples=0, side=side).to_dict()
-    missing = [each.source for each in CELL_SAMPLES + RUN_SAMPLES if each.source not in numbers]
-    assert missing == []
+def test_every_number_with_a_metric_is_exported_once() -> None:
+    exported = [row.name for row in NUMBERS.values() if row.export]
+    assert sorted(sample.source for sample in RUN_SAMPLES) == sorted(exported)
 
 
 def test_names_have_prefix_and_unit() -> None:
@@ -55,7 +56,9 @@ def test_no_name_is_there_twice() -> None:
 
 
 def test_every_metric_of_the_file_is_listed() -> None:
-    defined = {each for each in vars(metric_names).values() if isinstance(each, Metric)}
+    modules = [import_module(f"{package}.metrics") for package in EXPERIMENTS]
+    everything = [each for module in (metric_names, *modules) for each in vars(module).values()]
+    defined = {each for each in everything if isinstance(each, Metric)}
     defined |= {sample.metric for sample in CELL_SAMPLES + RUN_SAMPLES}
     assert defined == set(METRICS)
 

@@ -6,11 +6,15 @@ import re
 from itertools import product
 from pathlib import Path
 
-from driftscope_service.metrics.metric_names import METRICS, sample_names
+from driftscope_service.experiments.registry import load_kinds
+from driftscope_service.metrics.metric_names import sample_names
+from driftscope_service.metrics_page import every_metric
 from driftscope_service.settings import PREFIX, Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
-NAMES = {name for metric in METRICS for name in (metric.name, *sample_names(metric))}
+NAMES = {
+    name for metric in every_metric(load_kinds()) for name in (metric.name, *sample_names(metric))
+}
 
 
 def written_names() -> set[str]:

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import SideArrays, compare, profiles
-from driftscope_probes.mismatch.limits import crossed_limits
+from driftscope_probes.mismatch.thresholds import crossed_thresholds
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
 
@@ -34,7 +34,7 @@ def add_step() -> AddStep:
         dtypes = {name: known[name] for name in BF16}
         document = {
             "comparison": comparison,
-            "crossed_limits": [each.to_dict() for each in crossed_limits(comparison, **dtypes)],
+            "crossed_limits": [each.to_dict() for each in crossed_thresholds(comparison, **dtypes)],
             "profiles": {
                 "abs_diff_histogram": profiles(
                     rollout, trainer, limits

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, update
 
-from driftscope_probes.mismatch.limits import LIMITS, Precision
+from driftscope_probes.mismatch.thresholds import THRESHOLDS, Precision
 from driftscope_service.metrics.metric_names import RUN_SAMPLES
 from driftscope_service.metrics_page import MetricsPage, page_of
 from driftscope_service.runs.metrics import EXPORTED_EDGES
@@ -104,7 +104,7 @@ def test_limits_are_those_of_the_dtypes(running: Any, add_step: Any, page: Any) 
         found = page(running)
         assert found.labels("run_info", "precision") >= {precision}
         crossed = {(each["metric"], each["direction"]) for each in document["crossed_limits"]}
-        for limit in LIMITS:
+        for limit in THRESHOLDS:
             labels = {"run": dtype, "metric": limit.metric, "direction": limit.direction}
             assert found.value("run_limit", **labels) == limit.values[precision]
             over = (limit.metric, limit.direction) in crossed

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from rich.console import Console
 
+from driftscope_probes.analysis import analyze_step
 from driftscope_probes.push.pushed_step import pushed_step
-from driftscope_service.runs.ingest.analysis import analyze_step
 from driftscope_service.runs.terminal import print_analysis
 
 
@@ -14,7 +14,7 @@ def test_presets_by_what_they_do() -> None:
     sides = np.full(6, -1.0, np.float32)
     tensors = {"rollout_logprobs": sides, "trainer_logprobs": sides, "cu_seqlens": np.array([0, 6])}
     step = pushed_step(tensors, {"model": "[bold]m[/bold]", "schema_version": "1"})
-    analysis = analyze_step(step, resamples=0)
+    analysis = analyze_step(step, resamples=0).to_dict()
     nothing = dict.fromkeys(("tokens_dropped", "tokens_clipped", "sequences_dropped"), 0.0)
     analysis["presets"] = {
         "a.drops": {**nothing, "tokens_dropped": 0.25, "sequences_touched": 1.0},

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from driftscope_kernels.check.placements.placement import Batch
 from driftscope_kernels.check.twins.oracles import Oracle
-
-#: STATIC is for kernels whose compiled code is read: no atomics, one binary for every batch size.
-VerdictName = Literal["REFUTED", "PROVED", "STATIC", "NOT_REFUTED", "INCONCLUSIVE"]
 
 DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 

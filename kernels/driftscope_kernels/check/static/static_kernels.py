@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from driftscope_kernels.check.cases.case import DTYPE_NAMES, Subject, VerdictName
+from driftscope_kernels.check.cases.case import DTYPE_NAMES, Subject
+from driftscope_kernels.options import VerdictName
 
 TARGET = "triton"
 MODULE = "driftscope_kernels.check.static.static_process"

@@ -13,7 +13,7 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    mean,
+    gate_divergences,
 )
 from driftscope_probes.mismatch.number import FloatArray
 
@@ -23,8 +23,6 @@ Level = Literal["token", "seq"]
 
 # --algo.advantage.is_correction_threshold, in the units of whichever statistic gates.
 THRESHOLD = (0.5, 5.0)
-# Keeps both logarithms of the binary KL finite.
-PROBABILITY_CLAMP = 1e-6
 
 
 def openrlhf(tokens: UnmaskedTokens) -> AliasValues:
@@ -33,36 +31,26 @@ def openrlhf(tokens: UnmaskedTokens) -> AliasValues:
     Flaw: vllm_kl is k1, which is unbiased but may be negative, and cancels differences of either
     sign; a NaN ratio counts as filtered.
     """
-    low, high = THRESHOLD
-    gate = gate_statistic(tokens, "ratio", "token")
     return alias_values(
         {
-            "vllm_kl": mean(tokens.rollout - tokens.trainer),
-            "is_filter_ratio": mean(~((gate >= low) & (gate <= high))),
+            "vllm_kl": 0.0 - tokens.mean("diff"),
+            "is_filter_ratio": tokens.fraction(tokens.not_within("ratio", THRESHOLD)),
         }
     )
 
 
 def gate_statistic(tokens: UnmaskedTokens, gating: Gating, level: Level) -> FloatArray:
-    """[unmasked] what a gate holds against its threshold.
-
-    Of a sequence: the geometric mean of the ratios, or the mean of the divergences.
-    """
+    """[unmasked] what a gate holds against its threshold."""
+    if level == "seq":
+        return tokens.per_token(sequence_statistic(tokens, gating))
     if gating == "ratio":
-        log_ratio = tokens.diff
-        if level == "seq":
-            log_ratio = tokens.per_token(tokens.sequence_mean(tokens.diff))
-        ratios: FloatArray = np.exp(log_ratio)
+        return tokens.ratio
+    return gate_divergences(tokens.rollout_prob, tokens.trainer_prob)[gating == "binary_kl"]
+
+
+def sequence_statistic(tokens: UnmaskedTokens, gating: Gating) -> FloatArray:
+    """[sequences given] the geometric mean of the ratios, or the mean of the divergences."""
+    if gating == "ratio":
+        ratios: FloatArray = np.exp(tokens.sequence_mean("diff"))
         return ratios
-    values = _divergence(tokens, gating)
-    return tokens.per_token(tokens.sequence_mean(values)) if level == "seq" else values
-
-
-def _divergence(tokens: UnmaskedTokens, gating: Gating) -> FloatArray:
-    p = np.clip(tokens.rollout_prob, PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
-    q = np.clip(tokens.trainer_prob, PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
-    if gating == "tv":
-        distance: FloatArray = np.abs(p - q)
-        return distance
-    divergence: FloatArray = p * np.log(p / q) + (1.0 - p) * np.log((1.0 - p) / (1.0 - q))
-    return divergence
+    return tokens.sequence_mean(gating)

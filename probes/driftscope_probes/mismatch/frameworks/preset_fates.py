@@ -9,14 +9,11 @@ from typing import Literal
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks import openrlhf, prime_rl, skyrl, slime, small_frameworks
-from driftscope_probes.mismatch.frameworks.small_frameworks import (
-    OPEN_INSTRUCT_CLAMP,
-    OPEN_INSTRUCT_RHO_UPPER,
-)
-from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens
-from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, raw_weights
-from driftscope_probes.mismatch.frameworks.verl_rejection import VerlRejection, kept_tokens
-from driftscope_probes.mismatch.number import BoolArray, FloatArray
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import VETO, UnmaskedTokens
+from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, sequence_weights
+from driftscope_probes.mismatch.frameworks.verl_rejection import VerlRejection, kept_sequences
+from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray
+from driftscope_probes.mismatch.terms import MIS_UPPER, RHO_UPPER
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +22,14 @@ class TokenFates:
 
     dropped: BoolArray  # loses its gradient: masked, or given the weight 0
     clipped: BoolArray  # keeps it with a weight that was cut to a bound
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFates:
+    """Both [sequences given]: how many tokens of each sequence meet that fate."""
+
+    dropped: IntArray
+    clipped: IntArray  # and not dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +60,31 @@ class LeftOut:
         return {"left_out": self.reason}
 
 
-def nothing(tokens: UnmaskedTokens) -> BoolArray:
-    return np.zeros(tokens.diff.size, dtype=np.bool_)
+def in_sequences(tokens: UnmaskedTokens, flags: BoolArray) -> IntArray:
+    """Every token of the flagged sequences [sequences given]."""
+    return np.where(flags, tokens.length, 0)
 
 
-def effect(tokens: UnmaskedTokens, fates: TokenFates) -> PresetEffect | LeftOut:
-    if not tokens.diff.size:
+def drops(counts: IntArray) -> SequenceFates:
+    return SequenceFates(counts, np.zeros_like(counts))
+
+
+def clips(counts: IntArray) -> SequenceFates:
+    return SequenceFates(np.zeros_like(counts), counts)
+
+
+def effect(tokens: UnmaskedTokens, fates: TokenFates | SequenceFates) -> PresetEffect | LeftOut:
+    if not tokens.size:
         return LeftOut("no unmasked token")
+    if isinstance(fates, TokenFates):
+        clipped = tokens.count(fates.clipped & ~fates.dropped)
+        fates = SequenceFates(tokens.count(fates.dropped), clipped)
     held = tokens.length > 0
-    clipped = fates.clipped & ~fates.dropped
-    whole = ~tokens.any_in_sequence(~fates.dropped)
-    touched = tokens.any_in_sequence(fates.dropped | fates.clipped)
     return PresetEffect(
-        tokens_dropped=np.count_nonzero(fates.dropped) / fates.dropped.size,
-        tokens_clipped=np.count_nonzero(clipped) / clipped.size,
-        sequences_dropped=float(whole[held].mean()),
-        sequences_touched=float(touched[held].mean()),
+        tokens_dropped=tokens.fraction(fates.dropped),
+        tokens_clipped=tokens.fraction(fates.clipped),
+        sequences_dropped=float((fates.dropped == tokens.length)[held].mean()),
+        sequences_touched=float((fates.dropped + fates.clipped > 0)[held].mean()),
     )
 
 
@@ -115,31 +129,31 @@ VERL_PRESETS: MappingProxyType[str, VerlCorrection] = MappingProxyType(
 )
 
 
-def verl_fates(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
+def verl_fates(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
     """PPO's own clip of the loss is no part of a preset and is not counted.
 
     The bypass presets compare the rollout with the policy being updated, which is the trainer's
     at the first minibatch of a step: that is what is shown.
     """
-    distinct = set(VERL_PRESETS.values())
-    kept = {r: kept_tokens(tokens, r) for correction in distinct for r in correction.rejections}
-    fates = {correction: _fates(tokens, correction, kept) for correction in distinct}
-    return {name: fates[correction] for name, correction in VERL_PRESETS.items()}
+    rejections = {r for correction in VERL_PRESETS.values() for r in correction.rejections}
+    kept = {rejection: kept_sequences(tokens, rejection) for rejection in rejections}
+    return {name: _fates(tokens, correction, kept) for name, correction in VERL_PRESETS.items()}
 
 
 def _fates(
     tokens: UnmaskedTokens, correction: VerlCorrection, kept: dict[VerlRejection, BoolArray]
-) -> TokenFates:
-    dropped, clipped = nothing(tokens), nothing(tokens)
+) -> SequenceFates:
+    dropped, clipped = np.zeros_like(tokens.length), np.zeros_like(tokens.length)
+    if correction.rollout_is == "sequence":
+        clipped = in_sequences(tokens, sequence_weights(tokens) > correction.upper)
+    elif correction.rollout_is == "token" and correction.lower is None:
+        clipped = tokens.above("ratio", correction.upper)
+    elif correction.lower is not None:
+        dropped = tokens.not_within("ratio", (correction.lower, correction.upper))
     for rejection in correction.rejections:
-        dropped |= ~kept[rejection]
-    if correction.rollout_is is not None:
-        weights = raw_weights(tokens, correction.rollout_is)
-        if correction.lower is None:
-            clipped |= weights > correction.upper
-        else:
-            dropped |= ~((weights >= correction.lower) & (weights <= correction.upper))
-    return TokenFates(dropped, clipped)
+        dropped = np.where(kept[rejection], dropped, tokens.length)
+        clipped = np.where(kept[rejection], clipped, 0)
+    return SequenceFates(dropped, clipped)
 
 
 # NeMo-RL's reference configurations; the error threshold is its documentation's example.
@@ -153,124 +167,108 @@ SLIME_GEOMETRIC = (0.9999, 1.0001)
 OPSM_DELTA = 0.5
 
 
-def framework_fates(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
+def framework_fates(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
     """Presets that need nothing but the two sides."""
     return (
         _trl(tokens) | _slime(tokens) | _skyrl(tokens) | _openrlhf(tokens) | _token_bounds(tokens)
     )
 
 
-def advantage_fates(tokens: UnmaskedTokens, advantages: FloatArray) -> dict[str, TokenFates]:
+def advantage_fates(tokens: UnmaskedTokens, advantages: FloatArray) -> dict[str, SequenceFates]:
     """Presets that need advantages [unmasked]. OPSM uses the mean over a sequence's tokens."""
     # TRL counts a token that the engine could not score as no evidence.
     distance = tokens.sequence_mean(np.nan_to_num(-tokens.diff, nan=0.0))
     stale = (tokens.sequence_mean(advantages) < 0) & (distance > OPSM_DELTA)
+    masked = prime_rl.dppo_masked(tokens, advantages)
     return {
-        "trl.off_policy_mask": _drops(tokens, _spread(tokens, stale)),
-        "prime_rl.dppo_mask": _drops(tokens, prime_rl.dppo_masked(tokens, advantages)),
+        "trl.off_policy_mask": drops(in_sequences(tokens, stale)),
+        "prime_rl.dppo_mask": drops(tokens.count(masked)),
     }
 
 
 ADVANTAGE_PRESETS = ("trl.off_policy_mask", "prime_rl.dppo_mask")
 
 
-def _trl(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
-    fates = {}
-    for mode in small_frameworks.TRL_MODES:
-        ratios = small_frameworks.raw_ratios(tokens, mode)
-        over = (
-            tokens.per_token(ratios) if mode.startswith("sequence") else ratios
-        ) > small_frameworks.TRL_CLIP_MAX
-        make = _clips if mode.endswith("truncate") else _drops
-        fates[f"trl.{mode}"] = make(tokens, over)
-    return fates
-
-
-def _slime(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
-    token = tokens.bounded_ratio(slime.SAFETY_BOUND)
-    veto = tokens.any_in_sequence(tokens.diff < np.log(slime.VETO))
-    geometric = skyrl.bounded_ratio(tokens.sequence_mean(tokens.diff))
-    tis = (tokens.ratio > slime.TIS_CLIP) | (tokens.ratio < slime.TIS_CLIP_LOW)
+def _trl(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
+    over_token = tokens.above("ratio", small_frameworks.TRL_CLIP_MAX)
+    over_sequence = in_sequences(
+        tokens, small_frameworks.raw_ratios(tokens, "sequence_mask") > small_frameworks.TRL_CLIP_MAX
+    )
     return {
-        "slime.tis": _clips(tokens, tis),
-        "slime.mis_truncate": _clips(tokens, token > slime.MIS_UPPER),
-        "slime.mis_mask": _drops(tokens, _not_within(token, SLIME_MASK)),
-        "slime.mis_veto": _drops(tokens, _spread(tokens, veto)),
-        "slime.mis_geometric_mask": _drops(
-            tokens, _spread(tokens, _not_within(geometric, SLIME_GEOMETRIC))
+        "trl.token_truncate": clips(over_token),
+        "trl.token_mask": drops(over_token),
+        "trl.sequence_truncate": clips(over_sequence),
+        "trl.sequence_mask": drops(over_sequence),
+    }
+
+
+def _slime(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
+    vetoed = tokens.below("diff", VETO) > 0
+    geometric = skyrl.bounded_ratio(tokens.sequence_mean("diff"))
+    return {
+        "slime.tis": clips(tokens.above("ratio", slime.TIS_CLIP)),
+        "slime.mis_truncate": clips(tokens.above("ratio", MIS_UPPER)),
+        "slime.mis_mask": drops(tokens.not_within("ratio", SLIME_MASK)),
+        "slime.mis_veto": drops(in_sequences(tokens, vetoed)),
+        "slime.mis_geometric_mask": drops(
+            in_sequences(tokens, _not_within(geometric, SLIME_GEOMETRIC))
         ),
     }
 
 
-def _skyrl(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
-    token = tokens.bounded_ratio(skyrl.SAFETY_BOUND)
-    product = skyrl.bounded_ratio(tokens.sequence_sum(tokens.diff))
-    geometric = skyrl.bounded_ratio(tokens.sequence_mean(tokens.diff))
-    outlier = tokens.any_in_sequence(skyrl.outside(token, skyrl.OUTLIER_BOUNDS))
+def _skyrl(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
+    product = skyrl.bounded_ratio(tokens.sequence_sum("diff"))
+    geometric = skyrl.bounded_ratio(tokens.sequence_mean("diff"))
     masked_sequences = {
-        "outlier_mask": outlier,
+        "outlier_mask": tokens.outside("ratio", skyrl.OUTLIER_BOUNDS) > 0,
         "geometric_mask": skyrl.outside(geometric, skyrl.GEOMETRIC_BOUNDS),
         "product_mask": skyrl.outside(product, skyrl.PRODUCT_BOUNDS),
     }
     return {
-        "skyrl.tis_token": _clips(tokens, token > skyrl.TOKEN_CLIP),
-        "skyrl.tis_sequence": _clips(tokens, _spread(tokens, product > skyrl.SEQUENCE_CLIP)),
-        "skyrl.token_mask": _drops(tokens, skyrl.outside(token, skyrl.TOKEN_BOUNDS)),
+        "skyrl.tis_token": clips(tokens.above("ratio", skyrl.TOKEN_CLIP)),
+        "skyrl.tis_sequence": clips(in_sequences(tokens, product > skyrl.SEQUENCE_CLIP)),
+        "skyrl.token_mask": drops(tokens.outside("ratio", skyrl.TOKEN_BOUNDS)),
     } | {
-        f"skyrl.{name}": _drops(tokens, _spread(tokens, masked))
+        f"skyrl.{name}": drops(in_sequences(tokens, masked))
         for name, masked in masked_sequences.items()
     }
 
 
-def _openrlhf(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
+def _openrlhf(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
     """Gates in mode mask. Of the divergences only the upper bound is meaningful.
 
     OpenRLHF holds every statistic against both bounds of one threshold: with the default [0.5, 5]
     a divergence gate drops everything below 0.5, that is, nearly every healthy token. It is shown
     as it would act.
     """
-    levels: tuple[openrlhf.Level, ...] = ("token", "seq")
-    return {
-        f"openrlhf.{level}_{gating}": _drops(
-            tokens,
-            _not_within(openrlhf.gate_statistic(tokens, gating, level), openrlhf.THRESHOLD),
+    fates = {}
+    for gating in openrlhf.GATINGS:
+        of_sequences = openrlhf.sequence_statistic(tokens, gating)
+        fates[f"openrlhf.token_{gating}"] = drops(tokens.not_within(gating, openrlhf.THRESHOLD))
+        fates[f"openrlhf.seq_{gating}"] = drops(
+            in_sequences(tokens, _not_within(of_sequences, openrlhf.THRESHOLD))
         )
-        for gating in openrlhf.GATINGS
-        for level in levels
-    }
+    return fates
 
 
-def _token_bounds(tokens: UnmaskedTokens) -> dict[str, TokenFates]:
-    geometric = np.exp(tokens.sequence_mean(tokens.diff))
-    errors = tokens.sequence_mean(np.exp(np.abs(tokens.diff)))
-    beyond_areal = np.isfinite(tokens.diff) & (tokens.ratio > small_frameworks.AREAL_UPPER)
+def _token_bounds(tokens: UnmaskedTokens) -> dict[str, SequenceFates]:
+    geometric = np.exp(tokens.sequence_mean("diff"))
+    errors = tokens.sequence_mean("mult_error")
+    beyond_areal = tokens.above("ratio", small_frameworks.AREAL_UPPER)
+    if not tokens.finite_diff:
+        beyond_areal = tokens.count(
+            np.isfinite(tokens.diff) & (tokens.ratio > small_frameworks.AREAL_UPPER)
+        )
     return {
-        "nemo_rl.icepop": _drops(tokens, _not_within(tokens.ratio, NEMO_ICEPOP)),
-        "nemo_rl.seq_mask_tis": _drops(
-            tokens, _spread(tokens, _not_within(geometric, NEMO_GEOMETRIC))
-        ),
-        "nemo_rl.seq_logprob_error": _drops(tokens, _spread(tokens, errors > NEMO_SEQUENCE_ERROR)),
-        "areal.token_ratio_mask": _drops(tokens, beyond_areal),
-        "open_instruct.rho_clamp": _clips(
-            tokens, tokens.bounded_ratio(OPEN_INSTRUCT_CLAMP) > OPEN_INSTRUCT_RHO_UPPER
-        ),
+        "nemo_rl.icepop": drops(tokens.not_within("ratio", NEMO_ICEPOP)),
+        "nemo_rl.seq_mask_tis": drops(in_sequences(tokens, _not_within(geometric, NEMO_GEOMETRIC))),
+        "nemo_rl.seq_logprob_error": drops(in_sequences(tokens, errors > NEMO_SEQUENCE_ERROR)),
+        "areal.token_ratio_mask": drops(beyond_areal),
+        "open_instruct.rho_clamp": clips(tokens.above("ratio", RHO_UPPER)),
     }
-
-
-def _drops(tokens: UnmaskedTokens, dropped: BoolArray) -> TokenFates:
-    return TokenFates(dropped, nothing(tokens))
-
-
-def _clips(tokens: UnmaskedTokens, clipped: BoolArray) -> TokenFates:
-    return TokenFates(nothing(tokens), clipped)
-
-
-def _spread(tokens: UnmaskedTokens, sequences: BoolArray) -> BoolArray:
-    """[unmasked] from [sequences given]."""
-    return np.repeat(sequences, tokens.length)
 
 
 def _not_within(values: FloatArray, bounds: tuple[float, float]) -> BoolArray:
-    """Unlike `outside`, True for NaN: a mask that keeps what lies within drops what cannot."""
+    """Unlike skyrl.outside(), True for NaN: what cannot lie within is dropped."""
     low, high = bounds
     return ~((values >= low) & (values <= high))

@@ -12,9 +12,7 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    biggest,
     mean,
-    unbiased_std,
 )
 from driftscope_probes.mismatch.number import BoolArray, FloatArray
 
@@ -34,13 +32,13 @@ def prime_rl(
     sequences of a step; here they are means over tokens, so they differ with unequal lengths.
     """
     values = {
-        "mismatch_kl/all/mean": mean(tokens.k3),
-        "mismatch_kl/all/std": unbiased_std(tokens.k3),
-        "mismatch_kl/all/max": biggest(tokens.k3),
+        "mismatch_kl/all/mean": tokens.mean("k3"),
+        "mismatch_kl/all/std": tokens.unbiased_std("k3"),
+        "mismatch_kl/all/max": tokens.largest("k3"),
     }
     if entropy is not None:
         entropy_mean = mean(entropy)
-        values["kl_ent_ratio/mean"] = mean(tokens.k3) / entropy_mean if entropy_mean else np.nan
+        values["kl_ent_ratio/mean"] = tokens.mean("k3") / entropy_mean if entropy_mean else np.nan
     if advantages is not None:
         masked = dppo_masked(tokens, advantages)
         positive, negative = advantages > 0, advantages < 0

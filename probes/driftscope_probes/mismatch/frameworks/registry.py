@@ -66,16 +66,21 @@ def aliases(
     advantages and entropy are [tokens], aligned with the log-probabilities. None stands where the
     framework would log NaN or infinity. Raises TraceError if a shape does not fit.
     """
+    return aliases_of(
+        unmasked_tokens(pair),
+        unmasked_values("advantages", advantages, pair),
+        unmasked_values("entropy", entropy, pair),
+    )
+
+
+def aliases_of(
+    tokens: UnmaskedTokens, advantages: FloatArray | None, entropy: FloatArray | None
+) -> dict[str, AliasValues]:
+    """advantages and entropy: [unmasked]."""
     # Overflow and NaN are answers here: they become None.
     with np.errstate(all="ignore"):
-        tokens = unmasked_tokens(pair)
         values = {name: of_framework(tokens) for name, of_framework in FRAMEWORKS.items()}
-        values["prime_rl"] = prime_rl(
-            tokens,
-            unmasked_values("advantages", advantages, pair),
-            unmasked_values("entropy", entropy, pair),
-        )
-    return values
+        return values | {"prime_rl": prime_rl(tokens, advantages, entropy)}
 
 
 def unmasked_values(name: str, values: ArrayLike | None, pair: PairedLogprobs) -> FloatArray | None:
@@ -102,15 +107,20 @@ def preset_effects(
     NaN follows each framework: a mask that keeps what lies within bounds drops it, a mask that
     drops what lies outside keeps it.
     """
+    return preset_effects_of(unmasked_tokens(pair), unmasked_values("advantages", advantages, pair))
+
+
+def preset_effects_of(
+    tokens: UnmaskedTokens, advantages: FloatArray | None
+) -> dict[str, PresetEffect | LeftOut]:
+    """advantages: [unmasked]."""
     with np.errstate(all="ignore"):
-        tokens = unmasked_tokens(pair)
         fates = {f"verl.{name}": value for name, value in verl_fates(tokens).items()}
         fates |= framework_fates(tokens)
-        known = unmasked_values("advantages", advantages, pair)
-        if known is not None:
-            fates |= advantage_fates(tokens, known)
+        if advantages is not None:
+            fates |= advantage_fates(tokens, advantages)
         effects = {name: effect(tokens, value) for name, value in fates.items()}
-    if known is None:
+    if advantages is None:
         effects |= dict.fromkeys(ADVANTAGE_PRESETS, NO_ADVANTAGES)
     return effects
 

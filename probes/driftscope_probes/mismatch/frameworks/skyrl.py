@@ -7,6 +7,7 @@ skyrl/backends/skyrl_train/utils/off_policy_correction_utils.py.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -14,14 +15,11 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    biggest,
     mean,
-    smallest,
-    unbiased_std,
 )
 from driftscope_probes.mismatch.number import BoolArray, FloatArray
+from driftscope_probes.mismatch.terms import SAFETY_BOUND
 
-SAFETY_BOUND = 20.0
 TOKEN_CLIP, SEQUENCE_CLIP = 2.0, 5.0
 GEOMETRIC_BOUNDS = (0.99, 1.01)
 PRODUCT_BOUNDS = (0.5, 2.0)
@@ -39,25 +37,20 @@ def skyrl(tokens: UnmaskedTokens) -> AliasValues:
     shown as if no earlier mask had been applied. SkyRL replaces a missing log-probability by
     −9999, which then looks like a difference; here it stays NaN and the number is None.
     """
-    difference = np.abs(tokens.diff)
-    ratio = tokens.bounded_ratio(SAFETY_BOUND)
-    product = bounded_ratio(tokens.sequence_sum(tokens.diff))
-    geometric = bounded_ratio(tokens.sequence_mean(tokens.diff))
-    padding = tokens.length.size * tokens.width - ratio.size
+    product = bounded_ratio(tokens.sequence_sum("diff"))
+    geometric = bounded_ratio(tokens.sequence_mean("diff"))
+    abs_diff = "rollout_train_logprobs_abs_diff_"
     values = {
-        "rollout_train_logprobs_abs_diff_mean": mean(difference),
-        "rollout_train_logprobs_abs_diff_std": unbiased_std(difference),
-        "rollout_train_logprobs_abs_diff_max": biggest(difference),
-        "rollout_train_logprobs_abs_diff_min": smallest(difference),
-        "is_ratio_mean": mean(ratio),
-        "is_ratio_std": _std_with_zeros(ratio, padding),
-        "is_ratio_max": biggest(ratio),
-        "is_ratio_min": smallest(ratio) if not padding else 0.0,
-        "tis_token_clip_high_ratio": mean(ratio > TOKEN_CLIP),
+        abs_diff + "mean": tokens.mean("abs_diff"),
+        abs_diff + "std": tokens.unbiased_std("abs_diff"),
+        abs_diff + "max": tokens.largest("abs_diff"),
+        abs_diff + "min": tokens.smallest("abs_diff"),
+        **_ratios(tokens),
+        "tis_token_clip_high_ratio": tokens.fraction(tokens.above("ratio", TOKEN_CLIP)),
         "tis_seq_clip_high_ratio": mean(product > SEQUENCE_CLIP),
-        "token_mask_masked_ratio": mean(outside(ratio, TOKEN_BOUNDS)),
+        "token_mask_masked_ratio": tokens.fraction(tokens.outside("ratio", TOKEN_BOUNDS)),
     }
-    values |= _outliers(tokens, ratio)
+    values |= _outliers(tokens)
     values |= _masked("geo_sequence_mask", geometric, GEOMETRIC_BOUNDS)
     values |= _masked("product_sequence_mask", product, PRODUCT_BOUNDS)
     return alias_values(values, "policy/")
@@ -82,20 +75,39 @@ def _masked(name: str, ratios: FloatArray, bounds: tuple[float, float]) -> dict[
     }
 
 
-def _outliers(tokens: UnmaskedTokens, ratio: FloatArray) -> dict[str, float]:
-    low, high = OUTLIER_BOUNDS
+def _ratios(tokens: UnmaskedTokens) -> dict[str, float]:
+    ratio = tokens.bounded_ratio(SAFETY_BOUND)
+    padding = tokens.length.size * tokens.width - tokens.size
     return {
-        "outlier_seq_masked_ratio": mean(tokens.any_in_sequence(outside(ratio, OUTLIER_BOUNDS))),
-        "outlier_seq_over_high_ratio": mean(tokens.any_in_sequence(ratio > high)),
-        "outlier_seq_under_low_ratio": mean(tokens.any_in_sequence(ratio < low)),
+        "is_ratio_mean": tokens.mean(ratio),
+        "is_ratio_std": _std_with_zeros(tokens, ratio, padding),
+        "is_ratio_max": tokens.largest(ratio),
+        "is_ratio_min": tokens.smallest(ratio) if not padding else 0.0,
     }
 
 
-def _std_with_zeros(values: FloatArray, zeros: int) -> float:
+def _std_with_zeros(
+    tokens: UnmaskedTokens, values: Literal["ratio"] | FloatArray, zeros: int
+) -> float:
     """Unbiased deviation of the values and that many zeros, without storing the zeros."""
-    count = values.size + zeros
+    count = tokens.size + zeros
     if count < 2:
         return math.nan
-    centre = float(values.sum()) / count
-    squares = float(((values - centre) ** 2).sum()) + zeros * centre**2
+    centre = tokens.total(values) / count
+    of_values = tokens.squares(values) if isinstance(values, str) else _squares(values - centre)
+    squares = of_values + zeros * centre**2
     return math.sqrt(squares / (count - 1)) if math.isfinite(squares) else math.nan
+
+
+def _squares(values: FloatArray) -> float:
+    return float((values**2).sum())
+
+
+def _outliers(tokens: UnmaskedTokens) -> dict[str, float]:
+    low, high = OUTLIER_BOUNDS
+    over, under = tokens.above("ratio", high), tokens.below("ratio", low)
+    return {
+        "outlier_seq_masked_ratio": mean(over + under > 0),
+        "outlier_seq_over_high_ratio": mean(over > 0),
+        "outlier_seq_under_low_ratio": mean(under > 0),
+    }

@@ -9,21 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
+    VETO,
     AliasValues,
+    Summed,
     UnmaskedTokens,
     alias_values,
     mean,
 )
-from driftscope_probes.mismatch.number import FloatArray
+from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.terms import MIS_UPPER, SAFETY_BOUND
 
-# --tis-clip and --tis-clip-low.
-TIS_CLIP, TIS_CLIP_LOW = 2.0, 0.0
-# mis.yaml: upper bound of the weights and the veto.
-MIS_UPPER = 2.0
-VETO = 1e-4
-SAFETY_BOUND = 20.0
-# miles clamps each token's k3 so that one outlier cannot decide the mean.
-MILES_K3_CLAMP = 10.0
+# --tis-clip; --tis-clip-low is 0.
+TIS_CLIP = 2.0
 
 
 def slime(tokens: UnmaskedTokens) -> AliasValues:
@@ -34,12 +31,12 @@ def slime(tokens: UnmaskedTokens) -> AliasValues:
     each of these means as 0, and a 0 is also what the log-perplexity of such a sequence becomes.
     mis_k3_kl is unclamped; the mis weights are clamped to ±20 nats first.
     """
-    tis_weights = np.clip(tokens.ratio, TIS_CLIP_LOW, TIS_CLIP)
+    clipped = tokens.above("ratio", TIS_CLIP) + tokens.undefined("ratio")
     values = {
-        "train/train_rollout_logprob_abs_diff": _over(tokens, np.abs(tokens.diff)),
-        "tis": _over(tokens, tokens.ratio),
-        "tis_clipfrac": _over(tokens, (tis_weights != tokens.ratio).astype(np.float64)),
-        "tis_abs": _over(tokens, np.abs(np.expm1(tokens.diff))),
+        "train/train_rollout_logprob_abs_diff": _over(tokens, "abs_diff"),
+        "tis": _over(tokens, "ratio"),
+        "tis_clipfrac": _counted(tokens, clipped),
+        "tis_abs": _over(tokens, "abs_excess"),
     }
     return alias_values(values | _perplexity(tokens) | _weights(tokens))
 
@@ -49,18 +46,22 @@ def miles(tokens: UnmaskedTokens) -> AliasValues:
 
     Flaw, kept: clamping bounds the outliers that matter most, so a broken token reads as 10 nats.
     """
-    clamped = np.clip(tokens.k3, -MILES_K3_CLAMP, MILES_K3_CLAMP)
-    return slime(tokens) | alias_values({"train/train_rollout_kl": _over(tokens, clamped)})
+    return slime(tokens) | alias_values({"train/train_rollout_kl": _over(tokens, "clamped_k3")})
 
 
-def _over(tokens: UnmaskedTokens, values: FloatArray) -> float:
+def _over(tokens: UnmaskedTokens, values: Summed | FloatArray) -> float:
     """sum_of_sample_mean over the number of given sequences."""
     return mean(tokens.sequence_mean(values))
 
 
+def _counted(tokens: UnmaskedTokens, counts: IntArray) -> float:
+    """As _over(), of flags."""
+    return mean(counts / np.maximum(tokens.length, 1))
+
+
 def _perplexity(tokens: UnmaskedTokens) -> dict[str, float]:
-    trainer_mean = tokens.sequence_mean(tokens.trainer)
-    rollout_mean = tokens.sequence_mean(tokens.rollout)
+    trainer_mean = tokens.sequence_mean("trainer")
+    rollout_mean = tokens.sequence_mean("rollout")
     log_ppl_diff = rollout_mean - trainer_mean
     held = (tokens.length > 0).astype(np.float64)  # the value is spread over the tokens: none, 0
     per_sequence = {
@@ -77,13 +78,13 @@ def _perplexity(tokens: UnmaskedTokens) -> dict[str, float]:
 
 def _weights(tokens: UnmaskedTokens) -> dict[str, float]:
     weights = tokens.bounded_ratio(SAFETY_BOUND)
-    catastrophic = tokens.diff < np.log(VETO)
+    catastrophic = tokens.below("diff", VETO)
     return {
-        "mis_kl": _over(tokens, -tokens.diff),
-        "mis_k3_kl": _over(tokens, tokens.k3),
+        "mis_kl": 0.0 - _over(tokens, "diff"),
+        "mis_k3_kl": _over(tokens, "k3"),
         "mis_mean_is_weight_before_clip": _over(tokens, weights),
-        "mis_truncate_fraction": _over(tokens, (weights > MIS_UPPER).astype(np.float64)),
-        "mis_ratio_mean_after_mis": _over(tokens, np.minimum(weights, MIS_UPPER)),
-        "mis_catastrophic_token_fraction": _over(tokens, catastrophic.astype(np.float64)),
-        "mis_catastrophic_seq_fraction": mean(tokens.any_in_sequence(catastrophic)),
+        "mis_truncate_fraction": _counted(tokens, tokens.above("ratio", MIS_UPPER)),
+        "mis_ratio_mean_after_mis": _over(tokens, "capped_ratio"),
+        "mis_catastrophic_token_fraction": _counted(tokens, catastrophic),
+        "mis_catastrophic_seq_fraction": mean(catastrophic > 0),
     }

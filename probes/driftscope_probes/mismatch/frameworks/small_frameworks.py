@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
+    DIFFERENT_ABOVE,
+    EXTREME_DIFF,
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    biggest,
-    mean,
-    smallest,
-    unbiased_std,
 )
-from driftscope_probes.mismatch.number import FloatArray
-from driftscope_probes.mismatch.terms import k3_terms
+from driftscope_probes.mismatch.number import FloatArray, block_sums
+from driftscope_probes.mismatch.terms import RHO_UPPER
 
 # Rejection sampling: level token, action mask, metric ratio, upper bound 5.
 AREAL_UPPER = 5.0
-# F(τ = 2): a ratio beyond 2 either way.
-AREAL_EXTREME_TAU = math.log(2.0)
+# Of ρ and of Δ, the second and the first column.
+KEPT = {"behave_imp_weight": 1, "behave_approx_kl": 0}
 
 
 def areal(tokens: UnmaskedTokens) -> AliasValues:
@@ -30,28 +27,48 @@ def areal(tokens: UnmaskedTokens) -> AliasValues:
     weights and KL are averaged over the kept tokens only, which leaves out exactly the tokens that
     matter; a non-finite Δ becomes 0, so a broken engine reads as a perfect one.
     """
-    diff = finite_difference(tokens)
-    ratio = np.exp(diff)
-    kept = ratio <= AREAL_UPPER
-    values = {"rs_filtered_fraction": mean(~kept)}
-    for name, of_kept in (("behave_imp_weight", ratio[kept]), ("behave_approx_kl", diff[kept])):
-        values |= {
-            f"{name}/avg": mean(of_kept),
-            f"{name}/min": smallest(of_kept),
-            f"{name}/max": biggest(of_kept),
-        }
-    values["rollout_train_k3_kl"] = mean(k3_terms(diff))
-    values["rollout_train_extreme_frac_tau2"] = mean(np.abs(diff) > AREAL_EXTREME_TAU)
+    tokens = _finite(tokens)
+    values = {"rs_filtered_fraction": tokens.fraction(tokens.above("ratio", AREAL_UPPER))}
+    values |= _of_kept(tokens)
+    values["rollout_train_k3_kl"] = tokens.mean("k3")
+    values["rollout_train_extreme_frac_tau2"] = tokens.fraction(
+        tokens.above("abs_diff", EXTREME_DIFF)
+    )
     return alias_values(values)
 
 
-def finite_difference(tokens: UnmaskedTokens) -> FloatArray:
-    """[unmasked] Δ with 0 for NaN and the infinities, as AReaL goes on with it."""
-    return np.nan_to_num(tokens.diff, nan=0.0, posinf=0.0, neginf=0.0)
+def _finite(tokens: UnmaskedTokens) -> UnmaskedTokens:
+    """With Δ = 0 in place of NaN and the infinities, as AReaL goes on with it."""
+    if tokens.finite_diff:
+        return tokens
+    finite = np.isfinite(tokens.diff)
+    sides = np.where(finite, tokens.rollout, 0.0), np.where(finite, tokens.trainer, 0.0)
+    return UnmaskedTokens(*sides, tokens.length, tokens.width)
 
 
-OPEN_INSTRUCT_RHO_UPPER = 2.0
-OPEN_INSTRUCT_CLAMP = 10.0
+def _of_kept(tokens: UnmaskedTokens) -> dict[str, float]:
+    """Means and extremes of the kept tokens, without a copy of them."""
+    columns = tokens.columns(2)
+    left_out = np.flatnonzero(tokens.ratio > AREAL_UPPER)
+    kept_before = left_out - np.arange(left_out.size)
+    count = tokens.size - left_out.size
+    largest, smallest = np.full(2, -np.inf), np.full(2, np.inf)
+
+    def of_block(block: slice) -> FloatArray:
+        first = np.searchsorted(kept_before, block.start, side="right")
+        last = np.searchsorted(kept_before, block.stop, side="left")
+        part = columns[:, block.start + first : block.stop + last]
+        if last > first:
+            among = left_out[first:last] - (block.start + first)
+            part = np.ascontiguousarray(np.delete(part, among, axis=1))
+        np.maximum(largest, part.max(axis=1, initial=-np.inf), out=largest)
+        np.minimum(smallest, part.min(axis=1, initial=np.inf), out=smallest)
+        sums: FloatArray = np.add.reduce(part, axis=1)
+        return sums
+
+    means = block_sums(count, of_block) / (count or np.nan)
+    found = {"avg": means, "min": smallest, "max": largest}
+    return {f"{name}/{key}": found[key][i] for name, i in KEPT.items() for key in found}
 
 
 def open_instruct(tokens: UnmaskedTokens) -> AliasValues:
@@ -59,25 +76,18 @@ def open_instruct(tokens: UnmaskedTokens) -> AliasValues:
     already sampled by it, so it is no KL of anything; tokens the engine could not score are left
     out without a count; the deviation of one token is 0.
     """
-    known = ~np.isnan(tokens.rollout)
-    difference = np.abs(tokens.diff[known])
-    weighted = (tokens.rollout_prob * (tokens.rollout - tokens.trainer))[known]
-    ratio = tokens.bounded_ratio(OPEN_INSTRUCT_CLAMP)
+    known = tokens.without_nan(tokens.given_rollout)
     debug = "debug/vllm_vs_local_logprob_diff_"
     return alias_values(
         {
-            debug + "mean": float(difference.mean()) if difference.size else 0.0,
-            debug + "max": float(difference.max()) if difference.size else 0.0,
-            debug + "std": unbiased_std(difference) if difference.size > 1 else 0.0,
-            "debug/vllm_local_reverse_kl": float(weighted.mean()) if weighted.size else 0.0,
-            "val/rho_weight": mean(np.minimum(ratio, OPEN_INSTRUCT_RHO_UPPER)),
-            "val/rho_clipfrac": mean(ratio > OPEN_INSTRUCT_RHO_UPPER),
+            debug + "mean": known.mean("abs_diff") if known.size else 0.0,
+            debug + "max": known.largest("abs_diff") if known.size else 0.0,
+            debug + "std": known.unbiased_std("abs_diff") if known.size > 1 else 0.0,
+            "debug/vllm_local_reverse_kl": known.mean("reverse_kl") if known.size else 0.0,
+            "val/rho_weight": tokens.mean("rho_weight"),
+            "val/rho_clipfrac": tokens.fraction(tokens.above("ratio", RHO_UPPER)),
         }
     )
-
-
-# torchtitan counts a token as different above it, although the prefix says bit_wise.
-TORCHTITAN_DIFFERENT_ABOVE = 1e-6
 
 
 def torchtitan(tokens: UnmaskedTokens) -> AliasValues:
@@ -86,12 +96,13 @@ def torchtitan(tokens: UnmaskedTokens) -> AliasValues:
     """
     return alias_values(
         {
-            "bit_wise/logprob_diff/mean": mean(tokens.diff),
-            "bit_wise/logprob_diff/max": biggest(np.abs(tokens.diff)),
-            "bit_wise/ratio_tokens_different/mean": mean(
-                np.abs(tokens.diff) > TORCHTITAN_DIFFERENT_ABOVE
+            "bit_wise/logprob_diff/mean": tokens.mean("diff"),
+            "bit_wise/logprob_diff/max": tokens.largest("abs_diff"),
+            # It counts a token as different above 1e-6, although the prefix says bit_wise.
+            "bit_wise/ratio_tokens_different/mean": tokens.fraction(
+                tokens.above("abs_diff", DIFFERENT_ABOVE)
             ),
-            "loss/ratio_mean": mean(tokens.ratio),
+            "loss/ratio_mean": tokens.mean("ratio"),
         }
     )
 
@@ -112,14 +123,14 @@ def trl(tokens: UnmaskedTokens, mode: TrlMode = TRL_DEFAULT_MODE) -> AliasValues
     answer is 0, not undefined. TRL also averages the means of its ranks without weights; here
     there is one rank.
     """
-    known = np.abs(tokens.diff[~np.isnan(tokens.diff)])
+    known = tokens.without_nan(tokens.diff)
     ratios = limited_ratios(tokens, mode)
     difference = "sampling/sampling_logp_difference/"
     importance = "sampling/importance_sampling_ratio/"
     return alias_values(
         {
-            difference + "mean": float(known.mean()) if known.size else 0.0,
-            difference + "max": float(known.max()) if known.size else 0.0,
+            difference + "mean": known.mean("abs_diff") if known.size else 0.0,
+            difference + "max": known.largest("abs_diff") if known.size else 0.0,
             importance + "min": float(ratios.min()) if ratios.size else 0.0,
             importance + "mean": float(ratios.mean()) if ratios.size else 0.0,
             importance + "max": float(ratios.max()) if ratios.size else 0.0,
@@ -129,9 +140,9 @@ def trl(tokens: UnmaskedTokens, mode: TrlMode = TRL_DEFAULT_MODE) -> AliasValues
 
 def raw_ratios(tokens: UnmaskedTokens, mode: TrlMode) -> FloatArray:
     """[unmasked] or [sequences given] importance ratios before clipping or masking."""
-    log_ratios = np.nan_to_num(tokens.diff, nan=0.0)
+    log_ratios = tokens.diff if tokens.finite_diff else np.nan_to_num(tokens.diff, nan=0.0)
     if mode.startswith("sequence"):
-        log_ratios = tokens.sequence_sum(log_ratios)
+        log_ratios = tokens.sequence_sum("diff" if tokens.finite_diff else log_ratios)
     ratios: FloatArray = np.exp(log_ratios)
     return ratios
 

@@ -7,6 +7,7 @@ verl/utils/debug/metrics.py of that version.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,18 +17,12 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    biggest,
     mean,
     unbiased_std,
 )
-from driftscope_probes.mismatch.frameworks.verl_rejection import (
-    SAFETY_BOUND,
-    VerlRejection,
-    population_std,
-    rejection_metrics,
-)
+from driftscope_probes.mismatch.frameworks.verl_rejection import VerlRejection, rejection_metrics
 from driftscope_probes.mismatch.number import FloatArray, Undefined
-from driftscope_probes.mismatch.probability import pearson
+from driftscope_probes.mismatch.terms import SAFETY_BOUND
 
 # verl guards two divisions of the weights with it; as float32 that leaves other sums unchanged.
 MEAN_GUARD = 1e-8
@@ -48,7 +43,7 @@ DEFAULT_CORRECTION = VerlCorrection()
 
 def verl(tokens: UnmaskedTokens, correction: VerlCorrection = DEFAULT_CORRECTION) -> AliasValues:
     """Everything verl logs about the mismatch. A batch without tokens: verl raises, here None."""
-    if not tokens.diff.size:
+    if not tokens.size:
         return alias_values({"training/rollout_probs_diff_valid": 0.0})
     corrected = offpolicy_metrics(tokens)
     if correction.rollout_is is not None:
@@ -66,13 +61,12 @@ def debug_metrics(tokens: UnmaskedTokens) -> dict[str, float]:
     side is constant, verl's answer is NaN or, by rounding of the mean, an arbitrary number; None
     here.
     """
-    difference = np.abs(tokens.trainer_prob - tokens.rollout_prob)
-    correlation = pearson(tokens.rollout_prob, tokens.trainer_prob)
+    correlation = tokens.correlation()
     return {
         "training/rollout_probs_diff_valid": 1.0,
-        "training/rollout_probs_diff_max": biggest(difference),
-        "training/rollout_probs_diff_mean": mean(difference),
-        "training/rollout_probs_diff_std": unbiased_std(difference),
+        "training/rollout_probs_diff_max": tokens.largest("prob_abs_diff"),
+        "training/rollout_probs_diff_mean": tokens.mean("prob_abs_diff"),
+        "training/rollout_probs_diff_std": tokens.unbiased_std("prob_abs_diff"),
         "training/rollout_actor_probs_pearson_corr": (
             math.nan if isinstance(correlation, Undefined) else correlation
         ),
@@ -88,17 +82,15 @@ def offpolicy_metrics(tokens: UnmaskedTokens) -> dict[str, float]:
     Of verl's k3_kl the definition is followed, not the rounding: it subtracts 1 from exp(Δ), which
     in float32 is noise below |Δ| = 3e-4.
     """
-    trainer_mean = tokens.sequence_mean(tokens.trainer)
-    rollout_mean = tokens.sequence_mean(tokens.rollout)
+    trainer_mean = tokens.sequence_mean("trainer")
+    rollout_mean = tokens.sequence_mean("rollout")
     log_ppl_diff = rollout_mean - trainer_mean
-    # ρ − 1 of the clamped Δ: exp(2Δ) − 1 = (ρ − 1)(ρ + 1) then has no cancellation.
-    excess = tokens.bounded_k3(SAFETY_BOUND) + np.clip(tokens.diff, -SAFETY_BOUND, SAFETY_BOUND)
-    sequence_clamped = np.clip(tokens.sequence_sum(tokens.diff), -SAFETY_BOUND, SAFETY_BOUND)
+    sequence_clamped = np.clip(tokens.sequence_sum("diff"), -SAFETY_BOUND, SAFETY_BOUND)
     return {
         "training_ppl": mean(np.exp(-trainer_mean)),
         "training_log_ppl": mean(-trainer_mean),
-        "kl": mean(tokens.rollout - tokens.trainer),
-        "k3_kl": mean(tokens.k3),
+        "kl": 0.0 - tokens.mean("diff"),
+        "k3_kl": tokens.mean("k3"),
         "rollout_ppl": mean(np.exp(-rollout_mean)),
         "rollout_log_ppl": mean(-rollout_mean),
         "log_ppl_diff": mean(log_ppl_diff),
@@ -106,17 +98,16 @@ def offpolicy_metrics(tokens: UnmaskedTokens) -> dict[str, float]:
         "log_ppl_diff_max": float(log_ppl_diff.max()),
         "log_ppl_diff_min": float(log_ppl_diff.min()),
         "ppl_ratio": mean(np.exp(log_ppl_diff)),
-        "chi2_token": mean(excess * (excess + 2.0)),
+        "chi2_token": tokens.mean("chi2"),
         "chi2_seq": mean(np.expm1(2.0 * sequence_clamped)),
     }
 
 
-def raw_weights(tokens: UnmaskedTokens, level: Literal["token", "sequence"]) -> FloatArray:
-    """[unmasked] importance weights before truncation: exp of Δ or of S_i, clamped to ±20 nats."""
-    if level == "token":
-        return tokens.bounded_ratio(SAFETY_BOUND)
-    sums = np.clip(tokens.sequence_sum(tokens.diff), -SAFETY_BOUND, SAFETY_BOUND)
-    return tokens.per_token(np.exp(sums))
+def sequence_weights(tokens: UnmaskedTokens) -> FloatArray:
+    """[sequences given] importance weights before truncation: exp of S_i, clamped to ±20 nats."""
+    sums = np.clip(tokens.sequence_sum("diff"), -SAFETY_BOUND, SAFETY_BOUND)
+    weights: FloatArray = np.exp(sums)
+    return weights
 
 
 def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> dict[str, float]:
@@ -128,17 +119,24 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
     count an empty row as weight 0.
     """
     assert correction.rollout_is is not None
-    raw = raw_weights(tokens, correction.rollout_is)
+    # One weight per token, or one per sequence that each of its tokens has.
+    raw: FloatArray = sequence_weights(tokens)
+    per_token: Callable[[FloatArray], FloatArray] = tokens.per_token
+    if correction.rollout_is == "token":
+        ratio = tokens.bounded_ratio(SAFETY_BOUND)
+        raw, per_token = tokens.ratio if isinstance(ratio, str) else ratio, _as_it_is
     low = 1.0 / correction.upper if correction.lower is None else correction.lower
     if correction.lower is None:
         applied = np.minimum(raw, correction.upper)
     else:
         applied = np.where((raw >= low) & (raw <= correction.upper), raw, 0.0)
-    normalised = applied / (mean(applied) + MEAN_GUARD)
+    applied_tokens = per_token(applied)
+    applied_mean = mean(applied_tokens)
+    normalised = applied / (applied_mean + MEAN_GUARD)
     metrics = {
-        "rollout_is_mean": mean(applied),
-        "rollout_is_std": population_std(applied),
-        "rollout_is_eff_sample_size": _inverse(mean(normalised**2)),
+        "rollout_is_mean": applied_mean,
+        "rollout_is_std": math.sqrt(mean(per_token(np.square(applied - applied_mean)))),
+        "rollout_is_eff_sample_size": _inverse(mean(per_token(normalised**2))),
     }
     if correction.rollout_is == "sequence":
         metrics |= _sequence_extremes(tokens, low, correction.upper)
@@ -150,12 +148,18 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
             "rollout_is_ratio_fraction_low": mean(raw < low),
         }
     if correction.lower is not None:
-        metrics["rollout_is_oob_ratio"] = mean((raw < low) | (raw > correction.upper))
-    return metrics | _per_sequence(tokens, raw, applied, low, correction.upper)
+        outside = (raw < low) | (raw > correction.upper)
+        metrics["rollout_is_oob_ratio"] = mean(per_token(outside.astype(np.float64)))
+    raw_tokens = applied_tokens if np.array_equal(raw, applied) else per_token(raw)
+    return metrics | _per_sequence(tokens, raw_tokens, applied_tokens, low, correction.upper)
+
+
+def _as_it_is(values: FloatArray) -> FloatArray:
+    return values
 
 
 def _sequence_extremes(tokens: UnmaskedTokens, low: float, high: float) -> dict[str, float]:
-    sums = tokens.sequence_sum(tokens.diff)
+    sums = tokens.sequence_sum("diff")
     # verl takes these two logarithms in float32 and compares in the precision of the data.
     log_low, log_high = float(np.log(np.float32(low))), float(np.log(np.float32(high)))
     return {

@@ -13,9 +13,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens, mean, unbiased_std
 from driftscope_probes.mismatch.number import BoolArray, FloatArray
-
-# verl's SAFETY_BOUND: log-ratios are clamped to ±20 nats before they are exponentiated.
-SAFETY_BOUND = 20.0
+from driftscope_probes.mismatch.terms import SAFETY_BOUND
 
 OPTIONS = (
     *("token_k1", "token_k2", "token_k3"),
@@ -45,19 +43,31 @@ class VerlRejection:
 
 @dataclass(frozen=True, slots=True)
 class _Statistic:
-    """What an option compares: one value per token, and per given sequence."""
+    """What an option compares: one value per token, or per given sequence."""
 
-    per_token: FloatArray  # [unmasked]
+    deciding: FloatArray  # [unmasked] or [sequences given]
     per_sequence: FloatArray  # [sequences given]
     of_sequences: bool
     low: float  # −inf where nothing is too low
     high: float
-    keep: BoolArray  # [unmasked]
+
+    @property
+    def keep(self) -> BoolArray:
+        """As deciding; NaN is dropped, as in verl."""
+        return (self.deciding >= self.low) & (self.deciding <= self.high)
 
 
 def kept_tokens(tokens: UnmaskedTokens, rejection: VerlRejection) -> BoolArray:
-    """[unmasked] False where the option drops the token; NaN is dropped, as in verl."""
-    return _statistic(tokens, rejection).keep
+    """[unmasked] False where the option drops the token."""
+    statistic = _statistic(tokens, rejection)
+    return tokens.per_token(statistic.keep) if statistic.of_sequences else statistic.keep
+
+
+def kept_sequences(tokens: UnmaskedTokens, rejection: VerlRejection) -> BoolArray:
+    """[sequences given] of an option that decides by sequence."""
+    statistic = _statistic(tokens, rejection)
+    assert statistic.of_sequences, rejection.option
+    return statistic.keep
 
 
 def rejection_metrics(
@@ -75,12 +85,13 @@ def rejection_metrics(
     held = tokens.length > 0
     for rejection in rejections:
         statistic = _statistic(tokens, rejection)
-        keep_all &= statistic.keep
+        keep = kept_tokens(tokens, rejection)
+        keep_all &= keep
         prefix = f"rollout_rs_{rejection.option}_"
         for name, value in _option_metrics(tokens, statistic).items():
             metrics[prefix + name] = value
-        hit = tokens.any_in_sequence(~statistic.keep)
-        metrics[prefix + "masked_fraction"] = mean(~statistic.keep)
+        hit = tokens.any_in_sequence(~keep)
+        metrics[prefix + "masked_fraction"] = mean(~keep)
         metrics[prefix + "seq_masked_fraction"] = mean(hit[held])
     metrics["rollout_rs_masked_fraction"] = mean(~keep_all)
     metrics["rollout_rs_seq_masked_fraction"] = mean(tokens.any_in_sequence(~keep_all))
@@ -89,22 +100,24 @@ def rejection_metrics(
 
 def _statistic(tokens: UnmaskedTokens, rejection: VerlRejection) -> _Statistic:
     level, kind = rejection.option.rsplit("_", 1)
-    values = _divergence(tokens, kind)
     low, high = -math.inf, rejection.upper
     if kind == "k1":
         lower = 1.0 / rejection.upper if rejection.lower is None else rejection.lower
         low, high = math.log(lower), math.log(rejection.upper)
-    reduce = {
-        "token": tokens.sequence_mean,
-        "seq_sum": tokens.sequence_sum,
-        "seq_mean": tokens.sequence_mean,
-        "seq_max": tokens.sequence_max,
-    }[level]
-    per_sequence = reduce(values)
-    of_sequences = level != "token"
-    per_token = tokens.per_token(per_sequence) if of_sequences else values
-    keep = (per_token >= low) & (per_token <= high)
-    return _Statistic(per_token, per_sequence, of_sequences, low, high, keep)
+    if level == "token":
+        values = _divergence(tokens, kind)
+        return _Statistic(values, tokens.sequence_mean(values), False, low, high)
+    if level == "seq_max":
+        per_sequence = tokens.sequence_max(_divergence(tokens, kind))
+    else:
+        reduce = tokens.sequence_sum if level == "seq_sum" else tokens.sequence_mean
+        # Where nothing is clamped, the sums are there already.
+        clamps = not tokens.largest("abs_diff") <= SAFETY_BOUND
+        if clamps or kind == "k2":
+            per_sequence = reduce(_divergence(tokens, kind))
+        else:
+            per_sequence = -reduce("diff") if kind == "k1" else reduce("k3")
+    return _Statistic(per_sequence, per_sequence, True, low, high)
 
 
 def _divergence(tokens: UnmaskedTokens, kind: str) -> FloatArray:
@@ -118,15 +131,17 @@ def _divergence(tokens: UnmaskedTokens, kind: str) -> FloatArray:
 def _option_metrics(tokens: UnmaskedTokens, statistic: _Statistic) -> dict[str, float]:
     low, high = statistic.low, statistic.high
     sequences = statistic.per_sequence[tokens.length > 0]
-    deciding = sequences if statistic.of_sequences else statistic.per_token
+    deciding, per_token = statistic.deciding, statistic.deciding
+    if statistic.of_sequences:
+        deciding, per_token = sequences, tokens.per_token(statistic.per_sequence)
     metrics = {
-        "mean": mean(statistic.per_token),
+        "mean": mean(per_token),
         "max": float(deciding.max()),
         "min": float(deciding.min()),
         "fraction_high": mean(deciding > high),
         "fraction_low": mean(deciding < low),
         # Without a lower bound verl clamps at 0, which k2 and k3 never fall below.
-        "std": population_std(np.clip(statistic.per_token, low, high)),
+        "std": population_std(np.clip(per_token, low, high)),
         "seq_mean": mean(sequences),
         "seq_std": unbiased_std(sequences) if sequences.size > 1 else 0.0,
         "seq_max": float(sequences.max()),

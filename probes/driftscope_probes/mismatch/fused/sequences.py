@@ -1,11 +1,12 @@
-"""The compiled loop over sequences and their blocks; what Python calls is add_sequences().
+"""Compiled loops over sequences: add_sequences() for a comparison, the rest for the frameworks.
 
-In: the given arrays. Out: TokenPass, filled in.
+In: the given arrays. Out: TokenPass, filled in; values of each token; counts by sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from driftscope_probes.mismatch.fused.block_counts import (
     NOTHING_COUNTS_BELOW,
@@ -20,16 +21,28 @@ from driftscope_probes.mismatch.fused.block_sums import (
     add_ratio_terms,
     block_spread,
     spread_between,
+    squared,
 )
 from driftscope_probes.mismatch.fused.close_sums import (
     add_close_probability_terms,
     add_close_ratio_terms,
     close_first,
 )
-from driftscope_probes.mismatch.fused.compiled import SOURCES, compiled, kept_on_disk
+from driftscope_probes.mismatch.fused.compiled import SOURCES, compiled, inlined, kept_on_disk
 from driftscope_probes.mismatch.fused.exp_log import exp_and_expm1
 from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass, Workspace
-from driftscope_probes.mismatch.number import BoolArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.fused.ratio_terms import LN_2
+from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.terms import (
+    LEAST_RATIO,
+    LEAST_RHO,
+    LINEAR_ABOVE,
+    MILES_K3_CLAMP,
+    MIS_UPPER,
+    PROBABILITY_CLAMP,
+    RHO_UPPER,
+    SERIES_BELOW,
+)
 
 
 @compiled
@@ -100,3 +113,181 @@ def _entry(sources: int) -> Callable[..., int]:
 
 
 add_sequences = _entry(SOURCES)
+
+
+@inlined
+def k3_term(diff: float, expm1: float) -> float:
+    """As k3.py has it, to the last bit: no multiplication is fused with an addition here."""
+    factor = diff / 7.0 + 1.0
+    factor = factor * (diff / 6.0) + 1.0
+    factor = factor * (diff / 5.0) + 1.0
+    factor = factor * (diff / 4.0) + 1.0
+    factor = factor * (diff / 3.0) + 1.0
+    near = factor * diff * diff * 0.5
+    return expm1 - diff if abs(diff) >= SERIES_BELOW else near
+
+
+@inlined
+def clamped(value: float, low: float, high: float) -> float:
+    """NaN stays NaN, as in numpy."""
+    return low if value < low else (high if value > high else value)
+
+
+def _summed_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def write_summed(columns: FloatArray, rows: FloatArray, rest: FloatArray) -> int:
+        """What is made of numpy's functions; binary_kl and rest: what it needs logarithms of."""
+        diff, ratio, k3, rollouts, trainers = (
+            columns[0],
+            columns[1],
+            columns[2],
+            columns[4],
+            columns[5],
+        )
+        gap, excess, clamped_k3, capped_ratio = rows[1], rows[4], rows[5], rows[6]
+        tv, quotient = rows[7], rows[8]
+        for i in range(diff.size):
+            k3[i] = k3_term(diff[i], excess[i])
+            excess[i] = abs(excess[i])
+        for i in range(diff.size):
+            clamped_k3[i] = clamped(k3[i], -MILES_K3_CLAMP, MILES_K3_CLAMP)
+            capped_ratio[i] = clamped(ratio[i], LEAST_RATIO, MIS_UPPER)
+        for i in range(diff.size):
+            p = clamped(rollouts[i], PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
+            q = clamped(trainers[i], PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
+            gap[i] = abs(trainers[i] - rollouts[i])
+            tv[i] = abs(p - q)
+            quotient[i] = p / q
+            rest[i] = (1.0 - p) / (1.0 - q)
+        return sources
+
+    return write_summed
+
+
+def _binary_kl_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def write_binary_kl(rollouts: FloatArray, quotient: FloatArray, rest: FloatArray) -> int:
+        """Into the logarithms of the quotients of the probability of a token and of the rest."""
+        for i in range(rest.size):
+            p = clamped(rollouts[i], PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
+            quotient[i] = p * quotient[i] + (1.0 - p) * rest[i]
+        return sources
+
+    return write_binary_kl
+
+
+def _totalled_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -> int:
+        """reverse_k3 and mixture: what they need numpy's functions of."""
+        diff, ratio, k3, rollouts, trainers = (
+            columns[0],
+            columns[1],
+            columns[2],
+            columns[4],
+            columns[5],
+        )
+        abs_diff, gap, minus, quarter = rows[0], rows[1], rows[2], rows[3]
+        reverse_kl, chi2, rho, first, second = rows[4], rows[5], rows[6], rows[7], rows[8]
+        for i in range(diff.size):
+            abs_diff[i] = abs(diff[i])
+            minus[i] = -diff[i]
+            quarter[i] = 0.5 * (0.5 * abs(diff[i]))
+        for i in range(diff.size):
+            excess = k3[i] + diff[i]
+            chi2[i] = excess * (excess + 2.0)
+            rho[i] = clamped(ratio[i], LEAST_RHO, RHO_UPPER)
+        for i in range(diff.size):
+            gap[i] = abs(trainers[i] - rollouts[i])
+            reverse_kl[i] = rollouts[i] * -diff[i]
+        for i in range(diff.size):
+            first[i] = rollouts[i] / scales[0, 0] - scales[0, 1]
+            second[i] = trainers[i] / scales[1, 0] - scales[1, 1]
+        return sources
+
+    return write_totalled
+
+
+def _mixture_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def write_mixture(columns: FloatArray, rows: FloatArray) -> int:
+        """From expm1(−Δ), and from ln cosh(Δ/2) where it does not overflow."""
+        diff, reverse_k3, mixture = columns[0], rows[2], rows[3]
+        for i in range(diff.size):
+            reverse_k3[i] = k3_term(-diff[i], reverse_k3[i])
+        for i in range(diff.size):
+            half = 0.5 * abs(diff[i])
+            mixture[i] = half - LN_2 if half > LINEAR_ABOVE else mixture[i]
+        return sources
+
+    return write_mixture
+
+
+def _squares_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def write_squares(
+        columns: FloatArray, rows: FloatArray, centres: FloatArray, scales: FloatArray
+    ) -> int:
+        diff, ratio, k3, rollouts, trainers = (
+            columns[0],
+            columns[1],
+            columns[2],
+            columns[4],
+            columns[5],
+        )
+        of_diff, of_k3, of_ratio, of_gap, first, second = (
+            rows[0],
+            rows[1],
+            rows[2],
+            rows[3],
+            rows[4],
+            rows[5],
+        )
+        for i in range(diff.size):
+            of_diff[i] = squared(abs(diff[i]) - centres[0])
+            of_k3[i] = squared(k3[i] - centres[1])
+            of_ratio[i] = squared(ratio[i] - centres[2])
+        for i in range(diff.size):
+            of_gap[i] = squared(abs(trainers[i] - rollouts[i]) - centres[3])
+        for i in range(diff.size):
+            first[i] = ((rollouts[i] / scales[0, 0] - scales[0, 1]) - scales[0, 2]) / scales[0, 3]
+            second[i] = ((trainers[i] / scales[1, 0] - scales[1, 1]) - scales[1, 2]) / scales[1, 3]
+        return sources
+
+    return write_squares
+
+
+def _count_entry(sources: int) -> Callable[..., int]:
+    @kept_on_disk
+    def count_beyond(
+        values: FloatArray, limits: IntArray, above: Any, below: Any, counts: IntArray
+    ) -> int:
+        """counts: [sequences, above + below + 1] how many are, and how many are no numbers."""
+        for sequence in range(limits.size - 1):
+            part = values[limits[sequence] : limits[sequence + 1]]
+            row = counts[sequence]
+            for k in range(len(above)):
+                count = 0
+                for i in range(part.size):
+                    count += part[i] > above[k]
+                row[k] = count
+            for k in range(len(below)):
+                count = 0
+                for i in range(part.size):
+                    count += part[i] < below[k]
+                row[len(above) + k] = count
+            count = 0
+            for i in range(part.size):
+                count += part[i] != part[i]
+            row[len(above) + len(below)] = count
+        return sources
+
+    return count_beyond
+
+
+write_summed = _summed_entry(SOURCES)
+write_binary_kl = _binary_kl_entry(SOURCES)
+write_totalled = _totalled_entry(SOURCES)
+write_mixture = _mixture_entry(SOURCES)
+write_squares = _squares_entry(SOURCES)
+count_beyond = _count_entry(SOURCES)

@@ -171,3 +171,7 @@ def _values(given: str | None) -> list[Value] | None:
     if parts is None:
         return None
     return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def mount(_app: typer.Typer, probe: typer.Typer) -> None:
+    probe.command()(determinism)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.pages.report_template import self_contained
 from driftscope_service.pages.words import RunState, Tone
 
 TEMPLATE = "experiments/determinism/templates/report.html.jinja"
-#: By verdict, in the order in which a reader must see them.
 TONES: Final[Mapping[str, Tone]] = {"differs": "bad", "equal": "good", "not_run": "none"}
+ORDER: Final = (*RANKS["engine"], NOT_RUN["engine"])  # what a reader must see first
 #: So many axes are named; the rest is counted.
 NAMED: Final = 3
 
@@ -59,7 +60,7 @@ def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
 
 def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What differs first."""
-    return sorted(axes, key=lambda axis: list(TONES).index(axis["verdict"]))
+    return sorted(axes, key=lambda axis: ORDER.index(axis["verdict"]))
 
 
 def _differing(axis: Mapping[str, Any]) -> str:

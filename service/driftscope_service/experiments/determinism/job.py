@@ -50,9 +50,6 @@ class DeterminismProbeRequest(DeterminismRequest):
         return self
 
 
-KIND = "determinism"
-
-
 def probe_request(request: DeterminismProbeRequest, settings: Settings) -> dict[str, Any]:
     """What `run_probe` gets; raises InvalidField where the request is beyond what is allowed."""
     check_model(request.model, settings)
@@ -73,8 +70,4 @@ def probe_request(request: DeterminismProbeRequest, settings: Settings) -> dict[
     if endpoint is not None:
         fields |= {"server_url": endpoint.url, "server_model": endpoint.model}
     folder = model_folder(request.model, settings)
-    return {
-        "kind": KIND,
-        "request": fields,
-        "model_path": None if folder is None else str(folder),
-    }
+    return {"request": fields, "model_path": None if folder is None else str(folder)}

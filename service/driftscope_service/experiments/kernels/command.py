@@ -135,6 +135,10 @@ def bench(
         print_speed(result, Console())
 
 
+def mount(root: typer.Typer, _probe: typer.Typer) -> None:
+    root.add_typer(app, name="kernels")
+
+
 def unexpected(result: Mapping[str, Any]) -> bool:
     """Whether something that must never be so is: ours refuted, or the checker blind."""
     refuted = any(v["target"] in OURS and v["verdict"] == "REFUTED" for v in result["verdicts"])

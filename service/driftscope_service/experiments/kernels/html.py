@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
-from driftscope_service.experiments.kernels.terminal import LEGEND, bits
+from driftscope_probes.verdicts import KERNEL_VERDICTS, RANKS
+from driftscope_service.experiments.kernels.terminal import bits
 from driftscope_service.pages.report_template import self_contained
 from driftscope_service.pages.words import Tone
 
 TEMPLATE = "experiments/kernels/templates/report.html.jinja"
-#: By verdict, in the order in which a reader must see them.
 TONES: Final[Mapping[str, Tone]] = {
     "REFUTED": "bad",
     "INCONCLUSIVE": "watch",
@@ -19,7 +19,7 @@ TONES: Final[Mapping[str, Tone]] = {
     "STATIC": "good",
     "PROVED": "good",
 }
-ORDER: Final = tuple(TONES)
+ORDER = RANKS["kernel"]  # what a reader must see first
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def render(report: Mapping[str, Any]) -> str:
         verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
         counts={name: count for name, count in counts.items() if count},
         tones=TONES,
-        legend=LEGEND,
+        legend=KERNEL_VERDICTS,
         command=command(report["request"]),
         bits=bits,
     )

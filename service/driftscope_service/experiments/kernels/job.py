@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ConfigDict
 
@@ -21,7 +21,7 @@ class KernelsProbeRequest(KernelsRequest):
     )
 
 
-KIND = "kernels"
+NAME: Final = "kernels"
 
 
 def probe_request(request: KernelsProbeRequest, settings: Settings) -> dict[str, Any]:
@@ -36,4 +36,4 @@ def probe_request(request: KernelsProbeRequest, settings: Settings) -> dict[str,
     if request.threads is None:
         # Most splits over threads show with two.
         fields["threads"] = [1, 2] if allowed > 1 else [1]
-    return {"kind": KIND, "request": fields}
+    return {"request": fields}

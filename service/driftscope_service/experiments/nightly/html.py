@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from driftscope_service.experiments.nightly.terminal import NOT_RUN, OUTCOMES, counts, shown, state
+from driftscope_probes.verdicts import NOT_RUN, OUTCOMES
+from driftscope_service.experiments.nightly.terminal import counts, shown, state
 from driftscope_service.pages.report_template import self_contained
 from driftscope_service.pages.words import Tone
 
@@ -49,7 +50,7 @@ def _case(item: Mapping[str, Any], reasons: Mapping[str, str]) -> ET.Element:
         time=_seconds(item["seconds"]),
     )
     detail = item["detail"].get("reason") or ""
-    if item["verdict"] in NOT_RUN:
+    if item["verdict"] in NOT_RUN.values():
         _outcome(case, "error", "not run", str(detail))
     elif item["id"] in reasons:
         lines = [str(detail), f"replay: {item['replay']}" if item["replay"] else ""]

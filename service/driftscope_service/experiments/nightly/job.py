@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from driftscope_service.settings import Settings
 
-KIND = "nightly"
+NAME: Final = "nightly"
 
 
-def probe_request(settings: Settings) -> dict[str, Any]:
+def probe_request(_: None, settings: Settings) -> dict[str, Any]:
     """What `run_probe` gets. History stands in the data folder: the next night compares with it."""
     config = settings.nightly_config
     return {
-        "kind": KIND,
         "request": {
             "config": None if config is None else str(config),
             "history": str(settings.data_dir / "nightly"),
-        },
+        }
     }

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.nightly.store import Night
-from driftscope_service.experiments.nightly.terminal import OUTCOMES, counts, state
+from driftscope_service.experiments.nightly.terminal import counts, state
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState

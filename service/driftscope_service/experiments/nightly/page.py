@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.verdicts import OUTCOMES
+from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.nightly.html import TONES
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
@@ -19,19 +21,15 @@ from driftscope_service.experiments.nightly.matrix import (
     outcomes_data,
 )
 from driftscope_service.experiments.nightly.store import Night, config_names, nights_of
-from driftscope_service.experiments.nightly.terminal import OUTCOMES, shown
-from driftscope_service.experiments.registry import kind_label
-from driftscope_service.experiments.reports import report_content
+from driftscope_service.experiments.nightly.terminal import shown
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.http import paging
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.http.paging import Cursor
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 from driftscope_service.schedule.store import ScheduleRepository
-from driftscope_service.service import Service
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
 #: A week, two, a month: what the page offers.
@@ -94,7 +92,7 @@ def get_nightly_page(
         cursor=cursor,
         next_cursor=next_cursor,
         schedules=schedules,
-        kind_label=kind_label,
+        kinds=service.kinds,
         tones=TONES,
         symbols=SYMBOLS,
         quiet=QUIET,
@@ -138,10 +136,14 @@ def _nights(
     return [] if config is None else nights_of(connection, config, limit, before=before)
 
 
-def _columns(service: Service, connection: Connection, nights: Sequence[Night]) -> list[Column]:
+def _columns(
+    service: ExperimentsService, connection: Connection, nights: Sequence[Night]
+) -> list[Column]:
     reports = ReportRepository(connection)
     found = []
     for night in nights:
         stored = reports.get(night.report_id)
-        found.append(Column(night, None if stored is None else report_content(service, stored)))
+        found.append(
+            Column(night, None if stored is None else service.report_files.content(stored))
+        )
     return found

@@ -7,17 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from driftscope_probes.verdicts import NOT_RUN, ItemVerdictName
 from driftscope_service.experiments.nightly.store import Night
-from driftscope_service.experiments.nightly.terminal import NOT_RUN
 
 #: Of one night: the shipped file has about eighty items.
 MAX_ITEMS = 5_000
 #: Of each item its expectation, a setting and its bits; the environment has fewer names than that.
 MAX_CHANGES = 4 * MAX_ITEMS
-Verdict = Literal[
-    "PROVED", "NOT_REFUTED", "STATIC", "INCONCLUSIVE", "REFUTED", "NOT_RUN",
-    "equal", "differs", "not_run",
-]  # fmt: skip
 Text = Annotated[str, Field(max_length=5000)]
 Changed = Literal["better", "worse", "new"]
 ItemId = Annotated[str, Field(min_length=1, max_length=300)]
@@ -30,9 +26,9 @@ class NightlyItem(BaseModel):
 
     id: ItemId
     kind: Literal["kernel", "engine"]
-    expected: Verdict
-    verdict: Verdict
-    previous: Verdict | None
+    expected: ItemVerdictName
+    verdict: ItemVerdictName
+    previous: ItemVerdictName | None
     changed: Changed | None
     as_expected: bool
     seconds: float = Field(ge=0, allow_inf_nan=False)
@@ -41,7 +37,7 @@ class NightlyItem(BaseModel):
 
     @model_validator(mode="after")
     def _says_why_not(self) -> Self:
-        if self.verdict in NOT_RUN and not isinstance(self.detail.get("reason"), str):
+        if self.verdict in NOT_RUN.values() and not isinstance(self.detail.get("reason"), str):
             raise ValueError("an item that was not run says why in detail.reason")
         return self
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select
 
 from driftscope_service.store.tables import nightly_runs
 
@@ -31,7 +31,7 @@ class NightlyRepository:
         self._connection = connection
 
     def add(self, summary: Mapping[str, Any], report_id: str) -> None:
-        """`summary`: of jobs/report_summary.py."""
+        """`summary`: of the kind."""
         self._connection.execute(
             insert(nightly_runs).values(
                 report_id=report_id,
@@ -61,18 +61,15 @@ class NightlyRepository:
 
     def page(self, limit: int, *, before: int | None = None) -> list[Night]:
         """Newest first; `before` is the number of the last one seen."""
-        statement = select(nightly_runs).order_by(nightly_runs.c.number.desc()).limit(limit)
-        if before is not None:
-            statement = statement.where(nightly_runs.c.number < before)
-        return [_night(row) for row in self._connection.execute(statement)]
+        return _page(self._connection, select(nightly_runs), limit, before)
 
     def last_success_at(self) -> datetime | None:
         """End of the last night with exit code 0."""
         statement = select(func.max(nightly_runs.c.finished_at)).where(
             nightly_runs.c.exit_code == 0
         )
-        found: datetime | None = self._connection.execute(statement).scalar_one()
-        return found
+        ended_at: datetime | None = self._connection.execute(statement).scalar_one()
+        return ended_at
 
     def _one(self, statement: Any) -> Night | None:
         row = self._connection.execute(statement).one_or_none()
@@ -101,12 +98,14 @@ def nights_of(
     connection: Connection, config_name: str, limit: int, *, before: int | None = None
 ) -> list[Night]:
     """Newest first; `before` is the number of the last one seen."""
-    statement = (
-        select(nightly_runs)
-        .where(nightly_runs.c.config_name == config_name)
-        .order_by(nightly_runs.c.number.desc())
-        .limit(limit)
-    )
+    statement = select(nightly_runs).where(nightly_runs.c.config_name == config_name)
+    return _page(connection, statement, limit, before)
+
+
+def _page(
+    connection: Connection, statement: Select[Any], limit: int, before: int | None
+) -> list[Night]:
     if before is not None:
         statement = statement.where(nightly_runs.c.number < before)
-    return [Night(**row._mapping) for row in connection.execute(statement)]
+    newest_first = statement.order_by(nightly_runs.c.number.desc()).limit(limit)
+    return [_night(row) for row in connection.execute(newest_first)]

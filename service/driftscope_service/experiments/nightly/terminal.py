@@ -8,19 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-#: What an exit code means, in the words of every page.
-OUTCOMES = {
-    0: "As expected",
-    1: "Something changed",
-    2: "Something could not be run",
-}
+from driftscope_probes.verdicts import ITEM_STATES, NOT_RUN, OUTCOMES
+
 STYLES = {0: "green", 1: "red", 2: "magenta"}
-NOT_RUN = ("NOT_RUN", "not_run")
 
 
 def state(item: Mapping[str, Any]) -> str:
     """One word for an item: what there is to see in it."""
-    if item["verdict"] in NOT_RUN:
+    if item["verdict"] in NOT_RUN.values():
         return "not run"
     if item["changed"] in ("better", "worse"):
         return str(item["changed"])
@@ -32,8 +27,7 @@ def state(item: Mapping[str, Any]) -> str:
 def counts(result: Mapping[str, Any]) -> dict[str, int]:
     """How many items are in each state, what is to be looked at first."""
     states = [state(item) for item in result["items"]]
-    order = ("worse", "better", "unexpected", "not run", "new", "as expected")
-    return {name: states.count(name) for name in order if name in states}
+    return {name: states.count(name) for name in ITEM_STATES if name in states}
 
 
 def print_night(result: Mapping[str, Any], console: Console) -> None:

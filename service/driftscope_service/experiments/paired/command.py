@@ -14,7 +14,8 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import MAX_PROMPTS, Message, PairedRequest, Prompt
+from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
+from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
@@ -70,17 +71,9 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-app = typer.Typer(no_args_is_help=True, help="Run an experiment on a real model.")
-
 _SAMPLING, _ENGINE, _TRAINER = "Sampling", "Engine", "Trainer"
 
 
-@app.callback()
-def _probe() -> None:
-    """Run an experiment on a real model."""
-
-
-@app.command()
 def paired(
     model: Annotated[str, typer.Option(help="Catalogue name, local folder or Hub id.")],
     engine_dtypes: Annotated[str, typer.Option(help="Comma-separated.")] = "bf16,fp16,fp32",
@@ -242,3 +235,7 @@ def _checked(kind: type[Settings], /, **fields: Any) -> Settings:
 
 def _split(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def mount(_app: typer.Typer, probe: typer.Typer) -> None:
+    probe.command()(paired)

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.dtypes import parse_mode
-from driftscope_service.numbers.number_format import number, one_minus, share, shared_exponent
+from driftscope_service.numbers.metric_words import SUMMARY, written
+from driftscope_service.numbers.number_format import shared_exponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ def paired_grid(grid: Sequence[Mapping[str, Any]]) -> PairedGrid:
 Comparison = Mapping[str, Any]
 Lines = tuple[str, str]
 NO_VALUE = "–"  # the reasons stand below the table
+MEAN = "abs_diff_mean"
+_ROWS = {row.name: row for row in SUMMARY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,46 +93,43 @@ class Column:
     rank: int  # the highest rank is dropped first; 0 always stays
 
 
-def _column_text(comparison: Comparison, name: str, write: Callable[[float], str] = number) -> str:
+def _column_text(comparison: Comparison, name: str) -> str:
     value = comparison[name]
-    return NO_VALUE if value is None else write(value)
+    return NO_VALUE if value is None else written(_ROWS[name], value)
 
 
-def _column(
-    heading: Lines, *names: str, rank: int, write: Callable[[float], str] = number
-) -> Column:
-    def lines(comparison: Comparison) -> Lines:
-        first, *second = (_column_text(comparison, name, write) for name in names)
-        return first, second[0] if second else ""
-
-    return Column(heading, names, lines, rank)
+def _heading(name: str) -> str:
+    return _ROWS[name].narrow or _ROWS[name].short
 
 
-def _mean_with_interval(comparison: Comparison) -> Lines:
-    limits = comparison["intervals"].get("abs_diff_mean")
-    return _column_text(comparison, "abs_diff_mean"), shared_exponent(*limits) if limits else ""
-
-
-def _equal_and_first(comparison: Comparison) -> Lines:
-    return (
-        _column_text(comparison, "bitwise_equal_fraction", share),
-        _column_text(comparison, "first_differing_token"),
+def _column(name: str, below: str | None = None, *, rank: int) -> Column:
+    if below is None:
+        return Column((_heading(name), ""), (name,), lambda c: (_column_text(c, name), ""), rank)
+    return Column(
+        (_heading(name), _heading(below)),
+        (name, below),
+        lambda comparison: (_column_text(comparison, name), _column_text(comparison, below)),
+        rank,
     )
 
 
-MEAN = "abs_diff_mean"
-OUTSIDE = ("ratio_share_outside_0p5_2", "ratio_share_outside_0p9_1p1")
-EQUAL = ("bitwise_equal_fraction", "first_differing_token")
+def _mean_with_interval(comparison: Comparison) -> Lines:
+    bounds = comparison["intervals"].get(MEAN)
+    return _column_text(comparison, MEAN), shared_exponent(*bounds) if bounds else ""
+
+
 COLUMNS = (
-    _column(("tokens", ""), "tokens", rank=3),
-    Column(("mean |Δ|", "95% interval"), (MEAN, f"intervals.{MEAN}"), _mean_with_interval, rank=0),
-    _column(("p99 |Δ|", "max |Δ|"), "abs_diff_p99", "abs_diff_max", rank=1),
-    _column(("k3", ""), "kl_k3", rank=0),
-    _column(("1−Pearson", ""), "prob_pearson", rank=5, write=one_minus),
-    _column(("ρ∉[0.5,2]", "ρ∉[0.9,1.1]"), *OUTSIDE, rank=2, write=share),
-    _column(("std S", ""), "seq_logratio_std", rank=6),
-    _column(("1−ESS/n", ""), "ess_ratio_token", rank=7, write=one_minus),
-    Column(("bitwise =", "first ≠ at"), EQUAL, _equal_and_first, rank=4),
+    _column("tokens", rank=3),
+    Column(
+        (_heading(MEAN), "95% interval"), (MEAN, f"intervals.{MEAN}"), _mean_with_interval, rank=0
+    ),
+    _column("abs_diff_p99", "abs_diff_max", rank=1),
+    _column("kl_k3", rank=0),
+    _column("prob_pearson", rank=5),
+    _column("ratio_share_outside_0p5_2", "ratio_share_outside_0p9_1p1", rank=2),
+    _column("seq_logratio_std", rank=6),
+    _column("ess_ratio_token", rank=7),
+    _column("bitwise_equal_fraction", "first_differing_token", rank=4),
 )
 
 

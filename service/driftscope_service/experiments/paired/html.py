@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from driftscope_probes.numbers import NUMBERS
 from driftscope_service.experiments.paired.grid import PairedGrid, paired_grid
 from driftscope_service.experiments.paired.reproduce import reproduction
-from driftscope_service.experiments.paired.shades import DEFAULT, IDEALS, grid_state, grid_view
-from driftscope_service.numbers.metric_labels import METRICS, SUMMARY
+from driftscope_service.experiments.paired.shades import DEFAULT, SHADED, grid_state, grid_view
+from driftscope_service.numbers.metric_words import SUMMARY
 from driftscope_service.pages.report_template import self_contained, setting_table
 
 TEMPLATE = "experiments/paired/templates/report.html.jinja"
@@ -31,20 +32,20 @@ def render(report: Mapping[str, Any]) -> str:
         title=f"{report['model']['name']}: paired probe",
         kind="paired probe",
         script="report.js",
-        views=[grid_view(grid, metric) for metric in IDEALS],
+        views=[grid_view(grid, metric) for metric in SHADED],
         **shown,
     )
 
 
 def content(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """`metric`: of IDEALS, shades the grid."""
+    """`metric`: of SHADED, shades the grid."""
     grid = paired_grid(report["grid"])
     view = grid_view(grid, metric)
     return {
         "view": view,
         "state": grid_state(view, report["reading"]["sentence"]),
-        "metrics": [METRICS[name] for name in IDEALS],
-        "summary": (*SUMMARY, METRICS["confident_disagreement_share"]),
+        "metrics": [NUMBERS[name] for name in SHADED],
+        "summary": (*SUMMARY, NUMBERS["confident_disagreement_share"]),
         "cells": _plot_cells(grid),
         "worst_layers": _worst_layers(report["headroom"]),
         "rollout_settings": setting_table([cell["rollout"] for cell in report["grid"]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -109,7 +109,7 @@ class PairedProbeRequest(PairedRequest):
     )
 
 
-KIND = "paired"
+NAME: Final = "paired"
 
 
 def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, Any]:
@@ -124,8 +124,4 @@ def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, 
     if endpoint is not None:
         fields["engine"] |= {"server_url": endpoint.url, "server_model": endpoint.model}
     folder = model_folder(request.model, settings)
-    return {
-        "kind": KIND,
-        "request": fields,
-        "model_path": None if folder is None else str(folder),
-    }
+    return {"request": fields, "model_path": None if folder is None else str(folder)}

@@ -1,24 +1,34 @@
-"""Families of the last probes: cells of paired probes, verdicts and planted faults of kernels.
-
-In: stored reports and verdicts. Out: Family.
-"""
+"""Families of the last paired probe of every model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Final
 
-from driftscope_service.experiments.store import StoredReport
-from driftscope_service.metrics import metric_names
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.paired.job import NAME
+from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.metrics.exposition import Family
-from driftscope_service.metrics.metric_names import CELL_SAMPLES
+from driftscope_service.metrics.metric_names import CELL_SAMPLES, gauge
+
+PAIRED_LAST_SUCCESS = gauge(
+    "paired_last_success_timestamp",
+    "seconds",
+    "Unix time at which the last successful paired probe of the model was stored.",
+    "model",
+)
+METRICS: Final = (*dict.fromkeys(sample.metric for sample in CELL_SAMPLES), PAIRED_LAST_SUCCESS)
 
 
-def paired_families(latest: Iterable[StoredReport]) -> Iterator[Family]:
+def families(connection: Connection, offered: frozenset[str]) -> Iterator[Family]:
     """One family per number of a cell, with one sample per cell in which it is defined."""
-    families = {sample.metric.name: Family(sample.metric) for sample in CELL_SAMPLES}
-    last_success = Family(metric_names.PAIRED_LAST_SUCCESS)
-    for report in latest:
-        assert report.model is not None, "every paired probe has a model"
+    of_name = {sample.metric.name: Family(sample.metric) for sample in CELL_SAMPLES}
+    last_success = Family(PAIRED_LAST_SUCCESS)
+    for report in ReportRepository(connection).latest_per_model(NAME):
+        # Bounds the label: reports of a model that is no longer offered are left out.
+        if report.model is None or report.model not in offered:
+            continue
         last_success.add([report.model], report.created_at.timestamp())
         for cell in report.summary["cells"]:
             labels = [report.model, cell["engine_dtype"], cell["trainer_dtype"]]
@@ -26,6 +36,6 @@ def paired_families(latest: Iterable[StoredReport]) -> Iterator[Family]:
                 # Reports of older versions lack newer numbers.
                 value = cell["comparison"].get(sample.source)
                 if value is not None:
-                    families[sample.metric.name].add([*labels, *sample.more_labels], value)
-    yield from families.values()
+                    of_name[sample.metric.name].add([*labels, *sample.more_labels], value)
+    yield from of_name.values()
     yield last_success

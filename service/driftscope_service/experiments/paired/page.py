@@ -7,18 +7,18 @@ from typing import Any
 
 from driftscope_service.experiments.paired.grid import PairedGrid
 from driftscope_service.experiments.paired.html import content
-from driftscope_service.experiments.paired.shades import DEFAULT, IDEALS
+from driftscope_service.experiments.paired.shades import DEFAULT, SHADED
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.plot_data import Cell, PlotData
 
 
 def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     metric = query.get("metric", DEFAULT)
-    if metric not in IDEALS:
+    if metric not in SHADED:
         raise InvalidField(
             "query/metric",
             f"{metric[:64]!r} does not shade a grid",
-            remedy=f"use one of {', '.join(IDEALS)}.",
+            remedy=f"use one of {', '.join(SHADED)}.",
         )
     return content(report, metric)
 

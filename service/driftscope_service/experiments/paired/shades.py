@@ -7,24 +7,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from driftscope_probes.dtypes import parse_mode
-from driftscope_probes.mismatch.limits import CrossedLimit, crossed_limits
+from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
+from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.experiments.paired.grid import GridCell, PairedGrid
-from driftscope_service.numbers.metric_labels import METRICS, Metric, Shown, shown
+from driftscope_service.numbers.metric_words import Shown, shown
 from driftscope_service.pages.words import RunState
 
-#: What may shade the grid, and its value where both sides agree.
-IDEALS: Final = {
-    "abs_diff_mean": 0.0,
-    "abs_diff_p99": 0.0,
-    "abs_diff_max": 0.0,
-    "kl_k3": 0.0,
-    "prob_pearson": 1.0,
-    "token_mult_prob_error": 1.0,
-    "ess_ratio_token": 1.0,
-    "ratio_share_outside_0p5_2": 0.0,
-    "seq_logratio_std": 0.0,
-    "bitwise_equal_fraction": 1.0,
-}
+#: What may shade the grid.
+SHADED: Final = (
+    *("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "kl_k3", "prob_pearson"),
+    *("token_mult_prob_error", "ess_ratio_token", "ratio_share_outside_0p5_2"),
+    *("seq_logratio_std", "bitwise_equal_fraction"),
+)
 DEFAULT: Final = "abs_diff_mean"
 #: Shades run over these means of |Δ|, the same in every report: from float32 rounding with another
 #: order of summation (about 1e-6) to what no rounding explains (0.1, the CI limit of slime).
@@ -39,12 +33,12 @@ class ShadedCell:
     cell: GridCell
     number: Shown
     shade: int | None  # None where the number is undefined
-    crossed: tuple[CrossedLimit, ...]
+    crossed: tuple[CrossedThreshold, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GridView:
-    metric: Metric
+    metric: NumberRow
     grid: PairedGrid
     cells: tuple[ShadedCell, ...]
     #: The ends of the shades in the distance from the ideal; None where no cell has one.
@@ -59,7 +53,7 @@ class GridView:
         return self.metric.name == DEFAULT
 
     @property
-    def crossed(self) -> list[tuple[GridCell, CrossedLimit]]:
+    def crossed(self) -> list[tuple[GridCell, CrossedThreshold]]:
         """By the cells that a training run would use."""
         chosen = set(map(id, self.grid.selected))
         return [
@@ -74,12 +68,12 @@ def grid_view(grid: PairedGrid, metric: str) -> GridView:
     distances = [_distance(cell, metric) for cell in grid.cells]
     ends = _ends(metric, [distance for distance in distances if distance])
     return GridView(
-        METRICS[metric],
+        NUMBERS[metric],
         grid,
         tuple(
             ShadedCell(
                 cell,
-                shown(cell.comparison, METRICS[metric]),
+                shown(cell.comparison, NUMBERS[metric]),
                 _shade(distance, ends),
                 _crossed(cell),
             )
@@ -98,7 +92,7 @@ def grid_state(view: GridView, sentence: str) -> RunState:
 
 def _distance(cell: GridCell, metric: str) -> float | None:
     value = cell.comparison.get(metric)
-    return None if value is None else abs(value - IDEALS[metric])
+    return None if value is None else abs(value - NUMBERS[metric].ideal)
 
 
 def _ends(metric: str, positive: list[float]) -> tuple[float, float] | None:
@@ -119,6 +113,8 @@ def _shade(distance: float | None, ends: tuple[float, float] | None) -> int | No
     return round(min(1.0, max(0.0, fraction)) * SHADES)
 
 
-def _crossed(cell: GridCell) -> tuple[CrossedLimit, ...]:
+def _crossed(cell: GridCell) -> tuple[CrossedThreshold, ...]:
     trainer = parse_mode(cell.trainer_dtype).compute
-    return crossed_limits(cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer)
+    return crossed_thresholds(
+        cell.comparison, rollout_dtype=cell.engine_dtype, trainer_dtype=trainer
+    )

@@ -7,11 +7,11 @@ import re
 from fastapi import APIRouter, Response
 
 from driftscope_service.http import paging, problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.http.problems import problems
 from driftscope_service.runs.api.schemas import RunBody, RunFields, RunName, RunPage, run_path
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.store.runs import RunRepository
 
 #: Five short texts and sixteen labels.

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Response
 
 from driftscope_probes.drift import SERIES
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.problems import problems
 from driftscope_service.runs.api.schemas import (
@@ -20,6 +19,7 @@ from driftscope_service.runs.api.schemas import (
     StepSeries,
     step_answer,
 )
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, StepRepository
 

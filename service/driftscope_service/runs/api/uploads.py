@@ -12,7 +12,6 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.http.problems import problems
 from driftscope_service.runs.api.schemas import (
@@ -23,11 +22,11 @@ from driftscope_service.runs.api.schemas import (
     step_answer,
     step_path,
 )
+from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.ingest.accept_shard import ShardPlace, accept_shard, complete_step
 from driftscope_service.runs.ingest.accept_step import AcceptedStep, accept_step
 from driftscope_service.runs.ingest.incoming_file import IncomingFile, received_body
 from driftscope_service.runs.ingest.upload import ARROW, JSON, SAFETENSORS, UploadKind, upload_kind
-from driftscope_service.service import Service
 
 router = APIRouter(prefix="/v1/runs/{run}/steps/{step}", tags=["steps"])
 UPLOAD_PATH = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/logprobs")
@@ -156,14 +155,14 @@ def _kind(headers: Headers) -> UploadKind:
 
 
 @contextmanager
-def _slot(service: Service, headers: Headers) -> Iterator[None]:
+def _slot(service: RunsService, headers: Headers) -> Iterator[None]:
     length = headers.get("content-length", "0")
     declared = int(length) if length.isascii() and length.isdecimal() else 0
     with service.intake.slots.hold(declared):
         yield
 
 
-def _new_file(service: Service, kind: UploadKind) -> IncomingFile:
+def _new_file(service: RunsService, kind: UploadKind) -> IncomingFile:
     limit = kind.max_bytes(service.settings.max_upload_bytes)
     return IncomingFile(service.intake.files.new_part(), limit, zstd=kind.zstd)
 

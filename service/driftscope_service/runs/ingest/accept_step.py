@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError
-from driftscope_service.runs.ingest.analysis import Analysis, Dtypes, StepPart, analyze_parts
+from driftscope_service.runs.ingest.analysis import Dtypes, StepAnalysis, StepPart, analyze_parts
 from driftscope_service.runs.ingest.incoming_file import Received, to_disk
 from driftscope_service.runs.ingest.intake import Intake
 from driftscope_service.runs.ingest.upload import UploadKind
@@ -89,7 +89,7 @@ def conflict(run: str, step: int, what: str, received: Received) -> ServiceError
 
 def new_step(
     step: int,
-    analysis: Analysis,
+    analysis: StepAnalysis,
     raw_files: Sequence[RawFile],
     *,
     content_sha256: str,
@@ -125,7 +125,12 @@ def record(intake: Intake, run: str, new: NewStep) -> StoredStep:
 
 
 def _store(
-    intake: Intake, run: str, step: int, received: Received, kind: UploadKind, analysis: Analysis
+    intake: Intake,
+    run: str,
+    step: int,
+    received: Received,
+    kind: UploadKind,
+    analysis: StepAnalysis,
 ) -> StoredStep:
     name = intake.files.accept(received.path)
     raw: RawFile = {"file": name, "format": kind.step_format}

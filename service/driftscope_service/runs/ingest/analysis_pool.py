@@ -112,8 +112,8 @@ def _load() -> None:
     """Compiles and loads what an analysis needs: one of a single token."""
     import numpy as np
 
+    from driftscope_probes.analysis import analyze_step
     from driftscope_probes.push.pushed_step import pushed_step
-    from driftscope_service.runs.ingest.analysis import analyze_step
 
     one = np.full(1, -1.0, dtype=np.float32)
     limits = np.array([0, 1])

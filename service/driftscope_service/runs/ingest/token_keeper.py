@@ -22,7 +22,7 @@ from driftscope_service.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTokens:
+class KeptStep:
     """The stored tokens of one step; (run, step) is unique."""
 
     run: str
@@ -32,9 +32,7 @@ class KeptTokens:
     crossed_limit: bool  # the step crossed a limit of the comparison
 
 
-def tokens_to_drop(
-    kept: Sequence[KeptTokens], ring_steps: int, budget_bytes: int
-) -> list[KeptTokens]:
+def tokens_to_drop(kept: Sequence[KeptStep], ring_steps: int, budget_bytes: int) -> list[KeptStep]:
     """What remains fits the budget.
 
     Kept are the `ring_steps` highest steps of every run and all that crossed a limit. Over the
@@ -62,15 +60,15 @@ def tokens_to_drop(
     return dropped
 
 
-def _rings(kept: Sequence[KeptTokens], ring_steps: int) -> list[list[KeptTokens]]:
+def _rings(kept: Sequence[KeptStep], ring_steps: int) -> list[list[KeptStep]]:
     """The highest steps of every run, highest first; none is empty."""
-    runs: dict[str, list[KeptTokens]] = defaultdict(list)
+    runs: dict[str, list[KeptStep]] = defaultdict(list)
     for one in sorted(kept, key=lambda one: one.step, reverse=True):
         runs[one.run].append(one)
     return [steps[:ring_steps] for steps in runs.values() if ring_steps > 0]
 
 
-def _age(one: KeptTokens) -> tuple[datetime, str, int]:
+def _age(one: KeptStep) -> tuple[datetime, str, int]:
     """First received first; run and step make the order the same every time."""
     return one.received_at, one.run, one.step
 
@@ -157,7 +155,7 @@ class TokenKeeper:
         """Apply retention; returns what stays. A drop comes before a conversion in vain."""
         of = {(tokens.run, tokens.step): tokens for tokens in kept}
         candidates = [
-            KeptTokens(one.run, one.step, one.kept_bytes, one.received_at, one.crossed)
+            KeptStep(one.run, one.step, one.kept_bytes, one.received_at, one.crossed)
             for one in kept
         ]
         for one in tokens_to_drop(candidates, self._ring_steps, self._budget_bytes):

@@ -10,15 +10,15 @@ from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.histogram import Histogram
-from driftscope_service.http.current_service import CurrentService
+from driftscope_probes.numbers import GROUPS
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import GROUPS
 from driftscope_service.numbers.metric_words import check_metric
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 from driftscope_service.runs.api.schemas import run_path, step_path
+from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.compared import (
     MAX_SIDE,
     Side,
@@ -32,7 +32,6 @@ from driftscope_service.runs.pages.compared import (
 from driftscope_service.runs.pages.step_view import NoTokens, StepViews, token_source
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import metric_points, points_before
-from driftscope_service.service import Service
 
 #: Offered while one types.
 RUNS_OFFERED: Final = 100
@@ -41,7 +40,7 @@ STEPS_SHOWN: Final = 20
 BUCKETS: Final = 400
 MAX_BUCKETS: Final = 10_000
 #: The numbers of a comparison in reading order.
-STEP_METRICS: Final = tuple(metric.name for group in GROUPS.values() for metric in group)
+STEP_METRICS: Final = tuple(row.name for rows in GROUPS.values() for row in rows)
 router = APIRouter(prefix="/compare", include_in_schema=False, route_class=PageRoute)
 Named = Annotated[str, Query(max_length=MAX_SIDE)]
 MetricName = Annotated[str, Query(max_length=64)]
@@ -150,7 +149,7 @@ def _asked(connection: Connection, a: str, b: str) -> Pair:
 
 
 def _shown(
-    connection: Connection, service: Service, request: Request, pair: Pair, metric: str
+    connection: Connection, service: RunsService, request: Request, pair: Pair, metric: str
 ) -> dict[str, Any]:
     names = SERIES if pair.runs else STEP_METRICS
     shown: dict[str, Any] = {
@@ -181,7 +180,7 @@ def _points(
     return [(step, [of_run.get(step) for of_run in found]) for step in steps]
 
 
-def _histogram(service: Service, request: Request, one: Side) -> Histogram | str:
+def _histogram(service: RunsService, request: Request, one: Side) -> Histogram | str:
     """Why not, as a sentence, where its tokens cannot be read."""
     views: StepViews = request.app.state.step_views
     try:

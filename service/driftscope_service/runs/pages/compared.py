@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from driftscope_probes.drift.series import SERIES_SCALES
+from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.histogram import Histogram
+from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import Metric
-from driftscope_service.numbers.metric_words import metric_limits
+from driftscope_service.numbers.metric_words import metric_thresholds
 from driftscope_service.numbers.number_format import number
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.plot_data import PlotData
@@ -59,7 +59,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    metric: Metric
+    metric: NumberRow
     a: str
     b: str
     ratio: str  # of B to A, "" where it says nothing
@@ -121,8 +121,7 @@ def ratio(name: str, a: float | None, b: float | None) -> float | None:
     """Of the distances from where both sides of a run would agree; None where it says nothing."""
     if a is None or b is None:
         return None
-    known = SERIES_SCALES.get(name)
-    ideal = 0.0 if known is None else known.ideal
+    ideal = NUMBERS[name].ideal if name in SERIES else 0.0
     first, second = a - ideal, b - ideal
     # A sign that changes, or nothing to divide by, has no ratio.
     return second / first if first * second > 0 else None
@@ -133,7 +132,7 @@ def _row(a: Side, b: Side, name: str) -> Row:
     bounds = {
         f"{limit.direction} {number(limit.value)}"
         for one in (a, b)
-        for limit in metric_limits(name, one.run.rollout_dtype, one.run.trainer_dtype)
+        for limit in metric_thresholds(name, one.run.rollout_dtype, one.run.trainer_dtype)
     }
     return Row(
         metric_words.metric(name),
@@ -166,19 +165,18 @@ def overlay_data(
         for group in downsample(of_run, buckets)
         if group.mean is not None
     ]
-    series = SERIES_SCALES[metric]
     told = metric_words.metric(metric)
     limits = {
         (limit.direction, limit.value)
         for one in sides
-        for limit in metric_limits(metric, one.run.rollout_dtype, one.run.trainer_dtype)
+        for limit in metric_thresholds(metric, one.run.rollout_dtype, one.run.trainer_dtype)
     }
     about: dict[str, Any] = {
         "sides": [one.run.name for one in sides],
         "pages": [address.run_page(one.run.name) for one in sides],
         "metric": metric,
         "unit": told.unit,
-        "logarithmic": series.scale == "log" and series.ideal == 0,
+        "logarithmic": told.scale == "log" and told.ideal == 0,
         "limits": [{"direction": name, "value": value} for name, value in sorted(limits)],
         "empty": "No step of either run has a value of this number.",
     }

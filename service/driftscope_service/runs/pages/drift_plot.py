@@ -9,15 +9,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from driftscope_probes.drift.series import SERIES_SCALES
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import check_metric, metric_limits
+from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, PlotData, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import MetricPoint, metric_points
 
@@ -95,14 +94,13 @@ def drift_data(
 ) -> PlotData:
     """`drift`: of this metric; None where no step has a value."""
     told = metric_words.metric(metric)
-    series = SERIES_SCALES[metric]
     found = downsample(points, buckets)
     rows = [
         (one.first_step, one.last_step, one.low, one.mean, one.high, one.steps, one.crossed)
         for one in found
         if one.mean is not None
     ]
-    limits = metric_limits(metric, run.rollout_dtype, run.trainer_dtype)
+    limits = metric_thresholds(metric, run.rollout_dtype, run.trainer_dtype)
     about: dict[str, Any] = {
         "run": run.name,
         "page": address.run_page(run.name),
@@ -110,7 +108,7 @@ def drift_data(
         "label": told.label,
         "unit": told.unit,
         # A logarithmic axis has no place for a distance from 1, nor for a sign.
-        "logarithmic": series.scale == "log" and series.ideal == 0,
+        "logarithmic": told.scale == "log" and told.ideal == 0,
         "limits": [
             {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
         ],

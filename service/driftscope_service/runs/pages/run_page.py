@@ -9,15 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import MetricLimit, check_metric, metric_limits
+from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
 from driftscope_service.runs.pages.run_state import NO_STEPS, crossed_at, movements, run_state
 from driftscope_service.runs.store.runs import Run, RunRepository
@@ -38,7 +38,7 @@ class Tile:
     label: str
     text: str
     unit: str
-    limits: list[MetricLimit]
+    limits: list[MetricThreshold]
     beyond: bool
     state: str
     values: list[float | None]
@@ -115,7 +115,7 @@ def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any])
         label=metric_words.label(name),
         text=metric_words.value(name, last),
         unit=metric_words.unit(name, last),
-        limits=metric_limits(name, run.rollout_dtype, run.trainer_dtype),
+        limits=metric_thresholds(name, run.rollout_dtype, run.trainer_dtype),
         beyond=bool(latest) and name in latest[-1].crossed,
         state="no values" if known is None else known["state"].replace("_", " "),
         values=values,

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.number_format import number
 from driftscope_service.pages.words import RunState
+from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StepRepository
-from driftscope_service.service import Service
 
 MOST: Final = 40
 #: A change by less than a tenth is seen from both numbers.
@@ -163,7 +163,7 @@ def _listed(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def run_verdict(service: Service, connection: Connection, run: Run, *, drift: bool) -> RunState:
+def run_verdict(service: RunsService, connection: Connection, run: Run, *, drift: bool) -> RunState:
     """`drift`: work it out, which takes up to a second for ten thousand steps."""
     if run.last_step is None:
         return NO_STEPS

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
 from driftscope_service.http import paging
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import not_found
 from driftscope_service.http.paging import Cursor
 from driftscope_service.numbers import metric_words
@@ -20,10 +19,10 @@ from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.api.schemas import RunName
+from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.run_state import run_verdict
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import latest_values
-from driftscope_service.service import Service
 
 PAGE_SIZE: Final = 20
 SPARK_STEPS: Final = 60
@@ -84,7 +83,9 @@ def get_run_state(request: Request, run: RunName, service: CurrentService) -> Re
     return page(request, "runs/pages/templates/run_state", title=run, section="runs", state=state)
 
 
-def _rows(service: Service, connection: Connection, runs: Sequence[Run], metric: str) -> list[Row]:
+def _rows(
+    service: RunsService, connection: Connection, runs: Sequence[Run], metric: str
+) -> list[Row]:
     rows, budget = [], DRIFT_STEPS
     for run in runs:
         complete = run.complete_steps <= budget

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from driftscope_service.http.current_service import CurrentService
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_labels import grouped
+from driftscope_service.numbers.metric_words import grouped
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 from driftscope_service.runs.api.schemas import RunName, StepNumber, step_path
+from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindow, token_window
 from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.step_view import (
@@ -35,7 +35,6 @@ from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
 from driftscope_service.runs.terminal import EFFECTS
-from driftscope_service.service import Service
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
@@ -111,7 +110,7 @@ def get_step_plot(
     return plot_response(request, step_plot(view, plot), format_, f"{run}-{step}-{plot}")
 
 
-def _stored(service: Service, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
+def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
     with service.database.read() as connection:
         of_run = RunRepository(connection).get(run)
         stored = StepRepository(connection).get(run, step)
@@ -122,7 +121,7 @@ def _stored(service: Service, run: str, step: int) -> tuple[StoredStep, Run, Nei
 
 def _look(
     request: Request,
-    service: Service,
+    service: RunsService,
     stored: StoredStep,
     models: tuple[str | None, ...],
     order: Order,
@@ -189,6 +188,6 @@ def _views(request: Request) -> StepViews:
     return found
 
 
-def _texts(request: Request, service: Service) -> TokenTexts:
+def _texts(request: Request, service: RunsService) -> TokenTexts:
     found: TokenTexts = request.app.state.token_texts
     return found

@@ -22,6 +22,7 @@ from driftscope_probes.mismatch.tokens import PairedLogprobs
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.ingest.analysis import StepPart, whole_step
 from driftscope_service.runs.pages.token_counts import (
     CELL,
@@ -35,7 +36,6 @@ from driftscope_service.runs.pages.token_counts import (
 from driftscope_service.runs.store.steps import TokenPlace, token_place
 from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks, step_block
 from driftscope_service.runs.store.token_files import TokenFileError
-from driftscope_service.service import Service
 
 #: A larger upload is read once it is a token file, whose parts can be read alone.
 MOST_RAW_TOKENS: Final = 2**23
@@ -50,7 +50,7 @@ class NoTokens(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenSource:
-    service: Service
+    service: RunsService
     run: str
     step: int
     place: TokenPlace
@@ -91,12 +91,12 @@ class TokenSource:
         return whole_step(parts)
 
 
-def token_source(service: Service, run: str, step: int) -> TokenSource:
+def token_source(service: RunsService, run: str, step: int) -> TokenSource:
     """Raises NoTokens where there is no such step."""
     return TokenSource(service, run, step, require_place(service, run, step))
 
 
-def require_place(service: Service, run: str, step: int) -> TokenPlace:
+def require_place(service: RunsService, run: str, step: int) -> TokenPlace:
     with service.database.read() as connection:
         place = token_place(connection, run, step)
     if place is None:

@@ -114,10 +114,12 @@ def test_no_numbers_come_from_elsewhere() -> None:
 
 
 def test_what_is_kept_on_disk_closes_over_the_fingerprint() -> None:
-    from driftscope_probes.mismatch.fused.sequences import add_sequences
+    from driftscope_probes.mismatch.fused import sequences
     from driftscope_probes.mismatch.fused.wanted_values import gather
 
-    kept_functions: list[Any] = [add_sequences, gather]
+    framework_loops = ("summed", "binary_kl", "totalled", "mixture", "squares")
+    kept_functions: list[Any] = [sequences.add_sequences, sequences.count_beyond, gather]
+    kept_functions += [getattr(sequences, f"write_{name}") for name in framework_loops]
     for kept in kept_functions:
         closure = kept.py_func.__closure__
         assert [cell.cell_contents for cell in closure] == [compiled.SOURCES]

@@ -8,7 +8,7 @@ from typing import Any
 import typer.main
 
 from driftscope_probes.paired.request import PairedRequest
-from driftscope_service.experiments.paired import command as probe
+from driftscope_service.cli.main import build_app
 from driftscope_service.experiments.paired.reproduce import reproduction
 
 #: How the command line calls what the request calls otherwise.
@@ -61,8 +61,9 @@ CHANGED = PairedRequest.model_validate(
 def parsed(command: str) -> dict[str, Any]:
     words = shlex.split(command)
     assert words[:3] == ["driftscope", "probe", "paired"]
-    group: Any = typer.main.get_command(probe.app)
-    params: dict[str, Any] = group.commands["paired"].make_context("paired", words[3:]).params
+    root: Any = typer.main.get_command(build_app())
+    paired = root.commands["probe"].commands["paired"]
+    params: dict[str, Any] = paired.make_context("paired", words[3:]).params
     return params
 
 

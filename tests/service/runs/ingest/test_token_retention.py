@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_service.runs.ingest.token_keeper import KeptTokens, tokens_to_drop
+from driftscope_service.runs.ingest.token_keeper import KeptStep, tokens_to_drop
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENOUGH = 10**9
@@ -16,9 +16,9 @@ ENOUGH = 10**9
 
 def kept(
     run: str, step: int, *, size: int = 10, at: int | None = None, crossed: bool = False
-) -> KeptTokens:
+) -> KeptStep:
     minutes = step if at is None else at
-    return KeptTokens(run, step, size, START + timedelta(minutes=minutes), crossed)
+    return KeptStep(run, step, size, START + timedelta(minutes=minutes), crossed)
 
 
 HISTORIES = st.lists(
@@ -38,14 +38,14 @@ BUDGETS = st.integers(0, 1000)
 many = settings(max_examples=300, deadline=None)
 
 
-def newest_of(history: list[KeptTokens], run: str) -> KeptTokens:
+def newest_of(history: list[KeptStep], run: str) -> KeptStep:
     return max((one for one in history if one.run == run), key=lambda one: one.step)
 
 
 @many
 @given(history=HISTORIES, ring_steps=RINGS, budget=BUDGETS)
 def test_what_remains_fits_and_what_goes_was_there_once(
-    history: list[KeptTokens], ring_steps: int, budget: int
+    history: list[KeptStep], ring_steps: int, budget: int
 ) -> None:
     dropped = tokens_to_drop(history, ring_steps, budget)
     assert len(set(dropped)) == len(dropped) and set(dropped) <= set(history)
@@ -57,7 +57,7 @@ def test_what_remains_fits_and_what_goes_was_there_once(
 @many
 @given(history=HISTORIES, ring_steps=RINGS)
 def test_within_the_budget_the_rings_and_what_crossed_a_limit_remain(
-    history: list[KeptTokens], ring_steps: int
+    history: list[KeptStep], ring_steps: int
 ) -> None:
     remaining = set(history) - set(tokens_to_drop(history, ring_steps, ENOUGH))
     assert {one for one in history if one.crossed_limit} <= remaining
@@ -71,9 +71,7 @@ def test_within_the_budget_the_rings_and_what_crossed_a_limit_remain(
 
 @many
 @given(history=HISTORIES, ring_steps=st.integers(1, 6), budget=BUDGETS)
-def test_the_order_in_which_kinds_go(
-    history: list[KeptTokens], ring_steps: int, budget: int
-) -> None:
+def test_the_order_in_which_kinds_go(history: list[KeptStep], ring_steps: int, budget: int) -> None:
     dropped = tokens_to_drop(history, ring_steps, budget)
     free = tokens_to_drop(history, ring_steps, ENOUGH)
     assert dropped[: len(free)] == free
@@ -97,7 +95,7 @@ def test_the_order_in_which_kinds_go(
 @many
 @given(history=HISTORIES.filter(bool), budget=BUDGETS, data=st.data())
 def test_neither_the_order_given_nor_a_larger_budget_loses_more(
-    history: list[KeptTokens], budget: int, data: st.DataObject
+    history: list[KeptStep], budget: int, data: st.DataObject
 ) -> None:
     dropped = tokens_to_drop(history, 3, budget)
     assert tokens_to_drop(data.draw(st.permutations(history)), 3, budget) == dropped

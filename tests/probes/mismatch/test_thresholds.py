@@ -1,4 +1,4 @@
-"""Published limits: each one is crossed by a planted value, healthy data crosses none."""
+"""Published thresholds: each one is crossed by a planted value, healthy data crosses none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.limits import (
+from driftscope_probes.mismatch.thresholds import (
     COARSE_TO_FINE,
-    LIMITS,
-    Limit,
-    crossed_limits,
+    THRESHOLDS,
+    Threshold,
+    crossed_thresholds,
     pair_precision,
 )
 
@@ -35,13 +35,13 @@ def comparison(spread: float, *, tokens: int = 4000, **changed: float) -> dict[s
 
 
 def crossed(given: dict[str, Any], dtype: str | None = "bf16") -> list[str]:
-    found = crossed_limits(given, rollout_dtype=dtype, trainer_dtype=dtype)
+    found = crossed_thresholds(given, rollout_dtype=dtype, trainer_dtype=dtype)
     return [one.metric for one in found]
 
 
 def test_every_name_is_one_of_the_comparison() -> None:
     names = comparison(0.01)
-    assert [limit.metric for limit in LIMITS if limit.metric not in names] == []
+    assert [threshold.metric for threshold in THRESHOLDS if threshold.metric not in names] == []
 
 
 @pytest.mark.parametrize("dtype", HEALTHY_SPREAD)
@@ -56,28 +56,30 @@ def test_what_is_healthy_in_a_coarser_dtype_is_not_in_a_finer(dtype: str, coarse
     assert {"abs_diff_mean", "kl_k3", "token_mult_prob_error"} <= set(crossed(given, dtype))
 
 
-@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: f"{limit.metric} {limit.direction}")
+@pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda one: f"{one.metric} {one.direction}")
 @pytest.mark.parametrize("precision", COARSE_TO_FINE)
-def test_each_limit_is_crossed_beyond_it_and_not_at_it(limit: Limit, precision: str) -> None:
-    bound = limit.values[precision]  # type: ignore[index]  # a literal, spelt as a parameter
-    beyond = math.nextafter(bound, math.inf if limit.direction == "above" else -math.inf)
+def test_each_limit_is_crossed_beyond_it_and_not_at_it(
+    threshold: Threshold, precision: str
+) -> None:
+    bound = threshold.values[precision]  # type: ignore[index]  # a literal, spelt as a parameter
+    beyond = math.nextafter(bound, math.inf if threshold.direction == "above" else -math.inf)
     dtypes = {"rollout_dtype": precision, "trainer_dtype": precision}
-    assert crossed_limits({limit.metric: bound}, **dtypes) == ()
-    (found,) = crossed_limits({limit.metric: beyond}, **dtypes)
-    assert (found.metric, found.value, found.limit) == (limit.metric, beyond, bound)
-    assert (found.direction, found.source) == (limit.direction, limit.source)
+    assert crossed_thresholds({threshold.metric: bound}, **dtypes) == ()
+    (found,) = crossed_thresholds({threshold.metric: beyond}, **dtypes)
+    assert (found.metric, found.value, found.limit) == (threshold.metric, beyond, bound)
+    assert (found.direction, found.source) == (threshold.direction, threshold.source)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["limit"] == bound
 
 
 def test_finer_dtypes_have_limits_at_least_as_tight() -> None:
-    for limit in LIMITS:
-        values = [limit.values[precision] for precision in COARSE_TO_FINE]
-        assert values == sorted(values, reverse=limit.direction == "above"), limit.metric
+    for threshold in THRESHOLDS:
+        values = [threshold.values[precision] for precision in COARSE_TO_FINE]
+        assert values == sorted(values, reverse=threshold.direction == "above"), threshold.metric
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -math.inf])
 def test_a_value_that_is_not_finite_crosses(value: float) -> None:
-    (found,) = crossed_limits({"abs_diff_mean": value}, rollout_dtype=None, trainer_dtype=None)
+    (found,) = crossed_thresholds({"abs_diff_mean": value}, rollout_dtype=None, trainer_dtype=None)
     assert found.value is None
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -116,9 +118,9 @@ def test_the_coarser_side_decides(rollout: str | None, trainer: str | None, prec
 
 def test_the_page_lists_every_limit_as_it_is() -> None:
     rows = re.findall(r"^\| `.*\|$", PAGE, re.MULTILINE)
-    assert rows == [row(limit) for limit in LIMITS]
+    assert rows == [row(threshold) for threshold in THRESHOLDS]
 
 
-def row(limit: Limit) -> str:
-    values = " | ".join(f"{limit.values[precision]:.8g}" for precision in COARSE_TO_FINE)
-    return f"| `{limit.metric}` | {limit.direction} | {values} | {limit.source} |"
+def row(threshold: Threshold) -> str:
+    values = " | ".join(f"{threshold.values[precision]:.8g}" for precision in COARSE_TO_FINE)
+    return f"| `{threshold.metric}` | {threshold.direction} | {values} | {threshold.source} |"

@@ -1,0 +1,70 @@
+"""The determinism probe: along which axes does the engine give other bits?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.determinism.html import axes_state, render
+from driftscope_service.experiments.determinism.job import DeterminismProbeRequest, probe_request
+from driftscope_service.experiments.determinism.metrics import METRICS, families
+from driftscope_service.experiments.determinism.page import axes_data, page_data
+from driftscope_service.experiments.determinism.store import DeterminismRepository
+from driftscope_service.experiments.kind import Kind, Report, ReportPage, Summary
+
+
+def summarise(report: Report) -> dict[str, Any]:
+    """A verdict per axis."""
+    return {"axes": [_axis(axis) for axis in report["axes"]]}
+
+
+def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
+    tokens, equal = axis["tokens"], axis["bitwise_equal_logprobs"]
+    counted = tokens is not None and equal is not None
+    return {
+        **{name: axis[name] for name in ("engine", "axis", "dtype", "kernels", "verdict")},
+        "unique_outputs": axis["unique_outputs"],
+        "tokens": tokens,
+        "mismatched_tokens": round(tokens * (1.0 - equal)) if counted else None,
+    }
+
+
+def sentence(summary: Summary) -> str:
+    return axes_state(summary["axes"]).sentence
+
+
+def put_verdicts(
+    summary: Summary, model: str | None, report_id: str, connection: Connection
+) -> None:
+    assert model is not None
+    DeterminismRepository(connection).put(model, summary["axes"], report_id)
+
+
+KIND: Final = Kind(
+    name="determinism",
+    label="Determinism probe",
+    package=__package__,
+    docs="determinism-probe.md",
+    operation="start_determinism_probe",
+    description="Queue a determinism probe: along which axes (batch size, prefix cache, …) the "
+    "engine gives other bits, from which value on.",
+    request=DeterminismProbeRequest,
+    prepare=probe_request,
+    runner="driftscope_probes.determinism.run",
+    smaller="ask for fewer axes, smaller batch sizes or a smaller model.",
+    report_holds="a verdict per axis with its onset",
+    summarise=summarise,
+    sentence=sentence,
+    render=render,
+    page=ReportPage(
+        "experiments/determinism/templates/report",
+        page_data,
+        {"axes": lambda report: axes_data(report["axes"])},
+    ),
+    put_verdicts=put_verdicts,
+    metrics=METRICS,
+    families=families,
+    recordings=("determinism",),
+)

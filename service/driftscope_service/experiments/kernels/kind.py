@@ -1,0 +1,62 @@
+"""The kernel check: do the bits of a row depend on the batch around it?"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.kernels.html import render
+from driftscope_service.experiments.kernels.job import NAME, KernelsProbeRequest, probe_request
+from driftscope_service.experiments.kernels.metrics import METRICS, families
+from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
+from driftscope_service.experiments.kind import Kind, Report, Summary
+
+
+def summarise(report: Report) -> dict[str, Any]:
+    """The verdicts and the planted faults."""
+    return {
+        "planted": {name: report["planted"][name] for name in ("caught", "total", "missed")},
+        "verdicts": [
+            {name: verdict[name] for name in (*SUBJECT, "verdict", "detection_rate")}
+            for verdict in report["verdicts"]
+        ],
+    }
+
+
+def sentence(summary: Summary) -> str:
+    verdicts = [verdict["verdict"] for verdict in summary["verdicts"]]
+    planted = summary["planted"]
+    return (
+        f"{verdicts.count('REFUTED')} of {len(verdicts)} refuted; "
+        f"{planted['caught']} of {planted['total']} planted faults caught."
+    )
+
+
+def put_verdicts(
+    summary: Summary, _model: str | None, report_id: str, connection: Connection
+) -> None:
+    KernelVerdictRepository(connection).put(summary["verdicts"], report_id)
+
+
+KIND: Final = Kind(
+    name=NAME,
+    label="Kernel check",
+    package=__package__,
+    docs="kernel-checker.md",
+    operation="start_kernels_probe",
+    description="Queue a kernel check: a verdict for every kernel, dtype and number of threads, "
+    "with the smallest counterexample where it is refuted.",
+    request=KernelsProbeRequest,
+    prepare=probe_request,
+    runner="driftscope_probes.kernels.run",
+    smaller="ask for one target and op at a time to find the kernel that ends it.",
+    report_holds="verdicts with counterexamples and proofs, planted faults",
+    summarise=summarise,
+    sentence=sentence,
+    render=render,
+    put_verdicts=put_verdicts,
+    metrics=METRICS,
+    families=families,
+    recordings=("kernels",),
+)

@@ -1,0 +1,120 @@
+"""A kind of experiment: everything that the service has to know of it.
+
+Its folder assembles one in kind.py, and registry.py names the folder; no other file spells a kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Protocol
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from driftscope_service.experiments.store import ReportFiles
+from driftscope_service.http.current_service import current_service
+from driftscope_service.jobs.current import JobsService
+from driftscope_service.metrics.exposition import Family
+from driftscope_service.metrics.metric_names import Metric
+from driftscope_service.pages.navigation import Section
+from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.settings import Settings
+
+Report = Mapping[str, Any]
+Summary = Mapping[str, Any]
+#: The page is self-contained: it may run its own script and reach nothing.
+SCRIPT_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+#: For pages without scripts.
+PLAIN_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """The page of a report among those of the site, at /probes/{id}."""
+
+    template: str
+    #: What the template shows, by the query of the address. Raises InvalidField.
+    shown: Callable[[Report, Mapping[str, str]], dict[str, Any]]
+    plots: Mapping[str, Callable[[Report], PlotData]]
+
+
+def no_verdicts(
+    _summary: Summary, _model: str | None, _report_id: str, _connection: Connection
+) -> None:
+    """For a kind whose verdicts stand in its reports alone."""
+
+
+def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[Family]:
+    """For a kind that /metrics does not show."""
+    return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    name: str  # in requests, reports, addresses and the database
+    label: str
+    package: str  # its folder
+    docs: str  # its page in docs/
+
+    # From a request to a process.
+    operation: str  # of POST /v1/probes/{name} in OpenAPI
+    description: str
+    request: type[BaseModel] | None  # None: the operator's settings say all
+    #: `request` and, where a model is given by its folder, `model_path`. Raises InvalidField.
+    prepare: Callable[[Any, Settings], dict[str, Any]]
+    runner: str  # the module whose `run_probe` the process of the probe calls
+    smaller: str  # what to ask for where the machine ran out of memory
+
+    # From a report to those who read it.
+    report_holds: str
+    summarise: Callable[[Report], dict[str, Any]]
+    sentence: Callable[[Summary], str]
+    render: Callable[[Report], str]  # the self-contained page
+    policy: str = PLAIN_POLICY
+    page: ReportPage | None = None  # None: the self-contained page is the only one
+    put_verdicts: Callable[[Summary, str | None, str, Connection], None] = no_verdicts
+    metrics: tuple[Metric, ...] = ()
+    #: The second argument: names of the models that the service offers.
+    families: Callable[[Connection, frozenset[str]], Iterator[Family]] = no_families
+
+    # What only some have.
+    schedulable: bool = True
+    routers: tuple[APIRouter, ...] = ()
+    page_routers: tuple[APIRouter, ...] = ()
+    sections: tuple[Section, ...] = ()
+    body_limits: Mapping[re.Pattern[str], int] | None = None
+    recordings: tuple[str, ...] = ()  # of the demo, in the folder `recordings` beside kind.py
+    #: Whether a recording is in the store; None: it is where any report of the kind is.
+    recorded: Callable[[Connection, Report], bool] | None = None
+
+    @property
+    def of_a_model(self) -> bool:
+        return self.request is not None and "model" in self.request.model_fields
+
+    def job(self, request: BaseModel | None, settings: Settings) -> dict[str, Any]:
+        """The request of a job, as the probe's process reads it. Raises InvalidField."""
+        return {"kind": self.name, **self.prepare(request, settings)}
+
+    def report_page(self, report_id: str) -> str:
+        return f"/{'reports' if self.page is None else 'probes'}/{report_id}"
+
+
+class ExperimentsService(JobsService, Protocol):
+    """The parts of the service that experiments work on."""
+
+    @property
+    def report_files(self) -> ReportFiles: ...
+    @property
+    def kinds(self) -> Mapping[str, Kind]: ...
+
+
+CurrentService = Annotated[ExperimentsService, Depends(current_service)]

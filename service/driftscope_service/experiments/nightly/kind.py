@@ -1,0 +1,74 @@
+"""The night: what is expected of kernels and engines, proved again, and what has changed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from driftscope_probes.verdicts import OUTCOMES
+from driftscope_service.experiments.kind import Kind, Report, Summary
+from driftscope_service.experiments.nightly import api, page
+from driftscope_service.experiments.nightly.html import render
+from driftscope_service.experiments.nightly.job import NAME, probe_request
+from driftscope_service.experiments.nightly.metrics import METRICS, families
+from driftscope_service.experiments.nightly.store import NightlyRepository
+from driftscope_service.pages.navigation import Section
+from driftscope_service.store.tables import MODEL_NAME_LENGTH
+
+#: What the pages show of an item over many nights.
+OUTCOME: Final = ("id", "verdict", "expected", "changed", "as_expected")
+
+
+def summarise(report: Report) -> dict[str, Any]:
+    """How it ended, and what became of each item."""
+    return {
+        "config_name": report["config"]["name"][:MODEL_NAME_LENGTH],
+        "config_sha256": report["config"]["sha256"],
+        "started_at": report["started_at"],
+        "finished_at": report["finished_at"],
+        "exit_code": report["exit_code"],
+        "outcomes": [{name: item[name] for name in OUTCOME} for item in report["items"]],
+    }
+
+
+def sentence(summary: Summary) -> str:
+    return f"{OUTCOMES[summary['exit_code']]}: {len(summary['outcomes'])} items."
+
+
+def put_verdicts(
+    summary: Summary, _model: str | None, report_id: str, connection: Connection
+) -> None:
+    NightlyRepository(connection).add(summary, report_id)
+
+
+def recorded(connection: Connection, report: Report) -> bool:
+    last = NightlyRepository(connection).latest()
+    return last is not None and last.started_at.isoformat() >= report["started_at"]
+
+
+KIND: Final = Kind(
+    name=NAME,
+    label="Nightly check",
+    package=__package__,
+    docs="nightly.md",
+    operation="start_nightly",
+    description="Queue a night now, with the operator's configuration.",
+    request=None,
+    prepare=probe_request,
+    runner="driftscope_probes.nightly.run",
+    smaller="name fewer models and batch sizes in the nightly configuration.",
+    report_holds="every item with what was expected",
+    summarise=summarise,
+    sentence=sentence,
+    render=render,
+    put_verdicts=put_verdicts,
+    metrics=METRICS,
+    families=families,
+    routers=(api.router,),
+    page_routers=(page.router,),
+    sections=(Section("nightly", "Nights", "/nightly"),),
+    body_limits={api.BODY_PATH: api.MAX_NIGHT_BYTES},
+    recordings=("nightly-1", "nightly-2"),
+    recorded=recorded,
+)

@@ -1,0 +1,56 @@
+"""The paired probe: an engine and a trainer on the same tokens, every dtype against every mode."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, Report, ReportPage, Summary
+from driftscope_service.experiments.paired.grid import paired_grid
+from driftscope_service.experiments.paired.html import render
+from driftscope_service.experiments.paired.job import NAME, PairedProbeRequest, probe_request
+from driftscope_service.experiments.paired.metrics import METRICS, families
+from driftscope_service.experiments.paired.page import grid_data, page_data
+
+
+def summarise(report: Report) -> dict[str, Any]:
+    """The sentence and the comparisons."""
+    return {
+        "sentence": report["reading"]["sentence"],
+        "cells": [
+            {name: cell[name] for name in ("engine_dtype", "trainer_dtype", "comparison")}
+            for cell in report["grid"]
+        ],
+    }
+
+
+def sentence(summary: Summary) -> str:
+    return str(summary["sentence"])
+
+
+KIND: Final = Kind(
+    name=NAME,
+    label="Paired probe",
+    package=__package__,
+    docs="finding-a-divergence.md",
+    operation="start_paired_probe",
+    description="Queue a paired probe: rollouts of the engine in every dtype, compared with a "
+    "training-mode forward over the same tokens in every mode.",
+    request=PairedProbeRequest,
+    prepare=probe_request,
+    runner="driftscope_probes.paired.run",
+    smaller="ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
+    report_holds="grid of comparisons, profiles, settings",
+    summarise=summarise,
+    sentence=sentence,
+    render=render,
+    policy=SCRIPT_POLICY,
+    page=ReportPage(
+        "experiments/paired/templates/report",
+        page_data,
+        {"grid": lambda report: grid_data(paired_grid(report["grid"]))},
+    ),
+    metrics=METRICS,
+    families=families,
+    schedulable=False,
+    recordings=("paired",),
+)
