@@ -11,6 +11,7 @@ import pytest
 
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.navigation import with_query
+from driftscope_service.pages.report_template import bundle
 from driftscope_service.pages.response import CONTENT_SECURITY_POLICY
 from driftscope_service.pages.sparkline import sparkline
 from driftscope_service.pages.static_files import static_files
@@ -127,6 +128,22 @@ def test_colours_stand_in_one_place() -> None:
     theme = static_files()["theme.css"].body.decode()
     for name in THEMED:
         assert len(re.findall(rf"{name}: (#\w+);", theme)) == 2
+
+
+def test_a_bundle_has_every_name_before_it_is_imported() -> None:
+    text = bundle("report.js")
+    assert not re.search(r"^(?:import|export) ", text, re.MULTILINE)
+    held: dict[str, set[str]] = {}
+    for scope in re.split(r"^(?=modules\[)", text, flags=re.MULTILINE)[1:]:
+        for names, module in re.findall(
+            r'^const \{(.+)\} = modules\["(.+)"\];', scope, re.MULTILINE
+        ):
+            assert {name.split(":")[0].strip() for name in names.split(",")} <= held[module]
+        name = re.match(r'modules\["(.+?)"\]', scope)
+        exported = re.search(r"^return \{(.*)\};\n\}\)\(\);", scope, re.MULTILINE)
+        assert name is not None and exported is not None
+        held[name[1]] = set(exported[1].replace(",", " ").split())
+    assert {"plots.js", "plots/histogram.js", "plots/scatter.js", "report.js"} <= held.keys()
 
 
 def test_a_spike_survives_any_grouping() -> None:
