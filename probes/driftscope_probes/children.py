@@ -1,6 +1,8 @@
 """Child processes: start one, hear its progress, take its result or explain its end.
 
-Also Mailbox, the folder through which a parent and a child that stays exchange messages.
+parent → child   request.json in the work folder; questions, one line each, on stdin
+child → parent   progress, findings and answers, one line each, on a pipe; result.json or
+                 error.json in the work folder; log.txt, whose end explains a crash
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from driftscope_probes.errors import Cancelled, ProbeError
-from driftscope_probes.progress import Progress, ProgressSink, discard
+from driftscope_probes.progress import Progress, ProgressSink, Told, discard
 
 _PROGRESS_FD = "DRIFTSCOPE_PROGRESS_FD"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -67,6 +70,7 @@ class ChildProcess:
         on_progress: ProgressSink = discard,
         environment: Mapping[str, str] | None = None,
         new_session: bool = False,
+        asked: bool = False,
         python: str = sys.executable,
     ) -> None:
         self.module = module
@@ -77,16 +81,16 @@ class ChildProcess:
         self._cancelled = threading.Event()
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "request.json").write_text(json.dumps(dict(request)), encoding="utf-8")
-        self._start(python, environment or {})
+        self._start(python, environment or {}, subprocess.PIPE if asked else subprocess.DEVNULL)
 
-    def _start(self, python: str, environment: Mapping[str, str]) -> None:
+    def _start(self, python: str, environment: Mapping[str, str], stdin: int) -> None:
         read_fd, write_fd = os.pipe()
         self._progress_pipe = os.fdopen(read_fd, encoding="utf-8", errors="replace")
         try:
             with open(self.workdir / "log.txt", "wb") as log:
                 self._process = subprocess.Popen(
                     [python, "-m", self.module, str(self.workdir)],
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **environment, _PROGRESS_FD: str(write_fd)},
@@ -108,7 +112,9 @@ class ChildProcess:
         try:
             with self._progress_pipe as lines:
                 for line in lines:
-                    self._on_progress(_parse_progress(line))
+                    # A child killed while it wrote leaves half a line.
+                    if line.endswith("\n"):
+                        self._on_progress(_parse_progress(line))
             returncode = self._process.wait()
         except BaseException:
             # Ctrl-C or a failing sink: no engine may outlive the one who asked for it.
@@ -126,6 +132,13 @@ class ChildProcess:
             result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
             return result
         raise self._explain_crash(Crash(self.module, returncode, self.log_tail()))
+
+    def ask(self, question: Mapping[str, Any]) -> None:
+        """`on_progress` hears the answer. To a child that has ended: `wait()` says why."""
+        assert self._process.stdin is not None, "the child was started without a line to ask on"
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(dict(question)).encode() + b"\n")
+            self._process.stdin.flush()
 
     def log_tail(self) -> str:
         with open(self.workdir / "log.txt", "rb") as log:
@@ -148,6 +161,9 @@ class ChildProcess:
         # Even when the leader is gone, a grandchild of its group may still hold memory.
         self._send(signal.SIGKILL)
         self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _send(self, number: signal.Signals) -> None:
         try:
@@ -161,7 +177,7 @@ class ChildProcess:
 
 def _parse_progress(line: str) -> Progress:
     fields = json.loads(line)
-    return Progress(fields["stage"], float(fields["fraction"]), fields.get("detail", ""))
+    return Told(**fields) if "told" in fields else Progress(**fields)
 
 
 def child_main(run: Runner) -> None:
@@ -178,7 +194,7 @@ def child_main(run: Runner) -> None:
     os.set_inheritable(progress_fd, False)
     with os.fdopen(progress_fd, "w", encoding="utf-8") as pipe:
         try:
-            result = run(request, workdir, _pipe_sink(pipe.write, pipe.flush))
+            result = run(request, workdir, partial(_tell, pipe))
         except ProbeError as error:
             _write_json(workdir / "error.json", error.to_dict())
             _leave(1)
@@ -192,12 +208,26 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _pipe_sink(write: Callable[[str], Any], flush: Callable[[], None]) -> ProgressSink:
-    def sink(progress: Progress) -> None:
-        write(json.dumps(progress.to_dict()) + "\n")
-        flush()
+def _tell(pipe: TextIO, progress: Progress) -> None:
+    pipe.write(json.dumps(progress.to_dict(), allow_nan=False) + "\n")
+    pipe.flush()
 
-    return sink
+
+def serve_questions(
+    reply: Callable[[dict[str, Any]], Mapping[str, Any]], progress: ProgressSink
+) -> None:
+    """In the child: answer until the parent ends it, or has ended. ProbeErrors are answers."""
+    # What we start must not wait at the line on which our questions come.
+    with os.fdopen(os.dup(0), encoding="utf-8") as questions:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        for line in questions:
+            try:
+                answer = reply(json.loads(line))
+            except ProbeError as error:
+                answer = error.to_dict()
+            progress(Told("", 0.0, told=answer))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -212,58 +242,3 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-#: Far below the time of one engine step, and no load worth the name.
-POLL_S = 0.005
-
-
-@dataclass(slots=True)
-class Mailbox:
-    """One side of it; both count along. The one mutable value is the number of the next letter."""
-
-    folder: Path
-    number: int = 0
-
-    def ask(self, question: Mapping[str, Any], still_there: Callable[[], bool]) -> dict[str, Any]:
-        """The answer. Raises ConnectionError when `still_there` says no and there is none."""
-        number = self._next()
-        _write(self._question(number), question)
-        answer = self._answer(number)
-        while not answer.exists():
-            # Asked first: an answer may have been left on the way out.
-            if not still_there() and not answer.exists():
-                raise ConnectionError("the other side ended without an answer")
-            time.sleep(POLL_S)
-        return _take(answer)
-
-    def serve(self, reply: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-        """Answer for ever; who asks ends this process."""
-        while True:
-            number = self._next()
-            question = self._question(number)
-            while not question.exists():
-                time.sleep(POLL_S)
-            _write(self._answer(number), reply(_take(question)))
-
-    def _next(self) -> int:
-        self.number += 1
-        return self.number
-
-    def _question(self, number: int) -> Path:
-        return self.folder / f"question-{number}.json"
-
-    def _answer(self, number: int) -> Path:
-        return self.folder / f"answer-{number}.json"
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(dict(value)), encoding="utf-8")
-    partial.replace(path)
-
-
-def _take(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    path.unlink()
-    return value

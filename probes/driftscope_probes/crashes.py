@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 from driftscope_probes.children import Crash
 from driftscope_probes.errors import EngineError, ProbeError, TrainerError
 
+Error = TypeVar("Error", bound=ProbeError)
+
+
+def killed_or_ended(
+    crash: Crash, error: type[Error], process: str, *, smaller: str, otherwise: str
+) -> Error:
+    """`smaller` is what takes less memory; `otherwise` the remedy where no signal ended it."""
+    if crash.signal_name:
+        return error(
+            f"the {process} was killed by {crash.signal_name}.",
+            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
+            + smaller,
+        )
+    return error(
+        f"the {process} ended with exit code {crash.returncode}: {crash.last_line}",
+        remedy=otherwise,
+    )
+
 
 def explain_probe_crash(crash: Crash) -> ProbeError:
-    """Map signal and log to an error a user can act on."""
-    if crash.signal_name:
-        return EngineError(
-            f"the probe was killed by {crash.signal_name}.",
-            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
-            "lower the number of prompts or tokens.",
-        )
-    return EngineError(
-        f"the probe ended with exit code {crash.returncode}: {crash.last_line}",
-        remedy="this is a fault of driftscope; report it with this log:\n" + crash.log_tail[-3000:],
+    return killed_or_ended(
+        crash,
+        EngineError,
+        "probe",
+        smaller="lower the number of prompts or tokens.",
+        otherwise="this is a fault of driftscope; report it with this log:\n"
+        + crash.log_tail[-3000:],
     )
 
 
@@ -52,7 +68,6 @@ _ENGINE_REMEDY = (
 
 
 def explain_engine_crash(crash: Crash) -> EngineError:
-    """Map signal and log to an error a user can act on."""
     missing = _MISSING_PACKAGE.search(crash.log_tail)
     if missing:
         return EngineError(
@@ -67,15 +82,12 @@ def explain_engine_crash(crash: Crash) -> EngineError:
     memory = _memory_line(crash.log_tail)
     if memory:
         return EngineError(f"the engine ran out of memory: {memory}", remedy=_ENGINE_REMEDY)
-    if crash.signal_name:
-        return EngineError(
-            f"the engine process was killed by {crash.signal_name}.",
-            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
-            + _ENGINE_REMEDY,
-        )
-    return EngineError(
-        f"the engine process ended with exit code {crash.returncode}: {crash.last_line}",
-        remedy="read the log below its start; if the model is not supported, try --engine hf.\n"
+    return killed_or_ended(
+        crash,
+        EngineError,
+        "engine process",
+        smaller=_ENGINE_REMEDY,
+        otherwise="read the log below its start; if the model is not supported, try --engine hf.\n"
         + crash.log_tail[-2000:],
     )
 

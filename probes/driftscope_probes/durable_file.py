@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+#: A killed process leaves a file of this suffix; no other name is ever that of half a file.
+PARTIAL = ".partial"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Under another name first: whoever reads sees the old file or the new one.
+
+    On the disk behind the block; an error in it leaves no partial file.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Under another name first: whoever reads sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def publish(partial: Path, target: Path) -> None:
+    """A file or folder gets its name, and that survives power loss."""
+    partial.rename(target)
+    sync(target.parent)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
@@ -34,9 +55,9 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """To the disk; a new name is there only when its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +13,15 @@ class Progress:
     fraction: float  # of the whole job, 0 to 1
     detail: str = ""
 
-    def to_dict(self) -> dict[str, str | float]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Progress):
+    """Progress with something that the parent waits for: a finding, or an answer."""
+
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 ProgressSink = Callable[[Progress], None]

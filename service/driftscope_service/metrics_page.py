@@ -15,14 +15,14 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service.experiments.kind import Kind
-from driftscope_service.http.request_meter import RequestCounts, request_families
+from driftscope_service.http.request_meter import RequestCounts
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family, one
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.runs.drift import RunDrifts
-from driftscope_service.runs.ingest.upload_meter import UploadCounts, ingest_families
+from driftscope_service.runs.ingest.upload_meter import UploadCounts
 from driftscope_service.runs.metrics import RunFamilies
 from driftscope_service.runs.run_states import RunStateCache
 from driftscope_service.runs.store.runs import Run
@@ -121,8 +121,8 @@ class MetricsPage:
                 "scheduler": self._service.scheduler.alive,
             }
         )
-        yield from request_families(self.requests.totals())
-        yield from ingest_families(self.uploads.totals(), settings.max_concurrent_uploads)
+        yield from self.requests.families()
+        yield from self.uploads.families(settings.max_concurrent_uploads)
         yield from storage_families(stored, self._disk(), settings)
         yield build_family()
 

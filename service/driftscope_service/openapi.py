@@ -50,7 +50,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     for model in (FieldProblem, Problem):
         schemas[model.__name__] = model.model_json_schema(ref_template=_REFERENCES)
         schemas[model.__name__].pop("$defs", None)
-    schemas["JobBody"]["properties"]["kind"]["enum"] = list(app.state.service.kinds)
+    kinds = {"type": "string", "enum": list(app.state.service.kinds), "title": "Kind"}
+    schemas["JobBody"]["properties"]["kind"] = kinds
     schema["components"]["securitySchemes"] = {KEY_SCHEME: _KEY_DESCRIPTION}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -13,10 +14,10 @@ import pytest
 from driftscope_probes import children
 from driftscope_probes.children import ChildProcess, Crash
 from driftscope_probes.errors import Cancelled, EngineError
-from driftscope_probes.progress import Progress, discard
+from driftscope_probes.progress import Progress, Told, discard
 
 CHILDREN = Path(__file__).parent / "children"
-PATH = {"PYTHONPATH": str(CHILDREN)}
+PATH = {"PYTHONPATH": os.pathsep.join([str(CHILDREN), *sys.path])}
 
 
 def explain(crash: Crash) -> EngineError:
@@ -28,6 +29,7 @@ def start(
     workdir: Path,
     on_progress: Callable[[Progress], None] = discard,
     new_session: bool = False,
+    asked: bool = False,
     **fields: object,
 ) -> ChildProcess:
     return ChildProcess(
@@ -38,6 +40,7 @@ def start(
         on_progress=on_progress,
         environment=PATH,
         new_session=new_session,
+        asked=asked,
     )
 
 
@@ -58,6 +61,34 @@ def test_the_result_and_the_progress_arrive(tmp_path: Path) -> None:
     assert result == {"pid": child.pid, "sum": 6}
     assert seen == [Progress("first", 0.25, "a detail"), Progress("second", 1.0, "")]
     assert "a line on stdout" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_was_told_before_a_crash_arrives_and_half_a_line_does_not(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(EngineError, match="SIGKILL"):
+        start("killed while telling", tmp_path, seen.append).wait()
+    assert seen[1:] == [Told("second", 0.5, told={"number": 1})]
+
+
+def test_answers_come_to_their_questions(tmp_path: Path) -> None:
+    """Of any size, refusals included; a question to a child that has ended does not hang."""
+    answers: SimpleQueue[Progress] = SimpleQueue()
+    child = start("serve", tmp_path, answers.put, asked=True)
+    waiting = threading.Thread(target=lambda: pytest.raises(EngineError, child.wait))
+    waiting.start()
+    assert not isinstance(answers.get(timeout=60), Told)
+    for text in ("first", "x" * 1_000_000 + "y", "refuse", "last"):
+        child.ask({"text": text})
+        answer = answers.get(timeout=60)
+        assert isinstance(answer, Told)
+        if text == "refuse":
+            assert answer.told["error"] == "EngineError"
+        else:
+            assert answer.told == {"text": text[::-1]}
+    os.kill(child.pid, signal.SIGKILL)
+    waiting.join(60)
+    child.ask({"text": "anybody there?"})
+    child.terminate()
 
 
 def test_an_error_keeps_its_kind_and_remedy(tmp_path: Path) -> None:

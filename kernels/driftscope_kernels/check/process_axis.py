@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from driftscope_kernels.check.cases.inputs import ABSORBING, CANCELLING, NORMAL
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.placements.axes import FRESH_PROCESS, fresh_processes
 from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
+from driftscope_kernels.check.python_process import PythonProcess
 from driftscope_kernels.check.search import AxisCount, Mismatch, Trial, first_mismatch
 from driftscope_kernels.check.verdict import call_spec
 from driftscope_kernels.registry import Kernel
@@ -31,11 +31,6 @@ from driftscope_kernels.registry import Kernel
 MODULE = "driftscope_kernels.check.process_axis"
 #: A process imports torch and vLLM, and may compile; beyond this it hangs.
 TIMEOUT_S = 600
-LOG_CHARACTERS = 2000
-
-
-class FreshProcessError(RuntimeError):
-    """A fresh process ended without results."""
 
 
 def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
@@ -43,39 +38,22 @@ def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
     cold. None: the kernel is not to be had in another process, or raised an error there.
     """
     seeds = {spec["right"]["process"] for spec in specs}
-    found: dict[int, Tensor] = {}
-    with tempfile.TemporaryDirectory(prefix="driftscope-") as name:
+    tensors: dict[int, Tensor] = {}
+    with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
         running = []
         for seed in sorted(seeds):
-            calls, results = Path(name, f"{seed}.json"), Path(name, f"{seed}.safetensors")
             own = {i: spec for i, spec in enumerate(specs) if spec["right"]["process"] == seed}
-            calls.write_text(json.dumps(own), encoding="utf-8")
-            running.append((_start(seed, calls, results), results))
+            environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+            results = Path(folder, f"{seed}.safetensors")
+            running.append(PythonProcess(MODULE, own, results, environment))
         try:
-            for process, results in running:
-                output, _ = process.communicate(timeout=TIMEOUT_S)
-                if process.returncode != 0:
-                    raise FreshProcessError(
-                        f"a fresh process ended with {process.returncode}: "
-                        + output[-LOG_CHARACTERS:].strip()
-                    )
-                found.update({int(i): result for i, result in load_file(results).items()})
+            for process in running:
+                results = process.wait("a fresh process", TIMEOUT_S)
+                tensors.update({int(i): result for i, result in load_file(results).items()})
         finally:
-            for process, _ in running:
+            for process in running:
                 process.kill()
-                process.wait()
-    return [found.get(i) for i in range(len(specs))]
-
-
-def _start(seed: int, calls: Path, results: Path) -> subprocess.Popen[str]:
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return subprocess.Popen(
-        [sys.executable, "-m", MODULE, str(calls), str(results)],
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(seed)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return [tensors.get(i) for i in range(len(specs))]
 
 
 def _serve(calls: Path, results: Path) -> None:
@@ -83,15 +61,15 @@ def _serve(calls: Path, results: Path) -> None:
     from driftscope_kernels.check import planted
     from driftscope_kernels.registry import kernels
 
-    known = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
+    by_name = {kernel.name: kernel for kernel in (*kernels(), *planted.kernels())}
     specs: dict[str, dict[str, Any]] = json.loads(calls.read_text(encoding="utf-8"))
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for number, spec in specs.items():
         name = "/".join(spec[part] for part in ("target", "op", "implementation"))
-        result = _repeated(known[name], spec) if name in known else None
+        result = _repeated(by_name[name], spec) if name in by_name else None
         if result is not None:
-            found[number] = result
-    save_file(found, results)
+            tensors[number] = result
+    save_file(tensors, results)
 
 
 def _repeated(kernel: Any, spec: dict[str, Any]) -> Tensor | None:

@@ -88,13 +88,13 @@ class AxisRun:
     def _measure(self, reference: Value, value: Value) -> Measure:
         self._on_cell(value)
         case = self._axis.case(self._plan, reference, value)
-        expected, found = self._sides(case)
+        expected, outputs = self._sides(case)
         first = dict(reversed(expected))
-        rows = [(key, compare_outputs(first[key], output)) for key, output in found]
+        rows = [(key, compare_outputs(first[key], output)) for key, output in outputs]
         completions: Seen = defaultdict(set)
         bits: Seen = defaultdict(set)
-        compared = dict(found).keys()
-        for key, output in expected + found:
+        compared = dict(outputs).keys()
+        for key, output in expected + outputs:
             self._hash.update(key.encode() + output.token_ids.tobytes() + output.logprobs.tobytes())
             # The reference may hold rows that this cell does not compare.
             if key in compared:
@@ -107,8 +107,8 @@ class AxisRun:
 
     def _sides(self, case: Case) -> tuple[Keyed, Keyed]:
         expected = [pair for job in case.reference for pair in run_job(self._runner, job)]
-        found = [pair for job in case.variant for pair in run_job(self._runner, job)]
-        return expected, found
+        outputs = [pair for job in case.variant for pair in run_job(self._runner, job)]
+        return expected, outputs
 
 
 def outwards(cells: Mapping[Value, Measure], reference: Value) -> dict[Value, Measure]:

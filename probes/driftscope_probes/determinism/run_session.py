@@ -2,9 +2,9 @@
 
     python -m driftscope_probes.determinism.run_session WORKDIR
 
-request.json: model_path. Questions come through the mailbox: {"open": Setup} loads an engine in
-the place of the one before, {"run": Batch} gives an Answer. A ProbeError is answered as such;
-anything else is a crash, which the parent explains from the log.
+request.json: model_path. Questions: {"open": Setup} loads an engine instead of the one before,
+{"run": Batch} gives an Answer. A ProbeError is answered as such; anything else is a crash, which
+the parent explains from the log.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.children import Mailbox, child_main
+from driftscope_probes.children import child_main, serve_questions
 from driftscope_probes.determinism.batch import Batch, Setup
 from driftscope_probes.determinism.engines.registry import BatchEngine, open_engine
-from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import ProgressSink
 
 
@@ -26,13 +25,10 @@ class _Desk:
         self._engine: BatchEngine | None = None
 
     def reply(self, question: dict[str, Any]) -> Mapping[str, Any]:
-        try:
-            if "open" in question:
-                return self._open(Setup.from_dict(question["open"]))
-            assert self._engine is not None, "asked to run a batch before an engine was opened"
-            return self._engine.run(Batch.from_dict(question["run"])).to_dict()
-        except ProbeError as error:
-            return error.to_dict()
+        if "open" in question:
+            return self._open(Setup.from_dict(question["open"]))
+        assert self._engine is not None, "asked to run a batch before an engine was opened"
+        return self._engine.run(Batch.from_dict(question["run"])).to_dict()
 
     def _open(self, setup: Setup) -> dict[str, Any]:
         if self._engine is not None:
@@ -44,8 +40,8 @@ class _Desk:
 
 
 def run(request: dict[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    Mailbox(workdir).serve(_Desk(Path(request["model_path"])).reply)
-    raise AssertionError("the mailbox is served until the process is ended")
+    serve_questions(_Desk(Path(request["model_path"])).reply, progress)
+    return {}
 
 
 if __name__ == "__main__":

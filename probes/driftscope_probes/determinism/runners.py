@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
-from driftscope_probes.children import ChildProcess, Mailbox
+from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.determinism.batch import Answer, Batch, Setup
 from driftscope_probes.engines.child_environment import child_environment
 from driftscope_probes.errors import EngineError, ProbeError
+from driftscope_probes.progress import Progress, Told
 
 
 class Runner(Protocol):
@@ -46,18 +48,26 @@ class EngineSession:
             {"model_path": str(model)},
             workdir,
             explain_crash=explain_engine_crash,
+            on_progress=self._hear,
             environment=environment,
+            asked=True,
         )
-        self._mailbox = Mailbox(workdir)
+        self._answers: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
         self._failure: ProbeError | None = None
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
+
+    def _hear(self, step: Progress) -> None:
+        if isinstance(step, Told):
+            self._answers.put(step.told)
 
     def _watch(self) -> None:
         try:
             self._child.wait()
         except ProbeError as error:
             self._failure = error
+        finally:
+            self._answers.put(None)
 
     @property
     def alive(self) -> bool:
@@ -65,19 +75,20 @@ class EngineSession:
 
     def open(self, setup: Setup) -> dict[str, Any]:
         """Replace the engine of this process; settings as it resolved them. Raises ProbeError."""
-        return self._ask({"open": setup.to_dict()})
+        return dict(self._ask({"open": setup.to_dict()}))
 
     def run(self, batch: Batch) -> Answer:
         """Raises ProbeError."""
         return Answer.from_dict(self._ask({"run": batch.to_dict()}))
 
-    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            answer = self._mailbox.ask(question, lambda: self.alive)
-        except ConnectionError as error:
+    def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._child.ask(question)
+        answer = self._answers.get()
+        if answer is None:
+            self._answers.put(None)
             raise self._failure or EngineError(
                 "the engine process ended.", remedy="start the probe again."
-            ) from error
+            )
         if "error" in answer:
             raise ProbeError.from_dict(answer)
         return answer
@@ -93,7 +104,7 @@ class EngineRunner:
     def __init__(self, model: Path, workdir: Path) -> None:
         self._model, self._workdir = model, workdir
         self._session: EngineSession | None = None
-        self._place: tuple[int, tuple[tuple[str, str], ...]] | None = None
+        self._started: tuple[int, tuple[tuple[str, str], ...]] | None = None
         self._opened: Setup | None = None
         self.processes = 0
         self.engines: list[dict[str, Any]] = []
@@ -102,13 +113,13 @@ class EngineRunner:
         return self._session_for(setup).run(batch)
 
     def _session_for(self, setup: Setup) -> EngineSession:
-        place = (setup.process, tuple(sorted(child_environment(setup.engine).items())))
-        if self._session is None or self._place != place or not self._session.alive:
+        wanted = (setup.process, tuple(sorted(child_environment(setup.engine).items())))
+        if self._session is None or self._started != wanted or not self._session.alive:
             self.close()
             self.processes += 1
             folder = self._workdir / f"engine-{self.processes}"
-            self._session = EngineSession(self._model, folder, dict(place[1]))
-            self._place = place
+            self._session = EngineSession(self._model, folder, dict(wanted[1]))
+            self._started = wanted
         if self._opened != setup:
             # Should opening fail, the engine before is gone as well.
             self._opened = None
@@ -120,4 +131,4 @@ class EngineRunner:
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
-        self._session, self._place, self._opened = None, None, None
+        self._session, self._started, self._opened = None, None, None

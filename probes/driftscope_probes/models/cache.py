@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from driftscope_probes.durable_file import publish, sync
 from driftscope_probes.errors import ModelError
 from driftscope_probes.models import manifest
 from driftscope_probes.progress import Progress, ProgressSink
@@ -66,8 +67,8 @@ def _build(target: Path, recipe: str, build: Build, progress: ProgressSink) -> m
         progress(Progress("checking and storing", 0.95))
         made = manifest.write(workplace, recipe)
         for path in workplace.iterdir():
-            _sync(path)
-        _sync(workplace)
+            sync(path)
+        sync(workplace)
         _publish(workplace, target)
     finally:
         _remove(workplace)
@@ -80,8 +81,7 @@ def _publish(workplace: Path, target: Path) -> None:
     # A full folder cannot be renamed over: for an instant there is no target, never half a one.
     if os.path.lexists(target):
         target.rename(replaced)
-    workplace.rename(target)
-    _sync(target.parent)
+    publish(workplace, target)
     _remove(replaced)
 
 
@@ -98,14 +98,6 @@ def _locked(target: Path, progress: ProgressSink) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -3,7 +3,7 @@
     python -m driftscope_probes.nightly.engine_items WORKDIR
 
 request.json: {"units": [DeterminismRequest of one axis, dtype and choice of kernels], "model"}.
-Out: for every unit a line of `finding_lines` with {"axis": its AxisResult}.
+Out: for every unit a finding with {"axis": its AxisResult}.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     try:
         # What one axis has generated, the next does not generate again.
         memory = Memory(runner)
-        with FindingTeller(workdir, len(units), progress) as teller:
-            for number, unit in enumerate(units):
-                stage = f"{unit.engine_dtypes[0]} {unit.kernels} {unit.chosen_axes[0]}"
-                teller.began(number, stage)
-                began = time.perf_counter()
-                part = scaled(progress, number / len(units), (number + 1) / len(units))
-                try:
-                    (result,) = run_axes(unit, text, memory, part)
-                    found: dict[str, Any] = {"axis": result.to_dict()}
-                except ProbeError as error:
-                    found = {"missing": error.message}
-                teller.done(number, stage, {**found, "seconds": time.perf_counter() - began})
+        teller = FindingTeller(len(units), progress)
+        for number, unit in enumerate(units):
+            stage = f"{unit.engine_dtypes[0]} {unit.kernels} {unit.chosen_axes[0]}"
+            teller.began(number, stage)
+            began = time.perf_counter()
+            part = scaled(progress, number / len(units), (number + 1) / len(units))
+            try:
+                (result,) = run_axes(unit, text, memory, part)
+                finding: dict[str, Any] = {"axis": result.to_dict()}
+            except ProbeError as error:
+                finding = {"missing": error.message}
+            teller.done(number, stage, {**finding, "seconds": time.perf_counter() - began})
     finally:
         runner.close()
     return {}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.device.environment_change import compare_environments
-from driftscope_probes.durable_file import append_line, sync_folder, write_whole
+from driftscope_probes.durable_file import append_line, publish, write_whole
 from driftscope_probes.nightly.item import Finding
 from driftscope_probes.verdicts import NOT_RUN, RANKS
 
@@ -120,8 +120,7 @@ def start_night(
     partial = folder / (_PARTIAL + stamp)
     partial.mkdir()
     write_whole(partial / STATE, json.dumps(state, allow_nan=False))
-    partial.rename(folder / stamp)
-    sync_folder(folder)
+    publish(partial, folder / stamp)
     return Night(folder / stamp, config_sha256, key, began, environment, {}, None)
 
 

@@ -2,9 +2,9 @@
 
     python -m driftscope_probes.nightly.kernel_items WORKDIR
 
-request.json: {"units": [{"name", "dtype", "threads"}], "quick", "seed"}. Out: for every unit a line
-of `finding_lines` with {"verdict": as `kernels check` has it, "bits": a hash of results} or
-{"missing": why there is none}.
+request.json: {"units": [{"name", "dtype", "threads"}], "quick", "seed"}. Out: for every unit a
+finding with {"verdict": as `kernels check` has it, "bits": a hash of results} or {"missing": why
+there is none}.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     from driftscope_kernels.check.run_check import Plan, check_kernel
 
     units, plan = request["units"], Plan(quick=request["quick"], seed=request["seed"])
-    found = _found(units)
+    kernels = _found(units)
+    present = [kernel for kernel in kernels if not isinstance(kernel, str)]
     progress(Progress("fresh processes", 0.0))
-    processes = iter(check_processes([one for one in found if not isinstance(one, str)], plan.seed))
-    with FindingTeller(workdir, len(units), progress) as teller:
-        for number, one in enumerate(found):
-            stage = "{name} {dtype}, threads {threads}".format(**units[number])
-            teller.began(number, stage)
-            if isinstance(one, str):
-                teller.done(number, stage, {"missing": one})
-                continue
-            kernel, dtype, threads = one
-            with thread_count(threads):
-                verdict = check_kernel(kernel, dtype, plan, next(processes))
-                bits = result_bits(kernel, dtype, plan.seed)
-            teller.done(number, stage, {"verdict": verdict.to_dict(), "bits": bits})
+    processes = iter(check_processes(present, plan.seed))
+    teller = FindingTeller(len(units), progress)
+    for number, one in enumerate(kernels):
+        stage = "{name} {dtype}, threads {threads}".format(**units[number])
+        teller.began(number, stage)
+        if isinstance(one, str):
+            teller.done(number, stage, {"missing": one})
+            continue
+        kernel, dtype, threads = one
+        with thread_count(threads):
+            verdict = check_kernel(kernel, dtype, plan, next(processes))
+            bits = result_bits(kernel, dtype, plan.seed)
+        teller.done(number, stage, {"verdict": verdict.to_dict(), "bits": bits})
     return {}
 
 

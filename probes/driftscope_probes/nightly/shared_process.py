@@ -1,8 +1,7 @@
-"""Items that share a child process: time budget, findings line by line, and what a crash leaves."""
+"""Items that share a child process: time budget, findings one by one, and what a crash leaves."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -10,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from driftscope_probes.children import ChildProcess, ExplainCrash
 from driftscope_probes.errors import Cancelled, ProbeError
 from driftscope_probes.nightly.item import Finding, Item, not_run
-from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.progress import Progress, ProgressSink, Told
 
 
 class OutOfTime(Exception):
@@ -52,53 +50,18 @@ class Budget:
             timer.cancel()
 
 
-FILE = "findings.jsonl"
-
-
+@dataclass(frozen=True, slots=True)
 class FindingTeller:
-    """The child's side. Every line is followed by progress, at which the parent looks."""
+    """The child's side."""
 
-    def __init__(self, workdir: Path, units: int, progress: ProgressSink) -> None:
-        self._file = (workdir / FILE).open("a", encoding="utf-8")
-        self._units, self._progress = units, progress
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._file.close()
+    units: int
+    progress: ProgressSink
 
     def began(self, number: int, stage: str) -> None:
-        self._line({"began": number}, number, stage)
+        self.progress(Told(stage, number / self.units, told={"began": number}))
 
-    def done(self, number: int, stage: str, found: Mapping[str, Any]) -> None:
-        self._line({"done": number, **found}, number + 1, stage)
-
-    def _line(self, line: Mapping[str, Any], finished: int, stage: str) -> None:
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        self._progress(Progress(stage, finished / self._units))
-
-
-class FindingLines:
-    """The parent's side: what has been added since the last look; a line counts when whole."""
-
-    def __init__(self, workdir: Path) -> None:
-        self._path = workdir / FILE
-        self._at = 0
-
-    def new(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._at += len(line)
-                yield json.loads(line)
+    def done(self, number: int, stage: str, finding: Mapping[str, Any]) -> None:
+        self.progress(Told(stage, (number + 1) / self.units, told={"done": number, **finding}))
 
 
 Record = Callable[[Item, Finding], None]
@@ -114,13 +77,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class SharedWork:
-    """`module` gets {"units": specs, **request} and tells its findings as `finding_lines` says."""
+    """`module` gets {"units": specs, **request} and tells its findings through a FindingTeller."""
 
     module: str
     explain_crash: ExplainCrash
     request: Mapping[str, Any]
     units: tuple[Unit, ...]
-    read: Callable[[Item, Mapping[str, Any]], Finding]  # of a line of the child, for an item
+    read: Callable[[Item, Mapping[str, Any]], Finding]  # of what the child told, for an item
 
 
 def run_shared(work: SharedWork, record: Record, progress: ProgressSink, budget: Budget) -> None:
@@ -154,16 +117,10 @@ class _Attempt:
     def run(self, budget: Budget) -> ProbeError | None:
         request = {**self._work.request, "units": [dict(unit.spec) for unit in self._units]}
         with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
-            lines = FindingLines(Path(folder))
-
-            def show(step: Progress) -> None:
-                self._take(lines)
-                self._progress(step)
-
             child = ChildProcess(
                 *(self._work.module, request, Path(folder)),
                 explain_crash=self._work.explain_crash,
-                on_progress=show,
+                on_progress=self._hear,
                 new_session=True,
             )
             try:
@@ -171,18 +128,20 @@ class _Attempt:
                     child.wait()
             except ProbeError as error:
                 return error
-            finally:
-                self._take(lines)
         return None
 
-    def _take(self, lines: FindingLines) -> None:
-        for line in lines.new():
-            if "began" in line:
-                self.began = line["began"] + 1
-                continue
-            unit = self._units[line["done"]]
-            for item in unit.items:
-                found = self._work.read(item, line)
-                # What one unit answers together is not timed apart: each gets its share.
-                self._record(item, replace(found, seconds=found.seconds / len(unit.items)))
-            self.done = line["done"] + 1
+    def _hear(self, step: Progress) -> None:
+        if isinstance(step, Told):
+            self._take(step.told)
+        self._progress(step)
+
+    def _take(self, told: Mapping[str, Any]) -> None:
+        if "began" in told:
+            self.began = told["began"] + 1
+            return
+        unit = self._units[told["done"]]
+        for item in unit.items:
+            finding = self._work.read(item, told)
+            # What one unit answers together is not timed apart: each gets its fraction.
+            self._record(item, replace(finding, seconds=finding.seconds / len(unit.items)))
+        self.done = told["done"] + 1

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.key import Scope, new_key
+from driftscope_service.terminal.options import Json
 
 if TYPE_CHECKING:
     from driftscope_service.auth.store import ApiKey
@@ -71,18 +72,18 @@ def create(
 @app.command("list")
 def list_keys(
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Every key, without its secret."""
     from driftscope_service.auth.store import KeyRepository
 
     with _database(data_dir) as database, database.read() as connection:
-        found = [_row(key) for key in KeyRepository(connection).all()]
+        rows = [_row(key) for key in KeyRepository(connection).all()]
     if as_json:
-        typer.echo(json.dumps({"keys": found}, indent=2))
+        typer.echo(json.dumps({"keys": rows}, indent=2))
         return
     table = Table("id", "name", "scopes", "state", "created", "expires", "last used")
-    for row in found:
+    for row in rows:
         times = [row[name] or "-" for name in ("created_at", "expires_at", "last_used_at")]
         table.add_row(row["id"], row["name"], ",".join(row["scopes"]), row["state"], *times)
     Console().print(table)
@@ -133,9 +134,9 @@ def _database(data_dir: Path | None, *, make: bool = False) -> Iterator[Database
         database.dispose()
 
 
-def _scopes(given: str) -> list[Scope]:
+def _scopes(text: str) -> list[Scope]:
     try:
-        return sorted({Scope(part.strip()) for part in given.split(",")})
+        return sorted({Scope(part.strip()) for part in text.split(",")})
     except ValueError as error:
         raise KeyCommandError(
             f"{error}.", remedy=f"give one or more of {', '.join(Scope)}, with commas between."

@@ -14,6 +14,7 @@ from driftscope_probes.models.catalogue import CATALOGUE
 from driftscope_probes.models.fetch import fetch as fetch_model
 from driftscope_probes.models.safetensors_file import MasterDtype
 from driftscope_service.terminal.command_output import progress_bar
+from driftscope_service.terminal.options import Json
 
 app = typer.Typer(no_args_is_help=True, help="The demo models, and models from the Hub.")
 
@@ -22,7 +23,7 @@ MASTER_DTYPES: tuple[MasterDtype, ...] = ("bf16", "fp32")
 
 @app.command("list")
 def list_models(
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """The models that driftscope can make by itself."""
     rows = [model.to_dict() for model in CATALOGUE]
@@ -49,7 +50,7 @@ def fetch(
         str | None, typer.Option(help="bf16 or fp32, of a catalogue model.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Build it again.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Make a model ready for use: build or download it once, and say where it lies."""
     with progress_bar() as show:
@@ -62,12 +63,12 @@ def fetch(
     print(json.dumps(model.to_dict()) if json_ else f"{model.name}: {model.path}")
 
 
-def _master_dtype(given: str | None) -> MasterDtype | None:
-    if given is None:
+def _master_dtype(name: str | None) -> MasterDtype | None:
+    for dtype in MASTER_DTYPES:
+        if name == dtype:
+            return dtype
+    if name is None:
         return None
-    for known in MASTER_DTYPES:
-        if given == known:
-            return known
     raise RequestError(
-        f"unknown master dtype {given!r}.", remedy=f"use {' or '.join(MASTER_DTYPES)}."
+        f"unknown master dtype {name!r}.", remedy=f"use {' or '.join(MASTER_DTYPES)}."
     )

@@ -39,6 +39,7 @@ class ScheduleRequest(BaseModel):
         max_length=MAX_CRON_LENGTH,
         description="minute, hour, day, month, weekday; UTC",
     )
+    job: Any  # of one of the kinds that there are: schedule_request
     missed: Missed = Field(
         default=Missed.ONCE,
         description="moments that passed while the service was down: made up for once, or skipped",
@@ -46,7 +47,7 @@ class ScheduleRequest(BaseModel):
 
 
 def schedule_request(kinds: Iterable[Kind]) -> type[ScheduleRequest]:
-    """With `job`, which is one of the kinds that can be scheduled."""
+    """With a job of one of the kinds that can be scheduled."""
     jobs = [_scheduled(kind) for kind in reversed(list(kinds)) if kind.schedulable]
     one_of: Any = Annotated[reduce(or_, jobs), Field(discriminator="kind")]
     return create_model(
@@ -142,7 +143,7 @@ def get_schedule(name: Name, service: CurrentService) -> ScheduleBody:
 
 
 def put_schedule(
-    name: str, asked: Any, response: Response, service: ExperimentsService
+    name: str, asked: ScheduleRequest, response: Response, service: ExperimentsService
 ) -> ScheduleBody:
     """Make or replace a schedule. Its job is checked now, as if it were started."""
     kind = service.kinds[asked.job.kind]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
+from driftscope_probes.durable_file import PARTIAL, publish, write_whole
 from driftscope_service.store.tables import new_id, reports
-
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +31,15 @@ class ReportFiles:
     def write(self, report: Mapping[str, Any], workdir: Path) -> ReportFile:
         """Store `report`; the pair files that it names are moved over from `workdir`."""
         report_id = new_id("report")
-        folder, partial = self._root / report_id, self._root / (report_id + _PARTIAL)
+        folder, partial = self._root / report_id, self._root / (report_id + PARTIAL)
         partial.mkdir(parents=True)
         for name in _pair_files(report):
             _move(workdir, name, partial)
-        text = json.dumps(dict(report), allow_nan=False).encode("utf-8")
-        with open(partial / "report.json", "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(folder)
-        _sync_folder(self._root)
+        text = json.dumps(dict(report), allow_nan=False)
+        write_whole(partial / "report.json", text)
+        publish(partial, folder)
         file_path = (folder / "report.json").relative_to(self._data_dir)
-        return ReportFile(report_id, file_path.as_posix(), len(text))
+        return ReportFile(report_id, file_path.as_posix(), len(text.encode()))
 
     def path(self, file: str) -> Path:
         """Of a report's file as the report table names it."""
@@ -66,7 +60,7 @@ class ReportFiles:
 
     def sweep(self) -> None:
         """Remove what a killed service left half-written."""
-        for partial in self._root.glob("*" + _PARTIAL):
+        for partial in self._root.glob("*" + PARTIAL):
             shutil.rmtree(partial)
 
 
@@ -80,15 +74,6 @@ def _move(source: Path, name: str, target: Path) -> None:
     assert (source / name).resolve().is_relative_to(source.resolve()), f"{name} leaves its folder"
     (target / name).parent.mkdir(parents=True, exist_ok=True)
     (source / name).rename(target / name)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is only durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from driftscope_service.http.problem_kinds import ProblemKind
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
+#: Under this name the state of a request has the slug of the problem that answered it.
+PROBLEM = "problem"
 #: A body of many wrong fields would otherwise be answered with a larger one.
 MAX_ERRORS_LISTED = 20
 MAX_ERROR_TEXT = 500
@@ -85,6 +87,7 @@ def problem_response(
     **extras: Any,
 ) -> JSONResponse:
     identifier = request_id(scope)
+    scope["state"][PROBLEM] = kind.slug
     body = {
         "type": kind.type,
         "title": kind.title,

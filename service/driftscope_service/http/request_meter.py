@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterator
 from typing import Final
 
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from driftscope_service.http.errors import REQUEST_ID_HEADER
 from driftscope_service.metrics import metric_names
-from driftscope_service.metrics.exposition import Family
+from driftscope_service.metrics.exposition import Family, collected
 
 
 class RequestId:
@@ -53,42 +48,26 @@ DURATION_EDGES_S: Final = (0.01, 0.05, 0.2, 1.0, 5.0, 20.0)
 NO_ANSWER: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class RouteDurations:
-    counts: tuple[int, ...]  # up to each of DURATION_EDGES_S, then beyond
-    sum_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTotals:
-    """Since the service started."""
-
-    answers: Mapping[tuple[str, str, str], int]  # by route, method, class of the status
-    durations: Mapping[str, RouteDurations]  # by route
-
-
 class RequestCounts:
+    """Since the service started; routes that nobody has asked for have no series yet."""
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._answers: Counter[tuple[str, str, str]] = Counter()
-        self._durations: dict[str, list[int]] = {}
-        self._sums_s: defaultdict[str, float] = defaultdict(float)
+        answers, durations = metric_names.HTTP_REQUESTS, metric_names.HTTP_DURATION
+        self._answers = Counter(answers.name, answers.help, answers.labels, registry=None)
+        self._durations = Histogram(
+            *(durations.name, durations.help, durations.labels),
+            buckets=DURATION_EDGES_S,
+            registry=None,
+        )
 
     def end(self, route: str, method: str, status: int, took_s: float) -> None:
-        known = method if method in METHODS else OTHER
-        with self._lock:
-            self._answers[route, known, f"{status // 100}xx"] += 1
-            durations = self._durations.setdefault(route, [0] * (len(DURATION_EDGES_S) + 1))
-            durations[bisect_left(DURATION_EDGES_S, took_s)] += 1
-            self._sums_s[route] += took_s
+        counted = method if method in METHODS else OTHER
+        self._answers.labels(route, counted, f"{status // 100}xx").inc()
+        self._durations.labels(route).observe(took_s)
 
-    def totals(self) -> RequestTotals:
-        with self._lock:
-            durations = {
-                route: RouteDurations(tuple(counts), self._sums_s[route])
-                for route, counts in self._durations.items()
-            }
-            return RequestTotals(dict(self._answers), durations)
+    def families(self) -> Iterator[Family]:
+        yield collected(metric_names.HTTP_REQUESTS, self._answers)
+        yield collected(metric_names.HTTP_DURATION, self._durations)
 
 
 class RequestMeter:
@@ -119,17 +98,3 @@ def _route(scope: Scope) -> str:
     """The router leaves what it found in the scope."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else OTHER
-
-
-def request_families(totals: RequestTotals) -> Iterator[Family]:
-    """Routes that nobody has asked for have no series yet."""
-    requests = Family(metric_names.HTTP_REQUESTS)
-    for labels, number in sorted(totals.answers.items()):
-        requests.add(labels, number)
-    durations = Family(metric_names.HTTP_DURATION)
-    edges = (*DURATION_EDGES_S, math.inf)
-    for route, known in sorted(totals.durations.items()):
-        buckets = zip(edges, accumulate(known.counts), strict=True)
-        durations.add_distribution([route], buckets, known.sum_s)
-    yield requests
-    yield durations

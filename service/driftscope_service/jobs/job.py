@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from driftscope_probes.children import Crash
+from driftscope_probes.crashes import killed_or_ended
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
 
@@ -92,15 +93,9 @@ class ServiceFailed(ProbeError):
 
 def explain_crash(smaller: str, crash: Crash) -> ProbeCrashed:
     """`smaller`: what to ask for where the memory was not enough."""
-    if crash.signal_name:
-        return ProbeCrashed(
-            f"the probe's process was killed by {crash.signal_name}.",
-            remedy="if nobody killed it, the machine probably ran out of memory (see dmesg): "
-            f"{smaller}",
-        )
-    return ProbeCrashed(
-        f"the probe's process ended with exit code {crash.returncode}: {crash.last_line}",
-        remedy="the job's log holds the traceback.",
+    otherwise = "the job's log holds the traceback."
+    return killed_or_ended(
+        crash, ProbeCrashed, "probe's process", smaller=smaller, otherwise=otherwise
     )
 
 

@@ -9,9 +9,11 @@ Formats: prometheus.io/docs/instrumenting/exposition_formats, OpenMetrics 1.0 (R
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+from prometheus_client.registry import Collector
 
 from driftscope_service.metrics.metric_names import TOTAL, Metric
 
@@ -21,6 +23,17 @@ def one(metric: Metric, value: float | None) -> Family:
     family = Family(metric)
     if value is not None:
         family.add([], value)
+    return family
+
+
+def collected(metric: Metric, collector: Collector) -> Family:
+    """What a collector of prometheus_client has counted, in the order of the labels' values."""
+    family = Family(metric)
+    (counted,) = collector.collect()
+    samples = [sample for sample in counted.samples if not sample.name.endswith("_created")]
+    # A stable order: the buckets of one histogram stay as they are.
+    for sample in sorted(samples, key=lambda sample: [sample.labels[n] for n in metric.labels]):
+        family.add_sample(sample.name, sample.labels, sample.value)
     return family
 
 
@@ -59,10 +72,14 @@ class Family:
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self._lines: list[str] = []
-        self._with_exemplar: dict[int, str] = {}  # place in _lines: OpenMetrics writes this there
+        self._with_exemplar: dict[int, str] = {}  # index in _lines: OpenMetrics writes this there
 
     def add(self, values: Sequence[str], number: float) -> None:
         head = _head(self.metric.name, self.metric.labels, values)
+        self._lines.append(f"{head}{_number(number)}\n")
+
+    def add_sample(self, name: str, labels: Mapping[str, str], number: float) -> None:
+        head = _head(name, tuple(labels), tuple(labels.values()))
         self._lines.append(f"{head}{_number(number)}\n")
 
     def add_distribution(
@@ -120,7 +137,7 @@ class Family:
     def _open_lines(self) -> str:
         lines = self._lines
         if self._with_exemplar:
-            lines = [self._with_exemplar.get(place, line) for place, line in enumerate(lines)]
+            lines = [self._with_exemplar.get(index, line) for index, line in enumerate(lines)]
         return "".join(lines)
 
     def _text_of_gaugehistogram(self) -> str:
@@ -166,11 +183,11 @@ def _around_first(name: str, labels: tuple[str, ...], others: tuple[str, ...]) -
     """Before and after the value of the first label. Labels in alphabetical order, as other clients
     write them, and `le` last."""
     assert len(labels) == 1 + len(others), name
-    known = dict(zip(labels[1:], others, strict=True))
+    pairs = dict(zip(labels[1:], others, strict=True))
     before: list[str] = []
     after: list[str] = []
-    for label in sorted(known, key=lambda label: (label == LE, label)):
-        pair = f'{label}="{_escaped(known[label])}"'
+    for label in sorted(pairs, key=lambda label: (label == LE, label)):
+        pair = f'{label}="{_escaped(pairs[label])}"'
         (before if label != LE and label < labels[0] else after).append(pair)
     start = "".join(f"{pair}," for pair in before)
     return f'{name}{{{start}{labels[0]}="', "".join(['"', *(f",{pair}" for pair in after), "} "])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import StepValues, drift_of
+from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import StepRepository
 from driftscope_service.store.database import Database
@@ -24,24 +24,17 @@ MAX_STEPS = 10_000
 
 class RunDrift:
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._drifts: LastUsed[int, dict[str, Any]] = LastUsed(MAX_RUNS)
 
     def of(self, run: Run, connection: Connection) -> dict[str, Any]:
         """`run` as `connection` sees it."""
-        with self._lock:
-            steps, drift = self._known.get(run.number, (None, {}))
+
+        def drift() -> dict[str, Any]:
+            points = StepRepository(connection).latest_points(run.number, MAX_STEPS)
+            return drift_of([StepValues(point.step, point.series) for point in points]).to_dict()
+
         # A complete step never changes, so that their number tells one state from the next.
-        if steps == run.complete_steps:
-            return drift
-        points = StepRepository(connection).latest_points(run.number, MAX_STEPS)
-        drift = drift_of([StepValues(point.step, point.series) for point in points]).to_dict()
-        with self._lock:
-            self._known[run.number] = (run.complete_steps, drift)
-            self._known.move_to_end(run.number)
-            while len(self._known) > MAX_RUNS:
-                self._known.popitem(last=False)
-        return drift
+        return self._drifts.get(run.number, drift, version=run.complete_steps)
 
 
 #: A round is followed by a pause of so many times its length: a fifth of a core at most.

@@ -1,19 +1,22 @@
-"""What a long command shows and leaves: a progress bar, and a folder of results."""
+"""What a long command runs, shows and leaves: a child, its progress, a folder of results, JSON."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from driftscope_probes.children import ChildProcess, ExplainCrash
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.cache import home
 from driftscope_probes.progress import Progress as Step
@@ -51,6 +54,35 @@ def _plain_sink() -> ProgressSink:
             print(f"{step.fraction:4.0%} {step.stage} {step.detail}".rstrip(), file=sys.stderr)
 
     return show
+
+
+def run_child(
+    module: str, request: Mapping[str, Any], workdir: Path, explain_crash: ExplainCrash
+) -> dict[str, Any]:
+    """The result of a child process whose progress is shown meanwhile."""
+    with progress_bar() as show:
+        child = ChildProcess(
+            module, request, workdir, explain_crash=explain_crash, on_progress=show
+        )
+        return child.wait()
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    print(json_text(value))
+
+
+def print_result(
+    result: Mapping[str, Any], json_: bool, printer: Callable[[Any, Console], object]
+) -> None:
+    """As one JSON object, or as `printer` shows it in the terminal."""
+    if json_:
+        print_json(result)
+    else:
+        printer(result, Console())
 
 
 DEFAULT_ROOT = Path("driftscope-reports")

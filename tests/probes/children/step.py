@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.children import child_main
+from driftscope_probes.children import child_main, serve_questions
 from driftscope_probes.errors import EngineError
-from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.progress import Progress, ProgressSink, Told
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -29,6 +29,13 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             return {"value": float("nan")}
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "killed while telling":
+            progress(Told("second", 0.5, told={"number": 1}))
+            os.write(int(os.environ["DRIFTSCOPE_PROGRESS_FD"]), b'{"stage": "thi')
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "serve":
+            serve_questions(_reply, progress)
+            return {"stdin": sys.stdin.read()}
         case "silent exit":
             os._exit(0)
         case "grandchild":
@@ -42,6 +49,12 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             progress(Progress("waiting", 0.5))
             time.sleep(600)
     raise AssertionError("not reached")
+
+
+def _reply(question: dict[str, Any]) -> Mapping[str, Any]:
+    if question["text"] == "refuse":
+        raise EngineError("not that.", remedy="ask something else.")
+    return {"text": question["text"][::-1]}
 
 
 if __name__ == "__main__":

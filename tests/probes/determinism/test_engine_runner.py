@@ -1,5 +1,6 @@
 """Engine processes: shared where they can be, replaced where they must, explained when they die."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ SETUP = Setup("bf16", EngineSettings(threads=1, prefix_caching=True), context=64
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineRunner]:
     monkeypatch.setattr(runners, "MODULE", "stand_in_session")
-    monkeypatch.setenv("PYTHONPATH", str(CHILDREN))
+    monkeypatch.setenv("PYTHONPATH", str(CHILDREN), prepend=os.pathsep)
     runner = EngineRunner(tmp_path / "model", tmp_path / "work")
     yield runner
     runner.close()

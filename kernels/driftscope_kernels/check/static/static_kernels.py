@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check.cases.case import DTYPE_NAMES, Subject
+from driftscope_kernels.check.python_process import PythonProcess
 from driftscope_kernels.options import VerdictName
 
 TARGET = "triton"
@@ -27,13 +26,8 @@ MODULE = "driftscope_kernels.check.static.static_process"
 ARCHITECTURES = ("sm_90", "sm_80", "sm_100", "gfx942")
 #: A kernel takes seconds per dtype and architecture to compile, once; beyond this it hangs.
 TIMEOUT_S = 1800
-LOG_CHARACTERS = 2000
 #: No thread count of this machine enters; the field says the least there is.
 THREADS = 1
-
-
-class StaticProcessError(RuntimeError):
-    """The process that reads compiled code ended without results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +103,8 @@ def read_static(
         for kernel, dtype in work
     ]
     faults = {
-        f"{TARGET}/{name.removeprefix('planted/')}": _all(found, "REFUTED")
-        for name, found in by_name.items()
+        f"{TARGET}/{name.removeprefix('planted/')}": _all(of_fault, "REFUTED")
+        for name, of_fault in by_name.items()
         if name.startswith("planted/")
     }
     return verdicts, faults
@@ -144,23 +138,12 @@ def _verdict(
 
 def _readings(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     """From a process of its own: Triton that interprets cannot compile, and vLLM changes Triton."""
-    paths = os.pathsep.join(path for path in sys.path if path)
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    with tempfile.TemporaryDirectory(prefix="driftscope-") as name:
-        asked, results = Path(name, "request.json"), Path(name, "results.json")
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", MODULE, str(asked), str(results)],
-            env={**environment, "PYTHONPATH": paths},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-        if done.returncode != 0:
-            raise StaticProcessError(
-                f"reading compiled code ended with {done.returncode}: "
-                + done.stdout[-LOG_CHARACTERS:].strip()
-            )
-        found: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))
-    return found
+    with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
+        process = PythonProcess(MODULE, request, Path(folder, "results.json"), environment)
+        try:
+            results = process.wait("reading compiled code", TIMEOUT_S)
+        finally:
+            process.kill()
+        readings: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))
+    return readings

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
 from driftscope_service.experiments.kernels.markdown import markdown
@@ -28,7 +26,8 @@ from driftscope_service.experiments.kernels.terminal import (
     print_speed,
     print_verdicts,
 )
-from driftscope_service.terminal.command_output import progress_bar
+from driftscope_service.terminal.command_output import print_result, run_child
+from driftscope_service.terminal.options import Json, split
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 
@@ -41,7 +40,6 @@ MOST_SPEC_CHARACTERS = 4096
 Target = Annotated[str | None, typer.Option(help="Comma-separated: driftscope, torch, vllm, …")]
 Op = Annotated[str | None, typer.Option(help="Comma-separated: linear, rms_norm, …")]
 Dtypes = Annotated[str | None, typer.Option("--dtype", help="Comma-separated: fp32, bf16, fp16.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.callback()
@@ -52,11 +50,8 @@ def _kernels() -> None:
 @app.command("list")
 def list_(target: Target = None, op: Op = None, json_: Json = False) -> None:
     """The kernels that can be checked, those of installed packages included."""
-    result = _run({"action": "list", "targets": _split(target), "ops": _split(op)})
-    if json_:
-        _print_json(result)
-    else:
-        print_kernels(result, Console())
+    result = _run({"action": "list", "targets": split(target), "ops": split(op)})
+    print_result(result, json_, print_kernels)
 
 
 @app.command()
@@ -86,9 +81,9 @@ def check(
         return
     request = {
         "action": "check",
-        "targets": _split(target),
-        "ops": _split(op),
-        "dtypes": _split(dtype),
+        "targets": split(target),
+        "ops": split(op),
+        "dtypes": split(dtype),
         "threads": _thread_counts(threads),
         "quick": quick,
         "seed": seed,
@@ -99,10 +94,7 @@ def check(
     if markdown_file is not None:
         text = markdown(result, request, datetime.now(UTC).date())
         markdown_file.write_text(text, encoding="utf-8")
-    if json_:
-        _print_json(result)
-    else:
-        print_verdicts(result, Console())
+    print_result(result, json_, print_verdicts)
     if unexpected(result):
         raise typer.Exit(UNEXPECTED)
 
@@ -123,16 +115,13 @@ def bench(
     result = _run(
         {
             "action": "bench",
-            "groups": _split(groups),
-            "dtypes": _split(dtype),
+            "groups": split(groups),
+            "dtypes": split(dtype),
             "threads": threads,
             "rounds": rounds,
         }
     )
-    if json_:
-        _print_json(result)
-    else:
-        print_speed(result, Console())
+    print_result(result, json_, print_speed)
 
 
 def mount(root: typer.Typer, _probe: typer.Typer) -> None:
@@ -157,40 +146,22 @@ def _replay(text: str, json_: bool) -> None:
     if not isinstance(spec, dict):
         raise typer.BadParameter("the replay is no JSON object; copy the whole command")
     result = _run({"action": "replay", "spec": spec})
-    if json_:
-        _print_json(result)
-    else:
-        print_replay(result, Console())
+    print_result(result, json_, print_replay)
 
 
 def _run(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        with tempfile.TemporaryDirectory(prefix="driftscope-") as work, progress_bar() as show:
-            child = ChildProcess(
-                KERNELS_MODULE,
-                request,
-                Path(work),
-                explain_crash=explain_kernel_crash,
-                on_progress=show,
-            )
-            return child.wait()
+        with tempfile.TemporaryDirectory(prefix="driftscope-") as work:
+            return run_child(KERNELS_MODULE, request, Path(work), explain_kernel_crash)
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
 
 
-def _thread_counts(given: str | None) -> list[int] | None:
-    counts = _split(given)
+def _thread_counts(text: str | None) -> list[int] | None:
+    counts: list[str] | None = split(text)
     if counts is None:
         return None
     if not all(count.isdecimal() and 1 <= int(count) <= MOST_THREADS for count in counts):
-        raise typer.BadParameter(f"{given!r}: whole numbers from 1 to {MOST_THREADS}, like 1,2")
+        raise typer.BadParameter(f"{text!r}: whole numbers from 1 to {MOST_THREADS}, like 1,2")
     return [int(count) for count in counts]
-
-
-def _split(given: str | None) -> list[str] | None:
-    return None if given is None else [part.strip() for part in given.split(",") if part.strip()]
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    print(json.dumps(value, allow_nan=False, ensure_ascii=False))

@@ -6,13 +6,11 @@ the expected one, 2 something could not be run.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models.cache import home
@@ -20,7 +18,13 @@ from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, Nightl
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
-from driftscope_service.terminal.command_output import progress_bar
+from driftscope_service.terminal.command_output import (
+    json_text,
+    print_json,
+    print_result,
+    progress_bar,
+)
+from driftscope_service.terminal.options import Json
 
 COULD_NOT_RUN = 2
 
@@ -43,7 +47,7 @@ def nightly(
     url: Annotated[
         str | None, typer.Option(help="Hand the night to the service at this address as well.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Run every check of a file and compare with what it expects and with the last night.
 
@@ -74,13 +78,9 @@ def nightly(
             file=sys.stderr,
         )
         raise typer.Exit(COULD_NOT_RUN) from error
-    text = json.dumps(result, allow_nan=False, ensure_ascii=False)
-    if json_:
-        print(text)
-    else:
-        print_night(result, Console())
+    print_result(result, json_, print_night)
     if url is not None:
-        _hand_in(text, url)
+        _hand_in(json_text(result), url)
     raise typer.Exit(result["exit_code"])
 
 
@@ -97,8 +97,7 @@ def _hand_in(text: str, url: str) -> None:
 def _print_items(config: NightlyConfig, json_: bool) -> None:
     rows = [{"id": item.id, "kind": item.kind, "expected": item.expected} for item in config.items]
     if json_:
-        print(json.dumps({"config": config.name, "items": rows}, ensure_ascii=False))
-        return
+        return print_json({"config": config.name, "items": rows})
     for row in rows:
         print(f"{row['expected']:<14}{row['id']}")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
-from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
@@ -19,7 +19,13 @@ from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
-from driftscope_service.terminal.command_output import default_folder, output_folder, progress_bar
+from driftscope_service.terminal.command_output import (
+    default_folder,
+    output_folder,
+    print_json,
+    run_child,
+)
+from driftscope_service.terminal.options import CHOICES, Json, checked, fields, request_options
 
 #: Far above any probe's need; a mistaken path to a data set must not fill the memory.
 MAX_FILE_BYTES = 64 * 2**20
@@ -69,172 +75,85 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         ) from error
 
 
-Settings = TypeVar("Settings", bound=BaseModel)
-
-_SAMPLING, _ENGINE, _TRAINER = "Sampling", "Engine", "Trainer"
-
-
+@request_options(
+    fields(
+        PairedRequest,
+        {
+            "model": "Catalogue name, local folder or Hub id.",
+            "engine_dtypes": "Comma-separated.",
+            "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
+            "each also with +fp32-head.",
+            "prompts": "A .txt or .jsonl file, or how many of the shipped prompts.",
+            "chat_template": "Default: where the tokenizer has one.",
+        },
+    ),
+    fields(
+        EngineSettings,
+        {
+            "threads": "Of engine and trainer. Default: every core.",
+            "kernels": "Of engine and trainer: stock, or batch-invariant ones: invariant.",
+        },
+    ),
+    fields(PairedRequest, {"resamples": "For the 95 % intervals; 0: none."}),
+    fields(
+        SamplingSettings,
+        {
+            **dict.fromkeys(("max_tokens", "seed", "temperature", "top_p"), ""),
+            "top_k": "0: whole vocabulary.",
+            "ignore_eos": "",
+        },
+        panel="Sampling",
+    ),
+    fields(
+        EngineSettings,
+        {
+            **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
+            **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
+            **dict.fromkeys(("compile", "cascade_attention"), ""),
+            "attention_split_kv": "vLLM on CPU.",
+            "kv_cache_gib": "",
+            **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),
+        },
+        panel="Engine",
+        flags={"kind": "--engine", "compile": "--compile/--enforce-eager"},
+    ),
+    fields(
+        TrainerSettings,
+        {
+            "attention": CHOICES,
+            "micro_batch": "",
+            "batching": CHOICES,
+            "padding_side": "",
+            "backward": "Also compare gradient norms.",
+            "headroom": "Measure the room FP16 leaves.",
+            "headroom_sequences": "",
+        },
+        panel="Trainer",
+    ),
+)
 def paired(
-    model: Annotated[str, typer.Option(help="Catalogue name, local folder or Hub id.")],
-    engine_dtypes: Annotated[str, typer.Option(help="Comma-separated.")] = "bf16,fp16,fp32",
-    trainer_dtypes: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, each also "
-            "with +fp32-head."
-        ),
-    ] = "bf16,fp16,fp32",
-    prompts: Annotated[
-        str, typer.Option(help="A .txt or .jsonl file, or how many of the shipped prompts.")
-    ] = "8",
-    max_tokens: Annotated[int, typer.Option(rich_help_panel=_SAMPLING)] = 64,
-    seed: Annotated[int, typer.Option(rich_help_panel=_SAMPLING)] = 0,
-    temperature: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 1.0,
-    top_p: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 1.0,
-    top_k: Annotated[int, typer.Option(help="0: whole vocabulary.", rich_help_panel=_SAMPLING)] = 0,
-    ignore_eos: Annotated[bool, typer.Option(rich_help_panel=_SAMPLING)] = True,
-    chat_template: Annotated[
-        bool | None, typer.Option(help="Default: where the tokenizer has one.")
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="vllm, vllm-server or hf.", rich_help_panel=_ENGINE)
-    ] = "vllm",
-    logprobs_mode: Annotated[
-        str, typer.Option(help="raw_logprobs or processed_logprobs.", rich_help_panel=_ENGINE)
-    ] = "raw_logprobs",
-    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_ENGINE)] = None,
-    prefix_caching: Annotated[bool | None, typer.Option(rich_help_panel=_ENGINE)] = None,
-    chunked_prefill_tokens: Annotated[int | None, typer.Option(rich_help_panel=_ENGINE)] = None,
-    compile_: Annotated[
-        bool,
-        typer.Option("--compile/--enforce-eager", rich_help_panel=_ENGINE),
-    ] = False,
-    cascade_attention: Annotated[bool | None, typer.Option(rich_help_panel=_ENGINE)] = None,
-    attention_split_kv: Annotated[
-        bool | None, typer.Option(help="vLLM on CPU.", rich_help_panel=_ENGINE)
-    ] = None,
-    kv_cache_gib: Annotated[float | None, typer.Option(rich_help_panel=_ENGINE)] = None,
-    server_url: Annotated[
-        str | None, typer.Option(help="For vllm-server.", rich_help_panel=_ENGINE)
-    ] = None,
-    server_model: Annotated[
-        str | None, typer.Option(help="For vllm-server.", rich_help_panel=_ENGINE)
-    ] = None,
-    attention: Annotated[
-        str, typer.Option(help="sdpa or eager.", rich_help_panel=_TRAINER)
-    ] = "sdpa",
-    micro_batch: Annotated[int, typer.Option(rich_help_panel=_TRAINER)] = 1,
-    batching: Annotated[
-        str, typer.Option(help="padded or packed.", rich_help_panel=_TRAINER)
-    ] = "padded",
-    padding_side: Annotated[str, typer.Option(rich_help_panel=_TRAINER)] = "right",
-    backward: Annotated[
-        bool, typer.Option(help="Also compare gradient norms.", rich_help_panel=_TRAINER)
-    ] = False,
-    headroom: Annotated[
-        bool, typer.Option(help="Measure the room FP16 leaves.", rich_help_panel=_TRAINER)
-    ] = True,
-    headroom_sequences: Annotated[int, typer.Option(rich_help_panel=_TRAINER)] = 2,
-    threads: Annotated[
-        int | None, typer.Option(help="Of engine and trainer. Default: every core.")
-    ] = None,
-    kernels: Annotated[
-        str, typer.Option(help="Of engine and trainer: stock, or batch-invariant ones: invariant.")
-    ] = "stock",
-    resamples: Annotated[int, typer.Option(help="For the 95 % intervals; 0: none.")] = 2000,
+    values: dict[str, Any],
     out: Annotated[Path | None, typer.Option(help="New folder for the report.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Roll out through the engine, score with the trainer, compare every dtype with every mode."""
-    sampling = _checked(
-        SamplingSettings,
-        max_tokens=max_tokens,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        ignore_eos=ignore_eos,
-    )
-    engine_settings = _checked(
-        EngineSettings,
-        kind=engine,
-        kernels=kernels,
-        logprobs_mode=logprobs_mode,
-        batch_size=batch_size,
-        prefix_caching=prefix_caching,
-        chunked_prefill_tokens=chunked_prefill_tokens,
-        compile=compile_,
-        cascade_attention=cascade_attention,
-        attention_split_kv=attention_split_kv,
-        threads=threads,
-        kv_cache_gib=kv_cache_gib,
-        server_url=server_url,
-        server_model=server_model,
-    )
-    trainer_settings = _checked(
-        TrainerSettings,
-        kernels=kernels,
-        attention=attention,
-        micro_batch=micro_batch,
-        batching=batching,
-        padding_side=padding_side,
-        threads=threads,
-        seed=seed,
-        backward=backward,
-        headroom=headroom,
-        headroom_sequences=headroom_sequences,
-    )
-    request = _checked(
-        PairedRequest,
-        model=model,
-        prompts=read_prompts_option(prompts),
-        chat_template=chat_template,
-        engine_dtypes=_split(engine_dtypes),
-        trainer_dtypes=_split(trainer_dtypes),
-        sampling=sampling,
-        engine=engine_settings,
-        trainer=trainer_settings,
-        resamples=resamples,
-    )
-    target = out or default_folder(model)
-    report = _run(request, target)
-    if json_:
-        print(json.dumps(without_profiles(report), allow_nan=False, ensure_ascii=False))
-        return
-    print_report(report, Console(), location=str(target / REPORT_HTML))
-
-
-def _run(request: PairedRequest, target: Path) -> dict[str, Any]:
-    with output_folder(target) as work, progress_bar() as show:
-        child = ChildProcess(
-            "driftscope_probes.run_probe",
-            {"kind": "paired", "request": request.model_dump()},
-            work,
-            explain_crash=explain_probe_crash,
-            on_progress=show,
-        )
-        report = child.wait()
+    check = partial(checked, command="probe paired")
+    sides = {
+        "sampling": check(SamplingSettings, values),
+        "engine": check(EngineSettings, values),
+        "trainer": check(TrainerSettings, values),
+    }
+    prompts = read_prompts_option(values["prompts"])
+    request = check(PairedRequest, {**values, **sides, "prompts": prompts})
+    target = out or default_folder(request.model)
+    with output_folder(target) as work:
+        asked = {"kind": "paired", "request": request.model_dump()}
+        report = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
         write_report(report, work)
-    return report
-
-
-def _checked(kind: type[Settings], /, **fields: Any) -> Settings:
-    """Validation errors in the words of the command line."""
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, fault['loc'])) or kind.__name__}: {fault['msg']}"
-            f" (given: {fault['input']!r})"[:500]
-            for fault in error.errors()
-        ]
-        raise RequestError(
-            "\n".join(lines), remedy="correct the option; see driftscope probe paired --help."
-        ) from error
-
-
-def _split(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]
+    if json_:
+        print_json(without_profiles(report))
+    else:
+        print_report(report, Console(), location=str(target / REPORT_HTML))
 
 
 def mount(_app: typer.Typer, probe: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from driftscope_probes.durable_file import sync
 from driftscope_probes.push.step_file import StepFormat
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found
@@ -24,7 +25,7 @@ from driftscope_service.runs.ingest.accept_step import (
     record,
 )
 from driftscope_service.runs.ingest.analysis import StepContent, StepPart, analyze_parts, read_part
-from driftscope_service.runs.ingest.incoming_file import Received, to_disk
+from driftscope_service.runs.ingest.incoming_file import Received
 from driftscope_service.runs.ingest.intake import Intake
 from driftscope_service.runs.ingest.upload import UploadKind
 from driftscope_service.runs.store.runs import RunRepository
@@ -62,7 +63,7 @@ async def accept_shard(
             return _receipt(place, repeated, known.shards, new=False)
         content, _ = await asyncio.gather(
             intake.pool.run(read_part, StepPart(received.path, kind.step_format)),
-            asyncio.to_thread(to_disk, received.path),
+            asyncio.to_thread(sync, received.path),
         )
         shard = await asyncio.to_thread(_store, intake, place, received, kind, content)
         return _receipt(place, shard, [*known.shards, shard], new=True)

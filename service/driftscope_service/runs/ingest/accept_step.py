@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from driftscope_probes.durable_file import sync
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError
 from driftscope_service.runs.ingest.analysis import Dtypes, StepAnalysis, StepPart, analyze_parts
-from driftscope_service.runs.ingest.incoming_file import Received, to_disk
+from driftscope_service.runs.ingest.incoming_file import Received
 from driftscope_service.runs.ingest.intake import Intake
 from driftscope_service.runs.ingest.upload import UploadKind
 from driftscope_service.runs.store.runs import Run, RunRepository
@@ -72,7 +73,7 @@ async def accept_step(
             intake.pool.run(
                 analyze_parts, (StepPart(received.path, kind.step_format),), known.dtypes
             ),
-            asyncio.to_thread(to_disk, received.path),
+            asyncio.to_thread(sync, received.path),
         )
         stored = await asyncio.to_thread(_store, intake, run, step, received, kind, analysis)
         return AcceptedStep(stored, analysis.took_s)

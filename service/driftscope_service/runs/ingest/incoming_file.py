@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterable
@@ -56,7 +55,7 @@ class IncomingFile:
                 self._file.write(block)
 
     def finish(self) -> Received:
-        """All of it is with the operating system; `to_disk` is still to be called."""
+        """All of it is with the operating system; `sync` is still to be called."""
         with self._lock:
             if self._zstd is not None:
                 self._zstd.finish()
@@ -72,15 +71,6 @@ class IncomingFile:
 
     def _decoded(self, chunk: bytes) -> Iterable[bytes]:
         return (chunk,) if self._zstd is None else self._zstd.feed(chunk)
-
-
-def to_disk(path: Path) -> None:
-    """Until a power cut cannot take it any more."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 #: Sixteen times what the server hands over at once: few hops to a thread, little memory.

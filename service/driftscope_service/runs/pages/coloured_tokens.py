@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from driftscope_probes.models import catalogue
+from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.store.token_columns import SequenceTokens
 from driftscope_service.settings import Settings
 
@@ -50,7 +50,7 @@ class TokenTexts:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._known: OrderedDict[Path, TokenText | None] = OrderedDict()
+        self._texts: LastUsed[Path, TokenText | None] = LastUsed(MOST_TOKENIZERS)
 
     def of_model(self, names: Sequence[str | None]) -> TokenText | None:
         """Of the first of `names` that has one."""
@@ -61,13 +61,9 @@ class TokenTexts:
         return None
 
     def _load(self, path: Path) -> TokenText | None:
+        # One at a time: each takes a core and 100 MB.
         with self._lock:
-            if path not in self._known:
-                self._known[path] = _token_text(path)
-            self._known.move_to_end(path)
-            while len(self._known) > MOST_TOKENIZERS:
-                self._known.popitem(last=False)
-            return self._known[path]
+            return self._texts.get(path, lambda: _token_text(path))
 
 
 def tokenizer_path(name: str, models: Mapping[str, Path]) -> Path | None:

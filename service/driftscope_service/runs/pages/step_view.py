@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.ingest.analysis import StepPart, whole_step
+from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.pages.token_counts import (
     CELL,
     INDEX_EDGES,
@@ -143,23 +143,18 @@ class StepViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[int, StepView] = OrderedDict()
+        self._views: LastUsed[int, StepView] = LastUsed(MOST_VIEWS)
 
     def of(self, source: TokenSource) -> StepView:
         """Raises NoTokens."""
-        number = source.place.number
         with self._lock:
-            view = self._known.get(number)
-            if view is None:
-                view = source.read(
+            return self._views.get(
+                source.place.number,
+                lambda: source.read(
                     lambda path: view_of(file_blocks(path, MOST_TOKENS)),
                     lambda step: view_of([step_block(step)]),
-                )
-                self._known[number] = view
-            self._known.move_to_end(number)
-            while len(self._known) > MOST_VIEWS:
-                self._known.popitem(last=False)
-            return view
+                ),
+            )
 
 
 PlotName: TypeAlias = Literal["histogram", "density", "position", "probability"]

@@ -62,20 +62,19 @@ class RunRepository:
     ) -> tuple[Run, bool]:
         """The run and whether it is new; `fields` replace, the others stay. `finished`: it has
         ended, it goes on, or nothing is said of that."""
-        known = self.get(name)
-        if known is None:
+        run = self.get(name)
+        if run is None:
             assert not finished, "a run that has ended is known"
             return self._add(name, fields), True
-        self._update(known.number, **fields, **_end_of(known, finished))
+        self._update(run.number, **fields, **_end_of(run, finished))
         return self._require(name), False
 
     def of_step(self, name: str, metadata: Mapping[str, str]) -> Run:
         """The run that a step belongs to; an unknown one is made from the step's metadata."""
-        known = self.get(name)
-        if known is not None:
-            return known
-        given = {field: metadata[field] for field in DESCRIPTION if field in metadata}
-        return self._add(name, {field: text[:RUN_TEXT_LENGTH] for field, text in given.items()})
+        description = {
+            field: metadata[field][:RUN_TEXT_LENGTH] for field in DESCRIPTION if field in metadata
+        }
+        return self.get(name) or self._add(name, description)
 
     def step_completed(self, number: int, new: NewStep) -> None:
         self._update(
@@ -161,7 +160,7 @@ class RunSummaries:
 
     def active(self, since: datetime, cap: int) -> ActiveRuns:
         """Runs with a PUT, shard or step at `since` or later."""
-        found = self._connection.execute(
+        rows = self._connection.execute(
             select(runs)
             .where(runs.c.updated_at >= since)
             .order_by(runs.c.activity.desc())
@@ -171,7 +170,7 @@ class RunSummaries:
         count, active = self._connection.execute(
             select(func.count(), func.coalesce(func.sum(recent), 0)).select_from(runs)
         ).one()
-        return ActiveRuns([Run(**row._mapping) for row in found], active, count - active)
+        return ActiveRuns([_run(row) for row in rows], active, count - active)
 
     def last_steps(self, numbers: Collection[int]) -> dict[int, LastStep]:
         """The highest complete step of each run that has one."""

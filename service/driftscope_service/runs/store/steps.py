@@ -253,8 +253,8 @@ def metric_points(
     if last is not None:
         statement = statement.where(steps.c.step <= last)
     return [
-        MetricPoint(step, found, metric in crossed)
-        for step, found, crossed in connection.execute(statement)
+        MetricPoint(step, number, metric in crossed)
+        for step, number, crossed in connection.execute(statement)
     ]
 
 

@@ -8,7 +8,6 @@ of [tokens, layers, k].
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from driftscope_probes.durable_file import whole_file
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.rules import RULES, PushError
 
-#: A killed service leaves a file of this suffix; no other name is ever that of half a file.
-PARTIAL = ".partial"
 #: Where the file keeps, as JSON, the step's metadata, what one token's experts are, and a checksum
 #: of all: Parquet has one for each page and none for its footer.
 STEP_KEY = b"driftscope_step"
@@ -41,18 +39,9 @@ class TokenFileError(Exception):
 
 def write_tokens(path: Path, step: PushedStep) -> int:
     """Returns the size in bytes. On disk when it returns; OSError leaves no partial file behind."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            _write(file, step)
-            file.flush()
-            os.fsync(file.fileno())
-        size = partial.stat().st_size
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return size
+    with whole_file(path) as file:
+        _write(file, step)
+    return path.stat().st_size
 
 
 def read_tokens(path: Path) -> PushedStep:
@@ -180,12 +169,3 @@ def _values(column: pa.Array) -> NDArray[Any]:
     _, offsets, data = column.buffers()
     limits = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, np.uint8)[limits[0] : limits[-1]]
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is only durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

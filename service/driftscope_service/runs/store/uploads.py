@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, exists, insert, select, update
 from ulid import ULID
 
+from driftscope_probes.durable_file import publish
 from driftscope_service.store.tables import shards, steps
 
 _PART = ".part"
@@ -32,8 +32,7 @@ class StepFiles:
         """Move a part that is on disk to its lasting name, and return that."""
         self._steps.mkdir(exist_ok=True)
         name = f"{part.stem}.raw"
-        part.rename(self._steps / name)
-        _sync_folder(self._steps)
+        publish(part, self._steps / name)
         return name
 
     def new_tokens_file(self) -> str:
@@ -48,22 +47,13 @@ class StepFiles:
 
     def sweep(self, referenced: Iterable[str]) -> None:
         """Remove what a killed service left: parts, and files that no row names."""
-        known = set(referenced)
+        kept = set(referenced)
         left = list(self._incoming.glob("*"))
-        left += [path for path in self._steps.glob("*") if path.name not in known]
+        left += [path for path in self._steps.glob("*") if path.name not in kept]
         for path in left:
             path.unlink()
         if left:
             _log.warning("files of unfinished uploads removed: %d", len(left))
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is only durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

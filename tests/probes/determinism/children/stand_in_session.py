@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from driftscope_probes.children import Mailbox, child_main
+from driftscope_probes.children import child_main, serve_questions
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import ProgressSink
 
@@ -24,7 +24,7 @@ def reply(question: dict[str, Any]) -> Mapping[str, Any]:
     rows = question["run"]["rows"]
     first = rows[0]["prompt"][0]
     if first == UNLUCKY:
-        return RequestError("unlucky.", remedy="take another.").to_dict()
+        raise RequestError("unlucky.", remedy="take another.")
     if first == DEADLY:
         print("MemoryError: out of memory", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -32,9 +32,9 @@ def reply(question: dict[str, Any]) -> Mapping[str, Any]:
     return {"outputs": outputs, "preemptions": 0, "cached_tokens": None}
 
 
-def run(_request: dict[str, Any], workdir: Path, _progress: ProgressSink) -> dict[str, Any]:
-    Mailbox(workdir).serve(reply)
-    raise AssertionError("served for ever")
+def run(_request: dict[str, Any], _workdir: Path, progress: ProgressSink) -> dict[str, Any]:
+    serve_questions(reply, progress)
+    return {}
 
 
 if __name__ == "__main__":

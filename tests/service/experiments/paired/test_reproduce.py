@@ -11,8 +11,6 @@ from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.cli.main import build_app
 from driftscope_service.experiments.paired.reproduce import reproduction
 
-#: How the command line calls what the request calls otherwise.
-RENAMED = {"kind": "engine", "compile": "compile_"}
 CHANGED = PairedRequest.model_validate(
     {
         "model": "org/name; rm -rf ~",
@@ -74,7 +72,7 @@ def asked(request: PairedRequest) -> dict[str, Any]:
     for name in ("engine_dtypes", "trainer_dtypes"):
         flat[name] = ",".join(flat[name])
     flat["prompts"] = str(flat["prompts"])
-    return {RENAMED.get(name, name): value for name, value in flat.items()}
+    return {name: value for name, value in flat.items()}
 
 
 def check(request: PairedRequest) -> None:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
+from driftscope_probes.durable_file import sync
 from driftscope_probes.push import PushError
 from driftscope_service.http.errors import ServiceError
-from driftscope_service.runs.ingest.incoming_file import IncomingFile, to_disk
+from driftscope_service.runs.ingest.incoming_file import IncomingFile
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -26,7 +27,7 @@ def test_what_arrives_is_what_is_written(tmp_path: Path, chunks: list[bytes], zs
     for chunk in [packed[:7], packed[7:]] if zstd else chunks:
         file.write(chunk)
     received = file.finish()
-    to_disk(received.path)
+    sync(received.path)
     assert received.path.read_bytes() == content
     assert received.sha256 == hashlib.sha256(content).hexdigest()
     assert received.size_bytes == len(content)

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from driftscope_probes.durable_file import PARTIAL
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.rules import RULES
 from driftscope_service.runs.store.token_files import (
-    PARTIAL,
     TokenFileError,
     read_tokens,
     write_tokens,
