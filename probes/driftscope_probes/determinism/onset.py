@@ -6,23 +6,19 @@ In: values from the reference outwards and a test. Out: the last equal and the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+
+from driftscope_probes.record import Record
 
 Value = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Onset:
+class Onset(Record):
     """`differs_from` is the smallest case found; that every value beyond differs is not said."""
 
     setting: str
     equal_up_to: Value | None  # None: the values have no order
     differs_from: Value
     tested: tuple[Value, ...]  # in the order of testing, the reference first
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "tested": list(self.tested)}
 
 
 def find_onset(
@@ -45,7 +41,7 @@ def find_onset(
         return None
     far = values[place]
     if not ordered:
-        return Onset(setting, None, far, tuple(tested))
+        return Onset(setting=setting, equal_up_to=None, differs_from=far, tested=tuple(tested))
     near = values[place - 1]
     while isinstance(near, int) and isinstance(far, int) and abs(far - near) > 1 and budget > 0:
         middle = (near + far) // 2
@@ -55,4 +51,4 @@ def find_onset(
             far = middle
         else:
             near = middle
-    return Onset(setting, near, far, tuple(tested))
+    return Onset(setting=setting, equal_up_to=near, differs_from=far, tested=tuple(tested))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from driftscope_probes.determinism.batch import Output
 from driftscope_probes.determinism.onset import Onset, Value
 from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.record import Record
 from driftscope_probes.verdicts import AxisVerdictName
 
 
@@ -63,8 +64,7 @@ def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.where(bits >> 31, -magnitude, magnitude)
 
 
-@dataclass(frozen=True, slots=True)
-class FirstDifference:
+class FirstDifference(Record):
     cell: Value
     sequence: str  # key of the row
     token: int  # index in the response, from 0
@@ -72,7 +72,7 @@ class FirstDifference:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Counts over rows. Shares are of tokens; a row's tokens after a differing one count too."""
+    """Counts over rows, of which a Measured has fractions."""
 
     outputs: int
     tokens: int
@@ -89,7 +89,8 @@ class Measure:
     def differs(self) -> bool:
         return self.equal_logprobs < self.tokens
 
-    def to_dict(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
+        """Those of a Measured."""
         fields = asdict(self)
         del fields["equal_tokens"], fields["equal_logprobs"]
         return fields | {
@@ -146,52 +147,88 @@ class Subject:
     engine: str
 
 
-@dataclass(frozen=True, slots=True)
-class AxisResult:
-    subject: Subject
-    reference: Value | None
-    total: Measure | None  # None: not run
-    cells: tuple[tuple[Value, Measure], ...]
-    onset: Onset | None
-    bits: str | None = None  # hash of all outputs; None: they depend on more than the request
+class Measured(Record):
+    """Fractions are of tokens; a row's tokens after a differing one count too. None: not run."""
+
+    outputs: int | None = None
+    tokens: int | None = None
+    unique_outputs: int | None = None
+    unique_bitwise: int | None = None
+    max_abs_diff: float | None = None
+    max_ulps: int | None = None
+    first_differing_token: FirstDifference | None = None
+    first_differing_logprob: FirstDifference | None = None
+    bitwise_equal_tokens: float | None = None
+    bitwise_equal_logprobs: float | None = None
+
+
+class _Valued(Record):
+    value: Value
+
+
+class Cell(Measured, _Valued):
+    """One value of an axis against its reference."""
+
+
+class _Tried(Record):
+    axis: str
+    dtype: str
+    kernels: str
+    engine: str
+    verdict: AxisVerdictName
     reason: str | None = None  # why it was not run
+    reference: Value | None = None
+
+
+class AxisReport(Measured, _Tried):
+    bits: str | None = None  # hash of all outputs; None: they depend on more than the request
+    onset: Onset | None = None
     replay: str | None = None
     seconds: float = 0.0
+    cells: list[Cell] = []
 
     @staticmethod
-    def not_run(subject: Subject, reason: str) -> AxisResult:
-        return AxisResult(subject, None, None, (), None, reason=reason)
+    def run(
+        subject: Subject,
+        reference: Value,
+        total: Measure,
+        cells: Mapping[Value, Measure],
+        onset: Onset | None,
+        *,
+        bits: str | None = None,
+        seconds: float = 0.0,
+    ) -> AxisReport:
+        return AxisReport(
+            **asdict(subject),
+            verdict="differs" if total.differs else "equal",
+            reason=None,
+            reference=reference,
+            **total.fields(),
+            bits=bits,
+            onset=onset,
+            replay=None,
+            seconds=round(seconds, 3),
+            cells=[Cell(value=value, **cell.fields()) for value, cell in cells.items()],
+        )
 
-    def with_replay(self, command: str | None) -> AxisResult:
-        return replace(self, replay=command)
-
-    @property
-    def verdict(self) -> AxisVerdictName:
-        if self.total is None:
-            return "not_run"
-        return "differs" if self.total.differs else "equal"
-
-    def to_dict(self) -> dict[str, Any]:
-        shown = self.total.to_dict() if self.total else dict.fromkeys(_NOT_MEASURED)
-        return {
-            **asdict(self.subject),
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "reference": self.reference,
-            **shown,
-            "bits": self.bits,
-            "onset": self.onset.to_dict() if self.onset else None,
-            "replay": self.replay,
-            "seconds": round(self.seconds, 3),
-            "cells": [{"value": value, **cell.to_dict()} for value, cell in self.cells],
-        }
+    @staticmethod
+    def not_run(subject: Subject, reason: str) -> AxisReport:
+        empty = dict.fromkeys(("reference", *Measured.model_fields, "bits", "onset", "replay"))
+        told: dict[str, Any] = {"verdict": "not_run", "reason": reason, "seconds": 0.0, "cells": []}
+        return AxisReport(**asdict(subject), **empty, **told)
 
 
-_NOT_MEASURED = (
-    *("outputs", "tokens", "bitwise_equal_tokens", "bitwise_equal_logprobs"),
-    *("unique_outputs", "unique_bitwise", "max_abs_diff", "max_ulps"),
-    *("first_differing_token", "first_differing_logprob"),
-)
+class DeterminismReport(Record):
+    schema_version: str
+    kind: Literal["determinism"]
+    created_at: str
+    model: dict[str, Any]
+    request: DeterminismRequest
+    axes: list[AxisReport]
+    engines: list[dict[str, Any]] = []  # settings of every engine that was started
+    environment: dict[str, Any]
+    timing: dict[str, float | int]
+    notes: list[str]
 
 
 def _most(values: Sequence[float | int | None]) -> Any:
@@ -203,7 +240,7 @@ def _first(cell: Value, places: Sequence[tuple[str, int | None]]) -> FirstDiffer
     if not found:
         return None
     token, key = min(found, key=lambda place: place[0])
-    return FirstDifference(cell, key, token)
+    return FirstDifference(cell=cell, sequence=key, token=token)
 
 
 _OPTIONS = {

@@ -1,6 +1,6 @@
 """The determinism probe: every axis, at every dtype and choice of kernels, on a real engine.
 
-In: a DeterminismRequest. Out: the report (JSON values).
+In: a DeterminismRequest. Out: the report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from driftscope_probes.determinism.axes.registry import AXIS
 from driftscope_probes.determinism.batch import Setup
 from driftscope_probes.determinism.onset import Value
 from driftscope_probes.determinism.plan import Plan, not_applicable
-from driftscope_probes.determinism.report import AxisResult, Subject, replay_command
+from driftscope_probes.determinism.report import (
+    AxisReport,
+    DeterminismReport,
+    Subject,
+    replay_command,
+)
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
 from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner
@@ -43,7 +48,8 @@ def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink)
     """`model_path`: folder of the model, or null."""
     folder = request.get("model_path")
     asked = DeterminismRequest(**request["request"])
-    return run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+    report = run_determinism(asked, workdir, progress, Path(folder) if folder else None)
+    return report.to_dict()
 
 
 def run_determinism(
@@ -51,7 +57,7 @@ def run_determinism(
     workdir: Path,
     progress: ProgressSink,
     model_path: Path | None = None,
-) -> dict[str, Any]:
+) -> DeterminismReport:
     """Raises ProbeError: where nothing at all could be run, that of the first axis."""
     started = time.monotonic()
     name = str(model_path) if model_path else request.model
@@ -70,18 +76,18 @@ def run_determinism(
     facts = model.to_dict()
     # Where the folder lies is this machine's business.
     del facts["path"]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "determinism",
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": facts | {"name": request.model},
-        "request": request.model_dump(mode="json"),
-        "axes": [result.to_dict() for result in results],
-        "engines": runner.engines,
-        "environment": environment(),
-        "timing": {"total_s": time.monotonic() - started, "processes": runner.processes},
-        "notes": _notes(request),
-    }
+    return DeterminismReport(
+        schema_version=SCHEMA_VERSION,
+        kind="determinism",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=facts | {"name": request.model},
+        request=DeterminismRequest(**request.model_dump()),  # with every default
+        axes=results,
+        engines=runner.engines,
+        environment=environment(),
+        timing={"total_s": time.monotonic() - started, "processes": runner.processes},
+        notes=_notes(request),
+    )
 
 
 def open_runner(
@@ -95,7 +101,7 @@ def open_runner(
 
 def run_axes(
     request: DeterminismRequest, text: Sequence[int], runner: Runner, progress: ProgressSink
-) -> list[AxisResult]:
+) -> list[AxisReport]:
     """Every axis at every dtype and choice of kernels. Raises ProbeError if none could run."""
     memory = Memory(runner)
     subjects = [
@@ -114,10 +120,10 @@ def run_axes(
         except NotExercised as error:
             # What to do belongs to it: nothing has failed that would say so elsewhere.
             reason = f"{error.message}: {error.remedy}".removesuffix(".")
-            results.append(AxisResult.not_run(subject, reason))
+            results.append(AxisReport.not_run(subject, reason))
         except ProbeError as error:
             failures.append(error)
-            results.append(AxisResult.not_run(subject, error.message))
+            results.append(AxisReport.not_run(subject, error.message))
     if failures and all(result.verdict == "not_run" for result in results):
         raise failures[0]
     return results
@@ -125,10 +131,10 @@ def run_axes(
 
 def _run_axis(
     name: AxisName, subject: Subject, plan: Plan, runner: Runner, progress: ProgressSink
-) -> AxisResult:
+) -> AxisReport:
     reason = not_applicable(name, plan)
     if reason is not None:
-        return AxisResult.not_run(subject, reason)
+        return AxisReport.not_run(subject, reason)
     axis: Axis = AXIS[name]
     request = plan.request
     values: tuple[Value, ...] = tuple(request.values or axis.values(plan))
@@ -146,7 +152,8 @@ def _run_axis(
         return result
     smallest = (values[0], result.onset.differs_from)
     threads = plan.setup.engine.threads or available_cores()
-    return result.with_replay(replay_command(request, subject, smallest, threads))
+    command = replay_command(request, subject, smallest, threads)
+    return result.model_copy(update={"replay": command})
 
 
 def _setup(request: DeterminismRequest, dtype: Dtype, kernels: Kernels) -> Setup:

@@ -1,6 +1,6 @@
 """One axis against one runner: its cells, the comparison of every row, the onset.
 
-In: a Plan, an Axis and a Runner. Out: an AxisResult without its replay command.
+In: a Plan, an Axis and a Runner. Out: an AxisReport without its replay command.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
 from driftscope_probes.determinism.onset import Value, find_onset
 from driftscope_probes.determinism.plan import Plan
 from driftscope_probes.determinism.report import (
-    AxisResult,
+    AxisReport,
     Measure,
     Subject,
     compare_outputs,
@@ -51,7 +51,7 @@ class AxisRun:
         self._hash = hashlib.sha256()
         self.cells: dict[Value, Measure] = {}
 
-    def result(self, subject: Subject, values: Sequence[Value], bisect: bool) -> AxisResult:
+    def result(self, subject: Subject, values: Sequence[Value], bisect: bool) -> AxisReport:
         """Raises ProbeError."""
         started = time.monotonic()
         for value in values[1:]:
@@ -66,11 +66,11 @@ class AxisRun:
         )
         cells = outwards(self.cells, values[0]) if self._axis.ordered else self.cells
         unique = _most(self._completions), _most(self._bits)
-        return AxisResult(
+        return AxisReport.run(
             subject,
             values[0],
             total(list(cells.values()), *unique),
-            tuple(cells.items()),
+            cells,
             onset,
             bits=self._hash.hexdigest() if self._repeats() else None,
             seconds=time.monotonic() - started,

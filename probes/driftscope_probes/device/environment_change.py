@@ -8,13 +8,13 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from driftscope_probes.children import ChildProcess, Crash
 from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.record import Record
 
 LIBRARIES_MODULE = "driftscope_probes.device.libraries"
 OWN = "driftscope"
@@ -29,15 +29,11 @@ ChangeKind = Literal[
 ALARMING: tuple[ChangeKind, ...] = ("hardware", "version")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    kind: ChangeKind
+class Change(Record):
+    kind: str  # a ChangeKind; a later version may know more
     name: str
     before: Any  # JSON values; None: it was not there
     after: Any
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def night_environment() -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -111,7 +107,8 @@ def differences(
     """Names of either side whose values are not the same."""
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
-            yield Change(kind, prefix + name, before.get(name), after.get(name))
+            sides = {"before": before.get(name), "after": after.get(name)}
+            yield Change(kind=kind, name=prefix + name, **sides)
 
 
 def _own(found: Mapping[str, Any]) -> dict[str, Any]:

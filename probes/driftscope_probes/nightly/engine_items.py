@@ -3,7 +3,7 @@
     python -m driftscope_probes.nightly.engine_items WORKDIR
 
 request.json: {"units": [DeterminismRequest of one axis, dtype and choice of kernels], "model"}.
-Out: for every unit a finding with {"axis": its AxisResult}.
+Out: for every unit a finding with {"axis": its AxisReport}.
 """
 
 from __future__ import annotations

@@ -16,13 +16,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, ValidationError
 
 from driftscope_probes.device.environment_change import compare_environments
 from driftscope_probes.durable_file import append_line, publish, write_whole
 from driftscope_probes.nightly.item import Finding
-from driftscope_probes.verdicts import NOT_RUN, RANKS
+from driftscope_probes.nightly.report import NightKey, NightlyReport
+from driftscope_probes.record import Record
+from driftscope_probes.verdicts import ItemVerdictName
 
+Kind = TypeVar("Kind", bound=Record)
 STATE, ITEMS, REPORT = "state.json", "items.jsonl", "report.json"
 SCHEMA = "1"
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -42,7 +47,7 @@ class Night:
     started_at: datetime
     environment: Mapping[str, Any]
     findings: Mapping[str, Finding]  # by the id of the item, as far as the night went
-    report: Mapping[str, Any] | None  # None: the night did not end
+    report: NightlyReport | None  # None: the night did not end
 
     def finish(self, item_id: str, finding: Finding) -> None:
         """Record a finding; it outlives whatever happens next."""
@@ -129,26 +134,19 @@ class Unreadable(ValueError):
 
 
 def _load_night(folder: Path, notes: list[str]) -> Night:
-    state = _object(folder / STATE)
+    stored = _object(folder / STATE)
+    state = _checked(_State, stored, STATE)
     try:
-        report = _object(folder / REPORT) if (folder / REPORT).exists() else None
-        if report is not None:
-            check_report(report)
+        report = read_report(_object(folder / REPORT)) if (folder / REPORT).exists() else None
     except Unreadable as error:
         report = None
         notes.append(f"{folder.name} counts as not ended: {error}")
-    try:
-        began = datetime.fromisoformat(_of(state, "started_at", str))
-    except ValueError as error:
-        raise Unreadable(f"{STATE}: started_at is no time: {error}") from error
-    if began.tzinfo is None:
-        raise Unreadable(f"{STATE}: started_at has no time zone")
     return Night(
         folder,
-        _of(state, "config_sha256", str),
-        _of(state, "key", dict),
-        began,
-        _environment(state),
+        state.config_sha256,
+        stored["key"],
+        state.started_at,
+        stored["environment"],
         dict(_findings(folder, notes)),
         report,
     )
@@ -162,67 +160,70 @@ def _findings(folder: Path, notes: list[str]) -> Iterator[tuple[str, Finding]]:
         if not line:
             continue
         try:
-            yield _finding(_parsed(line, ITEMS))
+            item = _checked(_Item, _parsed(line, ITEMS), ITEMS)
         except Unreadable as error:
             notes.append(f"{folder.name}: line {number} of {ITEMS} is left out: {error}")
+            continue
+        yield item.id, Finding(item.verdict, item.seconds, item.detail.to_dict(), item.replay)
 
 
-def _finding(line: Mapping[str, Any]) -> tuple[str, Finding]:
-    replay = line.get("replay")
-    if replay is not None and not isinstance(replay, str):
-        raise Unreadable("replay is no text")
-    return _of(line, "id", str), Finding(
-        verdict=_verdict(_of(line, "verdict", str)),
-        seconds=float(_of(line, "seconds", (int, float))),
-        detail=_detail(line),
-        replay=replay,
-    )
+def read_report(stored: Mapping[str, Any]) -> NightlyReport:
+    """With all that later nights read of it. Raises Unreadable."""
+    _checked(_Ended, stored, REPORT)
+    return _checked(NightlyReport, stored, REPORT)
 
 
-def check_report(report: Mapping[str, Any]) -> None:
-    """What later nights read of it. Raises Unreadable."""
-    _of(report, "started_at", str)
-    _of(_of(report, "config", dict), "sha256", str)
-    _of(_of(report, "key", dict), "hardware", dict)
-    _environment(report)
-    for item in _of(report, "items", list):
-        if not isinstance(item, dict):
-            raise Unreadable("an item is no object")
-        _of(item, "id", str)
-        _of(item, "expected", str)
-        _of(item, "settings", dict)
-        _detail(item)
-        _verdict(_of(item, "verdict", str))
+class _Environment(Record):
+    """What `compare_environments` reads of it."""
+
+    hardware: dict[str, Any]
+    packages: dict[str, Any]
+    libraries: dict[str, Any]
+    kernel_packages: dict[str, Any]
+    variables: dict[str, Any]
+    python: str
+    platform: str
 
 
-def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What `compare_environments` reads of it is there."""
-    environment: dict[str, Any] = _of(fields, "environment", dict)
-    for name in ("hardware", "packages", "libraries", "kernel_packages", "variables"):
-        _of(environment, name, dict)
-    for name in ("python", "platform"):
-        _of(environment, name, str)
-    return environment
+class _State(Record):
+    config_sha256: str
+    key: dict[str, Any]
+    started_at: AwareDatetime
+    environment: _Environment
 
 
-def _detail(fields: Mapping[str, Any]) -> dict[str, Any]:
-    detail: dict[str, Any] = _of(fields, "detail", dict)
-    if not isinstance(detail.get("bits"), str | None):
-        raise Unreadable("bits are no text")
-    return detail
+class _Detail(Record):
+    bits: str | None = None
 
 
-def _verdict(name: str) -> str:
-    if name not in (*RANKS["kernel"], *RANKS["engine"], *NOT_RUN.values()):
-        raise Unreadable(f"unknown verdict {name!r}")
-    return name
+class _Found(Record):
+    detail: _Detail
 
 
-def _of(fields: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    value = fields.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise Unreadable(f"{name} is missing or of another kind")
-    return value
+class _Item(_Found):
+    """A line of items.jsonl."""
+
+    id: str
+    verdict: ItemVerdictName
+    seconds: float
+    replay: str | None = None
+
+
+class _Ended(Record):
+    """What a night needs beyond its type to be compared with."""
+
+    key: NightKey
+    environment: _Environment
+    items: list[_Found]
+
+
+def _checked(kind: type[Kind], stored: Mapping[str, Any], name: str) -> Kind:
+    try:
+        return kind.read(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{name}: {where}: {first['msg']}") from error
 
 
 def _object(path: Path) -> dict[str, Any]:

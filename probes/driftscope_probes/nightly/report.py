@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from pydantic.json_schema import SkipJsonSchema
 
 from driftscope_probes.device.environment_change import (
     ALARMING,
@@ -12,15 +14,78 @@ from driftscope_probes.device.environment_change import (
     compare_environments,
     differences,
 )
-from driftscope_probes.nightly.item import Finding, Item
-from driftscope_probes.verdicts import NOT_RUN, RANKS
+from driftscope_probes.nightly.item import Finding, Item, Kind
+from driftscope_probes.record import Record
+from driftscope_probes.verdicts import NOT_RUN, RANKS, ItemVerdictName
 
-AS_EXPECTED, CHANGED, COULD_NOT_RUN = 0, 1, 2
+AS_EXPECTED: Final = 0
+CHANGED: Final = 1
+COULD_NOT_RUN: Final = 2
 Direction = Literal["better", "worse", "new"]
 #: Of those that compute other bits; the list of changes has all.
 MOST_NAMED = 5
 #: Of a hash, in a list of changes; items and the configuration have the whole.
 SHOWN_DIGITS = 12
+
+
+class ItemReport(Record):
+    """An item of a night. What has a default is not part of what the API describes."""
+
+    id: str
+    kind: Kind
+    expected: ItemVerdictName
+    verdict: ItemVerdictName
+    previous: ItemVerdictName | None
+    previous_expected: SkipJsonSchema[str | None] = None
+    previous_night: SkipJsonSchema[str | None] = None  # when it began
+    changed: Direction | None
+    other_bits: SkipJsonSchema[bool] = False
+    as_expected: bool
+    seconds: float
+    settings: SkipJsonSchema[dict[str, Any]] = {}
+    detail: dict[str, Any]
+    replay: str | None
+
+
+class Outcome(Record):
+    """What becomes of an item over many nights."""
+
+    id: str
+    verdict: str
+    expected: str
+    changed: str | None
+    as_expected: bool
+
+
+class NightConfig(Record):
+    name: str
+    sha256: str
+
+
+class NightKey(Record):
+    """Nights of one key are comparable without a word."""
+
+    hardware: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+
+
+class NightlyReport(Record):
+    """The object that `driftscope nightly --json` prints."""
+
+    schema_version: Literal["1"]
+    kind: Literal["nightly"]
+    exit_code: Literal[0, 1, 2]  # as expected, something changed, something could not be run
+    started_at: str
+    finished_at: str
+    config: NightConfig
+    key: SkipJsonSchema[NightKey] = NightKey()
+    alarms: tuple[str, ...]  # a line for each reason of exit code 1
+    items: tuple[ItemReport, ...]
+    changed_environment: tuple[Change, ...]
+    environment: dict[str, Any]
+    resumed: int  # items that an interrupted start of the same night had finished
+    budget_s: SkipJsonSchema[float] = 0.0
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +141,9 @@ class JudgedItem:
         """A verdict that is new in the list is none that changed."""
         return self.finding.ran and (not self.as_expected or self.changed in ("better", "worse"))
 
-    def to_dict(self) -> dict[str, Any]:
+    def report(self) -> ItemReport:
         earlier = self.earlier
-        return {
+        fields = {
             "id": self.item.id,
             "kind": self.item.kind,
             "expected": self.item.expected,
@@ -94,35 +159,33 @@ class JudgedItem:
             "detail": dict(self.finding.detail),
             "replay": self.finding.replay,
         }
+        return ItemReport.read(fields)
 
 
 def judge(
-    items: Iterable[Item], findings: Mapping[str, Finding], reports: Sequence[Mapping[str, Any]]
+    items: Iterable[Item], findings: Mapping[str, Finding], reports: Sequence[NightlyReport]
 ) -> tuple[JudgedItem, ...]:
     """`reports`: earlier nights of the same hardware, newest first."""
     earlier: dict[str, Earlier] = {}
     for report in reports:
-        for old in report["items"]:
-            if old["verdict"] not in NOT_RUN.values():
-                earlier.setdefault(old["id"], _earlier(old, report["started_at"]))
+        for old in report.items:
+            if old.verdict not in NOT_RUN.values():
+                bits = old.detail.get("bits")
+                before = Earlier(old.verdict, old.expected, old.settings, report.started_at, bits)
+                earlier.setdefault(old.id, before)
     return tuple(JudgedItem(item, findings[item.id], earlier.get(item.id)) for item in items)
 
 
-def _earlier(old: Mapping[str, Any], night: str) -> Earlier:
-    bits = old["detail"].get("bits")
-    return Earlier(old["verdict"], old["expected"], old["settings"], night, bits)
-
-
 def comparable(
-    reports: Sequence[Mapping[str, Any]], hardware: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
+    reports: Sequence[NightlyReport], hardware: Mapping[str, Any]
+) -> list[NightlyReport]:
     """Those of the same hardware; where there is none, all: the hardware is the change then."""
-    same = [report for report in reports if report["key"]["hardware"] == hardware]
+    same = [report for report in reports if report.key.hardware == hardware]
     return same or list(reports)
 
 
 def changed_environment(
-    last: Mapping[str, Any] | None,
+    last: NightlyReport | None,
     environment: Mapping[str, Any],
     config_sha256: str,
     judged: Iterable[JudgedItem],
@@ -130,8 +193,8 @@ def changed_environment(
     """Against the last night of `comparable`, and settings of items against their own last one."""
     if last is None:
         return ()
-    changes = list(compare_environments(last["environment"], environment))
-    before = {"configuration": last["config"]["sha256"][:SHOWN_DIGITS]}
+    changes = list(compare_environments(last.environment, environment))
+    before = {"configuration": last.config.sha256[:SHOWN_DIGITS]}
     changes += differences("config", before, {"configuration": config_sha256[:SHOWN_DIGITS]})
     for one in judged:
         if one.earlier is not None:
@@ -148,10 +211,11 @@ def changed_environment(
 def _bits_change(one: JudgedItem) -> Change:
     assert one.earlier is not None and one.earlier.bits is not None and one.bits is not None
     before, after = one.earlier.bits[:SHOWN_DIGITS], one.bits[:SHOWN_DIGITS]
-    return Change("bits", f"bits of {one.item.computation}", before, after)
+    name = f"bits of {one.item.computation}"
+    return Change(kind="bits", name=name, before=before, after=after)
 
 
-def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> int:
+def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> Literal[0, 1, 2]:
     """What was found outweighs what was not: a night that breaks off after a fault gives 1."""
     if alarms:
         return CHANGED
@@ -203,41 +267,3 @@ def _other_bits(names: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     return "absent" if value is None else str(value)
-
-
-SCHEMA = "1"
-
-
-@dataclass(frozen=True, slots=True)
-class NightlyResult:
-    exit_code: int  # 0 as expected, 1 something changed, 2 something could not be run
-    started_at: str
-    finished_at: str
-    config_name: str
-    config_sha256: str
-    key: Mapping[str, Any]  # {"hardware", "versions"}
-    items: tuple[JudgedItem, ...]
-    alarms: tuple[str, ...]  # a line for each reason of exit code 1
-    changes: tuple[Change, ...]
-    environment: Mapping[str, Any]
-    resumed: int  # items that an interrupted start of the same night had finished
-    budget_s: float
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA,
-            "kind": "nightly",
-            "exit_code": self.exit_code,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "config": {"name": self.config_name, "sha256": self.config_sha256},
-            "key": dict(self.key),
-            "alarms": list(self.alarms),
-            "items": [item.to_dict() for item in self.items],
-            "changed_environment": [change.to_dict() for change in self.changes],
-            "environment": dict(self.environment),
-            "resumed": self.resumed,
-            "budget_s": self.budget_s,
-            "notes": list(self.notes),
-        }

@@ -1,6 +1,6 @@
 """One night, top to bottom: resume or start, run what is left, judge, write.
 
-In: a configuration and the folder of the history. Out: NightlyResult; the history has it too.
+In: a configuration and the folder of the history. Out: NightlyReport; the history has it too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +21,9 @@ from driftscope_probes.nightly.history import History, Night, load_history, star
 from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
 from driftscope_probes.nightly.kernel_work import kernel_work
 from driftscope_probes.nightly.report import (
-    NightlyResult,
+    NightConfig,
+    NightKey,
+    NightlyReport,
     alarms,
     changed_environment,
     comparable,
@@ -34,9 +36,10 @@ from driftscope_probes.progress import Progress, ProgressSink
 
 #: An interrupted night is gone on with until the next one is due: its findings are of one night.
 RESUME_WITHIN = timedelta(hours=20)
+SCHEMA: Final = "1"
 OUT_OF_TIME = "the time budget was used up before"
 
-Page = Callable[[Mapping[str, Any]], str]  # of the result's JSON
+Page = Callable[[NightlyReport], str]
 
 
 def run_probe(request: Mapping[str, Any], _workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def run_nightly(
     *,
     resume: bool = True,
     pages: Mapping[str, Page] | None = None,
-) -> NightlyResult:
+) -> NightlyReport:
     """`budget_s`: seconds, else the configuration's. `pages`: further files beside report.json.
 
     Raises RequestError if another night is running on the same history.
@@ -71,16 +74,15 @@ def run_nightly(
         resumed = len(findings)
         spent = sum(finding.seconds for finding in findings.values())
         _run(config, night, findings, progress, Budget(budget_s, spent))
-        result = _result(
+        report = _report(
             *(config, history, night, findings, environment, resumed, budget_s),
             notes=(*history.notes, *notes),
         )
-        report = result.to_dict()
         night.close(
             {name: page(report) for name, page in (pages or {}).items()},
-            json.dumps(report, allow_nan=False, ensure_ascii=False),
+            json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False),
         )
-    return result
+    return report
 
 
 @contextmanager
@@ -151,7 +153,7 @@ def _work(group: list[Item]) -> SharedWork:
     return engine_work([item for item in group if isinstance(item, EngineItem)])
 
 
-def _result(
+def _report(
     config: NightlyConfig,
     history: History,
     night: Night,
@@ -160,7 +162,7 @@ def _result(
     resumed: int,
     budget_s: float,
     notes: tuple[str, ...],
-) -> NightlyResult:
+) -> NightlyReport:
     earlier = [one.report for one in history.finished() if one.report is not None]
     reports = comparable(earlier, night.key["hardware"])
     judged = judge(config.items, findings, reports)
@@ -174,17 +176,18 @@ def _result(
             fail_on_bits=config.fail_on_bits,
         )
     )
-    return NightlyResult(
+    return NightlyReport(
+        schema_version=SCHEMA,
+        kind="nightly",
         exit_code=exit_code(judged, reasons),
         started_at=night.started_at.isoformat(),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        config_name=config.name,
-        config_sha256=config.sha256,
-        key=night.key,
-        items=judged,
+        config=NightConfig(name=config.name, sha256=config.sha256),
+        key=NightKey(**night.key),
         alarms=reasons,
-        changes=changes,
-        environment=environment,
+        items=tuple(one.report() for one in judged),
+        changed_environment=changes,
+        environment=dict(environment),
         resumed=resumed,
         budget_s=budget_s,
         notes=notes,

@@ -6,11 +6,12 @@ In: the request and the comparison of every cell. Out: a Reading and notes. Free
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from driftscope_probes.mismatch import Comparison, RatioInterval, Undefined, ratio_interval
 from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ def semantic_notes(request: PairedRequest) -> list[str]:
 Grid = Mapping[tuple[str, str], Comparison]  # (engine dtype, trainer mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Record):
     """A quotient of two cells' means, with its 95 % interval from resampling sequences."""
 
     name: str
@@ -85,25 +85,56 @@ class Figure:
     undefined: str | None = None  # why there is no value or interval
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Record):
     sentence: str
     figures: tuple[Figure, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "sentence": self.sentence,
-            "figures": [asdict(figure) for figure in self.figures],
-        }
+
+class Cell(Record):
+    """One engine dtype against one trainer mode."""
+
+    engine_dtype: str
+    trainer_dtype: str
+    comparison: dict[str, Any]
+    diagnosis: dict[str, Any] | None
+    profiles: dict[str, Any]
+    rollout: dict[str, Any]  # of TraceMeta, as is `trainer`
+    trainer: dict[str, Any]
+    pair_file: str | None
+
+
+class Gradient(Record):
+    engine_dtype: str
+    trainer_dtype: str
+    loss: float | None
+    norm: float | None
+    norm_relative_difference: float | None
+    nonfinite_values: int
+    loss_scale: float
+
+
+class PairedReport(Record):
+    schema_version: str
+    kind: Literal["paired"]
+    created_at: str
+    model: dict[str, Any]
+    request: PairedRequest
+    reading: Reading
+    grid: tuple[Cell, ...]
+    headroom: dict[str, Any] | None
+    gradients: tuple[Gradient, ...] | None
+    notes: list[str]
+    environment: dict[str, Any]
+    timing: dict[str, float | int]
 
 
 def read_grid(grid: Grid, *, resamples: int) -> Reading:
     """FP16 against BF16 where both matched cells are there; else the closest and furthest cell."""
     bf16, fp16 = grid.get(("bf16", "bf16")), grid.get(("fp16", "fp16"))
     if bf16 is None or fp16 is None:
-        return Reading(_extremes(grid), ())
+        return Reading(sentence=_extremes(grid), figures=())
     if _mean(fp16) in (0.0, None) or _mean(bf16) is None:
-        return Reading(_extremes(grid), ())
+        return Reading(sentence=_extremes(grid), figures=())
     abs_diff = _figure("abs_diff_mean", bf16, fp16, resamples, FP16_ABS_DIFF_QUOTIENT)
     kl = _figure("kl_k3", bf16, fp16, resamples, FP16_KL_QUOTIENT)
     sentence = (
@@ -111,7 +142,7 @@ def read_grid(grid: Grid, *, resamples: int) -> Reading:
         f"(published: {FP16_ABS_DIFF_QUOTIENT.text}) and {_times(kl)} in k3 "
         f"(published: {FP16_KL_QUOTIENT.text})."
     )
-    return Reading(sentence, (abs_diff, kl))
+    return Reading(sentence=sentence, figures=(abs_diff, kl))
 
 
 def _figure(
@@ -123,14 +154,21 @@ def _figure(
             bf16.sequence_mean(name), fp16.sequence_mean(name), resamples=resamples
         )
     above, below = bf16.value(name), fp16.value(name)
-    label = f"{name} bf16/fp16"
+    value, interval, reason = None, None, None
     if isinstance(quotient, RatioInterval):
-        interval = (quotient.low, quotient.high)
-        return Figure(label, quotient.ratio, interval, published.text, published.source)
-    value = None
-    if not isinstance(above, Undefined) and not isinstance(below, Undefined) and below:
-        value = above / below
-    return Figure(label, value, None, published.text, published.source, quotient.reason)
+        value, interval = quotient.ratio, (quotient.low, quotient.high)
+    else:
+        reason = quotient.reason
+        if not isinstance(above, Undefined) and not isinstance(below, Undefined) and below:
+            value = above / below
+    return Figure(
+        name=f"{name} bf16/fp16",
+        value=value,
+        interval=interval,
+        published=published.text,
+        source=published.source,
+        undefined=reason,
+    )
 
 
 def _times(figure: Figure) -> str:

@@ -1,6 +1,6 @@
 """The main job: roll out in every engine dtype, score in every trainer mode, compare each cell.
 
-In: a PairedRequest. Out: the report (JSON values), and the pairs of every cell as files.
+In: a PairedRequest. Out: the report, and the pairs of every cell as files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.mismatch import Comparison, Profiles, compare_pair, profiles_of_pair
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
-from driftscope_probes.paired.report import read_grid, semantic_notes
+from driftscope_probes.paired.report import Cell, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
 from driftscope_probes.progress import Progress, ProgressSink, scaled
@@ -34,7 +34,7 @@ PREPARED, ROLLED_OUT, SCORED = 0.03, 0.45, 0.98
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Compared:
     """One engine dtype against one trainer mode."""
 
     engine_dtype: Dtype
@@ -47,12 +47,13 @@ class Cell:
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     """`model_path`: folder of the model, or null."""
     folder = request.get("model_path")
-    return run_paired(
+    report = run_paired(
         PairedRequest(**request["request"]),
         workdir,
         progress,
         model_path=Path(folder) if folder else None,
     )
+    return report.to_dict()
 
 
 def run_paired(
@@ -61,7 +62,7 @@ def run_paired(
     progress: ProgressSink,
     *,
     model_path: Path | None = None,
-) -> dict[str, Any]:
+) -> PairedReport:
     """Raises ProbeError with a remedy; `workdir` then holds logs but no report.
 
     `model_path`: the folder of a model whose name the caller has resolved.
@@ -88,16 +89,32 @@ def run_paired(
     progress(Progress("comparing", SCORED))
     analysis_started = time.monotonic()
     cells = _compare_all(request, rollouts, scores)
-    report = _report(request, model, cells, scores, workdir)
-    now = time.monotonic()
-    report["timing"] = {
-        "engine_load_s": sum(rollout.load_s for rollout in rollouts.values()),
-        "generate_s": sum(rollout.generate_s for rollout in rollouts.values()),
-        "trainer_s": scores.trainer_s,
-        "analysis_s": now - analysis_started,
-        "total_s": now - started,
+    comparisons: dict[tuple[str, str], Comparison] = {
+        (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
     }
-    return report
+    reading = read_grid(comparisons, resamples=request.resamples)
+    grid = tuple(_stored(cell, workdir) for cell in cells)
+    now = time.monotonic()
+    return PairedReport(
+        schema_version=SCHEMA_VERSION,
+        kind="paired",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=_model_json(request, model),
+        request=PairedRequest(**request.model_dump()),  # with every default
+        reading=reading,
+        grid=grid,
+        headroom=scores.headroom,
+        gradients=scores.gradients,
+        notes=semantic_notes(request),
+        environment=environment(),
+        timing={
+            "engine_load_s": sum(rollout.load_s for rollout in rollouts.values()),
+            "generate_s": sum(rollout.generate_s for rollout in rollouts.values()),
+            "trainer_s": scores.trainer_s,
+            "analysis_s": now - analysis_started,
+            "total_s": now - started,
+        },
+    )
 
 
 def _check_engine(request: PairedRequest) -> None:
@@ -142,35 +159,14 @@ def _roll_out_all(
 
 def _compare_all(
     request: PairedRequest, rollouts: Mapping[Dtype, Rollout], scores: Scores
-) -> list[Cell]:
+) -> list[Compared]:
     cells = []
     for dtype, rollout in rollouts.items():
         for mode in request.trainer_dtypes:
             pair = Pair(rollout.trace, scores.traces[dtype, mode])
             comparison = compare_pair(pair, resamples=request.resamples)
-            cells.append(Cell(dtype, mode, pair, comparison, profiles_of_pair(pair)))
+            cells.append(Compared(dtype, mode, pair, comparison, profiles_of_pair(pair)))
     return cells
-
-
-def _report(
-    request: PairedRequest, model: ModelFolder, cells: list[Cell], scores: Scores, workdir: Path
-) -> dict[str, Any]:
-    grid: dict[tuple[str, str], Comparison] = {
-        (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
-    }
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "paired",
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": _model_json(request, model),
-        "request": request.model_dump(),
-        "reading": read_grid(grid, resamples=request.resamples).to_dict(),
-        "grid": [_cell_json(cell, workdir) for cell in cells],
-        "headroom": scores.headroom,
-        "gradients": scores.gradients,
-        "notes": semantic_notes(request),
-        "environment": environment(),
-    }
 
 
 def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
@@ -180,18 +176,18 @@ def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
     return facts | {"name": request.model}
 
 
-def _cell_json(cell: Cell, workdir: Path) -> dict[str, Any]:
+def _stored(cell: Compared, workdir: Path) -> Cell:
     folder = workdir / "pairs"
     folder.mkdir(exist_ok=True)
     name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
     write_pair(cell.pair, folder / name)
-    return {
-        "engine_dtype": cell.engine_dtype,
-        "trainer_dtype": cell.trainer_dtype,
-        "comparison": cell.comparison.to_dict(),
-        "diagnosis": None,
-        "profiles": cell.profiles.to_dict(),
-        "rollout": cell.pair.rollout.meta.to_dict(),
-        "trainer": cell.pair.trainer.meta.to_dict(),
-        "pair_file": f"pairs/{name}",
-    }
+    return Cell(
+        engine_dtype=cell.engine_dtype,
+        trainer_dtype=cell.trainer_dtype,
+        comparison=cell.comparison.to_dict(),
+        diagnosis=None,
+        profiles=cell.profiles.to_dict(),
+        rollout=cell.pair.rollout.meta.to_dict(),
+        trainer=cell.pair.trainer.meta.to_dict(),
+        pair_file=f"pairs/{name}",
+    )

@@ -12,6 +12,7 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash, explain_trainer_crash
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.child_environment import available_cores, child_environment
+from driftscope_probes.paired.report import Gradient
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts
 from driftscope_probes.trace import Trace
@@ -56,8 +57,8 @@ def roll_out(task: RolloutTask, workdir: Path, progress: ProgressSink) -> Rollou
 @dataclass(frozen=True, slots=True)
 class Scores:
     traces: Mapping[tuple[str, str], Trace]  # (engine dtype, trainer mode) -> trainer trace
-    gradients: Sequence[Mapping[str, Any]] | None
-    headroom: Mapping[str, Any] | None
+    gradients: tuple[Gradient, ...] | None
+    headroom: dict[str, Any] | None
     trainer_s: float  # the whole child: start, imports, loading, forward and backward passes
 
 
@@ -102,4 +103,7 @@ def score(
         for mode, files in result["traces"].items()
         for dtype, path in files.items()
     }
-    return Scores(traces, result["gradients"], result["headroom"], time.monotonic() - started)
+    gradients = result["gradients"]
+    if gradients is not None:
+        gradients = tuple(map(Gradient.read, gradients))
+    return Scores(traces, gradients, result["headroom"], time.monotonic() - started)

@@ -43,8 +43,8 @@ class ReportPage:
 
     template: str
     #: What the template shows, by the query of the address. Raises InvalidField.
-    shown: Callable[[Report, Mapping[str, str]], dict[str, Any]]
-    plots: Mapping[str, Callable[[Report], PlotData]]
+    shown: Callable[[Any, Mapping[str, str]], dict[str, Any]]
+    plots: Mapping[str, Callable[[Any], PlotData]]
 
 
 def no_verdicts(
@@ -76,9 +76,10 @@ class Kind:
 
     # From a report to those who read it.
     report_holds: str
-    summarise: Callable[[Report], dict[str, Any]]
+    read: Callable[[Report], Any] = dict  # the typed report, which all below take
+    summarise: Callable[[Any], dict[str, Any]]
     sentence: Callable[[Summary], str]
-    render: Callable[[Report], str]  # the self-contained page
+    render: Callable[[Any], str]  # the self-contained page
     policy: str = PLAIN_POLICY
     page: ReportPage | None = None  # None: the self-contained page is the only one
     put_verdicts: Callable[[Summary, str | None, str, Connection], None] = no_verdicts

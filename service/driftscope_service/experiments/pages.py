@@ -76,10 +76,11 @@ def list_reports_page(
 
 @router.get("/{report_id}")
 def get_probe_page(request: Request, report_id: ReportId, service: CurrentService) -> Response:
-    stored, report = stored_report(service, report_id)
+    stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None:
         return RedirectResponse(kind.report_page(report_id), 303)
+    report = kind.read(content)
     return page(
         request,
         kind.page.template,
@@ -97,11 +98,12 @@ def get_probe_page(request: Request, report_id: ReportId, service: CurrentServic
 def get_probe_plot(
     request: Request, report_id: ReportId, plot: str, format_: Format, service: CurrentService
 ) -> Response:
-    stored, report = stored_report(service, report_id)
-    page_of_kind = service.kinds[stored.kind].page
-    if page_of_kind is None or plot not in page_of_kind.plots:
+    stored, content = stored_report(service, report_id)
+    kind = service.kinds[stored.kind]
+    if kind.page is None or plot not in kind.page.plots:
         raise not_found(f"plot of {report_id}", plot)
-    return plot_response(request, page_of_kind.plots[plot](report), format_, f"{report_id}-{plot}")
+    data = kind.page.plots[plot](kind.read(content))
+    return plot_response(request, data, format_, f"{report_id}-{plot}")
 
 
 def _listed(kinds: Iterable[Kind]) -> dict[str, Kind]:

@@ -24,7 +24,7 @@ def store_report(
     file = files.write(report, workdir)
     try:
         with database.write() as connection:
-            summary = kind.summarise(report)
+            summary = kind.summarise(kind.read(report))
             ReportRepository(connection).add(
                 file, job_id=job_of(connection), kind=kind.name, model=model, summary=summary
             )

@@ -63,7 +63,7 @@ def get_report_page(report_id: str, service: CurrentService) -> HTMLResponse:
     report = json.loads(_file_of(stored, service).read_bytes())
     kind = service.kinds[stored.kind]
     headers = {"Content-Security-Policy": kind.policy, **_links(report_id)}
-    return HTMLResponse(kind.render(report), headers=headers)
+    return HTMLResponse(kind.render(kind.read(report)), headers=headers)
 
 
 def _require(report_id: str, service: ExperimentsService) -> StoredReport:

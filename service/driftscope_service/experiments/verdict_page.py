@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.kernels.report import KernelsReport, KernelVerdict
 from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.determinism.html import TONES as AXIS_TONES
 from driftscope_service.experiments.determinism.html import axis_label
@@ -51,7 +52,7 @@ class Told:
     """A verdict with its words from the report; None where that is gone."""
 
     verdict: StoredVerdict
-    told: dict[str, Any] | None
+    told: KernelVerdict | None
 
 
 @router.get("")
@@ -136,9 +137,10 @@ def _told(
     service: ExperimentsService, verdicts: Sequence[StoredVerdict], reports: Sequence[StoredReport]
 ) -> list[Told]:
     content = {
-        (report.id, *(verdict[name] for name in SUBJECT)): verdict
+        (report.id, *(getattr(verdict, name) for name in SUBJECT)): verdict
         for report in reports
-        for verdict in (service.report_files.content(report) or {"verdicts": []})["verdicts"]
+        if (content := service.report_files.content(report)) is not None
+        for verdict in KernelsReport.read(content).verdicts
     }
     return [
         Told(one, content.get((one.report_id, *(getattr(one, name) for name in SUBJECT))))

@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.record import Record
 from driftscope_service.numbers import number_format
 from driftscope_service.numbers.metric_words import grouped, shown, written
 from driftscope_service.pages import navigation, words
@@ -81,7 +82,7 @@ SELF_CONTAINED = "pages/templates/self_contained.html.jinja"
 
 def self_contained(
     template: str,
-    report: Mapping[str, Any],
+    report: Record,
     *,
     title: str,
     kind: str,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.determinism.batch import Answer, Batch, Output, Setup
-from driftscope_probes.determinism.report import AxisResult
+from driftscope_probes.determinism.report import AxisReport
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
 from driftscope_probes.progress import discard
@@ -54,14 +54,14 @@ class FakeEngine:
         return Output(np.array(tokens, np.int32), bits.view(np.float32))
 
 
-Probe = Callable[..., AxisResult]
+Probe = Callable[..., AxisReport]
 
 
 @pytest.fixture
 def probe() -> Probe:
     """One axis against a fake engine; keyword arguments are fields of the request."""
 
-    def run(axis: str, engine: FakeEngine, **fields: object) -> AxisResult:
+    def run(axis: str, engine: FakeEngine, **fields: object) -> AxisReport:
         asked = {"model": "fake", "axes": [axis], "max_tokens": 6, "threads": 2, **fields}
         (result,) = run_axes(DeterminismRequest(**asked), TEXT, engine, discard)
         return result

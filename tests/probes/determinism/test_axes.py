@@ -7,10 +7,10 @@ import pytest
 
 from driftscope_probes.determinism.axes.registry import AXIS
 from driftscope_probes.determinism.batch import Batch, Setup
-from driftscope_probes.determinism.report import AxisResult
+from driftscope_probes.determinism.report import AxisReport
 from driftscope_probes.determinism.request import AxisName
 
-Probe = Callable[..., AxisResult]
+Probe = Callable[..., AxisReport]
 Fault = Callable[[Setup, Batch, int], int]
 ALL = get_args(AxisName)
 
@@ -99,7 +99,7 @@ def test_the_replay_is_the_smallest_case_alone(
     engine = fake_engine(fault=fault)
     again = probe(axis, engine, values=values, bisect=False)
     assert again.verdict == "differs"
-    assert [value for value, _ in again.cells] == [differs]
+    assert [cell.value for cell in again.cells] == [differs]
     assert again.replay == command
 
 
@@ -108,9 +108,9 @@ def test_every_row_is_compared(probe: Probe, fake_engine: Any) -> None:
     for faulty in range(8):
         engine = fake_engine(fault=lambda s, b, i, row=faulty: len(b.rows) == 8 and i == row)
         result = probe("batch_size", engine, batch_sizes=[1, 8], bisect=False)
-        assert result.total is not None and result.total.first_differing_logprob is not None
-        assert result.total.first_differing_logprob.sequence == f"prompt {faulty}"
-        assert result.total.equal_logprobs == result.total.tokens - 6
+        assert result.tokens and result.first_differing_logprob is not None
+        assert result.first_differing_logprob.sequence == f"prompt {faulty}"
+        assert result.bitwise_equal_logprobs == 1 - 6 / result.tokens
 
 
 def test_unique_completions_and_the_first_differing_token(probe: Probe, fake_engine: Any) -> None:
@@ -126,7 +126,7 @@ TEXT_KEY = "prompt 0 of 40 tokens"
 
 def test_cells_of_the_halving_come_in_their_place(probe: Probe, fake_engine: Any) -> None:
     result = probe("batch_size", fake_engine(fault=lambda s, b, i: len(b.rows) > 10))
-    assert [value for value, _ in result.cells] == [2, 4, 8, 10, 11, 12, 16, 32]
+    assert [cell.value for cell in result.cells] == [2, 4, 8, 10, 11, 12, 16, 32]
     first = result.to_dict()["first_differing_logprob"]
     assert first == {"cell": 11, "sequence": "prompt 0", "token": 0}
 

@@ -20,7 +20,7 @@ def test_padding_changes_bits_in_bf16_and_copies_do_not(tiny_llama: Path, tmp_pa
         batch_sizes=[1, 2, 4],
         max_tokens=6,
     )
-    report = run_determinism(asked, tmp_path, discard)
+    report = run_determinism(asked, tmp_path, discard).to_dict()
     axes = {axis["axis"]: axis for axis in report["axes"]}
     for name in ("run_to_run", "position", "sglang_single"):
         assert axes[name]["verdict"] == "equal", name
@@ -42,6 +42,6 @@ def test_a_seed_belongs_to_its_request_not_to_its_place(tiny_llama: Path, tmp_pa
         prompt_tokens=[12],
         max_tokens=6,
     )
-    (axis,) = run_determinism(asked, tmp_path, discard)["axes"]
+    (axis,) = run_determinism(asked, tmp_path, discard).to_dict()["axes"]
     assert axis["bitwise_equal_tokens"] == 1.0
     assert axis["unique_outputs"] == 1

@@ -68,7 +68,12 @@ def test_a_relapse_does_not_hide_the_first_difference() -> None:
         ordered=True,
         budget=8,
     )
-    assert onset == Onset("size", 1, 2, (1, 2, 4))
+    assert onset == Onset(
+        setting="size",
+        equal_up_to=1,
+        differs_from=2,
+        tested=(1, 2, 4),
+    )
 
 
 def test_names_are_not_halved() -> None:
@@ -80,7 +85,9 @@ def test_names_are_not_halved() -> None:
         ordered=False,
         budget=8,
     )
-    assert onset == Onset("cache", None, "hot", ("off", "cold", "hot"))
+    assert onset == Onset(
+        setting="cache", equal_up_to=None, differs_from="hot", tested=("off", "cold", "hot")
+    )
 
 
 def test_names_among_numbers_end_the_halving() -> None:
@@ -92,4 +99,6 @@ def test_names_among_numbers_end_the_halving() -> None:
         ordered=True,
         budget=8,
     )
-    assert onset == Onset("tokens", "other", 64, (16, "other", 64))
+    assert onset == Onset(
+        setting="tokens", equal_up_to="other", differs_from=64, tested=(16, "other", 64)
+    )

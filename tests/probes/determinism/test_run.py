@@ -33,8 +33,8 @@ def request(**fields: Any) -> DeterminismRequest:
 
 def test_every_combination_in_order(fake_engine: Any) -> None:
     asked = request(axes=["position", "run_to_run"], engine_dtypes=["bf16", "fp32"], kernels="both")
-    subjects = [result.subject for result in run_axes(asked, TEXT, fake_engine(), discard)]
-    assert [(s.dtype, s.kernels, s.axis) for s in subjects] == [
+    results = run_axes(asked, TEXT, fake_engine(), discard)
+    assert [(result.dtype, result.kernels, result.axis) for result in results] == [
         (dtype, kernels, axis)
         for dtype in ("bf16", "fp32")
         for kernels in ("stock", "invariant")

@@ -32,7 +32,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(quiet: None, tmp_path: Path) -> Run:
     def run(model: Path, **fields: Any) -> Report:
         asked = DeterminismRequest(**{"model": str(model), "threads": 1, "max_tokens": 6} | fields)
-        return run_determinism(asked, tmp_path, discard)
+        return run_determinism(asked, tmp_path, discard).to_dict()
 
     return run
 

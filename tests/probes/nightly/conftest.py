@@ -13,7 +13,7 @@ import pytest
 
 from driftscope_probes.nightly import kernel_work
 from driftscope_probes.nightly import run as run_nightly
-from driftscope_probes.nightly.report import NightlyResult
+from driftscope_probes.nightly.report import NightlyReport
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.progress import Progress, ProgressSink, discard
 
@@ -71,8 +71,8 @@ class StubNights:
         progress: ProgressSink = discard,
         budget_s: float | None = None,
         resume: bool = True,
-        pages: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None,
-    ) -> NightlyResult:
+        pages: Mapping[str, Callable[[NightlyReport], str]] | None = None,
+    ) -> NightlyReport:
         self.write()
         config = parse_config(self.config.encode())
         return run_nightly.run_nightly(

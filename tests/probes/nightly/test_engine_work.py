@@ -123,6 +123,6 @@ def test_a_setting_that_alters_the_reduction_gives_1_and_is_named(
     (alarm,) = result.alarms
     name = "engine/tiny-random-llama/vllm/stock/fp32/batch_size"
     assert alarm == f"{name}: differs, expected equal; equal before, so it is worse now"
-    named = {change.name: (change.before, change.after) for change in result.changes}
+    named = {change.name: (change.before, change.after) for change in result.changed_environment}
     assert named[f"{name}: attention_split_kv"] == (False, True)
-    assert "--attention-split-kv" in str(result.items[0].finding.replay)
+    assert "--attention-split-kv" in str(result.items[0].replay)

@@ -139,7 +139,7 @@ def test_a_fault_planted_in_a_kernel_gives_1_and_names_kernel_and_package(
     assert whole.startswith("kernel/acme/mean/fast/fp32/t1: REFUTED, expected PROVED")
     assert axis.startswith("kernel/acme/mean/fast/fp32/t1/batch_size: REFUTED")
     assert package == "acme-kernels: 1.0 last night, 1.1 now"
-    assert "--replay" in str(result.items[0].finding.replay)
+    assert "--replay" in str(result.items[0].replay)
 
 
 ABSENT = """
@@ -157,5 +157,5 @@ def test_a_kernel_that_is_not_there_is_not_run(tmp_path: Path) -> None:
     result = run_nightly(parse_config(ABSENT.encode()), tmp_path / "history", discard)
     assert result.exit_code == 2
     (one,) = result.items
-    assert one.finding.verdict == "NOT_RUN"
-    assert "there is no kernel acme/mean/fast" in one.finding.detail["reason"]
+    assert one.verdict == "NOT_RUN"
+    assert "there is no kernel acme/mean/fast" in one.detail["reason"]

@@ -12,6 +12,9 @@ from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem
 from driftscope_probes.nightly.report import (
     Earlier,
     JudgedItem,
+    NightConfig,
+    NightKey,
+    NightlyReport,
     alarms,
     changed_environment,
     comparable,
@@ -58,7 +61,7 @@ def test_direction_and_exit_code(
 ) -> None:
     one = judged(item, verdict, before)
     assert one.changed == changed
-    assert one.to_dict()["as_expected"] == (verdict == item.expected)
+    assert one.report().as_expected == (verdict == item.expected)
     found = reasons(one)
     assert exit_code([one], found) == code
     assert all(item.id in reason for reason in found)
@@ -74,7 +77,7 @@ def test_what_was_found_outweighs_what_was_not_run() -> None:
     [("hardware", True), ("version", True), ("own", False), ("variable", False), ("config", False)],
 )
 def test_only_hardware_and_versions_are_a_reason_of_their_own(kind: Any, alarming: bool) -> None:
-    change = Change(kind, "torch", "2.12", "2.13")
+    change = Change(kind=kind, name="torch", before="2.12", after="2.13")
     found = list(alarms([], [change], fail_on_environment=True, fail_on_bits=True))
     assert found == (["torch: 2.12 last night, 2.13 now"] if alarming else [])
     assert list(alarms([], [change], fail_on_environment=False, fail_on_bits=True)) == []
@@ -120,30 +123,16 @@ def test_many_other_bits_are_one_line() -> None:
     assert line.count("kernel/") == 5 and line.endswith("a/linear/4/fp32/t1 and 3 more")
 
 
-def report(hardware: str, night: str, **verdicts: str) -> dict[str, Any]:
-    return {
-        "started_at": night,
-        "key": {"hardware": {"cpu": hardware}},
-        "items": [
-            {
-                "id": name.replace("_", "/"),
-                "verdict": verdict,
-                "expected": "PROVED",
-                "settings": {},
-                "detail": {},
-            }
-            for name, verdict in verdicts.items()
-        ],
-    }
+def report(hardware: str, night: str, **more: Any) -> NightlyReport:
+    key = NightKey(hardware={"cpu": hardware})
+    fields: dict[str, Any] = {"started_at": night, "key": key, "items": (), **more}
+    return NightlyReport.model_construct(**fields)
 
 
 def test_the_last_night_on_which_an_item_ran_counts() -> None:
     item = kernel()
-    reports: list[Any] = [report("x", f"night {n}") for n in range(3)]
-    for one, verdict in zip(reports, ("NOT_RUN", "REFUTED", "PROVED"), strict=True):
-        one["items"] = [
-            {"id": item.id, "verdict": verdict, "expected": "PROVED", "settings": {}, "detail": {}}
-        ]
+    found = [judged(item, verdict).report() for verdict in ("NOT_RUN", "REFUTED", "PROVED")]
+    reports = [report("x", f"night {n}", items=(old,)) for n, old in enumerate(found)]
     (one,) = judge([item], {item.id: Finding("PROVED", 1.0, {}, None)}, reports)
     assert one.earlier is not None
     assert (one.earlier.verdict, one.earlier.night, one.changed) == ("REFUTED", "night 1", "better")
@@ -163,7 +152,8 @@ def test_settings_and_expectations_that_changed_are_named() -> None:
     item = engine(attention_split_kv=True)
     earlier = Earlier("equal", "differs", {"attention_split_kv": False}, "night")
     one = JudgedItem(item, Finding("equal", 1.0, {}, None), earlier)
-    last = {"environment": environment, "config": {"sha256": "a"}}
+    config = NightConfig(name="stub", sha256="a")
+    last = report("x", "night", environment=environment, config=config)
     found = changed_environment(last, environment, "b", [one])
     assert [(change.name, change.before, change.after) for change in found] == [
         ("configuration", "a", "b"),

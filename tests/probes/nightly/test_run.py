@@ -20,7 +20,7 @@ CHILDREN = Path(__file__).parent / "children"
 
 
 def verdicts(result: Any) -> dict[str, str]:
-    return {one.item.name: one.finding.verdict for one in result.items}
+    return {one.id.split("/", 1)[1].removesuffix("/fp32/t1"): one.verdict for one in result.items}
 
 
 def test_two_nights_as_expected(nights: Any) -> None:
@@ -29,10 +29,10 @@ def test_two_nights_as_expected(nights: Any) -> None:
     assert [item.changed for item in first.items] == ["new"] * 4
     assert [item.changed for item in second.items] == [None] * 4
     assert first.alarms == second.alarms == ()
-    assert second.changes == ()
+    assert second.changed_environment == ()
     # What is printed is what the history keeps.
     night = next(load_history(nights.history).finished())
-    assert night.report == json.loads(json.dumps(second.to_dict()))
+    assert night.report == second
 
 
 def test_a_verdict_that_changes_gives_1_once_if_it_is_then_expected(nights: Any) -> None:
@@ -64,16 +64,16 @@ def test_other_bits_give_1_once_and_are_named(nights: Any) -> None:
     assert other.exit_code == 1
     (alarm,) = other.alarms
     assert alarm.startswith("bits: ") and alarm.endswith(": kernel/a/linear/two/fp32/t1")
-    (change,) = other.changes
+    (change,) = other.changed_environment
     assert (change.kind, change.name) == ("bits", "bits of kernel/a/linear/two/fp32/t1")
     assert (change.before, change.after) == ("a" * 12, "c" * 12)
-    assert [item["other_bits"] for item in other.to_dict()["items"]] == [False, True, False, False]
+    assert [item.other_bits for item in other.items] == [False, True, False, False]
     assert nights.run().exit_code == 0
     nights.config = 'bits_change = "report"\n' + nights.config
     nights.told["a/linear/two"]["bits"] = "d" * 64
     reported = nights.run()
     assert reported.exit_code == 0
-    assert "bits" in {change.kind for change in reported.changes}
+    assert "bits" in {change.kind for change in reported.changed_environment}
 
 
 def test_an_expectation_that_was_altered_is_named(nights: Any) -> None:
@@ -83,7 +83,7 @@ def test_an_expectation_that_was_altered_is_named(nights: Any) -> None:
     assert result.exit_code == 1
     (alarm,) = result.alarms
     assert "b/mean/two" in alarm and "REFUTED was expected then" in alarm
-    named = {change.name for change in result.changes}
+    named = {change.name for change in result.changed_environment}
     assert named == {"configuration", "kernel/b/mean/two/fp32/t1: expected"}
 
 
@@ -108,7 +108,7 @@ def test_another_library_or_processor_gives_1_once_and_is_named(
     nights.environment[part][name] = "third"
     reported = nights.run()
     assert reported.exit_code == 0
-    assert name in {change.name for change in reported.changes}
+    assert name in {change.name for change in reported.changed_environment}
 
 
 def test_a_version_altered_in_the_history_is_noticed(nights: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_kernel_that_ends_the_process_costs_its_own_item_only(nights: Any) -> 
     found = verdicts(result)
     assert found.pop("a/linear/two") == "NOT_RUN"
     assert set(found.values()) == {"PROVED", "REFUTED"}
-    assert "SIGKILL" in result.items[1].finding.detail["reason"]
+    assert "SIGKILL" in result.items[1].detail["reason"]
     # The night after compares with the last one on which the item ran.
     del nights.told["a/linear/two"]["crash"]
     assert nights.run().exit_code == 0
@@ -148,7 +148,7 @@ def test_what_cannot_begin_is_not_run_and_says_why(nights: Any) -> None:
     result = nights.run()
     assert result.exit_code == 2
     assert set(verdicts(result).values()) == {"NOT_RUN"}
-    reasons = {one.finding.detail["reason"] for one in result.items}
+    reasons = {one.detail["reason"] for one in result.items}
     assert reasons == {"nothing can be loaded."}
 
 
@@ -157,7 +157,7 @@ def test_a_night_out_of_time_keeps_what_it_has_and_gives_2(nights: Any) -> None:
     result = nights.run(budget_s=8)
     assert result.exit_code == 2
     assert list(verdicts(result).values()) == ["PROVED", "PROVED", "NOT_RUN", "NOT_RUN"]
-    assert "time budget" in result.items[2].finding.detail["reason"]
+    assert "time budget" in result.items[2].detail["reason"]
     # It has ended: the next start is the next night.
     del nights.told["b/mean/one"]["sleep"]
     again = nights.run()
@@ -220,7 +220,7 @@ def test_pages_are_there_before_the_report(nights: Any) -> None:
     (night,) = load_history(nights.history).nights
     assert night.report is None
     # A night that has found everything and lacks its pages is only written.
-    result = nights.run(pages={"report.xml": lambda result: str(result["exit_code"])})
+    result = nights.run(pages={"report.xml": lambda result: str(result.exit_code)})
     assert result.resumed == 4
     assert (night.folder / "report.xml").read_text(encoding="utf-8") == "0"
 
@@ -250,8 +250,9 @@ def test_killed_at_any_moment_the_history_loads_and_the_next_start_goes_on(night
         [*command, str(nights.history)], capture_output=True, text=True, check=True
     )
     nights_after = load_history(nights.history).nights
-    assert nights_after[0].report == json.loads(done.stdout)
-    assert [night.report["exit_code"] for night in nights_after if night.report] == [0] * len(
+    assert nights_after[0].report is not None
+    assert nights_after[0].report.to_dict() == json.loads(done.stdout)
+    assert [night.report.exit_code for night in nights_after if night.report] == [0] * len(
         nights_after
     )
     for night in nights_after:

@@ -35,7 +35,7 @@ def probe(tmp_path: Path) -> Probe:
         request = PairedRequest(
             model=str(model), engine_dtypes=dtypes, trainer_dtypes=dtypes, **fields | settings
         )
-        grid = run_paired(request, tmp_path, discard)["grid"]
+        grid = run_paired(request, tmp_path, discard).to_dict()["grid"]
         return {(cell["engine_dtype"], cell["trainer_dtype"]): cell for cell in grid}
 
     return run

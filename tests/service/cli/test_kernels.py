@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from driftscope_probes.kernels.report import KernelsCheck, KernelVerdict, Planted
 from driftscope_service.experiments.kernels.command import unexpected
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,8 +122,10 @@ def test_what_cannot_be_run_exits_2_or_says_why(
 def test_exit_1_is_for_ours_refuted_and_for_a_blind_checker(
     target: str, verdict: str, missed: list[str], expected: bool
 ) -> None:
-    result: dict[str, Any] = {
-        "verdicts": [{"target": target, "verdict": verdict}],
-        "planted": {"missed": missed},
+    found: dict[str, Any] = {"target": target, "verdict": verdict}
+    parts: dict[str, Any] = {
+        "verdicts": [KernelVerdict.model_construct(**found)],
+        "planted": Planted(caught=0, total=1, missed=missed),
     }
-    assert unexpected(result) is expected
+    check = KernelsCheck.model_construct(**parts)
+    assert unexpected(check) is expected

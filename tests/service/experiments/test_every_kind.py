@@ -95,7 +95,7 @@ def crash_words(kind: Kind, _served: Served) -> None:
 
 
 def summary(kind: Kind, _served: Served) -> None:
-    made = kind.summarise(recordings.report(kind, kind.recordings[-1]))
+    made = kind.summarise(kind.read(recordings.report(kind, kind.recordings[-1])))
     assert json.loads(json.dumps(made)) == made
     assert kind.sentence(made).endswith(".")
 

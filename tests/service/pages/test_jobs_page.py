@@ -93,7 +93,7 @@ def test_a_finished_job_leads_to_its_report(running: Any) -> None:
 
 
 def test_a_night_that_was_handed_in_took_no_time_here(running: Any, reports: Any) -> None:
-    answer = running.client.post("/v1/nightly", json=reports.night(3))
+    answer = running.client.post("/v1/nightly", json=reports.night(3).to_dict())
     assert answer.status_code == 201, answer.text
     page = html(running, "/jobs")
     assert "handed in" in page and "0.00 s" not in page

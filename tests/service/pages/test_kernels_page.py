@@ -69,7 +69,7 @@ def test_every_verdict_is_in_the_matrix(running: Any, reports: Any) -> None:
     reports.store(running.service, report)
     page = html(running, "/kernels")
     links = set(re.findall(r'href="/kernels\?at=([^"#]+)#verdict"', page))
-    assert len(links) == len(report["verdicts"])
+    assert len(links) == len(report.verdicts)
     assert "28 verdicts: 2 refuted, 14 not refuted, 12 proved." in page
     assert "in torch/linear" in page
     assert "Planted faults caught by the last check: 9 of 9." in page
@@ -107,10 +107,10 @@ def test_the_last_verdict_counts(running: Any, reports: Any) -> None:
     report = reports.kernels_report()
     reports.store(running.service, report)
     mended = [
-        {**one, "verdict": "PROVED", "counterexample": None, "detection_rate": 1.0}
-        for one in report["verdicts"]
+        one.model_copy(update={"verdict": "PROVED", "counterexample": None, "detection_rate": 1.0})
+        for one in report.verdicts
     ]
-    reports.store(running.service, {**report, "verdicts": mended})
+    reports.store(running.service, report.model_copy(update={"verdicts": mended}))
     assert "28 verdicts: 28 proved." in html(running, "/kernels")
 
 
@@ -140,9 +140,9 @@ def test_verdicts_as_data(running: Any, reports: Any) -> None:
     data = running.client.get("/kernels/plots/verdicts.json").json()
     found = {tuple(row[:6]) for row in data["rows"]}
     names = ("target", "op", "implementation", "dtype", "threads", "verdict")
-    assert found == {tuple(one[name] for name in names) for one in report["verdicts"]}
+    assert found == {tuple(getattr(one, name) for name in names) for one in report.verdicts}
     lines = running.client.get("/kernels/plots/verdicts.csv").text.splitlines()
-    assert len(lines) == 1 + len(report["verdicts"])
+    assert len(lines) == 1 + len(report.verdicts)
     assert running.client.get("/kernels/plots/none.json", headers=HTML).status_code == 404
 
 

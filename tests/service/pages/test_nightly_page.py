@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from driftscope_probes.nightly.report import NightConfig
 from driftscope_service.experiments.nightly.matrix import night_matrix, night_state
 from driftscope_service.experiments.nightly.store import nights_of
 from driftscope_service.schedule.schedule import Missed
@@ -70,7 +71,9 @@ def test_a_quiet_last_night(running: Any, reports: Any) -> None:
 
 
 def test_a_night_whose_items_hold_and_whose_library_changed(running: Any, reports: Any) -> None:
-    held = reports.night(13) | {"exit_code": 1, "alarms": ["torch: 2.12.0 last night, 2.13.0 now"]}
+    held = reports.night(13).model_copy(
+        update={"exit_code": 1, "alarms": ("torch: 2.12.0 last night, 2.13.0 now",)}
+    )
     reports.store(running.service, held)
     with running.service.database.read() as connection:
         (night,) = nights_of(connection, "cpu", 1)
@@ -97,7 +100,7 @@ def test_an_item_that_was_not_run_says_why(running: Any, reports: Any) -> None:
 
 def test_nights_of_another_configuration(running: Any, reports: Any) -> None:
     store_nights(running, reports, 0, 2)
-    other = {**reports.night(2), "config": {"name": "gpu", "sha256": "1" * 64}}
+    other = reports.night(2).model_copy(update={"config": NightConfig(name="gpu", sha256="1" * 64)})
     newest = reports.store(running.service, other)
     page = html(running, "/nightly")
     assert "1 night" in page and newest in page
@@ -162,8 +165,9 @@ def put_schedule(service: Any) -> None:
 
 def test_markup_in_an_item_is_text(running: Any, reports: Any) -> None:
     night = reports.night(4)
-    hostile = [{**night["items"][0], "id": "<script>alert(1)</script>", "verdict": "REFUTED"}]
-    reports.store(running.service, {**night, "items": hostile})
+    told = {"id": "<script>alert(1)</script>", "verdict": "REFUTED"}
+    hostile = (night.items[0].model_copy(update=told),)
+    reports.store(running.service, night.model_copy(update={"items": hostile}))
     assert "<script>alert" not in html(running, "/nightly")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.shades import SHADES, grid_state, grid_view
 
@@ -20,8 +22,8 @@ _CLICK = "all => all.forEach(one => one.click())"
 
 
 @pytest.fixture(scope="session")
-def paired(reports: Any) -> dict[str, Any]:
-    report: dict[str, Any] = reports.paired_report()
+def paired(reports: Any) -> PairedReport:
+    report: PairedReport = reports.paired_report()
     return report
 
 
@@ -31,8 +33,8 @@ def html(running: Any, path: str, status: int = 200) -> str:
     return str(answer.text)
 
 
-def test_shades_order_cells_as_the_number_does(paired: dict[str, Any]) -> None:
-    grid = paired_grid(paired["grid"])
+def test_shades_order_cells_as_the_number_does(paired: PairedReport) -> None:
+    grid = paired_grid(paired.grid)
     for metric, ideal in (("abs_diff_mean", 0.0), ("kl_k3", 0.0), ("prob_pearson", 1.0)):
         view = grid_view(grid, metric)
         ordered = sorted(view.cells, key=lambda one: abs(one.cell.comparison[metric] - ideal))
@@ -43,26 +45,28 @@ def test_shades_order_cells_as_the_number_does(paired: dict[str, Any]) -> None:
             assert (shades[0], shades[-1]) == (0, SHADES)
 
 
-def test_a_number_that_is_undefined_has_no_shade(paired: dict[str, Any]) -> None:
-    cell = paired["grid"][0]
+def test_a_number_that_is_undefined_has_no_shade(paired: PairedReport) -> None:
+    cell = paired.grid[0]
     undefined = {"prob_pearson": "all probabilities are equal"}
-    comparison = {**cell["comparison"], "prob_pearson": None, "undefined": undefined}
-    view = grid_view(paired_grid([{**cell, "comparison": comparison}]), "prob_pearson")
+    comparison = {**cell.comparison, "prob_pearson": None, "undefined": undefined}
+    view = grid_view(
+        paired_grid([cell.model_copy(update={"comparison": comparison})]), "prob_pearson"
+    )
     assert view.cells[0].shade is None
     assert view.cells[0].number.reason == "all probabilities are equal"
 
 
-def test_limits_count_where_both_sides_compute_alike(paired: dict[str, Any]) -> None:
-    grid = paired_grid(paired["grid"])
+def test_limits_count_where_both_sides_compute_alike(paired: PairedReport) -> None:
+    grid = paired_grid(paired.grid)
     assert {cell.label for cell in grid.selected} == {
         f"{d} × {d}" for d in ("bf16", "fp16", "fp32")
     }
     view = grid_view(grid, "abs_diff_mean")
     assert grid_state(view, "").word == ("beyond limits" if view.crossed else "within limits")
     broken = [
-        {**cell, "comparison": {**cell["comparison"], "nonfinite_tokens": 3}}
-        for cell in paired["grid"]
-        if cell["engine_dtype"] == cell["trainer_dtype"]
+        cell.model_copy(update={"comparison": {**cell.comparison, "nonfinite_tokens": 3}})
+        for cell in paired.grid
+        if cell.engine_dtype == cell.trainer_dtype
     ]
     assert grid_state(grid_view(paired_grid(broken), "abs_diff_mean"), "").tone == "bad"
 
@@ -98,11 +102,11 @@ def test_pages_of_one_kind(running: Any, reports: Any, monkeypatch: pytest.Monke
     assert ids[0] in html(running, earlier.group(1).replace("&amp;", "&"))
 
 
-def test_the_grid_has_every_number(running: Any, reports: Any, paired: dict[str, Any]) -> None:
+def test_the_grid_has_every_number(running: Any, reports: Any, paired: PairedReport) -> None:
     report = reports.store(running.service, paired, reports.MODEL)
     page = html(running, f"/probes/{report}")
-    assert paired["reading"]["sentence"] in page
-    assert len(re.findall(r'<td class="cell(?: matched)? heat-\d+', page)) == len(paired["grid"])
+    assert paired.reading.sentence in page
+    assert len(re.findall(r'<td class="cell(?: matched)? heat-\d+', page)) == len(paired.grid)
     assert page.count(" matched") == 3
     assert 'href="#cell-bf16--bf16"' in page and 'id="cell-bf16--bf16"' in page
     assert "driftscope probe paired --model smollm2-135m" in page
@@ -113,18 +117,18 @@ def test_the_grid_has_every_number(running: Any, reports: Any, paired: dict[str,
     html(running, f"/probes/{report}?metric=tokens", 422)
 
 
-def test_the_grid_as_data(running: Any, reports: Any, paired: dict[str, Any]) -> None:
+def test_the_grid_as_data(running: Any, reports: Any, paired: PairedReport) -> None:
     report = reports.store(running.service, paired, reports.MODEL)
     data = running.client.get(f"/probes/{report}/plots/grid.json").json()
     table = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
-    for row, cell in zip(table, paired["grid"], strict=True):
-        assert row["engine_dtype"] == cell["engine_dtype"]
+    for row, cell in zip(table, paired.grid, strict=True):
+        assert row["engine_dtype"] == cell.engine_dtype
         for name in ("abs_diff_mean", "kl_k3", "tokens"):
-            assert row[name] == cell["comparison"][name]
+            assert row[name] == cell.comparison[name]
     answer = running.client.get(f"/probes/{report}/plots/grid.csv")
     assert "attachment" in answer.headers["content-disposition"]
     lines = list(csv.reader(io.StringIO(answer.text)))
-    assert len(lines) == 1 + len(paired["grid"])
+    assert len(lines) == 1 + len(paired.grid)
     assert running.client.get(f"/probes/{report}/plots/axes.json", headers=HTML).status_code == 404
 
 
@@ -144,11 +148,11 @@ def test_axes_with_onset_and_replay(running: Any, reports: Any) -> None:
 
 def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
     content = reports.determinism_report()
-    axis = next(axis for axis in content["axes"] if axis["onset"])
-    axis["onset"] = {
-        **{"setting": "prefix cache", "equal_up_to": None, "differs_from": "hot"},
-        "tested": ["off", "cold", "hot"],
-    }
+    axis = next(axis for axis in content.axes if axis.onset)
+    onset = Onset(
+        setting="prefix cache", equal_up_to=None, differs_from="hot", tested=("off", "cold", "hot")
+    )
+    content = content.model_copy(update={"axes": [axis.model_copy(update={"onset": onset})]})
     page = html(running, f"/probes/{reports.store(running.service, content, reports.MODEL)}")
     assert "Different at prefix cache hot; tried: off, cold, hot." in page
 
@@ -156,11 +160,11 @@ def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
 def test_invariant_kernels_that_differ_are_worse_than_stock_ones(reports: Any) -> None:
     from driftscope_service.experiments.determinism.html import axes_state
 
-    stock = reports.determinism_report(kernels=("stock",))["axes"]
+    stock = reports.determinism_report(kernels=("stock",)).axes
     assert axes_state(stock).tone == "watch"
-    assert axes_state([{**axis, "kernels": "invariant"} for axis in stock]).tone == "bad"
-    assert axes_state(reports.determinism_report(kernels=("invariant",))["axes"]).tone == "good"
-    assert axes_state([axis for axis in stock if axis["verdict"] == "not_run"]).tone == "none"
+    assert axes_state([a.model_copy(update={"kernels": "invariant"}) for a in stock]).tone == "bad"
+    assert axes_state(reports.determinism_report(kernels=("invariant",)).axes).tone == "good"
+    assert axes_state([axis for axis in stock if axis.verdict == "not_run"]).tone == "none"
 
 
 class Content(HTMLParser):
@@ -209,15 +213,15 @@ def test_other_kinds_lead_to_their_own_page(running: Any, reports: Any) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, f"/reports/{report}")
 
 
-def test_a_report_that_is_none_or_gone(running: Any, reports: Any, paired: dict[str, Any]) -> None:
+def test_a_report_that_is_none_or_gone(running: Any, reports: Any, paired: PairedReport) -> None:
     assert "no report" in html(running, "/probes/report_none", 404)
     report = reports.store(running.service, paired, reports.MODEL)
     (running.data_dir / "reports" / report / "report.json").unlink()
     assert "is not in the data folder" in html(running, f"/probes/{report}", 410)
 
 
-def test_markup_in_a_report_is_text(running: Any, reports: Any, paired: dict[str, Any]) -> None:
-    hostile = {**paired, "notes": ["<script>alert(1)</script>"]}
+def test_markup_in_a_report_is_text(running: Any, reports: Any, paired: PairedReport) -> None:
+    hostile = paired.model_copy(update={"notes": ["<script>alert(1)</script>"]})
     page = html(running, f"/probes/{reports.store(running.service, hostile, '<b>model</b>')}")
     assert "<script>alert" not in page and "<b>model" not in page
 

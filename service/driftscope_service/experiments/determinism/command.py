@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from driftscope_probes.crashes import explain_probe_crash
+from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_service.experiments.determinism.terminal import print_determinism
 from driftscope_service.terminal.command_output import output_folder, print_result, run_child
@@ -83,7 +84,8 @@ def determinism(
         report = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
         if out is not None:
             _tidy(report, work)
-    print_result(report, json_, print_determinism)
+    typed = DeterminismReport.read(report)
+    print_result(report, json_, lambda _, console: print_determinism(typed, console))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.pages.report_template import self_contained
 from driftscope_service.pages.words import RunState, Tone
@@ -16,18 +17,18 @@ ORDER: Final = (*RANKS["engine"], NOT_RUN["engine"])  # what a reader must see f
 NAMED: Final = 3
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: DeterminismReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    title = f"Determinism of {report['model']['name']}"
+    title = f"Determinism of {report.model['name']}"
     return self_contained(
         TEMPLATE, report, title=title, kind="determinism probe", **content(report)
     )
 
 
-def content(report: Mapping[str, Any]) -> dict[str, Any]:
+def content(report: DeterminismReport) -> dict[str, Any]:
     return {
-        "state": axes_state(report["axes"]),
-        "axes": sorted_axes(report["axes"]),
+        "state": axes_state(report.axes),
+        "axes": sorted_axes(report.axes),
         "tones": TONES,
         "axis_label": axis_label,
     }
@@ -37,14 +38,14 @@ def axis_label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
+def axes_state(axes: Sequence[AxisReport]) -> RunState:
     """Of a whole report or of its summary, which has no onsets."""
-    ran = [axis for axis in axes if axis["verdict"] != "not_run"]
+    ran = [axis for axis in axes if axis.verdict != "not_run"]
     left_out = len(axes) - len(ran)
     rest = f"; {left_out} could not be run" if left_out else ""
     if not ran:
         return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
-    differing = [axis for axis in ran if axis["verdict"] == "differs"]
+    differing = [axis for axis in ran if axis.verdict == "differs"]
     if not differing:
         sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
         return RunState("good", "equal", sentence)
@@ -54,19 +55,19 @@ def axes_state(axes: Sequence[Mapping[str, Any]]) -> RunState:
         f"{len(differing)} of {len(ran)} axes differ: {', '.join(names[:NAMED])}{more}{rest}."
     )
     # What promises the same bits and does not give them is a fault; stock kernels promise nothing.
-    promised = any(axis["kernels"] == "invariant" for axis in differing)
+    promised = any(axis.kernels == "invariant" for axis in differing)
     return RunState("bad" if promised else "watch", "differs", sentence)
 
 
-def sorted_axes(axes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def sorted_axes(axes: Sequence[AxisReport]) -> list[AxisReport]:
     """What differs first."""
-    return sorted(axes, key=lambda axis: ORDER.index(axis["verdict"]))
+    return sorted(axes, key=lambda axis: ORDER.index(axis.verdict))
 
 
-def _differing(axis: Mapping[str, Any]) -> str:
-    label = f"{axis_label(axis['axis'])} ({axis['dtype']}, {axis['kernels']})"
-    onset = axis.get("onset")
+def _differing(axis: AxisReport) -> str:
+    label = f"{axis_label(axis.axis)} ({axis.dtype}, {axis.kernels})"
+    onset = axis.onset
     if onset is None:
         return label
-    setting = "" if onset["setting"] == axis["axis"] else f"{axis_label(onset['setting'])} "
-    return f"{label} from {setting}{onset['differs_from']}"
+    setting = "" if onset.setting == axis.axis else f"{axis_label(onset.setting)} "
+    return f"{label} from {setting}{onset.differs_from}"

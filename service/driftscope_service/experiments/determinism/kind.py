@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_service.experiments.determinism.html import axes_state, render
 from driftscope_service.experiments.determinism.job import DeterminismProbeRequest, probe_request
 from driftscope_service.experiments.determinism.metrics import METRICS, families
 from driftscope_service.experiments.determinism.page import axes_data, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kind import Kind, Report, ReportPage, Summary
+from driftscope_service.experiments.kind import Kind, ReportPage, Summary
 
 
-def summarise(report: Report) -> dict[str, Any]:
+def summarise(report: DeterminismReport) -> dict[str, Any]:
     """A verdict per axis."""
-    return {"axes": [_axis(axis) for axis in report["axes"]]}
+    return {"axes": [_axis(axis) for axis in report.axes]}
 
 
-def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
-    tokens, equal = axis["tokens"], axis["bitwise_equal_logprobs"]
-    counted = tokens is not None and equal is not None
-    return {
-        **{name: axis[name] for name in ("engine", "axis", "dtype", "kernels", "verdict")},
-        "unique_outputs": axis["unique_outputs"],
-        "tokens": tokens,
-        "mismatched_tokens": round(tokens * (1.0 - equal)) if counted else None,
-    }
+def _axis(axis: AxisReport) -> dict[str, Any]:
+    tokens, equal = axis.tokens, axis.bitwise_equal_logprobs
+    mismatched = None if tokens is None or equal is None else round(tokens * (1.0 - equal))
+    names = ("engine", "axis", "dtype", "kernels", "verdict", "unique_outputs", "tokens")
+    return {name: getattr(axis, name) for name in names} | {"mismatched_tokens": mismatched}
 
 
 def sentence(summary: Summary) -> str:
-    return axes_state(summary["axes"]).sentence
+    return axes_state([AxisReport.read(axis) for axis in summary["axes"]]).sentence
 
 
 def put_verdicts(
@@ -55,13 +51,14 @@ KIND: Final = Kind(
     runner="driftscope_probes.determinism.run",
     smaller="ask for fewer axes, smaller batch sizes or a smaller model.",
     report_holds="a verdict per axis with its onset",
+    read=DeterminismReport.read,
     summarise=summarise,
     sentence=sentence,
     render=render,
     page=ReportPage(
         "experiments/determinism/templates/report",
         page_data,
-        {"axes": lambda report: axes_data(report["axes"])},
+        {"axes": lambda report: axes_data(report.axes)},
     ),
     put_verdicts=put_verdicts,
     metrics=METRICS,

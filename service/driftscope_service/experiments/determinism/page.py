@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_service.experiments.determinism.html import content, sorted_axes
 from driftscope_service.experiments.determinism.store import AxisVerdict
 from driftscope_service.pages.plot_data import PlotData
@@ -17,24 +18,24 @@ COLUMNS: Final = (
 )
 
 
-def page_data(report: Mapping[str, Any], _query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: DeterminismReport, _query: Mapping[str, str]) -> dict[str, Any]:
     return content(report)
 
 
-def axes_data(axes: Sequence[Mapping[str, Any]]) -> PlotData:
+def axes_data(axes: Sequence[AxisReport]) -> PlotData:
     rows = [
-        [*(axis[name] for name in COLUMNS), *_onset(axis), axis["replay"]]
+        [*(getattr(axis, name) for name in COLUMNS), *_onset(axis), axis.replay]
         for axis in sorted_axes(axes)
     ]
     columns = (*COLUMNS, "onset_setting", "equal_up_to", "differs_from", "replay")
     return PlotData(columns, rows, {"empty": "The report has no axis."})
 
 
-def _onset(axis: Mapping[str, Any]) -> list[str | None]:
-    onset = axis["onset"]
+def _onset(axis: AxisReport) -> list[str | None]:
+    onset = axis.onset
     if onset is None:
         return [None, None, None]
-    return [onset["setting"], *(_text(onset[name]) for name in ("equal_up_to", "differs_from"))]
+    return [onset.setting, _text(onset.equal_up_to), _text(onset.differs_from)]
 
 
 def _text(value: Any) -> str | None:

@@ -1,76 +1,76 @@
-"""Report of a determinism probe in the terminal. In: its JSON. Out: a table and replay lines."""
+"""Report of a determinism probe in the terminal: a table and replay lines."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.report import AxisReport, DeterminismReport
+
 STYLES = {"equal": "green", "differs": "red", "not_run": "dim"}
 MOST_EXACT_ULPS = 100_000
 HEADINGS = ("axis", "verdict", "from", "tokens =", "logp =", "unique", "max |Δ|", "ULP")
 
 
-def print_determinism(report: Mapping[str, Any], console: Console) -> None:
+def print_determinism(report: DeterminismReport, console: Console) -> None:
     """A table per dtype and kernels; then the smallest differing cases and how to run them."""
     for subject in _subjects(report):
-        axes = [axis for axis in report["axes"] if _subject(axis) == subject]
+        axes = [axis for axis in report.axes if _subject(axis) == subject]
         dtype, kernels, engine = subject
-        console.print(Text(f"{report['model']['name']}, {engine} {dtype}, {kernels} kernels"))
+        console.print(Text(f"{report.model['name']}, {engine} {dtype}, {kernels} kernels"))
         console.print(_table(axes))
-    for axis in report["axes"]:
-        if axis["verdict"] == "differs":
+    for axis in report.axes:
+        if axis.verdict == "differs":
             _print_case(axis, console)
-    for axis in report["axes"]:
-        if axis["verdict"] == "not_run":
-            console.print(Text(f"{_name(axis)}: not run: {axis['reason']}", "dim"), soft_wrap=True)
-    for note in report["notes"]:
+    for axis in report.axes:
+        if axis.verdict == "not_run":
+            console.print(Text(f"{_name(axis)}: not run: {axis.reason}", "dim"), soft_wrap=True)
+    for note in report.notes:
         console.print(Text(note, "dim"), soft_wrap=True)
 
 
-def _subjects(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    return list(dict.fromkeys(_subject(axis) for axis in report["axes"]))
+def _subjects(report: DeterminismReport) -> list[tuple[str, str, str]]:
+    return list(dict.fromkeys(_subject(axis) for axis in report.axes))
 
 
-def _subject(axis: Mapping[str, Any]) -> tuple[str, str, str]:
-    return axis["dtype"], axis["kernels"], axis["engine"]
+def _subject(axis: AxisReport) -> tuple[str, str, str]:
+    return axis.dtype, axis.kernels, axis.engine
 
 
-def _name(axis: Mapping[str, Any]) -> str:
-    return f"{axis['axis']} ({axis['dtype']}, {axis['kernels']})"
+def _name(axis: AxisReport) -> str:
+    return f"{axis.axis} ({axis.dtype}, {axis.kernels})"
 
 
-def _table(axes: list[Mapping[str, Any]]) -> Table:
+def _table(axes: list[AxisReport]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
         table.add_column(heading, no_wrap=heading != "from", overflow="fold")
     for axis in axes:
-        verdict = Text(axis["verdict"].replace("_", " "), STYLES[axis["verdict"]])
-        if axis["verdict"] == "not_run":
-            table.add_row(axis["axis"], verdict)
+        verdict = Text(axis.verdict.replace("_", " "), STYLES[axis.verdict])
+        if axis.verdict == "not_run":
+            table.add_row(axis.axis, verdict)
             continue
         table.add_row(
-            axis["axis"],
+            axis.axis,
             verdict,
-            "" if axis["onset"] is None else str(axis["onset"]["differs_from"]),
-            share(axis["bitwise_equal_tokens"]),
-            share(axis["bitwise_equal_logprobs"]),
-            f"{axis['unique_outputs']}",
-            "" if axis["max_abs_diff"] is None else f"{axis['max_abs_diff']:.2g}",
-            "" if axis["max_ulps"] is None else ulps(axis["max_ulps"]),
+            "" if axis.onset is None else str(axis.onset.differs_from),
+            share(axis.bitwise_equal_tokens),
+            share(axis.bitwise_equal_logprobs),
+            f"{axis.unique_outputs}",
+            "" if axis.max_abs_diff is None else f"{axis.max_abs_diff:.2g}",
+            "" if axis.max_ulps is None else ulps(axis.max_ulps),
         )
     return table
 
 
-def onset(found: Mapping[str, Any]) -> str:
-    value = f"{found['setting']} {found['differs_from']}"
-    if found["equal_up_to"] is None:
+def onset_words(onset: Onset) -> str:
+    value = f"{onset.setting} {onset.differs_from}"
+    if onset.equal_up_to is None:
         return f"at {value}"  # names have no order
-    return f"from {value} on, equal up to {found['equal_up_to']}"
+    return f"from {value} on, equal up to {onset.equal_up_to}"
 
 
 def ulps(value: int) -> str:
@@ -78,23 +78,22 @@ def ulps(value: int) -> str:
     return f"{value:,}" if value < MOST_EXACT_ULPS else f"{value:.1e}"
 
 
-def share(value: float) -> str:
+def share(value: float | None) -> str:
     """Never 100 % for less than all."""
+    assert value is not None, "an axis that was run has counts"
     return "all" if value == 1.0 else f"{min(value, 0.999):.1%}"
 
 
-def _print_case(axis: Mapping[str, Any], console: Console) -> None:
-    lines = [f"{_name(axis)} differs {onset(axis['onset'])}"]
-    for name, what in (
-        ("first_differing_token", "first differing token"),
-        ("first_differing_logprob", "first differing log-probability"),
+def _print_case(axis: AxisReport, console: Console) -> None:
+    assert axis.onset is not None, "an axis that differs has an onset"
+    lines = [f"{_name(axis)} differs {onset_words(axis.onset)}"]
+    for first, what in (
+        (axis.first_differing_token, "first differing token"),
+        (axis.first_differing_logprob, "first differing log-probability"),
     ):
-        first = axis[name]
         if first is not None:
-            lines.append(
-                f"  {what}: {first['sequence']}, token {first['token']}, at {first['cell']}"
-            )
-    if axis["replay"]:
-        lines.append(f"  replay: {axis['replay']}")
+            lines.append(f"  {what}: {first.sequence}, token {first.token}, at {first.cell}")
+    if axis.replay:
+        lines.append(f"  replay: {axis.replay}")
     for line in lines:
         console.print(Text(line), soft_wrap=True)

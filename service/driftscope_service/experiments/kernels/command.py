@@ -19,6 +19,8 @@ import typer
 
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.kernels.report import KernelsCheck
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_service.experiments.kernels.markdown import markdown
 from driftscope_service.experiments.kernels.terminal import (
     print_kernels,
@@ -79,8 +81,7 @@ def check(
     if replay is not None:
         _replay(replay, json_)
         return
-    request = {
-        "action": "check",
+    request: dict[str, Any] = {
         "targets": split(target),
         "ops": split(op),
         "dtypes": split(dtype),
@@ -90,12 +91,15 @@ def check(
     }
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
-    result = _run(request)
+    result = _run({"action": "check", **request})
+    checked = KernelsCheck.read(result)
     if markdown_file is not None:
-        text = markdown(result, request, datetime.now(UTC).date())
+        # The child has checked it against the kernels that there are.
+        asked = KernelsRequest.model_construct(**request)
+        text = markdown(checked, asked, datetime.now(UTC).date())
         markdown_file.write_text(text, encoding="utf-8")
-    print_result(result, json_, print_verdicts)
-    if unexpected(result):
+    print_result(result, json_, lambda _, console: print_verdicts(checked, console))
+    if unexpected(checked):
         raise typer.Exit(UNEXPECTED)
 
 
@@ -128,10 +132,10 @@ def mount(root: typer.Typer, _probe: typer.Typer) -> None:
     root.add_typer(app, name="kernels")
 
 
-def unexpected(result: Mapping[str, Any]) -> bool:
+def unexpected(check: KernelsCheck) -> bool:
     """Whether something that must never be so is: ours refuted, or the checker blind."""
-    refuted = any(v["target"] in OURS and v["verdict"] == "REFUTED" for v in result["verdicts"])
-    return refuted or bool(result["planted"]["missed"])
+    refuted = any(v.target in OURS and v.verdict == "REFUTED" for v in check.verdicts)
+    return refuted or bool(check.planted.missed)
 
 
 def _replay(text: str, json_: bool) -> None:

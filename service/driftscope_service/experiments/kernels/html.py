@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from driftscope_probes.kernels.report import KernelsReport
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.verdicts import KERNEL_VERDICTS, RANKS
 from driftscope_service.experiments.kernels.terminal import bits
 from driftscope_service.pages.report_template import self_contained
@@ -22,25 +24,25 @@ TONES: Final[Mapping[str, Tone]] = {
 ORDER = RANKS["kernel"]  # what a reader must see first
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: KernelsReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    verdicts = report["verdicts"]
-    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ORDER}
+    verdicts = report.verdicts
+    counts = {name: sum(v.verdict == name for v in verdicts) for name in ORDER}
     return self_contained(
         TEMPLATE,
         report,
         title="Kernel check",
         kind="kernel check",
-        verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict["verdict"])),
+        verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict.verdict)),
         counts={name: count for name, count in counts.items() if count},
         tones=TONES,
         legend=KERNEL_VERDICTS,
-        command=command(report["request"]),
+        command=command(report.request),
         bits=bits,
     )
 
 
-def command(request: Mapping[str, Any]) -> str:
+def command(request: KernelsRequest) -> str:
     """The command line that gives the report again."""
     words = ["driftscope", "kernels", "check"]
     for option, field in (
@@ -49,7 +51,8 @@ def command(request: Mapping[str, Any]) -> str:
         ("--dtype", "dtypes"),
         ("--threads", "threads"),
     ):
-        if request[field] is not None:
-            words += [option, ",".join(map(str, request[field]))]
-    words += ["--quick"] if request["quick"] else []
-    return shlex.join([*words, "--seed", str(request["seed"])])
+        chosen = getattr(request, field)
+        if chosen is not None:
+            words += [option, ",".join(map(str, chosen))]
+    words += ["--quick"] if request.quick else []
+    return shlex.join([*words, "--seed", str(request.seed)])

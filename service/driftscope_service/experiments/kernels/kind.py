@@ -6,21 +6,20 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.kernels.report import KernelsReport
 from driftscope_service.experiments.kernels.html import render
 from driftscope_service.experiments.kernels.job import NAME, KernelsProbeRequest, probe_request
 from driftscope_service.experiments.kernels.metrics import METRICS, families
 from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
-from driftscope_service.experiments.kind import Kind, Report, Summary
+from driftscope_service.experiments.kind import Kind, Summary
 
 
-def summarise(report: Report) -> dict[str, Any]:
+def summarise(report: KernelsReport) -> dict[str, Any]:
     """The verdicts and the planted faults."""
+    names = (*SUBJECT, "verdict", "detection_rate")
     return {
-        "planted": {name: report["planted"][name] for name in ("caught", "total", "missed")},
-        "verdicts": [
-            {name: verdict[name] for name in (*SUBJECT, "verdict", "detection_rate")}
-            for verdict in report["verdicts"]
-        ],
+        "planted": report.planted.model_dump(include={"caught", "total", "missed"}),
+        "verdicts": [{name: getattr(each, name) for name in names} for each in report.verdicts],
     }
 
 
@@ -52,6 +51,7 @@ KIND: Final = Kind(
     runner="driftscope_probes.kernels.run",
     smaller="ask for one target and op at a time to find the kernel that ends it.",
     report_holds="verdicts with counterexamples and proofs, planted faults",
+    read=KernelsReport.read,
     summarise=summarise,
     sentence=sentence,
     render=render,

@@ -1,15 +1,16 @@
 """Verdicts of a kernel check as one Markdown page with one table.
 
-In: the JSON of `kernels check`, the request, the day. Out: text. A line per kernel, a column per
+In: a kernel check, the request, the day. Out: text. A line per kernel, a column per
 dtype; numbers of threads stand apart where their verdicts differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Any
 
+from driftscope_probes.kernels.report import KernelsCheck, KernelVerdict
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.kernels.html import command
 
@@ -26,113 +27,111 @@ TARGETS = (
 )
 NOT_MEASURED = "–"
 
-Verdict = Mapping[str, Any]
 
-
-def markdown(result: Mapping[str, Any], request: Mapping[str, Any], day: date) -> str:
-    """The page. `request` is what was asked for, in the fields of `kernels_html.command`."""
-    verdicts: list[Verdict] = result["verdicts"]
+def markdown(check: KernelsCheck, request: KernelsRequest, day: date) -> str:
+    """The page."""
+    verdicts = check.verdicts
     parts = [
         "# Verdicts on every kernel",
         INTRODUCTION,
-        "\n".join(_facts(result, request, day)),
+        "\n".join(_facts(check, request, day)),
         TARGETS,
         "\n".join(_table(verdicts)),
         "\n".join(_legend(verdicts)),
         "\n".join(_unsettled(verdicts)),
-        "\n".join(_left_out(result, request)),
+        "\n".join(_left_out(check, request)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(result: Mapping[str, Any], request: Mapping[str, Any], day: date) -> Iterable[str]:
-    environment = result["environment"]
+def _facts(check: KernelsCheck, request: KernelsRequest, day: date) -> Iterable[str]:
+    environment = check.environment
     packages = environment["packages"]
     hardware = environment["hardware"]
     features = " ".join(hardware["cpu_features"])
-    planted = result["planted"]
+    planted = check.planted
     shown = ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages)
     yield f"- command: `{command(request)} --markdown FILE`"
     yield f"- date: {day.isoformat()}"
     machine = f"{hardware['cpu']}, {hardware['cores']} cores ({features})"
     yield f"- CPU: {machine}; {environment['platform']}"
     yield f"- versions: Python {environment['python']}, {shown}"
-    missed = f"; missed: {', '.join(planted['missed'])}" if planted["missed"] else ""
-    yield f"- planted faults caught: {planted['caught']} of {planted['total']}{missed}"
+    missed = f"; missed: {', '.join(planted.missed)}" if planted.missed else ""
+    yield f"- planted faults caught: {planted.caught} of {planted.total}{missed}"
 
 
-def _table(verdicts: list[Verdict]) -> Iterable[str]:
-    dtypes = list(dict.fromkeys(v["dtype"] for v in verdicts))
-    lines: dict[tuple[str, str], list[Verdict]] = {}
+def _table(verdicts: list[KernelVerdict]) -> Iterable[str]:
+    dtypes = list(dict.fromkeys(v.dtype for v in verdicts))
+    lines: dict[tuple[str, str], list[KernelVerdict]] = {}
     for v in verdicts:
-        lines.setdefault((v["op"], f"{v['target']}/{v['implementation']}"), []).append(v)
+        lines.setdefault((v.op, f"{v.target}/{v.implementation}"), []).append(v)
     yield _line(["op", "kernel", "threads", *dtypes, "differs on"])
     yield _line(["---"] * (len(dtypes) + 4))
     for (op, kernel), found in sorted(lines.items(), key=lambda item: item[0][0]):
-        cells = [_cells([v for v in found if v["dtype"] == dtype]) for dtype in dtypes]
+        cells = [_cells([v for v in found if v.dtype == dtype]) for dtype in dtypes]
         yield _line([op, f"`{kernel}`", _threads(found), *cells, _axes(found)])
 
 
-def _threads(verdicts: Sequence[Verdict]) -> str:
-    if all(v["verdict"] == "STATIC" for v in verdicts):
+def _threads(verdicts: Sequence[KernelVerdict]) -> str:
+    if all(v.verdict == "STATIC" for v in verdicts):
         return NOT_MEASURED
-    return ", ".join(map(str, dict.fromkeys(v["threads"] for v in verdicts)))
+    return ", ".join(map(str, dict.fromkeys(v.threads for v in verdicts)))
 
 
-def _cells(verdicts: Sequence[Verdict]) -> str:
+def _cells(verdicts: Sequence[KernelVerdict]) -> str:
     """One text where all numbers of threads have the same."""
     threads: dict[str, list[int]] = {}
     for v in verdicts:
-        threads.setdefault(_cell(v), []).append(v["threads"])
+        threads.setdefault(_cell(v), []).append(v.threads)
     if len(threads) <= 1:
         return next(iter(threads), NOT_MEASURED)
     return "; ".join(f"{', '.join(map(str, counts))}: {cell}" for cell, counts in threads.items())
 
 
-def _cell(verdict: Verdict) -> str:
-    name: str = verdict["verdict"]
-    if verdict["counterexample"] is not None:
-        return f"{name}: {verdict['counterexample']['cause']}"
-    rate = verdict["detection_rate"]
+def _cell(verdict: KernelVerdict) -> str:
+    name = verdict.verdict
+    if verdict.counterexample is not None:
+        return f"{name}: {verdict.counterexample.cause}"
+    rate = verdict.detection_rate
     return name if rate is None or name == "PROVED" else f"{name}, {rate:.0%}"
 
 
-def _axes(verdicts: Iterable[Verdict]) -> str:
-    counts = (count for verdict in verdicts for count in verdict["axes"])
-    return ", ".join(dict.fromkeys(c["axis"] for c in counts if c["mismatches"]))
+def _axes(verdicts: Iterable[KernelVerdict]) -> str:
+    counts = (count for verdict in verdicts for count in verdict.axes)
+    return ", ".join(dict.fromkeys(c.axis for c in counts if c.mismatches))
 
 
-def _legend(verdicts: list[Verdict]) -> Iterable[str]:
-    used = {verdict["verdict"] for verdict in verdicts}
+def _legend(verdicts: list[KernelVerdict]) -> Iterable[str]:
+    used = {verdict.verdict for verdict in verdicts}
     for name, meaning in KERNEL_VERDICTS.items():
         if name in used:
             yield f"- {name}: {meaning}"
     yield "- the percentage: planted twins of the op that the same tests catch"
 
 
-def _unsettled(verdicts: list[Verdict]) -> Iterable[str]:
+def _unsettled(verdicts: list[KernelVerdict]) -> Iterable[str]:
     """Verdicts that no counterexample explains: why they are so."""
-    told = [v for v in verdicts if v["verdict"] in ("INCONCLUSIVE", "REFUTED")]
+    told = [v for v in verdicts if v.verdict in ("INCONCLUSIVE", "REFUTED")]
     reasons: dict[tuple[str, str], list[str]] = {}
     for v in told:
-        if v["counterexample"] is None:
-            name = f"{v['target']}/{v['op']}/{v['implementation']}"
-            reasons.setdefault((name, v["reason"]), []).append(f"{v['dtype']}×{v['threads']}")
+        if v.counterexample is None:
+            reasons.setdefault((v.name, v.reason), []).append(f"{v.dtype}×{v.threads}")
     for (name, reason), where in reasons.items():
         yield f"- `{name}` ({', '.join(where)}): {_escaped(reason)}"
 
 
-def _left_out(result: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[str]:
-    if request["quick"]:
+def _left_out(check: KernelsCheck, request: KernelsRequest) -> Iterable[str]:
+    if request.quick:
         yield (
             "- `--quick`: up to 65 rows, the smaller shapes, one GPU architecture; without it 257 "
             "rows, all shapes and architectures"
         )
     for option in ("targets", "ops", "dtypes", "threads"):
-        if request[option] is not None:
-            yield f"- {option} other than {', '.join(map(str, request[option]))} are not covered"
-    for skipped in result["skipped"]:
-        yield f"- left out: {skipped['target']} ({_escaped(skipped['reason'])})"
+        chosen = getattr(request, option)
+        if chosen is not None:
+            yield f"- {option} other than {', '.join(map(str, chosen))} are not covered"
+    for skipped in check.skipped:
+        yield f"- left out: {skipped.target} ({_escaped(skipped.reason)})"
     yield "- other machines, other versions and shapes not tried are not covered"
 
 

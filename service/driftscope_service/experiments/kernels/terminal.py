@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from driftscope_probes.kernels.report import KernelsCheck, KernelVerdict, Mismatch, Planted, Skipped
 from driftscope_probes.verdicts import KERNEL_VERDICTS
 
 STYLES = {
@@ -27,29 +28,29 @@ def print_kernels(result: Mapping[str, Any], console: Console) -> None:
         names = [kernel[name] for name in ("target", "op", "implementation")]
         table.add_row(*map(Text, (*names, " ".join(kernel["dtypes"]), kernel["note"])))
     console.print(table)
-    _print_skipped(result, console)
+    _print_skipped(map(Skipped.read, result["skipped"]), console)
 
 
-def print_verdicts(result: Mapping[str, Any], console: Console) -> None:
+def print_verdicts(check: KernelsCheck, console: Console) -> None:
     """One line per verdict, then the counterexamples one by one: a table would cut them."""
     table = _table("target", "op", "implementation", "dtype", "threads", "verdict", "detection")
-    for verdict in result["verdicts"]:
-        rate = verdict["detection_rate"]
+    for verdict in check.verdicts:
+        rate = verdict.detection_rate
         table.add_row(
-            *(Text(str(verdict[name])) for name in _SUBJECT),
-            Text(verdict["verdict"], STYLES[verdict["verdict"]]),
+            *(Text(str(getattr(verdict, name))) for name in _SUBJECT),
+            Text(verdict.verdict, STYLES[verdict.verdict]),
             Text("" if rate is None else f"{rate:.0%}"),
         )
     console.print(table)
-    for verdict in result["verdicts"]:
-        if verdict["verdict"] in ("REFUTED", "INCONCLUSIVE"):
+    for verdict in check.verdicts:
+        if verdict.verdict in ("REFUTED", "INCONCLUSIVE"):
             _print_reason(verdict, console)
-    used = {verdict["verdict"] for verdict in result["verdicts"]}
+    used = {verdict.verdict for verdict in check.verdicts}
     for name, meaning in KERNEL_VERDICTS.items():
         if name in used:
             console.print(Text(f"{name}: {meaning}.", "dim"))
-    _print_planted(result["planted"], console)
-    _print_skipped(result, console)
+    _print_planted(check.planted, console)
+    _print_skipped(check.skipped, console)
 
 
 _SUBJECT = ("target", "op", "implementation", "dtype", "threads")
@@ -61,32 +62,33 @@ def print_replay(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"{result['kernel']}: no difference this time.")
         return
     console.print(Text(f"{result['kernel']}: reproduced", "red"))
-    console.print(Text("\n".join(bits(found)), no_wrap=True), crop=False, soft_wrap=True)
+    console.print(
+        Text("\n".join(bits(Mismatch.read(found))), no_wrap=True), crop=False, soft_wrap=True
+    )
 
 
-def _print_reason(verdict: Mapping[str, Any], console: Console) -> None:
-    subject = "/".join(str(verdict[name]) for name in _SUBJECT[:3])
+def _print_reason(verdict: KernelVerdict, console: Console) -> None:
     console.print()
-    head = f"{subject} {verdict['dtype']}, threads {verdict['threads']}: {verdict['verdict']}, "
-    lines = [head + verdict["reason"]]
-    example = verdict["counterexample"]
+    head = f"{verdict.name} {verdict.dtype}, threads {verdict.threads}: {verdict.verdict}, "
+    lines = [head + verdict.reason]
+    example = verdict.counterexample
     if example is not None:
-        lines += [f"  smallest: K={example['k']}, N={example['n']}, {example['inputs']} inputs"]
+        lines += [f"  smallest: K={example.k}, N={example.n}, {example.inputs} inputs"]
         lines += [f"  {line}" for line in bits(example)]
-        lines += [f"  replay: {example['replay']}"]
+        lines += [f"  replay: {example.replay}"]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 
-def bits(found: Mapping[str, Any]) -> Sequence[str]:
+def bits(mismatch: Mismatch) -> Sequence[str]:
     """Where two calls differ and what each gave, in three lines."""
-    difference = found["difference"]
-    ulps = "" if difference["ulps"] is None else f", {difference['ulps']:,} ULP apart"
+    first = mismatch.difference
+    ulps = "" if first.ulps is None else f", {first.ulps:,} ULP apart"
     return [
-        f"row {found['row']}, first at element {difference['index']} ({difference['elements']} of "
-        f"{difference['of']} differ){ulps}",
-        f"{_side(found['left'])}: {difference['left_bits']} = {difference['left']}",
-        f"{_side(found['right'])}: {difference['right_bits']} = {difference['right']}",
+        f"row {mismatch.row}, first at element {first.index} ({first.elements} of {first.of} "
+        f"differ){ulps}",
+        f"{_side(mismatch.left)}: {first.left_bits} = {first.left}",
+        f"{_side(mismatch.right)}: {first.right_bits} = {first.right}",
     ]
 
 
@@ -95,15 +97,15 @@ def _side(placement: Mapping[str, Any]) -> str:
     return ", ".join([f"batch of {placement['count']}", *others])
 
 
-def _print_planted(planted: Mapping[str, Any], console: Console) -> None:
-    line = f"Planted faults caught: {planted['caught']} of {planted['total']}."
-    missed = f" Missed: {', '.join(planted['missed'])}." if planted["missed"] else ""
+def _print_planted(planted: Planted, console: Console) -> None:
+    line = f"Planted faults caught: {planted.caught} of {planted.total}."
+    missed = f" Missed: {', '.join(planted.missed)}." if planted.missed else ""
     console.print(Text(line + missed, "red" if missed else ""))
 
 
-def _print_skipped(result: Mapping[str, Any], console: Console) -> None:
-    for skipped in result["skipped"]:
-        console.print(Text(f"Left out: {skipped['target']} ({skipped['reason']}).", "dim"))
+def _print_skipped(skipped: Iterable[Skipped], console: Console) -> None:
+    for one in skipped:
+        console.print(Text(f"Left out: {one.target} ({one.reason}).", "dim"))
 
 
 def _table(*headings: str) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -81,12 +82,14 @@ def get_night(night_id: str, service: CurrentService) -> NightBody:
 def _add(body: bytes, service: ExperimentsService) -> tuple[NightBody, bool]:
     result = _checked(body)
     with service.database.read() as connection:
-        known = NightlyRepository(connection).known(result.config.sha256, result.started_at)
+        known = NightlyRepository(connection).known(
+            result.config.sha256, datetime.fromisoformat(result.started_at)
+        )
     if known is not None:
         return NightBody.of(known), False
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         file = store_report(
-            result.model_dump(mode="json"),
+            result.to_dict(),
             kind=service.kinds[NAME],
             model=None,
             workdir=Path(workdir),

@@ -59,14 +59,14 @@ def nightly(
             _print_items(asked, json_)
             return
         with progress_bar() as show:
-            result = run_nightly(
+            report = run_nightly(
                 asked,
                 history or home() / "nightly",
                 show,
                 None if budget is None else 60 * budget,
                 resume=resume,
                 pages=PAGES,
-            ).to_dict()
+            )
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
@@ -78,10 +78,11 @@ def nightly(
             file=sys.stderr,
         )
         raise typer.Exit(COULD_NOT_RUN) from error
-    print_result(result, json_, print_night)
+    result = report.to_dict()
+    print_result(result, json_, lambda _, console: print_night(report, console))
     if url is not None:
         _hand_in(json_text(result), url)
-    raise typer.Exit(result["exit_code"])
+    raise typer.Exit(report.exit_code)
 
 
 def _hand_in(text: str, url: str) -> None:

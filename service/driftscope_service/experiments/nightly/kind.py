@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.nightly.report import NightlyReport, Outcome
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import Kind, Report, Summary
 from driftscope_service.experiments.nightly import api, page
@@ -16,19 +17,18 @@ from driftscope_service.experiments.nightly.store import NightlyRepository
 from driftscope_service.pages.navigation import Section
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
-#: What the pages show of an item over many nights.
-OUTCOME: Final = ("id", "verdict", "expected", "changed", "as_expected")
 
-
-def summarise(report: Report) -> dict[str, Any]:
+def summarise(report: NightlyReport) -> dict[str, Any]:
     """How it ended, and what became of each item."""
     return {
-        "config_name": report["config"]["name"][:MODEL_NAME_LENGTH],
-        "config_sha256": report["config"]["sha256"],
-        "started_at": report["started_at"],
-        "finished_at": report["finished_at"],
-        "exit_code": report["exit_code"],
-        "outcomes": [{name: item[name] for name in OUTCOME} for item in report["items"]],
+        "config_name": report.config.name[:MODEL_NAME_LENGTH],
+        "config_sha256": report.config.sha256,
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "exit_code": report.exit_code,
+        "outcomes": [
+            {name: getattr(item, name) for name in Outcome.model_fields} for item in report.items
+        ],
     }
 
 
@@ -59,6 +59,7 @@ KIND: Final = Kind(
     runner="driftscope_probes.nightly.run",
     smaller="name fewer models and batch sizes in the nightly configuration.",
     report_holds="every item with what was expected",
+    read=NightlyReport.read,
     summarise=summarise,
     sentence=sentence,
     render=render,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from driftscope_probes.nightly.report import ItemReport, NightlyReport
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.nightly.store import Night
 from driftscope_service.experiments.nightly.terminal import counts, state
@@ -65,16 +66,16 @@ class NightMatrix:
 def night_matrix(nights: Sequence[Night]) -> NightMatrix:
     found: dict[str, list[Outcome | None]] = {}
     for place, night in enumerate(nights):
-        for item in night.outcomes:
-            row = found.setdefault(item["id"], [None] * len(nights))
-            row[place] = Outcome(state(item), item["verdict"], item["expected"])
+        for item in night.items:
+            row = found.setdefault(item.id, [None] * len(nights))
+            row[place] = Outcome(state(item), item.verdict, item.expected)
     rows = [ItemRow(name, outcomes) for name, outcomes in sorted(found.items())]
     loud = sorted((row for row in rows if not row.quiet), key=_last_alarm)
     return NightMatrix(loud, [row for row in rows if row.quiet])
 
 
 def night_state(night: Night) -> RunState:
-    found = counts({"items": night.outcomes})
+    found = counts(night.items)
     told = ", ".join(f"{count} {name}" for name, count in found.items())
     when = f"the last night, {moment.ago(night.finished_at)}"
     sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
@@ -94,19 +95,19 @@ def night_state(night: Night) -> RunState:
 def outcomes_data(nights: Sequence[Night]) -> PlotData:
     rows = [
         [
-            *(night.report_id, moment.iso(night.started_at), night.exit_code, item["id"]),
-            *(state(item), item["verdict"], item["expected"], item["changed"]),
-            item["as_expected"],
+            *(night.report_id, moment.iso(night.started_at), night.exit_code, item.id),
+            *(state(item), item.verdict, item.expected, item.changed, item.as_expected),
         ]
         for night in nights
-        for item in night.outcomes
+        for item in night.items
     ]
     return PlotData(_COLUMNS, rows, {"empty": "There is no night."})
 
 
-def looked_at(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def looked_at(report: NightlyReport) -> list[ItemReport]:
     """The items of a night that call for somebody, with their words."""
-    return [{**item, "state": state(item)} for item in report["items"] if state(item) not in QUIET]
+    items = [item.model_copy(update={"state": state(item)}) for item in report.items]
+    return [item for item in items if state(item) not in QUIET]
 
 
 def _last_alarm(row: ItemRow) -> tuple[int, str]:

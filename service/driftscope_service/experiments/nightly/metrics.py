@@ -48,7 +48,7 @@ def families(connection: Connection, _offered: frozenset[str]) -> Iterator[Famil
     if last is not None:
         finished.add([], last.finished_at.timestamp())
         exit_code.add([], last.exit_code)
-        counts = Counter(state(outcome).replace(" ", "_") for outcome in last.outcomes)
+        counts = Counter(state(item).replace(" ", "_") for item in last.items)
         for name in ITEM_STATES:
             items.add([name], counts[name])
     yield from (success, finished, exit_code, items)

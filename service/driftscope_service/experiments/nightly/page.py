@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_probes.device.environment_change import Change
+from driftscope_probes.nightly.report import NightlyReport
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService
 from driftscope_service.experiments.nightly.html import TONES
@@ -45,14 +47,11 @@ class Column:
     """A night, with what of it is only in its report; None where that is gone."""
 
     night: Night
-    report: dict[str, Any] | None
+    report: NightlyReport | None
 
     @property
-    def changes(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (
-            [] if self.report is None else self.report["changed_environment"]
-        )
-        return found
+    def changes(self) -> Sequence[Change]:
+        return () if self.report is None else self.report.changed_environment
 
 
 @router.get("")
@@ -143,7 +142,6 @@ def _columns(
     found = []
     for night in nights:
         stored = reports.get(night.report_id)
-        found.append(
-            Column(night, None if stored is None else service.report_files.content(stored))
-        )
+        content = None if stored is None else service.report_files.content(stored)
+        found.append(Column(night, None if content is None else NightlyReport.read(content)))
     return found

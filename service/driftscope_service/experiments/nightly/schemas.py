@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    model_validator,
+)
+from pydantic_core import core_schema, to_jsonable_python
 
-from driftscope_probes.verdicts import NOT_RUN, ItemVerdictName
+from driftscope_probes.device.environment_change import Change
+from driftscope_probes.nightly.report import ItemReport, NightConfig, NightlyReport
+from driftscope_probes.verdicts import NOT_RUN
 from driftscope_service.experiments.nightly.store import Night
 
 #: Of one night: the shipped file has about eighty items.
@@ -15,24 +24,20 @@ MAX_ITEMS = 5_000
 #: Of each item its expectation, a setting and its bits; the environment has fewer names than that.
 MAX_CHANGES = 4 * MAX_ITEMS
 Text = Annotated[str, Field(max_length=5000)]
-Changed = Literal["better", "worse", "new"]
-ItemId = Annotated[str, Field(min_length=1, max_length=300)]
+_AWARE = core_schema.no_info_after_validator_function(
+    to_jsonable_python,
+    core_schema.datetime_schema(tz_constraint="aware"),
+    serialization=core_schema.to_string_ser_schema(),
+)
+#: A time with its zone, kept as text.
+Moment = Annotated[str, GetPydanticSchema(lambda source, handler: _AWARE)]
 
 
-class NightlyItem(BaseModel):
+class NightlyItem(ItemReport):
     """An item of a night; what else it carries is kept as it is."""
 
-    model_config = ConfigDict(extra="allow")
-
-    id: ItemId
-    kind: Literal["kernel", "engine"]
-    expected: ItemVerdictName
-    verdict: ItemVerdictName
-    previous: ItemVerdictName | None
-    changed: Changed | None
-    as_expected: bool
+    id: str = Field(min_length=1, max_length=300)
     seconds: float = Field(ge=0, allow_inf_nan=False)
-    detail: dict[str, Any]
     replay: str | None = Field(max_length=10_000)
 
     @model_validator(mode="after")
@@ -42,37 +47,38 @@ class NightlyItem(BaseModel):
         return self
 
 
-class EnvironmentChangeBody(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
+class EnvironmentChangeBody(Change):
     kind: str = Field(max_length=100)
     name: str = Field(max_length=500)
-    before: Any
-    after: Any
 
 
-class NightlyConfigBody(BaseModel):
+class NightlyConfigBody(NightConfig):
+    model_config = ConfigDict(extra="ignore")
+
     name: str = Field(min_length=1, max_length=500)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class NightlyResultBody(BaseModel):
+#: In the order of the first version of the API.
+REQUIRED = (
+    *("schema_version", "kind", "exit_code", "started_at", "finished_at", "config", "items"),
+    *("environment", "changed_environment", "alarms", "resumed", "notes"),
+)
+
+
+class NightlyResultBody(NightlyReport):
     """The object that `driftscope nightly --json` prints."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(json_schema_extra={"required": list(REQUIRED)})
 
-    schema_version: Literal["1"]
-    kind: Literal["nightly"]
-    exit_code: Literal[0, 1, 2]
-    started_at: AwareDatetime
-    finished_at: AwareDatetime
+    started_at: Moment
+    finished_at: Moment
     config: NightlyConfigBody
-    items: list[NightlyItem] = Field(max_length=MAX_ITEMS)
-    environment: dict[str, Any]
-    changed_environment: list[EnvironmentChangeBody] = Field(max_length=MAX_CHANGES)
-    alarms: list[Text] = Field(max_length=MAX_ITEMS)
+    alarms: tuple[Text, ...] = Field(max_length=MAX_ITEMS)
+    items: tuple[NightlyItem, ...] = Field(max_length=MAX_ITEMS)
+    changed_environment: tuple[EnvironmentChangeBody, ...] = Field(max_length=MAX_CHANGES)
     resumed: int = Field(ge=0)
-    notes: list[Text] = Field(max_length=1000)
+    notes: tuple[Text, ...] = Field(max_length=1000)
 
 
 class NightLinks(BaseModel):

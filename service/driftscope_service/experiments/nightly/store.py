@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, select
 
+from driftscope_probes.nightly.report import Outcome
 from driftscope_service.store.tables import nightly_runs
 
 
@@ -21,7 +22,11 @@ class Night:
     started_at: datetime
     finished_at: datetime
     exit_code: int
-    outcomes: list[dict[str, Any]]  # id, verdict, expected, changed, as_expected of every item
+    outcomes: list[dict[str, Any]]  # of every item an Outcome
+
+    @property
+    def items(self) -> list[Outcome]:
+        return [Outcome.read(outcome) for outcome in self.outcomes]
 
 
 class NightlyRepository:

@@ -1,68 +1,72 @@
-"""A night in the terminal: what changed first, then a line per item. In: its JSON."""
+"""A night in the terminal: what changed first, then a line per item."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from driftscope_probes.nightly.report import ItemReport, NightlyReport, Outcome
 from driftscope_probes.verdicts import ITEM_STATES, NOT_RUN, OUTCOMES
 
 STYLES = {0: "green", 1: "red", 2: "magenta"}
 
 
-def state(item: Mapping[str, Any]) -> str:
+def state(item: ItemReport | Outcome) -> str:
     """One word for an item: what there is to see in it."""
-    if item["verdict"] in NOT_RUN.values():
+    if item.verdict in NOT_RUN.values():
         return "not run"
-    if item["changed"] in ("better", "worse"):
-        return str(item["changed"])
-    if not item["as_expected"]:
+    if item.changed in ("better", "worse"):
+        return item.changed
+    if not item.as_expected:
         return "unexpected"
-    return "new" if item["changed"] == "new" else "as expected"
+    return "new" if item.changed == "new" else "as expected"
 
 
-def counts(result: Mapping[str, Any]) -> dict[str, int]:
+def counts(items: Iterable[ItemReport | Outcome]) -> dict[str, int]:
     """How many items are in each state, what is to be looked at first."""
-    states = [state(item) for item in result["items"]]
+    states = [state(item) for item in items]
     return {name: states.count(name) for name in ITEM_STATES if name in states}
 
 
-def print_night(result: Mapping[str, Any], console: Console) -> None:
+def print_night(result: NightlyReport, console: Console) -> None:
     """Lines, not a table: an id that is cut or folded cannot be used in a pattern."""
     _line(f"{'state':<12}{'verdict':<14}{'expected':<14}{'s':>7}  item", "bold", console)
-    for item in result["items"]:
+    for item in result.items:
         word = state(item)
-        columns = f"{item['verdict']:<14}{item['expected']:<14}{item['seconds']:>7.1f}"
+        columns = f"{item.verdict:<14}{item.expected:<14}{item.seconds:>7.1f}"
         console.print(
-            Text.assemble((f"{word:<12}", _style(word)), f"{columns}  {item['id']}"),
+            Text.assemble((f"{word:<12}", _style(word)), f"{columns}  {item.id}"),
             soft_wrap=True,
         )
-    for item in result["items"]:
+    for item in result.items:
         if state(item) == "not run":
-            _line(f"{item['id']}: not run, {item['detail']['reason']}", "magenta", console)
+            _line(f"{item.id}: not run, {item.detail['reason']}", "magenta", console)
     _print_alarms(result, console)
-    for change in result["changed_environment"]:
-        before, after = shown(change["before"]), shown(change["after"])
-        _line(f"Changed: {change['name']}, {before} → {after}", "", console)
-    if result["resumed"]:
-        _line(
-            f"{result['resumed']} items were found by a start that was interrupted.", "dim", console
-        )
-    for note in result["notes"]:
+    for change in result.changed_environment:
+        before, after = shown(change.before), shown(change.after)
+        _line(f"Changed: {change.name}, {before} → {after}", "", console)
+    if result.resumed:
+        _line(f"{result.resumed} items were found by a start that was interrupted.", "dim", console)
+    for note in result.notes:
         _line(f"Note: {note}", "dim", console)
-    summary = ", ".join(f"{count} {name}" for name, count in counts(result).items())
-    outcome = OUTCOMES[result["exit_code"]]
-    if result["exit_code"] == 1 and not counts(result).keys() & {"worse", "better", "unexpected"}:
+    states = counts(result.items)
+    summary = ", ".join(f"{count} {name}" for name, count in states.items())
+    outcome = OUTCOMES[result.exit_code]
+    if result.exit_code == 1 and not states.keys() & {
+        "worse",
+        "better",
+        "unexpected",
+    }:
         outcome += ", though no verdict"
-    _line(f"{outcome}: {summary}.", STYLES[result["exit_code"]], console)
+    _line(f"{outcome}: {summary}.", STYLES[result.exit_code], console)
 
 
-def _print_alarms(result: Mapping[str, Any], console: Console) -> None:
-    replays = {item["id"]: item["replay"] for item in result["items"]}
-    for alarm in result["alarms"]:
+def _print_alarms(result: NightlyReport, console: Console) -> None:
+    replays = {item.id: item.replay for item in result.items}
+    for alarm in result.alarms:
         _line(alarm, "red", console)
         replay = replays.get(alarm.partition(": ")[0])
         if replay is not None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
+from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
 from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
@@ -148,7 +149,8 @@ def paired(
     target = out or default_folder(request.model)
     with output_folder(target) as work:
         asked = {"kind": "paired", "request": request.model_dump()}
-        report = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
+        found = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
+        report = PairedReport.read(found)
         write_report(report, work)
     if json_:
         print_json(without_profiles(report))

@@ -12,16 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.dtypes import parse_mode
+from driftscope_probes.paired.report import Cell
 from driftscope_service.numbers.metric_words import SUMMARY, written
 from driftscope_service.numbers.number_format import shared_exponent
 
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    engine_dtype: str
-    trainer_dtype: str
+    report: Cell
     matched: bool  # both sides compute in the same format: what a training run would use
-    report: Mapping[str, Any]  # the cell as it stands in the report
+
+    @property
+    def engine_dtype(self) -> str:
+        return self.report.engine_dtype
+
+    @property
+    def trainer_dtype(self) -> str:
+        return self.report.trainer_dtype
 
     @property
     def key(self) -> str:
@@ -34,8 +41,7 @@ class GridCell:
 
     @property
     def comparison(self) -> Mapping[str, Any]:
-        comparison: Mapping[str, Any] = self.report["comparison"]
-        return comparison
+        return self.report.comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +68,14 @@ class PairedGrid:
         return [cell for cell in self.cells if cell.matched] or list(self.cells)
 
 
-def paired_grid(grid: Sequence[Mapping[str, Any]]) -> PairedGrid:
-    exact = any(cell["engine_dtype"] == cell["trainer_dtype"] for cell in grid)
+def paired_grid(grid: Sequence[Cell]) -> PairedGrid:
+    exact = any(cell.engine_dtype == cell.trainer_dtype for cell in grid)
+
+    def computes(trainer_dtype: str) -> str:
+        return trainer_dtype if exact else parse_mode(trainer_dtype).compute
+
     return PairedGrid(
-        tuple(
-            GridCell(
-                engine_dtype=cell["engine_dtype"],
-                trainer_dtype=cell["trainer_dtype"],
-                matched=cell["engine_dtype"]
-                == (cell["trainer_dtype"] if exact else parse_mode(cell["trainer_dtype"]).compute),
-                report=cell,
-            )
-            for cell in grid
-        )
+        tuple(GridCell(cell, cell.engine_dtype == computes(cell.trainer_dtype)) for cell in grid)
     )
 
 

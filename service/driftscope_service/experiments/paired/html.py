@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import PairedGrid, paired_grid
 from driftscope_service.experiments.paired.reproduce import reproduction
 from driftscope_service.experiments.paired.shades import DEFAULT, SHADED, grid_state, grid_view
@@ -22,14 +23,14 @@ COLOURS = 10
 WORST_LAYERS = 8
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: PairedReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
     shown = content(report, DEFAULT)
     grid = shown["view"].grid
     return self_contained(
         TEMPLATE,
         report,
-        title=f"{report['model']['name']}: paired probe",
+        title=f"{report.model['name']}: paired probe",
         kind="paired probe",
         script="report.js",
         views=[grid_view(grid, metric) for metric in SHADED],
@@ -37,20 +38,20 @@ def render(report: Mapping[str, Any]) -> str:
     )
 
 
-def content(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def content(report: PairedReport, metric: str) -> dict[str, Any]:
     """`metric`: of SHADED, shades the grid."""
-    grid = paired_grid(report["grid"])
+    grid = paired_grid(report.grid)
     view = grid_view(grid, metric)
     return {
         "view": view,
-        "state": grid_state(view, report["reading"]["sentence"]),
+        "state": grid_state(view, report.reading.sentence),
         "metrics": [NUMBERS[name] for name in SHADED],
         "summary": (*SUMMARY, NUMBERS["confident_disagreement_share"]),
         "cells": _plot_cells(grid),
-        "worst_layers": _worst_layers(report["headroom"]),
-        "rollout_settings": setting_table([cell["rollout"] for cell in report["grid"]]),
-        "trainer_settings": setting_table([cell["trainer"] for cell in report["grid"]]),
-        "reproduction": reproduction(report["request"]),
+        "worst_layers": _worst_layers(report.headroom),
+        "rollout_settings": setting_table([cell.rollout for cell in report.grid]),
+        "trainer_settings": setting_table([cell.trainer for cell in report.grid]),
+        "reproduction": reproduction(report.request),
     }
 
 
@@ -81,13 +82,11 @@ def _largest(layer: Mapping[str, Any]) -> float:
     return max(float("inf") if value is None else value for value in values)
 
 
-def without_profiles(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the report whose cells have no `profiles`; the report itself is left as it is."""
-    grid = [
-        {name: value for name, value in cell.items() if name != "profiles"}
-        for cell in report["grid"]
-    ]
-    return {**report, "grid": grid}
+def without_profiles(report: PairedReport) -> dict[str, Any]:
+    """The JSON of the report, its cells without `profiles`."""
+    return report.model_dump(
+        mode="json", exclude_unset=True, exclude={"grid": {"__all__": {"profiles"}}}
+    )
 
 
 REPORT_JSON = "report.json"
@@ -95,9 +94,9 @@ REPORT_HTML = "report.html"
 KEPT_FOLDERS = ("pairs", "logs")
 
 
-def write_report(report: dict[str, Any], folder: Path) -> None:
+def write_report(report: PairedReport, folder: Path) -> None:
     """Write both forms beside the files that the probe left in `folder`."""
-    text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
+    text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False, indent=1)
     (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
     (folder / REPORT_HTML).write_text(render(report), encoding="utf-8")
     _keep_logs(folder)

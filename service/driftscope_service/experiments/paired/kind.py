@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, Report, ReportPage, Summary
+from driftscope_probes.paired.report import PairedReport
+from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, ReportPage, Summary
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.html import render
 from driftscope_service.experiments.paired.job import NAME, PairedProbeRequest, probe_request
@@ -12,14 +13,12 @@ from driftscope_service.experiments.paired.metrics import METRICS, families
 from driftscope_service.experiments.paired.page import grid_data, page_data
 
 
-def summarise(report: Report) -> dict[str, Any]:
+def summarise(report: PairedReport) -> dict[str, Any]:
     """The sentence and the comparisons."""
+    names = ("engine_dtype", "trainer_dtype", "comparison")
     return {
-        "sentence": report["reading"]["sentence"],
-        "cells": [
-            {name: cell[name] for name in ("engine_dtype", "trainer_dtype", "comparison")}
-            for cell in report["grid"]
-        ],
+        "sentence": report.reading.sentence,
+        "cells": [{name: getattr(cell, name) for name in names} for cell in report.grid],
     }
 
 
@@ -40,6 +39,7 @@ KIND: Final = Kind(
     runner="driftscope_probes.paired.run",
     smaller="ask for fewer or shorter prompts, a smaller batch_size or a smaller model.",
     report_holds="grid of comparisons, profiles, settings",
+    read=PairedReport.read,
     summarise=summarise,
     sentence=sentence,
     render=render,
@@ -47,7 +47,7 @@ KIND: Final = Kind(
     page=ReportPage(
         "experiments/paired/templates/report",
         page_data,
-        {"grid": lambda report: grid_data(paired_grid(report["grid"]))},
+        {"grid": lambda report: grid_data(paired_grid(report.grid))},
     ),
     metrics=METRICS,
     families=families,

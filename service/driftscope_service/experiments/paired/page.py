@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import PairedGrid
 from driftscope_service.experiments.paired.html import content
 from driftscope_service.experiments.paired.shades import DEFAULT, SHADED
@@ -12,7 +13,7 @@ from driftscope_service.http.errors import InvalidField
 from driftscope_service.pages.plot_data import Cell, PlotData
 
 
-def page_data(report: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: PairedReport, query: Mapping[str, str]) -> dict[str, Any]:
     metric = query.get("metric", DEFAULT)
     if metric not in SHADED:
         raise InvalidField(

@@ -1,6 +1,6 @@
 """The command line that gives a paired report again.
 
-In: the report's `request`. Out: one shell command, and what it cannot say.
+In: the request of the report. Out: one shell command, and what it cannot say.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _VALUE_OPTIONS = {"kind": "--engine"}
 _SWITCHES = {"compile": ("--compile", "--enforce-eager")}
 #: One option of the command line sets these for both sides.
 _SHARED = ("threads", "seed", "kernels")
+_OWN = ("chat_template", "resamples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +31,16 @@ class Reproduction:
     remarks: tuple[str, ...]
 
 
-def reproduction(request: Mapping[str, Any]) -> Reproduction:
-    custom = not isinstance(request["prompts"], int)
-    words = ["driftscope", "probe", "paired", "--model", str(request["model"])]
-    words += ["--engine-dtypes", ",".join(request["engine_dtypes"])]
-    words += ["--trainer-dtypes", ",".join(request["trainer_dtypes"])]
-    words += ["--prompts", PROMPT_FILE if custom else str(request["prompts"])]
-    words += _options(request["sampling"], SamplingSettings().model_dump())
-    words += _options(_only(request, "chat_template", "resamples"), _request_defaults())
-    words += _options(request["engine"], EngineSettings().model_dump())
-    trainer = {name: v for name, v in request["trainer"].items() if name not in _SHARED}
+def reproduction(request: PairedRequest) -> Reproduction:
+    custom = not isinstance(request.prompts, int)
+    words = ["driftscope", "probe", "paired", "--model", request.model]
+    words += ["--engine-dtypes", ",".join(request.engine_dtypes)]
+    words += ["--trainer-dtypes", ",".join(request.trainer_dtypes)]
+    words += ["--prompts", PROMPT_FILE if custom else str(request.prompts)]
+    words += _options(request.sampling.model_dump(), SamplingSettings().model_dump())
+    words += _options(request.model_dump(include={*_OWN}), _request_defaults())
+    words += _options(request.engine.model_dump(), EngineSettings().model_dump())
+    trainer = {name: v for name, v in request.trainer.model_dump().items() if name not in _SHARED}
     words += _options(trainer, TrainerSettings().model_dump())
     return Reproduction(shlex.join(words), custom, tuple(_remarks(request)))
 
@@ -57,31 +58,25 @@ def _options(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterat
             yield str(value)
 
 
-def _remarks(request: Mapping[str, Any]) -> Iterator[str]:
-    engine, trainer = request["engine"], request["trainer"]
-    if engine["threads"] != trainer["threads"]:
+def _remarks(request: PairedRequest) -> Iterator[str]:
+    engine, trainer = request.engine, request.trainer
+    if engine.threads != trainer.threads:
         yield (
-            f"The trainer ran with {trainer['threads'] or 'all'} threads, the engine with "
-            f"{engine['threads'] or 'all'}: the command line gives one number to both."
+            f"The trainer ran with {trainer.threads or 'all'} threads, the engine with "
+            f"{engine.threads or 'all'}: the command line gives one number to both."
         )
-    # Reports of before there was a choice have neither.
-    kernels = engine.get("kernels", "stock"), trainer.get("kernels", "stock")
-    if kernels[0] != kernels[1]:
+    if engine.kernels != trainer.kernels:
         yield (
-            f"The trainer ran with {kernels[1]} kernels, the engine with {kernels[0]}: the command "
-            "line gives one choice to both."
+            f"The trainer ran with {trainer.kernels} kernels, the engine with {engine.kernels}: "
+            "the command line gives one choice to both."
         )
-    if request["sampling"]["seed"] != trainer["seed"]:
+    if request.sampling.seed != trainer.seed:
         yield (
-            f"The trainer's own seed was {trainer['seed']} (it matters only with dropout): the "
+            f"The trainer's own seed was {trainer.seed} (it matters only with dropout): the "
             "command line gives one seed to both sides."
         )
 
 
-def _only(request: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: request[name] for name in names}
-
-
 def _request_defaults() -> dict[str, Any]:
     fields = PairedRequest.model_fields
-    return {name: fields[name].default for name in ("chat_template", "resamples")}
+    return {name: fields[name].default for name in _OWN}

@@ -6,12 +6,12 @@ In: the report and a rich Console. Out: text that fits the console's width witho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from driftscope_probes.paired.report import Gradient, PairedReport, Reading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
 from driftscope_service.numbers.number_format import UNDEFINED, number, seconds, share
 
@@ -29,25 +29,23 @@ TIMING = {
 INDENT = 2
 
 
-def print_report(
-    report: Mapping[str, Any], console: Console, *, location: str | None = None
-) -> None:
+def print_report(report: PairedReport, console: Console, *, location: str | None = None) -> None:
     """`location`: where the HTML report lies; None leaves that line out."""
-    grid = grid_table(paired_grid(report["grid"]), console.width)
+    grid = grid_table(paired_grid(report.grid), console.width)
     console.print(Text(_heading(report), style="bold"))
     console.print()
     console.print(grid.table, crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *grid.undefined]), style="dim"))
-    _print_block(console, "What the grid says", _reading(report["reading"]))
-    if report["headroom"] is not None:
-        _print_block(console, "FP16 headroom", [report["headroom"]["sentence"]])
-    if report["gradients"] is not None:
-        _print_block(console, "Gradients", [_gradient(row) for row in report["gradients"]])
-    if report["notes"]:
-        _print_block(console, "Notes", report["notes"])
+    _print_block(console, "What the grid says", _reading(report.reading))
+    if report.headroom is not None:
+        _print_block(console, "FP16 headroom", [report.headroom["sentence"]])
+    if report.gradients is not None:
+        _print_block(console, "Gradients", [_gradient(row) for row in report.gradients])
+    if report.notes:
+        _print_block(console, "Notes", report.notes)
     console.print()
-    console.print(Text(_timing(report["timing"]), style="dim"))
+    console.print(Text(_timing(report.timing), style="dim"))
     if location is not None:
         # One unbroken line: a path cut into pieces cannot be copied.
         console.print(Text(f"Report: {location}"), soft_wrap=True)
@@ -60,31 +58,31 @@ def _print_block(console: Console, title: str, lines: list[str]) -> None:
         console.print(Padding(Text(line), (0, 0, 0, INDENT)))
 
 
-def _heading(report: Mapping[str, Any]) -> str:
-    request, rollout = report["request"], report["grid"][0]["rollout"]
-    prompts = request["prompts"]
+def _heading(report: PairedReport) -> str:
+    request, rollout = report.request, report.grid[0].rollout
+    prompts = request.prompts
     count = prompts if isinstance(prompts, int) else len(prompts)
     return (
-        f"{report['model']['name']}: {rollout['engine']} {rollout['engine_version']} against the "
+        f"{report.model['name']}: {rollout['engine']} {rollout['engine_version']} against the "
         f"training-mode forward, {count} {'prompt' if count == 1 else 'prompts'} × "
-        f"{request['sampling']['max_tokens']} tokens, "
-        f"seed {request['sampling']['seed']}"
+        f"{request.sampling.max_tokens} tokens, "
+        f"seed {request.sampling.seed}"
     )
 
 
-def _reading(reading: Mapping[str, Any]) -> list[str]:
+def _reading(reading: Reading) -> list[str]:
     """The sentence holds the figures and the published ones; their sources stand below it."""
-    sources = dict.fromkeys(figure["source"] for figure in reading["figures"])
-    return [reading["sentence"], *(f"Published in: {source}" for source in sources)]
+    sources = dict.fromkeys(figure.source for figure in reading.figures)
+    return [reading.sentence, *(f"Published in: {source}" for source in sources)]
 
 
-def _gradient(row: Mapping[str, Any]) -> str:
-    difference = row["norm_relative_difference"]
-    text = f"{row['engine_dtype']} × {row['trainer_dtype']}: norm {_number(row['norm'])}"
+def _gradient(row: Gradient) -> str:
+    difference = row.norm_relative_difference
+    text = f"{row.engine_dtype} × {row.trainer_dtype}: norm {_number(row.norm)}"
     if difference:  # 0 for the fp32 mode itself
         text += f", {share(abs(difference))} {'above' if difference > 0 else 'below'} fp32"
-    if row["nonfinite_values"]:
-        text += f", {number(row['nonfinite_values'])} values not finite"
+    if row.nonfinite_values:
+        text += f", {number(row.nonfinite_values)} values not finite"
     return text
 
 

@@ -26,6 +26,6 @@ if __name__ == "__main__":
     # What a night is of must not differ between its starts: importing torch would cost seconds.
     setattr(run, "night_environment", lambda: (ENVIRONMENT, ()))  # noqa: B010
     config = read_config(Path(sys.argv[1]))
-    pages = {"report.xml": lambda result: f"<testsuites exit='{result['exit_code']}'/>"}
+    pages = {"report.xml": lambda result: f"<testsuites exit='{result.exit_code}'/>"}
     result = run.run_nightly(config, Path(sys.argv[2]), discard, pages=pages)
     print(json.dumps(result.to_dict()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from driftscope_probes.nightly.report import Outcome
 from driftscope_service.experiments.nightly.metrics import ITEM_STATES
 from driftscope_service.experiments.nightly.terminal import state
 
@@ -48,7 +49,7 @@ def test_a_night_shows_how_it_ended(running: Any) -> None:
 
 def test_every_state_of_an_item_has_a_sample() -> None:
     outcomes = [
-        {"verdict": verdict, "changed": changed, "as_expected": as_expected}
+        Outcome(id="x", verdict=verdict, expected="equal", changed=changed, as_expected=as_expected)
         for verdict in ("equal", "not_run")
         for changed in (None, "better", "worse", "new")
         for as_expected in (True, False)

@@ -8,37 +8,47 @@ from typing import Any
 from rich.console import Console
 
 from driftscope_probes.determinism.onset import Onset
-from driftscope_probes.determinism.report import AxisResult, FirstDifference, Measure, Subject
-from driftscope_service.experiments.determinism.terminal import onset, print_determinism, share
+from driftscope_probes.determinism.report import (
+    AxisReport,
+    DeterminismReport,
+    FirstDifference,
+    Measure,
+    Subject,
+)
+from driftscope_service.experiments.determinism.terminal import (
+    onset_words,
+    print_determinism,
+    share,
+)
 
 REPLAY = "driftscope probe determinism --model tiny --axes batch_size --values 1,2 --no-bisect " * 2
 
 
-def axes() -> list[dict[str, Any]]:
-    first = FirstDifference(2, "prompt 1", 3)
+def axes() -> list[AxisReport]:
+    first = FirstDifference(cell=2, sequence="prompt 1", token=3)
     differing = Measure(62, 744, 743, 700, 2, 3, 0.157, 1_234_567, first, first)
     equal = Measure(16, 192, 192, 192, 1, 1, 0.0, 0, None, None)
     return [
-        AxisResult(
+        AxisReport.run(
             Subject("batch_size", "bf16", "stock", "vllm"),
             1,
             differing,
-            ((2, differing),),
-            Onset("batch size", 1, 2, (1, 2, 4)),
-            replay=REPLAY,
-        ).to_dict(),
-        AxisResult(
-            Subject("position", "bf16", "invariant", "vllm"), 0, equal, ((1, equal),), None
-        ).to_dict(),
-        AxisResult.not_run(
+            {2: differing},
+            Onset(setting="batch size", equal_up_to=1, differs_from=2, tested=(1, 2, 4)),
+        ).model_copy(update={"replay": REPLAY}),
+        AxisReport.run(
+            Subject("position", "bf16", "invariant", "vllm"), 0, equal, {1: equal}, None
+        ),
+        AxisReport.not_run(
             Subject("kv_split", "bf16", "stock", "vllm"), "one thread never splits keys"
-        ).to_dict(),
+        ),
     ]
 
 
 def printed(width: int = 80) -> str:
     stream = io.StringIO()
-    report = {"model": {"name": "tiny"}, "axes": axes(), "notes": ["a [note]"]}
+    parts: dict[str, Any] = {"model": {"name": "tiny"}, "axes": axes(), "notes": ["a [note]"]}
+    report = DeterminismReport.model_construct(**parts)
     print_determinism(report, Console(file=stream, width=width))
     return stream.getvalue()
 
@@ -70,5 +80,7 @@ def test_a_share_below_all_is_never_shown_as_all() -> None:
 
 
 def test_names_have_no_last_equal_value() -> None:
-    found = Onset("prefix cache", None, "hot", ("off", "cold", "hot")).to_dict()
-    assert onset(found) == "at prefix cache hot"
+    onset = Onset(
+        setting="prefix cache", equal_up_to=None, differs_from="hot", tested=("off", "cold", "hot")
+    )
+    assert onset_words(onset) == "at prefix cache hot"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from driftscope_probes.kernels.report import AxisCount, Counterexample, KernelsCheck
+from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_service.experiments.kernels.markdown import markdown
 
-REQUEST: dict[str, Any] = {
-    **{"action": "check", "targets": None, "ops": ["sum"], "dtypes": None, "threads": None},
-    **{"quick": True, "seed": 3},
-}
+REQUEST = KernelsRequest(ops=["sum"], quick=True, seed=3)
 
 
 def _verdict(target: str, dtype: str, threads: int, verdict: str, **more: Any) -> dict[str, Any]:
@@ -22,29 +21,35 @@ def _verdict(target: str, dtype: str, threads: int, verdict: str, **more: Any) -
     }
 
 
-RESULT: dict[str, Any] = {
-    "verdicts": [
-        _verdict("driftscope", "fp32", 1, "PROVED", detection_rate=1.0),
-        _verdict("driftscope", "fp32", 2, "NOT_REFUTED", detection_rate=0.975),
-        _verdict("driftscope", "bf16", 1, "PROVED", detection_rate=1.0),
-        _verdict("driftscope", "bf16", 2, "PROVED", detection_rate=0.95),
-        _verdict(
-            *("torch", "fp32", 1, "REFUTED"),
-            counterexample={"cause": "layout"},
-            axes=[{"axis": "layout", "mismatches": 2}, {"axis": "split", "mismatches": 0}],
-        ),
-        _verdict("triton", "fp32", 1, "INCONCLUSIVE"),
-        _verdict("triton", "fp32", 1, "STATIC", implementation="compiled"),
-    ],
-    "planted": {"caught": 7, "total": 8, "missed": ["sum/late fp32"]},
-    "environment": {
-        "python": "3.11.7",
-        "platform": "Linux",
-        "packages": {"torch": "2.13.0", "tokenizers": "1"},
-        "hardware": {"cpu": "Fast", "cores": 2, "cpu_features": ["avx2"]},
-    },
-    "skipped": [{"target": "vllm", "reason": "not installed"}],
-}
+LAYOUT: dict[str, Any] = {"cause": "layout"}
+RESULT = KernelsCheck.read(
+    {
+        "verdicts": [
+            _verdict("driftscope", "fp32", 1, "PROVED", detection_rate=1.0),
+            _verdict("driftscope", "fp32", 2, "NOT_REFUTED", detection_rate=0.975),
+            _verdict("driftscope", "bf16", 1, "PROVED", detection_rate=1.0),
+            _verdict("driftscope", "bf16", 2, "PROVED", detection_rate=0.95),
+            _verdict(
+                *("torch", "fp32", 1, "REFUTED"),
+                counterexample=Counterexample.model_construct(**LAYOUT),
+                axes=[
+                    AxisCount(axis=axis, trials=2, mismatches=mismatches, refused=0)
+                    for axis, mismatches in (("layout", 2), ("split", 0))
+                ],
+            ),
+            _verdict("triton", "fp32", 1, "INCONCLUSIVE"),
+            _verdict("triton", "fp32", 1, "STATIC", implementation="compiled"),
+        ],
+        "planted": {"caught": 7, "total": 8, "missed": ["sum/late fp32"]},
+        "environment": {
+            "python": "3.11.7",
+            "platform": "Linux",
+            "packages": {"torch": "2.13.0", "tokenizers": "1"},
+            "hardware": {"cpu": "Fast", "cores": 2, "cpu_features": ["avx2"]},
+        },
+        "skipped": [{"target": "vllm", "reason": "not installed"}],
+    }
+)
 
 
 def test_a_line_per_kernel_and_a_column_per_dtype() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from driftscope_probes.nightly.history import check_report
+from driftscope_probes.nightly.history import read_report
+from driftscope_probes.nightly.report import ItemReport, NightlyReport
 from driftscope_service.experiments.nightly import html as nightly_html
 from driftscope_service.experiments.nightly import html as nightly_junit
 from driftscope_service.experiments.nightly.html import PAGES
@@ -24,8 +25,8 @@ HOSTILE = "<script>alert(1)</script> & \"'\x1b[31m\x00"
 
 def item(
     name: str, verdict: str, expected: str, changed: str | None, previous: str | None = None
-) -> dict[str, Any]:
-    return {
+) -> ItemReport:
+    fields = {
         "id": f"kernel/{name}/fp32/t1",
         "kind": "kernel",
         "expected": expected,
@@ -40,9 +41,10 @@ def item(
         "detail": {"reason": HOSTILE},
         "replay": None if verdict == "NOT_RUN" else "driftscope kernels check --replay '{}'",
     }
+    return ItemReport.read(fields)
 
 
-def night(exit_code: int = 1) -> dict[str, Any]:
+def night(exit_code: int = 1, **changes: Any) -> NightlyReport:
     items = [
         item("a/linear/same", "PROVED", "PROVED", None, "PROVED"),
         item("a/linear/new", "PROVED", "PROVED", "new"),
@@ -52,9 +54,9 @@ def night(exit_code: int = 1) -> dict[str, Any]:
         item("a/linear/absent", "NOT_RUN", "PROVED", None, "PROVED"),
     ]
     alarming = [one for one in items if state(one) in ("worse", "better", "unexpected")]
-    alarms = [f"{one['id']}: {one['verdict']}, expected {one['expected']}" for one in alarming]
+    alarms = [f"{one.id}: {one.verdict}, expected {one.expected}" for one in alarming]
     alarms.append("torch: 2.12.0 last night, 2.13.0 now")
-    return {
+    fields = {
         "schema_version": "1",
         "kind": "nightly",
         "exit_code": exit_code,
@@ -80,18 +82,20 @@ def night(exit_code: int = 1) -> dict[str, Any]:
         "resumed": 2,
         "budget_s": 900.0,
         "notes": [HOSTILE],
+        **changes,
     }
+    return NightlyReport.read(fields)
 
 
 def test_the_example_is_what_the_history_takes() -> None:
-    check_report(night())
+    assert read_report(night().to_dict()) == night()
 
 
 def test_every_item_has_one_state_and_the_worst_come_first() -> None:
-    assert [state(one) for one in night()["items"]] == [
+    assert [state(one) for one in night().items] == [
         *("as expected", "new", "worse", "better", "unexpected", "not run")
     ]
-    assert list(counts(night())) == [
+    assert list(counts(night().items)) == [
         "worse",
         "better",
         "unexpected",
@@ -105,9 +109,9 @@ def test_the_terminal_names_everything_and_cuts_no_id() -> None:
     out = io.StringIO()
     print_night(night(), Console(file=out, width=60))
     text = out.getvalue()
-    for one in night()["items"]:
-        assert re.search(rf"^{state(one)}.* {one['id']}$", text, re.MULTILINE)
-    for alarm in night()["alarms"]:
+    for one in night().items:
+        assert re.search(rf"^{state(one)}.* {one.id}$", text, re.MULTILINE)
+    for alarm in night().alarms:
         assert alarm in text
     assert "Changed: torch, 2.12.0 → 2.13.0" in text
     assert "Changed: OMP_NUM_THREADS, absent → 2" in text
@@ -117,8 +121,7 @@ def test_the_terminal_names_everything_and_cuts_no_id() -> None:
 
 
 def test_the_last_line_says_where_no_verdict_changed() -> None:
-    result = night()
-    result["items"] = result["items"][:1]
+    result = night(items=night().items[:1])
     out = io.StringIO()
     print_night(result, Console(file=out, width=60))
     assert out.getvalue().endswith("Something changed, though no verdict: 1 as expected.\n")
@@ -127,7 +130,7 @@ def test_the_last_line_says_where_no_verdict_changed() -> None:
 def test_junit_counts_what_it_lists() -> None:
     suite = ET.fromstring(nightly_junit.render_junit(night()))[0]
     cases = suite.findall("testcase")
-    assert len(cases) == int(suite.attrib["tests"]) == len(night()["items"]) + 1
+    assert len(cases) == int(suite.attrib["tests"]) == len(night().items) + 1
     failed = [case.attrib["name"] for case in cases if case.find("failure") is not None]
     assert failed == [
         *("kernel/a/linear/worse/fp32/t1", "kernel/a/linear/better/fp32/t1"),
@@ -146,8 +149,7 @@ def test_junit_counts_what_it_lists() -> None:
 
 
 def test_junit_of_a_change_that_is_only_reported_is_no_failure() -> None:
-    result = night()
-    result["alarms"] = result["alarms"][:-1]
+    result = night(alarms=night().alarms[:-1])
     case = ET.fromstring(nightly_junit.render_junit(result))[0].findall("testcase")[-1]
     assert case.find("failure") is None
     shown = case.find("system-out")
@@ -157,10 +159,10 @@ def test_junit_of_a_change_that_is_only_reported_is_no_failure() -> None:
 @given(text=st.text(max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_any_text_gives_xml_that_parses_and_a_page_without_its_markup(text: str) -> None:
-    result = night()
-    result["items"][2]["detail"]["reason"] = f"<b>{text}</b>"
-    result["items"][2]["replay"] = text
-    result["notes"] = [text]
+    items = list(night().items)
+    detail = {"reason": f"<b>{text}</b>"}
+    items[2] = items[2].model_copy(update={"detail": detail, "replay": text})
+    result = night(items=items, notes=[text])
     ET.fromstring(nightly_junit.render_junit(result).encode("utf-8"))
     assert "<b>" not in nightly_html.render(result)
 
@@ -184,8 +186,8 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert page.targets == ["#main"]
     for needed in ("Something changed", "2 items were found by a start", "exit code 1"):
         assert needed in text
-    for one in night()["items"]:
-        assert one["id"] in text
+    for one in night().items:
+        assert one.id in text
     assert page.tags.count("h1") == 1
     assert nightly_html.render(night()) == text
 
@@ -195,8 +197,7 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     [(0, "As expected"), (1, "Something changed"), (2, "Something could not be run")],
 )
 def test_the_heading_says_the_outcome(code: int, outcome: str) -> None:
-    result = night(code)
-    result["alarms"] = result["changed_environment"] = []
+    result = night(code, alarms=[], changed_environment=[])
     text = PAGES["report.html"](result)
     assert f"<h1>{outcome}</h1>" in text
     assert "Nothing that is recorded" in text

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
+from driftscope_probes.paired.report import Cell
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.shades import DEFAULT, HEAT_HIGH, HEAT_LOW, grid_view
 
 
-def cell(engine: str, trainer: str, mean: float | None = 0.01) -> dict[str, Any]:
-    return {
+def cell(engine: str, trainer: str, mean: float | None = 0.01) -> Cell:
+    fields: dict[str, Any] = {
         "engine_dtype": engine,
         "trainer_dtype": trainer,
         "comparison": {"abs_diff_mean": mean},
     }
+    return Cell.model_construct(**fields)
 
 
 def matched(*cells: tuple[str, str]) -> list[str]:

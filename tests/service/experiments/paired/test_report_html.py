@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.experiments.paired.html import WORST_LAYERS, render
+from driftscope_probes.paired.report import PairedReport
+from driftscope_service.experiments.paired import html as paired_html
+from driftscope_service.experiments.paired.html import WORST_LAYERS
 from driftscope_service.numbers.number_format import number
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
@@ -44,6 +46,10 @@ class Elements(HTMLParser):
     @property
     def visible(self) -> str:
         return " ".join("".join(self.text).split())
+
+
+def render(report: dict[str, Any]) -> str:
+    return paired_html.render(PairedReport.read(report))
 
 
 @pytest.fixture(scope="module")

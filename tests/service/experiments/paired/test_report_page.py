@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
 
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.html import render
 from driftscope_service.numbers.number_format import number
 
@@ -71,7 +72,7 @@ def open_report(browser: Browser, tmp_path: Path, report: dict[str, Any]) -> Ite
 
     def open_(shown: dict[str, Any] = report, **options: Any) -> Opened:
         file = tmp_path / "report.html"
-        file.write_text(render(shown), encoding="utf-8")
+        file.write_text(render(PairedReport.read(shown)), encoding="utf-8")
         context = browser.new_context(offline=True, accept_downloads=True, **options)
         contexts.append(context)
         opened = Opened(context.new_page())

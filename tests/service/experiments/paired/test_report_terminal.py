@@ -15,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import COLUMNS
 from driftscope_service.experiments.paired.terminal import print_report
 from driftscope_service.numbers.number_format import number, shared_exponent
@@ -25,7 +26,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def printed(report: dict[str, Any], width: int, *, location: str | None = None) -> list[str]:
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, force_terminal=True)
-    print_report(report, console, location=location)
+    print_report(PairedReport.read(report), console, location=location)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 

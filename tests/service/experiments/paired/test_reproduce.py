@@ -76,7 +76,7 @@ def asked(request: PairedRequest) -> dict[str, Any]:
 
 
 def check(request: PairedRequest) -> None:
-    again = reproduction(request.model_dump())
+    again = reproduction(request)
     assert again.remarks == ()
     params = parsed(again.command)
     assert {name: params[name] for name in asked(request)} == asked(request)
@@ -98,14 +98,14 @@ def test_the_command_asks_for_the_same_probe() -> None:
 
 
 def test_defaults_are_left_out() -> None:
-    assert reproduction(PairedRequest(model="m").model_dump()).command == (
+    assert reproduction(PairedRequest(model="m")).command == (
         "driftscope probe paired --model m --engine-dtypes bf16,fp16,fp32 "
         "--trainer-dtypes bf16,fp16,fp32 --prompts 8 --max-tokens 64 --seed 0"
     )
 
 
 def test_given_prompts_need_a_file() -> None:
-    again = reproduction(PairedRequest(model="m", prompts=["one", "two"]).model_dump())
+    again = reproduction(PairedRequest(model="m", prompts=["one", "two"]))
     assert again.needs_prompt_file
     assert parsed(again.command)["prompts"] == "prompts.jsonl"
 
@@ -113,6 +113,6 @@ def test_given_prompts_need_a_file() -> None:
 def test_what_the_command_line_cannot_say_is_said() -> None:
     request = CHANGED.model_dump()
     request["trainer"] |= {"threads": None, "seed": 1}
-    threads, seed = reproduction(request).remarks
+    threads, seed = reproduction(PairedRequest.model_validate(request)).remarks
     assert "all threads, the engine with 2" in threads
     assert "seed was 1" in seed
