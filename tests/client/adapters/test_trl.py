@@ -25,9 +25,9 @@ pytestmark = [
 
 
 def sequences(step: PushedStep) -> dict[tuple[int, ...], slice]:
-    assert step.token_ids is not None
+    assert step.extras.token_ids is not None
     cuts = [step.sequence(place) for place in range(step.sequences)]
-    return {tuple(step.token_ids[cut].tolist()): cut for cut in cuts}
+    return {tuple(step.extras.token_ids[cut].tolist()): cut for cut in cuts}
 
 
 def recomputed(
@@ -69,9 +69,9 @@ def test_both_sides_are_those_of_the_model(
         cut = cuts[tuple(completion)]
         np.testing.assert_allclose(first.rollout[cut], expected, atol=ROUNDING)
         np.testing.assert_allclose(first.trainer[cut], expected, atol=ROUNDING)
-        assert first.position_ids is not None
         length = len(trainer.processing_class(prompt)["input_ids"])
-        assert first.position_ids[cut].tolist() == list(range(length, length + len(completion)))
+        positions = first.tensors()["position_ids"][cut].tolist()
+        assert positions == list(range(length, length + len(completion)))
     # By the last step the weights are others: the test above sees whose log-probabilities they are.
     prompt, completion = trainer.seen[-1]
     stale = recomputed(tiny_llama, trainer.processing_class, prompt, completion, 0.8)
@@ -79,8 +79,8 @@ def test_both_sides_are_those_of_the_model(
     assert np.abs(steps[2].trainer[cut] - stale).max() > 10 * ROUNDING
     np.testing.assert_allclose(steps[2].trainer[cut], steps[2].rollout[cut], atol=ROUNDING)
     logged = [log["entropy"] for log in trainer.state.log_history if "entropy" in log]
-    assert first.entropy is not None
-    assert float(first.entropy.mean()) == pytest.approx(logged[0], rel=1e-3)
+    assert first.extras.entropy is not None
+    assert float(first.extras.entropy.mean()) == pytest.approx(logged[0], rel=1e-3)
 
 
 def test_training_is_the_same_with_and_without(
@@ -130,8 +130,8 @@ def test_however_trl_generates_every_completion_is_pushed_once(
 
 
 def _all(step: PushedStep) -> list[tuple[int, ...]]:
-    assert step.token_ids is not None
-    return [tuple(step.token_ids[step.sequence(i)].tolist()) for i in range(step.sequences)]
+    assert step.extras.token_ids is not None
+    return [tuple(step.extras.token_ids[step.sequence(i)].tolist()) for i in range(step.sequences)]
 
 
 def test_a_rollout_func_gives_the_rollout_side(

@@ -75,8 +75,8 @@ def test_every_response_token_arrives_at_its_place(pushed: Callable[[Any], Pushe
         expected = data.batch[theirs][mask].numpy()
         np.testing.assert_array_equal(getattr(step, ours)[step.mask], expected)
     positions = data.batch["position_ids"][:, PROMPT:][mask].numpy()
-    assert step.position_ids is not None
-    np.testing.assert_array_equal(step.position_ids[step.mask], positions)
+    assert step.extras.position_ids is not None
+    np.testing.assert_array_equal(step.extras.position_ids[step.mask], positions)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch import Comparison, Extras, Undefined, compare, compare_pair
+from driftscope_probes.mismatch import Comparison, Extras, Undefined, compare, compare_tokens
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.tokens import Tokens
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta, both_sides
 
 CONTRACT = """tokens sequences masked_tokens nonfinite_tokens rollout_nonfinite trainer_nonfinite
     rollout_zero trainer_zero rollout_positive trainer_positive abs_diff_mean abs_diff_p50
@@ -224,18 +224,18 @@ def test_value_gives_the_number_or_the_reason() -> None:
         comparison.value("no_such_number")
 
 
-def test_side_arrays_add_their_numbers_and_change_no_other(
+def test_extras_add_their_numbers_and_change_no_other(
     batch: Callable[[int], Tokens],
 ) -> None:
     pair = batch(2)
-    side = Extras(
+    extras = Extras(
         entropy=np.full(pair.rollout.size, 0.5),
         behavior_version=np.arange(pair.cu_seqlens.size - 1),
         train_version=20,
     )
     plain = of_batch(pair, resamples=20).to_dict()
     found = compare(
-        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=20, extras=side
+        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=20, extras=extras
     ).to_dict()
     added = """entropy_mean kl_k3_entropy_ratio lag_mean lag_max stale_token_share
         lag0_abs_diff_mean staleness_share""".split()
@@ -250,11 +250,11 @@ def test_pair_of_traces_is_compared_under_its_mask() -> None:
     mask = np.array([True, True, False])
     rollout = np.array([-1.0, -2.0, -3.0], dtype=np.float32)
     trainer = np.array([-1.5, -2.0, 9.0], dtype=np.float32)
-    pair = Pair(
+    tokens = both_sides(
         Trace(ids, rollout, limits, mask, TraceMeta("rollout", "m", "bf16", "vllm", "1")),
         Trace(ids, trainer, limits, mask, TraceMeta("trainer", "m", "fp32", "trainer", "1")),
     )
-    comparison = compare_pair(pair, resamples=100, seed=4)
+    comparison, _ = compare_tokens(tokens, resamples=100, seed=4)
     assert comparison == compare(rollout, trainer, limits, mask, resamples=100, seed=4)
     assert comparison.value("abs_diff_mean") == 0.25
     assert comparison.value("diff_mean") == -0.25

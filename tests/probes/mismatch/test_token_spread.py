@@ -21,7 +21,9 @@ def test_equal_to_the_standard_library(seed: int, batch: Callable[[int], Tokens]
     found = unbiased_std_of(sums, sums.diff, spread.diff)
     assert found == pytest.approx(statistics.stdev(tokens.diff.tolist()), rel=1e-12)
     gaps = unbiased_std_of(sums, sums.prob_abs_diff, spread.prob_abs_diff)
-    assert gaps == pytest.approx(statistics.stdev(tokens.prob_abs_diff.tolist()), rel=1e-12)
+    assert gaps == pytest.approx(
+        statistics.stdev(np.abs(tokens.trainer_prob - tokens.rollout_prob).tolist()), rel=1e-12
+    )
 
 
 def test_a_spread_far_smaller_than_the_mean_survives() -> None:

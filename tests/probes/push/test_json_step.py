@@ -40,7 +40,11 @@ def test_one_list_per_sequence(tmp_path: Path) -> None:
     assert step.mask.tolist() == [True, False, True]
     assert step.trainer[:2].tolist() == [-0.5, -1.125]
     assert math.isnan(step.trainer[2])
-    assert step.behavior_version is not None and step.behavior_version.tolist() == [1, 1, 2]
+    assert step.tensors()["behavior_version"].tolist() == [
+        1,
+        1,
+        2,
+    ]
     assert step.metadata == {"schema_version": "1", "model": "m"}
 
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_step import read_safetensors_step
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
 Tensors = dict[str, NDArray[Any]]
@@ -114,8 +114,15 @@ def test_padded_becomes_ragged(tmp_path: Path) -> None:
     assert step.rollout.tolist() == [-1, -2, -4, -5, -6, -7]
     assert step.trainer.tolist() == [-1, -2, -4, -5, -6, -7]
     assert step.mask.tolist() == [True, True, True, False, True, True]
-    assert step.token_ids is not None and step.token_ids.tolist() == [1, 2, 4, 5, 6, 7]
-    assert step.behavior_version is not None and step.behavior_version.size == 3
+    assert step.tensors()["token_ids"].tolist() == [
+        1,
+        2,
+        4,
+        5,
+        6,
+        7,
+    ]
+    assert step.tensors()["behavior_version"].size == 3
     assert step.routed_experts is not None
     assert step.routed_experts[:, 0, 0].tolist() == [2, 4, 8, 10, 12, 14]
 
@@ -132,7 +139,7 @@ def test_what_the_paired_probe_writes(tmp_path: Path) -> None:
 
     rollout = side(TraceMeta("rollout", "m", "bf16", "vllm", "0.32", {"temperature": 0.7}))
     trainer = side(TraceMeta("trainer", "m", "fp32", "trainer", "5.19"))
-    write_pair(Pair(rollout, trainer), tmp_path / "pair.safetensors")
+    write_pair(rollout, trainer, tmp_path / "pair.safetensors")
     step = read_safetensors_step(tmp_path / "pair.safetensors")
     assert step.rollout.tolist() == [-1.5, -2.0]
     assert step.mask.tolist() == [True, False]
