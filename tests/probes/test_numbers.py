@@ -23,8 +23,8 @@ WITHOUT_IDEAL = {
 @pytest.fixture(scope="module")
 def equal_sides() -> dict[str, Any]:
     logprobs = -np.random.default_rng(0).exponential(0.5, 40)
-    side = Extras(entropy=np.ones(40), behavior_version=np.array([0, 1, 1]), train_version=1)
-    return compare(logprobs, logprobs, [0, 10, 25, 40], extras=side).to_dict()
+    extras = Extras(entropy=np.ones(40), behavior_version=np.array([0, 1, 1]), train_version=1)
+    return compare(logprobs, logprobs, [0, 10, 25, 40], extras=extras).to_dict()
 
 
 def test_every_field_has_one_row_and_every_row_a_field(equal_sides: dict[str, Any]) -> None:

@@ -11,14 +11,14 @@ from driftscope_probes.tokens import checked_tokens
 
 def test_turns_and_positions_of_the_tokens_that_count() -> None:
     drift = np.array([0.0, 0.25, 0.5, 9.0, 0.5])
-    side = Extras(
+    extras = Extras(
         turn_ids=np.array([0, 1, 2, 2, 2]),
         position_ids=np.array([100, 101, 102, 103, 104]),
         behavior_version=np.array([3, 1]),
         train_version=3,
     )
     mask = np.array([1, 1, 1, 0, 1])
-    found = profiles(np.full(5, -1.0), -1.0 + drift, [0, 2, 5], mask, extras=side).to_dict()
+    found = profiles(np.full(5, -1.0), -1.0 + drift, [0, 2, 5], mask, extras=extras).to_dict()
     assert found["by_turn"]["diff_mean"] == [0.0, 0.25, 0.5]
     assert found["by_turn"]["counts"] == [1, 1, 2]
     assert found["by_position"]["edges"] == [100, 101, 102, 103, 104, 105]

@@ -28,8 +28,8 @@ def add_step() -> AddStep:
         """Returns the analysis."""
         rollout, trainer = np.asarray(rollout, np.float64), np.asarray(trainer, np.float64)
         limits = [0, len(rollout)]
-        side = Extras(behavior_version=np.array([4]), train_version=5)
-        comparison = compare(rollout, trainer, limits, resamples=0, extras=side).to_dict()
+        extras = Extras(behavior_version=np.array([4]), train_version=5)
+        comparison = compare(rollout, trainer, limits, resamples=0, extras=extras).to_dict()
         known = {**BF16, **metadata}
         dtypes = {name: known[name] for name in BF16}
         document = {

@@ -42,7 +42,7 @@ def test_shades_by_size_and_sign() -> None:
 
 def test_a_masked_token_is_shown_and_never_the_worst() -> None:
     sequence = _sequence([3.0, 0.1])
-    sequence.mask[0] = False
+    sequence.takes_part[0] = False
     window = token_window(sequence, None, None)
     assert window.tokens[0].shade == "masked"
     assert [token.index for token in window.worst] == [1]

@@ -18,7 +18,7 @@ def _step(**more: Any) -> PushedStep:
     random = np.random.default_rng(3)
     lengths = np.array([5, 0, 40, 7, 90, 1, 30])
     tokens = int(lengths.sum())
-    tensors = {
+    tensors: dict[str, Any] = {
         "rollout_logprobs": random.normal(size=tokens).astype(np.float32),
         "trainer_logprobs": random.normal(size=tokens).astype(np.float32),
         "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
