@@ -76,14 +76,14 @@ class PushedStep(Tokens):
 
 def pushed_step(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> PushedStep:
     """From tensors in their final dtypes; mask may be uint8 or absent: every token takes part."""
-    sent = dict(tensors)
+    sent: dict[str, Any] = dict(tensors)
     rollout = sent.pop("rollout_logprobs")
     return PushedStep(
         rollout,
         sent.pop("trainer_logprobs"),
         sent.pop("cu_seqlens").astype(np.int64, copy=False),
-        as_mask(sent.pop("mask", np.ones(rollout.size, dtype=np.bool_))),
-        Extras(**{item.name: sent.pop(item.name, None) for item in fields(Extras)}),  # type: ignore[arg-type]
+        as_mask(sent.pop("mask")) if "mask" in sent else np.ones(rollout.size, dtype=np.bool_),
+        Extras(**{item.name: sent.pop(item.name, None) for item in fields(Extras)}),
         **sent,
         metadata=dict(metadata),
     )

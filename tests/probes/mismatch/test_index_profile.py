@@ -26,7 +26,7 @@ def test_turns_and_positions_of_the_tokens_that_count() -> None:
     assert found["by_lag"]["abs_diff_mean"] == [0.125, 0.5]
 
 
-def test_without_side_arrays_their_plots_are_not_there() -> None:
+def test_without_extras_their_plots_are_not_there() -> None:
     found = profiles(np.zeros(2), np.zeros(2), [0, 2]).to_dict()
     assert not {"by_turn", "by_position", "by_lag"} & found.keys()
 
