@@ -21,7 +21,7 @@ KV_TILE = 64
 TP_SEGMENTS = 8  # serves tensor parallelism over 1, 2, 4 and 8 ranks
 
 
-# Long enough that adding a block to the total costs little beside the block itself, short enough
+# Long enough that adding a block to the total costs little next to the block itself, short enough
 # that sequences padded to a multiple of it waste little.
 ROW_BLOCK = 64
 

@@ -105,12 +105,12 @@ def _index_put(
     if list(given) != list(range(first, first + len(given))) or not _are_places(given.values()):
         return NotImplemented
     last = first + len(given)
-    places = torch.zeros_like(given[first])
+    offsets = torch.zeros_like(given[first])
     for dim, index in given.items():
-        places = places * x.shape[dim] + index % x.shape[dim]
-    if values.shape != (*x.shape[:first], len(places), *x.shape[last:]):
+        offsets = offsets * x.shape[dim] + index % x.shape[dim]
+    if values.shape != (*x.shape[:first], len(offsets), *x.shape[last:]):
         return NotImplemented
-    return x.flatten(first, last - 1).index_add(first, places, values).view(x.shape)
+    return x.flatten(first, last - 1).index_add(first, offsets, values).view(x.shape)
 
 
 def _are_places(indices: Iterable[Tensor]) -> bool:

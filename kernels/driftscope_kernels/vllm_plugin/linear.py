@@ -66,7 +66,7 @@ class PackedLinear:
 class KeptLinear:
     """A product with a weight that others read too (tied embeddings), packed anew when it changes.
 
-    vLLM's own packs once: after a reload of tied embeddings its lm_head goes on with the old ones.
+    vLLM's own packs once: after a reload of tied embeddings its lm_head keeps using the old ones.
     """
 
     def __init__(self) -> None:

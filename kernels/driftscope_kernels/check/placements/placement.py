@@ -92,7 +92,7 @@ class Placement:
 
     @property
     def rows(self) -> range:
-        """Of the whole batch, those that `run` returns."""
+        """Rows of the whole batch that `run` returns."""
         if self.kept is None:
             return range(self.start, self.start + self.count)
         return range(self.start + self.kept, self.start + self.kept + 1)
@@ -199,7 +199,7 @@ def laid_out(rows: Tensor, layout: str) -> Tensor:
 
 @contextmanager
 def thread_count(count: int | None) -> Iterator[None]:
-    """Within the block torch, and the OpenMP code beside it, use this many threads."""
+    """Within the block, torch and the other OpenMP code use this many threads."""
     before = torch.get_num_threads()
     if count is not None and count != before:
         torch.set_num_threads(count)

@@ -21,7 +21,7 @@ class Oracle:
     rounded_to: torch.dtype | None = None  # on the way, where that is narrower than the result
 
 
-#: Of the exact bound terms·eps/2·Σ|terms| of a sum in any order, and as much again for the
+#: Factor on the exact bound terms·eps/2·Σ|terms| of a sum in any order, doubled for the
 #: elementary functions; a wrong bit pattern misses it by orders of magnitude.
 SLACK = 4.0
 
