@@ -97,7 +97,7 @@ def test_settings_of_an_engine_reach_its_items_and_a_label_tells_two_tables_apar
         (HEAD + KERNELS.replace("[1, 2]", "[1, 1]"), "names a value twice"),
         (HEAD + KERNELS.replace("[1, 2]", '[1]\naxes = ["colour"]'), "unknown axis colour"),
         (HEAD + KERNELS.replace("[1, 2]", '[1]\naxes = ["threads"]'), "'PROVED' is expected of"),
-        (HEAD + KERNELS + KERNELS, "stands in two tables"),
+        (HEAD + KERNELS + KERNELS, "is in two tables"),
         (HEAD + ENGINES + ENGINES, "give one table of engines a label"),
         (HEAD + ENGINES.replace("position", "colour"), "axes.0"),
         (HEAD + ENGINES + "settings = { colour = 1 }\n", "colour: Extra inputs"),
