@@ -22,7 +22,7 @@ def request_of(item: EngineItem) -> DeterminismRequest:
     """Raises ValueError naming the setting."""
     said = [name for name in RESERVED if name in item.settings]
     if said:
-        raise ValueError(f"settings: {', '.join(said)} is said by the table itself")
+        raise ValueError(f"settings: {', '.join(said)} is set by the table itself")
     fields = {
         "model": item.model,
         "engine": item.engine,

@@ -102,7 +102,7 @@ def test_settings_of_an_engine_reach_its_items_and_a_label_tells_two_tables_apar
         (HEAD + ENGINES.replace("position", "colour"), "axes.0"),
         (HEAD + ENGINES + "settings = { colour = 1 }\n", "colour: Extra inputs"),
         (HEAD + ENGINES + "settings = { threads = 0 }\n", "threads: Input should be greater"),
-        (HEAD + ENGINES + 'settings = { model = "x" }\n', "model is said by the table itself"),
+        (HEAD + ENGINES + 'settings = { model = "x" }\n', "model is set by the table itself"),
         (HEAD + ENGINES.replace('"vllm"', '"sglang"'), "engine: Input should be"),
         (HEAD + ENGINES.replace("differs", "PROVED"), "unknown verdict of an engine PROVED"),
         (

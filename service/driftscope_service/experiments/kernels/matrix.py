@@ -22,7 +22,7 @@ TONES: Final[Mapping[str, Tone]] = {
     "STATIC": "good",
     "PROVED": "good",
 }
-#: So many refuted kernels are named; the rest is counted.
+#: This many refuted kernels are named; the rest are counted.
 NAMED: Final = 3
 
 
@@ -62,7 +62,7 @@ def kernel_matrix(verdicts: Sequence[StoredVerdict]) -> KernelMatrix:
 
 
 def subject(verdict: StoredVerdict) -> str:
-    """As the address names it."""
+    """As the URL names it."""
     return "/".join(str(getattr(verdict, name)) for name in SUBJECT)
 
 
