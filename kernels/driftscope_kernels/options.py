@@ -14,7 +14,7 @@ VOCABULARY_TILE = 512
 
 
 # Keys per tile, counted from position 0 of the sequence. One tile of scores of six queries stays in
-# the first-level cache beside 64 keys and values; pages of 16 and more divide it or are multiples.
+# the first-level cache with 64 keys and values; pages of 16 and more divide it or are multiples.
 KV_TILE = 64
 
 

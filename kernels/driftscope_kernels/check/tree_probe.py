@@ -28,7 +28,7 @@ PAIRS = 64
 #: Every pair is read in this many output columns, where one call can hold a pair per column.
 ROTATIONS = 4
 #: Where an output has no columns, rows hold the pairs: 16 rows after each other the same one, so
-#: that every place of a tile is compared, and the next call moves the pairs on by 16 rows.
+#: that every row of a tile is compared, and the next call moves the pairs on by 16 rows.
 ROW_BLOCK, ROW_CALLS, MOST_BLOCKS = 16, 12, 32
 #: Windows that take leaves from all over K, in addition to the contiguous ones.
 SPREAD_WINDOWS = 2

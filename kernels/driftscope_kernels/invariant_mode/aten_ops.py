@@ -1,4 +1,12 @@
-"""(docstring of aten_ops.py, then the second paragraph of elementwise.py)"""
+"""The ATen ops that invariant mode takes over below autograd: sums, and what the gradients need.
+
+In: the arguments of an ATen overload. Out: its result, or NotImplemented where torch has to do it.
+These have no gradient of their own: autograd has recorded that of the op above them.
+
+torch computes the end of a contiguous tensor, or of a thread's part, in a scalar loop with another
+exponential. Element-wise functions therefore pad the tensor to whole vectors and cut it into what
+one thread computes alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""(docstring of attention.py)"""
+"""scaled_dot_product_attention by our attention kernel, whatever the layout of the batch.
+
+In: what the torch function takes. Out: the same, where a sequence has the same bits alone, padded
+on either side, or packed: the kernel is given the sequences that the mask describes, not the mask.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What the environment asks of a vLLM process: which kernels, and where they round.
 
 Free of torch and vllm.
-Who starts an engine sets the variables; `vllm_plugin.register` reads them in the engine's process.
+The process that starts an engine sets the variables; `vllm_plugin.register` reads them in the
+engine's process.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def test_settings_of_an_engine_reach_its_items_and_a_label_tells_two_tables_apar
     [
         ("", "name: Field required"),
         (HEAD, "neither [[kernels]] nor [[engines]]"),
-        ("name = ", "no TOML"),
+        ("name = ", "is not TOML"),
         (HEAD + 'colour = "red"\n' + KERNELS, "colour: Extra inputs"),
         (HEAD.replace("1", "0") + KERNELS, "budget_minutes"),
         (HEAD.replace("1", '"1"') + KERNELS, "budget_minutes: Input should be a valid number"),

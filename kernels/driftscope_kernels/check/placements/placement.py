@@ -48,10 +48,10 @@ class Placement:
 
     count: int  # rows in the batch
     start: int = 0  # first of them
-    shuffle: int | None = None  # seed of the order in which they stand
+    shuffle: int | None = None  # seed of their order
     neighbours: str | None = None  # what the other rows hold, where only `kept` is compared
     kept: int | None = None  # position of the one row that is compared; None: all
-    chunk: int | None = None  # the batch is handed over in parts of so many rows
+    chunk: int | None = None  # the batch is passed in parts of this many rows
     layout: str = "contiguous"
     constants: str = "contiguous"  # layout of the inputs that are the same for all rows
     micro_batch: int | None = None  # weight gradients: tokens per backward pass; None: all at once

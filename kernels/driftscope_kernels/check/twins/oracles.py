@@ -1,4 +1,8 @@
-"""(docstring of oracles.py) Forward ops and gradients."""
+"""What each op and gradient must return, in float64, and how far a result may be from it.
+
+An invariant kernel can be wrong: every row the same garbage. Gradients are by formula where it is
+short, else by autograd. In: the inputs of a run. Out: Oracle.
+"""
 
 from __future__ import annotations
 

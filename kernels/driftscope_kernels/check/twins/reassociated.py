@@ -1,4 +1,8 @@
-"""(docstring of reassociated.py) Forward ops and gradients."""
+"""Kernels that compute an op or gradient well, but add in another order for some rows: what checks
+must catch.
+
+In: op, association, trigger. Out: a Kernel. Weight gradients are float32, like a `main_grad`.
+"""
 
 from __future__ import annotations
 
