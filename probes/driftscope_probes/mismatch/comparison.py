@@ -1,7 +1,7 @@
 """Comparison: every number that two sides' log-probabilities of the same tokens give.
 
-In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept; the flow of the
-whole package stands in compare().
+In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept. compare() shows
+the flow of the whole package.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ class Comparison:
     bitwise: Bitwise
     ulp: ULP
     length_slope: LengthSlope
-    entropy: MismatchEntropy | None  # where entropies were given; else its names are not there
-    staleness: Staleness | None  # where versions were given; else its names are not there
+    entropy: MismatchEntropy | None  # where entropies were given; else its names are absent
+    staleness: Staleness | None  # where versions were given; else its names are absent
     intervals: Mapping[str, Interval | Undefined]  # empty if switched off
     resamples: int
     seed: int
@@ -145,7 +145,7 @@ class Comparison:
         return sequence_means(self.sums)[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat JSON object: one key per number, `intervals` and `undefined` beside them."""
+        """Flat JSON object: one key per number, plus `intervals` and `undefined`."""
         numbers = self._numbers()
         undefined = {name: n.reason for name, n in numbers.items() if isinstance(n, Undefined)}
         undefined |= {
@@ -281,7 +281,7 @@ def _kept(values: FloatArray, pair: PairedLogprobs, tokens: int) -> FloatArray:
 
 
 def _correlation(pair: PairedLogprobs, shard: Shard) -> Number:
-    """From the tokens themselves where squares of probabilities leave the range of float64."""
+    """Computed from the tokens where squares of probabilities leave the range of float64."""
     if not shard.counts.tokens or hold_their_digits(shard.probabilities):
         return pearson_of_moments(shard.probabilities)
     tokens = token_differences(pair)
@@ -289,7 +289,7 @@ def _correlation(pair: PairedLogprobs, shard: Shard) -> Number:
 
 
 def _ess_ratio_token(pair: PairedLogprobs, shard: Shard) -> Number:
-    """From the log-weights where the squares of the weights leave the range of float64."""
+    """Computed from the log-weights where squared weights leave the range of float64."""
     squares = float(shard.spread.ratio_square.sum())
     if not shard.counts.tokens or LEAST_SQUARES <= squares < math.inf:
         return shard.ess_ratio_token()

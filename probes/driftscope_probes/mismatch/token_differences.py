@@ -35,8 +35,8 @@ class TokenDifferences:
     prob_abs_diff: FloatArray  # [kept] |p_trainer − p_rollout|
     given_sequences: int  # the empty ones included
     response_start: IntArray  # [sequences] where each sequence starts in the given arrays
-    position: IntArray | None  # [kept] place in the given arrays; None: every token was kept
-    sequence_index: IntArray  # [sequences] place among the given sequences
+    position: IntArray | None  # [kept] index in the given arrays; None: every token was kept
+    sequence_index: IntArray  # [sequences] index among the given sequences
     start: IntArray  # [sequences] first kept token of each sequence
     length: IntArray  # [sequences] n_i, kept tokens of each sequence, at least 1
 
@@ -52,7 +52,7 @@ class TokenDifferences:
         return given if self.position is None else given[self.position]
 
     def response_index(self) -> IntArray:
-        """[kept] place of each token in its sequence, from 0; masked tokens count as places."""
+        """[kept] index of each token in its sequence, from 0; masked tokens count too."""
         given = np.arange(self.diff.size) if self.position is None else self.position
         return given - np.repeat(self.response_start, self.length)
 
