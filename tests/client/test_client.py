@@ -52,7 +52,7 @@ def test_a_step_arrives_as_it_was_given(
     assert headers["Content-Length"] == str(len(body))
     (tmp_path / "s.safetensors").write_bytes(body)
     arrived = read_step(tmp_path / "s.safetensors")
-    np.testing.assert_array_equal(arrived.rollout_logprobs, step["rollout_logprobs"])
+    np.testing.assert_array_equal(arrived.rollout, step["rollout_logprobs"])
     assert arrived.metadata["temperature"] == "0.7"
     assert answers == [TAKEN[1]]
     assert (client.pushed, client.dropped, client.failed) == (1, 0, 0)

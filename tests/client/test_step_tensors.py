@@ -119,7 +119,7 @@ def test_logprobs_keep_their_dtype_and_every_bit(tmp_path: Path, values: Any, dt
         expected = values.detach().float().numpy()
     else:
         expected = np.array(values, dtype=np.float64).astype(np.float32)
-    np.testing.assert_array_equal(read(tmp_path, given).rollout_logprobs, expected)
+    np.testing.assert_array_equal(read(tmp_path, given).rollout, expected)
 
 
 def test_the_safetensors_library_reads_the_body(step: dict[str, Any]) -> None:

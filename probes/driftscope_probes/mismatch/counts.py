@@ -9,7 +9,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.fused.layouts import COUNTS, ODDITIES, TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Number, Undefined
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,16 @@ class Hygiene:
     trainer_positive: int
 
 
-def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
+def hygiene(tokens: Tokens, found: TokenPass) -> Hygiene:
     kept, unmasked = found.rows["kept"], found.rows["unmasked"]
-    tokens, all_unmasked = int(kept.sum()), int(unmasked.sum())
+    all_kept, all_unmasked = int(kept.sum()), int(unmasked.sum())
     sequences = int(np.count_nonzero(kept))
     odd = {name: int(found.oddities[name][0]) for name in ODDITIES.names or ()}
     return Hygiene(
-        tokens=tokens,
+        tokens=all_kept,
         sequences=sequences,
-        masked_tokens=pair.rollout.size - all_unmasked,
-        nonfinite_tokens=all_unmasked - tokens,
+        masked_tokens=tokens.rollout.size - all_unmasked,
+        nonfinite_tokens=all_unmasked - all_kept,
         nonfinite_sequences=int(np.count_nonzero(unmasked > kept)),
         empty_sequences=kept.size - sequences,
         rollout_nonfinite=odd["rollout_nonfinite"],
@@ -85,11 +85,11 @@ def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
     )
 
 
-def unmasked_lengths(pair: PairedLogprobs) -> IntArray:
+def unmasked_lengths(tokens: Tokens) -> IntArray:
     """[sequences given] unmasked tokens of each sequence."""
-    if pair.mask is None:
-        return np.diff(pair.cu_seqlens)
-    return np.diff(np.searchsorted(np.flatnonzero(pair.mask), pair.cu_seqlens))
+    if tokens.mask is None:
+        return np.diff(tokens.cu_seqlens)
+    return np.diff(np.searchsorted(np.flatnonzero(tokens.mask), tokens.cu_seqlens))
 
 
 ALL_MASKED = Undefined("every token is masked")

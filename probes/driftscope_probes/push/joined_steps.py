@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS, PushError
 
 
@@ -26,8 +26,8 @@ def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
         _check_metadata(shard, step, steps[0])
     columns = {name: [step.tensors()[name] for step in steps] for name in steps[0].tensors()}
     limits = _limits(columns.pop("cu_seqlens"))
-    joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return PushedStep(**joined, cu_seqlens=limits, metadata=dict(steps[0].metadata))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return pushed_step(joined | {"cu_seqlens": limits}, steps[0].metadata)
 
 
 def _limits(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

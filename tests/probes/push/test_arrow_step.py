@@ -95,7 +95,7 @@ def test_every_column_is_read(
     write_arrow(path, arrow_columns(tensors, large), rows_per_batch=rows_per_batch)
     step = read_step(path)
     assert_as_sent(step, tensors)
-    assert step.trainer_logprobs.dtype == np.float32
+    assert step.trainer.dtype == np.float32
     assert step.metadata == {"schema_version": "1", "model": "m"}
 
 
@@ -132,9 +132,7 @@ def test_round_trip_keeps_every_value(
     )
     step = read_arrow_step(path)
     assert_as_sent(step, tensors)
-    np.testing.assert_array_equal(
-        np.signbit(step.rollout_logprobs), np.signbit(tensors["rollout_logprobs"])
-    )
+    np.testing.assert_array_equal(np.signbit(step.rollout), np.signbit(tensors["rollout_logprobs"]))
 
 
 def test_a_slice_of_a_larger_table(tensors: Tensors, tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_a_slice_of_a_larger_table(tensors: Tensors, tmp_path: Path) -> None:
     path = write_arrow(tmp_path / "s.arrows", dict(zip(table.column_names, table, strict=True)))
     step = read_arrow_step(path)
     assert step.cu_seqlens.tolist() == [0, 4]
-    np.testing.assert_array_equal(step.rollout_logprobs, tensors["rollout_logprobs"][3:])
+    np.testing.assert_array_equal(step.rollout, tensors["rollout_logprobs"][3:])
 
 
 def with_type(kind: Any) -> Callable[[Columns], Columns]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from driftscope_probes.durable_file import whole_file
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES, PushError
 
 #: Where the file keeps, as JSON, the step's metadata, what one token's experts are, and a checksum
@@ -147,7 +147,7 @@ def _read(file: BinaryIO) -> PushedStep:
     for name, experts in kept["experts"].items():
         packed = tensors[name].view(experts["dtype"])
         tensors[name] = packed.reshape(tensors["cu_seqlens"][-1], *experts["shape"])
-    step = PushedStep(**tensors, metadata=kept["metadata"])
+    step = pushed_step(tensors, kept["metadata"])
     if _checksum(step) != kept["crc32"]:
         raise ValueError("its content does not have the checksum that was written")
     return step
