@@ -285,8 +285,8 @@ def test_the_environment_names_service_run_and_key(
         ({}, "there is no run name"),
         ({"run": "a/b"}, "run name 'a/b'"),
         ({"run": "x" * 129}, "is not accepted"),
-        ({"run": "r", "url": "ftp://x"}, "no http or https URL"),
-        ({"run": "r", "url": "http://[::1"}, "is no URL"),
+        ({"run": "r", "url": "ftp://x"}, "not an http or https URL"),
+        ({"run": "r", "url": "http://[::1"}, "is not a URL"),
         ({"run": "r", "api_key": "dsk_ä"}, "the API key holds"),
     ],
 )

@@ -159,7 +159,7 @@ def test_buffers_may_be_used_again_at_once() -> None:
         ({"cu_seqlens": None}, "no cu_seqlens"),
         ({"token_ids": np.arange(5)}, r"token_ids has shape \[5\]"),
         ({"token_ids": np.arange(6) * 1.5}, "integers"),
-        ({"token_ids": [0.5] * 6}, "no integer"),
+        ({"token_ids": [0.5] * 6}, "not an integer"),
         ({"token_ids": np.arange(6) + 2**31}, "outside"),
         ({"mask": np.full(6, 0.5)}, "other than 0 and 1"),
         ({"rollout_logprobs": np.arange(6)}, "floats"),

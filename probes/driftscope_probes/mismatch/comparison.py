@@ -1,7 +1,7 @@
 """Comparison: every number that two sides' log-probabilities of the same tokens give.
 
-In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept; the flow of the
-whole package stands in compare().
+In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept. compare() shows
+the flow of the whole package.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class Comparison:
     bitwise: Bitwise
     ulp: ULP
     length_slope: LengthSlope
-    entropy: MismatchEntropy | None  # where entropies were given; else its names are not there
-    staleness: Staleness | None  # where versions were given; else its names are not there
+    entropy: MismatchEntropy | None  # where entropies were given; else its names are absent
+    staleness: Staleness | None  # where versions were given; else its names are absent
     intervals: Mapping[str, Interval | Undefined]  # empty if switched off
     resamples: int
     seed: int
@@ -140,7 +140,7 @@ class Comparison:
         return sequence_means(self.sums)[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat JSON object: one key per number, `intervals` and `undefined` beside them."""
+        """Flat JSON object: one key per number, plus `intervals` and `undefined`."""
         numbers = self._numbers()
         undefined = {name: n.reason for name, n in numbers.items() if isinstance(n, Undefined)}
         undefined |= {

@@ -44,10 +44,10 @@ def token_counts(found: TokenPass) -> TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hygiene:
-    """Counts of tokens, of the unmasked ones where not said otherwise.
+    """Counts of tokens, unmasked unless noted otherwise.
 
     An exact zero is a certain token, or a placeholder of an engine that returned nothing; a
-    positive log-probability is no log-probability at all. Both stay in the statistics.
+    positive log-probability is invalid. Both stay in the statistics.
     """
 
     tokens: int  # in the statistics
@@ -101,24 +101,24 @@ class Bitwise:
     """Over all unmasked tokens, the non-finite ones too: a NaN on one side is a difference.
 
     Unequal dtypes meet in float64, which is exact. 0.0 and -0.0 differ; two NaNs of the same bits
-    are equal. Places count from 0 within the response, masked tokens included.
+    are equal. Indices count from 0 within the response, masked tokens included.
     """
 
     bitwise_equal_fraction: Number  # of tokens
     bitwise_equal_sequences: int  # all their unmasked tokens are equal, and they have one
     bitwise_equal_sequence_fraction: Number  # of the sequences with an unmasked token
-    first_differing_token: int | Undefined  # smallest first place over the sequences
+    first_differing_token: int | Undefined  # smallest first index over the sequences
     first_differing_token_median: Number  # over the sequences that differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DifferingTokens:
-    """What the numbers above are made of; two of them add up to those of both sets of sequences."""
+    """What the numbers above are made of; adding two gives those of both sets of sequences."""
 
     tokens: int  # unmasked
     sequences: int  # with an unmasked token
     differing: int  # tokens
-    first: IntArray  # [sequences that differ] first differing place of each
+    first: IntArray  # [sequences that differ] first differing index of each
 
     def merged(self, other: DifferingTokens) -> DifferingTokens:
         return DifferingTokens(
@@ -153,7 +153,7 @@ def differing_tokens(found: TokenPass) -> DifferingTokens:
 
 @dataclass(frozen=True, slots=True)
 class ConfidentDisagreement:
-    """logp_rollout > −0.7 and Δ < −2 (martingale 0.2.0, which holds one such token for an error).
+    """logp_rollout > −0.7 and Δ < −2 (martingale 0.2.0, which treats one such token as an error).
 
     Rounding does not do this: such tokens point to other weights, other text or a wrong mask.
     """

@@ -97,9 +97,9 @@ MAX_BINS = 64  # one pixel column in ten of a plot; few indices get one bin each
 
 def index_profile(tokens: TokenDifferences, index: IntArray, first: int) -> BinnedDifferences:
     """index: [kept]; bins of equal width from `first` on, the last one may reach beyond the end."""
-    places = int(index.max()) + 1 - first if index.size else 1
-    width = -(-places // MAX_BINS)
-    bins = -(-places // width)
+    count = int(index.max()) + 1 - first if index.size else 1
+    width = -(-count // MAX_BINS)
+    bins = -(-count // width)
     edges = first + width * np.arange(bins + 1, dtype=np.float64)
     return binned_differences(tokens, (index - first) // width, edges)
 

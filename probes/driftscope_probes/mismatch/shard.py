@@ -87,9 +87,9 @@ class Shard:
     probabilities: ProbabilityMoments
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, with `undefined` and `quantile_brackets` beside the numbers.
+        """Flat: the numbers, `undefined` and `quantile_brackets`.
 
-        Not there, as they need every token at once: the ULP distances, intervals, and quantiles
+        Absent, since they need every token at once: the ULP distances, intervals, and quantiles
         other than as brackets.
         """
         numbers = self._numbers()

@@ -49,7 +49,7 @@ class TokenDifferences:
         return given if self.position is None else given[self.position]
 
     def response_index(self) -> IntArray:
-        """[kept] index of each token in its sequence, masked tokens counted."""
+        """[kept] index of each token in its sequence, from 0; masked tokens count too."""
         given = np.arange(self.diff.size) if self.position is None else self.position
         return given - np.repeat(self.response_start, self.length)
 

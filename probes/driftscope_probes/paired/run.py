@@ -29,7 +29,7 @@ from driftscope_probes.trace import Trace, both_sides
 from driftscope_probes.trace_file import write_pair
 
 SCHEMA_VERSION = "1"
-#: Share of the whole at which each part ends, from the default grid on two cores.
+#: Fraction of the whole at which each part ends, from the default grid on two cores.
 PREPARED, ROLLED_OUT, SCORED = 0.03, 0.45, 0.98
 
 
@@ -174,7 +174,7 @@ def _compare_all(
 
 
 def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
-    """Where the folder lies is this machine's business; the fingerprint says which model it is."""
+    """The folder's path matters only on this machine; the fingerprint identifies the model."""
     facts = model.to_dict()
     del facts["path"]
     return facts | {"name": request.model}

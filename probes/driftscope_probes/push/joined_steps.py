@@ -16,7 +16,7 @@ from driftscope_probes.push.rules import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TO
 
 
 def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
-    """All is checked before memory is taken. Peak: the shards and the whole side by side."""
+    """Everything is checked before memory is allocated. Peak: the shards plus the whole."""
     assert steps, "a step has at least one shard"
     if len(steps) == 1:
         return steps[0]
@@ -70,7 +70,7 @@ def _check_tensors(shard: int, step: PushedStep, first: PushedStep) -> None:
 
 
 def _kind(tensor: NDArray[Any]) -> str:
-    """Of one token."""
+    """Dtype and shape of one token."""
     return f"{tensor.dtype}{list(tensor.shape[1:])}"
 
 

@@ -42,5 +42,11 @@ def test_neighbouring_edges_where_all_tokens_share_a_bucket() -> None:
     assert quantile_bracket(of_values(np.zeros(5)), 0.5, 0.0) == (0.0, 0.0)
 
 
+def test_the_bracket_starts_in_the_bucket_of_the_quantile() -> None:
+    """Value 5 of 11 is the first of its bucket: the bucket before, which holds 5, ends earlier."""
+    sizes = np.repeat([0.3, 0.6], [5, 6])
+    assert quantile_bracket(of_values(sizes), 0.5, 0.6) == (0.5, 0.6)
+
+
 def test_nothing_has_no_quantile() -> None:
     assert quantile_bracket(of_values(np.zeros(0)), 0.5, 0.0) == NO_TOKENS

@@ -217,7 +217,7 @@ def test_two_columns_of_one_name(columns: Columns, tmp_path: Path) -> None:
     ("metadata", "told"),
     [
         (pa.KeyValueMetadata([("model", "a"), ("model", "b")]), "1 of the 2 metadata names are"),
-        ({"model": b"\xff"}, "no valid Arrow stream: 'utf-8' codec"),
+        ({"model": b"\xff"}, "not a valid Arrow stream: 'utf-8' codec"),
         ({"schema_version": "2"}, "schema_version is '2'"),
         ({"model": "m" * (rules.MAX_METADATA_CHARACTERS + 1)}, "longer than"),
         ({str(i): "" for i in range(rules.MAX_METADATA_ENTRIES + 1)}, "65 entries"),

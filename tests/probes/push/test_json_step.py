@@ -59,8 +59,8 @@ def test_flat_lists(tmp_path: Path) -> None:
     ("changed", "told"),
     [
         ({"mask": [[1, 0], [1], []]}, "mask is cut into sequences of other lengths"),
-        ({"mask": [1, 0, 1]}, "mask is no list of lists"),
-        ({"trainer_logprobs": "x"}, "trainer_logprobs is no list of lists"),
+        ({"mask": [1, 0, 1]}, "mask is not a list of lists"),
+        ({"trainer_logprobs": "x"}, "trainer_logprobs is not a list of lists"),
         ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
         ({"rollout_token_ids": [[5, 6], [], [8]]}, "the first at token 2"),
         ({"behavior_version": [1]}, r"behavior_version has shape \[1\]"),

@@ -87,7 +87,7 @@ def test_without_an_rl_loss_there_are_no_advantages(tmp_path: Path) -> None:
         ([line(), line(export_step=4)], "it holds 2 steps"),
         ([line(), line(schema_version=2)], "line 2 has schema_version 2"),
         ([{"prompt": "x"}], "line 1 has schema_version None"),
-        ([line(), "{"], "line 2 is no valid JSON"),
+        ([line(), "{"], "line 2 is not valid JSON"),
         ([line(token_ids=[1, 2])], "line 1 has columns of different lengths"),
         ([line(entropy=[1.0])], "line 1 has columns of different lengths"),
         ([line(loss_mask=None)], "line 1 has columns of different lengths"),

@@ -1,6 +1,6 @@
 """Parts of a step's token file: two log-probabilities and the mask in blocks, or one sequence.
 
-In: a file of `write_tokens`. Out: blocks, so that a large step never stands in memory as a whole.
+In: a file of `write_tokens`. Out: blocks, so that a large step is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ TokenBlock: TypeAlias = tuple[Tokens, int]
 
 
 def file_blocks(path: Path, most_tokens: int) -> Iterator[TokenBlock]:
-    """Of every row group, or of evenly spaced ones with about `most_tokens` together. Raises
-    FileNotFoundError, or TokenFileError where the file is damaged."""
+    """Blocks of every row group, or of evenly spaced ones with about `most_tokens` in total.
+    Raises FileNotFoundError, or TokenFileError if the file is damaged."""
     with path.open("rb") as file:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -86,7 +86,7 @@ def _one_sequence(
 
 
 def _first_sequences(parquet: pq.ParquetFile) -> list[int]:
-    """Of each row group, and the number of all."""
+    """First sequence of each row group, then the total number."""
     metadata = parquet.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return [0, *np.cumsum(rows).tolist()]
