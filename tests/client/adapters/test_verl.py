@@ -73,7 +73,7 @@ def test_every_response_token_arrives_at_its_place(pushed: Callable[[Any], Pushe
         ("advantages", "advantages"),
     ):
         expected = data.batch[theirs][mask].numpy()
-        np.testing.assert_array_equal(getattr(step, ours)[step.mask], expected)
+        np.testing.assert_array_equal(step.tensors()[ours][step.mask], expected)
     positions = data.batch["position_ids"][:, PROMPT:][mask].numpy()
     assert step.extras.position_ids is not None
     np.testing.assert_array_equal(step.extras.position_ids[step.mask], positions)
