@@ -69,7 +69,7 @@ def test_a_name_becomes_the_folder_and_the_address_of_the_operator(
     settings = make_settings(models={"ours": tmp_path}, engine_endpoints={"a": SERVER})
     kind = "engine" if prepare is prepare_determinism else "kind"
     engine: dict[str, Any] = {kind: "vllm-server"}
-    asked = {"model": "ours", "engine_endpoint": "a", "engine_dtypes": ["bf16"]}
+    asked: dict[str, Any] = {"model": "ours", "engine_endpoint": "a", "engine_dtypes": ["bf16"]}
     asked |= engine if prepare is prepare_determinism else {"engine": engine}
     prepared = prepare(asked, settings)
     assert prepared["model_path"] == str(tmp_path)

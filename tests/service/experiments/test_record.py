@@ -36,9 +36,15 @@ def store(database: Database, folder: Path, kind: Kind = KIND) -> str:
     def job_of(connection: Connection) -> str:
         return JobRepository(connection).add_succeeded(kind.name, "m", {}).id
 
-    files = ReportFiles(folder)
-    where = {"workdir": folder, "database": database, "files": files}
-    return store_report(REPORT, kind=kind, model="m", job_of=job_of, **where).report_id
+    return store_report(
+        REPORT,
+        kind=kind,
+        model="m",
+        workdir=folder,
+        job_of=job_of,
+        database=database,
+        files=ReportFiles(folder),
+    ).report_id
 
 
 def test_a_report_is_recorded_with_its_verdicts(database: Database, tmp_path: Path) -> None:

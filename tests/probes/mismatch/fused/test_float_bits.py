@@ -5,34 +5,34 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
-import numba
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.fused import float_bits
 from driftscope_probes.mismatch.fused.block_sums import less, product, squared
+from driftscope_probes.mismatch.fused.compiled import compiled
 
 MODERATE = st.floats(-1e100, 1e100).filter(lambda value: value == 0 or abs(value) > 1e-100)
 
 
-@numba.njit
+@compiled
 def multiply_add(x: float, y: float, z: float) -> float:
     return float_bits.fma(x, y, z)
 
 
-@numba.njit
+@compiled
 def there_and_back(value: float) -> tuple[int, float]:
     bits = float_bits.bits_of(value)
     return bits, float_bits.from_bits(bits)
 
 
-@numba.njit
+@compiled
 def single(value: np.float32) -> int:
     return float_bits.bits_of_single(np.float32(value))
 
 
-@numba.njit
+@compiled
 def parts(value: float, other: float) -> tuple[float, float, float]:
     return less(value, other), product(value, other), squared(value)
 
