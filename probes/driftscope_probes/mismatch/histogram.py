@@ -38,6 +38,22 @@ class Histogram:
     above: int  # |Δ| > EDGES[-1]
     abs_diff_sum: float  # nats
 
+    @staticmethod
+    def empty() -> Histogram:
+        return Histogram(0, 0, np.zeros(BUCKETS, dtype=np.int64), 0, 0.0)
+
+    @property
+    def tokens(self) -> int:
+        return self.zero + self.below + int(self.counts.sum()) + self.above
+
+    def rows(self) -> list[tuple[float, float, int]]:
+        """(above, up to, tokens) from the first bucket with a token to the last; without zeros."""
+        counts = [self.below, *self.counts.tolist(), self.above]
+        edges = [0.0, *EDGES, math.inf]
+        filled = [bucket for bucket, count in enumerate(counts) if count]
+        buckets = range(filled[0], filled[-1] + 1) if filled else ()
+        return [(edges[bucket], edges[bucket + 1], counts[bucket]) for bucket in buckets]
+
     def merged(self, other: Histogram) -> Histogram:
         return Histogram(
             zero=self.zero + other.zero,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
@@ -42,23 +42,67 @@ class BinnedDifferences:
         }
 
 
+class Differences(Protocol):
+    """Of the tokens that count."""
+
+    @property
+    def diff(self) -> FloatArray: ...  # [kept] nats
+    @property
+    def abs_diff(self) -> FloatArray: ...  # [kept] nats
+
+
+@dataclass(slots=True)
+class BinnedSums:
+    """Of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
+
+    edges: NDArray[Any]  # [bins + 1]
+    counts: IntArray = field(init=False)  # [bins] tokens
+    abs_diff: FloatArray = field(init=False)  # [bins] nats
+    diff: FloatArray = field(init=False)  # [bins] nats
+    largest: FloatArray = field(init=False)  # [bins] of |Δ|, nats
+
+    def __post_init__(self) -> None:
+        bins = self.edges.size - 1
+        self.counts = np.zeros(bins, dtype=np.int64)
+        self.abs_diff, self.diff, self.largest = (np.zeros(bins) for _ in range(3))
+
+    def add(self, tokens: Differences, bin_of_token: IntArray) -> None:
+        bins = self.counts.size
+        assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
+        self.counts += np.bincount(bin_of_token, minlength=bins)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.abs_diff += np.bincount(bin_of_token, tokens.abs_diff, minlength=bins)
+            self.diff += np.bincount(bin_of_token, tokens.diff, minlength=bins)
+        np.maximum.at(self.largest, bin_of_token, tokens.abs_diff)
+
+    def means(self) -> BinnedDifferences:
+        with np.errstate(invalid="ignore"):
+            means = self.abs_diff / self.counts, self.diff / self.counts
+        return BinnedDifferences(self.edges, self.counts, *means)
+
+    def rows(self) -> list[tuple[float, float, int, float, float, float]]:
+        """(from, below, tokens, mean |Δ|, mean Δ, largest |Δ|) of bins with a token."""
+        filled = self.counts > 0
+        counts = self.counts[filled]
+        means = self.abs_diff[filled] / counts, self.diff[filled] / counts
+        edges = self.edges[:-1][filled], self.edges[1:][filled]
+        columns = (*edges, counts, *means, self.largest[filled])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 def binned_differences(
-    tokens: TokenDifferences, bin_of_token: IntArray, edges: FloatArray
+    tokens: Differences, bin_of_token: IntArray, edges: FloatArray
 ) -> BinnedDifferences:
-    bins = edges.size - 1
-    assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
-    counts = np.bincount(bin_of_token, minlength=bins)
-    with np.errstate(invalid="ignore", over="ignore"):
-        abs_diff = np.bincount(bin_of_token, tokens.abs_diff, minlength=bins) / counts
-        diff = np.bincount(bin_of_token, tokens.diff, minlength=bins) / counts
-    return BinnedDifferences(edges=edges, counts=counts, abs_diff_mean=abs_diff, diff_mean=diff)
+    sums = BinnedSums(edges)
+    sums.add(tokens, bin_of_token)
+    return sums.means()
 
 
 def _json_numbers(values: FloatArray) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-MAX_BINS = 64  # one pixel column in ten of a plot; few places get one bin each
+MAX_BINS = 64  # one pixel column in ten of a plot; few indices get one bin each
 
 
 def index_profile(tokens: TokenDifferences, index: IntArray, first: int) -> BinnedDifferences:
@@ -80,13 +124,17 @@ def response_index_profile(tokens: TokenDifferences) -> BinnedDifferences:
 
 
 PROBABILITY_BINS = 20  # 5 % of probability each
+PROBABILITY_EDGES = np.linspace(0.0, 1.0, PROBABILITY_BINS + 1)
+
+
+def probability_bins(rollout_prob: FloatArray) -> IntArray:
+    """The last bin also takes probabilities of 1 and, of broken input, above 1."""
+    bin_of_token = (np.minimum(rollout_prob, 1.0) * PROBABILITY_BINS).astype(np.int64)
+    return np.minimum(bin_of_token, PROBABILITY_BINS - 1, out=bin_of_token)
 
 
 def probability_profile(tokens: TokenDifferences) -> BinnedDifferences:
-    """The last bin also takes probabilities of 1 and, of broken input, above 1."""
-    bin_of_token = (np.minimum(tokens.rollout_prob, 1.0) * PROBABILITY_BINS).astype(np.int64)
-    np.minimum(bin_of_token, PROBABILITY_BINS - 1, out=bin_of_token)
-    return binned_differences(tokens, bin_of_token, np.linspace(0.0, 1.0, PROBABILITY_BINS + 1))
+    return binned_differences(tokens, probability_bins(tokens.rollout_prob), PROBABILITY_EDGES)
 
 
 @dataclass(frozen=True, slots=True)

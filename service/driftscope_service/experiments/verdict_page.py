@@ -14,16 +14,13 @@ from sqlalchemy import Connection
 
 from driftscope_probes.kernels.report import KernelsReport, KernelVerdict
 from driftscope_probes.verdicts import KERNEL_VERDICTS
-from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
-from driftscope_service.experiments.determinism.page import (
-    axis_label,
-    axis_matrices,
-    axis_verdicts_data,
-)
+from driftscope_service.experiments.determinism.html import TONES as AXIS_TONES
+from driftscope_service.experiments.determinism.html import axis_label
+from driftscope_service.experiments.determinism.page import axis_matrices, axis_verdicts_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
+from driftscope_service.experiments.kernels.html import TONES
 from driftscope_service.experiments.kernels.job import NAME as KERNELS
 from driftscope_service.experiments.kernels.matrix import (
-    TONES,
     kernel_matrix,
     kernels_state,
     subject,

@@ -15,16 +15,8 @@ from driftscope_service.experiments.nightly.store import Night
 from driftscope_service.experiments.nightly.terminal import counts, state
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.plot_data import PlotData
-from driftscope_service.pages.words import RunState, Tone
+from driftscope_service.pages.words import RunState
 
-TONES: Final[Mapping[str, Tone]] = {
-    "worse": "bad",
-    "unexpected": "bad",
-    "better": "watch",
-    "not run": "none",
-    "new": "good",
-    "as expected": "good",
-}
 #: What stands in a cell; the words are beside it for who does not see it.
 SYMBOLS: Final[Mapping[str, str]] = {
     "worse": "▼",

@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
+import numpy as np
+
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.report_profiles import (
+    PROBABILITY_EDGES,
+    BinnedSums,
+    probability_bins,
+)
+from driftscope_probes.mismatch.tokens import PairedLogprobs
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_service.pages.plot_data import PlotData
@@ -18,14 +28,10 @@ from driftscope_service.runs.pages.token_counts import (
     CELL,
     INDEX_EDGES,
     LOWEST,
-    PROBABILITY_EDGES,
     DensityCounts,
-    HistogramCounts,
-    Profile,
     WorstSequences,
     index_bins,
     kept_tokens,
-    probability_bins,
 )
 from driftscope_service.runs.store.steps import TokenPlace, token_place
 from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks, step_block
@@ -108,19 +114,20 @@ MOST_VIEWS: Final = 64
 @dataclass(slots=True)
 class StepView:
     tokens: int = 0  # looked at, those that do not count included
-    histogram: HistogramCounts = field(default_factory=HistogramCounts)
+    histogram: Histogram = field(default_factory=Histogram.empty)
     density: DensityCounts = field(default_factory=DensityCounts)
-    by_index: Profile = field(default_factory=lambda: Profile(INDEX_EDGES))
-    by_probability: Profile = field(default_factory=lambda: Profile(PROBABILITY_EDGES))
+    by_index: BinnedSums = field(default_factory=lambda: BinnedSums(INDEX_EDGES))
+    by_probability: BinnedSums = field(default_factory=lambda: BinnedSums(PROBABILITY_EDGES))
     worst: WorstSequences = field(default_factory=WorstSequences)
 
     def add(self, block: TokenBlock) -> None:
         tokens = kept_tokens(block)
         self.tokens += block.mask.size
-        self.histogram.add(tokens)
+        pair = PairedLogprobs(block.rollout, block.trainer, block.cu_seqlens, block.mask)
+        self.histogram = self.histogram.merged(abs_diff_histogram(token_pass(pair)))
         self.density.add(tokens)
         self.by_index.add(tokens, index_bins(tokens))
-        self.by_probability.add(tokens, probability_bins(tokens))
+        self.by_probability.add(tokens, probability_bins(np.exp(np.minimum(tokens.rollout, 0.0))))
         self.worst.add(tokens, block.first_sequence)
 
 
@@ -174,7 +181,7 @@ def _density(view: StepView) -> PlotData:
     return PlotData(("rollout_from", "trainer_from", "tokens"), view.density.rows(), about)
 
 
-def _profile(profile: Profile, along: str) -> PlotData:
+def _profile(profile: BinnedSums, along: str) -> PlotData:
     return PlotData(_PROFILE_COLUMNS, profile.rows(), {**_EMPTY, "along": along})
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.histogram import BUCKETS, EDGES
-from driftscope_probes.mismatch.report_profiles import PROBABILITY_BINS
 from driftscope_service.runs.store.token_columns import TokenBlock
 
 
@@ -83,97 +81,15 @@ def _cell(logprobs: NDArray[np.float64]) -> NDArray[np.int64]:
     return place.astype(np.int64)
 
 
-#: Two buckets per octave are the exponent and the top bit of the 52 of a float64's fraction.
-_SHIFT: Final = np.uint64(51)
-_LOWEST: Final = int(np.float64(EDGES[0]).view(np.uint64) >> _SHIFT)
-
-
-@dataclass(slots=True)
-class HistogramCounts:
-    """Bucket i holds EDGES[i] < |Δ| <= EDGES[i + 1]; zeros apart."""
-
-    zero: int = 0
-    counts: NDArray[np.int64] = field(
-        # Below the first edge, the buckets, above the last edge.
-        default_factory=lambda: np.zeros(BUCKETS + 2, dtype=np.int64)
-    )
-
-    def add(self, tokens: KeptTokens) -> None:
-        positive = tokens.abs_diff[tokens.abs_diff > 0]
-        self.zero += tokens.abs_diff.size - positive.size
-        # One bit less puts an edge itself into the bucket below it.
-        bucket = ((positive.view(np.uint64) - np.uint64(1)) >> _SHIFT).astype(np.int64)
-        place = np.clip(bucket - _LOWEST + 1, 0, BUCKETS + 1)
-        self.counts += np.bincount(place, minlength=BUCKETS + 2)
-
-    def rows(self) -> list[tuple[float, float, int]]:
-        """(above, up to, tokens) from the first bucket with a token to the last."""
-        filled = np.flatnonzero(self.counts)
-        if not filled.size:
-            return []
-        edges = [0.0, *EDGES, float("inf")]
-        return [
-            (edges[place], edges[place + 1], int(self.counts[place]))
-            for place in range(int(filled[0]), int(filled[-1]) + 1)
-        ]
-
-
-#: (from, below, tokens, mean |Δ|, mean Δ, largest |Δ|)
-ProfileRow: TypeAlias = tuple[float, float, int, float, float, float]
 #: 0, 1, 2, 3, 4, 6, 8, 12, …: two bins per octave, beyond the longest step that is accepted.
 INDEX_EDGES: Final = np.array(
     [0, 1, 2, 3, *(edge for power in range(2, 25) for edge in (2**power, 3 * 2 ** (power - 1)))]
 )
-PROBABILITY_EDGES: Final = np.linspace(0.0, 1.0, PROBABILITY_BINS + 1)
-
-
-@dataclass(slots=True)
-class Profile:
-    """Sums per bin; bin i holds edges[i] <= x < edges[i + 1]."""
-
-    edges: NDArray[Any]
-    counts: NDArray[np.int64] = field(init=False)
-    abs_diff: NDArray[np.float64] = field(init=False)
-    diff: NDArray[np.float64] = field(init=False)
-    largest: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        bins = self.edges.size - 1
-        self.counts = np.zeros(bins, dtype=np.int64)
-        self.abs_diff, self.diff, self.largest = (np.zeros(bins) for _ in range(3))
-
-    def add(self, tokens: KeptTokens, bin_of_token: NDArray[np.int64]) -> None:
-        bins = self.counts.size
-        self.counts += np.bincount(bin_of_token, minlength=bins)
-        self.abs_diff += np.bincount(bin_of_token, tokens.abs_diff, minlength=bins)
-        self.diff += np.bincount(bin_of_token, tokens.diff, minlength=bins)
-        np.maximum.at(self.largest, bin_of_token, tokens.abs_diff)
-
-    def rows(self) -> list[ProfileRow]:
-        """Of bins with a token."""
-        return [
-            (
-                self.edges[place].item(),
-                self.edges[place + 1].item(),
-                int(self.counts[place]),
-                float(self.abs_diff[place] / self.counts[place]),
-                float(self.diff[place] / self.counts[place]),
-                float(self.largest[place]),
-            )
-            for place in np.flatnonzero(self.counts).tolist()
-        ]
 
 
 def index_bins(tokens: KeptTokens) -> NDArray[np.int64]:
     found = np.searchsorted(INDEX_EDGES, tokens.index, side="right") - 1
     return np.asarray(np.minimum(found, INDEX_EDGES.size - 2), dtype=np.int64)
-
-
-def probability_bins(tokens: KeptTokens) -> NDArray[np.int64]:
-    """The last bin also takes 1 and, of broken input, more."""
-    probability = np.exp(np.minimum(tokens.rollout, 0.0))
-    found = (probability * PROBABILITY_BINS).astype(np.int64)
-    return np.asarray(np.minimum(found, PROBABILITY_BINS - 1), dtype=np.int64)
 
 
 Order: TypeAlias = Literal["mean", "largest", "sum"]

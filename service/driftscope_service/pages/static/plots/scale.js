@@ -1,6 +1,8 @@
 // Axes by hand: a value is mapped to a place, and the ticks are given. One way for all plots, since
 // the library's logarithmic axis has neither a zero nor negative values.
 
+import { power, tick } from "./number.js";
+
 // Most decades that an axis shows, and the share of small values that may lie below its lowest tick,
 // where they are still drawn, but linearly.
 const MAX_DECADES = 9;
@@ -22,7 +24,7 @@ const axisWith = (min, max, ticks, label) => ({
   axisLabel: { customValues: ticks, formatter: label },
 });
 
-const logScale = (values) => {
+export const logScale = (values) => {
   const exponents = values.filter((value) => value > 0).map(Math.log10);
   const low = exponents.length ? Math.floor(Math.min(...exponents)) : -6;
   const high = exponents.length ? Math.ceil(Math.max(...exponents)) : 0;
@@ -30,17 +32,17 @@ const logScale = (values) => {
   const ticks = range(low, top, Math.ceil((top - low) / (MAX_TICKS + 1)));
   return {
     place: (value) => (value > 0 ? Math.log10(value) : null),
-    axis: axisWith(low, top, ticks, formatPower),
+    axis: axisWith(low, top, ticks, power),
   };
 };
 
 // Counts: 0 has a place of its own, one step below 1.
-const countScale = (largest) => {
+export const countScale = (largest) => {
   const top = 1 + Math.log10(Math.max(largest, 10));
   return {
     place: (count) => (count > 0 ? 1 + Math.log10(count) : 0),
     axis: axisWith(0, top + MARGIN, range(0, top, 1), (place) =>
-      place === 0 ? "0" : formatPower(place - 1),
+      place === 0 ? "0" : power(place - 1),
     ),
   };
 };
@@ -59,17 +61,17 @@ const symlogScale = (values) => {
   };
   const reach = 1 + largest - lowest + MARGIN;
   const up = range(1, reach, Math.ceil(reach / MAX_TICKS));
-  const label = (tick) => {
-    const size = formatPower(Math.abs(tick) - 1 + lowest);
-    return tick === 0 ? "0" : tick < 0 ? `−${size}` : size;
+  const label = (at) => {
+    const size = power(Math.abs(at) - 1 + lowest);
+    return at === 0 ? "0" : at < 0 ? `−${size}` : size;
   };
-  const ticks = [...up.map((tick) => -tick).reverse(), 0, ...up];
+  const ticks = [...up.map((at) => -at).reverse(), 0, ...up];
   return { place, axis: axisWith(-reach, reach, ticks, label) };
 };
 
-const linearScale = () => ({
+export const linearScale = () => ({
   place: (value) => value,
-  axis: { axisLabel: { formatter: formatTick } },
+  axis: { axisLabel: { formatter: tick } },
 });
 
-const SIGNED_SCALES = { symlog: symlogScale, linear: linearScale };
+export const SIGNED_SCALES = { symlog: symlogScale, linear: linearScale };
