@@ -70,7 +70,7 @@ driftscope_service.jobs.api tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.*current* tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.jobs.executor tests/service/jobs/test_executor.py .executor.cancel(
 driftscope_service.openapi tests/service/test_openapi.py get("/openapi.json")
-driftscope_service.pages.page_errors
+driftscope_service.pages.page*
     tests/service/pages/test_browser_errors.py /problems/internal-error
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs
 driftscope_service.runs.ingest.accept_* tests/service/runs/api/test_uploads.py /logprobs?shard=0

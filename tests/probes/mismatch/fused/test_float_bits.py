@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any, TypeVar, cast
 
+import numba
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.fused import float_bits
 from driftscope_probes.mismatch.fused.block_sums import less, product, squared
-from driftscope_probes.mismatch.fused.compiled import compiled
 
 MODERATE = st.floats(-1e100, 1e100).filter(lambda value: value == 0 or abs(value) > 1e-100)
 
 
-@compiled
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def called_from_python(function: Function) -> Function:
+    return cast(Function, numba.njit(function))
+
+
+@called_from_python
 def multiply_add(x: float, y: float, z: float) -> float:
     return float_bits.fma(x, y, z)
 
 
-@compiled
+@called_from_python
 def there_and_back(value: float) -> tuple[int, float]:
     bits = float_bits.bits_of(value)
     return bits, float_bits.from_bits(bits)
 
 
-@compiled
+@called_from_python
 def single(value: np.float32) -> int:
     return float_bits.bits_of_single(np.float32(value))
 
 
-@compiled
+@called_from_python
 def parts(value: float, other: float) -> tuple[float, float, float]:
     return less(value, other), product(value, other), squared(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from jinja2 import TemplateNotFound, UndefinedError
 
-from driftscope_service.pages.page import environment
+from driftscope_service.pages.report_template import environment
 
 
 def test_what_is_not_given_is_an_error_and_markup_is_escaped() -> None:
