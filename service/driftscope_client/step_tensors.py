@@ -49,7 +49,7 @@ def step_tensors(copies: Mapping[str, Copy]) -> dict[str, StoredTensor]:
 
 
 def _lengths(copies: Mapping[str, Copy]) -> list[int] | None:
-    """Of the sequences, where each has its own entry. All such tensors must be cut alike."""
+    """Sequence lengths where each sequence has its own entry. All such tensors must agree."""
     lengths: list[int] | None = None
     for name, copy in copies.items():
         if TENSORS[name][0] != "token" or not isinstance(copy, list) or not is_per_sequence(copy):
@@ -81,7 +81,7 @@ def _listed(name: str, numbers: list[Any]) -> CopiedArray:
         if holds in ("logprob", "number"):
             numbers = [np.nan if number is None else number for number in numbers]
         elif any(type(number) is float for number in numbers):
-            raise TypeError("a number is no integer")
+            raise TypeError("a number is not an integer")
         return CopiedArray(np.array(numbers, dtype=LISTED_AS[holds]))
     except (TypeError, ValueError, OverflowError) as error:
         raise MalformedStep(f"{name} cannot be read as numbers: {error}.") from error
@@ -114,8 +114,8 @@ def _span(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]
     first = mask.argmax(axis=1)
     end = longest - mask[:, ::-1].argmax(axis=1)
     end = np.where(mask.any(axis=1), end, first)
-    places = np.arange(longest)
-    keep = (places >= first[:, None]) & (places < end[:, None])
+    index = np.arange(longest)
+    keep = (index >= first[:, None]) & (index < end[:, None])
     return keep, (end - first).astype(np.int64)
 
 

@@ -96,7 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.intake.start()
     service.scheduler.start()
     yield
-    # They wait for probes to die and for an analysis; the event loop must still answer meanwhile.
+    # They wait for probes to end and for an analysis; the event loop must keep answering.
     await run_in_threadpool(service.scheduler.stop)
     await run_in_threadpool(service.executor.stop)
     await run_in_threadpool(service.intake.stop)

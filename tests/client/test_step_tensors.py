@@ -119,7 +119,7 @@ def test_logprobs_keep_their_dtype_and_every_bit(tmp_path: Path, values: Any, dt
         expected = values.detach().float().numpy()
     else:
         expected = np.array(values, dtype=np.float64).astype(np.float32)
-    np.testing.assert_array_equal(read(tmp_path, given).rollout_logprobs, expected)
+    np.testing.assert_array_equal(read(tmp_path, given).rollout, expected)
 
 
 def test_the_safetensors_library_reads_the_body(step: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ def test_buffers_may_be_used_again_at_once() -> None:
         ({"cu_seqlens": None}, "no cu_seqlens"),
         ({"token_ids": np.arange(5)}, r"token_ids has shape \[5\]"),
         ({"token_ids": np.arange(6) * 1.5}, "integers"),
-        ({"token_ids": [0.5] * 6}, "no integer"),
+        ({"token_ids": [0.5] * 6}, "not an integer"),
         ({"token_ids": np.arange(6) + 2**31}, "outside"),
         ({"mask": np.full(6, 0.5)}, "other than 0 and 1"),
         ({"rollout_logprobs": np.arange(6)}, "floats"),

@@ -34,8 +34,8 @@ TIMEOUT_S = 600
 
 
 def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
-    """Of every spec [repeat, rows, …]: the results of the calls of its right side, the first one
-    cold. None: the kernel is not to be had in another process, or raised an error there.
+    """Results of each spec's right-hand calls, [repeat, rows, …], the first call cold. None: the
+    kernel is not available in another process, or raised an error there.
     """
     seeds = {spec["right"]["process"] for spec in specs}
     tensors: dict[int, Tensor] = {}

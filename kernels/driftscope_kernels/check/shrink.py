@@ -99,7 +99,7 @@ def _smaller_placements(found: Mismatch) -> Iterator[tuple[Placement, Placement]
                 yield replace(left, count=size), right
         return
     for size in sizes:
-        # Two places in a batch are compared where they overlap.
+        # Two positions in a batch are compared where they overlap.
         fits = (right.kept is None or right.kept < size) and abs(right.start - left.start) < size
         if fits and (right.chunk is None or right.chunk < size):
             yield replace(left, count=size), replace(right, count=size)

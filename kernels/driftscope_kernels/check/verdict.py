@@ -28,7 +28,7 @@ ASSUMPTIONS = (
 class Counterexample:
     subject: Subject
     mismatch: Mismatch  # the smallest found
-    cause: Cause  # of the one found first, at full size
+    cause: Cause  # cause of the first mismatch found, at full size
     first_shape: Shape  # where it was found first
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class PackedWeight:
 
     shape: tuple[int, int]  # N, K
     dtype: torch.dtype
-    version: int  # of the weight when it was packed; -1 where torch keeps none
+    version: int  # the weight's version when it was packed; -1 where torch keeps none
     panels: tuple[Tensor, ...]  # uint8, one per segment of K; empty where nothing is packed
 
     @property

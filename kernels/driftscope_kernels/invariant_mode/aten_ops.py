@@ -1,4 +1,12 @@
-"""(docstring of aten_ops.py, then the second paragraph of elementwise.py)"""
+"""The ATen ops that invariant mode takes over below autograd: sums, and what the gradients need.
+
+In: the arguments of an ATen overload. Out: its result, or NotImplemented where torch has to do it.
+These have no gradient of their own: autograd has recorded that of the op above them.
+
+torch computes the end of a contiguous tensor, or of a thread's part, in a scalar loop with another
+exponential. Element-wise functions therefore pad the tensor to whole vectors and cut it into what
+one thread computes alone.
+"""
 
 from __future__ import annotations
 
@@ -105,12 +113,12 @@ def _index_put(
     if list(given) != list(range(first, first + len(given))) or not _are_places(given.values()):
         return NotImplemented
     last = first + len(given)
-    places = torch.zeros_like(given[first])
+    offsets = torch.zeros_like(given[first])
     for dim, index in given.items():
-        places = places * x.shape[dim] + index % x.shape[dim]
-    if values.shape != (*x.shape[:first], len(places), *x.shape[last:]):
+        offsets = offsets * x.shape[dim] + index % x.shape[dim]
+    if values.shape != (*x.shape[:first], len(offsets), *x.shape[last:]):
         return NotImplemented
-    return x.flatten(first, last - 1).index_add(first, places, values).view(x.shape)
+    return x.flatten(first, last - 1).index_add(first, offsets, values).view(x.shape)
 
 
 def _are_places(indices: Iterable[Tensor]) -> bool:

@@ -13,7 +13,7 @@ from driftscope_kernels.registry import DTYPES
 
 
 class InvariantModeError(RuntimeError):
-    """An op whose result depends on the batch by its nature, such as dropout."""
+    """An op whose result inherently depends on the batch, such as dropout."""
 
 
 def eligible(*tensors: Any) -> bool:

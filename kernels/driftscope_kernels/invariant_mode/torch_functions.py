@@ -1,4 +1,8 @@
-"""(docstring of torch_functions.py)"""
+"""The torch functions that invariant mode takes over, with the gradients of our own ops.
+
+In: the arguments of a torch function. Out: its result, or NotImplemented where torch has to do it:
+other devices, dtypes or options than the kernels have.
+"""
 
 from __future__ import annotations
 

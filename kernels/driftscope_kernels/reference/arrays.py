@@ -26,7 +26,7 @@ def rounded(array: Float32, dtype: torch.dtype) -> Tensor:
     """Tensor of the array's values rounded once to nearest even; every NaN becomes the quiet NaN.
 
     The payload that survives an operation on two NaNs depends on the order of operands a compiler
-    chose: without one NaN for all, bits would differ that nobody can use.
+    chose: without one NaN for all, meaningless bits would differ.
     """
     array = np.asarray(array, np.float32)
     nan = np.isnan(array)

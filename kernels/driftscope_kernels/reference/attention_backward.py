@@ -79,9 +79,9 @@ def _slopes(
     for tile in rows.tiles():
         visible = rows.visible(tile)
         p, slope = _tile_slopes(rows, tile, saved)
-        places = slice(tile, tile + KV_TILE)
-        dv[places] = _over_rows(p, dy, visible)
-        dk[places] = _over_rows(slope, rows.q, visible)
+        keys = slice(tile, tile + KV_TILE)
+        dv[keys] = _over_rows(p, dy, visible)
+        dk[keys] = _over_rows(slope, rows.q, visible)
         for j in range(visible.shape[1]):
             added = fma(slope[:, j, None], rows.k[tile + j], dq)
             dq = np.where(visible[:, j, None], added, dq)

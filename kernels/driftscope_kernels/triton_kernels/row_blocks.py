@@ -18,7 +18,7 @@ from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.triton_kernels.arithmetic import load, rounded, through
 from driftscope_kernels.triton_kernels.launch import aligned, launch, programs
 
-COLUMNS = 128  # of one program
+COLUMNS = 128  # per program
 
 
 def column_sums(dy: Tensor, carry: Tensor | None) -> Tensor:

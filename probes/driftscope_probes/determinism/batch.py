@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in the order in which they are handed over."""
+    """Rows in the order of submission."""
 
     rows: tuple[Row, ...]
     max_tokens: int
@@ -75,7 +75,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Of one row: its tokens and their log-probabilities (nats), [tokens] each."""
+    """The tokens of one row and their log-probabilities (nats), [tokens] each."""
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""From which value on outputs differ: tested values first, then the integers between, by halving.
+"""The value from which outputs differ: tested values first, then bisection over the integers.
 
 In: values from the reference outwards and a test. Out: the last equal and the first differing one.
 """
@@ -13,7 +13,7 @@ Value = int | str
 
 
 class Onset(Record):
-    """`differs_from` is the smallest case found; that every value beyond differs is not said."""
+    """`differs_from` is the smallest case found; larger values do not necessarily differ."""
 
     setting: str
     equal_up_to: Value | None  # None: the values have no order
@@ -30,19 +30,19 @@ def find_onset(
     ordered: bool,
     budget: int,
 ) -> Onset | None:
-    """`values`: the reference first, ascending or descending; `differs`: of all but the reference.
+    """`values`: the reference first, ascending or descending; `differs` has all but the reference.
 
     `test` is asked at most `budget` times, for integers strictly between an equal and a differing
     one. None where nothing differs.
     """
     tested = list(values)
-    place = next((i for i, value in enumerate(values) if differs.get(value)), None)
-    if place is None:
+    index = next((i for i, value in enumerate(values) if differs.get(value)), None)
+    if index is None:
         return None
-    far = values[place]
+    far = values[index]
     if not ordered:
         return Onset(setting=setting, equal_up_to=None, differs_from=far, tested=tuple(tested))
-    near = values[place - 1]
+    near = values[index - 1]
     while isinstance(near, int) and isinstance(far, int) and abs(far - near) > 1 and budget > 0:
         middle = (near + far) // 2
         tested.append(middle)

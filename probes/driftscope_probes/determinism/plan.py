@@ -1,4 +1,4 @@
-"""What an axis has to plan its jobs with, and which axes cannot be measured here, and why."""
+"""What an axis plans its jobs with, and which axes cannot be measured here, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 
 #: Rows of a batch whose size is not the question: enough that no engine treats it as a single one.
 ROWS = 8
-#: Odd and no divisor of the text's length in general: prompts begin at different words.
+#: Odd and rarely a divisor of the text's length: prompts begin at different words.
 PROMPT_STRIDE = 37
 
 
@@ -24,7 +24,7 @@ class Plan:
 
     @property
     def on_server(self) -> bool:
-        """Whether the engine runs already, with settings that are its own."""
+        """Whether the engine is already running with its own settings."""
         return self.setup.engine.kind == "vllm-server"
 
     def prompt(self, index: int, length: int | None = None) -> tuple[int, ...]:
@@ -32,7 +32,7 @@ class Plan:
         lengths = self.request.prompt_tokens
         size = lengths[index % len(lengths)] if length is None else length
         start = index * PROMPT_STRIDE % len(self.text)
-        return tuple(self.text[(start + place) % len(self.text)] for place in range(size))
+        return tuple(self.text[(start + offset) % len(self.text)] for offset in range(size))
 
     def row(self, index: int, length: int | None = None) -> Row:
         key = f"prompt {index}" if length is None else f"prompt {index} of {length} tokens"
@@ -45,7 +45,7 @@ class Plan:
         return Batch(tuple(rows), self.request.max_tokens, warm=warm, run=run)
 
 
-#: They start an engine with other settings, which nobody can do over HTTP.
+#: They start an engine with other settings, which is impossible over HTTP.
 NEED_OUR_ENGINE: frozenset[AxisName] = frozenset(
     ("chunked_prefill", "preemption", "fresh_process", "threads", "kv_split", "compiled")
 )

@@ -35,9 +35,9 @@ from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 SCHEMA_VERSION = "1"
-#: Share of the whole at which the model and the prompts are there.
+#: Fraction of the whole at which the model and the prompts are ready.
 PREPARED = 0.05
-#: Of the axes that cut prompts of a length of their own.
+#: Longest prompt of the axes that cut prompts of their own length.
 LONGEST_PROMPT = 320
 #: Axes whose values are batch sizes, and the largest batch of those that have their own.
 SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
@@ -58,7 +58,7 @@ def run_determinism(
     progress: ProgressSink,
     model_path: Path | None = None,
 ) -> DeterminismReport:
-    """Raises ProbeError: where nothing at all could be run, that of the first axis."""
+    """Raises the first axis's ProbeError if nothing at all could be run."""
     started = time.monotonic()
     name = str(model_path) if model_path else request.model
     model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
@@ -74,7 +74,7 @@ def run_determinism(
     finally:
         runner.close()
     facts = model.to_dict()
-    # Where the folder lies is this machine's business.
+    # The folder's path matters only on this machine.
     del facts["path"]
     return DeterminismReport(
         schema_version=SCHEMA_VERSION,
@@ -93,7 +93,7 @@ def run_determinism(
 def open_runner(
     request: DeterminismRequest, model: Path, workdir: Path
 ) -> EngineRunner | ServerRunner:
-    """Of processes of ours, or of the server at the request's address."""
+    """A runner of our own processes, or of the server at the request's address."""
     if request.engine == "vllm-server":
         return ServerRunner(model)
     return EngineRunner(model, workdir)
@@ -118,7 +118,7 @@ def run_axes(
         try:
             results.append(_run_axis(axis, subject, plan, memory, part))
         except NotExercised as error:
-            # What to do belongs to it: nothing has failed that would say so elsewhere.
+            # The remedy belongs here: nothing has failed that would state it elsewhere.
             reason = f"{error.message}: {error.remedy}".removesuffix(".")
             results.append(AxisReport.not_run(subject, reason))
         except ProbeError as error:
@@ -171,7 +171,7 @@ def _setup(request: DeterminismRequest, dtype: Dtype, kernels: Kernels) -> Setup
 
 
 def _rows_at_once(request: DeterminismRequest) -> int:
-    """Room for the largest batch of any axis: one that is cut in two would test less than said."""
+    """Room for the largest batch of any axis: a batch cut in two would test less than claimed."""
     named = request.values if request.values and request.chosen_axes[0] in SIZED_AXES else []
     sizes = [value for value in named if isinstance(value, int)]
     return max(LEAST_ROWS_AT_ONCE, *request.batch_sizes, *sizes)

@@ -74,7 +74,7 @@ class EngineSession:
         return self._watcher.is_alive()
 
     def open(self, setup: Setup) -> dict[str, Any]:
-        """Replace the engine of this process; settings as it resolved them. Raises ProbeError."""
+        """Replace the engine of this process; return its resolved settings. Raises ProbeError."""
         return dict(self._ask({"open": setup.to_dict()}))
 
     def run(self, batch: Batch) -> Answer:
@@ -121,7 +121,7 @@ class EngineRunner:
             self._session = EngineSession(self._model, folder, dict(wanted[1]))
             self._started = wanted
         if self._opened != setup:
-            # Should opening fail, the engine before is gone as well.
+            # If opening fails, the previous engine is closed too.
             self._opened = None
             used = self._session.open(setup)
             self.engines.append(used | {"process": self.processes})

@@ -17,7 +17,7 @@ from driftscope_probes.determinism.engines.registry import task_of
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError
 
-#: Stands for one engine step: about what a small model takes for one.
+#: Represents one engine step: about what a small model takes for one.
 ARRIVAL_GAP_S = 0.02
 #: vLLM's own default of sequences that run together.
 MOST_CONNECTIONS = 256

@@ -1,4 +1,4 @@
-"""What could have changed a verdict: hardware, versions, settings, ours. Compared between nights.
+"""What could have changed a verdict: hardware, versions, settings, our code; between nights.
 
 In: two environments as `night_environment` gives them. Out: changes by name, before, after.
 """
@@ -25,7 +25,7 @@ LEFT_OUT = ("memory_gib", "gpu_driver")
 ChangeKind = Literal[
     "hardware", "version", "own", "platform", "variable", "config", "setting", "bits"
 ]
-#: A night after one of these is another experiment, which says so even if all verdicts hold.
+#: A night after one of these is another experiment; the report says so even if all verdicts hold.
 ALARMING: tuple[ChangeKind, ...] = ("hardware", "version")
 
 
@@ -61,7 +61,7 @@ def _explain_crash(crash: Crash) -> ProbeError:
 
 
 def _commit() -> str | None:
-    """Of the checkout that these sources stand in; None where they are installed."""
+    """Commit of the checkout that contains these sources; None where they are installed."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
@@ -76,7 +76,7 @@ def _commit() -> str | None:
 
 
 def key_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a night is of: nights of one key are comparable without a word."""
+    """What a night ran on: nights with the same key are comparable without notes."""
     hardware = found["hardware"]
     versions = {"python": found["python"], **found["packages"], **found["libraries"]}
     versions |= found["kernel_packages"]

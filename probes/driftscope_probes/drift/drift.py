@@ -1,4 +1,4 @@
-"""A run's summary numbers over its steps → Drift: what shifted, what is trending, what is steady.
+"""A run's summary numbers over its steps → Drift: what shifted, is trending, or is steady.
 
 In: StepValues per step. Out: Drift. Linear in the number of steps.
 """
@@ -36,11 +36,11 @@ class StepValues:
 @dataclass(frozen=True, slots=True)
 class Drift:
     steps: int
-    metrics: Mapping[str, MetricDrift]  # of SERIES, those with a value at any step
+    metrics: Mapping[str, MetricDrift]  # the names in SERIES that have a value at any step
 
     @property
     def state(self) -> State:
-        """Of the run: trending before shifted before steady."""
+        """State of the run: trending takes precedence over shifted, shifted over steady."""
         states = {metric.state for metric in self.metrics.values()}
         order: tuple[State, ...] = ("trending", "shifted", "steady")
         return next((state for state in order if state in states), "not_enough_steps")

@@ -17,22 +17,22 @@ from driftscope_probes.mismatch.number import FloatArray, IntArray
 from driftscope_probes.numbers import ScaleKind
 
 State = Literal["not_enough_steps", "steady", "shifted", "trending"]
-#: Stands for log 0. Far below any log of a measured difference, and finite: one bitwise-equal step
+#: Represents log 0. Far below any log of a measured difference, and finite: one bitwise-equal step
 #: among others is then an outlier like any other.
 LOG_OF_ZERO: Final = math.log(1e-300)
-#: A trend is told below this p-value and where its line moves by MIN_MOVE spreads of the noise.
+#: A trend is reported below this p-value if its line moves by MIN_MOVE stds of the noise.
 TREND_LEVEL: Final = 1e-4
 MIN_MOVE: Final = 1.0
-#: So many changes in one direction are a staircase: a trend that is no straight line.
+#: This many changes in one direction are a staircase: a trend that is not a straight line.
 STAIRCASE: Final = 3
-#: Changes, alarms and outliers that are told, the newest of each: a series with more has no levels,
-#: or heavy tails instead of outliers, and an answer has a size.
+#: Most changes, alarms and outliers reported, the newest of each: a series with more has no levels,
+#: or heavy tails instead of outliers, and the size of an answer is limited.
 MAX_TOLD: Final = 100
 #: Beyond it squares overflow; no number of a comparison means anything there, and limits tell it.
 LARGEST: Final = 1e150
 #: Makes the median absolute deviation consistent for Gaussian noise.
 MAD_CONSISTENCY: Final = 1.4826
-#: exp() of more overflows; a factor e^700 is told as that.
+#: exp() of more overflows; larger factors are reported as e^700.
 MAX_EXPONENT: Final = 700.0
 
 
@@ -71,10 +71,10 @@ class MetricDrift:
     scale: ScaleKind
     steps: int  # with a value
     missing: int  # without
-    baseline: Baseline | None  # of the steps before the first change
-    changes: int  # of level, in all
+    baseline: Baseline | None  # from the steps before the first change
+    changes: int  # all level changes
     change_points: tuple[ChangePoint, ...]  # the newest MAX_TOLD; none if one trend says more
-    trend: TrendPer100 | None  # None: none that counts
+    trend: TrendPer100 | None  # None: none that is significant
     alarms: tuple[int, ...]  # steps at which the chart passed its limit, the newest MAX_TOLD
     outliers: tuple[int, ...]  # steps, the newest MAX_TOLD
 
@@ -98,7 +98,7 @@ def metric_drift(
     state: State = "trending" if line else "shifted" if changes else "steady"
     if state == "steady" and values.size <= WARM_UP:
         state = "not_enough_steps"
-    # Steps of a staircase are no events of their own.
+    # The steps of a staircase are not separate events.
     staircase = line is not None and line.first == 0
     first_end = changes[0].at if changes else values.size
     return MetricDrift(
@@ -122,7 +122,7 @@ def _transformed(values: FloatArray, scale: ScaleKind, ideal: float) -> FloatArr
     distance = values - ideal
     if scale == "linear":
         return distance
-    # ESS and correlation reach 1 from below; rounding may carry them beyond it, to nothing.
+    # ESS and correlation approach 1 from below; rounding may push them past it.
     distance = np.abs(distance)
     logs: FloatArray = np.log(np.maximum(distance, math.exp(LOG_OF_ZERO)))
     return logs
@@ -135,7 +135,7 @@ class _Line:
 
 
 def _told(steps: IntArray, levels: FloatArray, changes: tuple[LevelChange, ...]) -> _Line | None:
-    """One line through everything if it says more than the changes, else one since the last."""
+    """One line through everything if it explains more than the changes, else one since the last."""
     whole = _significant(steps, levels)
     if whole is not None and (
         not changes or _staircase(levels, changes) or _line_is_better(steps, levels, whole, changes)
@@ -169,7 +169,7 @@ def _staircase(levels: FloatArray, changes: tuple[LevelChange, ...]) -> bool:
 def _line_is_better(
     steps: IntArray, levels: FloatArray, line: Trend, changes: tuple[LevelChange, ...]
 ) -> bool:
-    """Schwarz' criterion with Laplace noise, which outliers do not decide."""
+    """Schwarz' criterion with Laplace noise, so that outliers do not decide."""
     from_line = np.abs(levels - line.slope * steps - line.intercept)
     parts = np.split(levels, [change.at for change in changes])
     from_steps = np.concatenate([np.abs(part - np.median(part)) for part in parts])

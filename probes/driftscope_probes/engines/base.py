@@ -1,4 +1,4 @@
-"""The seam between driftscope and rollout engines: what an engine is given, what it must do."""
+"""The interface to rollout engines: what an engine is given, what it must do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RolloutTask:
 
     @property
     def batch_size(self) -> int:
-        """Sequences decoded together where the user does not say."""
+        """Sequences decoded together by default."""
         return self.engine.batch_size or min(len(self.prompts), 256)
 
     def seed(self, index: int) -> int:

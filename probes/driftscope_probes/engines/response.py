@@ -15,7 +15,7 @@ from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.trace import Trace, TraceMeta
 
-#: In transformers' order: what generation uses goes before what the architecture says.
+#: In transformers' order: the generation config takes precedence over the architecture's.
 FILES = ("generation_config.json", "config.json")
 
 

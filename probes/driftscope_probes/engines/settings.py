@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from driftscope_probes.dtypes import Dtype
 
 EngineKind = Literal["vllm", "vllm-server", "hf"]
-#: vLLM also has raw_logits and processed_logits; they are no log-probabilities.
+#: vLLM also has raw_logits and processed_logits; they are not log-probabilities.
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
 #: "invariant": driftscope's plugin for vLLM on CPU, vLLM's own batch-invariant mode on CUDA.
 Kernels = Literal["stock", "invariant"]

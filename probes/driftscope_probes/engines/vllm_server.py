@@ -106,7 +106,7 @@ class VllmServer:
 def _send(
     client: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The JSON answer. Raises EngineError for a server that is absent, refuses or is no vLLM."""
+    """The JSON answer. Raises EngineError for a server that is absent, refuses or is not vLLM."""
     try:
         response = client.request(method, path, json=body)
     except httpx.HTTPError as error:

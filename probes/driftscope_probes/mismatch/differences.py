@@ -25,9 +25,9 @@ def linear_quantile(values: Mapping[int, float], share: float, count: int) -> fl
 
 def quantile_ranks(share: float, count: int) -> tuple[int, int, float]:
     """The two ranks a quantile lies between, and the weight of the upper one."""
-    place = share * (count - 1)
-    low = math.floor(place)
-    return low, min(low + 1, count - 1), place - low
+    position = share * (count - 1)
+    low = math.floor(position)
+    return low, min(low + 1, count - 1), position - low
 
 
 # Linear interpolation between order statistics, the default of torch.quantile and numpy.
@@ -46,7 +46,7 @@ class AbsoluteDifference:
     abs_diff_p99p99: Number  # likewise below 10,000 tokens
     abs_diff_max: Number
     diff_mean: Number  # signed (torchtitan bit_wise/logprob_diff/mean)
-    diff_std: Number  # of the signed Δ, unbiased
+    diff_std: Number  # std of the signed Δ, unbiased
 
 
 def absolute_difference(
@@ -71,9 +71,9 @@ def absolute_difference(
 
 
 def wanted_ranks(count: int) -> set[int]:
-    """Of |Δ|, as absolute_difference takes their values."""
-    places = (quantile_ranks(share, count) for share in QUANTILES if count)
-    return {rank for low, high, _ in places for rank in (low, high)}
+    """Ranks of |Δ| whose values absolute_difference takes."""
+    ranks = (quantile_ranks(share, count) for share in QUANTILES if count)
+    return {rank for low, high, _ in ranks for rank in (low, high)}
 
 
 def _quantile(values: Mapping[int, float], share: float, count: int) -> Number:

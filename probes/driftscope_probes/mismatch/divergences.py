@@ -33,9 +33,9 @@ def kl(sums: SequenceSums) -> KL:
 
 @dataclass(frozen=True, slots=True)
 class ReverseKL:
-    """The tokens were drawn from the rollout side, so the k3 form estimates no KL without bias.
+    """The tokens were drawn from the rollout side, so the k3 form is a biased estimate of the KL.
 
-    It explodes where the rollout side holds a token for far likelier than the trainer does: at
+    It explodes where the rollout side considers a token far likelier than the trainer does: at
     Δ = −10 it is 22 015 where kl_k3 is 9.
     """
 
@@ -80,7 +80,7 @@ def binary_kl(sums: SequenceSums, divergences: DivergenceSums, extremes: TokenEx
 class ChiSquare:
     """verl's chi2_token and chi2_seq clamp log-ratios to ±20 nats; at +20 one term is e^40 = 2e17.
 
-    A saturated number is a bound, not a measurement, hence the counts beside it.
+    A saturated number is a bound, not a measurement, hence the counts.
     """
 
     chi2_token: Number

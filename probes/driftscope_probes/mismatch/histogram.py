@@ -14,7 +14,7 @@ from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Undefined
 # Edges are 2^k and 1.5·2^k: exact in binary, so that the bucket is read off the top bits of the
 # number and no rounding of a logarithm can put a token on the other side of an edge.
 LOWEST_EXPONENT = -40  # 9.1e-13 nats: far below float32 rounding of any but certain tokens
-HIGHEST_EXPONENT = 6  # 64 nats: beyond it one side holds the sampled token for impossible
+HIGHEST_EXPONENT = 6  # 64 nats: beyond it one side considers the sampled token impossible
 BUCKETS_PER_OCTAVE = 2  # six to seven bars per decade
 
 BUCKETS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) * BUCKETS_PER_OCTAVE
@@ -75,7 +75,7 @@ class Histogram:
 
 
 def abs_diff_histogram(found: TokenPass) -> Histogram:
-    """Sums of whole fine buckets, whose edges these edges are among."""
+    """Sums of whole fine buckets, whose edges include these."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(found.sums["abs_diff"].sum())
     fine = found.abs_diff_buckets
@@ -92,7 +92,7 @@ def abs_diff_histogram(found: TokenPass) -> Histogram:
 def quantile_bracket(
     histogram: Histogram, share: float, largest: float
 ) -> tuple[float, float] | Undefined:
-    """Holds the quantile with linear interpolation, as abs_diff_p… has it.
+    """Contains the linearly interpolated quantile that abs_diff_p… reports.
 
     largest: the largest |Δ|, nats. It closes the open bucket at the top.
     """
@@ -103,7 +103,7 @@ def quantile_bracket(
     lower = (0.0, 0.0, *EDGES)
     upper = (0.0, *EDGES, math.inf)
     reached = np.cumsum(counts)
-    place = share * (total - 1)
-    first = int(np.searchsorted(reached, math.floor(place), side="right"))
-    last = int(np.searchsorted(reached, math.ceil(place), side="right"))
+    position = share * (total - 1)
+    first = int(np.searchsorted(reached, math.floor(position), side="right"))
+    last = int(np.searchsorted(reached, math.ceil(position), side="right"))
     return lower[first], min(upper[last], largest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,8 +20,7 @@ from driftscope_probes.mismatch.scatter import (
 from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
-from driftscope_probes.mismatch.tokens import SideArrays, checked_side_arrays, paired_logprobs
-from driftscope_probes.trace import Pair
+from driftscope_probes.tokens import Extras, Tokens, checked_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +41,6 @@ class BinnedDifferences:
         }
 
 
-class Differences(Protocol):
-    """Of the tokens that count."""
-
-    @property
-    def diff(self) -> FloatArray: ...  # [kept] nats
-    @property
-    def abs_diff(self) -> FloatArray: ...  # [kept] nats
-
-
 @dataclass(slots=True)
 class BinnedSums:
     """Of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
@@ -66,7 +56,7 @@ class BinnedSums:
         self.counts = np.zeros(bins, dtype=np.int64)
         self.abs_diff, self.diff, self.largest = (np.zeros(bins) for _ in range(3))
 
-    def add(self, tokens: Differences, bin_of_token: IntArray) -> None:
+    def add(self, tokens: TokenDifferences, bin_of_token: IntArray) -> None:
         bins = self.counts.size
         assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
         self.counts += np.bincount(bin_of_token, minlength=bins)
@@ -91,7 +81,7 @@ class BinnedSums:
 
 
 def binned_differences(
-    tokens: Differences, bin_of_token: IntArray, edges: FloatArray
+    tokens: TokenDifferences, bin_of_token: IntArray, edges: FloatArray
 ) -> BinnedDifferences:
     sums = BinnedSums(edges)
     sums.add(tokens, bin_of_token)
@@ -107,9 +97,9 @@ MAX_BINS = 64  # one pixel column in ten of a plot; few indices get one bin each
 
 def index_profile(tokens: TokenDifferences, index: IntArray, first: int) -> BinnedDifferences:
     """index: [kept]; bins of equal width from `first` on, the last one may reach beyond the end."""
-    places = int(index.max()) + 1 - first if index.size else 1
-    width = -(-places // MAX_BINS)
-    bins = -(-places // width)
+    count = int(index.max()) + 1 - first if index.size else 1
+    width = -(-count // MAX_BINS)
+    bins = -(-count // width)
     edges = first + width * np.arange(bins + 1, dtype=np.float64)
     return binned_differences(tokens, (index - first) // width, edges)
 
@@ -170,30 +160,31 @@ def profiles(
     cu_seqlens: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    side: SideArrays | None = None,
+    extras: Extras | None = None,
 ) -> Profiles:
     """Arguments and errors as for compare()."""
-    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    beside = checked_side_arrays(side, pair)
-    tokens, found = token_differences(pair), token_pass(pair)
+    return profiles_of(checked_tokens(rollout_logprobs, trainer_logprobs, cu_seqlens, mask, extras))
+
+
+def profiles_of(tokens: Tokens) -> Profiles:
+    extras, lag = tokens.extras, tokens.extras.lag()
+    differences, found = token_differences(tokens), token_pass(tokens)
     sums = sequence_sums(found)
     return Profiles(
         abs_diff_histogram=abs_diff_histogram(found),
-        by_response_index=response_index_profile(tokens),
-        by_rollout_prob=probability_profile(tokens),
+        by_response_index=response_index_profile(differences),
+        by_rollout_prob=probability_profile(differences),
         sequences=sequence_points(sums),
-        scatter=difference_scatter(tokens),
-        by_position=_by_index(tokens, beside.position_ids),
-        by_turn=_by_index(tokens, beside.turn_ids),
-        by_lag=None if beside.lag is None else lag_buckets(sums, beside.lag),
+        scatter=difference_scatter(differences),
+        by_position=_by_index(differences, extras.position_ids),
+        by_turn=_by_index(differences, extras.turn_ids),
+        by_lag=None if lag is None else lag_buckets(sums, lag),
     )
 
 
-def _by_index(tokens: TokenDifferences, index: IntArray | None) -> BinnedDifferences | None:
-    return None if index is None else index_profile_from_smallest(tokens, tokens.kept(index))
-
-
-def profiles_of_pair(pair: Pair) -> Profiles:
-    return profiles(
-        pair.rollout.logprobs, pair.trainer.logprobs, pair.rollout.cu_seqlens, pair.rollout.mask
-    )
+def _by_index(
+    tokens: TokenDifferences, index: NDArray[np.integer[Any]] | None
+) -> BinnedDifferences | None:
+    if index is None:
+        return None
+    return index_profile_from_smallest(tokens, tokens.kept(index).astype(np.int64, copy=False))

@@ -17,11 +17,11 @@ GOLDEN_FRACTION = 0.6180339887498949
 
 
 def even_sample(size: int, limit: int) -> IntArray:
-    """At most `limit` of the places 0 … size − 1; all of them where they fit."""
+    """At most `limit` of the indices 0 … size − 1; all of them where they fit."""
     if size <= limit:
         return np.arange(size)
-    places = (np.arange(limit) * GOLDEN_FRACTION % 1.0 * size).astype(np.int64)
-    return np.unique(places)
+    indices = (np.arange(limit) * GOLDEN_FRACTION % 1.0 * size).astype(np.int64)
+    return np.unique(indices)
 
 
 MAX_TOKEN_POINTS = 256
@@ -55,8 +55,8 @@ def difference_scatter(tokens: TokenDifferences) -> DifferenceScatter:
     )
 
 
-def _points(tokens: TokenDifferences, places: IntArray) -> Points:
-    plottable = places[np.isfinite(tokens.rollout_prob[places])]
+def _points(tokens: TokenDifferences, indices: IntArray) -> Points:
+    plottable = indices[np.isfinite(tokens.rollout_prob[indices])]
     return Points(rollout_prob=tokens.rollout_prob[plottable], diff=tokens.diff[plottable])
 
 
@@ -88,8 +88,8 @@ class SequencePoints:
 
 def sequence_points(sums: SequenceSums) -> SequencePoints:
     finite = np.flatnonzero(np.isfinite(sums.diff))
-    places = finite[even_sample(finite.size, MAX_SEQUENCE_POINTS - EXTREME_SEQUENCES)]
-    if places.size < finite.size:
+    indices = finite[even_sample(finite.size, MAX_SEQUENCE_POINTS - EXTREME_SEQUENCES)]
+    if indices.size < finite.size:
         extremes = finite[[np.argmin(sums.diff[finite]), np.argmax(sums.diff[finite])]]
-        places = np.union1d(places, extremes)
-    return SequencePoints(length=sums.length[places], seq_logratio=sums.diff[places])
+        indices = np.union1d(indices, extremes)
+    return SequencePoints(length=sums.length[indices], seq_logratio=sums.diff[indices])

@@ -1,4 +1,4 @@
-"""Where models are kept, and how one is built there: once, whole or not at all."""
+"""Where models are stored, and how one is built there: once, whole or not at all."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _build(target: Path, recipe: str, build: Build, progress: ProgressSink) -> m
     for kind in ("building", "replaced"):
         for leftover in target.parent.glob(f".{target.name}.{kind}-*"):
             _remove(leftover)
-    # Beside the target, since a rename is atomic only within one file system.
+    # Next to the target, since a rename is atomic only within one file system.
     workplace = target.parent / f".{target.name}.building-{os.getpid()}"
     workplace.mkdir()
     try:
@@ -78,7 +78,7 @@ def _build(target: Path, recipe: str, build: Build, progress: ProgressSink) -> m
 
 def _publish(workplace: Path, target: Path) -> None:
     replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
-    # A full folder cannot be renamed over: for an instant there is no target, never half a one.
+    # A non-empty folder cannot be renamed over: the target is absent for an instant, never partial.
     if os.path.lexists(target):
         target.rename(replaced)
     publish(workplace, target)

@@ -1,4 +1,4 @@
-"""Is a folder a model that both sides can load, from safe formats and without the model's own code?
+"""Can both sides load the model in a folder, from safe formats and without its own code?
 
 In: a folder from anywhere. Out: its config and weight files, or a ModelError that says what to do.
 Only JSON and safetensors headers are read; nothing is unpickled, imported or run.
@@ -35,7 +35,7 @@ CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 @dataclass(frozen=True, slots=True)
 class CheckedFolder:
-    """What the checks read, so that nobody reads it twice."""
+    """What the checks read, so that it is read only once."""
 
     config: dict[str, Any]
     weights: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""From what the user typed to a checked model on disk: found, built or downloaded.
+"""What the user typed → a checked model on disk: found, built or downloaded.
 
 In: a catalogue name, a folder, or a Hub id. Out: a ModelFolder, or a ModelError.
 """
@@ -73,7 +73,7 @@ def resolve(name: str, *, progress: ProgressSink = discard) -> ModelFolder:
     """
     if catalogue.find(name) is not None:
         return fetch(name, progress=progress)
-    # os.path answers False where pathlib raises: names that are empty, too long or hold a NUL.
+    # os.path returns False where pathlib raises: names that are empty, too long or contain a NUL.
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         return describe(Path(path).resolve(), name=name, origin="folder")

@@ -25,12 +25,12 @@ class ModelFolder:
     """A model that passed the checks."""
 
     path: Path
-    name: str  # as it was asked for
+    name: str  # as requested
     origin: Origin
     revision: str | None  # commit of a Hub model, recipe of a catalogue model
     fingerprint: str  # "sha256:…" of the content, "sampled-sha256:…" of parts of it
     architecture: str  # class name in transformers, as in config.json
-    dtype: str  # of most weights on disk: "bf16", "fp16" or "fp32"
+    dtype: str  # that of most weights on disk: "bf16", "fp16" or "fp32"
     parameters: int
     weight_bytes: int
     vocab_size: int

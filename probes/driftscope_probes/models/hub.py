@@ -19,7 +19,7 @@ HUB_ID = re.compile(
     r"(?P<repository>[a-z0-9][\w.-]{0,95}/[a-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]{1,100}))?",
     re.ASCII | re.IGNORECASE,
 )
-# Config, index, tokenizer and chat template; small, and enough to refuse a model by.
+# Config, index, tokenizer and chat template; small, and enough to reject a model.
 TEXT_PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja")
 SUBFOLDERS = "*/*"
 
@@ -55,7 +55,7 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str]) ->
             f"{repository} looks like a Hub id, and huggingface_hub is not installed.",
             remedy="Install driftscope with its extra `probes`, or give a folder.",
         ) from error
-    # Its bars would be drawn over our own progress.
+    # Its progress bars would overwrite ours.
     disable_progress_bars()
     try:
         folder = snapshot_download(

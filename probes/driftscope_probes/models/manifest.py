@@ -1,4 +1,4 @@
-"""manifest.json of a built model: by which recipe it was made, and what each file must be.
+"""manifest.json of a built model: the recipe that made it, and what each file must be.
 
 In: a finished folder. Out: the manifest on disk, its quick check, and a fingerprint.
 """
@@ -32,7 +32,7 @@ class Manifest:
 
 
 def write(folder: Path, recipe: str) -> Manifest:
-    """Hashes every file in `folder` and writes the manifest beside them."""
+    """Hashes every file in `folder` and writes the manifest there."""
     paths = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
     files = {path.name: (path.stat().st_size, file_sha256(path)) for path in paths}
     entries = {name: {"size": size, "sha256": sha256} for name, (size, sha256) in files.items()}
@@ -49,7 +49,7 @@ def read_intact(folder: Path, recipe: str) -> Manifest | None:
         fields = read_json(folder / MANIFEST_NAME, MANIFEST_LIMIT)
         manifest = _parse(fields)
         sizes = {name: (folder / name).stat().st_size for name in manifest.files}
-    # Whatever is wrong with a folder of our own making, the answer is to build it again.
+    # Whatever is wrong with a folder that we built, the remedy is to build it again.
     except (OSError, ModelError, KeyError, TypeError, AttributeError):
         return None
     same_sizes = all(sizes[name] == size for name, (size, _) in manifest.files.items())

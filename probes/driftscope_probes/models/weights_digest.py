@@ -19,7 +19,7 @@ BLOCK_BYTES = 64 * 1024
 
 
 def sampled_fingerprint(folder: Path, weights: tuple[Path, ...]) -> str:
-    """Over names, sizes and sampled content. The place and the times of the files do not count."""
+    """Over names, sizes and sampled content. The files' location and times do not count."""
     texts = {path for path in folder.iterdir() if path.name.endswith(TEXT_SUFFIXES)}
     digest = hashlib.sha256()
     for path in sorted(texts | set(weights)):

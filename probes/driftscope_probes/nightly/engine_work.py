@@ -14,15 +14,15 @@ from driftscope_probes.nightly.item import EngineItem, Finding, Item, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
 from driftscope_probes.verdicts import NOT_RUN
 
-#: Said by the item itself.
+#: Set by the item itself.
 RESERVED = ("model", "engine", "engine_dtypes", "kernels", "axes")
 
 
 def request_of(item: EngineItem) -> DeterminismRequest:
-    """Raises ValueError, which names the setting."""
+    """Raises ValueError naming the setting."""
     said = [name for name in RESERVED if name in item.settings]
     if said:
-        raise ValueError(f"settings: {', '.join(said)} is said by the table itself")
+        raise ValueError(f"settings: {', '.join(said)} is set by the table itself")
     fields = {
         "model": item.model,
         "engine": item.engine,
@@ -57,7 +57,7 @@ def command_of(item: EngineItem) -> str:
 
 
 MODULE = "driftscope_probes.nightly.engine_items"
-#: Figures of an axis that a night keeps; the cells would fill the history.
+#: Numbers of an axis that a night keeps; the cells would bloat the history.
 KEPT = (
     *("bitwise_equal_tokens", "bitwise_equal_logprobs", "unique_outputs", "outputs"),
     *("tokens", "max_abs_diff", "max_ulps", "first_differing_token", "onset", "bits"),

@@ -1,4 +1,4 @@
-"""Process entry: checks one kernel after the other and tells each verdict as soon as it stands.
+"""Process entry: checks one kernel after the other and reports each verdict at once.
 
     python -m driftscope_probes.nightly.kernel_items WORKDIR
 

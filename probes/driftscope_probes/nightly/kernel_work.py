@@ -10,7 +10,7 @@ from driftscope_probes.nightly.item import Finding, Item, KernelItem, not_run
 from driftscope_probes.nightly.shared_process import SharedWork, Unit
 
 MODULE = "driftscope_probes.nightly.kernel_items"
-#: Axes that ask the same thing again.
+#: Axes that repeat the same call.
 REPEATED = ("run_to_run", "fresh_process")
 
 
@@ -54,7 +54,7 @@ def finding(item: Item, line: Mapping[str, Any]) -> Finding:
 
 
 def _bits(line: Mapping[str, Any]) -> str | None:
-    """None where the kernel does not give the same bits twice: another night would tell nothing."""
+    """None where the kernel's bits are not repeatable: comparing nights would show nothing."""
     repeats = not any(
         count["mismatches"] for count in line["verdict"]["axes"] if count["axis"] in REPEATED
     )

@@ -1,4 +1,4 @@
-"""Each side in its own process: a rollout's Trace, then the trainer's of it. Free of torch."""
+"""Each side in its own process: a rollout's Trace, then the trainer's on it. Free of torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rollout:
 
 
 def roll_out(task: RolloutTask, workdir: Path, progress: ProgressSink) -> Rollout:
-    """Run the engine; its memory is gone when this returns. Raises EngineError, RequestError."""
+    """Run the engine; its memory is freed when this returns. Raises EngineError, RequestError."""
     workdir.mkdir(parents=True, exist_ok=True)
     prompts_file = workdir / "prompts.safetensors"
     write_prompts(task.prompts, prompts_file)

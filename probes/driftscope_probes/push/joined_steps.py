@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS, PushError
 
 
 def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
-    """All is checked before memory is taken. Peak: the shards and the whole side by side."""
+    """Everything is checked before memory is allocated. Peak: the shards plus the whole."""
     assert steps, "a step has at least one shard"
     if len(steps) == 1:
         return steps[0]
@@ -26,8 +26,8 @@ def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
         _check_metadata(shard, step, steps[0])
     columns = {name: [step.tensors()[name] for step in steps] for name in steps[0].tensors()}
     limits = _limits(columns.pop("cu_seqlens"))
-    joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return PushedStep(**joined, cu_seqlens=limits, metadata=dict(steps[0].metadata))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return pushed_step(joined | {"cu_seqlens": limits}, steps[0].metadata)
 
 
 def _limits(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -70,7 +70,7 @@ def _check_tensors(shard: int, step: PushedStep, first: PushedStep) -> None:
 
 
 def _kind(tensor: NDArray[Any]) -> str:
-    """Of one token."""
+    """Dtype and shape of one token."""
     return f"{tensor.dtype}{list(tensor.shape[1:])}"
 
 

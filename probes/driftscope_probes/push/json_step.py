@@ -76,7 +76,7 @@ def _flattened(fields: dict[str, Any]) -> dict[str, Any]:
 def _lengths(name: str, values: object) -> list[int]:
     if not isinstance(values, list) or not all(isinstance(one, list) for one in values):
         raise PushError(
-            f"there is no cu_seqlens, and {name} is no list of lists.",
+            f"there is no cu_seqlens, and {name} is not a list of lists.",
             remedy="give one list per sequence, or flat lists with cu_seqlens.",
         )
     return [len(one) for one in values]

@@ -27,7 +27,7 @@ LENGTH_BYTES = 8
 ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 #: Padded routed experts: sequences, tokens, layers, experts of a token.
 MAX_DIMENSIONS = 4
-#: The format's sizes are 64-bit; Python's would grow with every product until none can be printed.
+#: The format's sizes are 64-bit; Python's would grow with every product until unprintable.
 TOO_LARGE = 2**63
 WRITE_AGAIN = "write it with the safetensors library and send it whole."
 
@@ -94,10 +94,10 @@ def _tensor(name: str, entry: object, data: int) -> StoredTensor:
         )
     if not _natural_numbers(shape) or len(shape) > MAX_DIMENSIONS:
         raise _malformed(
-            name, f"its shape is no list of up to {MAX_DIMENSIONS} natural numbers below 2^63"
+            name, f"its shape is not a list of up to {MAX_DIMENSIONS} natural numbers below 2^63"
         )
     if not _natural_numbers(offsets) or len(offsets) != 2:
-        raise _malformed(name, "its data_offsets are no two natural numbers below 2^63")
+        raise _malformed(name, "its data_offsets are not two natural numbers below 2^63")
     claimed, needed = offsets[1] - offsets[0], prod(shape) * STORED_AS[dtype].itemsize
     if claimed != needed:
         raise _malformed(name, f"its shape needs {needed} bytes, its data_offsets span {claimed}")
@@ -110,7 +110,7 @@ def _natural_numbers(values: Any) -> bool:
 
 
 def _check_filled(tensors: Mapping[str, StoredTensor], data: int, size: int) -> None:
-    """Tensors lie end to end: no byte belongs to two of them or to none."""
+    """Tensors lie end to end: every byte belongs to exactly one."""
     end = data
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
         if tensor.begin != end:

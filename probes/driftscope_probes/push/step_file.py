@@ -26,7 +26,7 @@ BY_SUFFIX: Mapping[str, StepFormat] = {
 
 
 def _read_arrow_step(path: Path) -> PushedStep:
-    # Only here: the library takes 50 ms to load, which the other formats need not wait for.
+    # Imported here: the library takes 50 ms to load, which other formats need not wait for.
     from driftscope_probes.push.arrow_step import read_arrow_step
 
     return read_arrow_step(path)
@@ -41,8 +41,8 @@ _READERS: Mapping[StepFormat, Callable[[Path], PushedStep]] = {
 
 
 def read_step(path: Path, step_format: StepFormat | None = None) -> PushedStep:
-    """step_format: None goes by the suffix."""
-    # Also keeps pipes and devices out, which have no size and may never end.
+    """step_format: None uses the suffix."""
+    # Also rejects pipes and devices, which have no size and may never end.
     if not path.is_file():
         raise PushError("there is no such file.", remedy="give the file of one step.")
     known = step_format or BY_SUFFIX.get(path.suffix)

@@ -17,7 +17,7 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise PushError(
-            f"{what} is no valid JSON: {error}"[:500],
+            f"{what} is not valid JSON: {error}"[:500],
             remedy="write it again with a JSON library, in UTF-8 and each name once.",
         ) from error
     if not isinstance(value, dict):
@@ -38,7 +38,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-#: JSON has no NaN: null stands for a value that was not finite, as prime-rl writes it.
+#: JSON has no NaN: null represents a non-finite value, as prime-rl writes it.
 NOT_FINITE: Final = None
 
 
@@ -54,8 +54,8 @@ def float_column(name: str, values: object) -> NDArray[np.float32]:
     changed = (np.isfinite(wide) != np.isfinite(column)) & ~np.isnan(wide)
     changed |= (wide != 0) & (column == 0)
     if changed.any():
-        place = int(np.argmax(changed))
-        raise _unfit(name, f"value {wide[place]} at {place} is outside the range of float32")
+        index = int(np.argmax(changed))
+        raise _unfit(name, f"value {wide[index]} at {index} is outside the range of float32")
     return column
 
 
@@ -70,28 +70,28 @@ def integer_column(
     limits = np.iinfo(dtype)
     outside = (wide < limits.min) | (wide > limits.max)
     if outside.any():
-        place = int(np.argmax(outside))
-        raise _unfit(name, f"{wide[place]} at {place} is outside {limits.bits}-bit integers")
+        index = int(np.argmax(outside))
+        raise _unfit(name, f"{wide[index]} at {index} is outside {limits.bits}-bit integers")
     return wide.astype(dtype)
 
 
 def mask_column(name: str, values: object) -> NDArray[np.bool_]:
     """true and false, or 1 and 0."""
     listed = _listed(name, values, (bool, int))
-    for place, value in enumerate(listed):
+    for index, value in enumerate(listed):
         if value not in (0, 1):
-            raise _unfit(name, f"a value at {place} is neither 0 nor 1")
+            raise _unfit(name, f"a value at {index} is neither 0 nor 1")
     return np.array(listed, dtype=np.bool_)
 
 
 def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
     if not isinstance(values, list):
         raise _unfit(name, f"it is a JSON {type(values).__name__}, not a list")
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         # type(), because True is an int to isinstance().
         if type(value) not in kinds:
             accepted = ", ".join(kind.__name__ for kind in kinds)
-            raise _unfit(name, f"{type(value).__name__} at {place}, accepted: {accepted}")
+            raise _unfit(name, f"{type(value).__name__} at {index}, accepted: {accepted}")
     return values
 
 

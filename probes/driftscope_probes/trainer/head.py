@@ -28,8 +28,8 @@ class LanguageModelHead:
 def find_head(model: Any, decoder: nn.Module) -> LanguageModelHead:
     """The head, checked: on given hidden states it has the very bits of the model's own logits.
 
-    Soft-capping, scaling or a multiplier between head and logits would otherwise be lost without
-    a word, since log-probabilities are computed from hidden states and this weight alone.
+    Soft-capping, scaling or a multiplier between head and logits would otherwise be lost
+    silently, since log-probabilities are computed from hidden states and this weight alone.
     """
     linear = model.get_output_embeddings()
     if not isinstance(linear, nn.Linear) or decoder is model:
@@ -47,7 +47,7 @@ def find_head(model: Any, decoder: nn.Module) -> LanguageModelHead:
 
 
 def _own_logits(model: Any, decoder: nn.Module, hidden: Tensor) -> Tensor:
-    """The model's logits for these hidden states, put in the place of its own.
+    """The model's logits for these hidden states, substituted for its own.
 
     Its own may have overflowed in FP16, which is to be measured, not refused.
     """

@@ -83,7 +83,7 @@ def measure_headroom(
     fitting = fitting_scale(layers)
     if fitting < loss_scale:
         loss_scale = fitting
-        # Not announced beforehand, so that the work reported stays what was planned.
+        # Not announced beforehand, so that the reported total stays as planned.
         layers, tokens = _measure(loaded, prompts, rollout, alone, loss_scale, lambda _: None)
     return Headroom(
         sequences=rollout.sequences,

@@ -26,11 +26,11 @@ MARGIN = 2.0
 #: prompt (Sun et al. 2024, "Massive Activations in Large Language Models"), so that a small
 #: distance may last; but training can move it.
 CLOSE = 8.0
-#: Share of non-zero gradient values that may vanish. A judgement: the smallest values do no work
+#: Fraction of non-zero gradient values that may vanish. A judgement: the smallest do not matter
 #: (Micikevicius et al. 2018, section 3.2: those below 2^-27 did not matter to a detector that
 #: failed to train without loss scaling), and a scale that adapts recovers more.
 VANISHING_LIMIT = 0.01
-#: The smallest share written out.
+#: The smallest fraction written out.
 SHOWN_SHARE = 0.0001
 
 

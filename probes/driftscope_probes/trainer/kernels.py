@@ -32,7 +32,7 @@ class TrainerKernels:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """TrainerError where the model does in training what depends on the batch by its nature."""
+        """Raises TrainerError if the model's training inherently depends on the batch."""
         if self._kernels == "stock":
             yield
             return
@@ -46,7 +46,7 @@ class TrainerKernels:
             ) from error
 
     def stock_ops(self) -> dict[str, int]:
-        """Calls of torch's own kernels about whose invariance nothing is known."""
+        """Calls of torch's own kernels whose invariance is unknown."""
         return {} if self._mode is None else dict(self._mode.coverage().stock)
 
 

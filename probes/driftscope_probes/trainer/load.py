@@ -16,14 +16,14 @@ from driftscope_probes.trainer.settings import Attention, TrainerSettings
 
 #: Lengths of the two sequences of the trial.
 NEIGHBOUR, OBSERVED = 7, 9
-#: Relative movement of the hidden states. Kept apart they stand still (a mixture's experts, which
+#: Relative movement of the hidden states. Kept apart they do not move (a mixture's experts, which
 #: get other row counts: 3e-7); with the boundary ignored they move by 66 to 124 % (tiny Llama and
 #: Qwen3-MoE, SmolLM2, every dtype).
 LEAK = 0.05
 
 
 def check_packing(model: Any, decoder: nn.Module) -> None:
-    """Change a packed sequence's neighbour and look whether its hidden states move."""
+    """Change a packed sequence's neighbour and check whether its hidden states move."""
     with torch.random.fork_rng(), torch.no_grad():
         before, after = (_observed(model, decoder, first) for first in (1, 1 + NEIGHBOUR))
     moved = float((before - after).norm() / before.norm())

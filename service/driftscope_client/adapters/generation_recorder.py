@@ -12,8 +12,8 @@ from typing import Any
 
 from driftscope_client.errors import MalformedStep
 
-#: transformers puts its samplers behind every processor that a caller may give; only here the last
-#: place can be had. (output_scores would keep [tokens, sequences, vocabulary] until the end.)
+#: transformers puts its samplers after every processor that a caller may give; only here can we
+#: run last. (output_scores would keep [tokens, sequences, vocabulary] until the end.)
 PREPARE = "_get_logits_processor"
 
 
@@ -24,7 +24,7 @@ class GenerationRecorder:
         self.start()
 
     def start(self) -> None:
-        self._previous: Any = None  # log-probabilities of the step before, whose token comes next
+        self._previous: Any = None  # log-probabilities of the previous step, whose token comes next
         self._columns: list[Any] = []  # [sequences] each, one per token but the last
         self.error: Exception | None = None
 
@@ -44,7 +44,7 @@ class GenerationRecorder:
         self._previous = scores.float().log_softmax(-1)
 
     def logprobs(self, completion_ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Of each completion's tokens. Raises what went wrong while they were generated."""
+        """One list per completion. Raises what went wrong while they were generated."""
         if self.error is not None:
             raise self.error
         longest = len(self._columns) + (self._previous is not None)
@@ -58,7 +58,7 @@ class GenerationRecorder:
         found = []
         for row, ids in enumerate(completion_ids):
             values = [column[row] for column in listed[: len(ids)]]
-            if len(values) < len(ids):  # the last token was not an input any more
+            if len(values) < len(ids):  # the last token was never an input
                 values.append(float(self._previous[row, ids[-1]]))
             found.append(values)
         return found

@@ -13,7 +13,7 @@ from driftscope_client.adapters.generation_recorder import recorded_generation
 from driftscope_client.adapters.trl_generation import Generation, micro_batch
 from driftscope_client.client import DriftscopeClient
 
-#: Our own column in TRL's batch: shuffled and split with the others, and read by nobody else.
+#: Our own column in TRL's batch: shuffled and split with the others, and read only by us.
 RECORDED = "driftscope_rollout_logprobs"
 
 
@@ -38,7 +38,7 @@ class DriftscopeMixin:
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
         """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes, and
-        says that the run has ended: it goes on with the first step of another train()."""
+        says that the run has ended: another train() resumes it with its first step."""
         if self.driftscope is None:
             self.driftscope = DriftscopeClient()
         result = super().train(*arguments, **named)  # type: ignore[misc]
@@ -127,7 +127,7 @@ def _collect(trainer: Any, inputs: Mapping[str, Any], scored: Any) -> None:
 
 
 def _push(trainer: Any) -> None:
-    """Whatever was collected; nothing where the rollout side is unknown."""
+    """Push what was collected; nothing if the rollout side is unknown."""
     generation, trainer._driftscope_generation = trainer._driftscope_generation, None
     if generation is None or not generation.batches:
         return
@@ -157,7 +157,7 @@ def _metadata(trainer: Any, step: int) -> dict[str, object]:
 
 
 def _dtype(trainer: Any) -> str:
-    """Of the weights; `autocast-…` where the forward runs in another dtype than theirs."""
+    """Dtype of the weights; `autocast-…` if the forward runs in another."""
     weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
     short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(weights, weights)
     forward = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else short

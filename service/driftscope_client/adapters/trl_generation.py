@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Generation:
-    step: int  # optimiser steps done before, which is also the version of the weights
+    step: int  # optimiser steps done so far, which is also the version of the weights
     expected: int = 0  # micro-batches
     batches: list[dict[str, Any]] = field(default_factory=list)
 

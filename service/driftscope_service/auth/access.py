@@ -28,7 +28,7 @@ _log = logging.getLogger("driftscope")
 
 
 class NoKeyError(ProbeError):
-    """The service would be reachable from elsewhere, and nobody could be let in."""
+    """The service would be reachable from elsewhere, but without an active key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +96,5 @@ def _note_use(database: Database, key: ApiKey, now: datetime) -> None:
         with database.write() as connection:
             KeyRepository(connection).used(key.id, now)
     except OperationalError as error:
-        # A full disk must not lock out whoever comes to make room.
+        # A full disk must not lock out the operator who frees space.
         _log.warning("last use of key %s not noted: %s", key.id, error.orig)

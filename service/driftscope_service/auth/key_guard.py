@@ -1,6 +1,6 @@
 """API keys: a request passes with a key that has the scope it needs, where keys are required.
 
-Before the body is read: who may not push does not fill the disk.
+Checked before the body is read: an unauthorised push must not fill the disk.
 """
 
 from __future__ import annotations

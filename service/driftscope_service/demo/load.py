@@ -34,7 +34,7 @@ CREATED = 201
 class Loaded:
     runs: int
     steps: int
-    reports: int  # of them new
+    reports: int  # new ones
 
 
 def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
@@ -77,14 +77,14 @@ def push_runs(
             pushed += 1
             new |= answer.status_code == CREATED
         if new:
-            # Nobody is to be alerted that a recording sends no more steps.
+            # A recording sends no more steps, which must not raise an alert.
             client.put(f"/v1/runs/{run}", json={"state": "finished"}).raise_for_status()
     progress(Progress("done", 1.0))
     return pushed
 
 
 def add_report(kind: Kind, name: str, service: Service) -> bool:
-    """False where the store has one of its kind (of a night: this very one)."""
+    """False if the store already has one of its kind (for a night: this very one)."""
     report = recordings.report(kind, name)
     with service.database.read() as connection:
         if kind.recorded is None:

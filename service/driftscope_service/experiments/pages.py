@@ -1,4 +1,4 @@
-"""/probes: the last reports of every kind; /probes/{id}: a report among the pages of the site."""
+"""/probes: the last reports of every kind; /probes/{id}: a report within the site."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 from driftscope_service.store.tables import ID_LENGTH
 
-#: Of each kind where all are listed, and of one kind by itself.
+#: Reports shown of each kind where all are listed, and of one kind alone.
 FEW: Final = 5
 PAGE_SIZE: Final = 30
 router = APIRouter(prefix="/probes", include_in_schema=False, route_class=PageRoute)

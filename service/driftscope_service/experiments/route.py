@@ -17,9 +17,9 @@ from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.schemas import JobBody
 from driftscope_service.jobs.store import JobRepository
 
-#: A job takes minutes: a client that asks every other second is soon enough.
+#: A job takes minutes: polling every 2 s is enough.
 POLL_S = 2
-#: A slot becomes free no sooner than a probe ends.
+#: A slot becomes free only when a probe ends.
 QUEUE_RETRY_S = 60
 
 _ACCEPTED_HEADERS = {

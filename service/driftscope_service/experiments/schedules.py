@@ -39,7 +39,7 @@ class ScheduleRequest(BaseModel):
         max_length=MAX_CRON_LENGTH,
         description="minute, hour, day, month, weekday; UTC",
     )
-    job: Any  # of one of the kinds that there are: schedule_request
+    job: Any  # of one of the registered kinds: schedule_request
     missed: Missed = Field(
         default=Missed.ONCE,
         description="moments that passed while the service was down: made up for once, or skipped",
@@ -87,7 +87,7 @@ class ScheduleBody(BaseModel):
             name=schedule.name,
             cron=schedule.cron,
             kind=schedule.kind,
-            # What no client gave: paths of the operator, which are no business of a client.
+            # Leave out what the client did not give: the operator's paths are not for clients.
             request={} if kinds[schedule.kind].request is None else schedule.request["request"],
             missed=schedule.missed,
             next_at=schedule.next_at,

@@ -25,10 +25,10 @@ MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
 #: Under this name the state of a request has the slug of the problem that answered it.
 PROBLEM = "problem"
-#: A body of many wrong fields would otherwise be answered with a larger one.
+#: Otherwise a body with many wrong fields would get an even larger answer.
 MAX_ERRORS_LISTED = 20
 MAX_ERROR_TEXT = 500
-#: SQLite gives up a lock within a transaction's time; a full disk takes longer, a retry is cheap.
+#: SQLite releases a lock within a transaction's time; a full disk takes longer, a retry is cheap.
 STORAGE_RETRY_S = 5
 
 _KIND_OF_STATUS = {
@@ -141,10 +141,10 @@ def _on_validation_error(request: Request, exception: Exception) -> JSONResponse
 
 def _pointer(location: tuple[str | int, ...]) -> str:
     """JSON pointer into the body; parameters as `query/limit`."""
-    place, *parts = location
+    where, *parts = location
     # RFC 6901 section 3: ~ and / within a name are escaped.
     path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-    return ("/" + path if place == "body" else f"{place}/{path}")[:MAX_ERROR_TEXT]
+    return ("/" + path if where == "body" else f"{where}/{path}")[:MAX_ERROR_TEXT]
 
 
 def on_http_exception(request: Request, exception: Exception) -> JSONResponse:

@@ -19,10 +19,10 @@ from driftscope_service.http.problem_kinds import ProblemKind
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """In bytes, as they arrive."""
+    """In bytes, as received."""
 
     default: int
-    of_paths: Mapping[re.Pattern[str], int]  # of the whole path
+    of_paths: Mapping[re.Pattern[str], int]  # matched against the whole path
 
     def of(self, path: str) -> int:
         for pattern, limit in self.of_paths.items():

@@ -17,7 +17,7 @@ from driftscope_service.metrics.exposition import Family, collected
 
 
 class RequestId:
-    """Ours, never the client's: a client cannot write into the log through it."""
+    """Ours, never the client's: it must not let a client write into the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,12 +44,12 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 #: From a read of the database to a push that waits for an analysis process; few, for there are as
 #: many histograms as routes.
 DURATION_EDGES_S: Final = (0.01, 0.05, 0.2, 1.0, 5.0, 20.0)
-#: Of a request without any answer: an error in the service, or nobody waits any more.
+#: Status of a request without an answer: an error in the service, or the client has left.
 NO_ANSWER: Final = 500
 
 
 class RequestCounts:
-    """Since the service started; routes that nobody has asked for have no series yet."""
+    """Since the service started; routes without a request have no series yet."""
 
     def __init__(self) -> None:
         answers, durations = metric_names.HTTP_REQUESTS, metric_names.HTTP_DURATION
@@ -95,6 +95,6 @@ class RequestMeter:
 
 
 def _route(scope: Scope) -> str:
-    """The router leaves what it found in the scope."""
+    """The router stores the matched route in the scope."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else OTHER

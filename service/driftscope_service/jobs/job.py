@@ -1,4 +1,4 @@
-"""A job and how it can fail other than by an error that the probe itself explains."""
+"""A job and how it can fail apart from errors that the probe itself explains."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Job:
 
 
 class JobKind(Protocol):
-    """What jobs know of the kind of an experiment."""
+    """What jobs know about the kind of an experiment."""
 
     @property
     def label(self) -> str: ...
     @property
     def runner(self) -> str: ...  # module that the process of the probe runs
     @property
-    def smaller(self) -> str: ...  # what to ask for where the memory was not enough
+    def smaller(self) -> str: ...  # what to ask for if memory ran out
     def report_page(self, report_id: str) -> str: ...
 
 
@@ -84,7 +84,7 @@ class JobTimedOut(ProbeError):
 
 
 class ServiceStopped(ProbeError):
-    """The service ended, or was ended, before the job was through."""
+    """The service ended, or was killed, before the job finished."""
 
 
 class ServiceFailed(ProbeError):
@@ -92,7 +92,7 @@ class ServiceFailed(ProbeError):
 
 
 def explain_crash(smaller: str, crash: Crash) -> ProbeCrashed:
-    """`smaller`: what to ask for where the memory was not enough."""
+    """`smaller`: what to ask for if memory ran out."""
     otherwise = "the job's log holds the traceback."
     return killed_or_ended(
         crash, ProbeCrashed, "probe's process", smaller=smaller, otherwise=otherwise

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 LOG_NAME = "log.txt"
-#: What stays when the job is over: small, and what one needs to see why it failed.
+#: What stays when the job is over: small, and enough to see why it failed.
 KEPT_NAMES = (LOG_NAME, "request.json", "error.json")
-#: Of each log; the whole may be larger than a client wants.
+#: Bytes kept of each log; the whole may be larger than a client wants.
 LOG_TAIL_BYTES = 65_536
 
 
@@ -16,14 +16,14 @@ class JobFolder:
         self.path = data_dir / "jobs" / job_id
 
     def logs(self) -> str:
-        """The end of every log, oldest first: of the probe, then of the engines it started."""
+        """The end of every log, oldest first: the probe's, then those of the engines it started."""
         if not self.path.is_dir():
             return ""
         logs = sorted(self.path.rglob(LOG_NAME), key=lambda log: (log.stat().st_mtime, log))
         return "".join(f"== {log.relative_to(self.path)} ==\n{_tail(log)}\n" for log in logs)
 
     def tidy(self) -> None:
-        """Drop traces and results: they can be gigabytes, and the report has what counts."""
+        """Drop traces and results: they can be gigabytes, and the report has what matters."""
         for path in sorted(self.path.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):

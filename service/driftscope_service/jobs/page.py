@@ -40,7 +40,7 @@ _TONES: Final[Mapping[JobState, Tone]] = {
     JobState.FAILED: "bad",
     JobState.CANCELLED: "none",
 }
-#: From here on a time is said in minutes and hours.
+#: From here on a time is given in minutes and hours.
 _MINUTE_S: Final = 60
 
 
@@ -112,7 +112,7 @@ def _took(job: Job) -> str | None:
 
 
 def _handed_in(job: Job) -> bool:
-    """No executor claims a job at the very moment at which it was asked for."""
+    """No executor claims a job at the very moment of its request."""
     return job.started_at == job.created_at
 
 
@@ -145,14 +145,14 @@ def list_jobs_page(
         state=state,
         cursor=cursor,
         next_cursor=next_cursor,
-        # The page as it is, for its own next look.
+        # The current page, for its next refresh.
         again=address.with_query("/jobs", state=state, cursor=cursor),
         live=any(not job.state.finished for job in shown),
         kinds=service.kinds,
     )
 
 
-#: What one reads of a log on a page; the whole is a link away.
+#: How much of a log a page shows; the whole is a link away.
 LOG_LINES: Final = 200
 LOG_CHARACTERS: Final = 32_768
 job_router = APIRouter(prefix="/jobs", include_in_schema=False, route_class=PageRoute)

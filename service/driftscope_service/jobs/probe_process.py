@@ -43,9 +43,9 @@ class StopSignal:
 
 
 DEFAULT_MODULE = "driftscope_probes.run_probe"
-#: Marks every process of a job, down to the engine's own; `kill_orphans` looks for it.
+#: Marks every process of a job, including the engine's own; `kill_orphans` looks for it.
 JOB_VARIABLE = "DRIFTSCOPE_JOB_ID"
-#: Clients name local models only, so that a probe has no business at the Hub.
+#: Clients name local models only, so a probe never needs the Hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 #: How soon a cancel takes effect; two system calls per tick.
 TICK_S = 0.1
@@ -66,7 +66,7 @@ class ProbeProcess:
         stop: StopSignal,
         progress: ProgressWriter,
     ) -> dict[str, Any]:
-        """Raises Cancelled for whatever reason `stop` then names."""
+        """Raises Cancelled; `stop` then names the reason."""
         kind = self.kinds[request["kind"]]
         child = ChildProcess(
             self.module,
@@ -130,5 +130,5 @@ def kill_orphans(job_ids: Iterable[str]) -> list[int]:
                 process.kill()
                 killed.append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue  # gone meanwhile, or another user's and so none of ours
+            continue  # it has exited, or is another user's and so not ours
     return killed

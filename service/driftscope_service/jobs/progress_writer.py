@@ -1,4 +1,4 @@
-"""Progress of a running probe into the job table: seldom enough for the disk, never stale.
+"""Writes a running probe's progress to the job table: rarely enough for the disk, never stale.
 
 In: every progress line of the probe. Out: at most two writes per second, the last one always.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.progress import Progress, ProgressSink
 
-#: Each write is an fsync; a person does not see a change sooner.
+#: Each write is an fsync; a person would not notice a faster change.
 MIN_INTERVAL_S = 0.5
 _log = logging.getLogger("driftscope")
 
@@ -35,7 +35,7 @@ class ProgressWriter:
             self._write_if_due()
 
     def flush(self) -> None:
-        """Write what came too soon after the write before it."""
+        """Write what came too soon after the previous write."""
         with self._lock:
             self._write_if_due()
 

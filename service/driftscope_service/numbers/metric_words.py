@@ -42,7 +42,7 @@ def _column(name: str) -> NumberRow:
     return replace(row, label=row.short, form="one_minus" if row.form == "near_one" else row.form)
 
 
-#: The numbers of every cell side by side, in as few characters as possible.
+#: The numbers of each cell side by side, in as few characters as possible.
 SUMMARY: Final = tuple(
     _column(name)
     for name in (

@@ -10,7 +10,7 @@ import math
 DIGITS = 3
 #: Outside these bounds the exponent is written; within them the eye compares decimals faster.
 PLAIN_FROM, PLAIN_BELOW = 1e-3, 1e5
-#: Rounding of a correlation or of an effective sample size in float64: below it, 0 is not known.
+#: Rounding of a correlation or of an effective sample size in float64: below it, 0 is uncertain.
 FLOAT64_NOISE = 1e-15
 UNDEFINED = "undefined"
 
@@ -36,7 +36,7 @@ def share(value: float) -> str:
 
 
 def near_one(value: float) -> str:
-    """A ratio whose distance from 1 is what counts: 1 only where it is exactly that."""
+    """A ratio whose distance from 1 matters: 1 only where it is exactly that."""
     return "1" if value == 1 else _below_one(value, 1)
 
 

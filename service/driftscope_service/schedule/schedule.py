@@ -23,17 +23,17 @@ class Missed(StrEnum):
 
 
 class CronError(ValueError):
-    """An expression that no moment follows from."""
+    """An expression that never matches a moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     name: str
     cron: str  # five fields, UTC
-    kind: str  # of the job
-    request: dict[str, Any]  # of the job, as the probe process reads it
+    kind: str  # the job's
+    request: dict[str, Any]  # the job's, as the probe process reads it
     missed: Missed
-    next_at: datetime  # the moment that is due, also while the service is down
+    next_at: datetime  # the next due moment, also while the service is down
     last_at: datetime | None  # the last due moment that was dealt with
     last_job_id: str | None
     note: str | None  # what became of that moment, in words

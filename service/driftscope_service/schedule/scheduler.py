@@ -20,7 +20,7 @@ from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedul
 from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.store.database import Database
 
-#: Cron counts in minutes; this is soon enough after one begins.
+#: Cron counts in minutes; this is close enough to the start of one.
 TICK_S = 5.0
 _log = logging.getLogger("driftscope")
 

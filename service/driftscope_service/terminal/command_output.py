@@ -95,7 +95,7 @@ def default_folder(model: str) -> Path:
 
 @contextmanager
 def output_folder(target: Path) -> Iterator[Path]:
-    """Yield a work folder beside `target`; it becomes `target` only when the block succeeds.
+    """Yield a work folder next to `target`; it becomes `target` only when the block succeeds.
 
     On failure nothing is left but a copy of the logs under $DRIFTSCOPE_HOME/logs/last-failure.
     """

@@ -19,7 +19,7 @@ from driftscope_probes.errors import RequestError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = TypeVar("Model", bound=BaseModel)
 
-#: What an option takes by itself; every other field is given as text.
+#: Types that an option parses itself; every other field is given as text.
 _SCALARS = (bool, int, float)
 #: Help that lists the values of a Literal: "a, b or c."
 CHOICES = "<choices>"
@@ -128,7 +128,7 @@ def _is_list(field: FieldInfo) -> bool:
 
 
 def split(value: Any) -> Any:
-    """The parts of a text with commas; anything else as it is."""
+    """The parts of a comma-separated text; anything else unchanged."""
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.split(",") if part.strip()]

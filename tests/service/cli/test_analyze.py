@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import pushed_step
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -69,7 +69,7 @@ def pair_file(tmp_path: Path, sides: dict[str, NDArray[Any]]) -> Path:
 
     rollout = side("rollout_logprobs", TraceMeta("rollout", "tiny", "bf16", "vllm", "0.32"))
     trainer = side("trainer_logprobs", TraceMeta("trainer", "tiny", "fp32", "trainer", "5.19"))
-    write_pair(Pair(rollout, trainer), tmp_path / "bf16-fp32.safetensors")
+    write_pair(rollout, trainer, tmp_path / "bf16-fp32.safetensors")
     return tmp_path / "bf16-fp32.safetensors"
 
 

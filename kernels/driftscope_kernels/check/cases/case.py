@@ -31,7 +31,7 @@ class Subject:
         return {**asdict(self), "dtype": DTYPE_NAMES[self.dtype]}
 
 
-EPS = 1e-6  # of Llama-like models
+EPS = 1e-6  # as in Llama-like models
 BMM_ROWS = 4  # rows of every matrix of a batched product
 HEADS, KV_HEADS = 4, 2
 ATTENTION_CALL_S = 0.02  # a call includes the filling of the cache

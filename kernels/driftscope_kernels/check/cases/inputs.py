@@ -26,7 +26,7 @@ TERMWISE_KINDS = (NORMAL, SENSITIVE, WIDE, ACTIVATIONS)
 
 #: Exponents of WIDE, ±: products of two stay far from the overflow of each dtype.
 WIDE_EXPONENT = {torch.float32: 12, torch.bfloat16: 12, torch.float16: 4}
-#: Exponents of CANCELLING, ±: 21 binary places beside the 8 to 24 of a significand, so that a
+#: Exponents of CANCELLING, ±: 21 binary places on top of the significand's 8 to 24, so that a
 #: float32 accumulator has to round; within fp16's range.
 CANCELLING_EXPONENT = 10
 #: Thinking Machines' batch_invariant_ops test theirs on torch.linspace(-100, 100).

@@ -1,4 +1,8 @@
-"""(docstring of op_inputs.py, and: rows whose results change where the order of additions does)"""
+"""Inputs of the ops that can be checked, and rows whose results depend on the order of additions.
+
+In: shape, rows, dtype, kind, seed. Out: Batch, with the names and shapes that `Kernel.run` receives
+(docs/add-a-kernel.md has the table).
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def integer(value: Value, setting: str, least: int, most: int) -> int:
     """A value as a number. Raises RequestError."""
     if not isinstance(value, int) or not least <= value <= most:
         raise RequestError(
-            f"{value!r} is no {setting}.", remedy=f"give whole numbers from {least} to {most}."
+            f"{value!r} is not valid for {setting!r}.",
+            remedy=f"give whole numbers from {least} to {most}.",
         )
     return value
 
@@ -62,5 +63,7 @@ def integer(value: Value, setting: str, least: int, most: int) -> int:
 def choice(value: Value, setting: str, known: tuple[str, ...]) -> str:
     """A value as a name. Raises RequestError."""
     if value not in known:
-        raise RequestError(f"{value!r} is no {setting}.", remedy=f"choose of: {', '.join(known)}.")
+        raise RequestError(
+            f"{value!r} is not valid for {setting!r}.", remedy=f"choose of: {', '.join(known)}."
+        )
     return str(value)

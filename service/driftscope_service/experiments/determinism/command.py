@@ -99,7 +99,7 @@ def _work_folder(out: Path | None) -> Iterator[Path]:
 
 
 def _tidy(report: dict[str, Any], folder: Path) -> None:
-    """Of the work only the report and the engines' logs are worth keeping."""
+    """Keep only the report and the engines' logs."""
     logs = folder / "logs"
     logs.mkdir()
     for log in sorted(folder.glob("engine-*/log.txt")):

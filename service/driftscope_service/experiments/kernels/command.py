@@ -133,7 +133,7 @@ def mount(root: typer.Typer, _probe: typer.Typer) -> None:
 
 
 def unexpected(check: KernelsCheck) -> bool:
-    """Whether something that must never be so is: ours refuted, or the checker blind."""
+    """Whether one of our kernels is refuted, or the checker is blind: neither may happen."""
     refuted = any(v.target in OURS and v.verdict == "REFUTED" for v in check.verdicts)
     return refuted or bool(check.planted.missed)
 
@@ -146,9 +146,9 @@ def _replay(text: str, json_: bool) -> None:
     try:
         spec = json.loads(text)
     except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"the replay is no JSON: {error}; quote it with '…'") from error
+        raise typer.BadParameter(f"the replay is not JSON: {error}; quote it with '…'") from error
     if not isinstance(spec, dict):
-        raise typer.BadParameter("the replay is no JSON object; copy the whole command")
+        raise typer.BadParameter("the replay is not a JSON object; copy the whole command")
     result = _run({"action": "replay", "spec": spec})
     print_result(result, json_, print_replay)
 

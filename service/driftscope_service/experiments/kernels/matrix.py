@@ -15,7 +15,7 @@ from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState
 
 Column = tuple[str, int]  # dtype, threads
-#: So many refuted kernels are named; the rest is counted.
+#: This many refuted kernels are named; the rest are counted.
 NAMED: Final = 3
 
 
@@ -55,7 +55,7 @@ def kernel_matrix(verdicts: Sequence[StoredVerdict]) -> KernelMatrix:
 
 
 def subject(verdict: StoredVerdict) -> str:
-    """As the address names it."""
+    """As the URL names it."""
     return "/".join(str(getattr(verdict, name)) for name in SUBJECT)
 
 

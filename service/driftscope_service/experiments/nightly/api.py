@@ -1,4 +1,4 @@
-"""/v1/nightly: nights that ran here or were handed in, newest first."""
+"""/v1/nightly: nights that ran here or were submitted, newest first."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _add(body: bytes, service: ExperimentsService) -> tuple[NightBody, bool]:
 
 def _checked(body: bytes) -> NightlyResultBody:
     try:
-        # NaN is no JSON, and the report could not be stored with it.
+        # NaN is not JSON, and the report could not be stored with it.
         loaded = json.loads(body, parse_constant=_no_constant)
         return NightlyResultBody.model_validate(loaded)
     except ValidationError as error:
@@ -115,7 +115,7 @@ def _checked(body: bytes) -> NightlyResultBody:
         pointer = "/" + "/".join(str(part) for part in first["loc"])
         raise InvalidField(pointer, first["msg"], remedy=_REMEDY) from None
     except (ValueError, RecursionError) as error:
-        raise InvalidField("", f"the body is no JSON object: {error}", remedy=_REMEDY) from None
+        raise InvalidField("", f"the body is not a JSON object: {error}", remedy=_REMEDY) from None
 
 
 _REMEDY = "send what `driftscope nightly --json` prints, or its report.json."

@@ -71,7 +71,7 @@ def nightly(
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
     except OSError as error:
-        # A disk that is full or not there says nothing about verdicts: exit code 1 would.
+        # A full or missing disk says nothing about verdicts, but exit code 1 would.
         print(
             f"driftscope: {error}\nWhat to do: make the folder of the history writable and start "
             "again; what is finished is kept.",
@@ -86,7 +86,7 @@ def nightly(
 
 
 def _hand_in(text: str, url: str) -> None:
-    """The night is over and in the history: that the service cannot be told changes no verdict."""
+    """The night is over and in the history: failing to submit it changes no verdict."""
     from driftscope_service.auth.service_call import ApiError, call
 
     try:

@@ -19,9 +19,9 @@ from driftscope_probes.nightly.report import ItemReport, NightConfig, NightlyRep
 from driftscope_probes.verdicts import NOT_RUN
 from driftscope_service.experiments.nightly.store import Night
 
-#: Of one night: the shipped file has about eighty items.
+#: Most items of one night: the shipped file has about eighty.
 MAX_ITEMS = 5_000
-#: Of each item its expectation, a setting and its bits; the environment has fewer names than that.
+#: Three per item: expectation, a setting and bits; the environment has fewer names than that.
 MAX_CHANGES = 4 * MAX_ITEMS
 Text = Annotated[str, Field(max_length=5000)]
 _AWARE = core_schema.no_info_after_validator_function(

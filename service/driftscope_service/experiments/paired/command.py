@@ -71,7 +71,7 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         return [Message(**message) for message in fields["messages"]]
     except (ValueError, ValidationError, TypeError, KeyError) as error:
         raise RequestError(
-            f"{path} line {number} is no prompt: {error or 'unknown shape'}",
+            f"{path} line {number} is not a prompt: {error or 'unknown shape'}",
             remedy='write {"prompt": "text"} or {"messages": [{"role": "user", "content": …}]}.',
         ) from error
 

@@ -81,7 +81,7 @@ def paired_grid(grid: Sequence[Cell]) -> PairedGrid:
 
 Comparison = Mapping[str, Any]
 Lines = tuple[str, str]
-NO_VALUE = "–"  # the reasons stand below the table
+NO_VALUE = "–"  # the reasons are below the table
 MEAN = "abs_diff_mean"
 _ROWS = {row.name: row for row in SUMMARY}
 
@@ -89,7 +89,7 @@ _ROWS = {row.name: row for row in SUMMARY}
 @dataclass(frozen=True, slots=True)
 class Column:
     heading: Lines
-    names: tuple[str, ...]  # of the numbers it shows, as `undefined` gives the reasons
+    names: tuple[str, ...]  # of the numbers it shows, the keys of `undefined`'s reasons
     lines: Callable[[Comparison], Lines]
     rank: int  # the highest rank is dropped first; 0 always stays
 
@@ -135,13 +135,13 @@ COLUMNS = (
 
 
 def fitting(widths: Sequence[int], room: int, gap: int) -> list[int]:
-    """Places in COLUMNS that fit into `room` characters, each with a gap before it."""
+    """Indices in COLUMNS of those that fit into `room` characters, each with a gap before it."""
     shown = list(range(len(COLUMNS)))
-    while sum(widths[place] + gap for place in shown) > room:
-        place = max(shown, key=lambda candidate: COLUMNS[candidate].rank)
-        if COLUMNS[place].rank == 0:
+    while sum(widths[index] + gap for index in shown) > room:
+        index = max(shown, key=lambda candidate: COLUMNS[candidate].rank)
+        if COLUMNS[index].rank == 0:
             break
-        shown.remove(place)
+        shown.remove(index)
     return shown
 
 

@@ -1,7 +1,7 @@
 """Shards of a step: each one received and checked on its own, then merged into the whole.
 
-In: a body on disk with its place among the shards, or the wish to complete. Out: what is there of
-the step, or the stored step.
+In: a body on disk with its index among the shards, or a request to complete. Out: what has arrived
+of the step, or the stored step.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
 
 
 def _repeated(known: KnownState, place: ShardPlace, received: Received) -> Shard | None:
-    """The same shard from before; a 409 where it does not fit to what is there."""
+    """The same shard, received earlier; 409 if it conflicts with what has arrived."""
     for shard in known.shards:
         if shard.shards != place.shards:
             raise _conflict(place, f"in {shard.shards} shards, not {place.shards}", received)
@@ -167,5 +167,5 @@ def _raw_file(shard: Shard) -> RawFile:
 
 
 def _joint_sha256(there: Sequence[Shard]) -> str:
-    """Of the shards' own hashes, in order: the merged step has no bytes of its own."""
+    """Hash of the shards' hashes, in order: the merged step has no bytes of its own."""
     return hashlib.sha256(b"".join(bytes.fromhex(one.content_sha256) for one in there)).hexdigest()

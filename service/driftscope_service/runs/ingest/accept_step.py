@@ -1,4 +1,4 @@
-"""A received file → a stored step: known already, or analysed, made durable and recorded.
+"""A received file → a stored step: already known, or analysed, made durable and recorded.
 
 In: a body on disk. Out: the stored step and whether it is new; acknowledged only afterwards.
 """
@@ -24,7 +24,7 @@ from driftscope_service.runs.store.uploads import Shard, ShardRepository
 @dataclass(frozen=True, slots=True)
 class AcceptedStep:
     stored: StoredStep
-    analysis_s: float | None  # None: it was there already
+    analysis_s: float | None  # None: it already existed
 
     @property
     def new(self) -> bool:
@@ -33,7 +33,7 @@ class AcceptedStep:
 
 @dataclass(frozen=True, slots=True)
 class KnownState:
-    """What is there of a step."""
+    """What has arrived of a step."""
 
     run: Run | None
     step: StoredStep | None

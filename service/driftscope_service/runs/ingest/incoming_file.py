@@ -30,7 +30,7 @@ class IncomingFile:
     def __init__(self, path: Path, max_bytes: int, *, zstd: bool) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        # Its own limit of size is not needed: `write` checks every block as for a plain body.
+        # Its own size limit is not needed: `write` checks every block as for a plain body.
         self._zstd = ZstdStream(sys.maxsize, MAX_ZSTD_RATIO) if zstd else None
         self._hash = hashlib.sha256()
         self._size = 0
@@ -55,7 +55,7 @@ class IncomingFile:
                 self._file.write(block)
 
     def finish(self) -> Received:
-        """All of it is with the operating system; `sync` is still to be called."""
+        """Everything is written to the operating system; `sync` must still be called."""
         with self._lock:
             if self._zstd is not None:
                 self._zstd.finish()
@@ -100,7 +100,7 @@ async def _receive(request: Request, file: IncomingFile, idle_timeout_s: float) 
         if writing is not None:
             await writing
     finally:
-        # Where the body ended otherwise, what became of the last write matters to nobody.
+        # If the body ended otherwise, the outcome of the last write does not matter.
         if writing is not None and not writing.cancel() and not writing.cancelled():
             writing.exception()
     return await asyncio.to_thread(file.finish)
@@ -129,11 +129,11 @@ async def _chunks(request: Request, idle_timeout_s: float) -> AsyncIterator[byte
             raise ServiceError(
                 problem_kinds.UPLOAD_TIMEOUT,
                 f"nothing of the body arrived for {idle_timeout_s:g} seconds",
-                # What may still come belongs to no request any more.
+                # Bytes that may still arrive no longer belong to a request.
                 headers={"Connection": "close"},
             ) from None
         except ClientDisconnect:
-            # Nobody reads this answer; it only ends the request like any other failure.
+            # This answer goes unread; it only ends the request like any other failure.
             raise ServiceError(
                 problem_kinds.MALFORMED_REQUEST, "the connection ended within the body"
             ) from None

@@ -18,7 +18,7 @@ from driftscope_service.http.errors import ServiceError
 SAFETENSORS = "application/vnd.safetensors"
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
-#: safetensors has no registered media type: clients that know none send bytes.
+#: safetensors has no registered media type, so many clients send bytes.
 FORMAT_OF: Mapping[str, StepFormat] = {
     SAFETENSORS: "safetensors",
     "application/octet-stream": "safetensors",
@@ -34,7 +34,7 @@ class UploadKind:
     zstd: bool
 
     def max_bytes(self, limit: int) -> int:
-        """Of the decoded body; JSON takes far more memory than it has bytes."""
+        """Limit of the decoded body; JSON takes far more memory than its size."""
         return min(limit, MAX_JSON_BYTES) if self.step_format == "json" else limit
 
 
@@ -62,7 +62,7 @@ def _unsupported(
 
 #: Receiving and analysing a large step takes a few seconds.
 SLOT_RETRY_S = 5
-#: Space comes back as old tokens are dropped, or when somebody makes room.
+#: Space is freed as old tokens are dropped, or by the operator.
 DISK_RETRY_S = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -8,31 +8,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_service.runs.store.token_columns import TokenBlock
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeptTokens:
-    rollout: NDArray[np.float64]  # [kept], nats
-    trainer: NDArray[np.float64]  # [kept], nats
-    diff: NDArray[np.float64]  # [kept], trainer − rollout: exact in float64
-    abs_diff: NDArray[np.float64]  # [kept]
-    index: NDArray[np.int64]  # [kept], place in its sequence, masked tokens counted
-    cu_seqlens: NDArray[np.int64]  # [sequences + 1], into the kept ones
-
-
-def kept_tokens(block: TokenBlock) -> KeptTokens:
-    starts = np.repeat(block.cu_seqlens[:-1], np.diff(block.cu_seqlens))
-    index = np.arange(block.mask.size) - starts
-    kept = block.mask & np.isfinite(block.rollout) & np.isfinite(block.trainer)
-    rollout, trainer, limits = block.rollout, block.trainer, block.cu_seqlens
-    if not kept.all():
-        rollout, trainer, index = rollout[kept], trainer[kept], index[kept]
-        limits = np.concatenate([[0], np.cumsum(kept)])[limits]
-    wide = rollout.astype(np.float64), trainer.astype(np.float64)
-    diff = wide[1] - wide[0]
-    return KeptTokens(*wide, diff, np.abs(diff), index, limits)
-
+from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 #: Cells of a quarter nat from −16 (a probability of 1e-7) to 0; the outer ones take the rest.
 CELL: Final = 0.25
@@ -46,8 +22,8 @@ class DensityCounts:
         default_factory=lambda: np.zeros(CELLS * CELLS, dtype=np.int64)
     )
 
-    def add(self, tokens: KeptTokens) -> None:
-        place = _cell(tokens.rollout) * CELLS + _cell(tokens.trainer)
+    def add(self, tokens: TokenDifferences) -> None:
+        place = _cell(tokens.rollout_logprob) * CELLS + _cell(tokens.trainer_logprob)
         self.counts += np.bincount(place, minlength=CELLS * CELLS)
 
     def rows(self) -> list[tuple[float, float, int]]:
@@ -87,8 +63,8 @@ INDEX_EDGES: Final = np.array(
 )
 
 
-def index_bins(tokens: KeptTokens) -> NDArray[np.int64]:
-    found = np.searchsorted(INDEX_EDGES, tokens.index, side="right") - 1
+def index_bins(tokens: TokenDifferences) -> NDArray[np.int64]:
+    found = np.searchsorted(INDEX_EDGES, tokens.response_index(), side="right") - 1
     return np.asarray(np.minimum(found, INDEX_EDGES.size - 2), dtype=np.int64)
 
 
@@ -115,21 +91,17 @@ class WorstSequences:
         default_factory=lambda: {order: [] for order in ORDERS}
     )
 
-    def add(self, tokens: KeptTokens, first_sequence: int) -> None:
-        lengths = np.diff(tokens.cu_seqlens)
-        filled = np.flatnonzero(lengths)
-        if not filled.size:
+    def add(self, tokens: TokenDifferences, first_sequence: int) -> None:
+        if not tokens.start.size:
             return
-        # Empty sequences left out, the starts of the others rise, as reduceat wants it.
-        starts = tokens.cu_seqlens[filled]
-        means = np.add.reduceat(tokens.abs_diff, starts) / lengths[filled]
-        largest = np.maximum.reduceat(tokens.abs_diff, starts)
-        sums = np.add.reduceat(tokens.diff, starts)
+        means = np.add.reduceat(tokens.abs_diff, tokens.start) / tokens.length
+        largest = np.maximum.reduceat(tokens.abs_diff, tokens.start)
+        sums = np.add.reduceat(tokens.diff, tokens.start)
         for order, measure in (("mean", means), ("largest", largest), ("sum", np.abs(sums))):
             most = np.argsort(-measure, kind="stable")[:SHOWN]
             found = [
-                _difference(tokens, int(filled[place]), first_sequence, float(sums[place]))
-                for place in most.tolist()
+                _difference(tokens, index, first_sequence, float(sums[index]))
+                for index in most.tolist()
             ]
             self._merge(order, found)  # type: ignore[arg-type]  # a literal of the line above
 
@@ -141,16 +113,17 @@ class WorstSequences:
 
 
 def _difference(
-    tokens: KeptTokens, place: int, first_sequence: int, total: float
+    tokens: TokenDifferences, index: int, first_sequence: int, total: float
 ) -> SequenceDifference:
-    within = slice(int(tokens.cu_seqlens[place]), int(tokens.cu_seqlens[place + 1]))
-    sizes = tokens.abs_diff[within]
-    at = int(np.argmax(sizes))
+    start = int(tokens.start[index])
+    sizes = tokens.abs_diff[start : start + int(tokens.length[index])]
+    at = start + int(np.argmax(sizes))
+    given_index = at if tokens.position is None else int(tokens.position[at])
     return SequenceDifference(
-        sequence=first_sequence + place,
+        sequence=first_sequence + int(tokens.sequence_index[index]),
         tokens=sizes.size,
         mean=float(sizes.mean()),
-        largest=float(sizes[at]),
-        largest_at=int(tokens.index[within][at]),
+        largest=float(tokens.abs_diff[at]),
+        largest_at=given_index - int(tokens.response_start[index]),
         sum=total,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 GOOD: dict[str, Any] = {
     "rollout": np.zeros(4, dtype=np.float32),
@@ -17,7 +17,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_good_input_keeps_its_dtypes() -> None:
-    pair = paired_logprobs(**GOOD)
+    pair = checked_tokens(**GOOD)
     assert pair.rollout.dtype == np.float32 and pair.trainer.dtype == np.float64
     assert pair.cu_seqlens.dtype == np.int64
     assert pair.mask is not None and pair.mask.tolist() == [True, False, True, True]
@@ -50,6 +50,6 @@ def test_good_input_keeps_its_dtypes() -> None:
 )
 def test_bad_input_names_what_was_given_and_the_remedy(field: str, value: Any, words: str) -> None:
     with pytest.raises(TraceError) as raised:
-        paired_logprobs(**(GOOD | {field: value}))
+        checked_tokens(**(GOOD | {field: value}))
     assert words in raised.value.message
     assert raised.value.remedy
