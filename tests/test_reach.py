@@ -32,9 +32,10 @@ driftscope_kernels.invariant_mode.torch_functions
     tests/kernels/invariant_mode/test_torch_functions.py F.rms_norm(
 driftscope_kernels.triton_kernels.attention_tiles
     tests/kernels/triton_kernels/test_attention.py attention.attention(
-driftscope_kernels.triton_kernels.matmul tests/kernels/triton_kernels/test_linear.py linear(
+driftscope_kernels.triton_kernels.matmul
+    tests/kernels/triton_kernels/test_linear.py triton_kernels.linear
 driftscope_kernels.triton_kernels.row_blocks
-    tests/kernels/triton_kernels/test_linear_backward.py linear.
+    tests/kernels/triton_kernels/test_linear_backward.py linear.linear_bias_grad(
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines

@@ -64,7 +64,7 @@ def test_a_process_gives_results_and_errors_of_users(pool: AnalysisPool, tmp_pat
 
 def test_a_process_that_is_killed_is_told_and_replaced(pool: AnalysisPool) -> None:
     before = asyncio.run(pool.run(os.getpid))
-    with pytest.raises(ServiceError, match="ended, probably for want of memory") as raised:
+    with pytest.raises(ServiceError, match="ended, probably .*memory") as raised:
         asyncio.run(pool.run(os.kill, before, signal.SIGKILL))
     assert raised.value.headers["Retry-After"]
     assert asyncio.run(pool.run(os.getpid)) != before
