@@ -11,7 +11,8 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from driftscope_service.auth.access import refusal
 from driftscope_service.auth.key import required_scope
@@ -26,7 +27,7 @@ class KeyGuard:
         self._database = database
         self._required = required
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._required:
             return await self._app(scope, receive, send)
         needed = required_scope(scope["method"], scope["path"])
@@ -50,7 +51,7 @@ class KeyGuard:
         await self._app(scope, receive, send)
 
 
-def _to_login(scope: Scope) -> RedirectResponse:
+def _to_login(scope: AsgiScope) -> RedirectResponse:
     query = scope["query_string"].decode("latin-1")
     target = scope["path"] + (f"?{query}" if query else "")
     return RedirectResponse(f"{session.LOGIN_PATH}?{urlencode({'next': target})}", 303)
