@@ -24,7 +24,7 @@ driftscope_kernels.invariant_mode.aten_ops
     tests/kernels/invariant_mode/test_mode.py invariant_mode():
 driftscope_kernels.invariant_mode.backward
     tests/kernels/invariant_mode/test_backward.py torch.autograd.grad(
-driftscope_kernels.invariant_mode.cross_entropy
+driftscope_kernels.invariant_mode.torch_functions
     tests/kernels/invariant_mode/test_cross_entropy.py F.cross_entropy(
 driftscope_kernels.invariant_mode.norm_recognition
     tests/kernels/invariant_mode/test_norm_recognition.py routed["rms_norm"]
@@ -51,7 +51,7 @@ driftscope_probes.mismatch.fused.block_loading
     tests/probes/mismatch/fused/test_token_pass.py token_pass(
 driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_nightly(
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
-driftscope_service.auth.key_guard tests/service/auth/test_access.py require_keys=True
+driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
@@ -59,7 +59,7 @@ driftscope_service.experiments.nightly.api
 driftscope_service.experiments.nightly.command
     tests/service/cli/test_nightly.py driftscope("nightly"
 driftscope_service.experiments.nightly.page tests/service/pages/test_nightly_page.py "/nightly"
-driftscope_service.experiments.reports
+driftscope_service.experiments.route
     tests/service/experiments/test_reports.py /v1/reports/{report}
 driftscope_service.experiments.route
     tests/service/experiments/kernels/test_route.py "/v1/probes/kernels"
@@ -74,7 +74,7 @@ driftscope_service.openapi tests/service/test_openapi.py get("/openapi.json")
 driftscope_service.pages.page*
     tests/service/pages/test_browser_errors.py /problems/internal-error
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs
-driftscope_service.runs.ingest.accept_* tests/service/runs/api/test_uploads.py /logprobs?shard=0
+driftscope_service.runs.ingest.accept tests/service/runs/api/test_uploads.py /logprobs?shard=0
 driftscope_service.runs.pages.* tests/service/pages/test_pages.py "/runs/broken/steps/
 driftscope_service.store.dialects.base tests/service/store/test_database.py Database(
 driftscope_service.store.migrations.*

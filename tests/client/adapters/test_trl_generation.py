@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_client.adapters.trl_generation import Generation, micro_batch
+from driftscope_client.adapters.trl import Generation, micro_batch
 
 
 def inputs(rows: int, tokens: int, first: int = 0, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_kernels.check.python_process import ProcessError, PythonProcess
+from driftscope_kernels.check.process_axis import ProcessError, PythonProcess
 
 MODULE = """
 import json, sys, time

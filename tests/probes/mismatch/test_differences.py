@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.differences import (
+from driftscope_probes.mismatch.divergences import (
     QUANTILES,
     linear_quantile,
     median_ranks,

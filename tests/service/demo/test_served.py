@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from driftscope_service.demo.served import served
+from driftscope_service.demo.load import served
 from driftscope_service.service import open_service
 from driftscope_service.settings import Settings
 

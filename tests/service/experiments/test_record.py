@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.determinism.kind import KIND
 from driftscope_service.experiments.determinism.metrics import families
 from driftscope_service.experiments.determinism.store import DeterminismRepository
@@ -21,7 +21,7 @@ from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store import migrate, tables
 from driftscope_service.store.database import Database
 
-REPORT = recordings.report(KIND, KIND.recordings[0])
+REPORT = load.recorded_report(KIND, KIND.recordings[0])
 
 
 @pytest.fixture

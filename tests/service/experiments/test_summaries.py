@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.determinism import kind as determinism
 from driftscope_service.experiments.kernels import kind as kernels
 from driftscope_service.experiments.kind import Kind
@@ -15,7 +15,7 @@ from driftscope_service.experiments.paired import kind as paired
 
 def recorded(kind: Kind) -> tuple[dict[str, Any], dict[str, Any]]:
     """A report of the demo and its summary."""
-    report = recordings.report(kind, kind.recordings[-1])
+    report = load.recorded_report(kind, kind.recordings[-1])
     return report, kind.summarise(kind.read(report))
 
 

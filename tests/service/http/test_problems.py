@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from driftscope_service.http.errors import Problem, get_problem_type, problems
 from driftscope_service.http.problem_kinds import KINDS
-from driftscope_service.http.problems import Problem, get_problem_type, problems
 
 
 def test_every_kind_is_under_its_status_once() -> None:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from driftscope_probes.progress import Progress
+from driftscope_service.jobs.api import JobBody
 from driftscope_service.jobs.job import Job, JobState, service_stopped
-from driftscope_service.jobs.schemas import JobBody
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 JOB = Job(

@@ -8,7 +8,7 @@ import pytest
 
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.progress import Progress
-from driftscope_service.terminal.command_output import output_folder, print_result, progress_bar
+from driftscope_service.terminal.commands import output_folder, print_result, progress_bar
 
 
 @pytest.mark.parametrize("exists", [False, True])

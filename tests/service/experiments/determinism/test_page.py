@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.determinism.kind import KIND
 from driftscope_service.experiments.determinism.page import (
     axes_data,
@@ -15,7 +15,7 @@ from driftscope_service.experiments.determinism.store import AxisVerdict
 
 
 def test_every_axis_of_a_report_is_a_row_with_its_onset() -> None:
-    report = recordings.report(KIND, KIND.recordings[0])
+    report = load.recorded_report(KIND, KIND.recordings[0])
     axes, data = report["axes"], axes_data(KIND.read(report).axes)
     rows = {row[:4]: row for row in map(tuple, data.rows)}
     assert len(rows) == len(axes) == len(data.rows)

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
+from driftscope_service.experiments.nightly.api import REQUIRED, NightlyResultBody
 from driftscope_service.experiments.nightly.kind import KIND
-from driftscope_service.experiments.nightly.schemas import REQUIRED, NightlyResultBody
 
-NIGHT = recordings.report(KIND, KIND.recordings[-1])
+NIGHT = load.recorded_report(KIND, KIND.recordings[-1])
 
 
 @pytest.mark.parametrize("name", KIND.recordings)
 def test_a_night_is_kept_with_its_times_in_utc_marked_z(name: str) -> None:
-    night = recordings.report(KIND, name)
+    night = load.recorded_report(KIND, name)
     times = {key: night[key].replace("+00:00", "Z") for key in ("started_at", "finished_at")}
     assert NightlyResultBody.model_validate(night).to_dict() == night | times
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.kind import KIND
 from driftscope_service.experiments.paired.page import grid_data, page_data
 from driftscope_service.experiments.paired.shades import DEFAULT, SHADED
 from driftscope_service.http.errors import InvalidField
 
-STORED = recordings.report(KIND, KIND.recordings[0])
+STORED = load.recorded_report(KIND, KIND.recordings[0])
 REPORT = KIND.read(STORED)
 
 
