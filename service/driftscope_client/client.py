@@ -19,8 +19,7 @@ from typing import Any, Self
 from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
-from driftscope_client.step_body import CONTENT_TYPE, step_body
-from driftscope_client.step_tensors import step_tensors
+from driftscope_client.step_body import CONTENT_TYPE, step_body, step_tensors
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service.experiments.kind import Kind
-from driftscope_service.http.request_meter import RequestCounts
+from driftscope_service.http.middleware import RequestCounts
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names

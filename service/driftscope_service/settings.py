@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from driftscope_probes.engines.child_environment import available_cores
+from driftscope_probes.engines.settings import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
 from driftscope_probes.push.rules import MAX_FILE_BYTES

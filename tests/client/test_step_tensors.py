@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from driftscope_client.errors import MalformedStep
 from driftscope_client.snapshot import TENSORS, size_in_memory, snapshot
-from driftscope_client.step_body import step_body
-from driftscope_client.step_tensors import step_tensors
+from driftscope_client.step_body import step_body, step_tensors
 from driftscope_probes.push import PushedStep, read_step
 from driftscope_probes.push.rules import REQUIRED, RULES
 

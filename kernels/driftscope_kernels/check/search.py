@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases.case import OpCase, Shape
 from driftscope_kernels.check.placements.axes import SAME_SIZE, axes
 from driftscope_kernels.check.placements.placement import REFUSALS, Batch, Placement, run

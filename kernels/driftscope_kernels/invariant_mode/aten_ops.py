@@ -1,12 +1,4 @@
-"""The ATen ops that invariant mode takes over below autograd: sums, and what the gradients need.
-
-In: the arguments of an ATen overload. Out: its result, or NotImplemented where torch has to do it.
-These have no gradient of their own: autograd has recorded that of the op above them.
-
-torch computes the end of a contiguous tensor, or of a thread's part, in a scalar loop with another
-exponential. Element-wise functions therefore pad the tensor to whole vectors and cut it into what
-one thread computes alone.
-"""
+"""ATen operators that the mode replaces, and which tensors it takes."""
 
 from __future__ import annotations
 
@@ -17,8 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from driftscope_kernels.invariant_mode.eligible import eligible
 from driftscope_kernels.registry import DTYPES, implementation
+
+
+class InvariantModeError(RuntimeError):
+    """An op whose result inherently depends on the batch, such as dropout."""
+
+
+def eligible(*tensors: Any) -> bool:
+    """All are ordinary tensors on the CPU, of one dtype that the kernels have; None counts not."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    return (
+        all(isinstance(tensor, Tensor) and tensor.device.type == "cpu" for tensor in given)
+        and all(tensor.layout == torch.strided for tensor in given)
+        and len({tensor.dtype for tensor in given}) == 1
+        and given[0].dtype in DTYPES
+    )
+
+
+def autocast(*tensors: Any) -> tuple[Any, ...]:
+    """As torch.autocast casts the arguments of a matrix product, where it is switched on."""
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(
+        tensor.to(dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
+        for tensor in tensors
+    )
+
 
 # Two registers of the widest vector of 16-bit numbers (512 bits): a step of torch's vector loop
 # (aten/src/ATen/native/cpu/Loops.h, vectorized_loop).

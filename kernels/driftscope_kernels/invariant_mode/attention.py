@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from driftscope_kernels import ops
 from driftscope_kernels.autograd.attention import attention
-from driftscope_kernels.invariant_mode.eligible import InvariantModeError, autocast, eligible
+from driftscope_kernels.invariant_mode.aten_ops import InvariantModeError, autocast, eligible
 from driftscope_kernels.options import TRANSFORMERS_ATTENTION
 
 

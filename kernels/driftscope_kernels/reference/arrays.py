@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.fma import Float32
+from driftscope_kernels.reference.arithmetic import Float32
 
 QUIET_NAN = np.float32(np.nan)  # 0x7FC00000; 0x7FC0 in bfloat16, 0x7E00 in float16
 QUIET_NAN_BFLOAT16 = 0x7FC0

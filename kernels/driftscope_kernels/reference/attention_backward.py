@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import KV_TILE, AttentionOptions
+from driftscope_kernels.reference.arithmetic import Float32, fma, lane_dot
 from driftscope_kernels.reference.arrays import rounded
 from driftscope_kernels.reference.attention import (
     Mask,
@@ -25,9 +26,7 @@ from driftscope_kernels.reference.attention import (
 from driftscope_kernels.reference.attention_sequences import sequences
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.linear import chain
-from driftscope_kernels.reference.ordered_sums import lane_dot
 
 
 @dataclass(frozen=True, slots=True)

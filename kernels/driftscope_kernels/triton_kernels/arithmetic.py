@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 
 from driftscope_kernels import options
+from driftscope_kernels.reference import arithmetic as reference_fma
 from driftscope_kernels.reference import attention_tanh as reference_tanh
 from driftscope_kernels.reference import exp as reference_exp
-from driftscope_kernels.reference import fma as reference_fma
 from driftscope_kernels.reference import log as reference_log
 
 LANES = tl.constexpr(options.LANES)

@@ -13,9 +13,7 @@ from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.batch import Setup
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan, not_applicable
+from driftscope_probes.determinism.batch import Plan, Setup, Value, not_applicable
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,
@@ -24,12 +22,10 @@ from driftscope_probes.determinism.report import (
 )
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
-from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner
-from driftscope_probes.determinism.server_runner import ServerRunner
+from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
-from driftscope_probes.engines.child_environment import available_cores
-from driftscope_probes.engines.settings import EngineSettings, Kernels
+from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled

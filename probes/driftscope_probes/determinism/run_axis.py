@@ -14,9 +14,7 @@ from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
-from driftscope_probes.determinism.onset import Value, find_onset
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.batch import Answer, Batch, Output, Plan, Row, Value, find_onset
 from driftscope_probes.determinism.report import (
     AxisReport,
     Measure,

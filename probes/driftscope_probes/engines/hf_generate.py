@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from driftscope_probes.dtypes import TORCH_NAMES
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import (
+from driftscope_probes.engines.base import (
     Response,
+    RolloutTask,
     asked_settings,
     end_of_sequence_ids,
     trace_of,

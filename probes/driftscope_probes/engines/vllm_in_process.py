@@ -17,9 +17,9 @@ from driftscope_kernels.vllm_plugin import register as register_kernels
 from driftscope_kernels.vllm_plugin.coverage import of_model
 from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 from driftscope_probes.dtypes import TORCH_NAMES
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import (
+from driftscope_probes.engines.base import (
     Response,
+    RolloutTask,
     asked_settings,
     end_of_sequence_ids,
     trace_of,

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.engines.base import Response, RolloutTask, asked_settings, trace_of
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace

@@ -22,25 +22,23 @@ from driftscope_probes.mismatch.counts import (
     bitwise,
     confident_disagreement,
 )
-from driftscope_probes.mismatch.differences import (
-    ULP,
-    AbsoluteDifference,
-    absolute_difference,
-    median_ranks,
-    ulp,
-    wanted_ranks,
-)
 from driftscope_probes.mismatch.divergences import (
     KL,
+    ULP,
+    AbsoluteDifference,
     BinaryKL,
     ChiSquare,
     JSDivergence,
     ReverseKL,
+    absolute_difference,
     binary_kl,
     chi_square,
     js_divergence,
     kl,
+    median_ranks,
     reverse_kl,
+    ulp,
+    wanted_ranks,
 )
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.number import FloatArray, IntArray
-from driftscope_probes.mismatch.scatter import (
+from driftscope_probes.mismatch.histogram import (
     DifferenceScatter,
+    Histogram,
     SequencePoints,
+    abs_diff_histogram,
     difference_scatter,
     sequence_points,
 )
+from driftscope_probes.mismatch.number import FloatArray, IntArray
 from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences

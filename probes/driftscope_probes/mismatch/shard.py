@@ -23,8 +23,8 @@ from driftscope_probes.mismatch.counts import (
     hygiene,
     token_counts,
 )
-from driftscope_probes.mismatch.differences import QUANTILES
 from driftscope_probes.mismatch.divergences import (
+    QUANTILES,
     binary_kl,
     chi_square,
     js_divergence,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models import manifest
+from driftscope_probes.models import cache
 from driftscope_probes.models.cache import models_dir
 from driftscope_probes.models.safetensors_file import MasterDtype
 
@@ -36,7 +36,7 @@ class CatalogueModel:
 
     @property
     def cached(self) -> bool:
-        return manifest.read_intact(self.folder, self.recipe) is not None
+        return cache.read_intact(self.folder, self.recipe) is not None
 
     def to_dict(self) -> dict[str, Any]:
         """One row of `model list`."""

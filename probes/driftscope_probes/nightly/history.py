@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, ValidationError
 
-from driftscope_probes.device.environment_change import compare_environments
+from driftscope_probes.device.environment import compare_environments
 from driftscope_probes.durable_file import append_line, publish, write_whole
 from driftscope_probes.nightly.item import Finding
 from driftscope_probes.nightly.report import NightKey, NightlyReport

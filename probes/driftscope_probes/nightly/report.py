@@ -8,12 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic.json_schema import SkipJsonSchema
 
-from driftscope_probes.device.environment_change import (
-    ALARMING,
-    Change,
-    compare_environments,
-    differences,
-)
+from driftscope_probes.device.environment import ALARMING, Change, compare_environments, differences
 from driftscope_probes.nightly.item import Finding, Item, Kind
 from driftscope_probes.record import Record
 from driftscope_probes.verdicts import NOT_RUN, RANKS, ItemVerdictName

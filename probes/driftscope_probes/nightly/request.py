@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.engine_work import request_of
 from driftscope_probes.nightly.item import (
     KERNEL_AXES,
     EngineItem,
     Item,
     KernelItem,
 )
+from driftscope_probes.nightly.work import request_of
 from driftscope_probes.verdicts import KERNEL_AXIS_VERDICTS, RANKS
 
 #: A kernel's name as the registry takes it: target/op/implementation.

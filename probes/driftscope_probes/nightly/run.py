@@ -14,12 +14,10 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from driftscope_probes.device.environment_change import key_of, night_environment
+from driftscope_probes.device.environment import key_of, night_environment
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.engine_work import engine_work
 from driftscope_probes.nightly.history import History, Night, load_history, start_night
 from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
-from driftscope_probes.nightly.kernel_work import kernel_work
 from driftscope_probes.nightly.report import (
     NightConfig,
     NightKey,
@@ -32,6 +30,7 @@ from driftscope_probes.nightly.report import (
 )
 from driftscope_probes.nightly.request import DEFAULT_FILE, NightlyConfig, read_config
 from driftscope_probes.nightly.shared_process import Budget, OutOfTime, SharedWork, run_shared
+from driftscope_probes.nightly.work import engine_work, kernel_work
 from driftscope_probes.progress import Progress, ProgressSink
 
 #: Resume an interrupted night until the next is due: its findings belong to one night.

@@ -11,7 +11,7 @@ from typing import Any
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash, explain_trainer_crash
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.child_environment import available_cores, child_environment
+from driftscope_probes.engines.settings import available_cores, child_environment
 from driftscope_probes.paired.report import Gradient
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts

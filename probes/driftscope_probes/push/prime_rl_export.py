@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.json_step import float_column, integer_column, mask_column, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
 from driftscope_probes.push.rules import (
     MAX_EXPORT_BYTES,
@@ -21,12 +22,6 @@ from driftscope_probes.push.rules import (
     MAX_TOKENS,
     SCHEMA_VERSION,
     PushError,
-)
-from driftscope_probes.push.strict_json import (
-    float_column,
-    integer_column,
-    mask_column,
-    parse_object,
 )
 
 EXPORT_SCHEMA_VERSION = 1

@@ -15,8 +15,7 @@ from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode import InvariantMode, InvariantModeError, invariant_mode
 from driftscope_kernels.options import TRANSFORMERS
 from driftscope_probes.errors import TrainerError
-from driftscope_probes.trainer.head import LanguageModelHead
-from driftscope_probes.trainer.load import LoadedModel
+from driftscope_probes.trainer.load import LanguageModelHead, LoadedModel
 from driftscope_probes.trainer.settings import Kernels
 from driftscope_probes.trainer.token_logprobs import product_dtype
 

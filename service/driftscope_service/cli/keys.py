@@ -19,7 +19,7 @@ from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.key import Scope, new_key
-from driftscope_service.terminal.options import Json
+from driftscope_service.terminal.commands import Json
 
 if TYPE_CHECKING:
     from driftscope_service.auth.store import ApiKey

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.http.current_service import current_service
-from driftscope_service.jobs.current import JobsService
+from driftscope_service.jobs.api import JobsService
 from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_service.experiments.kind import CurrentService, Kind
-from driftscope_service.experiments.reports import stored_report
+from driftscope_service.experiments.route import stored_report
 from driftscope_service.experiments.store import ListedReport, latest_reports, report_counts
 from driftscope_service.http import paging
 from driftscope_service.http.errors import InvalidField, not_found

@@ -13,16 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import InvalidField, not_found
-from driftscope_service.http.problems import problems
-from driftscope_service.schedule.schedule import (
+from driftscope_service.http.errors import InvalidField, not_found, problems
+from driftscope_service.schedule.store import (
     MAX_CRON_LENGTH,
     CronError,
     Missed,
     Schedule,
+    ScheduleRepository,
     next_moment,
 )
-from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.settings import NAME
 
 

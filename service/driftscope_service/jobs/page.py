@@ -13,12 +13,10 @@ from fastapi.responses import RedirectResponse
 from driftscope_service.http import paging
 from driftscope_service.http.errors import not_found
 from driftscope_service.http.paging import Cursor
-from driftscope_service.jobs.api import cancel_job
-from driftscope_service.jobs.current import CurrentService, JobsService
-from driftscope_service.jobs.job import Job, JobKind, JobState
-from driftscope_service.jobs.job_folder import JobFolder
+from driftscope_service.jobs.api import CurrentService, JobsService, cancel_job
+from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.numbers.number_format import seconds
+from driftscope_service.numbers.metric_words import seconds
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page

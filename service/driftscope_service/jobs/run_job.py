@@ -18,10 +18,13 @@ from sqlalchemy.exc import OperationalError
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs import job as job_errors
-from driftscope_service.jobs.job import Job, JobError
-from driftscope_service.jobs.job_folder import JobFolder
-from driftscope_service.jobs.probe_process import ProbeProcess, StopReason, StopSignal
-from driftscope_service.jobs.progress_writer import ProgressWriter
+from driftscope_service.jobs.job import Job, JobError, JobFolder
+from driftscope_service.jobs.probe_process import (
+    ProbeProcess,
+    ProgressWriter,
+    StopReason,
+    StopSignal,
+)
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
 

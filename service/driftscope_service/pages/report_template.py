@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.record import Record
-from driftscope_service.numbers import number_format
+from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import grouped, shown, written
 from driftscope_service.pages import navigation, words
 from driftscope_service.pages.sparkline import sparkline
@@ -122,9 +122,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        number=_or_undefined(number_format.number),
-        share=_or_undefined(number_format.share),
-        seconds=number_format.seconds,
+        number=_or_undefined(metric_words.number),
+        share=_or_undefined(metric_words.share),
+        seconds=metric_words.seconds,
         moment=words.absolute,
         ago=words.ago,
         iso=words.iso,
@@ -141,7 +141,7 @@ def environment() -> Environment:
         run_page=navigation.run_page,
         step_page=navigation.step_page,
         sparkline=sparkline,
-        interval=number_format.interval,
+        interval=metric_words.interval,
         metric_of=NUMBERS,
         written=written,
         asset=asset,
@@ -151,7 +151,7 @@ def environment() -> Environment:
 
 
 def _or_undefined(write: Callable[[float], str]) -> Callable[[float | None], str]:
-    return lambda value: number_format.UNDEFINED if value is None else write(value)
+    return lambda value: metric_words.UNDEFINED if value is None else write(value)
 
 
 def _formula(text: str) -> Markup:

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_service.numbers.metric_words import Shown, grouped
-from driftscope_service.numbers.number_format import share
+from driftscope_service.numbers.metric_words import Shown, grouped, share
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.mismatch.scatter import LARGEST_POINTS, MAX_TOKEN_POINTS, difference_scatter
+from driftscope_probes.mismatch.histogram import (
+    LARGEST_POINTS,
+    MAX_TOKEN_POINTS,
+    difference_scatter,
+)
 from driftscope_probes.mismatch.token_differences import token_differences
 from driftscope_probes.tokens import checked_tokens
 

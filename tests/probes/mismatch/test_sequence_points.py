@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.scatter import MAX_SEQUENCE_POINTS, SequencePoints, sequence_points
+from driftscope_probes.mismatch.histogram import (
+    MAX_SEQUENCE_POINTS,
+    SequencePoints,
+    sequence_points,
+)
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.tokens import checked_tokens
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.push.joined_steps import join_steps
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES, PushError
+from driftscope_probes.push.step_file import join_steps
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -122,6 +122,6 @@ def test_metadata_that_differs_is_named(
 def test_the_limits_hold_for_the_whole(
     whole: PushedStep, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, told: str
 ) -> None:
-    monkeypatch.setattr(f"driftscope_probes.push.joined_steps.{limit}", most)
+    monkeypatch.setattr(f"driftscope_probes.push.step_file.{limit}", most)
     with pytest.raises(PushError, match=told):
         join_steps([whole] * 3)

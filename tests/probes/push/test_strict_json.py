@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftscope_probes.push.json_step import parse_object
 from driftscope_probes.push.rules import PushError
-from driftscope_probes.push.strict_json import parse_object
 
 
 def test_an_object() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.batch import Onset
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.shades import SHADES, grid_state, grid_view

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases import gradient_inputs as inputs
-from driftscope_kernels.check.cases import inputs as kinds
 from driftscope_kernels.check.cases.case import ATTENTION_CALL_S, OpCase, Shape
 from driftscope_kernels.check.twins import oracles
 

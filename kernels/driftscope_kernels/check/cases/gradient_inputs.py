@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases import op_inputs
 from driftscope_kernels.check.cases.case import EPS, HEADS, KV_HEADS, Shape
 from driftscope_kernels.check.cases.op_inputs import generator, sensitive_rows

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases.case import BMM_ROWS, EPS, HEADS, KV_HEADS, MOST_ROWS, Shape
 from driftscope_kernels.check.placements.placement import Batch
 from driftscope_kernels.check.twins.ordered_ops import PLAIN, SHUFFLED

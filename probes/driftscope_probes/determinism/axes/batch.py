@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import Row
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import ROWS, Plan
+from driftscope_probes.determinism.batch import ROWS, Plan, Row, Value
 from driftscope_probes.determinism.request import MOST_BATCH
 
 FORWARD, REVERSED, INTERLEAVED = "forward", "reversed", "interleaved"

@@ -19,13 +19,15 @@ from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_service.experiments.determinism.terminal import print_determinism
-from driftscope_service.terminal.command_output import output_folder, print_result, run_child
-from driftscope_service.terminal.options import (
+from driftscope_service.terminal.commands import (
     CHOICES,
     Json,
     checked,
     fields,
+    output_folder,
+    print_result,
     request_options,
+    run_child,
     split,
 )
 

@@ -28,8 +28,7 @@ from driftscope_service.experiments.kernels.terminal import (
     print_speed,
     print_verdicts,
 )
-from driftscope_service.terminal.command_output import print_result, run_child
-from driftscope_service.terminal.options import Json, split
+from driftscope_service.terminal.commands import Json, print_result, run_child, split
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 

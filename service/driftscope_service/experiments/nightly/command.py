@@ -18,13 +18,13 @@ from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, Nightl
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
-from driftscope_service.terminal.command_output import (
+from driftscope_service.terminal.commands import (
+    Json,
     json_text,
     print_json,
     print_result,
     progress_bar,
 )
-from driftscope_service.terminal.options import Json
 
 COULD_NOT_RUN = 2
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_probes.device.environment_change import Change
+from driftscope_probes.device.environment import Change
 from driftscope_probes.nightly.report import NightlyReport
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService

@@ -20,13 +20,17 @@ from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
-from driftscope_service.terminal.command_output import (
+from driftscope_service.terminal.commands import (
+    CHOICES,
+    Json,
+    checked,
     default_folder,
+    fields,
     output_folder,
     print_json,
+    request_options,
     run_child,
 )
-from driftscope_service.terminal.options import CHOICES, Json, checked, fields, request_options
 
 #: Far above any probe's need; a mistaken path to a data set must not fill the memory.
 MAX_FILE_BYTES = 64 * 2**20

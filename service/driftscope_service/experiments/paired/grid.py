@@ -13,8 +13,7 @@ from rich.text import Text
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.paired.report import Cell
-from driftscope_service.numbers.metric_words import SUMMARY, written
-from driftscope_service.numbers.number_format import shared_exponent
+from driftscope_service.numbers.metric_words import SUMMARY, shared_exponent, written
 
 
 @dataclass(frozen=True, slots=True)

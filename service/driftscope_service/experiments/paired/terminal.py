@@ -13,7 +13,7 @@ from rich.text import Text
 
 from driftscope_probes.paired.report import Gradient, PairedReport, Reading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
-from driftscope_service.numbers.number_format import UNDEFINED, number, seconds, share
+from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
 
 LEGEND = (
     "Δ = log-probability by the trainer − by the engine, in nats; k3 = mean(ρ − 1 − Δ), ρ = exp Δ; "

@@ -14,8 +14,7 @@ from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import metric_thresholds
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import metric_thresholds, number
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Download, Locator, Page, sync_playwrigh
 
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.html import render
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import number
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 400, "height": 800}
