@@ -66,7 +66,7 @@ def served(run: Run, **variables: str) -> Iterator[httpx.Client]:
             yield client
     finally:
         process.terminate()
-        code = process.wait(60)
+        code = process.wait(TIMEOUT_S)
     run.write("http/exit", f"{code}\n")
 
 
