@@ -26,6 +26,7 @@ RULES = [
         (r"(?m)^((?:NOT_)?REFUTED|PROVED|equal|differs)\n[0-9]+\.[0-9]$", r"\1\n<duration>"),
         (r"(?<![0-9A-Za-z])[0-7][0-9A-HJKMNP-TV-Z]{25}\b", "<id>"),
         (r"(?<=127\.0\.0\.1:)(?!1\b)[0-9]+", "<port>"),
+        (r"(?<=datetime=<time>\n)[0-9]{2}:[0-9]{2}(?=\n)", "<time>"),
         (r"cursor=[A-Za-z0-9_%=.-]+", "cursor=<cursor>"),
         (rf"(?<![\w.]){NUMBER} ?{UNIT} ago|just now|(?:a|an) {UNIT} ago", "<ago>"),
         (r"\b[0-9a-f]{12}-dirty|\b[0-9a-f]{40}\b|(?<=\ncommit\n)[0-9a-f]{12}\b", "<commit>"),
