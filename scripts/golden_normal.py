@@ -74,7 +74,8 @@ def _field(key: str, value: Any, places: Mapping[str, str], fact: bool) -> Any:
     volatile = VOLATILE_KEYS.fullmatch(key) and not isinstance(value, dict | list)
     if volatile and value is not None and not isinstance(value, bool):
         return f"<{key}>"
-    return any_json(value, places, fact or bool(FACTS.fullmatch(key)))
+    schema = isinstance(value, dict) and not value.keys().isdisjoint(("type", "anyOf", "$ref"))
+    return any_json(value, places, fact or (bool(FACTS.fullmatch(key)) and not schema))
 
 
 def maybe_json(found: str, places: Mapping[str, str]) -> str:
