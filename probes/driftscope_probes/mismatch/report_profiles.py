@@ -43,7 +43,7 @@ class BinnedDifferences:
 
 
 class Differences(Protocol):
-    """Of the tokens that count."""
+    """The tokens that count."""
 
     @property
     def diff(self) -> FloatArray: ...  # [kept] nats
@@ -53,7 +53,7 @@ class Differences(Protocol):
 
 @dataclass(slots=True)
 class BinnedSums:
-    """Of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
+    """Bins of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
 
     edges: NDArray[Any]  # [bins + 1]
     counts: IntArray = field(init=False)  # [bins] tokens
