@@ -50,7 +50,7 @@ def one_row_path(op: str, inputs: Inputs, params: Params) -> Tensor:
 
 
 def random_order(op: str, inputs: Inputs, params: Params) -> Tensor:
-    """Atomic additions: first come, first added."""
+    """Atomic additions: the order is who comes first."""
     return compute(op, inputs, params, random.choice((PLAIN, "reverse", "split_4")))
 
 

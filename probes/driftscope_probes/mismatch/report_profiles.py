@@ -42,9 +42,18 @@ class BinnedDifferences:
         }
 
 
+class Differences(Protocol):
+    """The tokens that count."""
+
+    @property
+    def diff(self) -> FloatArray: ...  # [kept] nats
+    @property
+    def abs_diff(self) -> FloatArray: ...  # [kept] nats
+
+
 @dataclass(slots=True)
 class BinnedSums:
-    """Of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
+    """Bins of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
 
     edges: NDArray[Any]  # [bins + 1]
     counts: IntArray = field(init=False)  # [bins] tokens
