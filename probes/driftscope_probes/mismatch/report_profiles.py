@@ -42,15 +42,6 @@ class BinnedDifferences:
         }
 
 
-class Differences(Protocol):
-    """The tokens that count."""
-
-    @property
-    def diff(self) -> FloatArray: ...  # [kept] nats
-    @property
-    def abs_diff(self) -> FloatArray: ...  # [kept] nats
-
-
 @dataclass(slots=True)
 class BinnedSums:
     """Bins of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
