@@ -12,11 +12,11 @@ from driftscope_probes.mismatch.histogram import (
     quantile_bracket,
 )
 from driftscope_probes.mismatch.number import NO_TOKENS, FloatArray
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def of_values(sizes: FloatArray) -> Histogram:
-    pair = paired_logprobs(np.zeros(sizes.size), sizes, [0, sizes.size])
+    pair = checked_tokens(np.zeros(sizes.size), sizes, [0, sizes.size])
     return abs_diff_histogram(token_pass(pair))
 
 

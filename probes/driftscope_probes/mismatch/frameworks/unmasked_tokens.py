@@ -27,7 +27,7 @@ from driftscope_probes.mismatch.number import (
 )
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
 from driftscope_probes.mismatch.terms import PROBABILITY_CLAMP, SAFETY_BOUND, k3_terms
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 # None: the framework itself would log NaN or an infinity, or would refuse the batch.
 AliasValues: TypeAlias = dict[str, float | None]
@@ -463,7 +463,7 @@ def gate_divergences(
     return np.abs(p - q), p * np.log(p / q) + (1.0 - p) * np.log((1.0 - p) / (1.0 - q))
 
 
-def unmasked_tokens(pair: PairedLogprobs) -> UnmaskedTokens:
+def unmasked_tokens(pair: Tokens) -> UnmaskedTokens:
     given = np.diff(pair.cu_seqlens)
     return UnmaskedTokens(
         pair.rollout if pair.mask is None else pair.rollout[pair.mask],
