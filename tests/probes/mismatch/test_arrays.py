@@ -8,13 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.number import (
-    LONGEST_BLOCK,
-    LONGEST_DOT,
-    block_limits,
-    block_sums,
-    dot,
-)
+from driftscope_probes.mismatch.frameworks.blocks import LONGEST_BLOCK, block_limits, block_sums
+from driftscope_probes.mismatch.number import LONGEST_DOT, dot
 
 # How long each thread of the process ran, in ns; OpenBLAS's own are there from the start.
 OTHER_THREADS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias, TypeVar, get_args
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.counts import unmasked_lengths
+from driftscope_probes.mismatch.frameworks.blocks import block_sums, of_each_block
 from driftscope_probes.mismatch.number import (
-    LONGEST_BLOCK,
     NO_TOKENS,
     OVERFLOW,
     BoolArray,
@@ -22,7 +22,6 @@ from driftscope_probes.mismatch.number import (
     IntArray,
     LogprobArray,
     Number,
-    block_sums,
     dot,
 )
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
@@ -216,14 +215,14 @@ class UnmaskedTokens:
         if not self.size:
             return math.nan
         if isinstance(values, str):
-            return float(self._read.largest[EXTREMES.index(values)])
+            return float(self._read.extremes[0, EXTREMES.index(values)])
         return float(values.max())
 
     def smallest(self, values: Extreme | FloatArray) -> float:
         if not self.size:
             return math.nan
         if isinstance(values, str):
-            return float(self._read.smallest[EXTREMES.index(values)])
+            return float(self._read.extremes[1, EXTREMES.index(values)])
         return float(values.min())
 
     def unbiased_std(self, name: Squared) -> float:
@@ -289,14 +288,13 @@ class UnmaskedTokens:
     def _totals(self) -> FloatArray:
         """[TOTALLED]"""
         scales = self._scales()
-        rows = np.empty((len(TOTALLED) - HELD, LONGEST_BLOCK))
 
         def of_block(block: slice) -> FloatArray:
             columns = self._read.columns[:, block]
-            of_rows = rows[:, : columns.shape[1]]
-            _write_totalled(columns, of_rows, scales)
+            rows = np.empty((len(TOTALLED) - HELD, columns.shape[1]))
+            _write_totalled(columns, rows, scales)
             held = np.add.reduce(columns[:HELD], axis=1)
-            return np.concatenate([held, np.add.reduce(of_rows, axis=1)])
+            return np.concatenate([held, np.add.reduce(rows, axis=1)])
 
         with np.errstate(all="ignore"):
             return block_sums(self.size, of_block)
@@ -312,21 +310,18 @@ class UnmaskedTokens:
         )
         scales = self._scales()
         scales[:, 2] = self._totals[-2:] / self.size
-        with np.errstate(all="ignore"):
-            ends = np.array([self._read.largest[-2:], self._read.smallest[-2:]])
-            farthest = np.abs(ends / scales[:, 0] - scales[:, 1] - scales[:, 2]).max(axis=0)
-            scales[:, 3] = farthest
-        rows = np.empty((6, LONGEST_BLOCK))
 
         def of_block(block: slice) -> FloatArray:
             columns = self._read.columns[:, block]
-            of_rows = rows[:, : columns.shape[1]]
-            write_squares(tuple(columns), tuple(of_rows), centres, scales)
-            first, second = of_rows[4], of_rows[5]
+            rows = np.empty((6, columns.shape[1]))
+            write_squares(tuple(columns), tuple(rows), centres, scales)
+            first, second = rows[4], rows[5]
             dots = dot(first, second), dot(first, first), dot(second, second)
-            return np.concatenate([np.add.reduce(of_rows[:4], axis=1), dots])
+            return np.concatenate([np.add.reduce(rows[:4], axis=1), dots])
 
         with np.errstate(all="ignore"):
+            ends = self._read.extremes[:, -2:]
+            scales[:, 3] = np.abs(ends / scales[:, 0] - scales[:, 1] - scales[:, 2]).max(axis=0)
             return block_sums(self.size, of_block)
 
     def _scales(self) -> FloatArray:
@@ -334,7 +329,7 @@ class UnmaskedTokens:
         the scaled ones, the mean of the distances from that, and the farthest from that mean."""
         scales = np.empty((2, 4))
         with np.errstate(all="ignore"):
-            scales[:, 0] = self._read.largest[-2:]
+            scales[:, 0] = self._read.extremes[0, -2:]
             scales[:, 1] = self._read.columns[-2:, 0] / scales[:, 0] if self.size else 0.0
         return scales
 
@@ -346,8 +341,7 @@ class _Read:
     columns: FloatArray  # [COLUMNS, unmasked]
     sums: FloatArray  # [SUMMED, sequences given]
     counts: Mapping[Counted, IntArray]  # [sequences given, above what, below what, and NaN]
-    largest: FloatArray  # [EXTREMES]
-    smallest: FloatArray  # [EXTREMES]
+    extremes: FloatArray  # [largest and smallest, EXTREMES]
 
 
 def _read(tokens: UnmaskedTokens) -> _Read:
@@ -360,30 +354,32 @@ def _read(tokens: UnmaskedTokens) -> _Read:
         name: np.zeros((held.size, above.size + below.size + 1), np.int64)
         for name, (above, below) in BOUNDS.items()
     }
-    rows = np.empty((len(SUMMED) - HELD, BLOCK + int(tokens.length.max(initial=0))))
-    largest = np.full(len(EXTREMES), -math.inf)
-    smallest = -largest
-    for first, last in _runs(limits):
-        start, stop = int(limits[first]), int(limits[last])
-        block, row = columns[:, start:stop], rows[:, : stop - start]
-        _write_summed(
-            tokens.given_rollout[start:stop], tokens.given_trainer[start:stop], block, row
-        )
-        within = limits[first : last + 1] - start
-        sums[:HELD, first:last] = np.add.reduceat(block[:HELD], within[:-1], axis=1)
-        sums[HELD:, first:last] = np.add.reduceat(row, within[:-1], axis=1)
-        by_name = dict(zip(SUMMED, (*block[:HELD], *row), strict=True))
+
+    def of_run(run: tuple[int, int]) -> FloatArray:
+        """Into columns, sums and counts; the extremes are returned."""
+        start, stop = limits[run[0]], limits[run[1]]
+        block, within = columns[:, start:stop], limits[run[0] : run[1] + 1] - start
+        rows = np.empty((len(SUMMED) - HELD, stop - start))
+        given = tokens.given_rollout[start:stop], tokens.given_trainer[start:stop]
+        _write_summed(*given, block, rows)
+        sums[:HELD, slice(*run)] = np.add.reduceat(block[:HELD], within[:-1], axis=1)
+        sums[HELD:, slice(*run)] = np.add.reduceat(rows, within[:-1], axis=1)
+        by_name = dict(zip(SUMMED, (*block[:HELD], *rows), strict=True))
         for name, (above, below) in BOUNDS.items():
-            count_beyond(by_name[name], within, above, below, counts[name][first:last])
-        for extremes, reduce in ((largest, np.maximum), (smallest, np.minimum)):
-            parts = [reduce.reduce(part, axis=1) for part in (block[:3], row[:2], block[4:])]
-            reduce(extremes, np.concatenate(parts), out=extremes)
+            count_beyond(by_name[name], within, above, below, counts[name][slice(*run)])
+        parts = (block[:3], rows[:2], block[4:])
+        reduces = (np.maximum.reduce, np.minimum.reduce)
+        return np.stack([np.concatenate([r(part, axis=1) for part in parts]) for r in reduces])
+
+    extremes = np.zeros((2, len(EXTREMES)))
+    if tokens.size:
+        of_runs = of_each_block(of_run, _runs(limits), tokens.size)
+        extremes = np.stack([np.maximum.reduce(of_runs[:, 0]), np.minimum.reduce(of_runs[:, 1])])
     return _Read(
         columns,
         _spread(sums, held, tokens.length.size),
         {name: _spread(of_held.T, held, tokens.length.size).T for name, of_held in counts.items()},
-        largest,
-        smallest,
+        extremes,
     )
 
 
@@ -394,10 +390,10 @@ def _spread(of_held: NDArray[Scalar], held: IntArray, sequences: int) -> NDArray
     return of_given
 
 
-def _runs(limits: IntArray) -> Iterator[tuple[int, int]]:
+def _runs(limits: IntArray) -> list[tuple[int, int]]:
     """First and last + 1 of sequences that together hold about a BLOCK of tokens."""
     first = np.flatnonzero(np.diff(limits[1:] // BLOCK, prepend=-1))
-    yield from itertools.pairwise([*first.tolist(), limits.size - 1])
+    return list(itertools.pairwise([*first.tolist(), limits.size - 1]))
 
 
 def _write_summed(
