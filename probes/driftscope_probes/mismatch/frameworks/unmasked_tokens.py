@@ -272,6 +272,19 @@ class UnmaskedTokens:
         """[unmasked] the value of each token's sequence, from one value per given sequence."""
         return np.repeat(values, self.length)
 
+    def mean_of_repeated(self, values: FloatArray) -> float:
+        """Over all tokens, of one value per given sequence that each of its tokens has."""
+        limits = np.concatenate([[0], np.cumsum(self.length)])
+
+        def of_block(block: slice) -> FloatArray:
+            lengths = np.diff(np.clip(limits, block.start, block.stop))
+            return np.add.reduce(np.repeat(values, lengths), keepdims=True)
+
+        return float(block_sums(self.size, of_block)[0]) / self.size if self.size else math.nan
+
+    def sequence_mean_of_repeated(self, values: FloatArray) -> FloatArray:
+        return self.sequence_mean(self.per_token(values))
+
     def _reduced(self, reduce: np.ufunc, values: FloatArray) -> FloatArray:
         reduced = np.zeros(self.length.size)
         held = self.length > 0
@@ -419,7 +432,6 @@ def _write_summed(
 def _write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -> None:
     from driftscope_probes.mismatch.fused.sequences import write_mixture, write_totalled
 
-    # As tuples: a row is known to be contiguous then, and loops over it vectorise.
     write_totalled(tuple(columns), tuple(rows), scales)
     reverse_k3, mixture = rows[2], rows[3]
     np.expm1(reverse_k3, out=reverse_k3)
@@ -428,7 +440,7 @@ def _write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -
     np.square(mixture, out=mixture)
     mixture *= 2.0
     np.log1p(mixture, out=mixture)
-    write_mixture(tuple(columns), tuple(rows))
+    write_mixture(columns[0], reverse_k3, mixture)
     if rows[0].max(initial=0.0) > SAFETY_BOUND:
         # ρ − 1 of the clamped Δ: exp(2Δ) − 1 = (ρ − 1)(ρ + 1) then has no cancellation.
         diff = np.clip(columns[0], -SAFETY_BOUND, SAFETY_BOUND)
