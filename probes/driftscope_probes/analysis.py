@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from driftscope_probes.mismatch.comparison import Comparison, compare_paired
 from driftscope_probes.mismatch.frameworks import AliasValues
+from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
 from driftscope_probes.mismatch.frameworks.preset_fates import LeftOut, PresetEffect
 from driftscope_probes.mismatch.frameworks.registry import (
     aliases_of,
@@ -23,7 +22,7 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_token
 from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
-from driftscope_probes.mismatch.tokens import SideArrays, paired_logprobs
+from driftscope_probes.mismatch.tokens import PairedLogprobs, SideArrays, paired_logprobs
 from driftscope_probes.push.pushed_step import PushedStep
 
 #: Nine digits fit the int32 in which `behavior_version` is sent; a hash or a time does not count.
@@ -59,17 +58,21 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Ana
     # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
     mask = None if step.mask.all() else step.mask
     pair = paired_logprobs(step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, mask)
-    comparison, histogram = compare_paired(pair, resamples=resamples, side=_side_arrays(step))
+    (comparison, histogram), (aliases, presets) = in_two_threads(
+        lambda: compare_paired(pair, resamples=resamples, side=_side_arrays(step)),
+        lambda: _of_frameworks(step, pair),
+        step.mask.size,
+    )
+    return Analysis(comparison, histogram, aliases, presets)
+
+
+def _of_frameworks(
+    step: PushedStep, pair: PairedLogprobs
+) -> tuple[dict[str, AliasValues], dict[str, PresetEffect | LeftOut]]:
     tokens = unmasked_tokens(pair)
     advantages = unmasked_values("advantages", step.advantages, pair)
     entropy = unmasked_values("entropy", step.entropy, pair)
-    with np.errstate(all="ignore"):
-        return Analysis(
-            comparison,
-            histogram,
-            aliases_of(tokens, advantages, entropy),
-            preset_effects_of(tokens, advantages),
-        )
+    return aliases_of(tokens, advantages, entropy), preset_effects_of(tokens, advantages)
 
 
 def _side_arrays(step: PushedStep) -> SideArrays:

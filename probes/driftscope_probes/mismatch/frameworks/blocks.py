@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -11,37 +12,45 @@ import numpy as np
 
 from driftscope_probes.mismatch.number import FloatArray, IntArray
 
-Block = TypeVar("Block")
+A = TypeVar("A")
+B = TypeVar("B")
 
 # Values: some twenty arrays of so many stay in a cache.
 LONGEST_BLOCK = 1 << 15
 
-# Below it, starting a thread takes longer than what it saves.
+# Below it, a second thread takes longer than what it saves.
 TWO_THREADS_FROM = 1 << 18  # tokens
 
 
-def of_each_block(
-    work: Callable[[Block], FloatArray], blocks: Sequence[Block], tokens: int
-) -> FloatArray:
-    """[blocks, …] what work gives for each, in order, so that threads change no bit of a sum.
+def in_two_threads(first: Callable[[], A], second: Callable[[], B], tokens: int) -> tuple[A, B]:
+    """What both give, the first in a thread of its own where the batch is large.
 
-    A process analyses one push at a time, and its answer waits for the analysis: a second core
-    halves that wait, while more would be taken from the trainer or from other processes.
+    A process analyses one push at a time, and its answer waits for that: a second core about
+    halves the wait, while all of them would be missing elsewhere. No bit depends on it.
     """
-    results: list[FloatArray] = [np.zeros(0)] * len(blocks)
-    left = iter(range(len(blocks)))
+    if tokens < TWO_THREADS_FROM:
+        return first(), second()
+    with ThreadPoolExecutor(1) as pool:
+        of_first = pool.submit(copy_context().run, first)  # np.errstate belongs to a context
+        of_second = second()
+        return of_first.result(), of_second
 
-    def take_blocks() -> None:
-        for index in left:
+
+def of_each_block(work: Callable[[B], FloatArray], blocks: Sequence[B], tokens: int) -> FloatArray:
+    """[blocks, …] what work gives for each block, in their order."""
+    results: list[FloatArray] = [np.zeros(0)] * len(blocks)
+    left = deque(range(len(blocks)))
+
+    def work_on(take: Callable[[], int]) -> None:
+        while True:
+            try:
+                index = take()
+            except IndexError:
+                return
             results[index] = work(blocks[index])
 
-    if tokens < TWO_THREADS_FROM:
-        take_blocks()
-    else:
-        with ThreadPoolExecutor(1) as pool:  # in this context, as np.errstate belongs to one
-            other = pool.submit(copy_context().run, take_blocks)
-            take_blocks()
-            other.result()
+    # From both ends, so that the threads do not write to the same pages of memory.
+    in_two_threads(lambda: work_on(left.popleft), lambda: work_on(left.pop), tokens)
     return np.stack(results)
 
 

@@ -98,7 +98,7 @@ BOUNDS: Mapping[Counted, tuple[FloatArray, FloatArray]] = {  # above and below
     "binary_kl": (np.array([5.0]), np.array([0.5])),
 }
 
-BLOCK = 1 << 14  # tokens, and what is left of a sequence
+BLOCK = 1 << 15  # tokens, and what is left of a sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,19 +271,6 @@ class UnmaskedTokens:
     def per_token(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """[unmasked] the value of each token's sequence, from one value per given sequence."""
         return np.repeat(values, self.length)
-
-    def mean_of_repeated(self, values: FloatArray) -> float:
-        """Over all tokens, of one value per given sequence that each of its tokens has."""
-        limits = np.concatenate([[0], np.cumsum(self.length)])
-
-        def of_block(block: slice) -> FloatArray:
-            lengths = np.diff(np.clip(limits, block.start, block.stop))
-            return np.add.reduce(np.repeat(values, lengths), keepdims=True)
-
-        return float(block_sums(self.size, of_block)[0]) / self.size if self.size else math.nan
-
-    def sequence_mean_of_repeated(self, values: FloatArray) -> FloatArray:
-        return self.sequence_mean(self.per_token(values))
 
     def _reduced(self, reduce: np.ufunc, values: FloatArray) -> FloatArray:
         reduced = np.zeros(self.length.size)

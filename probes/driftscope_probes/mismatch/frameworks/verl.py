@@ -121,23 +121,22 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
     assert correction.rollout_is is not None
     # One weight per token, or one per sequence that each of its tokens has.
     raw: FloatArray = sequence_weights(tokens)
-    over_tokens: Callable[[FloatArray], float] = tokens.mean_of_repeated
-    of_sequences: Callable[[FloatArray], FloatArray] = tokens.sequence_mean_of_repeated
+    per_token: Callable[[FloatArray], FloatArray] = tokens.per_token
     if correction.rollout_is == "token":
         ratio = tokens.bounded_ratio(SAFETY_BOUND)
-        raw = tokens.ratio if isinstance(ratio, str) else ratio
-        over_tokens, of_sequences = mean, tokens.sequence_mean
+        raw, per_token = tokens.ratio if isinstance(ratio, str) else ratio, _as_it_is
     low = 1.0 / correction.upper if correction.lower is None else correction.lower
     if correction.lower is None:
         applied = np.minimum(raw, correction.upper)
     else:
         applied = np.where((raw >= low) & (raw <= correction.upper), raw, 0.0)
-    applied_mean = over_tokens(applied)
+    applied_tokens = per_token(applied)
+    applied_mean = mean(applied_tokens)
     normalised = applied / (applied_mean + MEAN_GUARD)
     metrics = {
         "rollout_is_mean": applied_mean,
-        "rollout_is_std": math.sqrt(over_tokens(np.square(applied - applied_mean))),
-        "rollout_is_eff_sample_size": _inverse(over_tokens(normalised**2)),
+        "rollout_is_std": math.sqrt(mean(per_token(np.square(applied - applied_mean)))),
+        "rollout_is_eff_sample_size": _inverse(mean(per_token(normalised**2))),
     }
     if correction.rollout_is == "sequence":
         metrics |= _sequence_extremes(tokens, low, correction.upper)
@@ -150,10 +149,13 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
         }
     if correction.lower is not None:
         outside = (raw < low) | (raw > correction.upper)
-        metrics["rollout_is_oob_ratio"] = over_tokens(outside.astype(np.float64))
-    means = of_sequences(applied)
-    raw_means = means if np.array_equal(raw, applied) else of_sequences(raw)
-    return metrics | _per_sequence(means, raw_means, low, correction.upper)
+        metrics["rollout_is_oob_ratio"] = mean(per_token(outside.astype(np.float64)))
+    raw_tokens = applied_tokens if np.array_equal(raw, applied) else per_token(raw)
+    return metrics | _per_sequence(tokens, raw_tokens, applied_tokens, low, correction.upper)
+
+
+def _as_it_is(values: FloatArray) -> FloatArray:
+    return values
 
 
 def _sequence_extremes(tokens: UnmaskedTokens, low: float, high: float) -> dict[str, float]:
@@ -169,8 +171,10 @@ def _sequence_extremes(tokens: UnmaskedTokens, low: float, high: float) -> dict[
 
 
 def _per_sequence(
-    means: FloatArray, raw_means: FloatArray, low: float, high: float
+    tokens: UnmaskedTokens, raw: FloatArray, applied: FloatArray, low: float, high: float
 ) -> dict[str, float]:
+    means = tokens.sequence_mean(applied)
+    raw_means = tokens.sequence_mean(raw)
     return {
         "rollout_is_seq_mean": mean(means),
         "rollout_is_seq_std": unbiased_std(means) if means.size > 1 else 0.0,
