@@ -75,7 +75,8 @@ def added(sums: FloatArray) -> FloatArray:
     """[rows] np.sum of each row [rows, count], to the last bit, from [token_blocks, rows]."""
     while len(sums) > 1:
         sums = sums[::2] + sums[1::2]
-    return sums[0]
+    total: FloatArray = sums[0]
+    return total
 
 
 def block_sums(count: int, of_block: Callable[[slice], FloatArray]) -> FloatArray:

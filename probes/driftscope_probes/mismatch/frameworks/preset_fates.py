@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks import openrlhf, prime_rl, skyrl, slime, small_frameworks
-from driftscope_probes.mismatch.frameworks.unmasked_tokens import VETO, UnmaskedTokens
+from driftscope_probes.mismatch.frameworks.token_read import VETO
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens
 from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, sequence_weights
 from driftscope_probes.mismatch.frameworks.verl_rejection import VerlRejection, kept_sequences
 from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray

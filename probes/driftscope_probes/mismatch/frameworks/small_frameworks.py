@@ -7,9 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks.blocks import added, of_each_block, token_blocks
+from driftscope_probes.mismatch.frameworks.token_read import DIFFERENT_ABOVE, EXTREME_DIFF
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
-    DIFFERENT_ABOVE,
-    EXTREME_DIFF,
     AliasValues,
     UnmaskedTokens,
     alias_values,
