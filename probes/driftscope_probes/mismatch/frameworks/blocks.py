@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.number import FloatArray
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -54,8 +54,8 @@ def of_each_block(work: Callable[[B], FloatArray], blocks: Sequence[B], tokens: 
     return np.stack(results)
 
 
-def block_limits(count: int) -> IntArray:
-    """Limits of blocks of at most LONGEST_BLOCK values, where np.sum splits an array of that size.
+def token_blocks(count: int) -> list[slice]:
+    """Blocks of at most LONGEST_BLOCK values, where np.sum splits an array of that size.
 
     np.sum adds in pairs: it halves an array, the first half a multiple of 8, down to 128 values.
     """
@@ -63,11 +63,7 @@ def block_limits(count: int) -> IntArray:
     while sizes.max() > LONGEST_BLOCK:
         first = sizes // 16 * 8
         sizes = np.stack([first, sizes - first], axis=1).ravel()
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
-def token_blocks(count: int) -> list[slice]:
-    limits = block_limits(count).tolist()
+    limits = [0, *np.cumsum(sizes).tolist()]
     return list(map(slice, limits, limits[1:]))
 
 

@@ -77,7 +77,7 @@ def open_instruct(tokens: UnmaskedTokens) -> AliasValues:
     already sampled by it, so it is no KL of anything; tokens the engine could not score are left
     out without a count; the deviation of one token is 0.
     """
-    known = tokens.without_nan(tokens.given_rollout)
+    known = tokens.without_nan(tokens.rollout)
     debug = "debug/vllm_vs_local_logprob_diff_"
     return alias_values(
         {

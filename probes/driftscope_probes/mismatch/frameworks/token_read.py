@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.frameworks.blocks import of_each_block
-from driftscope_probes.mismatch.number import FloatArray, IntArray, LogprobArray
+from driftscope_probes.mismatch.number import FloatArray, IntArray, LogprobArray, dot
 from driftscope_probes.mismatch.terms import SAFETY_BOUND, k3_terms
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -69,7 +69,18 @@ class TokenRead:
     columns: FloatArray  # [COLUMNS, unmasked]
     sums: FloatArray  # [SUMMED, sequences given]
     counts: Mapping[Counted, IntArray]  # [sequences given, above what, below what, and NaN]
-    extremes: FloatArray  # [largest and smallest, EXTREMES]
+    extremes: FloatArray  # [largest and smallest, EXTREMES], NaN without tokens
+
+    def column(self, name: Column) -> FloatArray:
+        column: FloatArray = self.columns[COLUMNS.index(name)]
+        return column
+
+    def summed(self, name: Summed) -> FloatArray:
+        sums: FloatArray = self.sums[SUMMED.index(name)]
+        return sums
+
+    def extreme(self, side: int, name: Extreme) -> float:
+        return float(self.extremes[side, EXTREMES.index(name)])
 
 
 def read_tokens(rollout: LogprobArray, trainer: LogprobArray, length: IntArray) -> TokenRead:
@@ -99,7 +110,7 @@ def read_tokens(rollout: LogprobArray, trainer: LogprobArray, length: IntArray) 
         reduces = (np.maximum.reduce, np.minimum.reduce)
         return np.stack([np.concatenate([r(part, axis=1) for part in parts]) for r in reduces])
 
-    extremes = np.zeros((2, len(EXTREMES)))
+    extremes = np.full((2, len(EXTREMES)), math.nan)
     if rollout.size:
         of_runs = of_each_block(of_run, _runs(limits), rollout.size)
         extremes = np.stack([np.maximum.reduce(of_runs[:, 0]), np.minimum.reduce(of_runs[:, 1])])
@@ -144,9 +155,11 @@ def _write_summed(
     write_binary_kl(rollout_prob, np.log(kl, out=kl), np.log(rest, out=rest))
 
 
-def write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -> None:
+def block_totals(columns: FloatArray, scales: FloatArray) -> FloatArray:
+    """[TOTALLED] of the COLUMNS of a block."""
     from driftscope_probes.mismatch.fused.sequences import write_mixture, write_totalled
 
+    rows = np.empty((len(TOTALLED) - HELD, columns.shape[1]))
     write_totalled(tuple(columns), tuple(rows), scales)
     reverse_k3, mixture = rows[2], rows[3]
     np.expm1(reverse_k3, out=reverse_k3)
@@ -161,6 +174,18 @@ def write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) ->
         diff = np.clip(columns[0], -SAFETY_BOUND, SAFETY_BOUND)
         excess = bounded_k3(columns[0], columns[2], SAFETY_BOUND) + diff
         np.multiply(excess, excess + 2.0, out=rows[5])
+    return np.concatenate([np.add.reduce(part, axis=1) for part in (columns[:HELD], rows)])
+
+
+def block_squares(columns: FloatArray, centres: FloatArray, scales: FloatArray) -> FloatArray:
+    """[Squared], and the dots of both probabilities' distances from their means."""
+    from driftscope_probes.mismatch.fused.sequences import write_squares  # loads numba
+
+    rows = np.empty((6, columns.shape[1]))
+    write_squares(tuple(columns), tuple(rows), centres, scales)
+    first, second = rows[4], rows[5]
+    dots = dot(first, second), dot(first, first), dot(second, second)
+    return np.concatenate([np.add.reduce(rows[:4], axis=1), dots])
 
 
 def bounded_k3(diff: FloatArray, k3: FloatArray, bound: float) -> FloatArray:

@@ -15,21 +15,16 @@ from driftscope_probes.mismatch.counts import unmasked_lengths
 from driftscope_probes.mismatch.frameworks.blocks import block_sums
 from driftscope_probes.mismatch.frameworks.token_read import (
     BOUNDS,
-    COLUMNS,
-    EXTREMES,
-    HELD,
-    SUMMED,
     TOTALLED,
-    Column,
     Counted,
     Extreme,
     Squared,
     Summed,
     TokenRead,
     Totalled,
-    bounded_k3,
+    block_squares,
+    block_totals,
     read_tokens,
-    write_totalled,
 )
 from driftscope_probes.mismatch.number import (
     NO_TOKENS,
@@ -39,7 +34,6 @@ from driftscope_probes.mismatch.number import (
     IntArray,
     LogprobArray,
     Number,
-    dot,
 )
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
 from driftscope_probes.mismatch.tokens import PairedLogprobs
@@ -80,45 +74,33 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class UnmaskedTokens:
     """Nothing is left out here: what becomes of NaN and −∞ is part of a framework's definition."""
 
-    given_rollout: LogprobArray  # [unmasked] nats, dtype as given
-    given_trainer: LogprobArray  # [unmasked] nats, dtype as given
+    rollout: LogprobArray  # [unmasked] nats, dtype as given
+    trainer: LogprobArray  # [unmasked] nats, dtype as given
     length: IntArray  # [sequences given] unmasked tokens, 0 for an empty sequence
     width: int  # tokens of the longest given sequence: the row length of a padded batch
-
-    @cached_property
-    def rollout(self) -> FloatArray:
-        return self.given_rollout.astype(np.float64, copy=False)
-
-    @cached_property
-    def trainer(self) -> FloatArray:
-        return self.given_trainer.astype(np.float64, copy=False)
 
     @property
     def diff(self) -> FloatArray:
         """[unmasked] Δ = trainer − rollout."""
-        return self.column("diff")
+        return self._read.column("diff")
 
     @property
     def ratio(self) -> FloatArray:
         """[unmasked] ρ = exp(Δ)."""
-        return self.column("ratio")
+        return self._read.column("ratio")
 
     @property
     def k3(self) -> FloatArray:
         """[unmasked] ρ − 1 − Δ."""
-        return self.column("k3")
+        return self._read.column("k3")
 
     @property
     def rollout_prob(self) -> FloatArray:
-        return self.column("rollout_prob")
+        return self._read.column("rollout_prob")
 
     @property
     def trainer_prob(self) -> FloatArray:
-        return self.column("trainer_prob")
-
-    def column(self, name: Column) -> FloatArray:
-        column: FloatArray = self._read.columns[COLUMNS.index(name)]
-        return column
+        return self._read.column("trainer_prob")
 
     def columns(self, count: int) -> FloatArray:
         """[count, unmasked] the first of the COLUMNS."""
@@ -127,8 +109,7 @@ class UnmaskedTokens:
     def sequence_sum(self, values: Summed | FloatArray) -> FloatArray:
         """[sequences given] sums of one value per token; 0 for an empty sequence."""
         if isinstance(values, str):
-            sums: FloatArray = self._read.sums[SUMMED.index(values)]
-            return sums
+            return self._read.summed(values)
         return self._reduced(np.add, values)
 
     def sequence_mean(self, values: Summed | FloatArray) -> FloatArray:
@@ -139,10 +120,6 @@ class UnmaskedTokens:
     def sequence_max(self, values: FloatArray) -> FloatArray:
         """[sequences given] maxima of one value per token; 0 for an empty sequence."""
         return self._reduced(np.maximum, values)
-
-    def any_in_sequence(self, flags: BoolArray) -> BoolArray:
-        """[sequences given] whether any token of the sequence is flagged."""
-        return self.count(flags) > 0
 
     def count(self, flags: BoolArray) -> IntArray:
         """[sequences given] how many tokens of the sequence are flagged."""
@@ -176,7 +153,7 @@ class UnmaskedTokens:
 
     @property
     def size(self) -> int:
-        return self.given_rollout.size
+        return self.rollout.size
 
     def total(self, values: Totalled | FloatArray) -> float:
         if isinstance(values, str):
@@ -187,18 +164,10 @@ class UnmaskedTokens:
         return self.total(values) / self.size if self.size else math.nan
 
     def largest(self, values: Extreme | FloatArray) -> float:
-        if not self.size:
-            return math.nan
-        if isinstance(values, str):
-            return float(self._read.extremes[0, EXTREMES.index(values)])
-        return float(values.max())
+        return self._read.extreme(0, values) if isinstance(values, str) else biggest(values)
 
     def smallest(self, values: Extreme | FloatArray) -> float:
-        if not self.size:
-            return math.nan
-        if isinstance(values, str):
-            return float(self._read.extremes[1, EXTREMES.index(values)])
-        return float(values.min())
+        return self._read.extreme(1, values) if isinstance(values, str) else smallest(values)
 
     def unbiased_std(self, name: Squared) -> float:
         """torch.std: divides by n − 1, NaN for a single value."""
@@ -226,7 +195,7 @@ class UnmaskedTokens:
         if not self.undefined("diff").any():
             return self
         kept = ~np.isnan(values)
-        rollout, trainer = self.given_rollout[kept], self.given_trainer[kept]
+        rollout, trainer = self.rollout[kept], self.trainer[kept]
         return UnmaskedTokens(rollout, trainer, self.count(kept), self.width)
 
     @cached_property
@@ -238,10 +207,6 @@ class UnmaskedTokens:
         if self.smallest("ratio") >= np.exp(-bound) and self.largest("ratio") <= np.exp(bound):
             return "ratio"
         return np.clip(self.ratio, float(np.exp(-bound)), float(np.exp(bound)))
-
-    def bounded_k3(self, bound: float) -> FloatArray:
-        """[unmasked] k3 of Δ clamped to ±bound nats; computed anew only where that matters."""
-        return bounded_k3(self.diff, self.k3, bound)
 
     def per_token(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """[unmasked] the value of each token's sequence, from one value per given sequence."""
@@ -257,28 +222,18 @@ class UnmaskedTokens:
     @cached_property
     def _read(self) -> TokenRead:
         with np.errstate(all="ignore"):
-            return read_tokens(self.given_rollout, self.given_trainer, self.length)
+            return read_tokens(self.rollout, self.trainer, self.length)
 
     @cached_property
     def _totals(self) -> FloatArray:
         """[TOTALLED]"""
-        scales = self._scales()
-
-        def of_block(block: slice) -> FloatArray:
-            columns = self._read.columns[:, block]
-            rows = np.empty((len(TOTALLED) - HELD, columns.shape[1]))
-            write_totalled(columns, rows, scales)
-            held = np.add.reduce(columns[:HELD], axis=1)
-            return np.concatenate([held, np.add.reduce(rows, axis=1)])
-
+        columns, scales = self._read.columns, self._scales()
         with np.errstate(all="ignore"):
-            return block_sums(self.size, of_block)
+            return block_sums(self.size, lambda block: block_totals(columns[:, block], scales))
 
     @cached_property
     def _squares(self) -> FloatArray:
         """[Squared], and the dots of both probabilities' distances from their means."""
-        from driftscope_probes.mismatch.fused.sequences import write_squares  # loads numba
-
         padded = self.total("ratio") / (self.length.size * self.width)
         centres = np.array(
             [self.mean("abs_diff"), self.mean("k3"), padded, self.mean("prob_abs_diff")]
@@ -286,18 +241,13 @@ class UnmaskedTokens:
         scales = self._scales()
         scales[:, 2] = self._totals[-2:] / self.size
 
-        def of_block(block: slice) -> FloatArray:
-            columns = self._read.columns[:, block]
-            rows = np.empty((6, columns.shape[1]))
-            write_squares(tuple(columns), tuple(rows), centres, scales)
-            first, second = rows[4], rows[5]
-            dots = dot(first, second), dot(first, first), dot(second, second)
-            return np.concatenate([np.add.reduce(rows[:4], axis=1), dots])
-
         with np.errstate(all="ignore"):
             ends = self._read.extremes[:, -2:]
             scales[:, 3] = np.abs(ends / scales[:, 0] - scales[:, 1] - scales[:, 2]).max(axis=0)
-            return block_sums(self.size, of_block)
+            columns = self._read.columns
+            return block_sums(
+                self.size, lambda block: block_squares(columns[:, block], centres, scales)
+            )
 
     def _scales(self) -> FloatArray:
         """[sides, 4] of both probabilities, as pearson() centres them: the largest, the first of
