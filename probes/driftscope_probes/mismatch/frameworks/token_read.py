@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.frameworks.blocks import of_each_block
+from driftscope_probes.mismatch.frameworks.blocks import LONGEST_BLOCK, of_each_block
 from driftscope_probes.mismatch.number import FloatArray, IntArray, LogprobArray, dot
 from driftscope_probes.mismatch.terms import SAFETY_BOUND, k3_terms
 
@@ -59,8 +59,6 @@ BOUNDS: Mapping[Counted, tuple[FloatArray, FloatArray]] = {  # above and below
     "binary_kl": (np.array([5.0]), np.array([0.5])),
 }
 
-BLOCK = 1 << 15  # tokens, and what is left of a sequence
-
 
 @dataclass(frozen=True, slots=True)
 class TokenRead:
@@ -99,8 +97,7 @@ def read_tokens(rollout: LogprobArray, trainer: LogprobArray, length: IntArray) 
         start, stop = limits[run[0]], limits[run[1]]
         block, within = columns[:, start:stop], limits[run[0] : run[1] + 1] - start
         rows = np.empty((len(SUMMED) - HELD, stop - start))
-        given = rollout[start:stop], trainer[start:stop]
-        _write_summed(*given, block, rows)
+        _write_summed(rollout[start:stop], trainer[start:stop], block, rows)
         sums[:HELD, slice(*run)] = np.add.reduceat(block[:HELD], within[:-1], axis=1)
         sums[HELD:, slice(*run)] = np.add.reduceat(rows, within[:-1], axis=1)
         by_name = dict(zip(SUMMED, (*block[:HELD], *rows), strict=True))
@@ -130,8 +127,8 @@ def _spread(of_held: NDArray[Scalar], held: IntArray, sequences: int) -> NDArray
 
 
 def _runs(limits: IntArray) -> list[tuple[int, int]]:
-    """First and last + 1 of sequences that together hold about a BLOCK of tokens."""
-    first = np.flatnonzero(np.diff(limits[1:] // BLOCK, prepend=-1))
+    """First and last + 1 of sequences that together hold about LONGEST_BLOCK tokens."""
+    first = np.flatnonzero(np.diff(limits[1:] // LONGEST_BLOCK, prepend=-1))
     return list(itertools.pairwise([*first.tolist(), limits.size - 1]))
 
 
@@ -164,8 +161,7 @@ def block_totals(columns: FloatArray, scales: FloatArray) -> FloatArray:
     reverse_k3, mixture = rows[2], rows[3]
     np.expm1(reverse_k3, out=reverse_k3)
     # ½·k3 of either side against the mixture: all exponentials cancel, log cosh(Δ/2) remains.
-    np.sinh(mixture, out=mixture)
-    np.square(mixture, out=mixture)
+    np.square(np.sinh(mixture, out=mixture), out=mixture)
     mixture *= 2.0
     np.log1p(mixture, out=mixture)
     write_mixture(columns[0], reverse_k3, mixture)
