@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
-from driftscope_probes.drift.metric_drift import MetricDrift, metric_drift
+from driftscope_probes.drift.drift import MetricDrift, metric_drift
 from driftscope_probes.mismatch.number import FloatArray
 
 SEED = 20261122

@@ -25,7 +25,7 @@ from driftscope_kernels.cpu.attention import attention
 from driftscope_kernels.options import VLLM_ATTENTION
 from driftscope_kernels.reference.attention_sequences import vllm_pages
 from driftscope_kernels.targets.vllm_ops import attention_isa
-from driftscope_kernels.vllm_plugin.cache_layout import VECTOR
+from driftscope_kernels.vllm_plugin.attention import VECTOR
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HEADS = ((9, 3, 64), (32, 8, 128))  # query heads, key heads, head size: SmolLM2 135M, Llama 3 8B

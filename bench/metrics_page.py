@@ -23,7 +23,7 @@ from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import compare, profiles
 from driftscope_probes.mismatch.frameworks import aliases, presets
 from driftscope_probes.mismatch.thresholds import crossed_thresholds
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 from driftscope_service.metrics_page import MetricsPage
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
@@ -43,7 +43,7 @@ def document() -> dict[str, object]:
     rollout = -random.exponential(1.0, TOKENS)
     trainer = rollout + random.normal(0.0, 0.02, TOKENS)
     limits = [0, TOKENS // 4, TOKENS]
-    pair = paired_logprobs(rollout, trainer, limits, None)
+    pair = checked_tokens(rollout, trainer, limits, None)
     comparison = compare(rollout, trainer, limits).to_dict()
     crossed = crossed_thresholds(comparison, rollout_dtype="bf16", trainer_dtype="bf16")
     histogram = profiles(rollout, trainer, limits).abs_diff_histogram.to_dict()

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from safetensors.numpy import save
 from sqlalchemy import insert, select, update
 
-from driftscope_service.demo.served import served
+from driftscope_service.demo.load import served
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store import tables

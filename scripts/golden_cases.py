@@ -27,7 +27,7 @@ axes = ["batch_size", "run_to_run"]
 settings = {{ threads = 1, batch_sizes = [1, 2], max_tokens = 3, prompt_tokens = [4, 7] }}
 expected = "equal"
 """
-KERNELS_NIGHTLY = NIGHTLY[: NIGHTLY.index("[[engines]]")].replace("driftscope/mean/cpu", "none")
+KERNELS_NIGHTLY = NIGHTLY[: NIGHTLY.index("[[engines]]")].replace('"driftscope/mean/cpu", ', "")
 BAD_NIGHTLY = NIGHTLY.replace('expected = "equal"', 'expected = "alike"\nunknown = 1')
 PAIRED = ["--model", MODEL, "--prompts", "2", "--max-tokens", "6", "--threads", "1"]
 SMALL_KERNEL = ["--target", "driftscope", "--dtype", "bf16", "--threads", "1", "--quick"]

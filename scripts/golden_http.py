@@ -66,7 +66,7 @@ def served(run: Run, **variables: str) -> Iterator[httpx.Client]:
             yield client
     finally:
         process.terminate()
-        code = process.wait(60)
+        code = process.wait(TIMEOUT_S)
     run.write("http/exit", f"{code}\n")
 
 
@@ -137,6 +137,7 @@ def crawl(run: Run, client: httpx.Client, paths: Sequence[str]) -> None:
         seen.add(path)
         kinds[kind] = kinds.get(kind, 0) + 1
         told, links = tell(client.get(path, headers={"accept": "text/html"}), run)
-        name = normal.text(path, run.places).replace("/", "-")
-        run.write(f"http/pages/{len(seen):03}{name}", told)
+        # Not numbered: a page more must not rename all others.
+        name = normal.text(path[1:], run.places).replace("/", "-")
+        run.write(f"http/pages/{name}", told)
         waiting += links

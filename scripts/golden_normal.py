@@ -19,12 +19,17 @@ RULES = [
         (r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{5,8}(?:\.[0-9]+)?(?:Z|\+00:00| UTC)?", "<time>"),
         (r"\b[0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?", "<night>"),
         (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}\b", "<date>"),
-        (r"\bdsk_[A-Za-z0-9_-]+", "<key>"),
+        (r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT", "<time>"),
+        (r"(?m)^(?:[0-9]+ h )?(?:[0-9]+ min )?[0-9]+ (?:s|ms)$", "<duration>"),
+        (r"\bdsk_[A-Za-z0-9_-]+|(?:(?<=\bkey )|(?<=│ ))[0-9a-f]{12}(?= )", "<key>"),
+        (r'(?<=\btime=")[0-9.]+|(?<="seconds": )[0-9.]+', "<duration>"),
+        (r"(?m)^((?:NOT_)?REFUTED|PROVED|equal|differs)\n[0-9]+\.[0-9]$", r"\1\n<duration>"),
         (r"(?<![0-9A-Za-z])[0-7][0-9A-HJKMNP-TV-Z]{25}\b", "<id>"),
         (r"(?<=127\.0\.0\.1:)(?!1\b)[0-9]+", "<port>"),
+        (r"(?<=datetime=<time>\n)[0-9]{2}:[0-9]{2}(?=\n)", "<time>"),
         (r"cursor=[A-Za-z0-9_%=.-]+", "cursor=<cursor>"),
         (rf"(?<![\w.]){NUMBER} ?{UNIT} ago|just now|(?:a|an) {UNIT} ago", "<ago>"),
-        (r"\b[0-9a-f]{12}-dirty|\b[0-9a-f]{40}\b", "<commit>"),
+        (r"\b[0-9a-f]{12}-dirty|\b[0-9a-f]{40}\b|(?<=\ncommit\n)[0-9a-f]{12}\b", "<commit>"),
         (r"(?:dur=)?[0-9]+\.[0-9]+(?= ?(?:ms|s|min)\b| {2}(?:kernel|engine)/)", "<duration>"),
         (r"dur=[0-9.]+", "<duration>"),
     )
@@ -69,7 +74,8 @@ def _field(key: str, value: Any, places: Mapping[str, str], fact: bool) -> Any:
     volatile = VOLATILE_KEYS.fullmatch(key) and not isinstance(value, dict | list)
     if volatile and value is not None and not isinstance(value, bool):
         return f"<{key}>"
-    return any_json(value, places, fact or bool(FACTS.fullmatch(key)))
+    schema = isinstance(value, dict) and not value.keys().isdisjoint(("type", "anyOf", "$ref"))
+    return any_json(value, places, fact or (bool(FACTS.fullmatch(key)) and not schema))
 
 
 def maybe_json(found: str, places: Mapping[str, str]) -> str:

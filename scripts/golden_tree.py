@@ -49,6 +49,8 @@ class Run:
     def write(self, name: str, content: str) -> None:
         path = self.out / f"{re.sub(r'[^A-Za-z0-9/_.,=<>-]+', '_', name)[:200]}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
+        while path.exists():  # of two nights, or of two services
+            path = path.with_name("again-" + path.name)
         path.write_text(content)
 
     def tell(self, name: str, line: Sequence[str], code: int, out: str, err: str) -> None:

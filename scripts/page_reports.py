@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from driftscope_probes.determinism.onset import Onset, Value
+from driftscope_probes.determinism.batch import Onset, Value
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,
@@ -20,7 +20,7 @@ from driftscope_probes.determinism.report import (
     Subject,
 )
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
-from driftscope_probes.device.environment_change import Change
+from driftscope_probes.device.environment import Change
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.kernels.report import (
     Counterexample,
@@ -41,7 +41,7 @@ from driftscope_probes.nightly.report import (
     exit_code,
 )
 from driftscope_probes.paired.report import PairedReport
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.paired import kind as paired
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
@@ -90,7 +90,7 @@ def store_all(service: Service) -> dict[str, str]:
 
 def paired_report() -> PairedReport:
     """That of the demo: numbers as they are."""
-    return PairedReport.read(recordings.report(paired.KIND, "paired"))
+    return PairedReport.read(load.recorded_report(paired.KIND, "paired"))
 
 
 _AXES: tuple[AxisName, ...] = (

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from driftscope_service.demo.load import load_demo
-from driftscope_service.demo.served import served
+from driftscope_service.demo.load import load_demo, served
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.service import open_service
 from driftscope_service.settings import Settings

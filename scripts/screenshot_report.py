@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-WIDTH, HEIGHT = 1180, 940  # the verdict and the grid, without scrolling
+WIDTH, HEIGHT = 1180, 980  # the verdict and the grid, without scrolling
 
 
 def main(report: Path, picture: Path) -> None:

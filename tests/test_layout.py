@@ -46,7 +46,7 @@ def test_kernels_on_the_path_is_not_ours() -> None:
         "driftscope_probes.determinism.request",
         "driftscope_probes.nightly.request",
         "driftscope_probes.kernels.request",
-        "driftscope_probes.device.environment_change",
+        "driftscope_probes.device.environment",
         "driftscope_probes.mismatch.thresholds",
         "driftscope_probes.drift",
         "driftscope_probes.numbers",

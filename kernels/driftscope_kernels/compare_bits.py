@@ -48,7 +48,7 @@ def differing_rows(left: Tensor, right: Tensor) -> Tensor:
 
 
 def first_difference(left: Tensor, right: Tensor, row: int) -> Difference:
-    """Of a row known to differ. `row` is its index in both."""
+    """First difference in a row known to differ. `row` is its index in both."""
     a, b = left[row].reshape(-1), right[row].reshape(-1)
     where = (bits(a) != bits(b)).nonzero().flatten()
     index = int(where[0])

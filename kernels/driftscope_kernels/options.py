@@ -14,14 +14,14 @@ VOCABULARY_TILE = 512
 
 
 # Keys per tile, counted from position 0 of the sequence. One tile of scores of six queries stays in
-# the first-level cache beside 64 keys and values; pages of 16 and more divide it or are multiples.
+# the first-level cache with 64 keys and values; pages of 16 and more divide it or are multiples.
 KV_TILE = 64
 
 
 TP_SEGMENTS = 8  # serves tensor parallelism over 1, 2, 4 and 8 ranks
 
 
-# Long enough that adding a block to the total costs little beside the block itself, short enough
+# Long enough that adding a block to the total costs little next to the block itself, short enough
 # that sequences padded to a multiple of it waste little.
 ROW_BLOCK = 64
 

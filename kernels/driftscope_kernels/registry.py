@@ -197,7 +197,7 @@ class OpListError(LookupError):
 
 
 def op_functions(*modules: ModuleType) -> Functions:
-    """Of every op the function that one of the modules defines; what they import does not count."""
+    """Each op's function, as one of the modules defines it; imported functions do not count."""
     found: dict[str, list[Callable[..., Any]]] = {op: [] for op in OPS}
     for module in modules:
         for op, function in vars(module).items():

@@ -1,15 +1,16 @@
 """From one step's tokens to all that driftscope says about them.
 
-In: PushedStep. Out: Analysis. What several parts need is computed once: the checked pair, the
-compiled pass, and what the frameworks' formulas share.
+In: PushedStep. Out: Analysis. What several parts need is computed once: the compiled pass, and what
+the frameworks' formulas share.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from driftscope_probes.mismatch.comparison import Comparison, compare_paired
+from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
 from driftscope_probes.mismatch.frameworks.preset_fates import LeftOut, PresetEffect
@@ -22,8 +23,8 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_token
 from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
-from driftscope_probes.mismatch.tokens import PairedLogprobs, SideArrays, paired_logprobs
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.tokens import Extras, Tokens
 
 #: Nine digits fit the int32 in which `behavior_version` is sent; a hash or a time does not count.
 MAX_VERSION_DIGITS = 9
@@ -57,33 +58,28 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Ana
     """Raises RequestError for a bad count of resamples, TraceError for arrays that do not fit."""
     # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
     mask = None if step.mask.all() else step.mask
-    pair = paired_logprobs(step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, mask)
+    tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
     (comparison, histogram), (aliases, presets) = in_two_threads(
-        lambda: compare_paired(pair, resamples=resamples, side=_side_arrays(step)),
-        lambda: _of_frameworks(step, pair),
+        lambda: compare_tokens(tokens, resamples=resamples),
+        lambda: _of_frameworks(step, tokens),
         step.mask.size,
     )
     return Analysis(comparison, histogram, aliases, presets)
 
 
 def _of_frameworks(
-    step: PushedStep, pair: PairedLogprobs
+    step: PushedStep, tokens: Tokens
 ) -> tuple[dict[str, AliasValues], dict[str, PresetEffect | LeftOut]]:
-    tokens = unmasked_tokens(pair)
-    advantages = unmasked_values("advantages", step.advantages, pair)
-    entropy = unmasked_values("entropy", step.entropy, pair)
-    return aliases_of(tokens, advantages, entropy), preset_effects_of(tokens, advantages)
+    unmasked = unmasked_tokens(tokens)
+    advantages = unmasked_values("advantages", step.advantages, tokens)
+    entropy = unmasked_values("entropy", tokens.extras.entropy, tokens)
+    return aliases_of(unmasked, advantages, entropy), preset_effects_of(unmasked, advantages)
 
 
-def _side_arrays(step: PushedStep) -> SideArrays:
+def _extras(step: PushedStep) -> Extras:
     """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
     version = step.metadata.get("weights_version", "")
     countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
-    known = step.behavior_version is not None and countable
-    return SideArrays(
-        entropy=step.entropy,
-        position_ids=step.position_ids,
-        turn_ids=step.turn_ids,
-        behavior_version=step.behavior_version if known else None,
-        train_version=int(version) if known else None,
-    )
+    if not countable:
+        return dataclasses.replace(step.extras, behavior_version=None)
+    return dataclasses.replace(step.extras, train_version=int(version))

@@ -1,4 +1,4 @@
-"""Child processes: start one, hear its progress, take its result or explain its end.
+"""Child processes: start one, follow its progress, take its result or explain its end.
 
 parent → child   request.json in the work folder; questions, one line each, on stdin
 child → parent   progress, findings and answers, one line each, on a pipe; result.json or
@@ -28,7 +28,7 @@ _PROGRESS_FD = "DRIFTSCOPE_PROGRESS_FD"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: Enough of the log to hold a Python traceback with a chained cause.
 LOG_TAIL_BYTES = 16_384
-#: An engine writes nothing after SIGTERM that we need; a GPU driver may take seconds to let go.
+#: We need nothing that an engine writes after SIGTERM; a GPU driver may take seconds to let go.
 TERMINATE_GRACE_S = 5.0
 
 Runner = Callable[[dict[str, Any], Path, ProgressSink], Mapping[str, Any]]
@@ -36,7 +36,7 @@ Runner = Callable[[dict[str, Any], Path, ProgressSink], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """How a child ended that reported neither a result nor an error of its own."""
+    """How a child ended without reporting a result or an error of its own."""
 
     module: str
     returncode: int  # negative: the signal that killed it
@@ -117,7 +117,7 @@ class ChildProcess:
                         self._on_progress(_parse_progress(line))
             returncode = self._process.wait()
         except BaseException:
-            # Ctrl-C or a failing sink: no engine may outlive the one who asked for it.
+            # Ctrl-C or a failing sink: no engine may outlive its caller.
             self.terminate()
             raise
         if self._cancelled.is_set():
@@ -158,7 +158,7 @@ class ChildProcess:
             self._process.wait(TERMINATE_GRACE_S)
         except subprocess.TimeoutExpired:
             pass
-        # Even when the leader is gone, a grandchild of its group may still hold memory.
+        # Even after the leader has exited, a grandchild in its group may still hold memory.
         self._send(signal.SIGKILL)
         self._process.wait()
         if self._process.stdin is not None:
@@ -190,7 +190,7 @@ def child_main(run: Runner) -> None:
     workdir = Path(sys.argv[1])
     request = json.loads((workdir / "request.json").read_text(encoding="utf-8"))
     progress_fd = int(os.environ[_PROGRESS_FD])
-    # A process that we start must not hold the pipe open on which the parent waits for our end.
+    # Processes that we start must not hold open the pipe on which the parent waits for our end.
     os.set_inheritable(progress_fd, False)
     with os.fdopen(progress_fd, "w", encoding="utf-8") as pipe:
         try:
@@ -217,7 +217,7 @@ def serve_questions(
     reply: Callable[[dict[str, Any]], Mapping[str, Any]], progress: ProgressSink
 ) -> None:
     """In the child: answer until the parent ends it, or has ended. ProbeErrors are answers."""
-    # What we start must not wait at the line on which our questions come.
+    # Processes that we start must not read from the pipe that carries our questions.
     with os.fdopen(os.dup(0), encoding="utf-8") as questions:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)

@@ -1,4 +1,4 @@
-"""Files that a killed process or a lost power supply leaves whole or not at all."""
+"""Files that survive a killed process or power loss whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: A killed process leaves a file of this suffix; no other name is ever that of half a file.
+#: A killed process leaves a file with this suffix; a file under any other name is complete.
 PARTIAL = ".partial"
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Under another name first: whoever reads sees the old file or the new one.
+    """Written under another name first: readers see the old file or the new one.
 
-    On the disk behind the block; an error in it leaves no partial file.
+    Durable when the block ends; an error in it leaves no partial file.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -36,18 +36,18 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def publish(partial: Path, target: Path) -> None:
-    """A file or folder gets its name, and that survives power loss."""
+    """Give a file or folder its name; the rename survives power loss."""
     partial.rename(target)
     sync(target.parent)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """One line of JSON at the end, on the disk when this returns."""
+    """Append one line of JSON; durable when this returns."""
     line = json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n"
     with path.open("a+b") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
-            # Half a line of a process that was killed: it stays one line that cannot be read.
+            # Half a line left by a killed process: end it, so that only that line is unreadable.
             if file.read(1) != b"\n":
                 line = "\n" + line
         file.write(line.encode("utf-8"))
@@ -56,7 +56,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def sync(path: Path) -> None:
-    """To the disk; a new name is there only when its folder is."""
+    """fsync; a new name is durable only once its folder is synced too."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

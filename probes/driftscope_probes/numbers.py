@@ -1,7 +1,7 @@
-"""The catalogue: one row per number of Comparison.to_dict(), with everything that is said of it.
+"""The catalogue: one row per number of Comparison.to_dict(), with everything shown about it.
 
-Labels, units, ideals, scales and names on /metrics stand here alone; whatever shows numbers picks
-them by name. Nothing heavy is imported.
+Labels, units, ideals, scales and names on /metrics are defined only here; everything that shows
+numbers looks them up by name. Nothing heavy is imported.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Progress:
     stage: str  # what is being done now, in words a user reads
-    fraction: float  # of the whole job, 0 to 1
+    fraction: float  # done of the whole job, 0 to 1
     detail: str = ""
 
     def to_dict(self) -> dict[str, Any]:

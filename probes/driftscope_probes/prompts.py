@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save_file
 
-from driftscope_probes.trace import check_cu_seqlens
+from driftscope_probes.tokens import check_cu_seqlens
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 

@@ -3,8 +3,8 @@
     python -m driftscope_probes.run_probe WORKDIR
 
 request.json: {"kind": …, "request": what the probe of that kind reads, "runner": module}. The
-service writes the runner, whose `run_probe` does the work; without it, it is the one of the kind
-here. With `model_path`, `request.model` is only the name to show: who calls has resolved it.
+service writes the runner, whose `run_probe` does the work; by default it is the kind's runner
+here. With `model_path`, `request.model` is only the name to show: the caller has resolved it.
 """
 
 from __future__ import annotations

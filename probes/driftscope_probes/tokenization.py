@@ -1,4 +1,4 @@
-"""Prompts to token ids with the model's own tokenizer, and text of a wanted length."""
+"""Prompts to token ids with the model's own tokenizer, and text of a requested length."""
 
 from __future__ import annotations
 

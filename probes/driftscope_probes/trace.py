@@ -1,4 +1,4 @@
-"""Trace: what one side said about a batch of sampled tokens. Pair: two of them on the same tokens.
+"""Trace: what one side said about a batch of sampled tokens; two of them give Tokens.
 
 In: arrays from an engine or a trainer. Out: checked, immutable values. Free of torch.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.errors import TraceError
+from driftscope_probes.tokens import Extras, Tokens, check_cu_seqlens, check_token_ids
 
 Side = Literal["rollout", "trainer"]
 
@@ -71,47 +72,23 @@ class Trace:
         return slice(int(self.cu_seqlens[index]), int(self.cu_seqlens[index + 1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Rollout and trainer traces on the same tokens; refuses anything else."""
-
-    rollout: Trace
-    trainer: Trace
-
-    def __post_init__(self) -> None:
-        if not np.array_equal(self.rollout.cu_seqlens, self.trainer.cu_seqlens):
-            raise TraceError(
-                "the two traces cut the tokens into different sequences.",
-                remedy="score exactly the rollout's sequences, in its order.",
-            )
-        unequal = np.flatnonzero(self.rollout.token_ids != self.trainer.token_ids)
-        if unequal.size:
-            first = int(unequal[0])
-            raise TraceError(
-                f"{unequal.size} token ids differ between rollout and trainer, the first at "
-                f"token {first}: {int(self.rollout.token_ids[first])} against "
-                f"{int(self.trainer.token_ids[first])}.",
-                remedy="pass the engine's token ids to the trainer; never re-tokenise the text.",
-            )
-        if not np.array_equal(self.rollout.mask, self.trainer.mask):
-            raise TraceError(
-                "the two traces mask different tokens.",
-                remedy="use one mask for both sides.",
-            )
-
-
-def check_cu_seqlens(cu_seqlens: NDArray[np.integer[Any]], tokens: int) -> None:
-    """Raise TraceError unless cu_seqlens is a 1-D cumulative length vector ending at `tokens`."""
-    shown = np.array2string(np.asarray(cu_seqlens), threshold=8)
-    if cu_seqlens.ndim != 1 or cu_seqlens.size < 2:
+def both_sides(rollout: Trace, trainer: Trace) -> Tokens:
+    """What two traces say about the same tokens; TraceError where the tokens are not the same."""
+    if not np.array_equal(rollout.cu_seqlens, trainer.cu_seqlens):
         raise TraceError(
-            f"cu_seqlens has shape {cu_seqlens.shape}.",
-            remedy="give a 1-D vector [sequences + 1] that starts with 0.",
+            "the two traces cut the tokens into different sequences.",
+            remedy="score exactly the rollout's sequences, in its order.",
         )
-    # Compared, not subtracted: a difference of 64-bit integers can wrap around to a good sign.
-    falls = np.any(cu_seqlens[1:] < cu_seqlens[:-1])
-    if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens or falls:
+    check_token_ids(rollout.token_ids, trainer.token_ids, TraceError)
+    if not np.array_equal(rollout.mask, trainer.mask):
         raise TraceError(
-            f"cu_seqlens {shown} does not rise from 0 to the number of tokens, {tokens}.",
-            remedy="give cumulative lengths: 0, len_0, len_0 + len_1, …, tokens.",
+            "the two traces mask different tokens.",
+            remedy="use one mask for both sides.",
         )
+    return Tokens(
+        rollout.logprobs,
+        trainer.logprobs,
+        rollout.cu_seqlens,
+        rollout.mask,
+        Extras(token_ids=rollout.token_ids),
+    )

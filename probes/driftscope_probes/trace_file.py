@@ -1,4 +1,4 @@
-"""A Trace on disk, and a Pair in the push format (safetensors), for any tool to analyse again."""
+"""A Trace on disk, and two of the same tokens in the push format, for any tool to read again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 
 SCHEMA_VERSION = "1"
 _META_KEY = "driftscope_trace_meta"
@@ -62,9 +62,8 @@ PAIR_SCHEMA_VERSION = "1"
 FRAMEWORK = "driftscope"
 
 
-def write_pair(pair: Pair, path: Path) -> None:
+def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
     """Tensors and metadata as the push format names them."""
-    rollout, trainer = pair.rollout, pair.trainer
     asked = rollout.meta.settings
     metadata = {
         "schema_version": PAIR_SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""Every word with which a check may end: what it means, and its rank.
+"""Every verdict that a check may give: what it means, and its rank.
 
 Tables run from best to worst; colours and symbols stay with the page or terminal that shows them.
 Nothing heavy is imported.
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from driftscope_kernels.options import VerdictName
 
 AxisVerdictName = Literal["equal", "differs", "not_run"]
-#: Of an item of a nightly run: a kernel or an axis of an engine.
+#: Verdict on an item of a nightly run: a kernel or an axis of an engine.
 ItemVerdictName = Literal[VerdictName, "NOT_RUN", AxisVerdictName]
 
 KERNEL_VERDICTS: Final[Mapping[VerdictName, str]] = {
@@ -23,7 +23,7 @@ KERNEL_VERDICTS: Final[Mapping[VerdictName, str]] = {
     "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
     "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
 }
-#: Of one axis of a kernel: a proof covers the whole kernel.
+#: Verdicts on one axis of a kernel: a proof covers the whole kernel.
 KERNEL_AXIS_VERDICTS: Final = ("REFUTED", "NOT_REFUTED")
 AXIS_VERDICTS: Final[Mapping[AxisVerdictName, str]] = {
     "equal": "the same bits at every value of the axis",
@@ -44,9 +44,9 @@ RANKS: Final[Mapping[str, tuple[ItemVerdictName, ...]]] = {
     "kernel": tuple(reversed(tuple(KERNEL_VERDICTS))),
     "engine": ("differs", "equal"),
 }
-#: Of an item, by what calls for attention first.
+#: States of an item, most urgent first.
 ITEM_STATES: Final = ("worse", "better", "unexpected", "not run", "new", "as expected")
-#: Of a nightly run, by its exit code.
+#: Outcomes of a nightly run by exit code.
 OUTCOMES: Final[Mapping[int, str]] = {
     0: "As expected",
     1: "Something changed",

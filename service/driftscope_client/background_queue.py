@@ -44,12 +44,12 @@ class BackgroundQueue(Generic[Item]):
         return True
 
     def flush(self, timeout_s: float | None) -> bool:
-        """Whether everything was worked off in time. None: waits as long as it takes."""
+        """Whether the queue was drained in time. None: waits as long as it takes."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._items, timeout_s)
 
     def close(self) -> int:
-        """Takes nothing more, gives up what waits, and returns how many items that were."""
+        """Accept nothing more, drop what waits, and return how many items were dropped."""
         with self._changed:
             self._closed = True
             left = len(self._waiting)

@@ -19,15 +19,14 @@ from typing import Any, Self
 from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
-from driftscope_client.step_body import CONTENT_TYPE, step_body
-from driftscope_client.step_tensors import step_tensors
+from driftscope_client.step_body import CONTENT_TYPE, step_body, step_tensors
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 URL_VARIABLE, KEY_VARIABLE = "DRIFTSCOPE_URL", "DRIFTSCOPE_API_KEY"
-#: An answer comes with the analysis, seconds for the largest step; beyond, the service hangs.
+#: The answer includes the analysis, seconds for the largest step; longer means the service hangs.
 TIMEOUT_S = 60.0
-#: Steps are pushed faster than they are trained: a longer queue means the service is away.
+#: Pushing a step is faster than training it: a longer queue means the service is down.
 QUEUE_SIZE = 8
 #: Eight steps of 4.2M tokens with ids, mask and advantages; a small part of a trainer's host.
 QUEUE_BYTES = 2**30
@@ -50,7 +49,7 @@ class _Push:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Of the run, to be told behind its steps."""
+    """The end of the run, sent after its steps."""
 
     told: threading.Event
 
@@ -165,10 +164,10 @@ class DriftscopeClient:
         return self._queue.flush(timeout_s)
 
     def finish(self, timeout_s: float | None = None) -> bool:
-        """Send what waits and tell the service that the run has ended as it should, so that nobody
-        is alerted that its steps stopped. At most close_timeout_s; whether the service knows.
+        """Send what waits and tell the service that the run has ended normally, so that its silence
+        raises no alert. Takes at most close_timeout_s; returns whether the service knows.
 
-        Of several ranks each may call it, the last one counts. A later push opens the run again.
+        Each of several ranks may call it; the last call counts. A later push reopens the run.
         """
         end = _End(threading.Event())
         if self.strict:
@@ -185,7 +184,7 @@ class DriftscopeClient:
     def close(self, timeout_s: float | None = None) -> None:
         """Send what waits, for at most close_timeout_s, and end the thread. Also done at exit.
 
-        Whether the run has ended nobody can tell from that: see finish().
+        This does not tell the service that the run has ended: see finish().
         """
         if self._closed:
             return
@@ -210,10 +209,10 @@ class DriftscopeClient:
 
     @contextmanager
     def undisturbed(self, step: int) -> Iterator[None]:
-        """What fails within is counted and logged, or raised with strict=True."""
+        """Failures within the block are counted and logged, or raised with strict=True."""
         try:
             yield
-        except Exception as error:  # the training goes on, whatever it was: that is the promise
+        except Exception as error:  # whatever it was, training continues: that is the promise
             if self.strict:
                 raise
             self._fail(step, error)
@@ -245,7 +244,7 @@ class DriftscopeClient:
                 self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
 
     def _work(self, push: _Push | _End) -> None:
-        """On the background thread, where nobody would see an exception."""
+        """On the background thread, where an exception would go unseen."""
         if isinstance(push, _End):
             return self._try_to_tell(push)
         try:
@@ -262,7 +261,7 @@ class DriftscopeClient:
         params = {"shard": shard, "shards": shards} if push.shard else {}
         path = f"/v1/runs/{self.run}/steps/{push.step}/logprobs"
         answer = self._transport.post(path, params, request)
-        if answer.get("missing") == []:  # ours was the last shard; two may see that, both may ask
+        if answer.get("missing") == []:  # ours was the last shard; two may see that and both ask
             answer = self.complete(push.step)
         with self._counting:
             self.pushed += 1
@@ -303,13 +302,13 @@ class DriftscopeClient:
         )
 
     def _after_fork(self) -> None:
-        """In the child: the thread is gone, locks may be held for ever, connections are shared."""
+        """In the child: the thread does not exist, locks may stay held, connections are shared."""
         if not self._closed:
             self._open()
 
 
 def _without_frames(error: Exception) -> Exception:
-    """What is kept for a look later must not keep the step's tensors: its frames hold them."""
+    """The stored exception must not keep the step's tensors alive: its frames hold them."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None

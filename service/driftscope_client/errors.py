@@ -6,9 +6,9 @@ import re
 
 
 class DriftscopeError(Exception):
-    """A step was not taken. `status`: of the HTTP answer; None where there was none.
+    """A step was not accepted. `status`: of the HTTP answer; None if there was none.
 
-    `remedy` says what to do; it stands in str() as well.
+    `remedy` says what to do; str() includes it.
     """
 
     def __init__(self, message: str, *, remedy: str, status: int | None = None) -> None:

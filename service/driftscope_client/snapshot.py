@@ -1,4 +1,4 @@
-"""The tensors of a step, and copies of them that the caller may not change any more."""
+"""The tensors of a step, and copies of them that the caller can no longer change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA_VERSION = "1"
 Per = Literal["token", "sequence", "limit"]
 Holds = Literal["logprob", "number", "integer", "flag", "expert"]
 
-#: In the order in which they are written: the same step always gives the same bytes.
+#: In writing order: the same step always gives the same bytes.
 TENSORS: Mapping[str, tuple[Per, Holds]] = {
     "rollout_logprobs": ("token", "logprob"),
     "trainer_logprobs": ("token", "logprob"),
@@ -74,7 +74,7 @@ def _copy(name: str, value: object) -> Copy:
     if isinstance(value, np.ndarray):
         return _copied_array(value)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        # None stands for a value that the engine could not give.
+        # None represents a value that the engine could not give.
         numbers = not value or isinstance(value[0], int | float | np.number | None)
         return list(value) if numbers else [_copy(name, one) for one in value]
     raise MalformedStep(

@@ -14,9 +14,9 @@ import httpx
 
 from driftscope_client.errors import DriftscopeError
 
-#: Too busy, starting, or a proxy that found nobody behind it. Every other answer is final.
+#: Too busy, starting, or a proxy without a backend. Every other answer is final.
 PASSING = frozenset({429, 502, 503, 504})
-#: Of Retry-After and of our own waits: a service that is away longer is down.
+#: Longest wait, ours or by Retry-After: a service that is unavailable for longer is down.
 LONGEST_WAIT_S = 60.0
 
 
@@ -37,14 +37,14 @@ class RetryPolicy:
 
 
 def _retry_after_s(answer: httpx.Response | None) -> float:
-    """Only its form in seconds; a date counts as nothing said."""
+    """Only its form in seconds; a date is ignored."""
     said = "" if answer is None else answer.headers.get("retry-after", "")
     return float(said) if said.isascii() and said.isdigit() else 0.0
 
 
 #: A service that is up accepts at once, also while it analyses.
 CONNECT_TIMEOUT_S = 5.0
-#: What a refusal may hold of a page that is not the service's.
+#: How much of a page that is not the service's a refusal may quote.
 SHOWN_CHARACTERS = 200
 
 JSON = "application/json"
@@ -114,12 +114,12 @@ class Transport:
 
     @cached_property
     def _http(self) -> httpx.Client:
-        """At the first request: certificates take long to load, and forked children seldom push."""
+        """Made at the first request: certificates load slowly, and forked children seldom push."""
         return httpx.Client(
             base_url=self._base_url,
             headers=self._headers,
             timeout=self._timeout,
-            # Proxy settings are meant for the internet; a service stands next to its trainers.
+            # Proxy settings are meant for the internet; the service runs next to its trainers.
             trust_env=False,
         )
 
@@ -179,9 +179,9 @@ def _checked_url(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise DriftscopeError(f"{url!r} is no URL: {error}.", remedy=START) from None
+        raise DriftscopeError(f"{url!r} is not a URL: {error}.", remedy=START) from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise DriftscopeError(f"{url!r} is no http or https URL.", remedy=START)
+        raise DriftscopeError(f"{url!r} is not an http or https URL.", remedy=START)
     return parsed
 
 

@@ -12,16 +12,20 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import health, metrics_page, openapi, site
-from driftscope_service.auth.key_guard import KeyGuard
-from driftscope_service.experiments.reports import report_routes
-from driftscope_service.experiments.route import probe_routes
+from driftscope_service.auth.access import KeyGuard
+from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
-from driftscope_service.http import problems
+from driftscope_service.http import errors
 from driftscope_service.http.errors import add_error_handlers
-from driftscope_service.http.guards import BodyLimit, BodyLimits, HostGuard
-from driftscope_service.http.request_meter import RequestId, RequestMeter
+from driftscope_service.http.middleware import (
+    BodyLimit,
+    BodyLimits,
+    HostGuard,
+    RequestId,
+    RequestMeter,
+)
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import runs, steps, uploads
+from driftscope_service.runs.api import runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -55,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(RequestId)
     for router in (
         runs.router,
-        steps.router,
+        runs.steps_router,
         uploads.router,
         probe_routes(kinds),
         jobs.router,
@@ -65,7 +69,7 @@ def create_app(service: Service) -> FastAPI:
         schedule_routes(kinds),
         metrics_page.router,
         health.router,
-        problems.router,
+        errors.router,
     ):
         app.include_router(router)
     site.install(app, service)
@@ -96,7 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.intake.start()
     service.scheduler.start()
     yield
-    # They wait for probes to die and for an analysis; the event loop must still answer meanwhile.
+    # They wait for probes to end and for an analysis; the event loop must keep answering.
     await run_in_threadpool(service.scheduler.stop)
     await run_in_threadpool(service.executor.stop)
     await run_in_threadpool(service.intake.stop)

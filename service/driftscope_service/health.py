@@ -15,8 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.current_service import current_service
-from driftscope_service.http.errors import ServiceError
-from driftscope_service.http.problems import problems
+from driftscope_service.http.errors import ServiceError, problems
 from driftscope_service.service import Service
 from driftscope_service.store import migrate
 

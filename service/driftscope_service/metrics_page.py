@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service.experiments.kind import Kind
-from driftscope_service.http.request_meter import RequestCounts
+from driftscope_service.http.middleware import RequestCounts
 from driftscope_service.jobs.metrics import job_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names
@@ -44,7 +44,7 @@ def worker_family(alive: Mapping[str, bool]) -> Family:
 def storage_families(
     stored: Mapping[str, int], disk: Disk | None, settings: Settings
 ) -> Iterator[Family]:
-    """disk: None where the data folder is gone."""
+    """disk: None if the data folder is missing."""
     storage = Family(metric_names.STORAGE)
     for kind, size in stored.items():
         storage.add([kind], size)
@@ -62,7 +62,7 @@ def build_family() -> Family:
 
 
 def every_metric(kinds: Mapping[str, Kind]) -> tuple[Metric, ...]:
-    """Nothing else is exported, in the order of the page."""
+    """Everything that is exported, in the order of the page."""
     return (*(metric for kind in kinds.values() for metric in kind.metrics), *metric_names.METRICS)
 
 
@@ -92,7 +92,7 @@ class MetricsPage:
         own = "".join(family.text(openmetrics=openmetrics) for family in self._families())
         process = encode(self._process).decode().removesuffix(_END)
         page = f"{process}{own}{_END if openmetrics else ''}".encode()
-        # Only now: it would slow down the page.
+        # Imported late: it would slow down the page.
         self._run_drifts.refresh(self._active)
         return page, content_type
 
@@ -145,7 +145,7 @@ class MetricsPage:
 
 
 def page_of(app: FastAPI) -> MetricsPage:
-    """The one of this application; made on first use, which is before the first request."""
+    """This application's page; created on first use, which is before the first request."""
     if not hasattr(app.state, "metrics_page"):
         app.state.metrics_page = MetricsPage(app.state.service)
     return cast(MetricsPage, app.state.metrics_page)
@@ -155,7 +155,7 @@ def page_of(app: FastAPI) -> MetricsPage:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     page = page_of(app)
     yield
-    # It may wait for a drift that is being worked out.
+    # It may wait for a drift that is being computed.
     await run_in_threadpool(page.stop)
 
 

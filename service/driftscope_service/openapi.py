@@ -9,8 +9,13 @@ from fastapi.openapi.utils import get_openapi
 
 from driftscope_service.auth.key import Scope, required_scope
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import MEDIA_TYPE
-from driftscope_service.http.problems import PROBLEM_CONTENT, FieldProblem, Problem, problems
+from driftscope_service.http.errors import (
+    MEDIA_TYPE,
+    PROBLEM_CONTENT,
+    FieldProblem,
+    Problem,
+    problems,
+)
 
 DESCRIPTION = (
     "Push the steps of a training run, start probes, follow their jobs, read their reports. Every "

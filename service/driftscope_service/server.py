@@ -50,8 +50,8 @@ def run_server(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Non
 
 
 def settle_memory() -> None:
-    """Python's collector need not look at what the imports made, and what stays until the end: that
-    takes a tenth of a second, which a request would have to wait for, /metrics first of all."""
+    """Exclude the imports' objects, which stay until the end, from garbage collection: scanning
+    them takes a tenth of a second, for which requests would wait, above all /metrics."""
     gc.collect()
     gc.freeze()
 
@@ -79,7 +79,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _log_config() -> dict[str, Any]:
-    """uvicorn's own, with our logger beside it, all on stderr."""
+    """uvicorn's own config plus our logger, all on stderr."""
     config = copy.deepcopy(LOGGING_CONFIG)
     config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     config["loggers"]["driftscope"] = {"handlers": ["default"], "level": "INFO", "propagate": False}

@@ -151,7 +151,7 @@ def held_data_dir(data_dir: Path) -> Iterator[None]:
 
 
 def _end_unfinished(database: Database) -> None:
-    """Jobs that no process works on any more: after a crash, or as the service ends."""
+    """End jobs that no process runs: after a crash, or when the service stops."""
     with database.write() as connection:
         left = JobRepository(connection).finish_unfinished(service_stopped)
     killed = kill_orphans(job.id for job in left)

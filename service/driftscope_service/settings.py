@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from driftscope_probes.engines.child_environment import available_cores
+from driftscope_probes.engines.settings import available_cores
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.models import catalogue
 from driftscope_probes.push.rules import MAX_FILE_BYTES
@@ -41,7 +41,7 @@ OTHER_VARIABLES = {
     "DRIFTSCOPE_PROGRESS_FD": "set by driftscope for a child: the pipe for its progress",
     "DRIFTSCOPE_JOB_ID": "set by driftscope for a child: the job it works for",
 }
-#: What may stand in a URL, a metric label and a folder name alike.
+#: Valid in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: SQLite's file within the data folder.
 DATABASE_NAME = "driftscope.db"
@@ -276,7 +276,7 @@ def _is_address(host: str) -> bool:
 
 
 def load_settings(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
-    """`given` (the command line) goes before the environment; None there means not given."""
+    """`given` (the command line) takes precedence over the environment; None means not given."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | set(OTHER_VARIABLES)
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:

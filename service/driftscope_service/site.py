@@ -1,4 +1,4 @@
-"""The pages of an app: every router, errors, and what pages keep between requests.
+"""The pages of an app: every router, errors, and state kept between requests.
 
 A new page adds its router here; one of a single experiment is part of its Kind.
 """

@@ -52,7 +52,7 @@ def test_a_step_arrives_as_it_was_given(
     assert headers["Content-Length"] == str(len(body))
     (tmp_path / "s.safetensors").write_bytes(body)
     arrived = read_step(tmp_path / "s.safetensors")
-    np.testing.assert_array_equal(arrived.rollout_logprobs, step["rollout_logprobs"])
+    np.testing.assert_array_equal(arrived.rollout, step["rollout_logprobs"])
     assert arrived.metadata["temperature"] == "0.7"
     assert answers == [TAKEN[1]]
     assert (client.pushed, client.dropped, client.failed) == (1, 0, 0)
@@ -285,8 +285,8 @@ def test_the_environment_names_service_run_and_key(
         ({}, "there is no run name"),
         ({"run": "a/b"}, "run name 'a/b'"),
         ({"run": "x" * 129}, "is not accepted"),
-        ({"run": "r", "url": "ftp://x"}, "no http or https URL"),
-        ({"run": "r", "url": "http://[::1"}, "is no URL"),
+        ({"run": "r", "url": "ftp://x"}, "not an http or https URL"),
+        ({"run": "r", "url": "http://[::1"}, "is not a URL"),
         ({"run": "r", "api_key": "dsk_ä"}, "the API key holds"),
     ],
 )

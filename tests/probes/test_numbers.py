@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.drift import SERIES
-from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_probes.mismatch import Extras, compare
 from driftscope_probes.numbers import EXTRAS, GROUPS, NUMBERS
 
 ROWS = [row for rows in (*GROUPS.values(), EXTRAS) for row in rows]
@@ -23,8 +23,8 @@ WITHOUT_IDEAL = {
 @pytest.fixture(scope="module")
 def equal_sides() -> dict[str, Any]:
     logprobs = -np.random.default_rng(0).exponential(0.5, 40)
-    side = SideArrays(entropy=np.ones(40), behavior_version=np.array([0, 1, 1]), train_version=1)
-    return compare(logprobs, logprobs, [0, 10, 25, 40], side=side).to_dict()
+    extras = Extras(entropy=np.ones(40), behavior_version=np.array([0, 1, 1]), train_version=1)
+    return compare(logprobs, logprobs, [0, 10, 25, 40], extras=extras).to_dict()
 
 
 def test_every_field_has_one_row_and_every_row_a_field(equal_sides: dict[str, Any]) -> None:

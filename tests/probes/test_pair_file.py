@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
 
@@ -20,7 +20,7 @@ def test_a_pair_is_written_in_the_push_format(tmp_path: Path) -> None:
     settings = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "logprobs_mode": "raw_logprobs"}
     rollout = side(TraceMeta("rollout", "m", "bf16", "vllm", "0.32", settings), [-1.5, -2.0])
     trainer = side(TraceMeta("trainer", "m", "fp32", "trainer", "5.19"), [-1.25, -2.5])
-    write_pair(Pair(rollout, trainer), tmp_path / "pair.safetensors")
+    write_pair(rollout, trainer, tmp_path / "pair.safetensors")
     with safe_open(tmp_path / "pair.safetensors", framework="numpy") as file:
         metadata = file.metadata()
         assert file.get_tensor("rollout_logprobs").tolist() == [-1.5, -2.0]

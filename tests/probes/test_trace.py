@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import TraceError
-from driftscope_probes.trace import Pair, Side, Trace, TraceMeta
+from driftscope_probes.trace import Side, Trace, TraceMeta, both_sides
 
 
 def trace(ids: list[int], lengths: list[int], side: Side = "rollout", **changes: object) -> Trace:
@@ -42,11 +42,11 @@ def test_a_missing_logprob_is_refused() -> None:
 
 def test_a_pair_names_the_first_token_that_differs() -> None:
     with pytest.raises(TraceError, match="first at token 1: 2 against 7"):
-        Pair(trace([1, 2], [2]), trace([1, 7], [2], "trainer"))
+        both_sides(trace([1, 2], [2]), trace([1, 7], [2], "trainer"))
 
 
 def test_a_pair_refuses_other_sequences_and_masks() -> None:
     with pytest.raises(TraceError, match="different sequences"):
-        Pair(trace([1, 2], [2]), trace([1, 2], [1, 1], "trainer"))
+        both_sides(trace([1, 2], [2]), trace([1, 2], [1, 1], "trainer"))
     with pytest.raises(TraceError, match="mask"):
-        Pair(trace([1, 2], [2]), trace([1, 2], [2], "trainer", mask=np.array([True, False])))
+        both_sides(trace([1, 2], [2]), trace([1, 2], [2], "trainer", mask=np.array([True, False])))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
 from driftscope_probes.errors import RequestError
-from driftscope_service.terminal.options import CHOICES, Json, checked, fields, request_options
+from driftscope_service.terminal.commands import CHOICES, Json, checked, fields, request_options
 
 
 class Toy(BaseModel):

@@ -1,5 +1,12 @@
-"""What every op asks of its arguments, and where the gradient of a parameter goes: to autograd, or
-into a float32 `main_grad` of its own. (Keep the paragraph of main_grad.py on micro-batches.)
+"""What every op requires of its arguments, and where the gradient of a parameter goes: to autograd,
+or into a float32 `main_grad` of its own.
+
+Autograd adds up the micro-batches' gradients in the parameter's dtype: their sums are nested and,
+in 16 bits, rounded each time. The bits are those of the whole batch only if the parameter is
+float32 and every micro-batch after the first is one block of rows. A parameter with an attribute
+`main_grad` (float32, its shape; the name is Megatron's; `attach_main_grad` makes one) gets each
+block added there in order instead, and `.grad` stays None: then any cut at multiples of ROW_BLOCK
+rows gives the same bits.
 """
 
 from __future__ import annotations

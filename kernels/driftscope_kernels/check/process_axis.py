@@ -1,12 +1,14 @@
-"""The axis "fresh process": the same call in processes that start anew, the first call cold.
+"""The fresh-process axis: the same calls in other processes, compared bit for bit.
 
-Parent and child in one file: `python -m driftscope_kernels.check.process_axis CALLS RESULTS`.
+python -m driftscope_kernels.check.process_axis REQUEST RESULTS
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,15 +20,82 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from driftscope_kernels.check.cases.case import OpCase, Subject
-from driftscope_kernels.check.cases.inputs import ABSORBING, CANCELLING, NORMAL
+from driftscope_kernels.check.cases.case import ABSORBING, CANCELLING, NORMAL, OpCase, Subject
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.placements.axes import FRESH_PROCESS, fresh_processes
 from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
-from driftscope_kernels.check.python_process import PythonProcess
 from driftscope_kernels.check.search import AxisCount, Mismatch, Trial, first_mismatch
 from driftscope_kernels.check.verdict import call_spec
+from driftscope_kernels.compare_bits import bits
 from driftscope_kernels.registry import Kernel
+
+LOG_CHARACTERS = 2000
+
+
+class ProcessError(RuntimeError):
+    """A process ended without results."""
+
+
+class PythonProcess:
+    """`python -m module REQUEST RESULTS`, with the import path of this process."""
+
+    def __init__(
+        self, module: str, request: Any, results: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.results = results
+        asked = results.with_suffix(".request.json")
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, str(asked), str(results)],
+            env={**environment, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait(self, name: str, timeout_s: float) -> Path:
+        """The file of results. Raises ProcessError, in which `name` says what ended."""
+        output, _ = self._process.communicate(timeout=timeout_s)
+        if self._process.returncode != 0:
+            raise ProcessError(
+                f"{name} ended with {self._process.returncode}: " + output[-LOG_CHARACTERS:].strip()
+            )
+        return self.results
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+#: One row, for which libraries have ways of its own, and enough that none of them is taken.
+HASHED_ROWS = (1, 9)
+
+
+def result_bits(kernel: Kernel, dtype: torch.dtype, seed: int) -> str | None:
+    """At the current number of threads. None: the kernel refuses its inputs.
+
+    The least work that shows a change: the quick shapes, plain inputs, no other layout.
+    """
+    case = op_case(kernel.op)
+    whole = hashlib.sha256()
+    try:
+        for shape in case.quick_shapes:
+            for rows in HASHED_ROWS:
+                trial = Trial(shape, dtype, NORMAL, seed, min(rows, case.most_rows or rows))
+                whole.update(_hashed_bytes(_hashed_result(kernel, case, trial)))
+    except REFUSALS:
+        return None  # the check of the kernel itself reports it
+    return whole.hexdigest()
+
+
+def _hashed_result(kernel: Kernel, case: OpCase, trial: Trial) -> Tensor:
+    return run(kernel, trial.batch(case), Placement(trial.rows))
+
+
+def _hashed_bytes(result: Tensor) -> bytes:
+    return bits(result.detach()).numpy().tobytes()
+
 
 MODULE = "driftscope_kernels.check.process_axis"
 #: A process imports torch and vLLM, and may compile; beyond this it hangs.
@@ -34,8 +103,8 @@ TIMEOUT_S = 600
 
 
 def fresh_results(specs: Sequence[Mapping[str, Any]]) -> list[Tensor | None]:
-    """Of every spec [repeat, rows, …]: the results of the calls of its right side, the first one
-    cold. None: the kernel is not to be had in another process, or raised an error there.
+    """Results of each spec's right-hand calls, [repeat, rows, …], the first call cold. None: the
+    kernel is not available in another process, or raised an error there.
     """
     seeds = {spec["right"]["process"] for spec in specs}
     tensors: dict[int, Tensor] = {}

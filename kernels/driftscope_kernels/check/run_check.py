@@ -16,11 +16,16 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check import planted
-from driftscope_kernels.check.cases.case import DTYPE_NAMES, OpCase, Subject
-from driftscope_kernels.check.cases.inputs import CANCELLING, NORMAL, SENSITIVE
+from driftscope_kernels.check.cases.case import (
+    CANCELLING,
+    DTYPE_NAMES,
+    NORMAL,
+    SENSITIVE,
+    OpCase,
+    Subject,
+)
 from driftscope_kernels.check.cases.op_cases import op_case
-from driftscope_kernels.check.cause import cause
-from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
+from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power, shrink
 from driftscope_kernels.check.placements.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
 from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
 from driftscope_kernels.check.process_axis import (
@@ -39,7 +44,6 @@ from driftscope_kernels.check.search import (
     search,
     wrong_rows,
 )
-from driftscope_kernels.check.shrink import shrink
 from driftscope_kernels.check.static.static_kernels import (
     StaticKernel,
     StaticKernelVerdict,
@@ -52,7 +56,7 @@ from driftscope_kernels.check.tree_probe import (
     can_read,
     read_trees,
 )
-from driftscope_kernels.check.verdict import Counterexample, KernelVerdict
+from driftscope_kernels.check.verdict import Counterexample, KernelVerdict, cause
 from driftscope_kernels.options import VerdictName
 from driftscope_kernels.registry import Kernel
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases.case import OpCase, Shape
 from driftscope_kernels.check.placements.axes import SAME_SIZE, axes
 from driftscope_kernels.check.placements.placement import REFUSALS, Batch, Placement, run
@@ -30,7 +30,7 @@ class Trial:
     dtype: torch.dtype
     kind: str
     seed: int
-    rows: int  # of the whole batch that the inputs are made for
+    rows: int  # size of the whole batch that the inputs are made for
 
     def batch(self, case: OpCase) -> Batch:
         """The inputs; of kind PROBE, those of the tree probe's question number `seed`."""
@@ -47,7 +47,7 @@ class Mismatch:
     trial: Trial
     left: Placement
     right: Placement
-    row: int  # of the whole batch
+    row: int  # index in the whole batch
     difference: Difference
     rows_differ: int
     rows_compared: int
@@ -174,7 +174,7 @@ def wrong_rows(kernel: Kernel, case: OpCase, trial: Trial) -> Mismatch | None:
     if not len(far):
         return None
     exact = oracle.result.to(result.dtype)
-    # Of the row, the first element that is too far, not the first that is merely rounded.
+    # Show the row's first element that is too far off, not the first that is merely rounded.
     row = int(far[0])
     shown = result.where(~is_close(result, oracle), exact)
     difference = first_difference(shown, exact, row)

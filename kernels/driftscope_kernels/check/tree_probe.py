@@ -28,12 +28,12 @@ PAIRS = 64
 #: Every pair is read in this many output columns, where one call can hold a pair per column.
 ROTATIONS = 4
 #: Where an output has no columns, rows hold the pairs: 16 rows after each other the same one, so
-#: that every place of a tile is compared, and the next call moves the pairs on by 16 rows.
+#: that every row of a tile is compared, and the next call moves the pairs on by 16 rows.
 ROW_BLOCK, ROW_CALLS, MOST_BLOCKS = 16, 12, 32
-#: Windows that take leaves from all over K, beside those that follow each other.
+#: Windows that take leaves from all over K, in addition to the contiguous ones.
 SPREAD_WINDOWS = 2
 WHOLE_PROOF, PART_PROOF = "whole", "part"
-#: Of whose inputs the tokens are handed over in micro-batches, not the rows in batches.
+#: Ops that take their tokens in micro-batches rather than their rows in batches.
 MICRO_BATCHED = ("linear.grad_weight", "linear.grad_bias")
 #: Ops whose terms are products, so that a factor lifts the smallest number of fp16.
 PRODUCTS = (
@@ -81,10 +81,10 @@ class TreeReading:
 
     equal: bool | None
     shape: Shape
-    batch_sizes: tuple[int, ...]  # of a weight gradient: tokens per micro-batch
+    batch_sizes: tuple[int, ...]  # for a weight gradient: tokens per micro-batch
     pairs: int
     windows: int
-    leaves: int  # of the largest window
+    leaves: int  # in the largest window
     calls: int
     seconds: float
     where: tuple[int, int, int] | None  # batch size, row and question of the first other tree
@@ -119,7 +119,7 @@ def read_trees(
     questions = probe_questions(op, shape, dtype)
     where: tuple[int, int, int] | None = None
     calls, readable = 0, True
-    known: dict[tuple[int, ...], int] = {}  # of pairs held by rows: what other rows read
+    known: dict[tuple[int, ...], int] = {}  # what other rows read of pairs that rows hold
     for number, question in enumerate(questions):
         batch = probe_batch(op, shape, dtype, params, question, rows)
         expected: Tensor | None = None
@@ -249,9 +249,9 @@ def _pairs(leaves: int) -> list[tuple[int, int]]:
 
 
 def _mixed(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Slices and random pairs in turn, for those who read only the first of them."""
+    """Slices and random pairs shuffled together, so that the first few include both."""
     order = torch.randperm(len(pairs), generator=Generator().manual_seed(len(pairs)))
-    return [pairs[int(place)] for place in order]
+    return [pairs[int(index)] for index in order]
 
 
 def probe_batch(

@@ -151,7 +151,7 @@ def _softmax_parts(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 TANH_STEPS = 8  # soft cap: division, tanh within 2 ULP, product
-TILE_STEPS = 4  # of one rescaling: exp (2u), difference, product
+TILE_STEPS = 4  # one rescaling: exp (2u), difference, product
 ATTENTION_STEPS = 24  # exp, lanes merged, division and the like
 
 
@@ -176,8 +176,8 @@ def attention_bound(
     queries = q.double().transpose(0, 1)
     keys, values = (x.double().repeat_interleave(group, 1).transpose(0, 1) for x in (k, v))
     position = torch.arange(length - len(q), length)[:, None]
-    place = torch.arange(length)
-    visible = (place <= position) & (place > position - (window or length))
+    index = torch.arange(length)
+    visible = (index <= position) & (index > position - (window or length))
     score = queries @ keys.transpose(1, 2) * scale
     size = queries.abs() @ keys.abs().transpose(1, 2) * abs(scale)
     wrong = (U * (q.shape[2] + 2) * size * visible).amax(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The numeric contract of every op: what fixes its bits, whoever computes them.
+"""The numeric contract of every op: what fixes its bits, whichever implementation runs.
 
 In: nothing. Out: CONTRACTS, one Contract per op. Every implementation gives these bits; the
 documentation is rendered from here (`python -m driftscope_kernels.contract.page`).
@@ -70,8 +70,8 @@ _LINEAR = Contract(
         "VDPBF16PS, bit for bit.",
         f"`tp_segments={TP_SEGMENTS}`: K in {TP_SEGMENTS} equal segments, each as above from +0 "
         "(bfloat16: padded on its own), merged ((s0+s1)+(s2+s3))+((s4+s5)+(s6+s7)). One of R = 1, "
-        f"2, 4, 8 ranks holds {TP_SEGMENTS}/R segments. A K that is no multiple of {TP_SEGMENTS} "
-        f"is refused.",
+        f"2, 4, 8 ranks holds {TP_SEGMENTS}/R segments. A K that is not a multiple of "
+        f"{TP_SEGMENTS} is refused.",
         "acc + b, b widened to float32, if there is a bias.",
     ),
     rounds=ONCE,

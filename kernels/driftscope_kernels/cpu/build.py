@@ -163,7 +163,7 @@ def _write_ninja_file(
     includes = " ".join(f"-isystem {_word(path)}" for path in cpp_extension.include_paths())
     # torch links its own OpenMP library; at::parallel_for in our sources must find that one, so
     # -fopenmp is for the compiler alone and the linker is not told.
-    # -iquote, not -I: a header of ours must not stand in for one of torch's.
+    # -iquote, not -I: our headers must not shadow torch's.
     own = f"-iquote {_word(str(sources))}"
     compile_flags = f"-std=c++20 -fPIC -fopenmp {' '.join(FLAGS)} {own} {includes}"
     folders = [_word(path) for path in cpp_extension.library_paths()]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from driftscope_kernels.reference.arithmetic import Float32, flushed
 from driftscope_kernels.reference.arrays import QUIET_NAN, widened
-from driftscope_kernels.reference.fma import Float32, flushed
 from driftscope_kernels.reference.linear import merged, segment_bounds
 
 Bits = npt.NDArray[Any]

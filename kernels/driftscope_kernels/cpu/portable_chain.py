@@ -13,7 +13,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from driftscope_kernels.reference.fma import SMALLEST_NORMAL, TINY_AFTER_ROUNDING, Float32
+from driftscope_kernels.reference.arithmetic import SMALLEST_NORMAL, TINY_AFTER_ROUNDING, Float32
 
 PANEL = 32
 ZERO = np.float32(0.0)  # a bare 0.0 would make numba compare in float64

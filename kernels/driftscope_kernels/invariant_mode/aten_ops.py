@@ -1,4 +1,4 @@
-"""(docstring of aten_ops.py, then the second paragraph of elementwise.py)"""
+"""ATen operators that the mode replaces, and which tensors it takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from driftscope_kernels.invariant_mode.eligible import eligible
 from driftscope_kernels.registry import DTYPES, implementation
+
+
+class InvariantModeError(RuntimeError):
+    """An op whose result inherently depends on the batch, such as dropout."""
+
+
+def eligible(*tensors: Any) -> bool:
+    """All are ordinary tensors on the CPU, of one dtype that the kernels have; None counts not."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    return (
+        all(isinstance(tensor, Tensor) and tensor.device.type == "cpu" for tensor in given)
+        and all(tensor.layout == torch.strided for tensor in given)
+        and len({tensor.dtype for tensor in given}) == 1
+        and given[0].dtype in DTYPES
+    )
+
+
+def autocast(*tensors: Any) -> tuple[Any, ...]:
+    """As torch.autocast casts the arguments of a matrix product, where it is switched on."""
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(
+        tensor.to(dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
+        for tensor in tensors
+    )
+
 
 # Two registers of the widest vector of 16-bit numbers (512 bits): a step of torch's vector loop
 # (aten/src/ATen/native/cpu/Loops.h, vectorized_loop).
@@ -105,12 +131,12 @@ def _index_put(
     if list(given) != list(range(first, first + len(given))) or not _are_places(given.values()):
         return NotImplemented
     last = first + len(given)
-    places = torch.zeros_like(given[first])
+    offsets = torch.zeros_like(given[first])
     for dim, index in given.items():
-        places = places * x.shape[dim] + index % x.shape[dim]
-    if values.shape != (*x.shape[:first], len(places), *x.shape[last:]):
+        offsets = offsets * x.shape[dim] + index % x.shape[dim]
+    if values.shape != (*x.shape[:first], len(offsets), *x.shape[last:]):
         return NotImplemented
-    return x.flatten(first, last - 1).index_add(first, places, values).view(x.shape)
+    return x.flatten(first, last - 1).index_add(first, offsets, values).view(x.shape)
 
 
 def _are_places(indices: Iterable[Tensor]) -> bool:

@@ -1,4 +1,8 @@
-"""(docstring of attention.py)"""
+"""scaled_dot_product_attention by our attention kernel, whatever the layout of the batch.
+
+In: what the torch function takes. Out: the same, where a sequence has the same bits alone, padded
+on either side, or packed: the kernel is given the sequences that the mask describes, not the mask.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from driftscope_kernels import ops
 from driftscope_kernels.autograd.attention import attention
-from driftscope_kernels.invariant_mode.eligible import InvariantModeError, autocast, eligible
+from driftscope_kernels.invariant_mode.aten_ops import InvariantModeError, autocast, eligible
 from driftscope_kernels.options import TRANSFORMERS_ATTENTION
 
 
@@ -143,12 +147,12 @@ def _by_runs(
     out = torch.zeros_like(rows).index_copy(0, runs.queries, seen)
     length = query.shape[2]
     for batch in sorted(set(runs.others[:, 0].tolist())):
-        places = runs.others[runs.others[:, 0] == batch, 1]
-        visible = None if mask is None else mask[batch % len(mask), 0].index_select(0, places)
+        queries = runs.others[runs.others[:, 0] == batch, 1]
+        visible = None if mask is None else mask[batch % len(mask), 0].index_select(0, queries)
         part = _dense(
-            query[batch].index_select(1, places), key[batch], value[batch], visible, scale
+            query[batch].index_select(1, queries), key[batch], value[batch], visible, scale
         )
-        out = out.index_copy(0, batch * length + places, part.transpose(0, 1))
+        out = out.index_copy(0, batch * length + queries, part.transpose(0, 1))
     return out.reshape(query.shape[0], length, *rows.shape[1:]).transpose(1, 2)
 
 

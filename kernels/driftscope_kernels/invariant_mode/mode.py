@@ -1,4 +1,10 @@
-"""(docstring of mode.py) And the Coverage that it reports."""
+"""`invariant_mode()`: for the length of a block, this thread's torch calls run on our kernels.
+
+In: nothing. Out: an InvariantMode, whose Coverage counts what ran on our kernels and what did not.
+Two mechanisms of torch, both local to the thread and undone when the block ends: a function mode
+takes over the functions whose gradients are ours too; a dispatch mode takes over the sums that
+autograd makes below them, and counts.
+"""
 
 from __future__ import annotations
 
@@ -76,10 +82,10 @@ def is_row_by_row(op: Any, result: Any) -> bool:
 
 
 def _adds_up(op: Any, args: Any, kwargs: Any) -> bool:
-    """Whether values are added where an index names a place twice, in no order that torch fixes."""
+    """Whether values are added where an index occurs twice, in no order that torch fixes."""
     if op.overloadpacket.__name__ in ("index_put", "index_put_", "_index_put_impl_"):
         accumulate = args[3] if len(args) > 3 else kwargs.get("accumulate", False)
-        # A mask names every place once.
+        # A mask names every element once.
         masks = all(index is None or index.dtype == torch.bool for index in args[1])
         return bool(accumulate) and not masks
     return op.overloadpacket.__name__ == "scatter" and "reduce" in op._overloadname

@@ -25,10 +25,10 @@ class _Step:
     """How far a norm has come: w = x in float32, w², its mean, + ε, 1/√, times w (and rounded)."""
 
     stage: Stage
-    x: Tensor  # what is normalised, in its own dtype
+    x: Tensor  # the input, in its own dtype
     wide: Tensor  # the same in float32
     eps: float = 0.0
-    versions: tuple[int, ...] = ()  # of x, wide and the tensor that is marked, as they were then
+    versions: tuple[int, ...] = ()  # versions of x, wide and the marked tensor at that time
 
 
 def recognised(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftscope_kernels.reference.fma import Float32
+from driftscope_kernels.reference.arithmetic import Float32
 
 QUIET_NAN = np.float32(np.nan)  # 0x7FC00000; 0x7FC0 in bfloat16, 0x7E00 in float16
 QUIET_NAN_BFLOAT16 = 0x7FC0
@@ -26,7 +26,7 @@ def rounded(array: Float32, dtype: torch.dtype) -> Tensor:
     """Tensor of the array's values rounded once to nearest even; every NaN becomes the quiet NaN.
 
     The payload that survives an operation on two NaNs depends on the order of operands a compiler
-    chose: without one NaN for all, bits would differ that nobody can use.
+    chose: without one NaN for all, meaningless bits would differ.
     """
     array = np.asarray(array, np.float32)
     nan = np.isnan(array)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import KV_TILE, LANES, AttentionOptions
+from driftscope_kernels.reference.arithmetic import Float32, fma, merge_lanes
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.attention_sequences import (
     check_batch,
@@ -23,9 +24,7 @@ from driftscope_kernels.reference.attention_sequences import (
 )
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.linear import chain
-from driftscope_kernels.reference.ordered_sums import merge_lanes
 
 Mask = npt.NDArray[np.bool_]
 

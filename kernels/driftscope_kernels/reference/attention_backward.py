@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import KV_TILE, AttentionOptions
+from driftscope_kernels.reference.arithmetic import Float32, fma, lane_dot
 from driftscope_kernels.reference.arrays import rounded
 from driftscope_kernels.reference.attention import (
     Mask,
@@ -25,9 +26,7 @@ from driftscope_kernels.reference.attention import (
 from driftscope_kernels.reference.attention_sequences import sequences
 from driftscope_kernels.reference.attention_tanh import tanh
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.linear import chain
-from driftscope_kernels.reference.ordered_sums import lane_dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,9 @@ def _slopes(
     for tile in rows.tiles():
         visible = rows.visible(tile)
         p, slope = _tile_slopes(rows, tile, saved)
-        places = slice(tile, tile + KV_TILE)
-        dv[places] = _over_rows(p, dy, visible)
-        dk[places] = _over_rows(slope, rows.q, visible)
+        keys = slice(tile, tile + KV_TILE)
+        dv[keys] = _over_rows(p, dy, visible)
+        dk[keys] = _over_rows(slope, rows.q, visible)
         for j in range(visible.shape[1]):
             added = fma(slope[:, j, None], rows.k[tile + j], dq)
             dq = np.where(visible[:, j, None], added, dq)

@@ -24,7 +24,7 @@ class AttentionShapeError(ValueError):
 class Sequence:
     """One sequence: its query tokens are the last ones of its keys."""
 
-    queries: slice  # of the packed queries
+    queries: slice  # into the packed queries
     keys: Tensor  # [L] int64: where each position lies in `tokens` of keys and values
 
     @property

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_kernels.reference.arithmetic import Float32, Operand, fma
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, Operand, fma
 
 # tanh x = x + x³·P(x²) below THRESHOLD, where 1 − 2 / (e^2x + 1) would cancel: minimax fit of P
 # (relative error of the result 4.5e-9, that is 0.08 · 2^-24), lowest power first.

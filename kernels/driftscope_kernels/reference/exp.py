@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_kernels.reference.fma import Float32, Operand, fma
+from driftscope_kernels.reference.arithmetic import Float32, Operand, fma
 
 LOG2_E = np.float32(float.fromhex("0x1.715476p+0"))
 # ln 2 = LN2_HIGH + LN2_LOW to 49 bits (Cody and Waite, 1980): with fma the first step is exact.

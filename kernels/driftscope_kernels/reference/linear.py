@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import TP_SEGMENTS
+from driftscope_kernels.reference.arithmetic import Float32, column_sum, fma, fma_flushing, fold
 from driftscope_kernels.reference.arrays import rounded, widened
-from driftscope_kernels.reference.fma import Float32, fma, fma_flushing
-from driftscope_kernels.reference.ordered_sums import column_sum, fold
 
 
 def linear(

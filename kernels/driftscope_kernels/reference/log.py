@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_kernels.reference.arithmetic import SMALLEST_NORMAL, Float32, Operand, fma
 from driftscope_kernels.reference.exp import LN2_HIGH, LN2_LOW, MANTISSA_BITS
-from driftscope_kernels.reference.fma import SMALLEST_NORMAL, Float32, Operand, fma
 
 # ln(1 + f) = f − ½f² + f³·P(f) for √½ ≤ 1 + f < √2: minimax fit of P (Remez exchange, relative
 # error of the logarithm 5.8e-9, that is 0.1 · 2^-24), lowest power first.

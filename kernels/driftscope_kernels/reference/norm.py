@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import NormOptions
+from driftscope_kernels.reference.arithmetic import Float32, column_dot, fma, fold, lane_dot
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
-from driftscope_kernels.reference.fma import Float32, fma
-from driftscope_kernels.reference.ordered_sums import column_dot, fold, lane_dot
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, options: NormOptions) -> Tensor:

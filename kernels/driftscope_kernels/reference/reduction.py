@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from driftscope_kernels.reference.arithmetic import Float32, lane_sum
 from driftscope_kernels.reference.arrays import rounded, widened
-from driftscope_kernels.reference.fma import Float32
-from driftscope_kernels.reference.ordered_sums import lane_sum
 
 
 def sum(

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from driftscope_kernels.options import RotaryOptions
+from driftscope_kernels.reference.arithmetic import Float32, fma
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
-from driftscope_kernels.reference.fma import Float32, fma
 
 
 @np.errstate(all="ignore")

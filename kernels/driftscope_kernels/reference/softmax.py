@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from driftscope_kernels.reference.arithmetic import Float32, fma, lane_dot, lane_sum, row_max
 from driftscope_kernels.reference.arrays import along, back, rounded, widened
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.log import log
-from driftscope_kernels.reference.ordered_sums import lane_dot, lane_sum, row_max
 
 
 @np.errstate(all="ignore")

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from driftscope_kernels.options import SwigluOptions
+from driftscope_kernels.reference.arithmetic import fma
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import fma
 
 ONE = np.float32(1)
 

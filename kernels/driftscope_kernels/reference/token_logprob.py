@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.options import VOCABULARY_TILE, LogprobOptions
+from driftscope_kernels.reference.arithmetic import Float32, fma, fold, lane_dot, lane_sum, row_max
 from driftscope_kernels.reference.arrays import rounded, rounded_float32, widened
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.linear import chain
 from driftscope_kernels.reference.log import log
-from driftscope_kernels.reference.ordered_sums import fold, lane_dot, lane_sum, row_max
 
 ZERO = np.float32(0)
 

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.weight_pack import pack_weight
+from driftscope_kernels.cpu.linear import linear, pack_weight
 from driftscope_kernels.speed.row import OURS, TORCH, VLLM, SpeedRow, Way, alternate, speed_row
 
 SHAPES = ((576, 1536), (2048, 8192), (1536, 576), (4096, 4096))  # K, N

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check.cases.case import DTYPES
-from driftscope_kernels.speed import memory
+from driftscope_kernels.speed import token_logprob
 from driftscope_kernels.speed.linear import measure_linear
-from driftscope_kernels.speed.memory import MemoryRow, measure_memory
 from driftscope_kernels.speed.row import SpeedRow
 from driftscope_kernels.speed.rows import measure_rows
-from driftscope_kernels.speed.token_logprob import measure_token_logprob
+from driftscope_kernels.speed.token_logprob import MemoryRow, measure_memory, measure_token_logprob
 
 TOKEN_LOGPROB = "token_logprob"
 GROUPS = {
@@ -40,7 +39,12 @@ class SpeedReport:
         return {
             "rows": [{**asdict(row), "reached": row.reached} for row in self.rows],
             "memory": [
-                {**asdict(row), "ratio": row.ratio, "target": memory.TARGET, "reached": row.reached}
+                {
+                    **asdict(row),
+                    "ratio": row.ratio,
+                    "target": token_logprob.MEMORY_TARGET,
+                    "reached": row.reached,
+                }
                 for row in self.memory
             ],
         }
@@ -77,5 +81,5 @@ def _work(groups: Sequence[str], dtypes: Sequence[str]) -> Iterator[tuple[str, s
 
 def _memory(work: Sequence[tuple[str, str]]) -> Iterator[MemoryRow]:
     for group, dtype in work:
-        if group == TOKEN_LOGPROB and memory.AVAILABLE:
+        if group == TOKEN_LOGPROB and token_logprob.MEMORY_AVAILABLE:
             yield measure_memory(dtype, DTYPES[dtype])

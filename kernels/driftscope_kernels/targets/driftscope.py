@@ -155,7 +155,7 @@ TOO_SLOW = {(PLAIN, "attention_prefill.grad")}
 
 
 def kernels() -> Iterator[Kernel]:
-    """Of every implementation the ops, the tensor-parallel order of linear, and gradients."""
+    """Every implementation's ops, tensor-parallel order of linear, and gradients."""
     for name in dict.fromkeys(one.name for one in implementations()):
         for op, run in FORWARDS.items():
             yield _kernel(op, name, run)

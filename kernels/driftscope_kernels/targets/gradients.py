@@ -23,7 +23,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """Of `forward` with regard to the inputs `of`, joined along the dimension `joined`."""
+    """Gradient of `forward` with respect to the inputs `of`, joined along dimension `joined`."""
 
     forward: str
     of: tuple[str, ...]

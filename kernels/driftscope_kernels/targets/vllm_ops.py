@@ -198,7 +198,7 @@ def log_softmax(inputs: Inputs, params: Params) -> Tensor:
     return result
 
 
-#: What the layers of vLLM 0.32 call on an x86 CPU beside linear and attention.
+#: What the layers of vLLM 0.32 call on an x86 CPU besides linear and attention.
 LAYERS: Mapping[str, tuple[str, Run, str]] = {
     "rms_norm": ("ir", rms_norm, "RMSNorm: vllm.ir.ops.rms_norm, on torch's own ops"),
     "add_rms_norm": ("ir", add_rms_norm, "vllm.ir.ops.fused_add_rms_norm, on torch's own ops"),

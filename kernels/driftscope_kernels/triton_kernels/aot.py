@@ -39,7 +39,7 @@ ATOMICS = {
     ),
 }
 # Results not rounded to nearest, or subnormal numbers lost: never asked for by the contract. (AMD
-# expands an exact division into approximate steps, so only what stands for exp and log counts.)
+# expands an exact division into approximate steps, so only the exp and log instructions count.)
 APPROXIMATE = {
     "cuda": re.compile(r"\b\w+(?:\.\w+)*\.(?:approx|ftz)\b[\w.]*|\bdiv\.full[\w.]*"),
     "hip": re.compile(r"\bv_(?:exp|log|sin|cos)_\w+"),
@@ -63,7 +63,7 @@ class Binary:
 
     kernel: str
     arch: str
-    sha256: str  # of the machine code
+    sha256: str  # hash of the machine code
     registers: int  # per thread
     shared_bytes: int  # per program
     stack_bytes: int  # per thread: what did not fit in registers

@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 
 from driftscope_kernels import options
+from driftscope_kernels.reference import arithmetic as reference_fma
 from driftscope_kernels.reference import attention_tanh as reference_tanh
 from driftscope_kernels.reference import exp as reference_exp
-from driftscope_kernels.reference import fma as reference_fma
 from driftscope_kernels.reference import log as reference_log
 
 LANES = tl.constexpr(options.LANES)
@@ -25,7 +25,7 @@ LN2_HIGH = tl.constexpr(float(reference_exp.LN2_HIGH))
 LN2_LOW = tl.constexpr(float(reference_exp.LN2_LOW))
 EXP_2, EXP_3, EXP_4, EXP_5, EXP_6 = (
     tl.constexpr(float(c)) for c in reference_exp.COEFFICIENTS
-)  # EXP_i stands before r^i
+)  # EXP_i is the coefficient of r^i
 LARGEST = tl.constexpr(float(reference_exp.LARGEST))
 SMALLEST = tl.constexpr(float(reference_exp.SMALLEST))
 MANTISSA_BITS = tl.constexpr(reference_exp.MANTISSA_BITS)

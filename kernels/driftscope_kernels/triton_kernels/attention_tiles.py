@@ -29,7 +29,7 @@ from driftscope_kernels.triton_kernels.arithmetic import (
 )
 from driftscope_kernels.triton_kernels.launch import ALIGNMENT, aligned
 
-# Of a program's row of the table: the first of its query rows or keys; where the sequence begins in
+# A program's row of the table: the first of its query rows or keys; where the sequence begins in
 # q and how many queries it has; keys before its first query; where it begins in k; its number.
 COLUMNS = 6
 

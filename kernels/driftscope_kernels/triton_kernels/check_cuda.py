@@ -27,7 +27,7 @@ BATCH_SIZES = (*range(1, 18), 31, 32, 33, 127, 128, 129)
 # Rows for the comparison with the reference, which is slow: over two blocks of rows of a sum.
 REFERENCE_ROWS = 130
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Of the largest element of a result: what the order within tl.dot may change. One rounding to the
+# How far tl.dot's order may move a result, relative to its largest element. One rounding to the
 # dtype differs by at most 2^-8 and 2^-11 of an element; float32 sums of 208 terms by far less than
 # 208 · 2^-24 of the sum of their sizes, which random signs keep within some 15 times the sum.
 DOT_TOLERANCE = {torch.float32: 2.0**-12, torch.bfloat16: 2.0**-6, torch.float16: 2.0**-9}
@@ -42,7 +42,7 @@ class Finding:
     dot: str | None  # "tensor_cores" or "in_order", None if the op has no product of matrices
     equals_reference: bool  # bit for bit
     within_tolerance: bool
-    largest_error: float  # of a result, as a part of its largest element
+    largest_error: float  # relative to the result's largest element
     batch_invariant: bool
     differing_sizes: tuple[int, ...]
 

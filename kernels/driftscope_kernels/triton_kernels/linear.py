@@ -93,9 +93,9 @@ def _merge(parts: Tensor, bias: Tensor | None, out: Tensor) -> None:
 
 
 @triton.jit
-def _pair(parts_ptr, place, inside, count, first: tl.constexpr):
-    left = tl.load(parts_ptr + first * count + place, mask=inside, other=0.0)
-    return left + tl.load(parts_ptr + (first + 1) * count + place, mask=inside, other=0.0)
+def _pair(parts_ptr, offset, inside, count, first: tl.constexpr):
+    left = tl.load(parts_ptr + first * count + offset, mask=inside, other=0.0)
+    return left + tl.load(parts_ptr + (first + 1) * count + offset, mask=inside, other=0.0)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -103,14 +103,14 @@ def merge_segments_kernel(
     parts_ptr, bias_ptr, out_ptr, count, columns, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """((s0+s1)+(s2+s3))+((s4+s5)+(s6+s7)), bias, one rounding."""
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < count
-    low = _pair(parts_ptr, place, inside, count, 0) + _pair(parts_ptr, place, inside, count, 2)
-    high = _pair(parts_ptr, place, inside, count, 4) + _pair(parts_ptr, place, inside, count, 6)
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = offset < count
+    low = _pair(parts_ptr, offset, inside, count, 0) + _pair(parts_ptr, offset, inside, count, 2)
+    high = _pair(parts_ptr, offset, inside, count, 4) + _pair(parts_ptr, offset, inside, count, 6)
     total = low + high
     if HAS_BIAS:
-        total += load(bias_ptr + place % columns, inside)
-    tl.store(out_ptr + place, rounded(total, out_ptr.dtype.element_ty), mask=inside)
+        total += load(bias_ptr + offset % columns, inside)
+    tl.store(out_ptr + offset, rounded(total, out_ptr.dtype.element_ty), mask=inside)
 
 
 def linear_weight_grad(

@@ -211,7 +211,7 @@ def matmul_kernel(
         live_row = row < rows
         live_column = column < columns
         inside = live_row & live_column
-        place = (batch * rows + row) * columns + column
+        offset = (batch * rows + row) * columns + column
         x_at = x_ptr + row * x_row
         w_at = w_ptr + column * w_row
         if BATCHED:
@@ -219,7 +219,7 @@ def matmul_kernel(
             w_at += batch * w_batch
         total = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
         if HAS_INITIAL:
-            total = tl.load(initial_ptr + place, mask=inside, other=0.0)
+            total = tl.load(initial_ptr + offset, mask=inside, other=0.0)
         if FOLD:
             for start in range(0, rows_summed, ROW_BLOCK):
                 end = tl.minimum(start + ROW_BLOCK, rows_summed)
@@ -235,4 +235,4 @@ def matmul_kernel(
             )
         if HAS_BIAS:
             total += load(bias_ptr + column, live_column)
-        tl.store(out_ptr + place, rounded(total, out_ptr.dtype.element_ty), mask=inside)
+        tl.store(out_ptr + offset, rounded(total, out_ptr.dtype.element_ty), mask=inside)

@@ -125,11 +125,11 @@ def _gradients(
 
 
 @triton.jit
-def _read(x_ptr, residual_ptr, place, inside, HAS_RESIDUAL: tl.constexpr, ROUND_SUM: tl.constexpr):
+def _read(x_ptr, residual_ptr, offset, inside, HAS_RESIDUAL: tl.constexpr, ROUND_SUM: tl.constexpr):
     """The sum of x and residual, and what of it the norm reads."""
-    total = load(x_ptr + place, inside)
+    total = load(x_ptr + offset, inside)
     if HAS_RESIDUAL:
-        total += load(residual_ptr + place, inside)
+        total += load(residual_ptr + offset, inside)
     read = total
     if HAS_RESIDUAL and ROUND_SUM:
         read = through(total, x_ptr.dtype.element_ty)
@@ -154,8 +154,8 @@ def _inverse_rms(
     total = tl.zeros((ROWS, LANES), tl.float32)
     for start in range(0, n, LANES):
         inside = live & (start + lane < n)
-        place = base + start + lane
-        _, x = _read(x_ptr, residual_ptr, place, inside, HAS_RESIDUAL, ROUND_SUM)
+        offset = base + start + lane
+        _, x = _read(x_ptr, residual_ptr, offset, inside, HAS_RESIDUAL, ROUND_SUM)
         total = tl.fma(x, x, total)
     one = tl.full((ROWS, 1), 1.0, tl.float32)
     mean_square = divided(merge_lanes(total, ROWS), one * count)
@@ -187,15 +187,15 @@ def norm_kernel(
     lane = tl.arange(0, LANES)[None, :]
     for start in range(0, n, LANES):
         inside = live & (start + lane < n)
-        place = base + start + lane
-        total, x = _read(x_ptr, residual_ptr, place, inside, HAS_RESIDUAL, ROUND_SUM)
+        offset = base + start + lane
+        total, x = _read(x_ptr, residual_ptr, offset, inside, HAS_RESIDUAL, ROUND_SUM)
         unit = x * inverse
         if ROUND_UNIT:
             unit = through(unit, dtype)
         y = unit * load(weight_ptr + start + lane, start + lane < n)
-        tl.store(out_ptr + place, rounded(y, dtype), mask=inside)
+        tl.store(out_ptr + offset, rounded(y, dtype), mask=inside)
         if HAS_RESIDUAL:
-            tl.store(total_ptr + place, rounded(total, dtype), mask=inside)
+            tl.store(total_ptr + offset, rounded(total, dtype), mask=inside)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -226,20 +226,20 @@ def norm_backward_kernel(
     total = tl.zeros((ROWS, LANES), tl.float32)
     for start in range(0, n, LANES):
         inside = live & (start + lane < n)
-        place = base + start + lane
-        _, x = _read(x_ptr, residual_ptr, place, inside, HAS_RESIDUAL, ROUND_SUM)
-        dunit = load(dy_ptr + place, inside) * load(weight_ptr + start + lane, start + lane < n)
+        offset = base + start + lane
+        _, x = _read(x_ptr, residual_ptr, offset, inside, HAS_RESIDUAL, ROUND_SUM)
+        dunit = load(dy_ptr + offset, inside) * load(weight_ptr + start + lane, start + lane < n)
         # A padded lane must add +0·+0, also where 0·inverse is NaN.
         total = tl.fma(dunit, tl.where(inside, x * inverse, 0.0), total)
     one = tl.full((ROWS, 1), 1.0, tl.float32)
     projection = divided(merge_lanes(total, ROWS), one * count)
     for start in range(0, n, LANES):
         inside = live & (start + lane < n)
-        place = base + start + lane
-        _, x = _read(x_ptr, residual_ptr, place, inside, HAS_RESIDUAL, ROUND_SUM)
-        dunit = load(dy_ptr + place, inside) * load(weight_ptr + start + lane, start + lane < n)
+        offset = base + start + lane
+        _, x = _read(x_ptr, residual_ptr, offset, inside, HAS_RESIDUAL, ROUND_SUM)
+        dunit = load(dy_ptr + offset, inside) * load(weight_ptr + start + lane, start + lane < n)
         dx = inverse * tl.fma(-(x * inverse), projection, dunit)
         if HAS_RESIDUAL:
-            dx += load(dtotal_ptr + place, inside)
-            tl.store(read_ptr + place, x, mask=inside)
-        tl.store(dx_ptr + place, rounded(dx, dx_ptr.dtype.element_ty), mask=inside)
+            dx += load(dtotal_ptr + offset, inside)
+            tl.store(read_ptr + offset, x, mask=inside)
+        tl.store(dx_ptr + offset, rounded(dx, dx_ptr.dtype.element_ty), mask=inside)

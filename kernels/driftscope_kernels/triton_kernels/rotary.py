@@ -97,5 +97,5 @@ def rotary_kernel(
     if TAIL > 0:
         j = 2 * half + tl.arange(0, TAIL)[None, :]
         kept = live & (j < width)
-        place = row * width + j
-        tl.store(out_ptr + place, rounded(load(x_ptr + place, kept), dtype), mask=kept)
+        offset = row * width + j
+        tl.store(out_ptr + offset, rounded(load(x_ptr + offset, kept), dtype), mask=kept)

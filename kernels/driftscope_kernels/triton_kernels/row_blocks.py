@@ -1,7 +1,7 @@
 """Sums over the rows of a batch in blocks of 64, for the gradients of a bias and a norm weight.
 
 In: dy [M, K] (and for a norm what the weight met). Out: float32 [K]: as
-`driftscope_kernels.reference.ordered_sums`.
+`driftscope_kernels.reference.arithmetic`.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
@@ -18,7 +18,7 @@ from driftscope_kernels.options import ROW_BLOCK
 from driftscope_kernels.triton_kernels.arithmetic import load, rounded, through
 from driftscope_kernels.triton_kernels.launch import aligned, launch, programs
 
-COLUMNS = 128  # of one program
+COLUMNS = 128  # per program
 
 
 def column_sums(dy: Tensor, carry: Tensor | None) -> Tensor:

@@ -55,7 +55,7 @@ class StaticVerdict:
     name: str
     arch: str
     verdict: VerdictName
-    reasons: tuple[str, ...]  # of a refutation
+    reasons: tuple[str, ...]  # why it was refuted
     binaries: tuple[Binary, ...]
     batch_sizes: tuple[int, ...]
 
@@ -151,7 +151,7 @@ def case_op(case: Case, dtype: torch.dtype) -> Op:
 def static_verdicts(
     names: Iterable[str], dtypes: Iterable[str], arches: Iterable[str]
 ) -> Iterator[StaticVerdict]:
-    """Of our own ops; a name is that of a case, and "<case>/<dtype>" in the verdict."""
+    """Verdicts on our own ops; a name is that of a case, and "<case>/<dtype>" in the verdict."""
     for arch in arches:
         for name in names:
             for dtype in dtypes:

@@ -40,7 +40,7 @@ from driftscope_kernels.triton_kernels.softmax import program_rows
 COLUMNS_HELD = 16 * VOCABULARY_TILE
 SLOPE_BLOCK = 256  # columns of one program of the gradient of the logits
 ROUND_BLOCK = 1024
-# Of the running sums of a row; the rows of one tensor [4, T].
+# The running sums of a row, as rows of one tensor [4, T].
 MAXIMUM, TOTAL, MOMENT, TARGET = range(4)
 
 

@@ -1,14 +1,12 @@
-"""An attention backend for vLLM on CPU: vLLM's key-value cache, our attention.
-
-In: queries [T, heads, D] of a batch of sequences, pages of keys and values as vLLM writes them.
-Out: [T, heads, D]. Decode, prefill and every chunk of it give a token the same bits.
-"""
+"""vLLM's CPU attention through ours, and how its key-value cache is laid out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.cpu_attn import (
@@ -19,8 +17,44 @@ from vllm.v1.attention.backends.cpu_attn import (
 
 from driftscope_kernels.cpu.attention import MOST_HEAD_SIZE, attention
 from driftscope_kernels.reference.attention_sequences import vllm_pages
-from driftscope_kernels.vllm_plugin import cache_layout, rounding
+from driftscope_kernels.vllm_plugin import rounding
 from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
+
+#: The layout of x86 without AMX, which vLLM can write on every x86 CPU.
+VECTOR = "vec"
+#: vLLM's names of what writes that layout (0.32: cpu_attn._get_attn_isa).
+READABLE = frozenset({VECTOR, "vec16"})
+#: Two pages and part of a third, two heads: whole pages, an unfinished one, and heads apart.
+PAGES, HEADS = 3, 2
+#: Whole numbers below it are exact in bfloat16, so that a lost or moved element is seen.
+DISTINCT = 256
+
+
+@cache
+def check(isa: str, dtype: torch.dtype, page_size: int, head_size: int) -> None:
+    """Write known keys and values as vLLM does and read them as we do; raises KernelChoiceError.
+
+    A layout that changed would give plausible numbers that are wrong, with no error at all.
+    """
+    from vllm import _custom_ops as ops
+
+    count = PAGES * page_size - page_size // 2
+    # Drawn, not counted: no layout may move an element to where an equal one is expected.
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, count, HEADS, head_size)
+    key, value = torch.randint(DISTINCT, shape, generator=generator).to(dtype)
+    pages = torch.zeros(PAGES, HEADS, page_size, 2 * head_size, dtype=dtype)
+    halves = pages.view(PAGES, HEADS, 2 * page_size, head_size).chunk(2, dim=2)
+    slots = torch.arange(count)
+    ops.cpu_attn_reshape_and_cache(key, value, *halves, slots, isa)
+    for name, written, read in zip(
+        ("keys", "values"), (key, value), vllm_pages(pages), strict=True
+    ):
+        if not torch.equal(read.flatten(0, 1)[:count], written):
+            raise KernelChoiceError(
+                f"vLLM writes {name} for {isa!r} ({dtype}, pages of {page_size} tokens, heads of "
+                f"{head_size}) in a layout that our attention does not read"
+            )
 
 
 def route() -> None:
@@ -73,10 +107,10 @@ class InvariantMetadataBuilder(CPUAttentionMetadataBuilder):  # type: ignore[mis
         super().__init__(*args, **kwargs)
         # vLLM writes the cache as the instructions that it would read it with want it: on a CPU
         # with AMX, bfloat16 keys in tiles, which `vllm_pages` does not describe.
-        if self.isa not in cache_layout.READABLE:
-            self.isa = cache_layout.VECTOR
+        if self.isa not in READABLE:
+            self.isa = VECTOR
             self._set_isa_to_layers(self.layer_names)
-        cache_layout.check(self.isa, self.dtype, self.block_size, self.head_dim)
+        check(self.isa, self.dtype, self.block_size, self.head_dim)
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False

@@ -90,7 +90,7 @@ def mixture(
 
 
 def _routed(ids: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Experts in ascending number, each with its tokens and their places in `ids`."""
+    """Experts in ascending number, each with its tokens and their positions in `ids`."""
     for expert in sorted(set(ids.flatten().tolist())):
         yield expert, *(ids == expert).nonzero(as_tuple=True)
 

@@ -1,4 +1,8 @@
-"""(docstring of linear.py) And what tells our packed weights when vLLM has loaded others."""
+"""Every unquantised linear layer and lm_head of vLLM on CPU, through our matrix product.
+
+In: a layer whose weight [N, K] has been loaded. Out: `layer.cpu_linear(x, weight, bias)`, which
+vLLM calls with x [..., K]; the weight is packed once, and again after vLLM reloads it.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,7 @@ class PackedLinear:
 class KeptLinear:
     """A product with a weight that others read too (tied embeddings), packed anew when it changes.
 
-    vLLM's own packs once: after a reload of tied embeddings its lm_head goes on with the old ones.
+    vLLM's own packs once: after a reload of tied embeddings its lm_head keeps using the old ones.
     """
 
     def __init__(self) -> None:

@@ -16,11 +16,10 @@ from torch import Tensor
 from driftscope_kernels.cpu.backend import operators
 from driftscope_kernels.cpu.softmax import log_softmax
 from driftscope_kernels.options import VOCABULARY_TILE
+from driftscope_kernels.reference.arithmetic import Float32, fma, lane_sum, row_max
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.exp import exp
-from driftscope_kernels.reference.fma import Float32, fma
 from driftscope_kernels.reference.log import log
-from driftscope_kernels.reference.ordered_sums import lane_sum, row_max
 from driftscope_kernels.vllm_plugin import patches, rounding
 
 ZERO = np.float32(0)

@@ -1,4 +1,4 @@
-"""Functions of vLLM that ours stand in for, and the way back.
+"""Replaces functions of vLLM with ours, and restores them.
 
 In: owner (module or class), name, new value. Out: the value that was there.
 """
@@ -14,7 +14,7 @@ from typing import Any
 class _Replaced:
     owner: Any
     name: str
-    original: Any  # as it stands in the owner: a staticmethod stays one
+    original: Any  # as defined in the owner: a staticmethod stays one
 
 
 _REPLACED: list[_Replaced] = []

@@ -1,7 +1,8 @@
 """What the environment asks of a vLLM process: which kernels, and where they round.
 
 Free of torch and vllm.
-Who starts an engine sets the variables; `vllm_plugin.register` reads them in the engine's process.
+The process that starts an engine sets the variables; `vllm_plugin.register` reads them in the
+engine's process.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def kernels_asked() -> Kernels:
 
 
 Preset = Literal["transformers", "vllm"]
-#: Of the two, what is wanted of an engine in reinforcement learning: the trainer's numbers.
+#: Reinforcement learning wants the trainer's numbers from an engine.
 DEFAULT: Preset = "transformers"
 
 
@@ -104,7 +105,7 @@ def parse(text: str) -> Rounding:
         op, _, other = exception.partition("=")
         if op not in OPS or other not in PRESETS:
             raise KernelChoiceError(
-                f"{ROUNDING_VARIABLE} = {text!r}: {exception!r} is no exception; write "
+                f"{ROUNDING_VARIABLE} = {text!r}: {exception!r} is not an exception; write "
                 f"OP={'|'.join(PRESETS)}, with one of the ops {', '.join(OPS)}"
             )
         chosen[op] = getattr(PRESETS[other], op)

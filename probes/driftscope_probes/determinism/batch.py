@@ -1,16 +1,62 @@
-"""What an engine is set up with, what it is asked to generate, and what it answers."""
+"""What an engine is asked and answers, how an axis plans that, and where outputs first differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.record import Record
+
+Value = int | str
+
+
+class Onset(Record):
+    """`differs_from` is the smallest case found; larger values do not necessarily differ."""
+
+    setting: str
+    equal_up_to: Value | None  # None: the values have no order
+    differs_from: Value
+    tested: tuple[Value, ...]  # in the order of testing, the reference first
+
+
+def find_onset(
+    setting: str,
+    values: Sequence[Value],
+    differs: Mapping[Value, bool],
+    test: Callable[[int], bool],
+    *,
+    ordered: bool,
+    budget: int,
+) -> Onset | None:
+    """`values`: the reference first, ascending or descending; `differs` has all but the reference.
+
+    `test` is asked at most `budget` times, for integers strictly between an equal and a differing
+    one. None where nothing differs.
+    """
+    tested = list(values)
+    index = next((i for i, value in enumerate(values) if differs.get(value)), None)
+    if index is None:
+        return None
+    far = values[index]
+    if not ordered:
+        return Onset(setting=setting, equal_up_to=None, differs_from=far, tested=tuple(tested))
+    near = values[index - 1]
+    while isinstance(near, int) and isinstance(far, int) and abs(far - near) > 1 and budget > 0:
+        middle = (near + far) // 2
+        tested.append(middle)
+        budget -= 1
+        if test(middle):
+            far = middle
+        else:
+            near = middle
+    return Onset(setting=setting, equal_up_to=near, differs_from=far, tested=tuple(tested))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +100,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in the order in which they are handed over."""
+    """Rows in the order of submission."""
 
     rows: tuple[Row, ...]
     max_tokens: int
@@ -75,7 +121,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Of one row: its tokens and their log-probabilities (nats), [tokens] each."""
+    """The tokens of one row and their log-probabilities (nats), [tokens] each."""
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
@@ -113,3 +159,67 @@ class Answer:
     def from_dict(fields: Mapping[str, Any]) -> Answer:
         outputs = tuple(Output.from_dict(output) for output in fields["outputs"])
         return Answer(outputs, fields["preemptions"], fields["cached_tokens"])
+
+
+#: Rows of a batch whose size is not the question: enough that no engine treats it as a single one.
+ROWS = 8
+#: Odd and rarely a divisor of the text's length: prompts begin at different words.
+PROMPT_STRIDE = 37
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`text`: token ids of running text, from which every prompt is cut."""
+
+    request: DeterminismRequest
+    setup: Setup
+    text: tuple[int, ...]
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the engine is already running with its own settings."""
+        return self.setup.engine.kind == "vllm-server"
+
+    def prompt(self, index: int, length: int | None = None) -> tuple[int, ...]:
+        """Prompt `index`, of its own length or the one given; the same in every probe."""
+        lengths = self.request.prompt_tokens
+        size = lengths[index % len(lengths)] if length is None else length
+        start = index * PROMPT_STRIDE % len(self.text)
+        return tuple(self.text[(start + offset) % len(self.text)] for offset in range(size))
+
+    def row(self, index: int, length: int | None = None) -> Row:
+        key = f"prompt {index}" if length is None else f"prompt {index} of {length} tokens"
+        return Row(key, self.prompt(index, length))
+
+    def rows(self, count: int = ROWS) -> tuple[Row, ...]:
+        return tuple(self.row(index) for index in range(count))
+
+    def batch(self, rows: Sequence[Row], *, warm: bool = False, run: int = 0) -> Batch:
+        return Batch(tuple(rows), self.request.max_tokens, warm=warm, run=run)
+
+
+#: They start an engine with other settings, which is impossible over HTTP.
+NEED_OUR_ENGINE: frozenset[AxisName] = frozenset(
+    ("chunked_prefill", "preemption", "fresh_process", "threads", "kv_split", "compiled")
+)
+#: They are about a scheduler or a cache that transformers does not have.
+NEED_A_SCHEDULER: frozenset[AxisName] = frozenset(
+    (
+        *("arrival_order", "staggered_arrival", "thinking_machines", "prefix_cache"),
+        *("chunked_prefill", "preemption", "kv_split", "compiled"),
+    )
+)
+
+
+def not_applicable(axis: AxisName, plan: Plan) -> str | None:
+    """None: it can be tried."""
+    engine = plan.setup.engine
+    if plan.on_server and axis in NEED_OUR_ENGINE:
+        return "it needs an engine with other settings; this one runs behind a URL"
+    if engine.kind == "hf" and axis in NEED_A_SCHEDULER:
+        return "transformers has no scheduler and no cache shared between requests"
+    if axis == "kv_split" and engine.threads == 1:
+        return "one thread never splits keys; give threads 2 or more"
+    if axis == "compiled" and engine.kernels == "invariant":
+        return "invariant kernels run eagerly"
+    return None

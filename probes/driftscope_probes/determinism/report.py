@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.determinism.batch import Output
-from driftscope_probes.determinism.onset import Onset, Value
+from driftscope_probes.determinism.batch import Onset, Output, Value
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.record import Record
 from driftscope_probes.verdicts import AxisVerdictName
@@ -35,7 +34,7 @@ class Difference:
 
 
 def compare_outputs(reference: Output, other: Output) -> Difference:
-    """Of different lengths, what one of them lacks counts as differing."""
+    """Where lengths differ, the missing tokens count as differing."""
     longest = max(reference.token_ids.size, other.token_ids.size)
     shared = min(reference.token_ids.size, other.token_ids.size)
     agree = reference.token_ids[:shared] == other.token_ids[:shared]
@@ -58,7 +57,7 @@ def compare_outputs(reference: Output, other: Output) -> Difference:
 
 
 def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Place of each float32 among all, so that neighbours are 1 apart; -0 and +0 are one place."""
+    """Rank of each float32 among all, so that neighbours are 1 apart; -0 and +0 share a rank."""
     bits = values.view(np.uint32).astype(np.int64)
     magnitude = bits & 0x7FFFFFFF
     return np.where(bits >> 31, -magnitude, magnitude)
@@ -72,7 +71,7 @@ class FirstDifference(Record):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Counts over rows, of which a Measured has fractions."""
+    """Counts over rows; a Measured has them as fractions."""
 
     outputs: int
     tokens: int
@@ -235,11 +234,11 @@ def _most(values: Sequence[float | int | None]) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
-def _first(cell: Value, places: Sequence[tuple[str, int | None]]) -> FirstDifference | None:
-    found = [(token, key) for key, token in places if token is not None]
+def _first(cell: Value, differing: Sequence[tuple[str, int | None]]) -> FirstDifference | None:
+    found = [(token, key) for key, token in differing if token is not None]
     if not found:
         return None
-    token, key = min(found, key=lambda place: place[0])
+    token, key = min(found, key=lambda pair: pair[0])
     return FirstDifference(cell=cell, sequence=key, token=token)
 
 
@@ -264,7 +263,7 @@ def replay_command(
     if subject.kernels != "stock":
         words += ["--kernels", subject.kernels]
     if subject.engine != "vllm-server":
-        # Said even where it was not asked for: every core of another machine may be another number.
+        # Named even where it was not asked for: "every core" is another number on another machine.
         words += ["--threads", str(threads)]
     for name, option in _OPTIONS.items():
         given, default = getattr(request, name), DeterminismRequest.model_fields[name].default

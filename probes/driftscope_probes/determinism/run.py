@@ -13,9 +13,7 @@ from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.batch import Setup
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan, not_applicable
+from driftscope_probes.determinism.batch import Plan, Setup, Value, not_applicable
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,
@@ -24,20 +22,18 @@ from driftscope_probes.determinism.report import (
 )
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
-from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner
-from driftscope_probes.determinism.server_runner import ServerRunner
+from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
-from driftscope_probes.engines.child_environment import available_cores
-from driftscope_probes.engines.settings import EngineSettings, Kernels
+from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 SCHEMA_VERSION = "1"
-#: Share of the whole at which the model and the prompts are there.
+#: Fraction of the whole at which the model and the prompts are ready.
 PREPARED = 0.05
-#: Of the axes that cut prompts of a length of their own.
+#: Longest prompt of the axes that cut prompts of their own length.
 LONGEST_PROMPT = 320
 #: Axes whose values are batch sizes, and the largest batch of those that have their own.
 SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
@@ -58,7 +54,7 @@ def run_determinism(
     progress: ProgressSink,
     model_path: Path | None = None,
 ) -> DeterminismReport:
-    """Raises ProbeError: where nothing at all could be run, that of the first axis."""
+    """Raises the first axis's ProbeError if nothing at all could be run."""
     started = time.monotonic()
     name = str(model_path) if model_path else request.model
     model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
@@ -74,7 +70,7 @@ def run_determinism(
     finally:
         runner.close()
     facts = model.to_dict()
-    # Where the folder lies is this machine's business.
+    # The folder's path matters only on this machine.
     del facts["path"]
     return DeterminismReport(
         schema_version=SCHEMA_VERSION,
@@ -93,7 +89,7 @@ def run_determinism(
 def open_runner(
     request: DeterminismRequest, model: Path, workdir: Path
 ) -> EngineRunner | ServerRunner:
-    """Of processes of ours, or of the server at the request's address."""
+    """A runner of our own processes, or of the server at the request's address."""
     if request.engine == "vllm-server":
         return ServerRunner(model)
     return EngineRunner(model, workdir)
@@ -118,7 +114,7 @@ def run_axes(
         try:
             results.append(_run_axis(axis, subject, plan, memory, part))
         except NotExercised as error:
-            # What to do belongs to it: nothing has failed that would say so elsewhere.
+            # The remedy belongs here: nothing has failed that would state it elsewhere.
             reason = f"{error.message}: {error.remedy}".removesuffix(".")
             results.append(AxisReport.not_run(subject, reason))
         except ProbeError as error:
@@ -171,7 +167,7 @@ def _setup(request: DeterminismRequest, dtype: Dtype, kernels: Kernels) -> Setup
 
 
 def _rows_at_once(request: DeterminismRequest) -> int:
-    """Room for the largest batch of any axis: one that is cut in two would test less than said."""
+    """Room for the largest batch of any axis: a batch cut in two would test less than claimed."""
     named = request.values if request.values and request.chosen_axes[0] in SIZED_AXES else []
     sizes = [value for value in named if isinstance(value, int)]
     return max(LEAST_ROWS_AT_ONCE, *request.batch_sizes, *sizes)

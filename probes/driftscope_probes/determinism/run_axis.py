@@ -14,9 +14,7 @@ from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
-from driftscope_probes.determinism.onset import Value, find_onset
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.batch import Answer, Batch, Output, Plan, Row, Value, find_onset
 from driftscope_probes.determinism.report import (
     AxisReport,
     Measure,
@@ -28,7 +26,7 @@ from driftscope_probes.determinism.report import (
 from driftscope_probes.determinism.runners import Runner
 from driftscope_probes.errors import ProbeError, RequestError
 
-#: Halvings between two tested values: enough for any gap below 256.
+#: Bisections between two tested values: enough for any gap below 256.
 BISECT_BUDGET = 8
 
 Keyed = list[tuple[str, Output]]
@@ -36,7 +34,7 @@ Seen = dict[str, set[bytes]]
 
 
 class NotExercised(ProbeError):
-    """The engine did not do what the axis is about, so that equal bits would show nothing."""
+    """The engine did not do what the axis tests, so equal bits would show nothing."""
 
 
 class AxisRun:
@@ -77,9 +75,9 @@ class AxisRun:
         )
 
     def _repeats(self) -> bool:
-        """Whether the same request gives the same bits again, as far as this axis has seen.
+        """Whether the same request gives the same bits again, as far as this axis shows.
 
-        A server forms its batches itself; two runs, or processes, that differ say so themselves.
+        A server forms its own batches; two runs, or processes, that differ show that themselves.
         """
         repeated = isinstance(self._axis, RunToRun | FreshProcess)
         differs = any(cell.differs for cell in self.cells.values())
@@ -112,7 +110,7 @@ class AxisRun:
 
 
 def outwards(cells: Mapping[Value, Measure], reference: Value) -> dict[Value, Measure]:
-    """Cells that the halving added come between those given; names come last."""
+    """Cells added by bisection come between the given ones; names come last."""
 
     def distance(value: Value) -> float:
         both = isinstance(value, int) and isinstance(reference, int)

@@ -1,17 +1,22 @@
-"""Runner: batches in, answers out; ours keeps an engine in a child process. Free of torch."""
+"""Batches through an engine: in child processes of ours, or on a server that runs already."""
 
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash
-from driftscope_probes.determinism.batch import Answer, Batch, Setup
-from driftscope_probes.engines.child_environment import child_environment
+from driftscope_probes.determinism.batch import Answer, Batch, Output, Row, Setup
+from driftscope_probes.determinism.engines.registry import task_of
+from driftscope_probes.engines.settings import child_environment
+from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError, ProbeError
 from driftscope_probes.progress import Progress, Told
 
@@ -74,7 +79,7 @@ class EngineSession:
         return self._watcher.is_alive()
 
     def open(self, setup: Setup) -> dict[str, Any]:
-        """Replace the engine of this process; settings as it resolved them. Raises ProbeError."""
+        """Replace the engine of this process; return its resolved settings. Raises ProbeError."""
         return dict(self._ask({"open": setup.to_dict()}))
 
     def run(self, batch: Batch) -> Answer:
@@ -121,7 +126,7 @@ class EngineRunner:
             self._session = EngineSession(self._model, folder, dict(wanted[1]))
             self._started = wanted
         if self._opened != setup:
-            # Should opening fail, the engine before is gone as well.
+            # If opening fails, the previous engine is closed too.
             self._opened = None
             used = self._session.open(setup)
             self.engines.append(used | {"process": self.processes})
@@ -132,3 +137,82 @@ class EngineRunner:
         if self._session is not None:
             self._session.close()
         self._session, self._started, self._opened = None, None, None
+
+
+#: Represents one engine step: about what a small model takes for one.
+ARRIVAL_GAP_S = 0.02
+#: vLLM's own default of sequences that run together.
+MOST_CONNECTIONS = 256
+
+
+class ServerRunner:
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self._server: VllmServer | None = None
+        self.processes = 0
+        self.engines: list[dict[str, Any]] = []
+
+    def run(self, setup: Setup, batch: Batch) -> Answer:
+        if self._server is None:
+            self._server = VllmServer(task_of(self._model, setup))
+            self.engines.append(self._server.used_settings())
+        salt = uuid.uuid4().hex
+        if batch.warm:
+            _send_all(self._server, batch, salt)
+        return _send_all(self._server, batch, salt)
+
+    def close(self) -> None:
+        """The server is not ours."""
+
+
+def _send_all(server: VllmServer, batch: Batch, salt: str) -> Answer:
+    started = time.monotonic()
+    with (
+        server.open() as client,
+        ThreadPoolExecutor(min(len(batch.rows), MOST_CONNECTIONS)) as pool,
+    ):
+
+        def send(row: Row) -> dict[str, Any]:
+            time.sleep(max(0.0, started + row.arrival * ARRIVAL_GAP_S - time.monotonic()))
+            body = _body(row, batch.max_tokens) | {"cache_salt": salt}
+            return server.complete(client, body)
+
+        answers = list(pool.map(send, batch.rows))
+    pairs = zip(batch.rows, answers, strict=True)
+    outputs = tuple(_output(row, answer["choices"][0]) for row, answer in pairs)
+    return Answer(outputs, cached_tokens=_cached_tokens(answers))
+
+
+def _body(row: Row, max_tokens: int) -> dict[str, Any]:
+    scored = {"prompt_logprobs": 0} if row.score else {}
+    return scored | {
+        "prompt": [*row.prompt, *row.score],
+        "max_tokens": 1 if row.score else max_tokens,
+        "temperature": 0.0 if row.seed is None else 1.0,
+        "seed": row.seed,
+        "ignore_eos": True,
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+
+
+def _output(row: Row, choice: dict[str, Any]) -> Output:
+    if row.score:
+        steps = choice["prompt_logprobs"][len(row.prompt) :]
+        scored = [step[str(token)]["logprob"] for token, step in zip(row.score, steps, strict=True)]
+        return Output.of(list(row.score), scored)
+    tokens, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {})
+    if tokens is None or "token_logprobs" not in logprobs:
+        raise EngineError(
+            "the server's answer holds no token ids or no log-probabilities.",
+            remedy="use a vLLM server that knows return_token_ids (0.10.2 or newer).",
+        )
+    return Output.of(tokens, logprobs["token_logprobs"])
+
+
+def _cached_tokens(answers: list[dict[str, Any]]) -> int | None:
+    """None: the server was started without --enable-prompt-tokens-details."""
+    details = [(answer.get("usage") or {}).get("prompt_tokens_details") for answer in answers]
+    if not all(details):
+        return None
+    return sum(detail["cached_tokens"] or 0 for detail in details if detail)

@@ -1,4 +1,4 @@
-"""Level changes of one number over a run's steps: a CUSUM chart in units of a robust spread."""
+"""Level changes of one number over a run's steps: a CUSUM chart in units of a robust std."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def robust_spread(values: FloatArray) -> float:
     return float(values.std(ddof=1))
 
 
-#: Steps that a level is learned from before anything can be told; a shift among them is not seen.
+#: Steps that a level is learned from before anything is reported; a shift among them is missed.
 WARM_UP: Final = 20
 #: Reference value: best for shifts of 2 spreads; a doubling of a mean over many tokens is more.
 REFERENCE: Final = 1.0
@@ -47,20 +47,20 @@ DECISION: Final = 8.0
 WINSOR: Final = 4.0
 #: Longest memory that is corrected for; beyond it a series wanders, and its level does change.
 MAX_AUTOCORRELATION: Final = 0.9
-#: A step is learned from so many steps later: a shift would otherwise hide itself by raising the
-#: spread and the autocorrelation that it is measured with.
+#: Delay, in steps, before a step is learned from: a shift would otherwise hide itself by raising
+#: the std and the autocorrelation that it is measured with.
 GAP: Final = 20
 #: The square of a smaller one is 0.
 SMALLEST_SPREAD: Final = 1e-150
 #: Exact zeros (bitwise-equal steps) after which the first other value is a change.
 ZEROS: Final = 5
-#: Steps that have to differ from any other constant: as many as the chart needs at least.
+#: Steps that have to differ from any other constant: the fewest that the chart needs.
 OFF_CONSTANT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LevelChange:
-    """Places in the series: the level is another from `at` on, which was clear at `found_at`."""
+    """Indices in the series: the level changes at `at`, which was clear at `found_at`."""
 
     at: int
     found_at: int
@@ -73,7 +73,7 @@ class LevelChanges:
 
 
 def level_changes(values: Sequence[float], zero: float) -> LevelChanges:
-    """values: finite; `zero` is the value that stands for an exact zero."""
+    """values: finite; `zero` is the value that represents an exact zero."""
     changes: list[LevelChange] = []
     outliers: set[int] = set()
     start = 0
@@ -109,16 +109,16 @@ def _length_of_constant(values: Sequence[float], start: int) -> int:
 def _change_from_constant(
     values: Sequence[float], start: int, outliers: set[int]
 ) -> LevelChange | None:
-    """Without any noise every deviation counts, once it stays."""
+    """Without any noise every deviation counts, once it persists."""
     off = 0
-    for place in range(start, len(values)):
-        if values[place] == values[start]:
+    for index in range(start, len(values)):
+        if values[index] == values[start]:
             off = 0
             continue
         off += 1
-        outliers.add(place)
+        outliers.add(index)
         if off == OFF_CONSTANT:
-            return LevelChange(place - OFF_CONSTANT + 1, place)
+            return LevelChange(index - OFF_CONSTANT + 1, index)
     return None
 
 
@@ -126,35 +126,35 @@ def _chart(values: Sequence[float], start: int, outliers: set[int]) -> LevelChan
     level = _Level(values[start : start + WARM_UP])
     rise = fall = 0.0
     rise_from = fall_from = start + WARM_UP
-    for place in range(start + WARM_UP, len(values)):
-        score = level.score(values[place])
-        if place - GAP >= start + WARM_UP:
-            level.take_in(values[place - GAP])
+    for index in range(start + WARM_UP, len(values)):
+        score = level.score(values[index])
+        if index - GAP >= start + WARM_UP:
+            level.take_in(values[index - GAP])
         if abs(score) > WINSOR:
-            outliers.add(place)
+            outliers.add(index)
             score = math.copysign(WINSOR, score)
         rise += score - REFERENCE
         fall -= score + REFERENCE
         if rise <= 0.0:
-            rise, rise_from = 0.0, place + 1
+            rise, rise_from = 0.0, index + 1
         if fall <= 0.0:
-            fall, fall_from = 0.0, place + 1
+            fall, fall_from = 0.0, index + 1
         if max(rise, fall) > DECISION:
             since = rise_from if rise > DECISION else fall_from
-            scores = [level.score(value) for value in values[since : place + 1]]
-            return LevelChange(since + _likeliest_place(scores), place)
+            scores = [level.score(value) for value in values[since : index + 1]]
+            return LevelChange(since + _likeliest_index(scores), index)
     return None
 
 
-def _likeliest_place(scores: Sequence[float]) -> int:
-    """From where on a level other than 0 explains the scores best: maximum likelihood for Gaussian
-    scores of spread 1 and an unknown new level."""
+def _likeliest_index(scores: Sequence[float]) -> int:
+    """Index from which a level other than 0 explains the scores best: maximum likelihood for
+    Gaussian scores of std 1 and an unknown new level."""
     total, best, found = 0.0, 0.0, 0
-    for place in range(len(scores) - 1, -1, -1):
-        total += min(WINSOR, max(-WINSOR, scores[place]))
-        gain = total * total / (len(scores) - place)
+    for index in range(len(scores) - 1, -1, -1):
+        total += min(WINSOR, max(-WINSOR, scores[index]))
+        gain = total * total / (len(scores) - index)
         if gain > best:
-            best, found = gain, place
+            best, found = gain, index
     return found
 
 
@@ -170,7 +170,7 @@ class _Level:
         spread = max(robust_spread(np.asarray(first)), SMALLEST_SPREAD)
         self._sum_of_squares = spread * spread * (count - 1)
         scores = np.clip((np.asarray(first) - self._mean) / spread, -WINSOR, WINSOR)
-        # Values as near as denormal numbers have squares of 0.
+        # Differences as small as denormal numbers have squares of 0.
         self._squares = max(float(np.dot(scores, scores)), SMALLEST_SPREAD)
         self._products = float(np.dot(scores[1:], scores[:-1]))
         self._last = float(scores[-1])

@@ -1,18 +1,224 @@
-"""A run's summary numbers over its steps → Drift: what shifted, what is trending, what is steady.
-
-In: StepValues per step. Out: Drift. Linear in the number of steps.
-"""
+"""Drift of one metric over the steps of a run, and of all metrics together."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 
-from driftscope_probes.drift.metric_drift import MetricDrift, State, metric_drift
-from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.drift.cusum import WARM_UP, LevelChange, level_changes
+from driftscope_probes.drift.trend import MIN_STEPS, Trend, trend
+from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.numbers import NUMBERS, ScaleKind
+
+State = Literal["not_enough_steps", "steady", "shifted", "trending"]
+#: Represents log 0. Far below any log of a measured difference, and finite: one bitwise-equal step
+#: among others is then an outlier like any other.
+LOG_OF_ZERO: Final = math.log(1e-300)
+#: A trend is reported below this p-value if its line moves by MIN_MOVE stds of the noise.
+TREND_LEVEL: Final = 1e-4
+MIN_MOVE: Final = 1.0
+#: This many changes in one direction are a staircase: a trend that is not a straight line.
+STAIRCASE: Final = 3
+#: Most changes, alarms and outliers reported, the newest of each: a series with more has no levels,
+#: or heavy tails instead of outliers, and the size of an answer is limited.
+MAX_TOLD: Final = 100
+#: Beyond it squares overflow; no number of a comparison means anything there, and limits tell it.
+LARGEST: Final = 1e150
+#: Makes the median absolute deviation consistent for Gaussian noise.
+MAD_CONSISTENCY: Final = 1.4826
+#: exp() of more overflows; larger factors are reported as e^700.
+MAX_EXPONENT: Final = 700.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """Medians of the steps between this change and the ones around it, in the number's unit."""
+
+    step: int  # first one at the new level
+    found_at: int  # step at which it was clear
+    before: float
+    after: float
+    ratio: float | None  # after / before; None where before is 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrendPer100:
+    """log: relative change of the distance from the ideal (0.5 is +50 %); linear: the unit."""
+
+    per_100_steps: float
+    low: float  # 95 % interval
+    high: float
+    p_value: float
+    from_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    center: float  # median, in the number's unit
+    spread: float  # from step to step; log: relative, linear: in the number's unit
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDrift:
+    state: State
+    scale: ScaleKind
+    steps: int  # with a value
+    missing: int  # without
+    baseline: Baseline | None  # from the steps before the first change
+    changes: int  # all level changes
+    change_points: tuple[ChangePoint, ...]  # the newest MAX_TOLD; none if one trend says more
+    trend: TrendPer100 | None  # None: none that is significant
+    alarms: tuple[int, ...]  # steps at which the chart passed its limit, the newest MAX_TOLD
+    outliers: tuple[int, ...]  # steps, the newest MAX_TOLD
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def metric_drift(
+    scale: ScaleKind, ideal: float, steps: IntArray, values: FloatArray
+) -> MetricDrift:
+    """steps: [n] rising; values: [n], NaN, infinite or beyond LARGEST where there is none."""
+    present = np.abs(values) <= LARGEST
+    missing = int(values.size - np.count_nonzero(present))
+    steps, values = steps[present], values[present]
+    if not values.size:
+        return MetricDrift("not_enough_steps", scale, 0, missing, None, 0, (), None, (), ())
+    levels = _transformed(values, scale, ideal)
+    detected = level_changes(levels.tolist(), LOG_OF_ZERO if scale == "log" else 0.0)
+    changes = detected.changes
+    line = _told(steps, levels, changes)
+    state: State = "trending" if line else "shifted" if changes else "steady"
+    if state == "steady" and values.size <= WARM_UP:
+        state = "not_enough_steps"
+    # The steps of a staircase are not separate events.
+    staircase = line is not None and line.first == 0
+    first_end = changes[0].at if changes else values.size
+    return MetricDrift(
+        state=state,
+        scale=scale,
+        steps=values.size,
+        missing=missing,
+        baseline=_baseline(values[:first_end], levels[:first_end]),
+        changes=0 if staircase else len(changes),
+        change_points=() if staircase else _change_points(steps, values, changes)[-MAX_TOLD:],
+        trend=None if line is None else _per_100(line, steps, scale),
+        alarms=tuple(int(steps[change.found_at]) for change in changes[-MAX_TOLD:]),
+        outliers=tuple(int(steps[index]) for index in detected.outliers[-MAX_TOLD:]),
+    )
+
+
+def _transformed(values: FloatArray, scale: ScaleKind, ideal: float) -> FloatArray:
+    """[steps] → [steps] on a scale where steps of equal size mean equal things; log maps an exact
+    ideal (bitwise-equal steps) to LOG_OF_ZERO.
+    """
+    distance = values - ideal
+    if scale == "linear":
+        return distance
+    # ESS and correlation approach 1 from below; rounding may push them past it.
+    distance = np.abs(distance)
+    logs: FloatArray = np.log(np.maximum(distance, math.exp(LOG_OF_ZERO)))
+    return logs
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    trend: Trend
+    first: int  # index in the series from which it holds
+
+
+def _told(steps: IntArray, levels: FloatArray, changes: tuple[LevelChange, ...]) -> _Line | None:
+    """One line through everything if it explains more than the changes, else one since the last."""
+    whole = _significant(steps, levels)
+    if whole is not None and (
+        not changes or _staircase(levels, changes) or _line_is_better(steps, levels, whole, changes)
+    ):
+        return _Line(whole, 0)
+    if not changes:
+        return None
+    first = changes[-1].at
+    newest = _significant(steps[first:], levels[first:])
+    return None if newest is None else _Line(newest, first)
+
+
+def _significant(steps: IntArray, levels: FloatArray) -> Trend | None:
+    if levels.size < MIN_STEPS:
+        return None
+    at = steps.astype(np.float64)
+    line = trend(at, levels)
+    if line.p_value >= TREND_LEVEL:
+        return None
+    noise = _spread(levels - line.slope * at - line.intercept)
+    move = abs(line.slope) * float(at[-1] - at[0])
+    return line if move > 0.0 and move >= MIN_MOVE * noise else None
+
+
+def _staircase(levels: FloatArray, changes: tuple[LevelChange, ...]) -> bool:
+    medians = [float(np.median(part)) for part in np.split(levels, [c.at for c in changes])]
+    moves = np.sign(np.diff(medians))
+    return len(changes) >= STAIRCASE and bool(np.all(moves == moves[0]))
+
+
+def _line_is_better(
+    steps: IntArray, levels: FloatArray, line: Trend, changes: tuple[LevelChange, ...]
+) -> bool:
+    """Schwarz' criterion with Laplace noise, so that outliers do not decide."""
+    from_line = np.abs(levels - line.slope * steps - line.intercept)
+    parts = np.split(levels, [change.at for change in changes])
+    from_steps = np.concatenate([np.abs(part - np.median(part)) for part in parts])
+    # A line has two parameters, a level one, a change its step and the new level.
+    return _criterion(from_line, 2) < _criterion(from_steps, 1 + 2 * len(changes))
+
+
+def _criterion(deviations: FloatArray, parameters: int) -> float:
+    mean = float(deviations.mean())
+    if mean == 0.0:
+        return -math.inf
+    return 2.0 * deviations.size * math.log(mean) + parameters * math.log(deviations.size)
+
+
+def _change_points(
+    steps: IntArray, values: FloatArray, changes: tuple[LevelChange, ...]
+) -> tuple[ChangePoint, ...]:
+    medians = [float(np.median(part)) for part in np.split(values, [c.at for c in changes])]
+    return tuple(
+        ChangePoint(
+            step=int(steps[change.at]),
+            found_at=int(steps[change.found_at]),
+            before=before,
+            after=after,
+            ratio=_ratio(after, before),
+        )
+        for change, before, after in zip(changes, medians[:-1], medians[1:], strict=True)
+    )
+
+
+def _ratio(after: float, before: float) -> float | None:
+    ratio = after / before if before else math.inf
+    return ratio if math.isfinite(ratio) else None
+
+
+def _per_100(line: _Line, steps: IntArray, scale: ScaleKind) -> TrendPer100:
+    trend = line.trend
+    per_100 = [100.0 * slope for slope in (trend.slope, trend.low, trend.high)]
+    if scale == "log":
+        per_100 = [math.expm1(min(MAX_EXPONENT, slope)) for slope in per_100]
+    slope, low, high = per_100
+    return TrendPer100(slope, low, high, trend.p_value, int(steps[line.first]))
+
+
+def _baseline(values: FloatArray, levels: FloatArray) -> Baseline:
+    return Baseline(float(np.median(values)), _spread(levels), values.size)
+
+
+def _spread(levels: FloatArray) -> float:
+    return MAD_CONSISTENCY * float(np.median(np.abs(levels - np.median(levels))))
+
 
 #: Names in Comparison.to_dict(), in the order in which they are shown.
 SERIES: Final = (
@@ -36,11 +242,11 @@ class StepValues:
 @dataclass(frozen=True, slots=True)
 class Drift:
     steps: int
-    metrics: Mapping[str, MetricDrift]  # of SERIES, those with a value at any step
+    metrics: Mapping[str, MetricDrift]  # the names in SERIES that have a value at any step
 
     @property
     def state(self) -> State:
-        """Of the run: trending before shifted before steady."""
+        """State of the run: trending takes precedence over shifted, shifted over steady."""
         states = {metric.state for metric in self.metrics.values()}
         order: tuple[State, ...] = ("trending", "shifted", "steady")
         return next((state for state in order if state in states), "not_enough_steps")

@@ -16,7 +16,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.number import FloatArray
 
-#: Fewer say nothing about a trend beside autocorrelation.
+#: Fewer cannot tell a trend from autocorrelation.
 MIN_STEPS: Final = 40
 #: All pairs of n steps are n²/2. Longer series are cut into at most this many blocks of successive
 #: steps, each replaced by its medians: 20,000 pairs, and less autocorrelation between blocks.
@@ -34,7 +34,7 @@ class Trend:
     low: float
     high: float
     intercept: float
-    p_value: float  # of no trend at all, two-sided
+    p_value: float  # two-sided, against no trend at all
 
 
 def trend(steps: FloatArray, values: FloatArray) -> Trend:
@@ -56,7 +56,7 @@ def trend(steps: FloatArray, values: FloatArray) -> Trend:
 
 
 def _blocks(values: FloatArray) -> FloatArray:
-    """[n] → [≤ MAX_BLOCKS] medians; what does not fill the last block is left out at the start."""
+    """[n] → [≤ MAX_BLOCKS] medians; steps that do not fill a block are left out at the start."""
     size = -(-values.size // MAX_BLOCKS)
     if size == 1:
         return values
@@ -71,12 +71,12 @@ def _autocorrelation(residuals: FloatArray) -> float:
     if squares == 0.0:
         return 0.0
     estimate = float(np.dot(centred[1:], centred[:-1])) / squares
-    # One standard error more: too low an estimate would make trends out of noise.
+    # One standard error more: too low an estimate would turn noise into trends.
     return min(MAX_AUTOCORRELATION, max(0.0, estimate + 1.0 / math.sqrt(residuals.size)))
 
 
 def _kendall_variance(values: FloatArray) -> float:
-    """Of the sum of signs over all pairs, with ties."""
+    """Variance of the sum of signs over all pairs, with ties."""
     ties = np.unique(values, return_counts=True)[1].astype(np.float64)
     count = float(values.size)
     whole = count * (count - 1) * (2 * count + 5)

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from driftscope_probes.dtypes import TORCH_NAMES
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import (
+from driftscope_probes.engines.base import (
     Response,
+    RolloutTask,
     asked_settings,
     end_of_sequence_ids,
     trace_of,
@@ -63,7 +63,7 @@ class HfGenerate:
         return other
 
     def logits(self, token_ids: list[int]) -> torch.Tensor:
-        """Of every position of one sequence in one forward, [tokens, vocabulary]."""
+        """Logits at every position of one sequence in one forward, [tokens, vocabulary]."""
         with torch.inference_mode():
             ids = torch.tensor([token_ids], device=self._device)
             logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0]
@@ -120,7 +120,7 @@ class HfGenerate:
         return ids.to(self._device), attention.to(self._device)
 
     def _length(self, row: torch.Tensor) -> int:
-        """Tokens up to and with the first end-of-sequence token."""
+        """Tokens up to and including the first end-of-sequence token."""
         ends = torch.isin(row, torch.tensor(self._stop_ids)).nonzero()
         return int(ends[0]) + 1 if ends.numel() else int(row.numel())
 

@@ -39,7 +39,7 @@ def open_engine(task: RolloutTask) -> RolloutEngine:
             return HfGenerate(task)
 
 
-#: Loading and sampling take about as long as each other for a small model.
+#: Loading and sampling take about equally long for a small model.
 LOAD_FRACTION = 0.5
 
 

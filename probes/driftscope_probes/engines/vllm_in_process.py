@@ -17,9 +17,9 @@ from driftscope_kernels.vllm_plugin import register as register_kernels
 from driftscope_kernels.vllm_plugin.coverage import of_model
 from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 from driftscope_probes.dtypes import TORCH_NAMES
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import (
+from driftscope_probes.engines.base import (
     Response,
+    RolloutTask,
     asked_settings,
     end_of_sequence_ids,
     trace_of,
@@ -41,7 +41,7 @@ class VllmInProcess:
 
     @property
     def llm(self) -> LLMEngine:
-        """For probes that hand over their requests themselves."""
+        """For probes that submit their own requests."""
         return self._engine
 
     def generate(self, progress: ProgressSink) -> Trace:
@@ -96,7 +96,7 @@ class VllmInProcess:
         }
 
     def _kernel_coverage(self) -> dict[str, Any] | None:
-        """Which layers our kernels run and which they do not; None where they are not asked for."""
+        """Which layers our kernels run and which they do not; None if they were not requested."""
         if self._task.engine.kernels == "stock":
             return None
         found: dict[str, Any] = self._engine.apply_model(of_model)[0]
@@ -136,7 +136,7 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
         "dtype": TORCH_NAMES[task.dtype],
         "load_format": "safetensors",
         "trust_remote_code": False,
-        # The model's own generation_config.json would add top-p or penalties nobody asked for.
+        # The model's own generation_config.json would add unrequested top-p or penalties.
         "generation_config": "vllm",
         "skip_tokenizer_init": True,
         "max_model_len": task.context,

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.engines.base import Response, RolloutTask, asked_settings, trace_of
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
@@ -106,7 +105,7 @@ class VllmServer:
 def _send(
     client: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The JSON answer. Raises EngineError for a server that is absent, refuses or is no vLLM."""
+    """The JSON answer. Raises EngineError for a server that is absent, refuses or is not vLLM."""
     try:
         response = client.request(method, path, json=body)
     except httpx.HTTPError as error:

@@ -21,7 +21,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.progress import Progress, ProgressSink
 
-#: Of the report of a kernel check.
+#: Version of a kernel check's report.
 SCHEMA = "1"
 
 
@@ -118,7 +118,7 @@ def _bench(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
 
 
 def _kernels(request: Mapping[str, Any]) -> list[Any]:
-    """What the request asks for: registered kernels in their order, then those that are read."""
+    """The requested kernels: registered ones in their order, then those that are read."""
     from driftscope_kernels.check.cases.op_cases import OP_CASES
     from driftscope_kernels.check.static.static_kernels import StaticKernel, static_kernels
     from driftscope_kernels.registry import kernels

@@ -1,8 +1,8 @@
 """Two sides' log-probabilities of the same tokens → Comparison (numbers), Profiles (plots)."""
 
-from driftscope_probes.mismatch.comparison import Comparison, compare, compare_pair
+from driftscope_probes.mismatch.comparison import Comparison, compare, compare_tokens
 from driftscope_probes.mismatch.number import Undefined
-from driftscope_probes.mismatch.report_profiles import Profiles, profiles, profiles_of_pair
+from driftscope_probes.mismatch.report_profiles import Profiles, profiles, profiles_of
 from driftscope_probes.mismatch.resampling import (
     Interval,
     RatioInterval,
@@ -10,22 +10,22 @@ from driftscope_probes.mismatch.resampling import (
     ratio_interval,
 )
 from driftscope_probes.mismatch.shard import Shard, merge_shards, shard_of
-from driftscope_probes.mismatch.tokens import SideArrays
+from driftscope_probes.tokens import Extras
 
 __all__ = [
     "Comparison",
+    "Extras",
     "Interval",
     "Profiles",
     "RatioInterval",
     "SequenceMean",
     "Shard",
-    "SideArrays",
     "Undefined",
     "compare",
-    "compare_pair",
+    "compare_tokens",
     "merge_shards",
     "profiles",
-    "profiles_of_pair",
+    "profiles_of",
     "ratio_interval",
     "shard_of",
 ]

@@ -1,7 +1,7 @@
 """Comparison: every number that two sides' log-probabilities of the same tokens give.
 
-In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept; the flow of the
-whole package stands in compare().
+In: two arrays, sequence limits and a mask. Out: Comparison, one part per concept. compare() shows
+the flow of the whole package.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from driftscope_probes.mismatch.counts import (
@@ -21,30 +22,28 @@ from driftscope_probes.mismatch.counts import (
     bitwise,
     confident_disagreement,
 )
-from driftscope_probes.mismatch.differences import (
-    ULP,
-    AbsoluteDifference,
-    absolute_difference,
-    median_ranks,
-    ulp,
-    wanted_ranks,
-)
 from driftscope_probes.mismatch.divergences import (
     KL,
+    ULP,
+    AbsoluteDifference,
     BinaryKL,
     ChiSquare,
     JSDivergence,
     ReverseKL,
+    absolute_difference,
     binary_kl,
     chi_square,
     js_divergence,
     kl,
+    median_ranks,
     reverse_kl,
+    ulp,
+    wanted_ranks,
 )
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram
-from driftscope_probes.mismatch.number import FloatArray, Number, Undefined
+from driftscope_probes.mismatch.number import Number, Undefined
 from driftscope_probes.mismatch.probability import (
     LEAST_SQUARES,
     ProbabilityDifference,
@@ -86,12 +85,6 @@ from driftscope_probes.mismatch.staleness import (
 )
 from driftscope_probes.mismatch.sums import SequenceSums, unbiased_std_of
 from driftscope_probes.mismatch.token_differences import token_differences
-from driftscope_probes.mismatch.tokens import (
-    PairedLogprobs,
-    SideArrays,
-    checked_side_arrays,
-    paired_logprobs,
-)
 from driftscope_probes.mismatch.weights import (
     EffectiveSampleSize,
     MultiplicativeError,
@@ -101,7 +94,7 @@ from driftscope_probes.mismatch.weights import (
     multiplicative_error,
     ratio,
 )
-from driftscope_probes.trace import Pair
+from driftscope_probes.tokens import Extras, Tokens, checked_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +122,8 @@ class Comparison:
     bitwise: Bitwise
     ulp: ULP
     length_slope: LengthSlope
-    entropy: MismatchEntropy | None  # where entropies were given; else its names are not there
-    staleness: Staleness | None  # where versions were given; else its names are not there
+    entropy: MismatchEntropy | None  # where entropies were given; else its names are absent
+    staleness: Staleness | None  # where versions were given; else its names are absent
     intervals: Mapping[str, Interval | Undefined]  # empty if switched off
     resamples: int
     seed: int
@@ -145,7 +138,7 @@ class Comparison:
         return sequence_means(self.sums)[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat JSON object: one key per number, `intervals` and `undefined` beside them."""
+        """Flat JSON object: one key per number, plus `intervals` and `undefined`."""
         numbers = self._numbers()
         undefined = {name: n.reason for name, n in numbers.items() if isinstance(n, Undefined)}
         undefined |= {
@@ -205,35 +198,33 @@ def compare(
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
-    side: SideArrays | None = None,
+    extras: Extras | None = None,
 ) -> Comparison:
     """Compare what two sides say about the same tokens; Δ = logp_trainer − logp_rollout.
 
     rollout_logprobs, trainer_logprobs: [tokens] float32 or float64, nats, of the sampled tokens.
     cu_seqlens: [sequences + 1] integers, cumulative lengths. mask: [tokens] bool or 0/1; what is
     masked has no effect. resamples and seed belong to the intervals; 0 resamples leave them out.
-    side: what else is known about the tokens; each array that is there adds numbers.
+    extras: what else is known about the tokens; each array that is there adds numbers.
     Raises TraceError for arrays that do not fit together, RequestError for bad settings.
     """
-    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    return compare_paired(pair, resamples=resamples, seed=seed, side=side)[0]
+    tokens = checked_tokens(rollout_logprobs, trainer_logprobs, cu_seqlens, mask, extras)
+    return compare_tokens(tokens, resamples=resamples, seed=seed)[0]
 
 
-def compare_paired(
-    pair: PairedLogprobs,
-    *,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = DEFAULT_SEED,
-    side: SideArrays | None = None,
+def compare_tokens(
+    tokens: Tokens, *, resamples: int = DEFAULT_RESAMPLES, seed: int = DEFAULT_SEED
 ) -> tuple[Comparison, Histogram]:
     """compare() of arrays that have been checked, and the histogram of |Δ| that it makes."""
     check_resamples(resamples, least=0)
-    beside = checked_side_arrays(side, pair)
-    found = token_pass(pair)
-    shard = shard_of_pass(pair, found)
+    lag = tokens.extras.lag()
+    found = token_pass(tokens)
+    shard = shard_of_pass(tokens, found)
     sums, divergences, spread = shard.sums, shard.divergences, shard.spread
     counts, extremes = shard.counts, shard.extremes
-    ranked = order_statistics(pair, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens))
+    ranked = order_statistics(
+        tokens, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens)
+    )
     kl_of_sums = kl(sums)
     comparison = Comparison(
         hygiene=shard.hygiene,
@@ -244,7 +235,7 @@ def compare_paired(
         binary_kl=binary_kl(sums, divergences, extremes),
         chi_square=chi_square(sums, divergences, counts),
         probability=probability_difference(
-            sums, divergences, spread, extremes, _correlation(pair, shard)
+            sums, divergences, spread, extremes, _correlation(tokens, shard)
         ),
         ratio=ratio(
             sums,
@@ -259,15 +250,13 @@ def compare_paired(
         perplexity=perplexity(sums, divergences),
         confident_disagreement=confident_disagreement(counts),
         effective_sample_size=effective_sample_size(
-            sums, divergences, _ess_ratio_token(pair, shard)
+            sums, divergences, _ess_ratio_token(tokens, shard)
         ),
         bitwise=bitwise(shard.differing),
         ulp=ulp(ranked.ulp_distance, extremes, counts.tokens),
         length_slope=length_slope(sums),
-        entropy=None
-        if beside.entropy is None
-        else mismatch_entropy(_kept(beside.entropy, pair, counts.tokens), kl_of_sums.kl_k3),
-        staleness=None if beside.lag is None else staleness(lag_buckets(sums, beside.lag)),
+        entropy=_entropy(tokens, counts.tokens, kl_of_sums.kl_k3),
+        staleness=None if lag is None else staleness(lag_buckets(sums, lag)),
         intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
         seed=seed,
@@ -276,24 +265,29 @@ def compare_paired(
     return comparison, shard.abs_diff
 
 
-def _kept(values: FloatArray, pair: PairedLogprobs, tokens: int) -> FloatArray:
-    return values if tokens == values.size else token_differences(pair).kept(values)
+def _entropy(tokens: Tokens, kept: int, kl_k3: Number) -> MismatchEntropy | None:
+    if tokens.extras.entropy is None:
+        return None
+    entropy = tokens.extras.entropy.astype(np.float64, copy=False)
+    if kept < entropy.size:
+        entropy = token_differences(tokens).kept(entropy)
+    return mismatch_entropy(entropy, kl_k3)
 
 
-def _correlation(pair: PairedLogprobs, shard: Shard) -> Number:
+def _correlation(tokens: Tokens, shard: Shard) -> Number:
     """From the tokens themselves where squares of probabilities leave the range of float64."""
     if not shard.counts.tokens or hold_their_digits(shard.probabilities):
         return pearson_of_moments(shard.probabilities)
-    tokens = token_differences(pair)
-    return pearson(tokens.rollout_prob, tokens.trainer_prob)
+    differences = token_differences(tokens)
+    return pearson(differences.rollout_prob, differences.trainer_prob)
 
 
-def _ess_ratio_token(pair: PairedLogprobs, shard: Shard) -> Number:
+def _ess_ratio_token(tokens: Tokens, shard: Shard) -> Number:
     """From the log-weights where the squares of the weights leave the range of float64."""
     squares = float(shard.spread.ratio_square.sum())
     if not shard.counts.tokens or LEAST_SQUARES <= squares < math.inf:
         return shard.ess_ratio_token()
-    return ess_ratio(token_differences(pair).diff)
+    return ess_ratio(token_differences(tokens).diff)
 
 
 def _intervals(sums: SequenceSums, resamples: int, seed: int) -> dict[str, Interval | Undefined]:
@@ -304,17 +298,3 @@ def _intervals(sums: SequenceSums, resamples: int, seed: int) -> dict[str, Inter
         **mean_intervals(means, resamples=resamples, seed=seed, draws=draws),
         SLOPE_NAME: slope,
     }
-
-
-def compare_pair(
-    pair: Pair, *, resamples: int = DEFAULT_RESAMPLES, seed: int = DEFAULT_SEED
-) -> Comparison:
-    """compare() on two traces, with the mask they share."""
-    return compare(
-        pair.rollout.logprobs,
-        pair.trainer.logprobs,
-        pair.rollout.cu_seqlens,
-        pair.rollout.mask,
-        resamples=resamples,
-        seed=seed,
-    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.fused.layouts import COUNTS, ODDITIES, TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Number, Undefined
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ def token_counts(found: TokenPass) -> TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hygiene:
-    """Counts of tokens, of the unmasked ones where not said otherwise.
+    """Counts of tokens, unmasked unless noted otherwise.
 
     An exact zero is a certain token, or a placeholder of an engine that returned nothing; a
-    positive log-probability is no log-probability at all. Both stay in the statistics.
+    positive log-probability is invalid. Both stay in the statistics.
     """
 
     tokens: int  # in the statistics
@@ -64,16 +64,16 @@ class Hygiene:
     trainer_positive: int
 
 
-def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
+def hygiene(tokens: Tokens, found: TokenPass) -> Hygiene:
     kept, unmasked = found.rows["kept"], found.rows["unmasked"]
-    tokens, all_unmasked = int(kept.sum()), int(unmasked.sum())
+    all_kept, all_unmasked = int(kept.sum()), int(unmasked.sum())
     sequences = int(np.count_nonzero(kept))
     odd = {name: int(found.oddities[name][0]) for name in ODDITIES.names or ()}
     return Hygiene(
-        tokens=tokens,
+        tokens=all_kept,
         sequences=sequences,
-        masked_tokens=pair.rollout.size - all_unmasked,
-        nonfinite_tokens=all_unmasked - tokens,
+        masked_tokens=tokens.rollout.size - all_unmasked,
+        nonfinite_tokens=all_unmasked - all_kept,
         nonfinite_sequences=int(np.count_nonzero(unmasked > kept)),
         empty_sequences=kept.size - sequences,
         rollout_nonfinite=odd["rollout_nonfinite"],
@@ -85,11 +85,11 @@ def hygiene(pair: PairedLogprobs, found: TokenPass) -> Hygiene:
     )
 
 
-def unmasked_lengths(pair: PairedLogprobs) -> IntArray:
+def unmasked_lengths(tokens: Tokens) -> IntArray:
     """[sequences given] unmasked tokens of each sequence."""
-    if pair.mask is None:
-        return np.diff(pair.cu_seqlens)
-    return np.diff(np.searchsorted(np.flatnonzero(pair.mask), pair.cu_seqlens))
+    if tokens.mask is None:
+        return np.diff(tokens.cu_seqlens)
+    return np.diff(np.searchsorted(np.flatnonzero(tokens.mask), tokens.cu_seqlens))
 
 
 ALL_MASKED = Undefined("every token is masked")
@@ -101,24 +101,24 @@ class Bitwise:
     """Over all unmasked tokens, the non-finite ones too: a NaN on one side is a difference.
 
     Unequal dtypes meet in float64, which is exact. 0.0 and -0.0 differ; two NaNs of the same bits
-    are equal. Places count from 0 within the response, masked tokens included.
+    are equal. Indices count from 0 within the response, masked tokens included.
     """
 
     bitwise_equal_fraction: Number  # of tokens
     bitwise_equal_sequences: int  # all their unmasked tokens are equal, and they have one
     bitwise_equal_sequence_fraction: Number  # of the sequences with an unmasked token
-    first_differing_token: int | Undefined  # smallest first place over the sequences
+    first_differing_token: int | Undefined  # smallest first index over the sequences
     first_differing_token_median: Number  # over the sequences that differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DifferingTokens:
-    """What the numbers above are made of; two of them add up to those of both sets of sequences."""
+    """What the numbers above are made of; adding two gives those of both sets of sequences."""
 
     tokens: int  # unmasked
     sequences: int  # with an unmasked token
     differing: int  # tokens
-    first: IntArray  # [sequences that differ] first differing place of each
+    first: IntArray  # [sequences that differ] first differing index of each
 
     def merged(self, other: DifferingTokens) -> DifferingTokens:
         return DifferingTokens(
@@ -153,7 +153,7 @@ def differing_tokens(found: TokenPass) -> DifferingTokens:
 
 @dataclass(frozen=True, slots=True)
 class ConfidentDisagreement:
-    """logp_rollout > −0.7 and Δ < −2 (martingale 0.2.0, which holds one such token for an error).
+    """logp_rollout > −0.7 and Δ < −2 (martingale 0.2.0, which treats one such token as an error).
 
     Rounding does not do this: such tokens point to other weights, other text or a wrong mask.
     """

@@ -15,7 +15,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 LogprobArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as it was given
 
 # Beyond this length OpenBLAS's ddot wakes its threads. They gain nothing on sums this short, and
-# then spin for tens of milliseconds beside the compiled pass.
+# then spin for tens of milliseconds during the compiled pass.
 LONGEST_DOT = 10_000
 
 
@@ -28,7 +28,7 @@ def dot(first: FloatArray | IntArray, second: FloatArray | IntArray) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Undefined:
-    """Stands where a number would stand; JSON shows null and keeps the reason."""
+    """Takes the place of a number; JSON shows null and keeps the reason."""
 
     reason: str
 

@@ -77,7 +77,7 @@ def pearson(first: FloatArray, second: FloatArray) -> Number:
 def _centred(values: FloatArray) -> FloatArray:
     """Deviations from the mean, scaled so that their squares neither under- nor overflow.
 
-    The first value is subtracted before the mean: values that differ in their last digits only
+    The first value is subtracted before the mean: values that differ only in their last digits
     would otherwise be centred on a rounded mean.
     """
     deviations = values / np.abs(values).max()
@@ -93,8 +93,8 @@ LEAST_SQUARES = 1e-280
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbabilityMoments:
-    """Per sequence; distances are from a token of it, so that probabilities which differ in their
-    last digits only are not measured from a rounded mean.
+    """Per sequence; distances are from one of its tokens, so that probabilities which differ only
+    in their last digits are not measured from a rounded mean.
     """
 
     length: IntArray  # [sequences] tokens, at least 1

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.number import FloatArray, IntArray
-from driftscope_probes.mismatch.scatter import (
+from driftscope_probes.mismatch.histogram import (
     DifferenceScatter,
+    Histogram,
     SequencePoints,
+    abs_diff_histogram,
     difference_scatter,
     sequence_points,
 )
+from driftscope_probes.mismatch.number import FloatArray, IntArray
 from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
-from driftscope_probes.mismatch.tokens import SideArrays, checked_side_arrays, paired_logprobs
-from driftscope_probes.trace import Pair
+from driftscope_probes.tokens import Extras, Tokens, checked_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,30 +42,65 @@ class BinnedDifferences:
         }
 
 
+@dataclass(slots=True)
+class BinnedSums:
+    """Bins of Δ, block by block; bin i holds edges[i] <= x < edges[i + 1]."""
+
+    edges: NDArray[Any]  # [bins + 1]
+    counts: IntArray = field(init=False)  # [bins] tokens
+    abs_diff: FloatArray = field(init=False)  # [bins] nats
+    diff: FloatArray = field(init=False)  # [bins] nats
+    largest: FloatArray = field(init=False)  # [bins] of |Δ|, nats
+
+    def __post_init__(self) -> None:
+        bins = self.edges.size - 1
+        self.counts = np.zeros(bins, dtype=np.int64)
+        self.abs_diff, self.diff, self.largest = (np.zeros(bins) for _ in range(3))
+
+    def add(self, tokens: TokenDifferences, bin_of_token: IntArray) -> None:
+        bins = self.counts.size
+        assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
+        self.counts += np.bincount(bin_of_token, minlength=bins)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.abs_diff += np.bincount(bin_of_token, tokens.abs_diff, minlength=bins)
+            self.diff += np.bincount(bin_of_token, tokens.diff, minlength=bins)
+        np.maximum.at(self.largest, bin_of_token, tokens.abs_diff)
+
+    def means(self) -> BinnedDifferences:
+        with np.errstate(invalid="ignore"):
+            means = self.abs_diff / self.counts, self.diff / self.counts
+        return BinnedDifferences(self.edges, self.counts, *means)
+
+    def rows(self) -> list[tuple[float, float, int, float, float, float]]:
+        """(from, below, tokens, mean |Δ|, mean Δ, largest |Δ|) of bins with a token."""
+        filled = self.counts > 0
+        counts = self.counts[filled]
+        means = self.abs_diff[filled] / counts, self.diff[filled] / counts
+        edges = self.edges[:-1][filled], self.edges[1:][filled]
+        columns = (*edges, counts, *means, self.largest[filled])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 def binned_differences(
     tokens: TokenDifferences, bin_of_token: IntArray, edges: FloatArray
 ) -> BinnedDifferences:
-    bins = edges.size - 1
-    assert not bin_of_token.size or 0 <= bin_of_token.min() <= bin_of_token.max() < bins
-    counts = np.bincount(bin_of_token, minlength=bins)
-    with np.errstate(invalid="ignore", over="ignore"):
-        abs_diff = np.bincount(bin_of_token, tokens.abs_diff, minlength=bins) / counts
-        diff = np.bincount(bin_of_token, tokens.diff, minlength=bins) / counts
-    return BinnedDifferences(edges=edges, counts=counts, abs_diff_mean=abs_diff, diff_mean=diff)
+    sums = BinnedSums(edges)
+    sums.add(tokens, bin_of_token)
+    return sums.means()
 
 
 def _json_numbers(values: FloatArray) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-MAX_BINS = 64  # one pixel column in ten of a plot; few places get one bin each
+MAX_BINS = 64  # one pixel column in ten of a plot; few indices get one bin each
 
 
 def index_profile(tokens: TokenDifferences, index: IntArray, first: int) -> BinnedDifferences:
     """index: [kept]; bins of equal width from `first` on, the last one may reach beyond the end."""
-    places = int(index.max()) + 1 - first if index.size else 1
-    width = -(-places // MAX_BINS)
-    bins = -(-places // width)
+    count = int(index.max()) + 1 - first if index.size else 1
+    width = -(-count // MAX_BINS)
+    bins = -(-count // width)
     edges = first + width * np.arange(bins + 1, dtype=np.float64)
     return binned_differences(tokens, (index - first) // width, edges)
 
@@ -80,13 +115,17 @@ def response_index_profile(tokens: TokenDifferences) -> BinnedDifferences:
 
 
 PROBABILITY_BINS = 20  # 5 % of probability each
+PROBABILITY_EDGES = np.linspace(0.0, 1.0, PROBABILITY_BINS + 1)
+
+
+def probability_bins(rollout_prob: FloatArray) -> IntArray:
+    """The last bin also takes probabilities of 1 and, of broken input, above 1."""
+    bin_of_token = (np.minimum(rollout_prob, 1.0) * PROBABILITY_BINS).astype(np.int64)
+    return np.minimum(bin_of_token, PROBABILITY_BINS - 1, out=bin_of_token)
 
 
 def probability_profile(tokens: TokenDifferences) -> BinnedDifferences:
-    """The last bin also takes probabilities of 1 and, of broken input, above 1."""
-    bin_of_token = (np.minimum(tokens.rollout_prob, 1.0) * PROBABILITY_BINS).astype(np.int64)
-    np.minimum(bin_of_token, PROBABILITY_BINS - 1, out=bin_of_token)
-    return binned_differences(tokens, bin_of_token, np.linspace(0.0, 1.0, PROBABILITY_BINS + 1))
+    return binned_differences(tokens, probability_bins(tokens.rollout_prob), PROBABILITY_EDGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,30 +161,31 @@ def profiles(
     cu_seqlens: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    side: SideArrays | None = None,
+    extras: Extras | None = None,
 ) -> Profiles:
     """Arguments and errors as for compare()."""
-    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    beside = checked_side_arrays(side, pair)
-    tokens, found = token_differences(pair), token_pass(pair)
+    return profiles_of(checked_tokens(rollout_logprobs, trainer_logprobs, cu_seqlens, mask, extras))
+
+
+def profiles_of(tokens: Tokens) -> Profiles:
+    extras, lag = tokens.extras, tokens.extras.lag()
+    differences, found = token_differences(tokens), token_pass(tokens)
     sums = sequence_sums(found)
     return Profiles(
         abs_diff_histogram=abs_diff_histogram(found),
-        by_response_index=response_index_profile(tokens),
-        by_rollout_prob=probability_profile(tokens),
+        by_response_index=response_index_profile(differences),
+        by_rollout_prob=probability_profile(differences),
         sequences=sequence_points(sums),
-        scatter=difference_scatter(tokens),
-        by_position=_by_index(tokens, beside.position_ids),
-        by_turn=_by_index(tokens, beside.turn_ids),
-        by_lag=None if beside.lag is None else lag_buckets(sums, beside.lag),
+        scatter=difference_scatter(differences),
+        by_position=_by_index(differences, extras.position_ids),
+        by_turn=_by_index(differences, extras.turn_ids),
+        by_lag=None if lag is None else lag_buckets(sums, lag),
     )
 
 
-def _by_index(tokens: TokenDifferences, index: IntArray | None) -> BinnedDifferences | None:
-    return None if index is None else index_profile_from_smallest(tokens, tokens.kept(index))
-
-
-def profiles_of_pair(pair: Pair) -> Profiles:
-    return profiles(
-        pair.rollout.logprobs, pair.trainer.logprobs, pair.rollout.cu_seqlens, pair.rollout.mask
-    )
+def _by_index(
+    tokens: TokenDifferences, index: NDArray[np.integer[Any]] | None
+) -> BinnedDifferences | None:
+    if index is None:
+        return None
+    return index_profile_from_smallest(tokens, tokens.kept(index).astype(np.int64, copy=False))

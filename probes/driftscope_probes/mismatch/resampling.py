@@ -55,13 +55,13 @@ def sequence_means(sums: SequenceSums) -> dict[str, SequenceMean]:
 
 
 def _spread(sums: SequenceSums, values: FloatArray) -> FloatArray:
-    """Put the values of the sequences with tokens at their places; empty sequences get 0."""
+    """Put the values of sequences with tokens at their indices; empty sequences get 0."""
     spread = np.zeros(sums.given_sequences)
     spread[sums.sequence_index] = values
     return spread
 
 
-# Tokens of one sequence share their context and drift together; as if independent, they would
+# Tokens of one sequence share their context and drift together; treated as independent, they would
 # give intervals that are far too narrow. Hence whole sequences are drawn.
 DEFAULT_RESAMPLES = 1000  # puts 25 resamples beyond each end of a 95 % interval
 MAX_RESAMPLES = 100_000
@@ -71,7 +71,7 @@ TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 # 512 KiB per array of 64-bit draws: stays in the second cache. Below 2^16, so that the product with
 # eight columns stays below 2^19 multiplications: from there on OpenBLAS wakes its threads, which
-# gain nothing here and then spin for tens of milliseconds beside the next compiled pass.
+# gain nothing here and then spin for tens of milliseconds during the next compiled pass.
 DRAWS_PER_BLOCK = (1 << 16) - 1
 # 8 MiB of them, kept for several statistics.
 HELD_DRAWS = 1 << 20
@@ -111,7 +111,7 @@ def mean_intervals(
     seed: int,
     draws: list[FloatArray] | None = None,
 ) -> dict[str, Interval | Undefined]:
-    """95 % percentile interval of each mean; all are seen under the same draws.
+    """95 % percentile interval of each mean; all use the same draws.
 
     draws: held_draws of the sequences that have a weight; drawn anew where not given.
 
@@ -139,7 +139,7 @@ def ratio_interval(
     """95 % percentile interval of mean(first) / mean(second).
 
     With the same number of sequences on both sides, sequence i of both is taken to answer the
-    same prompt and the same indices are drawn; otherwise each side is drawn by itself. Meant for
+    same prompt and the same indices are drawn; otherwise each side is drawn separately. Meant for
     means that cannot be negative: a ratio of signed means has no useful interval.
     """
     check_resamples(resamples, least=1)

@@ -137,7 +137,7 @@ def length_slope(sums: SequenceSums) -> LengthSlope:
 def length_slope_interval(
     sums: SequenceSums, *, resamples: int, seed: int, draws: list[FloatArray] | None = None
 ) -> Interval | Undefined:
-    """95 % percentile interval, under the draws that the means see with the same seed.
+    """95 % percentile interval, with the draws that the means use for the same seed.
 
     draws: held_draws of the sequences; drawn anew where not given.
     """

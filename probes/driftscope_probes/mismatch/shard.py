@@ -23,8 +23,8 @@ from driftscope_probes.mismatch.counts import (
     hygiene,
     token_counts,
 )
-from driftscope_probes.mismatch.differences import QUANTILES
 from driftscope_probes.mismatch.divergences import (
+    QUANTILES,
     binary_kl,
     chi_square,
     js_divergence,
@@ -57,13 +57,13 @@ from driftscope_probes.mismatch.sums import (
     token_spread,
     unbiased_std_of,
 )
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
 from driftscope_probes.mismatch.weights import (
     effective_sample_size,
     kish_ratio,
     multiplicative_error,
     ratio,
 )
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 PerSequence = TypeVar("PerSequence", DivergenceSums, TokenSpread, ProbabilityMoments)
 
@@ -87,9 +87,9 @@ class Shard:
     probabilities: ProbabilityMoments
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, with `undefined` and `quantile_brackets` beside the numbers.
+        """Flat: the numbers, `undefined` and `quantile_brackets`.
 
-        Not there, as they need every token at once: the ULP distances, intervals, and quantiles
+        Absent, since they need every token at once: the ULP distances, intervals, and quantiles
         other than as brackets.
         """
         numbers = self._numbers()
@@ -169,13 +169,13 @@ def shard_of(
     mask: ArrayLike | None = None,
 ) -> Shard:
     """Arguments and errors as for compare(); a sequence must not be split between shards."""
-    pair = paired_logprobs(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
-    return shard_of_pass(pair, token_pass(pair))
+    tokens = checked_tokens(rollout_logprobs, trainer_logprobs, cu_seqlens, mask)
+    return shard_of_pass(tokens, token_pass(tokens))
 
 
-def shard_of_pass(pair: PairedLogprobs, found: TokenPass) -> Shard:
+def shard_of_pass(tokens: Tokens, found: TokenPass) -> Shard:
     return Shard(
-        hygiene=hygiene(pair, found),
+        hygiene=hygiene(tokens, found),
         sums=sequence_sums(found),
         divergences=divergence_sums(found),
         spread=token_spread(found),

@@ -98,7 +98,7 @@ class Staleness:
 
     lag_mean: Number  # over tokens, train steps
     lag_max: int | Undefined
-    stale_token_share: Number  # of tokens, lag above 0
+    stale_token_share: Number  # fraction of tokens with lag above 0
     lag0_abs_diff_mean: Number  # the floor, nats
     staleness_share: Number
 

@@ -24,7 +24,7 @@ class SequenceSums:
     """Sums over the kept tokens of each sequence that has any; overflow shows as infinity."""
 
     given_sequences: int  # the empty ones included
-    sequence_index: IntArray  # [sequences] place among the given sequences
+    sequence_index: IntArray  # [sequences] index among the given sequences
     length: IntArray  # [sequences] n_i
     diff: FloatArray  # [sequences] S_i = Σ Δ, nats: the sequence log-ratio
     abs_diff: FloatArray  # [sequences] Σ |Δ|, nats
@@ -118,7 +118,7 @@ def token_spread(found: TokenPass) -> TokenSpread:
 
 
 def unbiased_std_of(sums: SequenceSums, values: FloatArray, within: FloatArray) -> Number:
-    """Of all tokens together, from the sums and the spread of each sequence (Chan et al. 1979)."""
+    """Std of all tokens together, from each sequence's sums and spread (Chan et al. 1979)."""
     count = int(sums.length.sum())
     if not count:
         return NO_TOKENS
@@ -142,7 +142,7 @@ class TokenExtremes:
     ulp_distance_max: float  # float32 numbers
 
     def number(self, extreme: float) -> Number:
-        """For a report: the value, or why there is none."""
+        """The value as a report shows it, or why there is none."""
         return NO_TOKENS if self.abs_diff_max == -math.inf else finite(extreme)
 
     def merged(self, other: TokenExtremes) -> TokenExtremes:

@@ -23,7 +23,7 @@ DISAGREES_BELOW = -2.0
 TRUNCATED_AT = 2.0
 
 # Bounds of the frameworks' own metrics and presets.
-SAFETY_BOUND = 20.0  # log-ratios are clamped to ± so many nats before they are exponentiated
+SAFETY_BOUND = 20.0  # log-ratios are clamped to ± this many nats before they are exponentiated
 RHO_CLAMP, RHO_UPPER = 10.0, 2.0  # open-instruct
 MIS_UPPER, MILES_K3_CLAMP = 2.0, 10.0  # slime and miles
 PROBABILITY_CLAMP = 1e-6  # OpenRLHF: keeps both logarithms of the binary KL finite

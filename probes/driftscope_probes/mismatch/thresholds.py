@@ -1,4 +1,4 @@
-"""Published thresholds as priors: which numbers of a comparison nobody calls healthy.
+"""Published thresholds as priors: which numbers of a comparison count as unhealthy.
 
 In: Comparison.to_dict() and the dtypes of both sides. Out: CrossedThreshold per number beyond its
 own. Priors, not verdicts: a floor measured on the model itself says more (docs/limits.md).

@@ -47,7 +47,7 @@ def ratio(
     extremes: TokenExtremes,
     std: Number,
 ) -> Ratio:
-    """std: of ρ, which whole batches and merged shards come by in different ways."""
+    """std: of ρ, which whole batches and merged shards compute in different ways."""
     return Ratio(
         ratio_mean=sums.token_mean(divergences.ratio),
         ratio_min=extremes.number(extremes.ratio_min),

@@ -1,4 +1,4 @@
-"""The demo models that driftscope can make by itself, by name.
+"""The demo models that driftscope can build itself, by name.
 
 In: a name, as typed. Out: its CatalogueModel, or a ModelError with the nearest known name.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models import manifest
+from driftscope_probes.models import cache
 from driftscope_probes.models.cache import models_dir
 from driftscope_probes.models.safetensors_file import MasterDtype
 
@@ -36,7 +36,7 @@ class CatalogueModel:
 
     @property
     def cached(self) -> bool:
-        return manifest.read_intact(self.folder, self.recipe) is not None
+        return cache.read_intact(self.folder, self.recipe) is not None
 
     def to_dict(self) -> dict[str, Any]:
         """One row of `model list`."""
@@ -106,7 +106,7 @@ def find(name: str, master_dtype: MasterDtype | None = None) -> CatalogueModel |
 
 
 def unknown(name: str) -> ModelError:
-    """The error for a name that is in no way a model."""
+    """The error for a name that matches no model."""
     names = [model.name for model in CATALOGUE]
     near = get_close_matches(name, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""

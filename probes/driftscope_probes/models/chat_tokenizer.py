@@ -15,7 +15,7 @@ from driftscope_probes.models.json_file import write_json
 
 @dataclass(frozen=True, slots=True)
 class ChatTokenizer:
-    """Token i is `vocabulary[i]`; every special token stands in the vocabulary too."""
+    """Token i is `vocabulary[i]`; every special token is in the vocabulary too."""
 
     vocabulary: Sequence[str]  # in the byte-level alphabet, where a space is written "Ġ"
     merges: Sequence[tuple[str, str]]  # highest priority first
@@ -60,7 +60,7 @@ class ChatTokenizer:
         from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
         ids = {token: index for index, token in enumerate(self.vocabulary)}
-        assert len(ids) == len(self.vocabulary), "a token stands twice in the vocabulary"
+        assert len(ids) == len(self.vocabulary), "a token is in the vocabulary twice"
         rules = Tokenizer(models.BPE(vocab=ids, merges=list(self.merges)))
         added = [AddedToken(token, special=True, normalized=False) for token in self.special_tokens]
         rules.add_special_tokens(added)

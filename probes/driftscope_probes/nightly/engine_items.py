@@ -33,7 +33,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     # All units ask one engine kind and, of servers, one address.
     runner = open_runner(units[0], model.path, workdir)
     try:
-        # What one axis has generated, the next does not generate again.
+        # Outputs of one axis are reused by the next.
         memory = Memory(runner)
         teller = FindingTeller(len(units), progress)
         for number, unit in enumerate(units):

@@ -2,9 +2,9 @@
 
     <history>/20261122T030000Z/{state.json, items.jsonl, report.json, report.xml, report.html}
 
-state.json says what the night is of, items.jsonl grows by a line per finished item, report.json
-comes last and makes the night a finished one. Whatever is half written or foreign is left out
-with a note; loading never fails for what a file holds.
+state.json says what the night covers, items.jsonl grows by a line per finished item, report.json
+comes last and marks the night as finished. Half-written or foreign files are left out with a note;
+loading never fails because of a file's content.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, ValidationError
 
-from driftscope_probes.device.environment_change import compare_environments
+from driftscope_probes.device.environment import compare_environments
 from driftscope_probes.durable_file import append_line, publish, write_whole
 from driftscope_probes.nightly.item import Finding
 from driftscope_probes.nightly.report import NightKey, NightlyReport
@@ -33,9 +33,9 @@ SCHEMA = "1"
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _STAMP = re.compile(r"\d{8}T\d{6}Z")
 _PARTIAL = ".partial-"
-#: How many nights are looked at: two months. An item not seen for longer is a new one.
+#: How many nights are considered: two months. An item not seen for longer counts as new.
 MOST_NIGHTS = 60
-#: A report of ten thousand items has about 20 MB; more is not a file of ours.
+#: A report of ten thousand items has about 20 MB; a larger file is not ours.
 MOST_BYTES = 64 << 20
 
 
@@ -46,11 +46,11 @@ class Night:
     key: Mapping[str, Any]  # hardware and versions
     started_at: datetime
     environment: Mapping[str, Any]
-    findings: Mapping[str, Finding]  # by the id of the item, as far as the night went
+    findings: Mapping[str, Finding]  # by the id of the item, as far as the night got
     report: NightlyReport | None  # None: the night did not end
 
     def finish(self, item_id: str, finding: Finding) -> None:
-        """Record a finding; it outlives whatever happens next."""
+        """Record a finding; it survives whatever happens next."""
         append_line(
             self.folder / ITEMS,
             {
@@ -63,7 +63,7 @@ class Night:
         )
 
     def close(self, pages: Mapping[str, str], report: str) -> None:
-        """The report last: a night that has one has everything."""
+        """Write the report last: a night that has one is complete."""
         for name, text in pages.items():
             write_whole(self.folder / name, text)
         write_whole(self.folder / REPORT, report)
@@ -80,7 +80,7 @@ class History:
     def unfinished(
         self, config_sha256: str, environment: Mapping[str, Any], since: datetime
     ) -> Night | None:
-        """The newest night, if it did not end and all that it was of is still the same."""
+        """The newest night, if it did not end and everything it covers is unchanged."""
         for night in self.nights[:1]:
             same = night.config_sha256 == config_sha256 and not compare_environments(
                 night.environment, environment
@@ -106,7 +106,7 @@ def load_history(folder: Path) -> History:
 def start_night(
     folder: Path, config_sha256: str, key: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> Night:
-    """A new folder, complete with its state.json or not there."""
+    """A new folder, complete with its state.json or absent."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(_PARTIAL + "*"):
         shutil.rmtree(left)
@@ -168,7 +168,7 @@ def _findings(folder: Path, notes: list[str]) -> Iterator[tuple[str, Finding]]:
 
 
 def read_report(stored: Mapping[str, Any]) -> NightlyReport:
-    """With all that later nights read of it. Raises Unreadable."""
+    """A report with everything that later nights read. Raises Unreadable."""
     _checked(_Ended, stored, REPORT)
     return _checked(NightlyReport, stored, REPORT)
 
@@ -210,7 +210,7 @@ class _Item(_Found):
 
 
 class _Ended(Record):
-    """What a night needs beyond its type to be compared with."""
+    """What a night needs beyond its type to be comparable."""
 
     key: NightKey
     environment: _Environment
@@ -245,7 +245,7 @@ def _parsed(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{name} is half written or no JSON: {error}") from error
+        raise Unreadable(f"{name} is half written or not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Unreadable(f"{name} is no JSON object")
+        raise Unreadable(f"{name} is not a JSON object")
     return value

@@ -40,17 +40,17 @@ class KernelItem:
 
     @property
     def computation(self) -> str:
-        """What computes: all axes of a kernel are of the same bits."""
+        """What computes: all axes of a kernel share the same bits."""
         return f"kernel/{self.name}/{self.dtype}/t{self.threads}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the id leaves out and the verdict may depend on."""
+        """Settings that are not in the id but may affect the verdict."""
         return {"quick": self.quick, "seed": self.seed}
 
     @property
     def process(self) -> tuple[Any, ...]:
-        """Items of one value of this share a process."""
+        """Items with the same value share a process."""
         return ("kernel", self.quick, self.seed)
 
 
@@ -90,12 +90,12 @@ Item = KernelItem | EngineItem
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What running an item gave."""
+    """The outcome of running an item."""
 
     verdict: str
     seconds: float
-    detail: Mapping[str, Any]  # JSON values: the reason, figures, the place of a difference
-    replay: str | None  # a command that makes it again
+    detail: Mapping[str, Any]  # JSON values: the reason, numbers, where a difference is
+    replay: str | None  # a command that reproduces it
 
     @property
     def ran(self) -> bool:

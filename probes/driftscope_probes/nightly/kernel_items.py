@@ -1,4 +1,4 @@
-"""Process entry: checks one kernel after the other and tells each verdict as soon as it stands.
+"""Process entry: checks one kernel after the other and reports each verdict at once.
 
     python -m driftscope_probes.nightly.kernel_items WORKDIR
 
@@ -20,8 +20,7 @@ from driftscope_probes.progress import Progress, ProgressSink
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     from driftscope_kernels.check.placements.placement import thread_count
-    from driftscope_kernels.check.process_axis import check_processes
-    from driftscope_kernels.check.result_bits import result_bits
+    from driftscope_kernels.check.process_axis import check_processes, result_bits
     from driftscope_kernels.check.run_check import Plan, check_kernel
 
     units, plan = request["units"], Plan(quick=request["quick"], seed=request["seed"])

@@ -1,4 +1,4 @@
-"""A night judged against earlier ones: what changed, what alarms, and the report of all of it."""
+"""A night judged against earlier ones: what changed, what alarms, and the report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic.json_schema import SkipJsonSchema
 
-from driftscope_probes.device.environment_change import (
-    ALARMING,
-    Change,
-    compare_environments,
-    differences,
-)
+from driftscope_probes.device.environment import ALARMING, Change, compare_environments, differences
 from driftscope_probes.nightly.item import Finding, Item, Kind
 from driftscope_probes.record import Record
 from driftscope_probes.verdicts import NOT_RUN, RANKS, ItemVerdictName
@@ -22,9 +17,9 @@ AS_EXPECTED: Final = 0
 CHANGED: Final = 1
 COULD_NOT_RUN: Final = 2
 Direction = Literal["better", "worse", "new"]
-#: Of those that compute other bits; the list of changes has all.
+#: Most items with other bits that are named; the list of changes has all.
 MOST_NAMED = 5
-#: Of a hash, in a list of changes; items and the configuration have the whole.
+#: Digits of a hash in a list of changes; items and the configuration have all of it.
 SHOWN_DIGITS = 12
 
 
@@ -96,7 +91,7 @@ class Earlier:
     expected: str
     settings: Mapping[str, Any]
     night: str  # when that night began
-    bits: str | None = None  # hash of what it computed; None: not told, or never twice the same
+    bits: str | None = None  # hash of what it computed; None: unknown, or not repeatable
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ class JudgedItem:
 
     @property
     def changed(self) -> Direction | None:
-        """Since the last night on which it ran; None too where it did not run tonight."""
+        """Since the last night on which it ran; also None where it did not run tonight."""
         if not self.finding.ran:
             return None
         if self.earlier is None:
@@ -129,7 +124,7 @@ class JudgedItem:
 
     @property
     def other_bits(self) -> bool:
-        """Whether the same question was answered with other bits than on the last such night."""
+        """Whether the bits differ from those of the last night with the same settings."""
         earlier = self.earlier
         if earlier is None or earlier.bits is None or self.bits is None:
             return False
@@ -138,7 +133,7 @@ class JudgedItem:
 
     @property
     def alarming(self) -> bool:
-        """A verdict that is new in the list is none that changed."""
+        """A verdict that is new in the list has not changed."""
         return self.finding.ran and (not self.as_expected or self.changed in ("better", "worse"))
 
     def report(self) -> ItemReport:
@@ -179,7 +174,7 @@ def judge(
 def comparable(
     reports: Sequence[NightlyReport], hardware: Mapping[str, Any]
 ) -> list[NightlyReport]:
-    """Those of the same hardware; where there is none, all: the hardware is the change then."""
+    """Nights on the same hardware; if there are none, all: then the hardware has changed."""
     same = [report for report in reports if report.key.hardware == hardware]
     return same or list(reports)
 
@@ -190,7 +185,7 @@ def changed_environment(
     config_sha256: str,
     judged: Iterable[JudgedItem],
 ) -> tuple[Change, ...]:
-    """Against the last night of `comparable`, and settings of items against their own last one."""
+    """Compared with the last `comparable` night; items' settings with their own last night."""
     if last is None:
         return ()
     changes = list(compare_environments(last.environment, environment))
@@ -204,7 +199,7 @@ def changed_environment(
             changes += differences("setting", one.earlier.settings, one.item.settings, prefix)
         if one.other_bits:
             changes.append(_bits_change(one))
-    # Of all axes of a kernel the bits are one.
+    # All axes of a kernel share the same bits.
     return tuple({(change.kind, change.name): change for change in changes}.values())
 
 
@@ -216,7 +211,7 @@ def _bits_change(one: JudgedItem) -> Change:
 
 
 def exit_code(judged: Iterable[JudgedItem], alarms: Sequence[str]) -> Literal[0, 1, 2]:
-    """What was found outweighs what was not: a night that breaks off after a fault gives 1."""
+    """A fault outweighs what could not run: a night that breaks off after a fault gives 1."""
     if alarms:
         return CHANGED
     return AS_EXPECTED if all(one.finding.ran for one in judged) else COULD_NOT_RUN

@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.engine_work import request_of
 from driftscope_probes.nightly.item import (
     KERNEL_AXES,
     EngineItem,
     Item,
     KernelItem,
 )
+from driftscope_probes.nightly.work import request_of
 from driftscope_probes.verdicts import KERNEL_AXIS_VERDICTS, RANKS
 
 #: A kernel's name as the registry takes it: target/op/implementation.
@@ -38,14 +38,14 @@ Threads = Annotated[int, Field(ge=1, le=64)]
 Pattern = Annotated[str, Field(min_length=1, max_length=512)]
 MOST_NAMES = 256
 MOST_TABLES = 64
-#: Two days: a longer night would still run when the next but one is due.
+#: Two days: a longer night would still be running when the next but one is due.
 MOST_MINUTES = 48 * 60.0
 
 WHOLE = "all"
 
 
 class Table(BaseModel):
-    # strict: a number in quotation marks is a mistake, not a number.
+    # strict: a quoted number is a mistake, not a number.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -154,7 +154,7 @@ REMEDY = "correct the file; docs/nightly.md describes every field."
 @dataclass(frozen=True, slots=True)
 class NightlyConfig:
     name: str
-    sha256: str  # of the file's bytes
+    sha256: str  # hash of the file's bytes
     budget_s: float
     fail_on_environment: bool  # whether a change of hardware or versions alone gives exit 1
     fail_on_bits: bool  # whether other bits alone do
@@ -162,7 +162,7 @@ class NightlyConfig:
 
 
 def read_config(path: Path) -> NightlyConfig:
-    """Raises RequestError, which names the file and the place in it."""
+    """Raises RequestError naming the file and the position in it."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -177,7 +177,7 @@ def read_config(path: Path) -> NightlyConfig:
 
 
 class ConfigError(ValueError):
-    """What is wrong in a nightly's file, and where."""
+    """What is wrong in a nightly file, and where."""
 
 
 def parse_config(data: bytes) -> NightlyConfig:
@@ -189,7 +189,7 @@ def parse_config(data: bytes) -> NightlyConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is no TOML: {error}") from error
+        raise ConfigError(f"is not TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError(_places(error)) from error
     items = tuple(_items(tables))
@@ -197,7 +197,7 @@ def parse_config(data: bytes) -> NightlyConfig:
         raise ConfigError("lists neither [[kernels]] nor [[engines]]")
     twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
-        raise ConfigError(f"{twice[0]} stands in two tables; give one table of engines a label")
+        raise ConfigError(f"{twice[0]} is in two tables; give one table of engines a label")
     return NightlyConfig(
         name=tables.name,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -211,7 +211,7 @@ def parse_config(data: bytes) -> NightlyConfig:
 def _items(tables: NightlyFile) -> Iterator[Item]:
     size = sum(table.size for table in tables.kernels)
     size += sum(table.size for table in tables.engines)
-    # Before they are made: five lists of 256 names multiply to a thousand billion.
+    # Checked before they are built: five lists of 256 names multiply to a trillion.
     if size > MOST_ITEMS:
         raise ConfigError(f"lists more than {MOST_ITEMS:,} items")
     for number, kernels in enumerate(tables.kernels):

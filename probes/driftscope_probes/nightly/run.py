@@ -14,12 +14,10 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from driftscope_probes.device.environment_change import key_of, night_environment
+from driftscope_probes.device.environment import key_of, night_environment
 from driftscope_probes.errors import RequestError
-from driftscope_probes.nightly.engine_work import engine_work
 from driftscope_probes.nightly.history import History, Night, load_history, start_night
 from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem, not_run
-from driftscope_probes.nightly.kernel_work import kernel_work
 from driftscope_probes.nightly.report import (
     NightConfig,
     NightKey,
@@ -32,9 +30,10 @@ from driftscope_probes.nightly.report import (
 )
 from driftscope_probes.nightly.request import DEFAULT_FILE, NightlyConfig, read_config
 from driftscope_probes.nightly.shared_process import Budget, OutOfTime, SharedWork, run_shared
+from driftscope_probes.nightly.work import engine_work, kernel_work
 from driftscope_probes.progress import Progress, ProgressSink
 
-#: An interrupted night is gone on with until the next one is due: its findings are of one night.
+#: Resume an interrupted night until the next is due: its findings belong to one night.
 RESUME_WITHIN = timedelta(hours=20)
 SCHEMA: Final = "1"
 OUT_OF_TIME = "the time budget was used up before"
@@ -43,7 +42,7 @@ Page = Callable[[NightlyReport], str]
 
 
 def run_probe(request: Mapping[str, Any], _workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """Of the service: the operator's file or the shipped one; history in the data folder."""
+    """Called by the service: the operator's file or the shipped one; history in the data folder."""
     asked = request["request"]
     config = read_config(Path(asked["config"]) if asked["config"] else DEFAULT_FILE)
     return run_nightly(config, Path(asked["history"]), progress).to_dict()
@@ -58,7 +57,7 @@ def run_nightly(
     resume: bool = True,
     pages: Mapping[str, Page] | None = None,
 ) -> NightlyReport:
-    """`budget_s`: seconds, else the configuration's. `pages`: further files beside report.json.
+    """`budget_s`: seconds, else the configuration's. `pages`: files in addition to report.json.
 
     Raises RequestError if another night is running on the same history.
     """
@@ -131,7 +130,7 @@ def _run(
             run_shared(_work(group), record, show, budget)
     except OutOfTime:
         for item in config.items:
-            # Not recorded: a night that has used its time has not seen them.
+            # Not recorded: the night ran out of time before them.
             findings.setdefault(item.id, not_run(item, f"{OUT_OF_TIME} {item.id}"))
     assert len(findings) == total
     progress(Progress("done", 1.0, f"{total} of {total} items"))
@@ -147,7 +146,7 @@ def _groups(items: tuple[Item, ...], findings: Mapping[str, Finding]) -> Iterato
 
 
 def _work(group: list[Item]) -> SharedWork:
-    """Items of one process are of one kind."""
+    """Items that share a process are of one kind."""
     if isinstance(group[0], KernelItem):
         return kernel_work([item for item in group if isinstance(item, KernelItem)])
     return engine_work([item for item in group if isinstance(item, EngineItem)])

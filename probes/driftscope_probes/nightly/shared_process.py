@@ -22,7 +22,7 @@ class OutOfTime(Exception):
 
 
 class Budget:
-    """Counts from when it is made; `spent_s` is what an interrupted start has used already."""
+    """Starts when created; `spent_s` is what an interrupted start has already used."""
 
     def __init__(self, seconds: float, spent_s: float = 0.0) -> None:
         self._end = time.monotonic() + seconds - spent_s
@@ -38,7 +38,7 @@ class Budget:
 
     @contextmanager
     def stopping(self, child: ChildProcess) -> Iterator[None]:
-        """Around `child.wait()`: end the child when the time is over. Raises OutOfTime."""
+        """Around `child.wait()`: end the child when time runs out. Raises OutOfTime."""
         timer = threading.Timer(max(0.0, self.left_s), child.cancel)
         timer.daemon = True
         timer.start()
@@ -69,7 +69,7 @@ Record = Callable[[Item, Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What the child does in one go, and the items that it answers."""
+    """What the child does in one go, and the items that it covers."""
 
     spec: Mapping[str, Any]
     items: tuple[Item, ...]
@@ -83,11 +83,11 @@ class SharedWork:
     explain_crash: ExplainCrash
     request: Mapping[str, Any]
     units: tuple[Unit, ...]
-    read: Callable[[Item, Mapping[str, Any]], Finding]  # of what the child told, for an item
+    read: Callable[[Item, Mapping[str, Any]], Finding]  # from the child's report
 
 
 def run_shared(work: SharedWork, record: Record, progress: ProgressSink, budget: Budget) -> None:
-    """Raises OutOfTime, with the findings so far recorded."""
+    """Raises OutOfTime after recording the findings so far."""
     left = list(work.units)
     while left:
         budget.check()
@@ -96,7 +96,7 @@ def run_shared(work: SharedWork, record: Record, progress: ProgressSink, budget:
         if error is None:
             assert attempt.done == len(left), f"{work.module} left out units"
             return
-        # Before the first unit nothing points to one: the same would happen again for each.
+        # A crash before the first unit is no single unit's fault and would recur for each.
         first, last = attempt.done, attempt.began if attempt.began else len(left)
         for unit in left[first:last]:
             for item in unit.items:
@@ -105,13 +105,13 @@ def run_shared(work: SharedWork, record: Record, progress: ProgressSink, budget:
 
 
 class _Attempt:
-    """One process and what it has told. Units are done in order."""
+    """One process and what it has reported. Units run in order."""
 
     def __init__(
         self, work: SharedWork, units: Sequence[Unit], record: Record, progress: ProgressSink
     ) -> None:
         self._work, self._units, self._record, self._progress = work, units, record, progress
-        self.began = 0  # units, the one included that is being done
+        self.began = 0  # units, including the one in progress
         self.done = 0
 
     def run(self, budget: Budget) -> ProbeError | None:
@@ -142,6 +142,6 @@ class _Attempt:
         unit = self._units[told["done"]]
         for item in unit.items:
             finding = self._work.read(item, told)
-            # What one unit answers together is not timed apart: each gets its fraction.
+            # Items that share a unit are not timed separately: each gets its fraction.
             self._record(item, replace(finding, seconds=finding.seconds / len(unit.items)))
         self.done = told["done"] + 1

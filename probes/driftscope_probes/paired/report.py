@@ -1,4 +1,4 @@
-"""How to read a grid: one sentence, its figures beside the published ones, notes on settings.
+"""How to read a grid: one sentence, its figures with the published ones, notes on settings.
 
 In: the request and the comparison of every cell. Out: a Reading and notes. Free of torch.
 """
@@ -98,7 +98,7 @@ class Cell(Record):
     comparison: dict[str, Any]
     diagnosis: dict[str, Any] | None
     profiles: dict[str, Any]
-    rollout: dict[str, Any]  # of TraceMeta, as is `trainer`
+    rollout: dict[str, Any]  # fields of TraceMeta, like `trainer`
     trainer: dict[str, Any]
     pair_file: str | None
 
@@ -129,7 +129,7 @@ class PairedReport(Record):
 
 
 def read_grid(grid: Grid, *, resamples: int) -> Reading:
-    """FP16 against BF16 where both matched cells are there; else the closest and furthest cell."""
+    """FP16 against BF16 if both matched cells exist; else the closest and furthest cell."""
     bf16, fp16 = grid.get(("bf16", "bf16")), grid.get(("fp16", "fp16"))
     if bf16 is None or fp16 is None:
         return Reading(sentence=_extremes(grid), figures=())

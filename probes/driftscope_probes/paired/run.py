@@ -16,7 +16,7 @@ from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import RequestError
-from driftscope_probes.mismatch import Comparison, Profiles, compare_pair, profiles_of_pair
+from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.paired.report import Cell, PairedReport, read_grid, semantic_notes
@@ -25,11 +25,11 @@ from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
-from driftscope_probes.trace import Pair
+from driftscope_probes.trace import Trace, both_sides
 from driftscope_probes.trace_file import write_pair
 
 SCHEMA_VERSION = "1"
-#: Share of the whole at which each part ends, from the default grid on two cores.
+#: Fraction of the whole at which each part ends, from the default grid on two cores.
 PREPARED, ROLLED_OUT, SCORED = 0.03, 0.45, 0.98
 
 
@@ -39,7 +39,8 @@ class Compared:
 
     engine_dtype: Dtype
     trainer_dtype: str
-    pair: Pair
+    rollout: Trace
+    trainer: Trace
     comparison: Comparison
     profiles: Profiles
 
@@ -163,14 +164,17 @@ def _compare_all(
     cells = []
     for dtype, rollout in rollouts.items():
         for mode in request.trainer_dtypes:
-            pair = Pair(rollout.trace, scores.traces[dtype, mode])
-            comparison = compare_pair(pair, resamples=request.resamples)
-            cells.append(Compared(dtype, mode, pair, comparison, profiles_of_pair(pair)))
+            trainer = scores.traces[dtype, mode]
+            tokens = both_sides(rollout.trace, trainer)
+            comparison, _ = compare_tokens(tokens, resamples=request.resamples)
+            cells.append(
+                Compared(dtype, mode, rollout.trace, trainer, comparison, profiles_of(tokens))
+            )
     return cells
 
 
 def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
-    """Where the folder lies is this machine's business; the fingerprint says which model it is."""
+    """The folder's path matters only on this machine; the fingerprint identifies the model."""
     facts = model.to_dict()
     del facts["path"]
     return facts | {"name": request.model}
@@ -180,14 +184,14 @@ def _stored(cell: Compared, workdir: Path) -> Cell:
     folder = workdir / "pairs"
     folder.mkdir(exist_ok=True)
     name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
-    write_pair(cell.pair, folder / name)
+    write_pair(cell.rollout, cell.trainer, folder / name)
     return Cell(
         engine_dtype=cell.engine_dtype,
         trainer_dtype=cell.trainer_dtype,
         comparison=cell.comparison.to_dict(),
         diagnosis=None,
         profiles=cell.profiles.to_dict(),
-        rollout=cell.pair.rollout.meta.to_dict(),
-        trainer=cell.pair.trainer.meta.to_dict(),
+        rollout=cell.rollout.meta.to_dict(),
+        trainer=cell.trainer.meta.to_dict(),
         pair_file=f"pairs/{name}",
     )

@@ -1,4 +1,4 @@
-"""Each side in its own process: a rollout's Trace, then the trainer's of it. Free of torch."""
+"""Each side in its own process: a rollout's Trace, then the trainer's on it. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash, explain_trainer_crash
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.child_environment import available_cores, child_environment
+from driftscope_probes.engines.settings import available_cores, child_environment
 from driftscope_probes.paired.report import Gradient
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts
@@ -29,7 +29,7 @@ class Rollout:
 
 
 def roll_out(task: RolloutTask, workdir: Path, progress: ProgressSink) -> Rollout:
-    """Run the engine; its memory is gone when this returns. Raises EngineError, RequestError."""
+    """Run the engine; its memory is freed when this returns. Raises EngineError, RequestError."""
     workdir.mkdir(parents=True, exist_ok=True)
     prompts_file = workdir / "prompts.safetensors"
     write_prompts(task.prompts, prompts_file)

@@ -1,4 +1,4 @@
-"""Headers of an Arrow IPC stream, checked before pyarrow sees it: a hostile one claims any size."""
+"""Checks an Arrow IPC stream's headers before pyarrow sees it: a hostile one claims any size."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from driftscope_probes.push.rules import MAX_ARROW_BATCHES, MAX_HEADER_BYTES, Pu
 
 #: A vtable starts with its own size and that of the table.
 VTABLE_START = 4
-PLACE_BYTES = 2
+OFFSET_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FlatTable:
     content: memoryview
-    place: int
+    offset: int
 
     def number(self, field: int, form: str) -> int:
         """`form`: of struct. Absent fields are 0, the default of every field read here."""
-        place = self._place_of(field)
-        return 0 if place is None else number(self.content, place, form)
+        offset = self._offset_of(field)
+        return 0 if offset is None else number(self.content, offset, form)
 
     def table(self, field: int) -> FlatTable | None:
-        place = self._referred(field)
-        return None if place is None else FlatTable(self.content, place)
+        offset = self._referred(field)
+        return None if offset is None else FlatTable(self.content, offset)
 
     def entries(self, field: int) -> int:
-        """Of a vector."""
-        place = self._referred(field)
-        return 0 if place is None else number(self.content, place, "<I")
+        """Length of a vector."""
+        offset = self._referred(field)
+        return 0 if offset is None else number(self.content, offset, "<I")
 
     def _referred(self, field: int) -> int | None:
-        place = self._place_of(field)
-        return None if place is None else place + number(self.content, place, "<I")
+        offset = self._offset_of(field)
+        return None if offset is None else offset + number(self.content, offset, "<I")
 
-    def _place_of(self, field: int) -> int | None:
-        vtable = self.place - number(self.content, self.place, "<i")
-        entry = VTABLE_START + PLACE_BYTES * field
-        if entry + PLACE_BYTES > number(self.content, vtable, "<H"):
+    def _offset_of(self, field: int) -> int | None:
+        vtable = self.offset - number(self.content, self.offset, "<i")
+        entry = VTABLE_START + OFFSET_BYTES * field
+        if entry + OFFSET_BYTES > number(self.content, vtable, "<H"):
             return None
-        offset = number(self.content, vtable + entry, "<H")
-        return self.place + offset if offset else None
+        relative = number(self.content, vtable + entry, "<H")
+        return self.offset + relative if relative else None
 
 
 def root(content: memoryview) -> FlatTable:
     return FlatTable(content, number(content, 0, "<I"))
 
 
-def number(content: memoryview, place: int, form: str) -> int:
-    if not 0 <= place <= len(content) - struct.calcsize(form):
+def number(content: memoryview, offset: int, form: str) -> int:
+    if not 0 <= offset <= len(content) - struct.calcsize(form):
         raise PushError(
-            f"it refers to byte {place} of a header of {len(content)}.",
+            f"it refers to byte {offset} of a header of {len(content)}.",
             remedy="write it with an Arrow library and send it whole.",
         )
-    (value,) = struct.unpack_from(form, content, place)
+    (value,) = struct.unpack_from(form, content, offset)
     return int(value)
 
 
@@ -74,9 +74,9 @@ def check_messages(stream: memoryview) -> int:
 
     Nothing is copied.
     """
-    place = messages = entries = 0
+    offset = messages = entries = 0
     while True:
-        content, after = _metadata(stream, place)
+        content, after = _metadata(stream, offset)
         if not content:
             break
         message = root(content)
@@ -88,7 +88,7 @@ def check_messages(stream: memoryview) -> int:
                 f"batch {messages - 1} is compressed.",
                 remedy="write it uncompressed; over HTTP, Content-Encoding: zstd does the same.",
             )
-        place = after + _body_bytes(message, len(stream) - after)
+        offset = after + _body_bytes(message, len(stream) - after)
         messages += 1
         if messages > 1 + MAX_ARROW_BATCHES:
             raise PushError(
@@ -102,13 +102,13 @@ def check_messages(stream: memoryview) -> int:
     return entries
 
 
-def _metadata(stream: memoryview, place: int) -> tuple[memoryview, int]:
-    """Of the message at `place`, and where it ends; empty at the end of the stream."""
-    if len(stream) - place < START_BYTES:
+def _metadata(stream: memoryview, offset: int) -> tuple[memoryview, int]:
+    """Metadata of the message at `offset`, and where it ends; empty at the end of the stream."""
+    if len(stream) - offset < START_BYTES:
         raise _cut_short(len(stream))
-    if number(stream, place, "<I") != CONTINUATION:
-        raise PushError(f"there is no Arrow message at byte {place:,}.", remedy=WRITE_AGAIN)
-    size, begin = number(stream, place + 4, "<I"), place + START_BYTES
+    if number(stream, offset, "<I") != CONTINUATION:
+        raise PushError(f"there is no Arrow message at byte {offset:,}.", remedy=WRITE_AGAIN)
+    size, begin = number(stream, offset + 4, "<I"), offset + START_BYTES
     if size > MAX_HEADER_BYTES:
         raise PushError(
             f"the header of a message claims {size:,} bytes, accepted are {MAX_HEADER_BYTES:,}.",

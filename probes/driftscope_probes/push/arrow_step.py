@@ -26,7 +26,7 @@ from driftscope_probes.push.rules import (
     checked_metadata,
 )
 
-#: Lists say how long each sequence is: there is no cu_seqlens.
+#: Lists give each sequence's length: there is no cu_seqlens.
 COLUMNS = tuple(
     name for name, rule in RULES.items() if rule.per != "limit" and not rule.inner_dimensions
 )
@@ -61,7 +61,7 @@ def _read(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = "".join(character for character in str(error) if character.isprintable())
         raise PushError(
-            f"it is no valid Arrow stream: {reason[:MAX_REASON_CHARACTERS].rstrip('.')}.",
+            f"it is not a valid Arrow stream: {reason[:MAX_REASON_CHARACTERS].rstrip('.')}.",
             remedy=WRITE_AGAIN,
         ) from error
 
@@ -131,7 +131,7 @@ def _tensors(reader: Any) -> dict[str, NDArray[Any]]:
 
 
 def _joined(parts: Mapping[str, Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Copied in any case: a sender may have placed values where a float32 must not lie.
+    """Always copied: a sender may have stored values unaligned for float32.
 
     Half precision becomes float32, which is exact: float32 holds every such value.
     """

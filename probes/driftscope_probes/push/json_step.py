@@ -1,13 +1,11 @@
-"""A small step as JSON → PushedStep: the tensors' names, one list per sequence or flat lists.
-
-In: a path. Out: PushedStep, or PushError. Routed experts are read from safetensors only.
-"""
+"""A pushed step as JSON, read strictly: no duplicate keys, no NaN, limited depth and size."""
 
 from __future__ import annotations
 
+import json
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +18,97 @@ from driftscope_probes.push.rules import (
     PushError,
     checked_metadata,
 )
-from driftscope_probes.push.strict_json import (
-    float_column,
-    integer_column,
-    mask_column,
-    parse_object,
-)
+
+
+def parse_object(raw: bytes, what: str) -> dict[str, Any]:
+    """`what` names the document in the error."""
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise PushError(
+            f"{what} is not valid JSON: {error}"[:500],
+            remedy="write it again with a JSON library, in UTF-8 and each name once.",
+        ) from error
+    if not isinstance(value, dict):
+        raise PushError(
+            f"{what} is a JSON {type(value).__name__}, accepted is an object.",
+            remedy='write {"name": value, …}; docs/push-format.md shows one.',
+        )
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Readers differ in which of two equal names they keep: what was checked must be what is used.
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"the name {name[:80]!r} occurs twice")
+        fields[name] = value
+    return fields
+
+
+#: JSON has no NaN: null represents a non-finite value, as prime-rl writes it.
+NOT_FINITE: Final = None
+
+
+def float_column(name: str, values: object) -> NDArray[np.float32]:
+    """Numbers and null → float32 (nearest; null is NaN). Refuses what float32 cannot hold."""
+    listed = _listed(name, values, (int, float, type(NOT_FINITE)))
+    try:
+        wide = np.array([np.nan if v is NOT_FINITE else v for v in listed], dtype=np.float64)
+    except OverflowError as error:
+        raise _unfit(name, "an integer is beyond float64") from error
+    with np.errstate(over="ignore", under="ignore"):
+        column = wide.astype(np.float32)
+    changed = (np.isfinite(wide) != np.isfinite(column)) & ~np.isnan(wide)
+    changed |= (wide != 0) & (column == 0)
+    if changed.any():
+        index = int(np.argmax(changed))
+        raise _unfit(name, f"value {wide[index]} at {index} is outside the range of float32")
+    return column
+
+
+def integer_column(
+    name: str, values: object, dtype: type[np.int32] | type[np.int64]
+) -> NDArray[Any]:
+    listed = _listed(name, values, (int,))
+    try:
+        wide = np.array(listed, dtype=np.int64)
+    except OverflowError as error:
+        raise _unfit(name, "an integer is beyond 64 bits") from error
+    limits = np.iinfo(dtype)
+    outside = (wide < limits.min) | (wide > limits.max)
+    if outside.any():
+        index = int(np.argmax(outside))
+        raise _unfit(name, f"{wide[index]} at {index} is outside {limits.bits}-bit integers")
+    return wide.astype(dtype)
+
+
+def mask_column(name: str, values: object) -> NDArray[np.bool_]:
+    """true and false, or 1 and 0."""
+    listed = _listed(name, values, (bool, int))
+    for index, value in enumerate(listed):
+        if value not in (0, 1):
+            raise _unfit(name, f"a value at {index} is neither 0 nor 1")
+    return np.array(listed, dtype=np.bool_)
+
+
+def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
+    if not isinstance(values, list):
+        raise _unfit(name, f"it is a JSON {type(values).__name__}, not a list")
+    for index, value in enumerate(values):
+        # type(), because True is an int to isinstance().
+        if type(value) not in kinds:
+            accepted = ", ".join(kind.__name__ for kind in kinds)
+            raise _unfit(name, f"{type(value).__name__} at {index}, accepted: {accepted}")
+    return values
+
+
+def _unfit(name: str, why: str) -> PushError:
+    return PushError(
+        f"{name} cannot be read: {why}.", remedy=f"give {name} as docs/push-format.md describes it."
+    )
+
 
 METADATA = "metadata"
 COLUMNS = tuple(name for name, rule in RULES.items() if not rule.inner_dimensions)
@@ -76,7 +159,7 @@ def _flattened(fields: dict[str, Any]) -> dict[str, Any]:
 def _lengths(name: str, values: object) -> list[int]:
     if not isinstance(values, list) or not all(isinstance(one, list) for one in values):
         raise PushError(
-            f"there is no cu_seqlens, and {name} is no list of lists.",
+            f"there is no cu_seqlens, and {name} is not a list of lists.",
             remedy="give one list per sequence, or flat lists with cu_seqlens.",
         )
     return [len(one) for one in values]

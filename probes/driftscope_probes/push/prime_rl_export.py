@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.json_step import float_column, integer_column, mask_column, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
 from driftscope_probes.push.rules import (
     MAX_EXPORT_BYTES,
@@ -22,16 +23,10 @@ from driftscope_probes.push.rules import (
     SCHEMA_VERSION,
     PushError,
 )
-from driftscope_probes.push.strict_json import (
-    float_column,
-    integer_column,
-    mask_column,
-    parse_object,
-)
 
 EXPORT_SCHEMA_VERSION = 1
 FRAMEWORK = "prime-rl"
-#: Our names and theirs. Everything else in a line is derived from these, or about the run.
+#: Our names and theirs. Everything else in a line is derived from these or describes the run.
 NEEDED = {
     "rollout_logprobs": "inference_logprobs",
     "trainer_logprobs": "trainer_logprobs",
@@ -44,7 +39,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def read_prime_rl_export(path: Path) -> PushedStep:
-    """A value that was not finite stands as null in the export, and becomes NaN here."""
+    """Non-finite values are null in the export and become NaN here."""
     steps: set[Any] = set()
     sequences: list[Columns] = []
     tokens = 0
@@ -134,7 +129,7 @@ def _trained(columns: Columns) -> Columns:
 
 
 def _joined(sequences: list[Columns]) -> Columns:
-    """Optional columns stay where every sequence has them."""
+    """Optional columns are kept if every sequence has them."""
     names = set.intersection(*(set(columns) for columns in sequences))
     joined = {name: np.concatenate([columns[name] for columns in sequences]) for name in names}
     # Without an RL loss, prime-rl writes null for every advantage: there are none.

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.push.rules import MAX_SEQUENCES, MAX_TOKENS, RULES, PushError
+from driftscope_probes.tokens import (
+    CUMULATIVE,
+    Extras,
+    Tokens,
+    check_token_ids,
+    cu_seqlens_fault,
+    outside_mask,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,75 +42,62 @@ def response_span(mask: NDArray[np.bool_], cu_seqlens: NDArray[np.int64]) -> Res
     return ResponseSpan(keep, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-FloatTensor: TypeAlias = NDArray[np.float32]
-IdTensor: TypeAlias = NDArray[np.int32]
-ExpertTensor: TypeAlias = NDArray[np.uint8] | NDArray[np.int16]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class PushedStep:
-    """Sequence i occupies the half-open range cu_seqlens[i]:cu_seqlens[i + 1].
+class PushedStep(Tokens):
+    """Log-probabilities are as they were sent: NaN, infinite, zero and positive ones included."""
 
-    Log-probabilities are as they were sent: NaN, infinite, zero and positive ones included.
-    """
-
-    rollout_logprobs: FloatTensor  # [tokens], nats
-    trainer_logprobs: FloatTensor  # [tokens], nats
-    cu_seqlens: NDArray[np.int64]  # [sequences + 1]
-    mask: NDArray[np.bool_]  # [tokens], True where the token takes part in a comparison
-    token_ids: IdTensor | None = None  # [tokens]
-    rollout_token_ids: IdTensor | None = None  # [tokens], equal to token_ids
-    advantages: FloatTensor | None = None  # [tokens]
-    entropy: FloatTensor | None = None  # [tokens], nats
-    position_ids: IdTensor | None = None  # [tokens]
-    turn_ids: IdTensor | None = None  # [tokens]
-    behavior_version: IdTensor | None = None  # [sequences], weights that sampled the sequence
-    routed_experts: ExpertTensor | None = None  # [tokens, layers, k], of the rollout
-    trainer_routed_experts: ExpertTensor | None = None  # [tokens, layers, k]
+    mask: NDArray[np.bool_]  # [tokens]
+    rollout_token_ids: NDArray[np.int32] | None = None  # [tokens], equal to extras.token_ids
+    advantages: NDArray[np.float32] | None = None  # [tokens]
+    routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k], of the rollout
+    trainer_routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_sizes(self)
-        _check_limits(self.cu_seqlens, self.tokens)
+        fault = cu_seqlens_fault(self.cu_seqlens, self.tokens)
+        if fault is not None:
+            raise PushError(fault, remedy=CUMULATIVE)
         _check_token_ids(self)
         for tensor in self.tensors().values():
             tensor.setflags(write=False)
 
     @property
     def tokens(self) -> int:
-        return int(self.rollout_logprobs.size)
-
-    @property
-    def sequences(self) -> int:
-        return int(self.cu_seqlens.size - 1)
-
-    def sequence(self, index: int) -> slice:
-        return slice(int(self.cu_seqlens[index]), int(self.cu_seqlens[index + 1]))
+        return int(self.rollout.size)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Those that were sent, by name."""
-        named = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
+        named = {"rollout_logprobs": self.rollout, "trainer_logprobs": self.trainer}
+        for part in (self, self.extras):
+            named |= {item.name: getattr(part, item.name) for item in fields(part)}
+        return {name: named[name] for name in RULES if named[name] is not None}
 
 
 def pushed_step(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> PushedStep:
     """From tensors in their final dtypes; mask may be uint8 or absent: every token takes part."""
-    given = dict(tensors)
-    given["cu_seqlens"] = given["cu_seqlens"].astype(np.int64, copy=False)
-    if "mask" not in given:
-        given["mask"] = np.ones(given["rollout_logprobs"].size, dtype=np.bool_)
-    given["mask"] = as_mask(given["mask"])
-    return PushedStep(**given, metadata=dict(metadata))
+    sent: dict[str, Any] = dict(tensors)
+    rollout = sent.pop("rollout_logprobs")
+    return PushedStep(
+        rollout,
+        sent.pop("trainer_logprobs"),
+        sent.pop("cu_seqlens").astype(np.int64, copy=False),
+        as_mask(sent.pop("mask")) if "mask" in sent else np.ones(rollout.size, dtype=np.bool_),
+        Extras(**{item.name: sent.pop(item.name, None) for item in fields(Extras)}),
+        **sent,
+        metadata=dict(metadata),
+    )
 
 
 def as_mask(values: NDArray[Any]) -> NDArray[np.bool_]:
     """0 and 1 as booleans, same shape; PushError for any other value."""
     if values.dtype == np.bool_:
         return values
-    if values.size and values.max() > 1:
-        place = np.unravel_index(int(np.argmax(values > 1)), values.shape)
+    outside = outside_mask(values)
+    if outside.any():
+        index = np.unravel_index(int(np.argmax(outside)), values.shape)
         raise PushError(
-            f"mask has the value {values[place]} at {', '.join(map(str, place))}.",
+            f"mask has the value {values[index]} at {', '.join(map(str, index))}.",
             remedy="use 1 for tokens that take part and 0 for all others; weights have no place.",
         )
     return values.astype(np.bool_)
@@ -129,47 +124,18 @@ def _check_sizes(step: PushedStep) -> None:
             )
 
 
-def _check_limits(cu_seqlens: NDArray[np.int64], tokens: int) -> None:
-    # The range first: differences of arbitrary 64-bit numbers wrap around and can look monotonic.
-    outside = np.flatnonzero((cu_seqlens < 0) | (cu_seqlens > tokens))
-    remedy = "give cumulative lengths: 0, len_0, len_0 + len_1, …, tokens."
-    if outside.size:
-        place = int(outside[0])
-        raise PushError(
-            f"cu_seqlens[{place}] is {cu_seqlens[place]}, outside 0 to {tokens} tokens.",
-            remedy=remedy,
-        )
-    if cu_seqlens.size < 2 or cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens:
-        shown = np.array2string(cu_seqlens, threshold=8)
-        raise PushError(
-            f"cu_seqlens {shown} does not run from 0 to the number of tokens, {tokens}.",
-            remedy=remedy,
-        )
-    falling = np.flatnonzero(np.diff(cu_seqlens) < 0)
-    if falling.size:
-        place = int(falling[0])
-        raise PushError(
-            f"cu_seqlens falls from {cu_seqlens[place]} to {cu_seqlens[place + 1]} at {place + 1}.",
-            remedy=remedy,
-        )
-
-
 def _check_token_ids(step: PushedStep) -> None:
-    """Masked tokens too: one that differs changes what every later token is conditioned on."""
-    if step.rollout_token_ids is None:
+    ids, of_rollout = step.extras.token_ids, step.rollout_token_ids
+    if of_rollout is None:
         return
-    if step.token_ids is None:
+    if ids is None:
         raise PushError(
             "there are rollout_token_ids and no token_ids to check them against.",
             remedy="give the ids that the trainer scored as token_ids.",
         )
-    unequal = np.flatnonzero(step.token_ids != step.rollout_token_ids)
-    if unequal.size:
-        place = int(unequal[0])
-        sequence = int(np.searchsorted(step.cu_seqlens, place, side="right")) - 1
-        raise PushError(
-            f"{unequal.size} token ids differ between rollout and trainer, the first at token "
-            f"{place} (sequence {sequence}, place {place - int(step.cu_seqlens[sequence])}): "
-            f"{int(step.rollout_token_ids[place])} against {int(step.token_ids[place])}.",
-            remedy="pass the engine's token ids to the trainer; never re-tokenise the text.",
-        )
+
+    def where(index: int) -> str:
+        sequence = int(np.searchsorted(step.cu_seqlens, index, side="right")) - 1
+        return f" (sequence {sequence}, place {index - int(step.cu_seqlens[sequence])})"
+
+    check_token_ids(of_rollout, ids, PushError, where)

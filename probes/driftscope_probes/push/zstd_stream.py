@@ -29,7 +29,7 @@ class UnpackedTooLarge(PushError):
 
 
 class ZstdStream:
-    """One frame. After a PushError the stream is of no further use."""
+    """One frame. After a PushError the stream is unusable."""
 
     def __init__(self, max_output_bytes: int, max_ratio: float) -> None:
         """max_ratio: bytes of content per byte received, once there is 1 MiB of content."""
@@ -67,7 +67,7 @@ class ZstdStream:
         try:
             content: bytes = self._decoder.decompress(part)
         except ZstdError as error:
-            raise PushError(f"it is no valid zstd: {error}.", remedy=SEND_AGAIN) from error
+            raise PushError(f"it is not valid zstd: {error}.", remedy=SEND_AGAIN) from error
         if self._decoder.unused_data:
             raise _trailing()
         self._received += len(part)

@@ -1,5 +1,5 @@
 """Training-mode forward over exactly the rollout's tokens. In: model, mode, prompts, rollout Trace.
-Out: trainer Trace on the same tokens and, where asked, the gradient of a policy loss.
+Out: trainer Trace on the same tokens and, if requested, the gradient of a policy loss.
 """
 
 from __future__ import annotations
@@ -231,9 +231,9 @@ def head_dtype(mode: TrainerMode) -> torch.dtype:
 
 
 def _with_company(rows: Tensor, available: int) -> Tensor:
-    """`rows` (rising), and where they are few, further positions of the same pass among them.
+    """`rows` (rising) and, if they are few, further positions of the same pass among them.
 
-    A product over few rows is summed in another order; with company a short response gets the
+    A product over few rows is summed in another order; padded this way a short response gets the
     bits that it has in the model's own logits over the whole sequence.
     """
     missing = min(INVARIANT_ROWS, available) - rows.numel()

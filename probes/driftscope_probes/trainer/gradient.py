@@ -38,7 +38,7 @@ def balanced_advantages(sequences: int, seed: int) -> np.ndarray[tuple[int], np.
     return np.random.default_rng(seed).permutation(signs)
 
 
-#: What torch.amp.GradScaler starts with; it halves where gradients overflow, as ours would not.
+#: torch.amp.GradScaler's initial scale; it halves where gradients overflow, which ours would not.
 GRAD_SCALER_INIT = 65_536.0
 
 

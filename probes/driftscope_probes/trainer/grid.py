@@ -54,7 +54,7 @@ def token_cost(mode: TrainerMode, *, backward: bool) -> float:
     return FORWARD_COST[mode.compute] * (BACKWARD_FACTOR if backward else 1.0)
 
 
-#: float32 last (see above); the two others in the order that shows progress early.
+#: float32 last (see above); the other two in the order that shows progress early.
 WEIGHT_ORDER: tuple[Dtype, ...] = ("bf16", "fp16", "fp32")
 HEADROOM_MODE = parse_mode("fp32")
 
@@ -156,7 +156,7 @@ class _Grid:
         self.headroom = measured.to_dict()
 
     def _headroom_rollout(self) -> Trace:
-        """FP16's own rollout where there is one: the headroom is asked about FP16."""
+        """FP16's own rollout if there is one: the headroom is about FP16."""
         first = next(iter(self.rollouts.values()))
         return self.rollouts.get("fp16", first)
 

@@ -20,7 +20,7 @@ OVERFLOW_FROM = 65_520.0
 NORMAL_FROM = 2.0**-14 - 2.0**-25
 #: and up to here it becomes zero (2^-24 is the smallest subnormal number).
 VANISHES_UP_TO = 2.0**-25
-#: Values looked at in one go: temporaries stay in the cache instead of being paged in anew.
+#: Values per pass: temporaries stay in the cache instead of being paged in again.
 BLOCK = 1 << 18
 
 

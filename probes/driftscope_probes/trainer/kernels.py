@@ -15,8 +15,7 @@ from driftscope_kernels import ops
 from driftscope_kernels.invariant_mode import InvariantMode, InvariantModeError, invariant_mode
 from driftscope_kernels.options import TRANSFORMERS
 from driftscope_probes.errors import TrainerError
-from driftscope_probes.trainer.head import LanguageModelHead
-from driftscope_probes.trainer.load import LoadedModel
+from driftscope_probes.trainer.load import LanguageModelHead, LoadedModel
 from driftscope_probes.trainer.settings import Kernels
 from driftscope_probes.trainer.token_logprobs import product_dtype
 
@@ -32,7 +31,7 @@ class TrainerKernels:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """TrainerError where the model does in training what depends on the batch by its nature."""
+        """Raises TrainerError if the model's training inherently depends on the batch."""
         if self._kernels == "stock":
             yield
             return
@@ -46,7 +45,7 @@ class TrainerKernels:
             ) from error
 
     def stock_ops(self) -> dict[str, int]:
-        """Calls of torch's own kernels about whose invariance nothing is known."""
+        """Calls of torch's own kernels whose invariance is unknown."""
         return {} if self._mode is None else dict(self._mode.coverage().stock)
 
 

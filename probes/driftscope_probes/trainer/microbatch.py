@@ -38,7 +38,7 @@ class MicroBatch:
 
     @property
     def key(self) -> bytes:
-        """Equal keys: the same numbers come out of the same model in the same mode."""
+        """Equal keys give the same numbers from the same model in the same mode."""
         parts = [self.input_ids, self.position_ids, self.rows]
         if self.attention_mask is not None:
             parts.append(self.attention_mask)

@@ -28,7 +28,7 @@ def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[s
     sink(Progress("starting the trainer", 0.0))
     os.environ.update(ENVIRONMENT)
     started = time.perf_counter()
-    # Only now: huggingface_hub reads the environment when it is imported.
+    # Imported late: huggingface_hub reads the environment when it is imported.
     from driftscope_probes.trainer.grid import GridRequest, run_grid
 
     import_s = time.perf_counter() - started

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 #: Rows per chunk, by the dtype of the matrix product. A chunk costs rows × vocabulary × 4 bytes in
 #: float32, × 6 in a 16-bit dtype (its logits and their float32 copy). MKL packs the whole weight
-#: anew at every float32 call, so that few rows are slow (64 rows: 1.16 times the whole batch's
+#: again at every float32 call, so that few rows are slow (64 rows: 1.16 times the whole batch's
 #: time, 128 rows: 0.94, 160 rows: 0.91); oneDNN's 16-bit kernels gain little beyond 96.
 FLOAT32_CHUNK_ROWS = 160
 HALF_CHUNK_ROWS = 96
@@ -187,7 +187,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 @dataclass(frozen=True, slots=True)
 class _Gradients:
-    """Gradients under construction; None where nobody asked."""
+    """Gradients under construction; None if not requested."""
 
     hidden: Tensor | None  # [tokens, hidden size], written chunk by chunk
     weight: Tensor | None  # [vocabulary, hidden size], float32 sum over chunks

@@ -1,19 +1,147 @@
-"""TRL: a mixin for GRPOTrainer that pushes what engine and trainer said of every completion.
-
-In: the tensors TRL computes anyway. Out: one push per generation, from every rank; the training is
-the same with and without it. Written for TRL 1.16 (trl/trainer/grpo_trainer.py).
-"""
+"""Pushes the steps of a TRL trainer: a mixin that records what generation said."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from driftscope_client.adapters.generation_recorder import recorded_generation
-from driftscope_client.adapters.trl_generation import Generation, micro_batch
 from driftscope_client.client import DriftscopeClient
+from driftscope_client.errors import MalformedStep
 
-#: Our own column in TRL's batch: shuffled and split with the others, and read by nobody else.
+#: transformers puts its samplers after every processor that a caller may give; only here can we
+#: run last. (output_scores would keep [tokens, sequences, vocabulary] until the end.)
+PREPARE = "_get_logits_processor"
+
+
+class GenerationRecorder:
+    """The last logits processor; changes nothing. Holds one [sequences, vocabulary] at a time."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._previous: Any = None  # log-probabilities of the previous step, whose token comes next
+        self._columns: list[Any] = []  # [sequences] each, one per token but the last
+        self.error: Exception | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self.error is None:
+            try:
+                self._keep(input_ids, scores)
+            except Exception as error:  # no memory left, say: generation must go on without us
+                self.start()
+                self.error = error
+        return scores
+
+    def _keep(self, input_ids: Any, scores: Any) -> None:
+        if self._previous is not None:
+            chosen = self._previous.gather(-1, input_ids[:, -1:])
+            self._columns.append(chosen.squeeze(-1))
+        self._previous = scores.float().log_softmax(-1)
+
+    def logprobs(self, completion_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """One list per completion. Raises what went wrong while they were generated."""
+        if self.error is not None:
+            raise self.error
+        longest = len(self._columns) + (self._previous is not None)
+        rows = 0 if self._previous is None else len(self._previous)
+        if rows != len(completion_ids) or any(len(ids) > longest for ids in completion_ids):
+            raise MalformedStep(
+                f"{rows} sequences of {longest} tokens were recorded, which is not what generate() "
+                f"gave: {len(completion_ids)} sequences."
+            )
+        listed = [column.tolist() for column in self._columns]
+        found = []
+        for row, ids in enumerate(completion_ids):
+            values = [column[row] for column in listed[: len(ids)]]
+            if len(values) < len(ids):  # the last token was never an input
+                values.append(float(self._previous[row, ids[-1]]))
+            found.append(values)
+        return found
+
+
+@contextmanager
+def recorded_generation(model: Any) -> Iterator[GenerationRecorder]:
+    """Within, generate() of `model` is recorded; the latest call counts."""
+    if hasattr(model, "get_base_model"):  # PEFT hands generate() on to the model within
+        model = model.get_base_model()
+    recorder = GenerationRecorder()
+    prepare = getattr(model, PREPARE, None)
+    if prepare is None:
+        yield recorder
+        return
+
+    def prepare_recorded(*arguments: Any, **named: Any) -> Any:
+        recorder.start()
+        processors = prepare(*arguments, **named)
+        processors.append(recorder)
+        return processors
+
+    setattr(model, PREPARE, prepare_recorded)
+    try:
+        yield recorder
+    finally:
+        delattr(model, PREPARE)
+
+
+@dataclass(slots=True)
+class Generation:
+    step: int  # optimiser steps done so far, which is also the version of the weights
+    expected: int = 0  # micro-batches
+    batches: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.batches) >= self.expected
+
+    def tensors(self) -> dict[str, Any]:
+        import torch
+
+        longest = max(batch["mask"].shape[1] for batch in self.batches)
+
+        def joined(name: str) -> Any:
+            rows = [batch[name] for batch in self.batches]
+            widened = [torch.nn.functional.pad(row, (0, longest - row.shape[1])) for row in rows]
+            return torch.cat(widened)
+
+        names = set.intersection(*(set(batch) for batch in self.batches))
+        tensors = {name: joined(name) for name in sorted(names)}
+        sequences = tensors["mask"].shape[0]
+        versions = torch.full((sequences,), self.step, dtype=torch.int32)
+        return {**tensors, "behavior_version": versions}
+
+
+def micro_batch(
+    inputs: Mapping[str, Any], rollout: Any, scored: Any, *, with_entropy: bool
+) -> dict[str, Any]:
+    """`scored`: log-probabilities and entropies of the loss's forward, both [sequences, longest].
+
+    Without old_per_token_logps, TRL takes those of this very forward for them.
+    """
+    old, mask, advantages = (
+        inputs.get("old_per_token_logps"),
+        inputs["completion_mask"],
+        inputs["advantages"],
+    )
+    if advantages.dim() == 1:
+        advantages = advantages.unsqueeze(1)
+    prompt_lengths = inputs["prompt_mask"].sum(dim=1, keepdim=True)
+    batch = {
+        "rollout_logprobs": rollout,
+        "trainer_logprobs": scored[0].detach() if old is None else old,
+        "mask": mask * inputs["tool_mask"] if "tool_mask" in inputs else mask,
+        "token_ids": inputs["completion_ids"],
+        "advantages": advantages.expand_as(mask),
+        "position_ids": prompt_lengths + mask.new_ones(mask.shape).cumsum(dim=1) - 1,
+    }
+    if with_entropy and scored[1] is not None:
+        batch["entropy"] = scored[1].detach()
+    return batch
+
+
+#: Our own column in TRL's batch: shuffled and split with the others, and read only by us.
 RECORDED = "driftscope_rollout_logprobs"
 
 
@@ -38,7 +166,7 @@ class DriftscopeMixin:
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
         """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes, and
-        says that the run has ended: it goes on with the first step of another train()."""
+        says that the run has ended: another train() resumes it with its first step."""
         if self.driftscope is None:
             self.driftscope = DriftscopeClient()
         result = super().train(*arguments, **named)  # type: ignore[misc]
@@ -127,7 +255,7 @@ def _collect(trainer: Any, inputs: Mapping[str, Any], scored: Any) -> None:
 
 
 def _push(trainer: Any) -> None:
-    """Whatever was collected; nothing where the rollout side is unknown."""
+    """Push what was collected; nothing if the rollout side is unknown."""
     generation, trainer._driftscope_generation = trainer._driftscope_generation, None
     if generation is None or not generation.batches:
         return
@@ -157,7 +285,7 @@ def _metadata(trainer: Any, step: int) -> dict[str, object]:
 
 
 def _dtype(trainer: Any) -> str:
-    """Of the weights; `autocast-…` where the forward runs in another dtype than theirs."""
+    """Dtype of the weights; `autocast-…` if the forward runs in another."""
     weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
     short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(weights, weights)
     forward = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else short

@@ -1,4 +1,4 @@
-"""verl: a batch of its trainer, as it lies in a DataProto, → one push.
+"""verl: a batch of its trainer, as a DataProto holds it, → one push.
 
 In: the batch after old_log_probs were computed. Out: nothing; the push goes through the client.
 Written for verl 0.9.1 (verl/trainer/ppo/ray_trainer.py); verl itself is not imported.

@@ -1,8 +1,4 @@
-"""May this request pass? In: its Authorization header and the scope it needs. Out: a Refusal or
-None.
-
-The table is read anew each time: a key made or revoked while the service runs counts at once.
-"""
+"""Who may do what: keys against scopes, and the guard that asks on every request."""
 
 from __future__ import annotations
 
@@ -10,13 +6,20 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 from sqlalchemy.exc import OperationalError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.auth.key import KeyText, Scope, allows, parse_key
+from driftscope_service.auth.key import KeyText, Scope, allows, parse_key, required_scope
 from driftscope_service.auth.store import ApiKey, KeyRepository
-from driftscope_service.http import problem_kinds
+from driftscope_service.http import problem_kinds, session
+from driftscope_service.http.errors import problem_response
 from driftscope_service.http.problem_kinds import ProblemKind
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
@@ -28,7 +31,7 @@ _log = logging.getLogger("driftscope")
 
 
 class NoKeyError(ProbeError):
-    """The service would be reachable from elsewhere, and nobody could be let in."""
+    """The service would be reachable from elsewhere, but without an active key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +99,41 @@ def _note_use(database: Database, key: ApiKey, now: datetime) -> None:
         with database.write() as connection:
             KeyRepository(connection).used(key.id, now)
     except OperationalError as error:
-        # A full disk must not lock out whoever comes to make room.
+        # A full disk must not lock out the operator who frees space.
         _log.warning("last use of key %s not noted: %s", key.id, error.orig)
+
+
+class KeyGuard:
+    def __init__(self, app: ASGIApp, database: Database, required: bool) -> None:
+        self._app = app
+        self._database = database
+        self._required = required
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._required:
+            return await self._app(scope, receive, send)
+        needed = required_scope(scope["method"], scope["path"])
+        if needed is None:
+            return await self._app(scope, receive, send)
+        asked = Headers(scope=scope)
+        authorization = session.authorization(asked)
+        try:
+            refused = await run_in_threadpool(refusal, self._database, authorization, needed)
+        except OperationalError:
+            response = problem_response(
+                scope, problem_kinds.STORAGE_UNAVAILABLE, "the key could not be looked up"
+            )
+            return await response(scope, receive, send)
+        if refused is not None and session.wants_page(scope["method"], scope["path"], asked):
+            return await _to_login(scope)(scope, receive, send)
+        if refused is not None:
+            headers = {"WWW-Authenticate": refused.challenge}
+            response = problem_response(scope, refused.kind, refused.detail, headers=headers)
+            return await response(scope, receive, send)
+        await self._app(scope, receive, send)
+
+
+def _to_login(scope: AsgiScope) -> RedirectResponse:
+    query = scope["query_string"].decode("latin-1")
+    target = scope["path"] + (f"?{query}" if query else "")
+    return RedirectResponse(f"{session.LOGIN_PATH}?{urlencode({'next': target})}", 303)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 PREFIX: Final = "dsk"
-#: Public, part of the log and of `keys list`: 48 bits do not meet among one service's keys.
+#: Public, part of the log and of `keys list`: 48 bits do not collide among one service's keys.
 ID_BYTES: Final = 6
 #: 256 random bits cannot be guessed, so a fast hash keeps them as safe as a slow one would.
 SECRET_BYTES: Final = 32
@@ -52,11 +52,11 @@ class Scope(StrEnum):
     INGEST = "ingest"  # push runs, steps and nights
     READ = "read"  # everything that changes nothing, /metrics and pages included
     PROBE = "probe"  # start and cancel probes, which use the machine
-    ADMIN = "admin"  # all of these, and whatever none of them names
+    ADMIN = "admin"  # all of these, and everything that none of them covers
 
 
-#: What an orchestrator asks before it has a key, what an error's `type` points at, and the form
-#: that takes a browser's key, with its style.
+#: Health checks of an orchestrator without a key, pages that an error's `type` points to, and the
+#: form that takes a browser's key, with its style.
 _OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+|/login|/static/.+")
 _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
@@ -65,8 +65,8 @@ _PROBE = re.compile(r"/v1/probes/.+|(/v1)?/jobs/[^/]+/cancel")
 
 
 def required_scope(method: str, path: str) -> Scope | None:
-    """None: anyone may. Whatever changes something and is not listed needs admin, so that a new
-    route is closed until it is named here."""
+    """None: anyone may. A route that changes something and is not listed needs admin, so that a new
+    route is closed until it is listed here."""
     if method in _READING:
         return None if _OPEN.fullmatch(path) else Scope.READ
     if method == "POST" and path in _FORMS:

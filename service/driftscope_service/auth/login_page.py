@@ -1,4 +1,4 @@
-"""GET and POST /login: a key for the browser; POST /logout: without it again."""
+"""GET and POST /login: give the browser a key; POST /logout: remove it."""
 
 from __future__ import annotations
 

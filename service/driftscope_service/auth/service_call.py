@@ -56,7 +56,7 @@ def call(
 
 
 def _key_header() -> dict[str, str]:
-    """From the environment only: an option would stand in the shell's history."""
+    """From the environment only: an option would end up in the shell's history."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         return {}

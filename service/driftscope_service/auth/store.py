@@ -68,7 +68,7 @@ class KeyRepository:
         return any(key.state(now) == "active" for key in self.all())
 
     def revoke(self, key_id: str) -> ApiKey | None:
-        """For good; the time of the first revocation stays. None where there is no such key."""
+        """Permanent; the time of the first revocation stays. None if there is no such key."""
         self._connection.execute(
             update(api_keys)
             .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))

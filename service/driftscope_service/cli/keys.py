@@ -1,7 +1,7 @@
 """`driftscope keys create|list|revoke`: the API keys of a data folder.
 
-They work on the database itself, while a service runs on it as well: whoever may write to the
-folder needs no key to make one.
+They work directly on the database, even while a service is running: anyone who may write to the
+folder needs no key to create one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.key import Scope, new_key
-from driftscope_service.terminal.options import Json
+from driftscope_service.terminal.commands import Json
 
 if TYPE_CHECKING:
     from driftscope_service.auth.store import ApiKey

@@ -1,4 +1,4 @@
-"""Entry of the `driftscope` command: every command group is mounted here.
+"""Entry of the `driftscope` command, with the commands that operate a service.
 
 Exit codes: 0 done, 1 it failed for a reason that is printed with its remedy, 2 wrong usage,
 130 interrupted, 143 terminated.
@@ -9,15 +9,105 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
+from typing import Annotated
 
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.cli import keys, model, operation
+from driftscope_service.cli import keys, model
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
+from driftscope_service.terminal.commands import progress_bar
+
+
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on; beyond loopback an API key has to exist.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes any free one.", show_default="8321")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Database, jobs and reports.", show_default="driftscope-data"),
+    ] = None,
+) -> None:
+    """Run the service: API, /metrics and the jobs, until Ctrl-C.
+
+    Every other setting is a DRIFTSCOPE_* variable; the options here go before them.
+    """
+    # Here, since the other commands do not need a web framework and start faster without.
+    from driftscope_service.server import run_server
+    from driftscope_service.settings import load_settings
+
+    run_server(load_settings(host=host, port=port, data_dir=data_dir))
+
+
+db_app = typer.Typer(no_args_is_help=True)
+
+
+@db_app.callback()
+def _db() -> None:
+    """The service's database."""
+
+
+@db_app.command()
+def upgrade(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the service.", show_default="driftscope-data"),
+    ] = None,
+) -> None:
+    """Migrate the database to this version's schema. `serve` does the same when it starts."""
+    # Here, since the other commands do not need a database and start faster without.
+    from driftscope_service.service import held_data_dir
+    from driftscope_service.settings import load_settings
+    from driftscope_service.store import migrate
+
+    settings = load_settings(data_dir=data_dir)
+    with held_data_dir(settings.data_dir):
+        migrate.upgrade(settings.database)
+    typer.echo(f"{settings.database} is at revision {migrate.newest_revision()}.")
+
+
+demo_app = typer.Typer(no_args_is_help=True)
+
+
+@demo_app.callback()
+def _demo() -> None:
+    """Recorded data, for a first look at the pages and dashboards."""
+
+
+@demo_app.command()
+def load(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the service.", show_default="driftscope-data"),
+    ] = None,
+) -> None:
+    """Load three recorded training runs, a probe of each kind and two nights.
+
+    Then `driftscope serve` with the same folder shows full pages. Loading again changes nothing.
+    """
+    # Here, since the other commands do not need a web framework and start faster without.
+    from driftscope_service.demo.load import load_demo
+    from driftscope_service.settings import load_settings
+
+    settings = load_settings(data_dir=data_dir)
+    with progress_bar() as show:
+        loaded = load_demo(settings, show)
+    typer.echo(
+        f"{loaded.runs} runs with {loaded.steps} steps, {loaded.reports} new reports in "
+        f"{settings.data_dir}. Now: driftscope serve --data-dir {settings.data_dir}"
+    )
+
 
 FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 
@@ -25,7 +115,7 @@ FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_driftscope)
-    app.command()(operation.serve)
+    app.command()(serve)
     app.command()(runs.analyze)
     app.command()(runs.push)
     mount_commands(app, experiments)
@@ -33,8 +123,8 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(runs.app, name="runs")
     app.add_typer(keys.app, name="keys")
-    app.add_typer(operation.db_app, name="db")
-    app.add_typer(operation.demo_app, name="demo")
+    app.add_typer(db_app, name="db")
+    app.add_typer(demo_app, name="demo")
     return app
 
 

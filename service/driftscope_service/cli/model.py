@@ -13,8 +13,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.models.catalogue import CATALOGUE
 from driftscope_probes.models.fetch import fetch as fetch_model
 from driftscope_probes.models.safetensors_file import MasterDtype
-from driftscope_service.terminal.command_output import progress_bar
-from driftscope_service.terminal.options import Json
+from driftscope_service.terminal.commands import Json, progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="The demo models, and models from the Hub.")
 

@@ -1,28 +1,87 @@
-"""The recordings into a data folder: runs through the API of a service, reports into its store.
+"""Loads the recorded demo: pushed steps and reports, through a service on a loopback port.
 
-In: the settings of the service. Out: how much is there now. Loading again changes nothing.
+Steps: RUN.zip with NNNN.safetensors, made by scripts/record_runs.py. Reports: in the folders of
+their kinds, made by the commands in docs/demo.md.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from sqlalchemy import Connection
 
+from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress, ProgressSink
-from driftscope_service.demo import recordings
-from driftscope_service.demo.served import DemoError, served
+from driftscope_service.app import create_app
 from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.jobs.store import JobRepository
+from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
+
+FOLDER = files("driftscope_service").joinpath("demo", "recordings")
+#: In the order in which the pages list them: the last one loaded comes first.
+RUNS = ("wrong-temperature", "stale-weights", "healthy")
+
+
+def steps_of(run: str) -> Iterator[tuple[int, bytes]]:
+    """Number and push body of every step, in order."""
+    with FOLDER.joinpath(f"{run}.zip").open("rb") as file, zipfile.ZipFile(file) as archive:
+        for name in sorted(archive.namelist()):
+            yield int(name.removesuffix(".safetensors")), archive.read(name)
+
+
+def recorded_report(kind: Kind, name: str) -> dict[str, Any]:
+    file = files(kind.package).joinpath("recordings", f"{name}.json")
+    loaded = json.loads(file.read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+START_TIMEOUT_S = 60.0
+
+
+class DemoError(ProbeError):
+    """The recordings cannot be loaded."""
+
+
+@contextmanager
+def served(service: Service, settings: Settings) -> Iterator[str]:
+    """The address of the service, which answers until the block ends."""
+    listener = listen(settings)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        _wait(server, thread)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise DemoError("the service did not start.", remedy="see the log above.")
+        time.sleep(0.02)
+
 
 SAFETENSORS = "application/vnd.safetensors"
 #: A step of the recordings takes milliseconds; the first one compiles the comparison.
@@ -34,7 +93,7 @@ CREATED = 201
 class Loaded:
     runs: int
     steps: int
-    reports: int  # of them new
+    reports: int  # new ones
 
 
 def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
@@ -51,16 +110,14 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
             httpx.Client(base_url=address, timeout=TIMEOUT_S) as client,
         ):
             steps = push_runs(client, progress)
-    return Loaded(len(recordings.RUNS), steps, reports)
+    return Loaded(len(RUNS), steps, reports)
 
 
-def push_runs(
-    client: httpx.Client, progress: ProgressSink, runs: tuple[str, ...] = recordings.RUNS
-) -> int:
+def push_runs(client: httpx.Client, progress: ProgressSink, runs: tuple[str, ...] = RUNS) -> int:
     """Every step of `runs` over HTTP, in order; the number of steps."""
     pushed = 0
     for number, run in enumerate(runs):
-        steps, new = list(recordings.steps_of(run)), False
+        steps, new = list(steps_of(run)), False
         for index, (step, body) in enumerate(steps):
             done = (number + index / len(steps)) / len(runs)
             progress(Progress("pushing", done, f"{run}, step {step}"))
@@ -77,15 +134,15 @@ def push_runs(
             pushed += 1
             new |= answer.status_code == CREATED
         if new:
-            # Nobody is to be alerted that a recording sends no more steps.
+            # A recording sends no more steps, which must not raise an alert.
             client.put(f"/v1/runs/{run}", json={"state": "finished"}).raise_for_status()
     progress(Progress("done", 1.0))
     return pushed
 
 
 def add_report(kind: Kind, name: str, service: Service) -> bool:
-    """False where the store has one of its kind (of a night: this very one)."""
-    report = recordings.report(kind, name)
+    """False if the store already has one of its kind (for a night: this very one)."""
+    report = recorded_report(kind, name)
     with service.database.read() as connection:
         if kind.recorded is None:
             there = ReportRepository(connection).latest(kind.name) is not None

@@ -1,4 +1,4 @@
-"""A kind of experiment: everything that the service has to know of it.
+"""A kind of experiment: everything that the service has to know about it.
 
 Its folder assembles one in kind.py, and registry.py names the folder; no other file spells a kind.
 """
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.http.current_service import current_service
-from driftscope_service.jobs.current import JobsService
+from driftscope_service.jobs.api import JobsService
 from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section
@@ -39,10 +39,10 @@ PLAIN_POLICY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """The page of a report among those of the site, at /probes/{id}."""
+    """The page of a report within the site, at /probes/{id}."""
 
     template: str
-    #: What the template shows, by the query of the address. Raises InvalidField.
+    #: What the template shows for the URL's query. Raises InvalidField.
     shown: Callable[[Any, Mapping[str, str]], dict[str, Any]]
     plots: Mapping[str, Callable[[Any], PlotData]]
 
@@ -50,7 +50,7 @@ class ReportPage:
 def no_verdicts(
     _summary: Summary, _model: str | None, _report_id: str, _connection: Connection
 ) -> None:
-    """For a kind whose verdicts stand in its reports alone."""
+    """For a kind whose verdicts are only in its reports."""
 
 
 def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[Family]:
@@ -66,7 +66,7 @@ class Kind:
     docs: str  # its page in docs/
 
     # From a request to a process.
-    operation: str  # of POST /v1/probes/{name} in OpenAPI
+    operation: str  # id of POST /v1/probes/{name} in OpenAPI
     description: str
     request: type[BaseModel] | None  # None: the operator's settings say all
     #: `request` and, where a model is given by its folder, `model_path`. Raises InvalidField.
@@ -93,8 +93,8 @@ class Kind:
     page_routers: tuple[APIRouter, ...] = ()
     sections: tuple[Section, ...] = ()
     body_limits: Mapping[re.Pattern[str], int] | None = None
-    recordings: tuple[str, ...] = ()  # of the demo, in the folder `recordings` beside kind.py
-    #: Whether a recording is in the store; None: it is where any report of the kind is.
+    recordings: tuple[str, ...] = ()  # for the demo, in the folder `recordings` next to kind.py
+    #: Whether a recording is in the store; None: it is if any report of the kind is.
     recorded: Callable[[Connection, Report], bool] | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""/probes: the last reports of every kind; /probes/{id}: a report among the pages of the site."""
+"""/probes: the last reports of every kind; /probes/{id}: a report within the site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_service.experiments.kind import CurrentService, Kind
-from driftscope_service.experiments.reports import stored_report
+from driftscope_service.experiments.route import stored_report
 from driftscope_service.experiments.store import ListedReport, latest_reports, report_counts
 from driftscope_service.http import paging
 from driftscope_service.http.errors import InvalidField, not_found
@@ -21,7 +21,7 @@ from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 from driftscope_service.store.tables import ID_LENGTH
 
-#: Of each kind where all are listed, and of one kind by itself.
+#: Reports shown of each kind where all are listed, and of one kind alone.
 FEW: Final = 5
 PAGE_SIZE: Final = 30
 router = APIRouter(prefix="/probes", include_in_schema=False, route_class=PageRoute)

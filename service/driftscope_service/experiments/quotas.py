@@ -13,7 +13,7 @@ FROM_OPERATOR = (
 
 
 def at_most(pointer: str, amount: str, value: float, limit: float, setting: str) -> None:
-    """Raises InvalidField, which names the setting that an operator can raise."""
+    """Raises InvalidField naming the setting that an operator can raise."""
     if value > limit:
         raise InvalidField(
             pointer,
@@ -44,7 +44,7 @@ def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEnd
 
 
 def check_model(name: str, settings: Settings) -> None:
-    """Only names: a path or an address of a client would let it read what the service can read."""
+    """Only names: a client's path or address would let it read what the service can read."""
     if name not in settings.model_names:
         raise InvalidField(
             "/model",

@@ -1,4 +1,4 @@
-"""A finished report into the store: file, row, summary, and the verdicts that it replaces."""
+"""Stores a finished report: file, row, summary, and the verdicts that it replaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiments that there are. Adding one takes a line here, and its folders."""
+"""All experiments. Adding one takes a line here, and its folders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_kinds(experiments: Iterable[str] = EXPERIMENTS) -> Mapping[str, Kind]:
 
 
 def mount_commands(app: typer.Typer, experiments: Iterable[str] = EXPERIMENTS) -> None:
-    """`driftscope probe` with a command per probe, and what experiments add beside it."""
+    """`driftscope probe` with a command per probe, and what else experiments add."""
     probe = typer.Typer(no_args_is_help=True)
     probe.callback()(_probe)
     app.add_typer(probe, name="probe")

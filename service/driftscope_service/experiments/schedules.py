@@ -13,16 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import InvalidField, not_found
-from driftscope_service.http.problems import problems
-from driftscope_service.schedule.schedule import (
+from driftscope_service.http.errors import InvalidField, not_found, problems
+from driftscope_service.schedule.store import (
     MAX_CRON_LENGTH,
     CronError,
     Missed,
     Schedule,
+    ScheduleRepository,
     next_moment,
 )
-from driftscope_service.schedule.store import ScheduleRepository
 from driftscope_service.settings import NAME
 
 
@@ -39,7 +38,7 @@ class ScheduleRequest(BaseModel):
         max_length=MAX_CRON_LENGTH,
         description="minute, hour, day, month, weekday; UTC",
     )
-    job: Any  # of one of the kinds that there are: schedule_request
+    job: Any  # of one of the registered kinds: schedule_request
     missed: Missed = Field(
         default=Missed.ONCE,
         description="moments that passed while the service was down: made up for once, or skipped",
@@ -87,7 +86,7 @@ class ScheduleBody(BaseModel):
             name=schedule.name,
             cron=schedule.cron,
             kind=schedule.kind,
-            # What no client gave: paths of the operator, which are no business of a client.
+            # Leave out what the client did not give: the operator's paths are not for clients.
             request={} if kinds[schedule.kind].request is None else schedule.request["request"],
             missed=schedule.missed,
             next_at=schedule.next_at,

@@ -19,7 +19,7 @@ from driftscope_service.store.tables import new_id, reports
 @dataclass(frozen=True, slots=True)
 class ReportFile:
     report_id: str
-    path: str  # of report.json, relative to the data folder
+    path: str  # path of report.json, relative to the data folder
     size_bytes: int
 
 
@@ -42,11 +42,11 @@ class ReportFiles:
         return ReportFile(report_id, file_path.as_posix(), len(text.encode()))
 
     def path(self, file: str) -> Path:
-        """Of a report's file as the report table names it."""
+        """Path of a report's file as the report table names it."""
         return self._data_dir / file
 
     def content(self, report: StoredReport) -> dict[str, Any] | None:
-        """None where its file is gone."""
+        """None if its file is missing."""
         try:
             text = self.path(report.file).read_bytes()
         except FileNotFoundError:

@@ -1,6 +1,6 @@
 """/kernels: the last verdict on every kernel and every axis of an engine, with what refutes it.
 
-The verdicts are in the database; what one reads of a single one comes from its report.
+The verdicts are in the database; the details of a single one come from its report.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from sqlalchemy import Connection
 
 from driftscope_probes.kernels.report import KernelsReport, KernelVerdict
 from driftscope_probes.verdicts import KERNEL_VERDICTS
-from driftscope_service.experiments.determinism.page import TONES as AXIS_TONES
-from driftscope_service.experiments.determinism.page import (
-    axis_label,
-    axis_matrices,
-    axis_verdicts_data,
-)
+from driftscope_service.experiments.determinism.html import TONES as AXIS_TONES
+from driftscope_service.experiments.determinism.html import axis_label
+from driftscope_service.experiments.determinism.page import axis_matrices, axis_verdicts_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
+from driftscope_service.experiments.kernels.html import TONES
 from driftscope_service.experiments.kernels.job import NAME as KERNELS
 from driftscope_service.experiments.kernels.matrix import (
-    TONES,
     kernel_matrix,
     kernels_state,
     subject,
@@ -43,7 +40,7 @@ from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, plot_response
 
-#: Of those so many are shown at once; each is in its report as well.
+#: Most of them shown at once; each is in its report as well.
 MOST_COUNTEREXAMPLES: Final = 40
 #: Longer than any name of a kernel with its dtype and threads.
 MAX_SUBJECT: Final = 400
@@ -52,7 +49,7 @@ router = APIRouter(prefix="/kernels", include_in_schema=False, route_class=PageR
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A verdict with its words from the report; None where that is gone."""
+    """A verdict with its words from the report; None if that is missing."""
 
     verdict: StoredVerdict
     told: KernelVerdict | None

@@ -1,4 +1,4 @@
-"""What a route works on: the parts of the service, of which every wing names its own."""
+"""What a route works on: the parts of the service, of which each wing names its own."""
 
 from __future__ import annotations
 

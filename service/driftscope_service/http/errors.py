@@ -1,7 +1,4 @@
-"""Errors of the API and how they become `application/problem+json` (RFC 9457).
-
-In: a ServiceError, or any exception that reaches the framework. Out: one response shape for all.
-"""
+"""Errors as problem details (RFC 9457): raising, answering and documenting them."""
 
 from __future__ import annotations
 
@@ -10,25 +7,26 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from driftscope_probes.push.rules import PushError
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.problem_kinds import ProblemKind
+from driftscope_service.http.problem_kinds import KINDS, ProblemKind
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
 #: Under this name the state of a request has the slug of the problem that answered it.
 PROBLEM = "problem"
-#: A body of many wrong fields would otherwise be answered with a larger one.
+#: Otherwise a body with many wrong fields would get an even larger answer.
 MAX_ERRORS_LISTED = 20
 MAX_ERROR_TEXT = 500
-#: SQLite gives up a lock within a transaction's time; a full disk takes longer, a retry is cheap.
+#: SQLite releases a lock within a transaction's time; a full disk takes longer, a retry is cheap.
 STORAGE_RETRY_S = 5
 
 _KIND_OF_STATUS = {
@@ -141,10 +139,10 @@ def _on_validation_error(request: Request, exception: Exception) -> JSONResponse
 
 def _pointer(location: tuple[str | int, ...]) -> str:
     """JSON pointer into the body; parameters as `query/limit`."""
-    place, *parts = location
+    where, *parts = location
     # RFC 6901 section 3: ~ and / within a name are escaped.
     path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-    return ("/" + path if place == "body" else f"{place}/{path}")[:MAX_ERROR_TEXT]
+    return ("/" + path if where == "body" else f"{where}/{path}")[:MAX_ERROR_TEXT]
 
 
 def on_http_exception(request: Request, exception: Exception) -> JSONResponse:
@@ -180,3 +178,46 @@ def on_bug(request: Request, exception: Exception) -> JSONResponse:
         problem_kinds.INTERNAL_ERROR,
         "the service failed; its log has the cause beside this request_id",
     )
+
+
+class FieldProblem(BaseModel):
+    pointer: str = Field(description="JSON pointer into the body, or the parameter")
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Further members depend on the type."""
+
+    type: str = Field(description="path under /problems that explains it")
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldProblem] | None = None
+    remedy: str | None = None
+
+
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that can end in one of `kinds`."""
+    titles: dict[int, list[str]] = {}
+    for kind in kinds:
+        titles.setdefault(kind.status, []).append(kind.title)
+    return {
+        status: {"description": "; or: ".join(same), "content": PROBLEM_CONTENT}
+        for status, same in titles.items()
+    }
+
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/problems/{slug}", response_class=PlainTextResponse)
+def get_problem_type(slug: str) -> PlainTextResponse:
+    """What an error means and what to do about it."""
+    for kind in KINDS:
+        if kind.slug == slug:
+            return PlainTextResponse(f"{kind.title} (HTTP {kind.status})\n\n{kind.meaning}\n")
+    raise not_found("problem type", slug)

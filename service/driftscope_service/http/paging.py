@@ -21,7 +21,7 @@ def encode_cursor(number: int) -> str:
 
 
 def decode_cursor(cursor: str) -> int:
-    """Raises ValueError where `cursor` is none of ours."""
+    """Raises ValueError if `cursor` is not one of ours."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         prefix, number = text[: len(_PREFIX)].decode("ascii"), text[len(_PREFIX) :].decode("ascii")

@@ -53,7 +53,7 @@ SCOPE_MISSING = ProblemKind(
     "scope-missing",
     403,
     "The API key does not allow this",
-    "The scope that is needed stands in `detail` and in the header WWW-Authenticate: ingest pushes "
+    "The scope that is needed is in `detail` and in the header WWW-Authenticate: ingest pushes "
     "steps, read reads, probe starts and cancels probes, admin does all. Use a key that has it.",
 )
 OTHER_ORIGIN = ProblemKind(
@@ -67,8 +67,8 @@ MALFORMED_STEP = ProblemKind(
     "malformed-step",
     400,
     "The step is malformed",
-    "The body is no step in the push format, or its parts disagree: `detail` says what is wrong, "
-    "`remedy` what to do. Nothing of it was kept.",
+    "The body is not a step in the push format, or its parts disagree: `detail` says what is "
+    "wrong, `remedy` what to do. Nothing of it was kept.",
 )
 NOT_FOUND = ProblemKind(
     "not-found", 404, "There is no such resource", "Check the path and the identifier in it."
@@ -156,8 +156,8 @@ ANALYSIS_FAILED = ProblemKind(
     "analysis-failed",
     503,
     "The step could not be analysed",
-    "The process that analysed it ended, most often for want of memory. Try again after "
-    "Retry-After seconds, or push the step in smaller shards. Nothing was kept.",
+    "The process that analysed it ended, most often because memory ran out. Try "
+    "again after Retry-After seconds, or push the step in smaller shards. Nothing was kept.",
 )
 NOT_READY = ProblemKind(
     "not-ready",

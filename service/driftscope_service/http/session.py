@@ -21,7 +21,7 @@ LOGOUT_PATH: Final = "/logout"
 
 
 def authorization(headers: Headers) -> str | None:
-    """The header where there is one, else what the cookie stands for."""
+    """The header if there is one, else the equivalent of the cookie."""
     given = headers.get("authorization")
     if given is not None:
         return given

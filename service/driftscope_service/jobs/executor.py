@@ -12,7 +12,7 @@ from driftscope_service.jobs.probe_process import StopReason, StopSignal
 from driftscope_service.jobs.run_job import JobTools, run_job
 from driftscope_service.jobs.store import JobRepository
 
-#: A queued job is announced at once; this is for the case that the table was busy just then.
+#: A queued job is announced at once; this covers the table being busy at that moment.
 IDLE_POLL_S = 1.0
 _log = logging.getLogger("driftscope")
 
@@ -42,7 +42,7 @@ class JobExecutor:
         self._announced.release()
 
     def cancel(self, job_id: str) -> None:
-        """Stop its probe if it runs here; the job table must already say so."""
+        """Stop its probe if it runs here; cancel_requested_at must already be set."""
         with self._lock:
             stop = self._running.get(job_id)
         if stop is not None:
@@ -69,7 +69,7 @@ class JobExecutor:
             except OperationalError as error:
                 _log.error("the job table does not answer: %s", error)
             except Exception:
-                # A slot that ends would leave all later jobs waiting for ever.
+                # A slot that ends would leave all later jobs waiting forever.
                 _log.exception("a job slot failed")
             self._announced.acquire(timeout=IDLE_POLL_S)
 

@@ -1,16 +1,52 @@
-"""A job and how it can fail other than by an error that the probe itself explains."""
+"""A job: its states, its errors, and the folder it works in."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from driftscope_probes.children import Crash
 from driftscope_probes.crashes import killed_or_ended
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
+
+LOG_NAME = "log.txt"
+#: What stays when the job is over: small, and enough to see why it failed.
+KEPT_NAMES = (LOG_NAME, "request.json", "error.json")
+#: Bytes kept of each log; the whole may be larger than a client wants.
+LOG_TAIL_BYTES = 65_536
+
+
+class JobFolder:
+    def __init__(self, data_dir: Path, job_id: str) -> None:
+        self.path = data_dir / "jobs" / job_id
+
+    def logs(self) -> str:
+        """The end of every log, oldest first: the probe's, then those of the engines it started."""
+        if not self.path.is_dir():
+            return ""
+        logs = sorted(self.path.rglob(LOG_NAME), key=lambda log: (log.stat().st_mtime, log))
+        return "".join(f"== {log.relative_to(self.path)} ==\n{_tail(log)}\n" for log in logs)
+
+    def tidy(self) -> None:
+        """Drop traces and results: they can be gigabytes, and the report has what matters."""
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path.name not in KEPT_NAMES:
+                path.unlink()
+
+
+def _tail(log: Path) -> str:
+    with open(log, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - LOG_TAIL_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    return text if size <= LOG_TAIL_BYTES else f"[… {size - LOG_TAIL_BYTES} bytes before]\n{text}"
 
 
 class JobState(StrEnum):
@@ -64,14 +100,14 @@ class Job:
 
 
 class JobKind(Protocol):
-    """What jobs know of the kind of an experiment."""
+    """What jobs know about the kind of an experiment."""
 
     @property
     def label(self) -> str: ...
     @property
     def runner(self) -> str: ...  # module that the process of the probe runs
     @property
-    def smaller(self) -> str: ...  # what to ask for where the memory was not enough
+    def smaller(self) -> str: ...  # what to ask for if memory ran out
     def report_page(self, report_id: str) -> str: ...
 
 
@@ -84,7 +120,7 @@ class JobTimedOut(ProbeError):
 
 
 class ServiceStopped(ProbeError):
-    """The service ended, or was ended, before the job was through."""
+    """The service ended, or was killed, before the job finished."""
 
 
 class ServiceFailed(ProbeError):
@@ -92,7 +128,7 @@ class ServiceFailed(ProbeError):
 
 
 def explain_crash(smaller: str, crash: Crash) -> ProbeCrashed:
-    """`smaller`: what to ask for where the memory was not enough."""
+    """`smaller`: what to ask for if memory ran out."""
     otherwise = "the job's log holds the traceback."
     return killed_or_ended(
         crash, ProbeCrashed, "probe's process", smaller=smaller, otherwise=otherwise

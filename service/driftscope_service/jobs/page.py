@@ -13,12 +13,10 @@ from fastapi.responses import RedirectResponse
 from driftscope_service.http import paging
 from driftscope_service.http.errors import not_found
 from driftscope_service.http.paging import Cursor
-from driftscope_service.jobs.api import cancel_job
-from driftscope_service.jobs.current import CurrentService, JobsService
-from driftscope_service.jobs.job import Job, JobKind, JobState
-from driftscope_service.jobs.job_folder import JobFolder
+from driftscope_service.jobs.api import CurrentService, JobsService, cancel_job
+from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.numbers.number_format import seconds
+from driftscope_service.numbers.metric_words import seconds
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
@@ -40,7 +38,7 @@ _TONES: Final[Mapping[JobState, Tone]] = {
     JobState.FAILED: "bad",
     JobState.CANCELLED: "none",
 }
-#: From here on a time is said in minutes and hours.
+#: From here on a time is given in minutes and hours.
 _MINUTE_S: Final = 60
 
 
@@ -112,7 +110,7 @@ def _took(job: Job) -> str | None:
 
 
 def _handed_in(job: Job) -> bool:
-    """No executor claims a job at the very moment at which it was asked for."""
+    """No executor claims a job at the very moment of its request."""
     return job.started_at == job.created_at
 
 
@@ -145,14 +143,14 @@ def list_jobs_page(
         state=state,
         cursor=cursor,
         next_cursor=next_cursor,
-        # The page as it is, for its own next look.
+        # The current page, for its next refresh.
         again=address.with_query("/jobs", state=state, cursor=cursor),
         live=any(not job.state.finished for job in shown),
         kinds=service.kinds,
     )
 
 
-#: What one reads of a log on a page; the whole is a link away.
+#: How much of a log a page shows; the whole is a link away.
 LOG_LINES: Final = 200
 LOG_CHARACTERS: Final = 32_768
 job_router = APIRouter(prefix="/jobs", include_in_schema=False, route_class=PageRoute)

@@ -1,11 +1,12 @@
-"""The process of a probe: started, watched, stopped, found again after a crash."""
+"""The process that a job runs in, and its progress on the way to the store."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -13,10 +14,56 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.children import ChildProcess
+from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.jobs.job import JobKind, explain_crash
-from driftscope_service.jobs.progress_writer import ProgressWriter
+
+#: Each write is an fsync; a person would not notice a faster change.
+MIN_INTERVAL_S = 0.5
+_log = logging.getLogger("driftscope")
+
+
+class ProgressWriter:
+    """`offer` from the thread that reads the probe, `flush` now and then from another."""
+
+    def __init__(self, write: ProgressSink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pending: Progress | None = None
+        self._next_write = -float("inf")
+
+    def offer(self, progress: Progress) -> None:
+        with self._lock:
+            self._pending = progress
+            self._write_if_due()
+
+    def flush(self) -> None:
+        """Write what came too soon after the previous write."""
+        with self._lock:
+            self._write_if_due()
+
+    def finish(self) -> None:
+        """Write what is left, due or not."""
+        with self._lock:
+            self._write_pending()
+
+    def _write_if_due(self) -> None:
+        if self._clock() >= self._next_write:
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        if self._pending is None:
+            return
+        progress, self._pending = self._pending, None
+        self._next_write = self._clock() + MIN_INTERVAL_S
+        try:
+            self._write(progress)
+        except OperationalError as error:
+            # A probe of an hour must not fail because its progress could not be noted.
+            _log.warning("progress was not stored: %s", error)
 
 
 class StopReason(Enum):
@@ -43,9 +90,9 @@ class StopSignal:
 
 
 DEFAULT_MODULE = "driftscope_probes.run_probe"
-#: Marks every process of a job, down to the engine's own; `kill_orphans` looks for it.
+#: Marks every process of a job, including the engine's own; `kill_orphans` looks for it.
 JOB_VARIABLE = "DRIFTSCOPE_JOB_ID"
-#: Clients name local models only, so that a probe has no business at the Hub.
+#: Clients name local models only, so a probe never needs the Hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 #: How soon a cancel takes effect; two system calls per tick.
 TICK_S = 0.1
@@ -66,7 +113,7 @@ class ProbeProcess:
         stop: StopSignal,
         progress: ProgressWriter,
     ) -> dict[str, Any]:
-        """Raises Cancelled for whatever reason `stop` then names."""
+        """Raises Cancelled; `stop` then names the reason."""
         kind = self.kinds[request["kind"]]
         child = ChildProcess(
             self.module,
@@ -130,5 +177,5 @@ def kill_orphans(job_ids: Iterable[str]) -> list[int]:
                 process.kill()
                 killed.append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue  # gone meanwhile, or another user's and so none of ours
+            continue  # it has exited, or is another user's and so not ours
     return killed

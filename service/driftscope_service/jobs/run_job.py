@@ -18,14 +18,17 @@ from sqlalchemy.exc import OperationalError
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs import job as job_errors
-from driftscope_service.jobs.job import Job, JobError
-from driftscope_service.jobs.job_folder import JobFolder
-from driftscope_service.jobs.probe_process import ProbeProcess, StopReason, StopSignal
-from driftscope_service.jobs.progress_writer import ProgressWriter
+from driftscope_service.jobs.job import Job, JobError, JobFolder
+from driftscope_service.jobs.probe_process import (
+    ProbeProcess,
+    ProgressWriter,
+    StopReason,
+    StopSignal,
+)
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
 
-#: A full disk or a long lock: how soon to try again to record how a job ended.
+#: Delay before another try to record how a job ended, after a full disk or a long lock.
 RECORD_RETRY_S = 1.0
 _log = logging.getLogger("driftscope")
 #: Gives the id of the job that a report belongs to, in the transaction that records it.
@@ -54,7 +57,7 @@ def run_job(job: Job, stop: StopSignal, tools: JobTools) -> None:
     except ProbeError as error:
         _end_early(job, error, stop, tools)
     except Exception as error:
-        # The boundary of a job: one that fails unforeseen must not take the others with it.
+        # The boundary of a job: an unforeseen failure must not take down the others.
         _log.exception("job %s failed", job.id)
         _fail(job, JobError.of(job_errors.service_failed(error)), tools)
     folder.tidy()
@@ -85,7 +88,7 @@ def _store(job: Job, report: Mapping[str, Any], folder: JobFolder, tools: JobToo
 
 
 def _end_early(job: Job, error: ProbeError, stop: StopSignal, tools: JobTools) -> None:
-    """The reason for which we stopped the probe goes before what it says as it dies."""
+    """Our stop reason takes precedence over the probe's own error."""
     if stop.reason is StopReason.CANCELLED:
         _record(job, lambda jobs: jobs.cancelled(job.id), tools)
     elif stop.reason is StopReason.TIMED_OUT:
@@ -102,7 +105,7 @@ def _fail(job: Job, error: JobError, tools: JobTools) -> None:
 
 
 def _record(job: Job, change: Callable[[JobRepository], None], tools: JobTools) -> None:
-    """Until it is recorded, or the service ends: the next start then finds the job unfinished."""
+    """Retry until recorded or the service ends: the next start then finds the job unfinished."""
     while True:
         try:
             with tools.database.write() as connection:

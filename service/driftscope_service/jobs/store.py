@@ -69,7 +69,7 @@ class JobRepository:
     def page(
         self, limit: int, *, before: int | None = None, state: JobState | None = None
     ) -> list[Job]:
-        """Newest first; `before` is the number of the last job of the page before."""
+        """Newest first; `before` is the number of the previous page's last job."""
         statement = _selection().order_by(jobs.c.number.desc()).limit(limit)
         if before is not None:
             statement = statement.where(jobs.c.number < before)
@@ -96,7 +96,7 @@ class JobRepository:
         ).scalar_one_or_none()
 
     def report_sentence(self, report_id: str) -> str | None:
-        """What its summary says, where it has a sentence."""
+        """The summary's sentence, if it has one."""
         summary = self._connection.execute(
             select(reports.c.summary).where(reports.c.id == report_id)
         ).scalar_one()
@@ -104,7 +104,7 @@ class JobRepository:
         return sentence
 
     def claim_next(self) -> Job | None:
-        """The oldest queued job, now running; None where nothing waits."""
+        """The oldest queued job, now running; None if nothing waits."""
         job_id = self.oldest_queued()
         if job_id is None:
             return None
@@ -116,7 +116,7 @@ class JobRepository:
         return self._require(job_id)
 
     def set_progress(self, job_id: str, progress: Progress) -> None:
-        """Of a running job; without effect on a finished one."""
+        """For a running job; no effect on a finished one."""
         self._connection.execute(
             update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING)
@@ -146,7 +146,7 @@ class JobRepository:
         self._finish(job_id, JobState.CANCELLED)
 
     def finish_unfinished(self, error_of: Callable[[Job], JobError]) -> list[Job]:
-        """End what no process works on any more: cancelled where that was asked, else failed."""
+        """End jobs without a process: cancelled if that was requested, else failed."""
         statement = _selection().where(jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.number)
         left = [_job(row) for row in self._connection.execute(statement)]
         for job in left:
@@ -230,7 +230,7 @@ class JobTimes:
         return queued_at
 
     def last_finished(self) -> list[LastJob]:
-        """The last job of every kind and final state, of those that were started."""
+        """The last started job of every kind and final state."""
         newest = (
             select(func.max(jobs.c.number))
             .where(jobs.c.started_at.is_not(None), jobs.c.finished_at.is_not(None))

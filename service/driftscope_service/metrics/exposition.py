@@ -27,7 +27,7 @@ def one(metric: Metric, value: float | None) -> Family:
 
 
 def collected(metric: Metric, collector: Collector) -> Family:
-    """What a collector of prometheus_client has counted, in the order of the labels' values."""
+    """What a prometheus_client collector has counted, in the order of the labels' values."""
     family = Family(metric)
     (counted,) = collector.collect()
     samples = [sample for sample in counted.samples if not sample.name.endswith("_created")]
@@ -89,7 +89,7 @@ class Family:
         total: float | None,  # None: it overflowed
         exemplar: Exemplar | None = None,
     ) -> None:
-        """Of a histogram or gaugehistogram; the exemplar goes to the bucket that holds it."""
+        """For a histogram or gaugehistogram; the exemplar goes to the bucket that holds it."""
         name, labels = self.metric.name, self.metric.labels
         bucket, count = f"{name}_bucket", 0
         for edge, count in buckets:
@@ -109,13 +109,13 @@ class Family:
         return Lines("".join(self._lines), self._open_lines())
 
     def extend(self, lines: Lines) -> None:
-        """With those of another family of the metric."""
+        """Add the samples of another family of the metric."""
         if lines.openmetrics != lines.text:
             self._with_exemplar[len(self._lines)] = lines.openmetrics
         self._lines.append(lines.text)
 
     def text(self, *, openmetrics: bool) -> str:
-        """With its HELP and TYPE."""
+        """Including its HELP and TYPE."""
         if openmetrics:
             return self._openmetrics()
         if self.metric.kind == "gaugehistogram":
@@ -153,7 +153,7 @@ class Family:
 
 
 class Families:
-    """Those to which something was added, by name of the metric."""
+    """Families with samples, by name of the metric."""
 
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}

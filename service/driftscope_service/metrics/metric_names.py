@@ -74,7 +74,7 @@ _HEADLINES: Final = (
     *("seq_logratio_mean", "seq_logratio_min", "seq_logratio_max", "seq_logratio_std"),
     *("seq_logratio_slope_per_1000_tokens", "tokens", "sequences"),
 )
-#: Of a step alone: a probe has one version of the weights and whole log-probabilities.
+#: Only for steps: a probe has one version of the weights and complete log-probabilities.
 _STEP_HEADLINES: Final = (
     *("kl_k3_entropy_ratio", "lag_mean", "lag_max", "stale_token_share", "staleness_share"),
     *("lag0_abs_diff_mean", "masked_tokens", "nonfinite_tokens", "rollout_nonfinite"),
@@ -192,7 +192,7 @@ DISK_RESERVED = gauge("disk_reserved", "bytes", "Free space below which no push 
 BUILD_INFO = gauge("build_info", "", "Always 1; the version is a label.", "version")
 # fmt: on
 
-#: Values of labels that are not told by the code that counts them.
+#: Values of labels that the counting code does not define.
 RUN_STATES = ("active", "beyond_cap", "idle")
 DRIFT_STATES = ("not_enough_steps", "steady", "shifted", "trending")
 DRIFT_METRICS = SERIES

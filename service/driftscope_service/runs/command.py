@@ -73,7 +73,7 @@ CONTENT_TYPES: Mapping[StepFormat, str] = {
 }
 #: The largest step takes minutes on a slow line, and its analysis seconds.
 TIMEOUT_S = 300.0
-#: Somebody waits in front of the terminal; a busy service is tried for about two seconds.
+#: A user waits at the terminal; a busy service is retried for about two seconds.
 RETRY = RetryPolicy(attempts=3)
 #: zstd's own default; log-probabilities hardly compress further at higher ones.
 ZSTD_LEVEL = 3
@@ -81,7 +81,7 @@ ZSTD_LEVEL = 3
 
 @dataclass(frozen=True, slots=True)
 class AnsweredStep:
-    """What the service tells of a step."""
+    """What the service says about a step."""
 
     sequences: int
     tokens: int

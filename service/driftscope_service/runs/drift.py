@@ -1,4 +1,4 @@
-"""The drift of a run over its steps: worked out once per step, and kept warm for /metrics."""
+"""The drift of a run over its steps: computed once per step, and kept warm for /metrics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunDrift:
         return self._drifts.get(run.number, drift, version=run.complete_steps)
 
 
-#: A round is followed by a pause of so many times its length: a fifth of a core at most.
+#: A round is followed by a pause of this many times its length: a fifth of a core at most.
 PAUSE_ROUNDS: Final = 4.0
 _log = logging.getLogger("driftscope")
 
@@ -53,7 +53,7 @@ class RunDrifts:
         self._stopping = threading.Event()
 
     def known(self, runs: Sequence[Run]) -> dict[int, Mapping[str, Any]]:
-        """By number of the run; a run whose drift was never worked out is missing."""
+        """By number of the run; a run whose drift was never computed is missing."""
         with self._lock:
             active = {run.number for run in runs}
             self._known = {number: one for number, one in self._known.items() if number in active}

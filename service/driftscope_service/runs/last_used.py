@@ -18,7 +18,7 @@ class LastUsed(Generic[Key, Value]):
         self._values: OrderedDict[Key, tuple[object, Value]] = OrderedDict()
 
     def get(self, key: Key, make: Callable[[], Value], *, version: object = None) -> Value:
-        """Made again where it is of another version; nothing is kept where `make` raises.
+        """Made again if its version differs; nothing is kept if `make` raises.
 
         Two callers at a time may both make it.
         """

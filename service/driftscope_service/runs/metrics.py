@@ -48,7 +48,7 @@ def threshold_states(
         yield ThresholdState(one.metric, one.direction, threshold, used, over)
 
 
-#: Text that describes a run may be longer than Prometheus is told to accept of a label.
+#: Text that describes a run may be longer than Prometheus accepts in a label.
 MAX_LABEL_CHARACTERS: Final = 128
 #: One bucket per octave from 1e-6 nats, where float32 rounding is, to 16: all that plots tell
 #: apart. The edges are among those of the stored histogram, so that counts stay exact.
@@ -196,5 +196,5 @@ def _add_drift(families: Families, run: str, drift: Mapping[str, Any]) -> None:
             if last["ratio"] is not None:
                 families.of(names.RUN_CHANGE).add([run, metric], last["ratio"])
         if moved["trend"] is not None and NUMBERS[metric].scale == "log":
-            # On the linear scale it is in the number's own unit, and no ratio.
+            # On the linear scale it is in the number's own unit, not a ratio.
             families.of(names.RUN_TREND).add([run, metric], moved["trend"]["per_100_steps"])

@@ -22,7 +22,7 @@ _decoder = json.JSONDecoder()
 @dataclass(frozen=True, slots=True)
 class StoredNumbers:
     comparison: Mapping[str, Any]
-    abs_diff_histogram: Mapping[str, Any] | None  # None: stored by a version without
+    abs_diff_histogram: Mapping[str, Any] | None  # None: stored by a version without it
     overflowed: frozenset[str]  # names of metrics beyond their limit without a finite value
 
 
@@ -40,17 +40,17 @@ def stored_numbers(analysis: bytes) -> StoredNumbers:
 
 
 def _both_ends(text: str) -> dict[str, Any] | None:
-    """The first member and those from `crossed_limits` on; None where it is laid out otherwise.
+    """The first member and those from `crossed_limits` on; None if the layout differs.
 
     What follows `_LAST` is an object to exactly the end of the text, so that it cannot have begun
     deeper inside; nor within a string, where quotes are escaped.
     """
-    place = text.rfind(_LAST)
-    if place < 0 or not text.startswith(_FIRST):
+    start = text.rfind(_LAST)
+    if start < 0 or not text.startswith(_FIRST):
         return None
     try:
         comparison, _ = _decoder.raw_decode(text, len(_FIRST))
-        rest: dict[str, Any] = json.loads("{" + text[place + 1 :])
+        rest: dict[str, Any] = json.loads("{" + text[start + 1 :])
     except json.JSONDecodeError:
         return None
     return {"comparison": comparison, **rest} if "profiles" in rest else None

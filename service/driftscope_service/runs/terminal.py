@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_service.numbers.metric_words import Shown, grouped
-from driftscope_service.numbers.number_format import share
+from driftscope_service.numbers.metric_words import Shown, grouped, share
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -81,7 +80,7 @@ def _numbers(groups: Groups) -> Table:
 
 
 def _undefined(groups: Groups) -> list[str]:
-    """One line per reason: without tokens, every number has the same."""
+    """One line per reason: without tokens, every number has the same one."""
     labels: dict[str, list[str]] = {}
     for row in chain.from_iterable(groups.values()):
         if row.reason:
@@ -106,7 +105,7 @@ def _print_presets(presets: Mapping[str, Mapping[str, Any]], console: Console) -
     idle = len(presets) - len(acting) - len(left_out)
     lines = [f"{idle} {'more ' if acting else ''}presets would drop and clip nothing."]
     if left_out:
-        lines.append(f"Not tried, for want of advantages or tokens: {', '.join(left_out)}.")
+        lines.append(f"Not tried (no advantages or tokens): {', '.join(left_out)}.")
     console.print(Text("\n".join(lines), "dim"))
 
 
@@ -120,6 +119,6 @@ def _empty(columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
         padding=(0, 0, 0, 1),
         width=sum(widths) + GAP * (len(widths) - 1),
     )
-    for place, ((head, _), width) in enumerate(zip(columns, widths, strict=True)):
-        table.add_column(head, justify="right" if place else "left", width=width, no_wrap=True)
+    for index, ((head, _), width) in enumerate(zip(columns, widths, strict=True)):
+        table.add_column(head, justify="right" if index else "left", width=width, no_wrap=True)
     return table

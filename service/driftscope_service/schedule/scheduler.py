@@ -16,11 +16,16 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedule, next_moment
-from driftscope_service.schedule.store import ScheduleRepository
+from driftscope_service.schedule.store import (
+    MISSED_AFTER_S,
+    Missed,
+    Schedule,
+    ScheduleRepository,
+    next_moment,
+)
 from driftscope_service.store.database import Database
 
-#: Cron counts in minutes; this is soon enough after one begins.
+#: Cron counts in minutes; this is close enough to the start of one.
 TICK_S = 5.0
 _log = logging.getLogger("driftscope")
 

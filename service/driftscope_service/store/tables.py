@@ -140,7 +140,7 @@ determinism_verdicts = Table(
     UniqueConstraint("model", "engine", "axis", "dtype", "kernels"),
 )
 
-#: Every night, run here or handed in; the whole of it is its report.
+#: Every night, run here or submitted; its report has all of it.
 nightly_runs = Table(
     "nightly_runs",
     metadata,
@@ -156,7 +156,7 @@ nightly_runs = Table(
     Index(None, "finished_at"),
 )
 
-#: What the service starts by itself. `next_at` is the moment that is due, also while it is down.
+#: What the service starts by itself. `next_at` is the next due moment, also while it is down.
 schedules = Table(
     "schedules",
     metadata,
@@ -190,7 +190,7 @@ runs = Table(
     Column("complete_steps", Integer, nullable=False),
     Column("last_step", BigInteger),
     Column("last_step_at", UtcDateTime),
-    Column("finished_at", UtcDateTime),  # null: it runs, or ended without a word
+    Column("finished_at", UtcDateTime),  # null: it is running, or ended without saying so
     # Over the complete steps.
     Column("compared_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("nonfinite_tokens", BigInteger, nullable=False, server_default=text("0")),
@@ -198,7 +198,7 @@ runs = Table(
     sqlite_autoincrement=True,
 )
 
-#: Complete steps. The analysis stands last and compressed: a listing reads none of it.
+#: Complete steps. The analysis is last and compressed: a listing reads none of it.
 steps = Table(
     "steps",
     metadata,
@@ -211,7 +211,7 @@ steps = Table(
     Column("sequences", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # as received, decoded
     Column("shards", Integer, nullable=False),
-    # Of the tokens now: raw uploads until they are converted, then one Parquet file, then neither.
+    # Bytes on disk now: raw uploads until they are converted, then one Parquet file, then nothing.
     Column("kept_bytes", BigInteger, nullable=False),
     Column("raw_files", JSON(none_as_null=True)),  # [{"file", "format"}], in order of shards
     Column("tokens_file", String(FILE_NAME_LENGTH)),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_client.adapters.generation_recorder import recorded_generation
+from driftscope_client.adapters.trl import recorded_generation
 from driftscope_client.errors import MalformedStep
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers, about itself

@@ -25,9 +25,9 @@ pytestmark = [
 
 
 def sequences(step: PushedStep) -> dict[tuple[int, ...], slice]:
-    assert step.token_ids is not None
+    assert step.extras.token_ids is not None
     cuts = [step.sequence(place) for place in range(step.sequences)]
-    return {tuple(step.token_ids[cut].tolist()): cut for cut in cuts}
+    return {tuple(step.extras.token_ids[cut].tolist()): cut for cut in cuts}
 
 
 def recomputed(
@@ -67,22 +67,20 @@ def test_both_sides_are_those_of_the_model(
     for prompt, completion in trainer.seen[:4]:
         expected = recomputed(tiny_llama, trainer.processing_class, prompt, completion, 0.8)
         cut = cuts[tuple(completion)]
-        np.testing.assert_allclose(first.rollout_logprobs[cut], expected, atol=ROUNDING)
-        np.testing.assert_allclose(first.trainer_logprobs[cut], expected, atol=ROUNDING)
-        assert first.position_ids is not None
+        np.testing.assert_allclose(first.rollout[cut], expected, atol=ROUNDING)
+        np.testing.assert_allclose(first.trainer[cut], expected, atol=ROUNDING)
         length = len(trainer.processing_class(prompt)["input_ids"])
-        assert first.position_ids[cut].tolist() == list(range(length, length + len(completion)))
+        positions = first.tensors()["position_ids"][cut].tolist()
+        assert positions == list(range(length, length + len(completion)))
     # By the last step the weights are others: the test above sees whose log-probabilities they are.
     prompt, completion = trainer.seen[-1]
     stale = recomputed(tiny_llama, trainer.processing_class, prompt, completion, 0.8)
     cut = sequences(steps[2])[tuple(completion)]
-    assert np.abs(steps[2].trainer_logprobs[cut] - stale).max() > 10 * ROUNDING
-    np.testing.assert_allclose(
-        steps[2].trainer_logprobs[cut], steps[2].rollout_logprobs[cut], atol=ROUNDING
-    )
+    assert np.abs(steps[2].trainer[cut] - stale).max() > 10 * ROUNDING
+    np.testing.assert_allclose(steps[2].trainer[cut], steps[2].rollout[cut], atol=ROUNDING)
     logged = [log["entropy"] for log in trainer.state.log_history if "entropy" in log]
-    assert first.entropy is not None
-    assert float(first.entropy.mean()) == pytest.approx(logged[0], rel=1e-3)
+    assert first.extras.entropy is not None
+    assert float(first.extras.entropy.mean()) == pytest.approx(logged[0], rel=1e-3)
 
 
 def test_training_is_the_same_with_and_without(
@@ -128,12 +126,12 @@ def test_however_trl_generates_every_completion_is_pushed_once(
     completions = sorted(tuple(ids) for _, ids in trainer.seen)
     assert sorted(ids for step in pushed.values() for ids in _all(step)) == completions
     for step in pushed.values():
-        np.testing.assert_allclose(step.rollout_logprobs, step.trainer_logprobs, atol=ROUNDING)
+        np.testing.assert_allclose(step.rollout, step.trainer, atol=ROUNDING)
 
 
 def _all(step: PushedStep) -> list[tuple[int, ...]]:
-    assert step.token_ids is not None
-    return [tuple(step.token_ids[step.sequence(i)].tolist()) for i in range(step.sequences)]
+    assert step.extras.token_ids is not None
+    return [tuple(step.extras.token_ids[step.sequence(i)].tolist()) for i in range(step.sequences)]
 
 
 def test_a_rollout_func_gives_the_rollout_side(
@@ -153,9 +151,9 @@ def test_a_rollout_func_gives_the_rollout_side(
     step = steps_of(stub)[0]
     assert step.metadata["engine"] == "rollout_func"
     assert sorted(_all(step)) == [(10 + place, 20 + place, 30) for place in range(4)]
-    assert np.isnan(step.rollout_logprobs).sum() == 1
-    assert set(step.rollout_logprobs[~np.isnan(step.rollout_logprobs)]) == {-1.0, -2.0, -3.0}
-    assert np.isfinite(step.trainer_logprobs).all()
+    assert np.isnan(step.rollout).sum() == 1
+    assert set(step.rollout[~np.isnan(step.rollout)]) == {-1.0, -2.0, -3.0}
+    assert np.isfinite(step.trainer).all()
 
 
 def test_a_dead_service_does_not_stop_the_training(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from driftscope_probes.mismatch.frameworks import aliases
-from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep
+from driftscope_probes.tokens import checked_tokens
 
 pytestmark = pytest.mark.slow
 
@@ -89,9 +89,7 @@ def test_with_vllm_the_aliases_are_what_trl_logs(
         step = steps[number]
         assert step.metadata["engine"] == "vllm"
         assert step.metadata["logprobs_mode"] == "processed_logprobs"
-        pair = paired_logprobs(
-            step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, step.mask
-        )
+        pair = checked_tokens(step.rollout, step.trainer, step.cu_seqlens, step.mask)
         ours = aliases(pair)["trl"]
         assert (ours["sampling/sampling_logp_difference/max"] or 0.0) > 1e-3  # bf16 against fp32
         for name, value in ours.items():

@@ -14,8 +14,8 @@ import torch
 from driftscope_client import DriftscopeClient, DriftscopeError
 from driftscope_client.adapters.verl import batch_tensors, push_batch
 from driftscope_probes.mismatch.frameworks import aliases
-from driftscope_probes.mismatch.tokens import paired_logprobs
 from driftscope_probes.push import PushedStep, read_step
+from driftscope_probes.tokens import checked_tokens
 
 PROMPT, RESPONSE = 5, 12
 VERL_READS = ("responses", "response_mask", "rollout_log_probs", "old_log_probs")
@@ -73,10 +73,10 @@ def test_every_response_token_arrives_at_its_place(pushed: Callable[[Any], Pushe
         ("advantages", "advantages"),
     ):
         expected = data.batch[theirs][mask].numpy()
-        np.testing.assert_array_equal(getattr(step, ours)[step.mask], expected)
+        np.testing.assert_array_equal(step.tensors()[ours][step.mask], expected)
     positions = data.batch["position_ids"][:, PROMPT:][mask].numpy()
-    assert step.position_ids is not None
-    np.testing.assert_array_equal(step.position_ids[step.mask], positions)
+    assert step.extras.position_ids is not None
+    np.testing.assert_array_equal(step.extras.position_ids[step.mask], positions)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_verls_own_functions_give_the_numbers_of_the_push(
     debug = verl_own.debug.calculate_debug_metrics(SimpleNamespace(batch=batch))
     theirs = {**correction, **debug}
     step = pushed(data)
-    pair = paired_logprobs(step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, step.mask)
+    pair = checked_tokens(step.rollout, step.trainer, step.cu_seqlens, step.mask)
     ours = aliases(pair)["verl"]
     assert set(ours) == set(theirs)
     for name, value in theirs.items():

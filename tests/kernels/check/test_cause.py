@@ -8,10 +8,17 @@ import torch
 from driftscope_kernels.check import planted
 from driftscope_kernels.check.cases.case import Shape
 from driftscope_kernels.check.cases.op_cases import op_case
-from driftscope_kernels.check.cause import GEMV, M_REMAINDER, SPLIT_K, SPLIT_KV, block_length, cause
 from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.search import Trial, search
 from driftscope_kernels.check.twins.reassociated import Twin
+from driftscope_kernels.check.verdict import (
+    GEMV,
+    M_REMAINDER,
+    SPLIT_K,
+    SPLIT_KV,
+    block_length,
+    cause,
+)
 from driftscope_kernels.registry import Kernel
 
 BY_NAME = {(kernel.op, kernel.implementation): kernel for kernel in planted.kernels()}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check.cases.case import Shape
-from driftscope_kernels.check.cases.inputs import NORMAL
+from driftscope_kernels.check.cases.case import NORMAL, Shape
 from driftscope_kernels.check.cases.op_cases import OP_CASES, op_case
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power
 from driftscope_kernels.check.placements.placement import thread_count

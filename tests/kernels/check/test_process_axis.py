@@ -11,12 +11,12 @@ from torch import Tensor
 
 from driftscope_kernels.check import planted
 from driftscope_kernels.check.cases.op_cases import op_case
-from driftscope_kernels.check.cause import cause
+from driftscope_kernels.check.detection import shrink
 from driftscope_kernels.check.placements.axes import FRESH_PROCESS
 from driftscope_kernels.check.placements.placement import Placement, thread_count
 from driftscope_kernels.check.process_axis import check_processes
 from driftscope_kernels.check.run_check import replay
-from driftscope_kernels.check.shrink import shrink
+from driftscope_kernels.check.verdict import cause
 from driftscope_kernels.registry import Kernel
 from driftscope_kernels.targets import driftscope
 

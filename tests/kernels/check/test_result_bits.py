@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.check.cases.op_cases import OP_CASES
-from driftscope_kernels.check.result_bits import result_bits
+from driftscope_kernels.check.process_axis import result_bits
 from driftscope_kernels.compare_bits import bits
 from driftscope_kernels.registry import Kernel
 from driftscope_kernels.targets.driftscope import kernels as our_kernels

@@ -11,10 +11,10 @@ from torch import Tensor
 from driftscope_kernels.check import planted
 from driftscope_kernels.check.cases.case import Shape
 from driftscope_kernels.check.cases.op_cases import op_case
+from driftscope_kernels.check.detection import shrink
 from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.run_check import Plan, check_kernel, replay
 from driftscope_kernels.check.search import Trial, search
-from driftscope_kernels.check.shrink import shrink
 from driftscope_kernels.check.twins.ordered_ops import PLAIN
 from driftscope_kernels.check.twins.reassociated import DTYPES, compute
 from driftscope_kernels.registry import Kernel

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from driftscope_kernels.cpu.backend import BackendError
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.weight_pack import pack_weight
+from driftscope_kernels.cpu.linear import linear, pack_weight
 from driftscope_kernels.options import TP_SEGMENTS
 from driftscope_kernels.reference.linear import linear as reference
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.weight_pack import PackMismatchError, pack_weight
+from driftscope_kernels.cpu.linear import PackMismatchError, linear, pack_weight
 
 
 def test_a_pack_is_as_large_as_its_padded_weight() -> None:

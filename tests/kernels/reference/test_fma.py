@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from driftscope_kernels.reference.fma import fma, fma_flushing
+from driftscope_kernels.reference.arithmetic import fma, fma_flushing
 
 Float32 = npt.NDArray[np.float32]
 bits32 = st.integers(0, 2**32 - 1)

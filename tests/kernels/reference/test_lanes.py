@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_kernels.options import LANES
-from driftscope_kernels.reference.ordered_sums import lane_dot, lane_sum, row_max
+from driftscope_kernels.reference.arithmetic import lane_dot, lane_sum, row_max
 
 
 def written_out(row: list[np.float32]) -> np.float32:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftscope_kernels.options import ROW_BLOCK
-from driftscope_kernels.reference.ordered_sums import column_dot, column_sum, fold
+from driftscope_kernels.reference.arithmetic import column_dot, column_sum, fold
 
 
 @pytest.mark.parametrize("rows", [0, 1, ROW_BLOCK, 3 * ROW_BLOCK + 5])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from driftscope_kernels.speed import memory
-from driftscope_kernels.speed.memory import TARGET, MemoryRow, grown_bytes
+from driftscope_kernels.speed import token_logprob
+from driftscope_kernels.speed.token_logprob import MEMORY_TARGET, MemoryRow, grown_bytes
 
 CHILDREN = Path(__file__).parent / "children"
 ROOT = Path(__file__).parents[3]
@@ -18,7 +18,9 @@ PLANTED_BYTES = 200 * 10**6
 #: What a process may grow by without any tensor: pages of the allocator and the interpreter.
 NOISE_BYTES = 20 * 10**6
 
-pytestmark = pytest.mark.skipif(not memory.AVAILABLE, reason="needs Linux's clear_refs")
+pytestmark = pytest.mark.skipif(
+    not token_logprob.MEMORY_AVAILABLE, reason="needs Linux's clear_refs"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,4 +55,4 @@ def test_a_way_that_fails_is_told_with_its_error() -> None:
 def test_ratio_and_target(ours: int, plain: int, ratio: float, reached: bool) -> None:
     row = MemoryRow("bf16", 4, ours, plain)
     assert (row.ratio, row.reached) == (ratio, reached)
-    assert TARGET == 8.0
+    assert MEMORY_TARGET == 8.0

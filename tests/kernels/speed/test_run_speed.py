@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from driftscope_kernels.speed import memory, run_speed
-from driftscope_kernels.speed.memory import MemoryRow
+from driftscope_kernels.speed import run_speed, token_logprob
 from driftscope_kernels.speed.row import SpeedRow, speed_row
+from driftscope_kernels.speed.token_logprob import MemoryRow
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def test_order_threads_and_progress(seen: list[tuple[Any, ...]]) -> None:
     assert torch.get_num_threads() == before
     fractions = [fraction for _, fraction in told]
     assert fractions == sorted(fractions) and 0 <= fractions[0] and fractions[-1] < 1
-    assert [row.dtype for row in report.memory] == (["bf16"] if memory.AVAILABLE else [])
+    assert [row.dtype for row in report.memory] == (
+        ["bf16"] if token_logprob.MEMORY_AVAILABLE else []
+    )
 
 
 def test_threads_are_set_back_after_a_failure(
@@ -74,6 +76,6 @@ def test_json(seen: list[tuple[Any, ...]]) -> None:
     named = {"op", "dtype", "k", "n", "m", "ours_s", "torch_s", "speed_ratio"}
     assert named < set(row)
     assert (row["dtype"], row["speed_ratio"], row["reached"]) == ("fp32", 0.5, False)
-    if memory.AVAILABLE:
+    if token_logprob.MEMORY_AVAILABLE:
         (grown,) = report["memory"]
         assert (grown["ratio"], grown["target"], grown["reached"]) == (10.0, 8.0, True)

@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from driftscope_kernels.cpu.linear import linear
-from driftscope_kernels.cpu.weight_pack import pack_weight
+from driftscope_kernels.cpu.linear import linear, pack_weight
 from driftscope_kernels.speed import rows, token_logprob
 from driftscope_kernels.speed.linear import targets, vllm_linear
 from driftscope_kernels.speed.row import OURS, TORCH

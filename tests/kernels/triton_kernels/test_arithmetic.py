@@ -14,10 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from driftscope_kernels.reference.arithmetic import fma_flushing as reference_fma_flushing
 from driftscope_kernels.reference.arrays import rounded, widened
 from driftscope_kernels.reference.attention_tanh import tanh as reference_tanh
 from driftscope_kernels.reference.exp import exp as reference_exp
-from driftscope_kernels.reference.fma import fma_flushing as reference_fma_flushing
 from driftscope_kernels.reference.log import log as reference_log
 from driftscope_kernels.triton_kernels import arithmetic
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftscope_kernels.check.static import planted
+from driftscope_kernels.check.static import static_process
 from driftscope_kernels.options import TRANSFORMERS_ATTENTION, VLLM_ATTENTION, AttentionOptions
 from driftscope_kernels.reference import attention as reference
 from driftscope_kernels.reference.attention_sequences import AttentionShapeError, vllm_pages
@@ -177,6 +177,8 @@ def test_lengths_that_do_not_fit_are_named(numbers: Numbers) -> None:
 def test_tiles_by_batch_are_found_by_taking_it_apart(numbers: Numbers) -> None:
     queries, keys = (16, 1), (50, 50)
     q, k, v = tensors(numbers, sum(queries), sum(keys), torch.float32)
-    whole = planted.attention_with_tiles_by_batch(q, k, v, **lengths(queries, keys))
-    alone = planted.attention_with_tiles_by_batch(q[:16], k[:50], v[:50], **lengths((16,), (50,)))
+    whole = static_process.attention_with_tiles_by_batch(q, k, v, **lengths(queries, keys))
+    alone = static_process.attention_with_tiles_by_batch(
+        q[:16], k[:50], v[:50], **lengths((16,), (50,))
+    )
     assert not alone.equal(whole[:16])

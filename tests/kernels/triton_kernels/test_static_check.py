@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from driftscope_kernels.check.static import planted
+from driftscope_kernels.check.static import static_process
 from driftscope_kernels.triton_kernels.aot import TARGETS
 from driftscope_kernels.triton_kernels.static_check import (
     NothingLaunchedError,
@@ -33,7 +33,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
 def test_atomics_are_refuted(arch: str) -> None:
     found = static_verdict(
-        "atomic", lambda rows: planted.atomic_split_sum(torch.empty(rows, 200)), arch
+        "atomic", lambda rows: static_process.atomic_split_sum(torch.empty(rows, 200)), arch
     )
     assert found.verdict == "REFUTED"
     assert "atomic_split_kernel: atomic instructions" in found.reasons[0]
@@ -42,7 +42,7 @@ def test_atomics_are_refuted(arch: str) -> None:
 @pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
 def test_a_binary_per_batch_size_is_refuted(arch: str) -> None:
     found = static_verdict(
-        "specialised", lambda rows: planted.specialised_sum(torch.empty(rows, 200)), arch
+        "specialised", lambda rows: static_process.specialised_sum(torch.empty(rows, 200)), arch
     )
     assert found.verdict == "REFUTED"
     assert "binaries, chosen by batch size" in found.reasons[0]
@@ -50,7 +50,9 @@ def test_a_binary_per_batch_size_is_refuted(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
 def test_an_argument_that_follows_the_batch_is_refuted(arch: str) -> None:
-    found = static_verdict("parts", lambda rows: planted.sum_in_parts(torch.empty(rows, 200)), arch)
+    found = static_verdict(
+        "parts", lambda rows: static_process.sum_in_parts(torch.empty(rows, 200)), arch
+    )
     assert found.verdict == "REFUTED" and len(found.binaries) == 1
     assert found.reasons == ("parts_kernel: argument part follows the batch size (64, 200)",)
 
@@ -63,7 +65,7 @@ def test_an_op_that_launches_nothing_has_no_verdict() -> None:
 def test_another_choice_of_kernels_is_refuted() -> None:
     def op(rows: int) -> None:
         x = torch.empty(rows, 200)
-        (planted.atomic_split_sum if rows > 16 else planted.specialised_sum)(x)
+        (static_process.atomic_split_sum if rows > 16 else static_process.specialised_sum)(x)
 
     found = static_verdict("chosen", op, "sm_80")
     assert found.verdict == "REFUTED" and "other kernels at 17 rows" in found.reasons[0]
@@ -74,7 +76,7 @@ def test_attention_with_tiles_by_batch_is_refuted(arch: str) -> None:
     def op(rows: int) -> None:
         q, k = torch.empty(rows, 4, 16), torch.empty(rows, 2, 16)
         lengths = torch.tensor([0, rows]), torch.tensor([rows])
-        planted.attention_with_tiles_by_batch(
+        static_process.attention_with_tiles_by_batch(
             q, k, k, cu_seqlens_q=lengths[0], seqlens_k=lengths[1], scale=0.25
         )
 

@@ -11,29 +11,29 @@ from driftscope_kernels.vllm_plugin.rounding import KernelChoiceError
 
 pytest.importorskip("vllm")
 
-from driftscope_kernels.vllm_plugin import cache_layout
+from driftscope_kernels.vllm_plugin import attention
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @pytest.fixture(autouse=True)
 def _checked_anew() -> None:
-    cache_layout.check.cache_clear()
+    attention.check.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("page_size", "head_size"), [(16, 64), (128, 64), (32, 128), (128, 80)])
-@pytest.mark.parametrize("isa", sorted(cache_layout.READABLE))
+@pytest.mark.parametrize("isa", sorted(attention.READABLE))
 def test_what_is_readable_is_read(
     isa: str, dtype: torch.dtype, page_size: int, head_size: int
 ) -> None:
-    cache_layout.check(isa, dtype, page_size, head_size)
+    attention.check(isa, dtype, page_size, head_size)
 
 
 @pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="needs AMX")
 def test_tiles_of_amx_are_refused() -> None:
     with pytest.raises(KernelChoiceError, match="keys for 'amx'"):
-        cache_layout.check("amx", torch.bfloat16, 128, 64)
+        attention.check("amx", torch.bfloat16, 128, 64)
 
 
 def keys_as_values(pages: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,6 +69,6 @@ def values_reversed(pages: Tensor) -> tuple[Tensor, Tensor]:
     ],
 )
 def test_another_layout_is_named(fault: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_layout, "vllm_pages", fault)
+    monkeypatch.setattr(attention, "vllm_pages", fault)
     with pytest.raises(KernelChoiceError, match=f"{named} for 'vec'.*does not read"):
-        cache_layout.check("vec", torch.bfloat16, 128, 64)
+        attention.check("vec", torch.bfloat16, 128, 64)

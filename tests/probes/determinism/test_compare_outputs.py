@@ -40,6 +40,12 @@ def test_one_flipped_bit_is_found_where_it_is(logprobs: list[float], data: st.Da
     assert found.max_ulps == 1 << bit
 
 
+def test_the_first_of_several_differing_logprobs_is_named() -> None:
+    one = output([1, 2, 3, 4], [-1.0, -2.0, -3.0, -4.0])
+    found = compare_outputs(one, output([1, 2, 3, 4], [-1.0, -2.5, -3.0, -4.5]))
+    assert (found.first_logprob, found.equal_logprobs) == (1, 2)
+
+
 def test_after_a_differing_token_everything_differs() -> None:
     one = output([1, 2, 3, 4], [-1.0, -2.0, -3.0, -4.0])
     other = output([1, 9, 3, 4], [-1.0, -2.0, -3.0, -4.0])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.determinism.onset import Onset, Value, find_onset
+from driftscope_probes.determinism.batch import Onset, Value, find_onset
 
 SIZES = (1, 2, 4, 8, 16, 32)
 

@@ -13,7 +13,7 @@ import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
-from driftscope_probes.determinism.server_runner import ServerRunner
+from driftscope_probes.determinism.runners import ServerRunner
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import discard
 

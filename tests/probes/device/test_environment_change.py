@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.device import environment_change
-from driftscope_probes.device.environment import environment
-from driftscope_probes.device.environment_change import (
+from driftscope_probes.device import environment as environment_change
+from driftscope_probes.device.environment import (
     compare_environments,
+    environment,
     key_of,
     night_environment,
 )

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
-from driftscope_probes.drift.metric_drift import MAX_TOLD, MetricDrift
-from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_probes.drift.drift import MAX_TOLD, MetricDrift
+from driftscope_probes.mismatch import Extras, compare
 
 NAME = "abs_diff_mean"
 
@@ -31,8 +31,10 @@ def quiet(steps: int, *, seed: int = 0, spread: float = 0.1) -> np.ndarray[Any, 
 def test_the_names_are_those_of_a_comparison() -> None:
     rng = np.random.default_rng(0)
     rollout = -rng.exponential(size=60)
-    beside = SideArrays(entropy=rng.uniform(size=60), behavior_version=[7, 6, 5], train_version=7)
-    names = compare(rollout, rollout - 0.01, [0, 10, 30, 60], side=beside, resamples=0).to_dict()
+    extras = Extras(
+        entropy=rng.uniform(size=60), behavior_version=np.array([7, 6, 5]), train_version=7
+    )
+    names = compare(rollout, rollout - 0.01, [0, 10, 30, 60], extras=extras, resamples=0).to_dict()
     assert [name for name in SERIES if name not in names] == []
 
 
@@ -93,8 +95,8 @@ def test_a_growing_lag_is_told() -> None:
         lag = rng.integers(0, 2, 16) + step // 10
         rollout = -rng.exponential(size=160)
         trainer = rollout + 0.01 * (1 + np.repeat(lag, 10)) * rng.normal(size=160)
-        beside = SideArrays(behavior_version=step - lag, train_version=step)
-        found = compare(rollout, trainer, np.arange(17) * 10, side=beside, resamples=0)
+        extras = Extras(behavior_version=step - lag, train_version=step)
+        found = compare(rollout, trainer, np.arange(17) * 10, extras=extras, resamples=0)
         points.append(StepValues(step, found.to_dict()))
     drift = drift_of(points)
     assert drift.metrics["lag_mean"].state == "trending"

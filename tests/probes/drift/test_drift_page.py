@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.drift import SERIES, StepValues, cusum, drift_of, metric_drift, trend
+from driftscope_probes.drift import SERIES, StepValues, cusum, drift, drift_of, trend
 from driftscope_probes.numbers import NUMBERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "drift-over-steps.md").read_text(encoding="utf-8")
@@ -25,9 +25,9 @@ TEXT = " ".join(PAGE.split())
         f"at most {cusum.MAX_AUTOCORRELATION}",
         f"after {cusum.ZEROS} exact zeros",
         f"after {cusum.WARM_UP} equal values of another kind, {cusum.OFF_CONSTANT} in a row",
-        f"p below {metric_drift.TREND_LEVEL:.4f}",
+        f"p below {drift.TREND_LEVEL:.4f}",
         f"From {trend.MIN_STEPS} values on; more than {trend.MAX_BLOCKS}",
-        f"the newest {metric_drift.MAX_TOLD} are told",
+        f"the newest {drift.MAX_TOLD} are told",
         f"| `not_enough_steps` | {cusum.WARM_UP} values or fewer",
     ],
 )

@@ -9,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.child_environment import child_environment
-from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.engines.settings import EngineSettings, child_environment
 from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import discard
 

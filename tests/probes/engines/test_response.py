@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.response import Response, asked_settings, trace_of
+from driftscope_probes.engines.base import Response, RolloutTask, asked_settings, trace_of
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import EngineError
 from driftscope_probes.prompts import PromptBatch

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 VERL_OWN = Path(__file__).parents[3] / "bench" / "verl_own.py"
 
@@ -30,7 +30,7 @@ settings.load_profile("untimed")
 Plain = list[list[tuple[int, float, float]]]
 
 
-def make_batch(seed: int) -> PairedLogprobs:
+def make_batch(seed: int) -> Tokens:
     """Empty and masked sequences, NaN, ±inf, exact zeros, equal and far-off tokens."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 40, size=int(rng.integers(3, 12)))
@@ -46,10 +46,10 @@ def make_batch(seed: int) -> PairedLogprobs:
     trainer[equal] = rollout[equal]
     mask = rng.random(tokens) < rng.choice([0.5, 0.9, 1.0])
     mask[:2], rollout[:2], trainer[:2] = True, [-0.5, -1.0], [-0.25, -1.5]
-    return paired_logprobs(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
+    return checked_tokens(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
 
 
-def plain_lists(pair: PairedLogprobs) -> Plain:
+def plain_lists(pair: Tokens) -> Plain:
     sequences: Plain = []
     for start, end in zip(pair.cu_seqlens[:-1].tolist(), pair.cu_seqlens[1:].tolist(), strict=True):
         kept = []
@@ -72,17 +72,17 @@ def compiled() -> None:
 
 
 @pytest.fixture(scope="session")
-def batch() -> Callable[[int], PairedLogprobs]:
+def batch() -> Callable[[int], Tokens]:
     return make_batch
 
 
 @pytest.fixture(scope="session")
-def plain() -> Callable[[PairedLogprobs], Plain]:
+def plain() -> Callable[[Tokens], Plain]:
     return plain_lists
 
 
 @pytest.fixture(scope="session")
-def compared() -> Callable[[PairedLogprobs], dict[str, Any]]:
+def compared() -> Callable[[Tokens], dict[str, Any]]:
     """The JSON numbers of a batch, without intervals."""
     return lambda pair: compare(
         pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0

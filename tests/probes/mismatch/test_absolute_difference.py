@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 def linear_quantile(rising: list[float], share: float) -> float:
@@ -21,8 +21,8 @@ def linear_quantile(rising: list[float], share: float) -> float:
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     by_sequence = [[t - r for _, r, t in sequence] for sequence in plain(pair)]

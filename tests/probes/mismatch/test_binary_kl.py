@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 def clamped(logprob: float) -> float:
@@ -21,9 +21,9 @@ def as_openrlhf_codes_it(rollout: float, trainer: float) -> float:
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
-    compared: Callable[[PairedLogprobs], dict[str, Any]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
+    compared: Callable[[Tokens], dict[str, Any]],
 ) -> None:
     pair = batch(seed)
     terms = [as_openrlhf_codes_it(r, t) for sequence in plain(pair) for _, r, t in sequence]

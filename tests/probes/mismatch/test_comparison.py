@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch import Comparison, SideArrays, Undefined, compare, compare_pair
+from driftscope_probes.mismatch import Comparison, Extras, Undefined, compare, compare_tokens
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
-from driftscope_probes.mismatch.tokens import PairedLogprobs
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.tokens import Tokens
+from driftscope_probes.trace import Trace, TraceMeta, both_sides
 
 CONTRACT = """tokens sequences masked_tokens nonfinite_tokens rollout_nonfinite trainer_nonfinite
     rollout_zero trainer_zero rollout_positive trainer_positive abs_diff_mean abs_diff_p50
@@ -43,7 +43,7 @@ WITH_INTERVAL = {"abs_diff_mean", "diff_mean", "kl_k1", "kl_k3", "prob_abs_diff_
 logprob_arrays = st.lists(st.floats(-60, 0, width=32), min_size=2, max_size=80)
 
 
-def of_batch(pair: PairedLogprobs, resamples: int = DEFAULT_RESAMPLES) -> Comparison:
+def of_batch(pair: Tokens, resamples: int = DEFAULT_RESAMPLES) -> Comparison:
     return compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=resamples)
 
 
@@ -52,7 +52,7 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
 
 
 def test_names_of_the_contract_are_there_and_occur_in_one_part_only(
-    batch: Callable[[int], PairedLogprobs],
+    batch: Callable[[int], Tokens],
 ) -> None:
     comparison = of_batch(batch(0))
     assert set(CONTRACT) <= set(comparison.to_dict())
@@ -68,7 +68,7 @@ def test_names_of_the_contract_are_there_and_occur_in_one_part_only(
 
 @pytest.mark.parametrize("seed", range(20))
 def test_json_holds_no_nan_and_a_reason_for_every_null(
-    seed: int, batch: Callable[[int], PairedLogprobs]
+    seed: int, batch: Callable[[int], Tokens]
 ) -> None:
     as_dict = of_batch(batch(seed), resamples=50).to_dict()
     assert json.loads(json.dumps(as_dict, allow_nan=False)) == as_dict
@@ -124,7 +124,7 @@ def test_equal_inputs_give_exact_zeros(values: list[float], dtype: type) -> None
 @settings(max_examples=50)
 @given(st.integers(0, 10**6), st.randoms(use_true_random=False))
 def test_order_of_the_sequences_does_not_matter(
-    batch: Callable[[int], PairedLogprobs], seed: int, random: Any
+    batch: Callable[[int], Tokens], seed: int, random: Any
 ) -> None:
     pair = batch(seed)
     assert pair.mask is not None
@@ -151,7 +151,7 @@ def test_order_of_the_sequences_does_not_matter(
     st.sampled_from([np.nan, np.inf, -np.inf, -1e30, 0.0]),
 )
 def test_masked_tokens_have_no_effect_whatever_they_hold(
-    batch: Callable[[int], PairedLogprobs], seed: int, rollout_junk: float, trainer_junk: float
+    batch: Callable[[int], Tokens], seed: int, rollout_junk: float, trainer_junk: float
 ) -> None:
     pair = batch(seed)
     rollout, trainer = pair.rollout.copy(), pair.trainer.copy()
@@ -161,13 +161,13 @@ def test_masked_tokens_have_no_effect_whatever_they_hold(
     assert changed.to_dict() == of_batch(pair, resamples=20).to_dict()
 
 
-def _mask(pair: PairedLogprobs) -> NDArray[np.bool_]:
+def _mask(pair: Tokens) -> NDArray[np.bool_]:
     assert pair.mask is not None
     return pair.mask
 
 
 def test_a_mask_is_the_same_as_leaving_the_tokens_out(
-    batch: Callable[[int], PairedLogprobs],
+    batch: Callable[[int], Tokens],
 ) -> None:
     pair = batch(3)
     mask = _mask(pair)
@@ -224,18 +224,18 @@ def test_value_gives_the_number_or_the_reason() -> None:
         comparison.value("no_such_number")
 
 
-def test_side_arrays_add_their_numbers_and_change_no_other(
-    batch: Callable[[int], PairedLogprobs],
+def test_extras_add_their_numbers_and_change_no_other(
+    batch: Callable[[int], Tokens],
 ) -> None:
     pair = batch(2)
-    side = SideArrays(
+    extras = Extras(
         entropy=np.full(pair.rollout.size, 0.5),
         behavior_version=np.arange(pair.cu_seqlens.size - 1),
         train_version=20,
     )
     plain = of_batch(pair, resamples=20).to_dict()
     found = compare(
-        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=20, side=side
+        pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=20, extras=extras
     ).to_dict()
     added = """entropy_mean kl_k3_entropy_ratio lag_mean lag_max stale_token_share
         lag0_abs_diff_mean staleness_share""".split()
@@ -250,11 +250,11 @@ def test_pair_of_traces_is_compared_under_its_mask() -> None:
     mask = np.array([True, True, False])
     rollout = np.array([-1.0, -2.0, -3.0], dtype=np.float32)
     trainer = np.array([-1.5, -2.0, 9.0], dtype=np.float32)
-    pair = Pair(
+    tokens = both_sides(
         Trace(ids, rollout, limits, mask, TraceMeta("rollout", "m", "bf16", "vllm", "1")),
         Trace(ids, trainer, limits, mask, TraceMeta("trainer", "m", "fp32", "trainer", "1")),
     )
-    comparison = compare_pair(pair, resamples=100, seed=4)
+    comparison, _ = compare_tokens(tokens, resamples=100, seed=4)
     assert comparison == compare(rollout, trainer, limits, mask, resamples=100, seed=4)
     assert comparison.value("abs_diff_mean") == 0.25
     assert comparison.value("diff_mean") == -0.25

@@ -9,14 +9,14 @@ import pytest
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.sums import divergence_sums
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     sums = divergence_sums(token_pass(pair))
@@ -37,7 +37,7 @@ def test_equal_to_plain_loops(
             assert found == pytest.approx(value, rel=1e-11, abs=1e-14), name
 
 
-def test_every_sum_has_one_value_per_sequence(batch: Callable[[int], PairedLogprobs]) -> None:
+def test_every_sum_has_one_value_per_sequence(batch: Callable[[int], Tokens]) -> None:
     found = token_pass(batch(1))
     sums = divergence_sums(found)
     sizes = {getattr(sums, field.name).size for field in dataclasses.fields(sums)}

@@ -8,8 +8,8 @@ import pytest
 
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
-from driftscope_probes.mismatch.tokens import PairedLogprobs
 from driftscope_probes.mismatch.weights import ALL_ZERO, ess_ratio, kish_ratio
+from driftscope_probes.tokens import Tokens
 
 
 def kish(weights: list[float]) -> float:
@@ -19,8 +19,8 @@ def kish(weights: list[float]) -> float:
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     sequences = [[t - r for _, r, t in sequence] for sequence in plain(pair)]

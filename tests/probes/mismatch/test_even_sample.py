@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.scatter import even_sample
+from driftscope_probes.mismatch.histogram import even_sample
 
 
 @given(st.integers(0, 10**7), st.integers(1, 300))

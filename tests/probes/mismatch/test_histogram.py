@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import BUCKETS, EDGES, Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 sizes = st.lists(
     st.one_of(
@@ -25,7 +25,7 @@ sizes = st.lists(
 
 
 def of_values(values: list[float]) -> Histogram:
-    pair = paired_logprobs(np.zeros(len(values)), np.array(values, np.float64), [0, len(values)])
+    pair = checked_tokens(np.zeros(len(values)), np.array(values, np.float64), [0, len(values)])
     return abs_diff_histogram(token_pass(pair))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.counts import Hygiene, hygiene
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def test_every_oddity_is_counted_once_and_nothing_masked_is() -> None:
@@ -13,7 +13,7 @@ def test_every_oddity_is_counted_once_and_nothing_masked_is() -> None:
     rollout = np.array([-1.0, 0.0, nan, 0.5, -1.0, nan, -inf, -0.0, inf, nan], np.float32)
     trainer = np.array([-1.0, -0.0, -1.0, 2.0, inf, -1.0, -1.0, 0.1, 0.0, inf], np.float32)
     mask = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0], bool)
-    pair = paired_logprobs(rollout, trainer, [0, 5, 7, 7, 9, 10], mask)
+    pair = checked_tokens(rollout, trainer, [0, 5, 7, 7, 9, 10], mask)
     assert hygiene(pair, token_pass(pair)) == Hygiene(
         tokens=4,
         sequences=2,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 def as_nemo_codes_it(rollout: float, trainer: float) -> Decimal:
@@ -21,9 +21,9 @@ def as_nemo_codes_it(rollout: float, trainer: float) -> Decimal:
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_the_definition_in_sixty_digits(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
-    compared: Callable[[PairedLogprobs], dict[str, Any]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
+    compared: Callable[[Tokens], dict[str, Any]],
 ) -> None:
     pair = batch(seed)
     with localcontext(prec=60):

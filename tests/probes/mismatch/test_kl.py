@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.divergences import KL
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
-def kl_of(pair: PairedLogprobs) -> KL:
+def kl_of(pair: Tokens) -> KL:
     return compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0).kl
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_estimators_equal_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     diffs = [trainer - rollout for sequence in plain(pair) for _, rollout, trainer in sequence]

@@ -9,11 +9,11 @@ import pytest
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.staleness import lag_buckets
 from driftscope_probes.mismatch.sums import sequence_sums
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_equal_to_plain_loops(seed: int, batch: Callable[[int], PairedLogprobs]) -> None:
+def test_equal_to_plain_loops(seed: int, batch: Callable[[int], Tokens]) -> None:
     pair = batch(seed)
     sums = sequence_sums(token_pass(pair))
     lag = np.random.default_rng(seed).integers(0, 3, pair.cu_seqlens.size - 1)
@@ -34,7 +34,7 @@ def test_equal_to_plain_loops(seed: int, batch: Callable[[int], PairedLogprobs])
 
 
 def test_a_sequence_without_tokens_is_in_no_bucket_and_json_is_finite() -> None:
-    pair = paired_logprobs(np.array([-1e300, -1.0]), np.array([-1.0, -1.0]), [0, 1, 1, 2])
+    pair = checked_tokens(np.array([-1e300, -1.0]), np.array([-1.0, -1.0]), [0, 1, 1, 2])
     buckets = lag_buckets(sequence_sums(token_pass(pair)), np.array([0, 1, 2])).to_dict()
     assert buckets["lag"] == [0, 2]
     assert buckets["kl_k3"] == [None, 0.0]

@@ -15,7 +15,7 @@ from driftscope_probes.mismatch.sequences import (
     length_slope_interval,
 )
 from driftscope_probes.mismatch.sums import SequenceSums, sequence_sums
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 TRIALS, SEQUENCES = 200, 60
 KNOWN_SLOPE = 2.0  # nats per 1,000 tokens
@@ -28,7 +28,7 @@ def sums_of(length: IntArray, log_ratio: FloatArray) -> SequenceSums:
     limits = np.concatenate([[0], np.cumsum(length)])
     trainer = np.zeros(limits[-1])
     trainer[limits[:-1]] = log_ratio
-    pair = paired_logprobs(np.zeros(trainer.size), trainer, limits)
+    pair = checked_tokens(np.zeros(trainer.size), trainer, limits)
     return sequence_sums(token_pass(pair))
 
 
@@ -77,6 +77,6 @@ def test_reasons() -> None:
     )
     two = sums_of(np.array([1, 100_000]), np.array([0.1, 0.2]))
     assert length_slope_interval(two, resamples=50, seed=0) == DRAWS_OF_ONE_LENGTH
-    pair = paired_logprobs(np.full(3, 1e308), np.full(3, -0.5e308), [0, 2, 3])
+    pair = checked_tokens(np.full(3, 1e308), np.full(3, -0.5e308), [0, 2, 3])
     endless = length_slope(sequence_sums(token_pass(pair)))
     assert endless.seq_logratio_slope_per_1000_tokens == OVERFLOW

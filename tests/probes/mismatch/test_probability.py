@@ -10,14 +10,14 @@ import pytest
 from driftscope_probes.mismatch import Undefined, compare
 from driftscope_probes.mismatch.number import OVERFLOW
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT, pearson
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     flat = [token for sequence in plain(pair) for token in sequence]

@@ -12,11 +12,11 @@ from driftscope_probes.mismatch.histogram import (
     quantile_bracket,
 )
 from driftscope_probes.mismatch.number import NO_TOKENS, FloatArray
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def of_values(sizes: FloatArray) -> Histogram:
-    pair = paired_logprobs(np.zeros(sizes.size), sizes, [0, sizes.size])
+    pair = checked_tokens(np.zeros(sizes.size), sizes, [0, sizes.size])
     return abs_diff_histogram(token_pass(pair))
 
 
@@ -40,6 +40,12 @@ def test_neighbouring_edges_where_all_tokens_share_a_bucket() -> None:
     bracket = quantile_bracket(of_values(np.full(100, 0.6)), 0.99, 0.6)
     assert bracket == (0.5, 0.6)
     assert quantile_bracket(of_values(np.zeros(5)), 0.5, 0.0) == (0.0, 0.0)
+
+
+def test_the_bracket_starts_in_the_bucket_of_the_quantile() -> None:
+    """Value 5 of 11 is the first of its bucket: the bucket before, which holds 5, ends earlier."""
+    sizes = np.repeat([0.3, 0.6], [5, 6])
+    assert quantile_bracket(of_values(sizes), 0.5, 0.6) == (0.5, 0.6)
 
 
 def test_nothing_has_no_quantile() -> None:

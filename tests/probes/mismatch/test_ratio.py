@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch import compare
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     ratios = [math.exp(t - r) for sequence in plain(pair) for _, r, t in sequence]

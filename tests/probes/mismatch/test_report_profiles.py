@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch import profiles, profiles_of_pair
-from driftscope_probes.mismatch.tokens import PairedLogprobs
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.mismatch import profiles, profiles_of
+from driftscope_probes.tokens import Tokens
+from driftscope_probes.trace import Trace, TraceMeta, both_sides
 
 MOST_NUMBERS = 600  # in any one part
 
@@ -22,8 +22,8 @@ def numbers_in(value: object) -> int:
 @pytest.mark.parametrize("seed", range(10))
 def test_every_token_is_in_every_profile(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     tokens = sum(len(sequence) for sequence in plain(pair))
@@ -61,5 +61,5 @@ def test_of_a_pair_of_traces() -> None:
             meta=TraceMeta("rollout" if side == "rollout" else "trainer", "m", "bf16", "hf", "1"),
         )
 
-    pair = Pair(trace([-1.0, -1.0, -2.0], "rollout"), trace([-1.5, 9.0, -2.0], "trainer"))
-    assert profiles_of_pair(pair).by_response_index.counts.tolist() == [1, 0, 1]
+    tokens = both_sides(trace([-1.0, -1.0, -2.0], "rollout"), trace([-1.5, 9.0, -2.0], "trainer"))
+    assert profiles_of(tokens).by_response_index.counts.tolist() == [1, 0, 1]

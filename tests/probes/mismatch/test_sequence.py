@@ -9,14 +9,14 @@ import pytest
 
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.number import ONE_VALUE
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
 ) -> None:
     pair = batch(seed)
     sequences = [[t - r for _, r, t in sequence] for sequence in plain(pair)]

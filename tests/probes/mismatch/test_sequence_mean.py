@@ -10,12 +10,12 @@ from driftscope_probes.mismatch import SequenceMean, compare
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.resampling import sequence_means
 from driftscope_probes.mismatch.sums import sequence_sums
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_each_quotient_is_the_number_of_that_name(
-    seed: int, batch: Callable[[int], PairedLogprobs]
+    seed: int, batch: Callable[[int], Tokens]
 ) -> None:
     pair = batch(seed)
     comparison = compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0)

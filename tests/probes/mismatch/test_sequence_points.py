@@ -3,14 +3,18 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.scatter import MAX_SEQUENCE_POINTS, SequencePoints, sequence_points
+from driftscope_probes.mismatch.histogram import (
+    MAX_SEQUENCE_POINTS,
+    SequencePoints,
+    sequence_points,
+)
 from driftscope_probes.mismatch.sums import sequence_sums
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def points(diff: list[float], limits: list[int]) -> SequencePoints:
     rollout = np.full(len(diff), -1.0)
-    pair = paired_logprobs(rollout, rollout + np.array(diff), limits)
+    pair = checked_tokens(rollout, rollout + np.array(diff), limits)
     return sequence_points(sequence_sums(token_pass(pair)))
 
 

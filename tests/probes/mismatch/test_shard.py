@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import Shard, compare, merge_shards, shard_of
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 NEEDS_ALL_TOKENS = {"ulp_distance_p50", "ulp_distance_max"}
 ABOUT = {"intervals", "interval_level", "interval_resamples", "interval_seed", "undefined"}
 QUANTILES = "abs_diff_p50 abs_diff_p90 abs_diff_p95 abs_diff_p99 abs_diff_p99p9 abs_diff_p99p99"
 
 
-def sequences_of(pair: PairedLogprobs, first: int, last: int) -> Shard:
+def sequences_of(pair: Tokens, first: int, last: int) -> Shard:
     assert pair.mask is not None
     start, end = pair.cu_seqlens[first], pair.cu_seqlens[last]
     return shard_of(
@@ -28,14 +28,14 @@ def sequences_of(pair: PairedLogprobs, first: int, last: int) -> Shard:
     )
 
 
-def whole(pair: PairedLogprobs) -> Shard:
+def whole(pair: Tokens) -> Shard:
     return sequences_of(pair, 0, pair.cu_seqlens.size - 1)
 
 
 @settings(max_examples=100)
 @given(st.integers(0, 10**6), st.data())
 def test_shards_merge_to_the_whole_bit_for_bit_whatever_the_split(
-    batch: Callable[[int], PairedLogprobs], seed: int, data: st.DataObject
+    batch: Callable[[int], Tokens], seed: int, data: st.DataObject
 ) -> None:
     pair = batch(seed)
     sequences = pair.cu_seqlens.size - 1
@@ -54,7 +54,7 @@ def test_shards_merge_to_the_whole_bit_for_bit_whatever_the_split(
 @settings(max_examples=50)
 @given(st.integers(0, 10**6))
 def test_the_whole_has_the_numbers_of_the_comparison(
-    batch: Callable[[int], PairedLogprobs], seed: int
+    batch: Callable[[int], Tokens], seed: int
 ) -> None:
     pair = batch(seed)
     expected = compare(pair.rollout, pair.trainer, pair.cu_seqlens, pair.mask, resamples=0)
@@ -69,7 +69,7 @@ def test_the_whole_has_the_numbers_of_the_comparison(
         assert low <= numbers[name] <= high, name
 
 
-def test_one_token_more_or_less_is_caught(batch: Callable[[int], PairedLogprobs]) -> None:
+def test_one_token_more_or_less_is_caught(batch: Callable[[int], Tokens]) -> None:
     pair = batch(4)
     sequences = pair.cu_seqlens.size - 1
     overlapping = merge_shards(sequences_of(pair, 0, 3), sequences_of(pair, 2, sequences))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch import SideArrays, compare
+from driftscope_probes.mismatch import Extras, compare
 from driftscope_probes.mismatch.number import NO_TOKENS
 from driftscope_probes.mismatch.staleness import (
     NO_DIFFERENCE,
@@ -19,8 +19,8 @@ def split(diff_of_sequence: list[float], versions: list[int]) -> Staleness:
     tokens = len(versions) * TOKENS_EACH
     trainer = -10.0 + np.repeat(diff_of_sequence, TOKENS_EACH)
     limits = np.arange(0, tokens + 1, TOKENS_EACH)
-    side = SideArrays(behavior_version=np.array(versions), train_version=9)
-    found = compare(np.full(tokens, -10.0), trainer, limits, resamples=0, side=side).staleness
+    extras = Extras(behavior_version=np.array(versions), train_version=9)
+    found = compare(np.full(tokens, -10.0), trainer, limits, resamples=0, extras=extras).staleness
     assert found is not None
     return found
 
@@ -42,6 +42,6 @@ def test_reasons() -> None:
     none_fresh = split([0.5], [8])
     assert none_fresh.staleness_share == none_fresh.lag0_abs_diff_mean == NOTHING_FRESH
     assert split([0.5, 0.0], [9, 8]).staleness_share == NO_DIFFERENCE
-    side = SideArrays(behavior_version=np.array([8]), train_version=9)
-    nothing = compare(np.zeros(0), np.zeros(0), [0, 0], resamples=0, side=side)
+    extras = Extras(behavior_version=np.array([8]), train_version=9)
+    nothing = compare(np.zeros(0), np.zeros(0), [0, 0], resamples=0, extras=extras)
     assert nothing.value("lag_max") == nothing.value("staleness_share") == NO_TOKENS

@@ -7,11 +7,11 @@ import numpy as np
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.number import NO_TOKENS, OVERFLOW
 from driftscope_probes.mismatch.sums import TokenExtremes, token_extremes
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def extremes(rollout: list[float], trainer: list[float]) -> TokenExtremes:
-    pair = paired_logprobs(np.array(rollout), np.array(trainer), [0, len(rollout)])
+    pair = checked_tokens(np.array(rollout), np.array(trainer), [0, len(rollout)])
     return token_extremes(token_pass(pair))
 
 

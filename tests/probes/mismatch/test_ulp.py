@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import Undefined, compare
 from driftscope_probes.mismatch.number import NO_TOKENS
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -32,9 +32,9 @@ def rank(value: float) -> int:
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_to_plain_loops_over_packed_bytes(
     seed: int,
-    batch: Callable[[int], PairedLogprobs],
-    plain: Callable[[PairedLogprobs], list[list[tuple[int, float, float]]]],
-    compared: Callable[[PairedLogprobs], dict[str, Any]],
+    batch: Callable[[int], Tokens],
+    plain: Callable[[Tokens], list[list[tuple[int, float, float]]]],
+    compared: Callable[[Tokens], dict[str, Any]],
 ) -> None:
     pair = batch(seed)
     distances = [abs(rank(r) - rank(t)) for sequence in plain(pair) for _, r, t in sequence]

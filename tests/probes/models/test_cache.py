@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models.cache import build_once
-from driftscope_probes.models.manifest import Manifest
+from driftscope_probes.models.cache import Manifest, build_once
 from driftscope_probes.progress import Progress, ProgressSink, discard
 
 RECIPE = "thing/1"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.models.hub import is_hub_id
+from driftscope_probes.models.fetch import is_hub_id
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "acme/tiny"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.models import manifest
+from driftscope_probes.models import cache
 
 RECIPE = "model/1"
 
@@ -11,12 +11,12 @@ RECIPE = "model/1"
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "weights").write_bytes(b"12345")
-    manifest.write(tmp_path, RECIPE)
+    cache.write(tmp_path, RECIPE)
     return tmp_path
 
 
 def test_intact(folder: Path) -> None:
-    made = manifest.read_intact(folder, RECIPE)
+    made = cache.read_intact(folder, RECIPE)
     assert made is not None
     assert set(made.files) == {"config.json", "weights"}
     size, sha256 = made.files["weights"]
@@ -25,23 +25,23 @@ def test_intact(folder: Path) -> None:
 
 
 def test_other_recipe(folder: Path) -> None:
-    assert manifest.read_intact(folder, "model/2") is None
+    assert cache.read_intact(folder, "model/2") is None
 
 
 def test_missing_file(folder: Path) -> None:
     (folder / "weights").unlink()
-    assert manifest.read_intact(folder, RECIPE) is None
+    assert cache.read_intact(folder, RECIPE) is None
 
 
 def test_other_size(folder: Path) -> None:
     (folder / "weights").write_bytes(b"1234")
-    assert manifest.read_intact(folder, RECIPE) is None
+    assert cache.read_intact(folder, RECIPE) is None
 
 
 def test_no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
-    assert manifest.read_intact(folder, RECIPE) is None
-    assert manifest.read_intact(folder / "absent", RECIPE) is None
+    assert cache.read_intact(folder, RECIPE) is None
+    assert cache.read_intact(folder / "absent", RECIPE) is None
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_no_manifest(folder: Path) -> None:
 )
 def test_damaged_manifest(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_text(content)
-    assert manifest.read_intact(folder, RECIPE) is None
+    assert cache.read_intact(folder, RECIPE) is None
 
 
 def test_fingerprint_follows_the_content_alone(folder: Path, tmp_path: Path) -> None:
-    first = manifest.write(folder, RECIPE).fingerprint
+    first = cache.write(folder, RECIPE).fingerprint
     other = tmp_path / "other"
     other.mkdir()
     (other / "weights").write_bytes(b"12345")
     (other / "config.json").write_text("{}")
-    assert manifest.write(other, RECIPE).fingerprint == first
+    assert cache.write(other, RECIPE).fingerprint == first
     (other / "weights").write_bytes(b"12346")
-    assert manifest.write(other, RECIPE).fingerprint != first
+    assert cache.write(other, RECIPE).fingerprint != first

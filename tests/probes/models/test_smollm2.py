@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftscope_probes.models import smollm2, wheel
+from driftscope_probes.models import smollm2
+from driftscope_probes.models import smollm2 as wheel
 from driftscope_probes.models.fetch import fetch
 from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.progress import discard

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.errors import ModelError
+from driftscope_probes.models.checks import INDEX_NAME, weight_files
 from driftscope_probes.models.json_file import write_json
-from driftscope_probes.models.weight_files import INDEX_NAME, weight_files
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.models.weights_digest import BLOCK_BYTES, BLOCKS, sampled_fingerprint
+from driftscope_probes.models.folder import BLOCK_BYTES, BLOCKS, sampled_fingerprint
 
 
 @pytest.fixture

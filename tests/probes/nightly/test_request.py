@@ -84,7 +84,7 @@ def test_settings_of_an_engine_reach_its_items_and_a_label_tells_two_tables_apar
     [
         ("", "name: Field required"),
         (HEAD, "neither [[kernels]] nor [[engines]]"),
-        ("name = ", "no TOML"),
+        ("name = ", "is not TOML"),
         (HEAD + 'colour = "red"\n' + KERNELS, "colour: Extra inputs"),
         (HEAD.replace("1", "0") + KERNELS, "budget_minutes"),
         (HEAD.replace("1", '"1"') + KERNELS, "budget_minutes: Input should be a valid number"),
@@ -97,12 +97,12 @@ def test_settings_of_an_engine_reach_its_items_and_a_label_tells_two_tables_apar
         (HEAD + KERNELS.replace("[1, 2]", "[1, 1]"), "names a value twice"),
         (HEAD + KERNELS.replace("[1, 2]", '[1]\naxes = ["colour"]'), "unknown axis colour"),
         (HEAD + KERNELS.replace("[1, 2]", '[1]\naxes = ["threads"]'), "'PROVED' is expected of"),
-        (HEAD + KERNELS + KERNELS, "stands in two tables"),
+        (HEAD + KERNELS + KERNELS, "is in two tables"),
         (HEAD + ENGINES + ENGINES, "give one table of engines a label"),
         (HEAD + ENGINES.replace("position", "colour"), "axes.0"),
         (HEAD + ENGINES + "settings = { colour = 1 }\n", "colour: Extra inputs"),
         (HEAD + ENGINES + "settings = { threads = 0 }\n", "threads: Input should be greater"),
-        (HEAD + ENGINES + 'settings = { model = "x" }\n', "model is said by the table itself"),
+        (HEAD + ENGINES + 'settings = { model = "x" }\n', "model is set by the table itself"),
         (HEAD + ENGINES.replace('"vllm"', '"sglang"'), "engine: Input should be"),
         (HEAD + ENGINES.replace("differs", "PROVED"), "unknown verdict of an engine PROVED"),
         (

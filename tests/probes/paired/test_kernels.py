@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from driftscope_kernels.vllm_plugin.rounding import ROUNDING_VARIABLE
-from driftscope_probes.engines.child_environment import child_environment
-from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.engines.settings import EngineSettings, child_environment
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.run import run_paired
 from driftscope_probes.progress import discard

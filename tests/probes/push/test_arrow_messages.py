@@ -62,7 +62,7 @@ def test_what_passes_is_cut_as_the_library_cuts_it(changes: list[tuple[float, in
 def test_places_outside_of_a_table(place: int) -> None:
     table = root(memoryview(place.to_bytes(4, "little") + bytes(8)))
     with pytest.raises(PushError, match="refers to byte"):
-        table.number(1, "<q") + table.entries(2) + root(memoryview(b"")).place
+        table.number(1, "<q") + table.entries(2) + root(memoryview(b"")).offset
 
 
 CLAIMED = 2**28

@@ -95,7 +95,7 @@ def test_every_column_is_read(
     write_arrow(path, arrow_columns(tensors, large), rows_per_batch=rows_per_batch)
     step = read_step(path)
     assert_as_sent(step, tensors)
-    assert step.trainer_logprobs.dtype == np.float32
+    assert step.trainer.dtype == np.float32
     assert step.metadata == {"schema_version": "1", "model": "m"}
 
 
@@ -132,9 +132,7 @@ def test_round_trip_keeps_every_value(
     )
     step = read_arrow_step(path)
     assert_as_sent(step, tensors)
-    np.testing.assert_array_equal(
-        np.signbit(step.rollout_logprobs), np.signbit(tensors["rollout_logprobs"])
-    )
+    np.testing.assert_array_equal(np.signbit(step.rollout), np.signbit(tensors["rollout_logprobs"]))
 
 
 def test_a_slice_of_a_larger_table(tensors: Tensors, tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_a_slice_of_a_larger_table(tensors: Tensors, tmp_path: Path) -> None:
     path = write_arrow(tmp_path / "s.arrows", dict(zip(table.column_names, table, strict=True)))
     step = read_arrow_step(path)
     assert step.cu_seqlens.tolist() == [0, 4]
-    np.testing.assert_array_equal(step.rollout_logprobs, tensors["rollout_logprobs"][3:])
+    np.testing.assert_array_equal(step.rollout, tensors["rollout_logprobs"][3:])
 
 
 def with_type(kind: Any) -> Callable[[Columns], Columns]:
@@ -219,7 +217,7 @@ def test_two_columns_of_one_name(columns: Columns, tmp_path: Path) -> None:
     ("metadata", "told"),
     [
         (pa.KeyValueMetadata([("model", "a"), ("model", "b")]), "1 of the 2 metadata names are"),
-        ({"model": b"\xff"}, "no valid Arrow stream: 'utf-8' codec"),
+        ({"model": b"\xff"}, "not a valid Arrow stream: 'utf-8' codec"),
         ({"schema_version": "2"}, "schema_version is '2'"),
         ({"model": "m" * (rules.MAX_METADATA_CHARACTERS + 1)}, "longer than"),
         ({str(i): "" for i in range(rules.MAX_METADATA_ENTRIES + 1)}, "65 entries"),

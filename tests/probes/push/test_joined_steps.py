@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from driftscope_probes.push.joined_steps import join_steps
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES, PushError
+from driftscope_probes.push.step_file import join_steps
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -33,7 +33,7 @@ def shard(step: PushedStep, first: int, last: int) -> PushedStep:
         for name, tensor in step.tensors().items()
     }
     kept["cu_seqlens"] = step.cu_seqlens[first : last + 1] - step.cu_seqlens[first]
-    return PushedStep(**kept, metadata=dict(step.metadata))
+    return pushed_step(kept, dict(step.metadata))
 
 
 def assert_same(one: PushedStep, other: PushedStep) -> None:
@@ -56,7 +56,7 @@ def test_cut_and_joined_is_the_whole(
         for name, tensor in whole.tensors().items()
     }
     several["cu_seqlens"] = np.cumsum([0, *lengths])
-    step = PushedStep(**several, metadata=whole.metadata)
+    step = pushed_step(several, whole.metadata)
     inner = data.draw(st.sets(st.integers(1, max(1, len(lengths) - 1)))) - {len(lengths)}
     edges = [0, *sorted(inner), len(lengths)]
     shards = [shard(step, a, b) for a, b in zip(edges, edges[1:], strict=False)]
@@ -70,8 +70,12 @@ def test_one_shard_is_the_step(whole: PushedStep) -> None:
 @pytest.mark.parametrize("name", [n for n in RULES if n not in ("cu_seqlens", "mask")][2:])
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_a_tensor_of_some_shards_only(whole: PushedStep, name: str, lacking: int) -> None:
-    lacks = replace(whole, **{"rollout_token_ids": None, name: None})  # type: ignore[arg-type]
-    has = whole if name == "rollout_token_ids" else replace(whole, rollout_token_ids=None)
+    def without(*names: str) -> PushedStep:
+        sent = {n: tensor for n, tensor in whole.tensors().items() if n not in names}
+        return pushed_step(sent, whole.metadata)
+
+    lacks = without("rollout_token_ids", name)
+    has = whole if name == "rollout_token_ids" else without("rollout_token_ids")
     shards = [lacks, has] if lacking == 0 else [has, lacks]
     told = f"^shard {1 - lacking} has {name}, shard {lacking} does not"
     with pytest.raises(PushError, match=told):
@@ -118,6 +122,6 @@ def test_metadata_that_differs_is_named(
 def test_the_limits_hold_for_the_whole(
     whole: PushedStep, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, told: str
 ) -> None:
-    monkeypatch.setattr(f"driftscope_probes.push.joined_steps.{limit}", most)
+    monkeypatch.setattr(f"driftscope_probes.push.step_file.{limit}", most)
     with pytest.raises(PushError, match=told):
         join_steps([whole] * 3)

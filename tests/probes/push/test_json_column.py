@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftscope_probes.push.json_step import float_column, integer_column, mask_column
 from driftscope_probes.push.rules import PushError
-from driftscope_probes.push.strict_json import float_column, integer_column, mask_column
 
 
 @given(st.lists(st.floats(width=32) | st.none()))

@@ -38,16 +38,20 @@ def test_one_list_per_sequence(tmp_path: Path) -> None:
     step = read(tmp_path, NESTED)
     assert step.cu_seqlens.tolist() == [0, 2, 2, 3]
     assert step.mask.tolist() == [True, False, True]
-    assert step.trainer_logprobs[:2].tolist() == [-0.5, -1.125]
-    assert math.isnan(step.trainer_logprobs[2])
-    assert step.behavior_version is not None and step.behavior_version.tolist() == [1, 1, 2]
+    assert step.trainer[:2].tolist() == [-0.5, -1.125]
+    assert math.isnan(step.trainer[2])
+    assert step.tensors()["behavior_version"].tolist() == [
+        1,
+        1,
+        2,
+    ]
     assert step.metadata == {"schema_version": "1", "model": "m"}
 
 
 def test_flat_lists(tmp_path: Path) -> None:
     step = read(tmp_path, FLAT)
-    assert step.trainer_logprobs.tolist() == [-0.5, -1.125, -math.inf]
-    assert step.rollout_logprobs.dtype == np.float32
+    assert step.trainer.tolist() == [-0.5, -1.125, -math.inf]
+    assert step.rollout.dtype == np.float32
     assert step.mask.all()
 
 
@@ -55,8 +59,8 @@ def test_flat_lists(tmp_path: Path) -> None:
     ("changed", "told"),
     [
         ({"mask": [[1, 0], [1], []]}, "mask is cut into sequences of other lengths"),
-        ({"mask": [1, 0, 1]}, "mask is no list of lists"),
-        ({"trainer_logprobs": "x"}, "trainer_logprobs is no list of lists"),
+        ({"mask": [1, 0, 1]}, "mask is not a list of lists"),
+        ({"trainer_logprobs": "x"}, "trainer_logprobs is not a list of lists"),
         ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
         ({"rollout_token_ids": [[5, 6], [], [8]]}, "the first at token 2"),
         ({"behavior_version": [1]}, r"behavior_version has shape \[1\]"),
@@ -101,4 +105,4 @@ def test_any_value_in_any_field(tmp_path: Path, base: dict[str, Any], data: st.D
     except PushError as error:
         assert error.message and error.remedy
     else:
-        assert step.cu_seqlens[-1] == step.tokens == step.trainer_logprobs.size
+        assert step.cu_seqlens[-1] == step.tokens == step.trainer.size

@@ -51,14 +51,20 @@ def read(tmp_path: Path, *lines: object) -> PushedStep:
 def test_responses_of_all_lines(tmp_path: Path) -> None:
     step = read(tmp_path, line(), line(loss_mask=[True] + [False] * 5), "")
     assert step.cu_seqlens.tolist() == [0, 4, 5]
-    assert step.rollout_logprobs.tolist() == [-0.5, -1.0, 0.0, -2.0, 0.0]
-    assert step.trainer_logprobs[:3].tolist() == [-0.5, -1.25, -4.0]
-    assert math.isnan(step.trainer_logprobs[3])
+    assert step.rollout.tolist() == [-0.5, -1.0, 0.0, -2.0, 0.0]
+    assert step.trainer[:3].tolist() == [-0.5, -1.25, -4.0]
+    assert math.isnan(step.trainer[3])
     assert step.mask.tolist() == [True, True, False, True, True]
-    assert step.token_ids is not None and step.token_ids.tolist() == [3, 4, 5, 6, 1]
-    assert step.position_ids is not None and step.position_ids.tolist() == [2, 3, 4, 5, 0]
+    assert step.tensors()["token_ids"].tolist() == [3, 4, 5, 6, 1]
+    assert step.tensors()["position_ids"].tolist() == [
+        2,
+        3,
+        4,
+        5,
+        0,
+    ]
     assert step.advantages is not None and step.advantages.tolist() == [0.5] * 4 + [0.0]
-    assert step.entropy is not None and step.entropy[0] == 0.5
+    assert step.tensors()["entropy"][0] == 0.5
     assert dict(step.metadata) == {"schema_version": "1", "framework": "prime-rl", "step": "3"}
 
 
@@ -67,7 +73,7 @@ def test_older_lines_name_only_the_trainer_step(tmp_path: Path) -> None:
     del older["export_step"], older["entropy"]
     step = read(tmp_path, older)
     assert step.metadata["step"] == "8"
-    assert step.entropy is None
+    assert step.extras.entropy is None
 
 
 def test_without_an_rl_loss_there_are_no_advantages(tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_without_an_rl_loss_there_are_no_advantages(tmp_path: Path) -> None:
         ([line(), line(export_step=4)], "it holds 2 steps"),
         ([line(), line(schema_version=2)], "line 2 has schema_version 2"),
         ([{"prompt": "x"}], "line 1 has schema_version None"),
-        ([line(), "{"], "line 2 is no valid JSON"),
+        ([line(), "{"], "line 2 is not valid JSON"),
         ([line(token_ids=[1, 2])], "line 1 has columns of different lengths"),
         ([line(entropy=[1.0])], "line 1 has columns of different lengths"),
         ([line(loss_mask=None)], "line 1 has columns of different lengths"),
@@ -126,4 +132,4 @@ def test_any_value_in_any_field(tmp_path: Path, name: str, value: object) -> Non
     except PushError as error:
         assert error.message and error.remedy
     else:
-        assert step.cu_seqlens[-1] == step.tokens == step.trainer_logprobs.size
+        assert step.cu_seqlens[-1] == step.tokens == step.trainer.size

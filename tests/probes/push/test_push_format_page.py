@@ -34,8 +34,15 @@ def test_the_recipe(tmp_path: Path) -> None:
     names["write_step"](path, rollout, trainer, token_ids, model="my-model", rollout_dtype="bf16")
     step = read_step(path)
     assert step.cu_seqlens.tolist() == [0, 2, 3, 6]
-    assert step.rollout_logprobs.tolist() == [-0.5, -1.0, -0.25, -np.inf, 0.0, -3.0]
-    assert step.token_ids is not None and step.token_ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert step.rollout.tolist() == [-0.5, -1.0, -0.25, -np.inf, 0.0, -3.0]
+    assert step.tensors()["token_ids"].tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert step.metadata["model"] == "my-model"
 
 
@@ -51,8 +58,11 @@ def test_the_arrow_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     exec(compile(block("python", 1), "push-format.md", "exec"), {})
     step = read_step(tmp_path / "step-12.arrows")
     assert step.cu_seqlens.tolist() == [0, 2, 3]
-    assert step.token_ids is not None and step.token_ids.tolist() == [11, 12, 13]
-    assert step.behavior_version is not None and step.behavior_version.tolist() == [7, 7]
+    assert step.tensors()["token_ids"].tolist() == [11, 12, 13]
+    assert step.tensors()["behavior_version"].tolist() == [
+        7,
+        7,
+    ]
     assert step.metadata == {"schema_version": "1", "model": "my-model"}
 
 

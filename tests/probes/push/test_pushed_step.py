@@ -30,10 +30,8 @@ def test_strange_values_are_kept_and_counted_by_the_comparison() -> None:
     usual = np.full(7, -1.0, np.float32)
     sides = {"rollout_logprobs": strange, "trainer_logprobs": usual}
     step = pushed_step({**sides, "cu_seqlens": limits(0, 7)}, {})
-    np.testing.assert_array_equal(step.rollout_logprobs, strange)
-    counted = compare(
-        step.rollout_logprobs, step.trainer_logprobs, step.cu_seqlens, step.mask
-    ).hygiene
+    np.testing.assert_array_equal(step.rollout, strange)
+    counted = compare(step.rollout, step.trainer, step.cu_seqlens, step.mask).hygiene
     assert (counted.rollout_nonfinite, counted.rollout_zero, counted.rollout_positive) == (3, 2, 1)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from driftscope_probes.push import rules
 from driftscope_probes.push.rules import PushError
-from driftscope_probes.push.safetensors_header import SafetensorsHeader, read_header
+from driftscope_probes.push.safetensors_step import SafetensorsHeader, read_header
 
 ByHand = Callable[..., Path]
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_step import read_safetensors_step
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
 Tensors = dict[str, NDArray[Any]]
@@ -46,7 +46,7 @@ def test_every_tensor_is_read(good: Path, tensors: Tensors) -> None:
     step = read_safetensors_step(good)
     assert set(step.tensors()) == set(tensors)
     assert (step.tokens, step.sequences) == (7, 3)
-    assert step.trainer_logprobs.dtype == np.float32
+    assert step.trainer.dtype == np.float32
 
 
 LOGPROBS = st.one_of(
@@ -92,7 +92,7 @@ def test_bfloat16_as_torch_writes_it(tmp_path: Path) -> None:
     both = {"rollout_logprobs": logprobs, "trainer_logprobs": logprobs.clone()}
     save_torch({**both, "cu_seqlens": limits, "mask": mask}, tmp_path / "s.safetensors")
     step = read_safetensors_step(tmp_path / "s.safetensors")
-    np.testing.assert_array_equal(step.rollout_logprobs, logprobs.float().numpy())
+    np.testing.assert_array_equal(step.rollout, logprobs.float().numpy())
     assert step.mask.tolist() == [True, False, True]
 
 
@@ -111,11 +111,18 @@ def test_padded_becomes_ragged(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "padded.safetensors")
     step = read_safetensors_step(tmp_path / "padded.safetensors")
     assert step.cu_seqlens.tolist() == [0, 2, 6, 6]
-    assert step.rollout_logprobs.tolist() == [-1, -2, -4, -5, -6, -7]
-    assert step.trainer_logprobs.tolist() == [-1, -2, -4, -5, -6, -7]
+    assert step.rollout.tolist() == [-1, -2, -4, -5, -6, -7]
+    assert step.trainer.tolist() == [-1, -2, -4, -5, -6, -7]
     assert step.mask.tolist() == [True, True, True, False, True, True]
-    assert step.token_ids is not None and step.token_ids.tolist() == [1, 2, 4, 5, 6, 7]
-    assert step.behavior_version is not None and step.behavior_version.size == 3
+    assert step.tensors()["token_ids"].tolist() == [
+        1,
+        2,
+        4,
+        5,
+        6,
+        7,
+    ]
+    assert step.tensors()["behavior_version"].size == 3
     assert step.routed_experts is not None
     assert step.routed_experts[:, 0, 0].tolist() == [2, 4, 8, 10, 12, 14]
 
@@ -132,9 +139,9 @@ def test_what_the_paired_probe_writes(tmp_path: Path) -> None:
 
     rollout = side(TraceMeta("rollout", "m", "bf16", "vllm", "0.32", {"temperature": 0.7}))
     trainer = side(TraceMeta("trainer", "m", "fp32", "trainer", "5.19"))
-    write_pair(Pair(rollout, trainer), tmp_path / "pair.safetensors")
+    write_pair(rollout, trainer, tmp_path / "pair.safetensors")
     step = read_safetensors_step(tmp_path / "pair.safetensors")
-    assert step.rollout_logprobs.tolist() == [-1.5, -2.0]
+    assert step.rollout.tolist() == [-1.5, -2.0]
     assert step.mask.tolist() == [True, False]
     assert (step.metadata["engine"], step.metadata["temperature"]) == ("vllm", "0.7")
 
@@ -184,7 +191,7 @@ def test_changed_bytes_of_a_padded_file(tmp_path: Path, changes: list[tuple[floa
         with safe_open(path, framework="numpy") as opened:
             unmasked = opened.get_tensor("mask").astype(bool)
             sent = opened.get_tensor("rollout_logprobs")[unmasked]
-        np.testing.assert_array_equal(step.rollout_logprobs[step.mask], sent.astype(np.float32))
+        np.testing.assert_array_equal(step.rollout[step.mask], sent.astype(np.float32))
 
 
 SIZES = st.one_of(

@@ -41,5 +41,5 @@ def test_one_format_read_as_another(good: Path) -> None:
     with pytest.raises(PushError, match="no Arrow message at byte 0"):
         read_step(good, "arrow")
     for wrong in ("json", "prime-rl"):
-        with pytest.raises(PushError, match="no valid JSON"):
+        with pytest.raises(PushError, match="not valid JSON"):
             read_step(good, wrong)

@@ -5,8 +5,7 @@ from math import prod
 import pytest
 
 from driftscope_probes.push.rules import MAX_SEQUENCES, MAX_TOKENS, PushError
-from driftscope_probes.push.safetensors_header import StoredTensor
-from driftscope_probes.push.safetensors_step import StepLayout, step_layout
+from driftscope_probes.push.safetensors_step import StepLayout, StoredTensor, step_layout
 
 
 def layout(**shapes: list[int]) -> StepLayout:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftscope_probes.dtypes import BASE_MODES, HEAD_SUFFIX, parse_mode
 from driftscope_probes.errors import TrainerError
 from driftscope_probes.prompts import PromptBatch
-from driftscope_probes.trace import Pair, Trace
+from driftscope_probes.trace import Trace, both_sides
 from driftscope_probes.trainer.forward import KnownScores, score_rollout
 from driftscope_probes.trainer.load import LoadedModel, torch_dtype
 from driftscope_probes.trainer.settings import TrainerSettings
@@ -76,7 +76,7 @@ def test_one_sequence_at_a_time_has_the_bits_of_the_models_own_logits(
     ours = score(loaded, mode, prompts, rollout)
     theirs = plain_scores(lambda ids: own_logits(loaded, mode, ids).float(), prompts, rollout)
     assert np.array_equal(ours.logprobs, theirs)
-    Pair(rollout, ours)
+    both_sides(rollout, ours)
 
 
 @pytest.mark.parametrize("mode", MODES)

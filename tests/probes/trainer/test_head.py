@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from driftscope_probes.errors import TrainerError
-from driftscope_probes.trainer.head import find_head
+from driftscope_probes.trainer.load import find_head
 
 SMALL: dict[str, Any] = {
     "vocab_size": 101,

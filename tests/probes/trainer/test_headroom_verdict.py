@@ -3,7 +3,7 @@ import math
 import pytest
 
 from driftscope_probes.trainer.half_precision_range import FP16_MAX, HalfPrecisionRange, LayerRange
-from driftscope_probes.trainer.headroom_verdict import MARGIN, HeadroomVerdict, fitting_scale, judge
+from driftscope_probes.trainer.headroom import MARGIN, HeadroomVerdict, fitting_scale, judge
 
 SCALE = 65_536.0
 

@@ -16,7 +16,7 @@ from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.errors import ModelError, TrainerError
 from driftscope_probes.progress import Progress, ProgressSink, discard
 from driftscope_probes.prompts import PromptBatch, write_prompts
-from driftscope_probes.trace import Pair, Trace
+from driftscope_probes.trace import Trace, both_sides
 from driftscope_probes.trace_file import read_trace, write_trace
 from driftscope_probes.trainer.forward import score_rollout
 from driftscope_probes.trainer.load import LoadedModel
@@ -73,7 +73,7 @@ def test_every_mode_meets_every_rollout(
         for engine_dtype, path in files.items():
             rollout = read_trace(Path(request["rollouts"][engine_dtype]))
             trainer = read_trace(Path(path))
-            Pair(rollout, trainer)
+            both_sides(rollout, trainer)
             here = score_rollout(
                 load(mode), parse_mode(mode), prompts, rollout, TrainerSettings()
             ).trace

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import pushed_step
-from driftscope_probes.trace import Pair, Trace, TraceMeta
+from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -69,7 +69,7 @@ def pair_file(tmp_path: Path, sides: dict[str, NDArray[Any]]) -> Path:
 
     rollout = side("rollout_logprobs", TraceMeta("rollout", "tiny", "bf16", "vllm", "0.32"))
     trainer = side("trainer_logprobs", TraceMeta("trainer", "tiny", "fp32", "trainer", "5.19"))
-    write_pair(Pair(rollout, trainer), tmp_path / "bf16-fp32.safetensors")
+    write_pair(rollout, trainer, tmp_path / "bf16-fp32.safetensors")
     return tmp_path / "bf16-fp32.safetensors"
 
 
@@ -105,9 +105,10 @@ def test_advantages_and_entropy_reach_the_presets_and_aliases(
 
 
 def test_entropy_and_versions_reach_the_comparison(sides: dict[str, NDArray[Any]]) -> None:
+    entropy = np.random.default_rng(0).random(sum(LENGTHS), np.float32)
     arrays = sides | {
         "cu_seqlens": np.cumsum([0, *LENGTHS]),
-        "entropy": np.full(sum(LENGTHS), 0.5, np.float32),
+        "entropy": entropy,
         "behavior_version": np.array([7, 7, 5, 6], np.int32),
     }
 
@@ -116,7 +117,7 @@ def test_entropy_and_versions_reach_the_comparison(sides: dict[str, NDArray[Any]
         return found
 
     counted = comparison(weights_version="7")
-    assert counted["entropy_mean"] == 0.5
+    assert counted["entropy_mean"] == entropy.astype(np.float64).mean() != entropy.mean()
     assert counted["lag_max"] == 2
     assert counted["stale_token_share"] == pytest.approx((LENGTHS[2] + LENGTHS[3]) / sum(LENGTHS))
     for version in ("", "a1b2c3", "9" * 40):

@@ -19,7 +19,7 @@ TINY = ("probe", "determinism", "--model", "tiny-random-llama")
         (["--axes", ""], "axes"),
         (["--axes", "position", "--values", "0"], "values"),
         (["--values", "1,2"], "name that axis alone"),
-        (["--axes", "position", "--values", "0,99"], "99 is no places moved"),
+        (["--axes", "position", "--values", "0,99"], "99 is not valid for 'places moved'"),
         (["--batch-sizes", "1,none"], "none"),
         (["--batch-sizes", "1"], "at least 2"),
         (["--engine-dtypes", "bf17"], "bf17"),

@@ -120,7 +120,7 @@ def test_refusals_are_told_in_the_words_of_the_service(
         (("absent.json", "--run", "r", "--step", "4", "--url", url), "there is no such file"),
         ((step_file, "--run", "a/b", "--step", "4", "--url", url), "run name 'a/b'"),
         ((step_file, "--run", "r", "--step", "4", "--format", "npz"), "unknown format 'npz'"),
-        ((step_file, "--run", "r", "--step", "4", "--url", "http://[::1"), "is no URL"),
+        ((step_file, "--run", "r", "--step", "4", "--url", "http://[::1"), "is not a URL"),
     ):
         done = push(*arguments)
         assert done.returncode == 1, done.stdout

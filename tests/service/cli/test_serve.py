@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import NoKeyError
 from driftscope_service.cli import keys
-from driftscope_service.cli.operation import serve
+from driftscope_service.cli.main import serve
 from driftscope_service.server import ListenError, run_server
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.settings import SettingsError

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from driftscope_probes.children import Crash
 from driftscope_service.app import create_app
 from driftscope_service.cli.main import build_app
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.demo.load import add_report
 from driftscope_service.experiments.kind import PLAIN_POLICY, SCRIPT_POLICY, Kind
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
@@ -95,7 +95,7 @@ def crash_words(kind: Kind, _served: Served) -> None:
 
 
 def summary(kind: Kind, _served: Served) -> None:
-    made = kind.summarise(kind.read(recordings.report(kind, kind.recordings[-1])))
+    made = kind.summarise(kind.read(load.recorded_report(kind, kind.recordings[-1])))
     assert json.loads(json.dumps(made)) == made
     assert kind.sentence(made).endswith(".")
 

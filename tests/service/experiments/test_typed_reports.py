@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from driftscope_service.demo import recordings
+from driftscope_service.demo import load
 from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.registry import load_kinds
 
@@ -23,7 +23,7 @@ def written(report: dict[str, Any]) -> str:
 
 @each_recording
 def test_a_stored_report_is_given_back_as_it_was(kind: Kind, name: str) -> None:
-    stored = recordings.report(kind, name)
+    stored = load.recorded_report(kind, name)
     assert written(kind.read(stored).to_dict()) == written(stored)
 
 
@@ -31,7 +31,7 @@ def test_a_stored_report_is_given_back_as_it_was(kind: Kind, name: str) -> None:
 def test_what_another_version_added_stays_and_what_it_lacked_stays_absent(
     kind: Kind, name: str
 ) -> None:
-    stored = {**recordings.report(kind, name), "later": {"cause": None}}
+    stored = {**load.recorded_report(kind, name), "later": {"cause": None}}
     (rows,) = stored.keys() & {"axes", "verdicts", "items", "grid"}
     stored[rows][0]["later"] = 1.0
     for left_out in ("engines", "budget_s"):
@@ -41,7 +41,7 @@ def test_what_another_version_added_stays_and_what_it_lacked_stays_absent(
 
 @each_recording
 def test_a_request_with_a_field_of_a_later_version_is_read(kind: Kind, name: str) -> None:
-    stored = recordings.report(kind, name)
+    stored = load.recorded_report(kind, name)
     if "request" in stored:
         assert kind.read({**stored, "request": {**stored["request"], "later": 1}})
 
@@ -49,4 +49,4 @@ def test_a_request_with_a_field_of_a_later_version_is_read(kind: Kind, name: str
 @each_recording
 def test_what_is_none_is_refused(kind: Kind, name: str) -> None:
     with pytest.raises(ValidationError):
-        kind.read({**recordings.report(kind, name), "environment": None})
+        kind.read({**load.recorded_report(kind, name), "environment": None})

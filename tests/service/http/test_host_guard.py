@@ -9,8 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from driftscope_service.http.guards import HostGuard
-from driftscope_service.http.request_meter import RequestId
+from driftscope_service.http.middleware import HostGuard, RequestId
 
 OURS = "127.0.0.1:8321"
 

@@ -11,12 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from starlette.testclient import TestClient
 
 from driftscope_service.app import create_app
-from driftscope_service.http.request_meter import (
-    DURATION_EDGES_S,
-    OTHER,
-    RequestCounts,
-    RequestMeter,
-)
+from driftscope_service.http.middleware import DURATION_EDGES_S, OTHER, RequestCounts, RequestMeter
 
 RUN, STEPS = "/v1/runs/{run}", "/v1/runs/{run}/steps"
 STATIC = "/static/{path:path}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_service.jobs.job_folder import LOG_TAIL_BYTES, JobFolder
+from driftscope_service.jobs.job import LOG_TAIL_BYTES, JobFolder
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_service.numbers.number_format import (
+from driftscope_service.numbers.metric_words import (
     near_one,
     number,
     one_minus,

@@ -78,7 +78,7 @@ def test_a_run_and_itself_are_alike(site: Any) -> None:
 def test_two_steps_with_every_number(site: Any) -> None:
     page = site.html("/compare", a="drifting:3", b="drifting:30")
     assert re.search(r"of drifting, step 30 is 1\.\d+ times that of drifting, step 3", page)
-    assert 'kind="histograms"' in page
+    assert 'kind="histogram"' in page
     assert page.count('<th scope="row">') > 60
     # A run beside a step stands for its last one.
     assert "healthy, step 35" in site.html("/compare", a="healthy", b="drifting:3")

@@ -13,8 +13,7 @@ from playwright.sync_api import Page, expect
 from driftscope_probes.nightly.report import NightConfig
 from driftscope_service.experiments.nightly.matrix import night_matrix, night_state
 from driftscope_service.experiments.nightly.store import nights_of
-from driftscope_service.schedule.schedule import Missed
-from driftscope_service.schedule.store import ScheduleRepository
+from driftscope_service.schedule.store import Missed, ScheduleRepository
 
 HTML = {"accept": "text/html"}
 LOUD = "kernel/vllm/rms_norm/bf16/t2"

@@ -11,6 +11,7 @@ import pytest
 
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.navigation import with_query
+from driftscope_service.pages.report_template import bundle
 from driftscope_service.pages.response import CONTENT_SECURITY_POLICY
 from driftscope_service.pages.sparkline import sparkline
 from driftscope_service.pages.static_files import static_files
@@ -120,12 +121,29 @@ def test_pages_load_only_what_is_served(pushed: Any) -> None:
             assert name in static_files()
 
 
-def test_colours_are_those_of_the_reports() -> None:
-    report = (files("driftscope_service") / "pages/templates/report.css").read_text()
-    theme = (WEB / "static" / "theme.css").read_text()
+def test_colours_stand_in_one_place() -> None:
+    """A second definition would part the pages of the site from those that stand by themselves."""
+    defining = [name for name, file in static_files().items() if re.search(rb"--\w+: #", file.body)]
+    assert defining == ["theme.css"]
+    theme = static_files()["theme.css"].body.decode()
     for name in THEMED:
-        values = re.findall(rf"{name}: (#\w+);", report)
-        assert len(values) == 2 and re.findall(rf"{name}: (#\w+);", theme) == values
+        assert len(re.findall(rf"{name}: (#\w+);", theme)) == 2
+
+
+def test_a_bundle_has_every_name_before_it_is_imported() -> None:
+    text = bundle("report.js")
+    assert not re.search(r"^(?:import|export) ", text, re.MULTILINE)
+    held: dict[str, set[str]] = {}
+    for scope in re.split(r"^(?=modules\[)", text, flags=re.MULTILINE)[1:]:
+        for names, module in re.findall(
+            r'^const \{(.+)\} = modules\["(.+)"\];', scope, re.MULTILINE
+        ):
+            assert {name.split(":")[0].strip() for name in names.split(",")} <= held[module]
+        name = re.match(r'modules\["(.+?)"\]', scope)
+        exported = re.search(r"^return \{(.*)\};\n\}\)\(\);", scope, re.MULTILINE)
+        assert name is not None and exported is not None
+        held[name[1]] = set(exported[1].replace(",", " ").split())
+    assert {"plots.js", "plots/histogram.js", "plots/scatter.js", "report.js"} <= held.keys()
 
 
 def test_a_spike_survives_any_grouping() -> None:

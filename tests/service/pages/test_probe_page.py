@@ -6,15 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.batch import Onset
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import paired_grid
-from driftscope_service.experiments.paired.page import SHADES, grid_state, grid_view
+from driftscope_service.experiments.paired.shades import SHADES, grid_state, grid_view
 
 HTML = {"accept": "text/html"}
 _CLICK = "all => all.forEach(one => one.click())"
@@ -105,9 +106,9 @@ def test_the_grid_has_every_number(running: Any, reports: Any, paired: PairedRep
     report = reports.store(running.service, paired, reports.MODEL)
     page = html(running, f"/probes/{report}")
     assert paired.reading.sentence in page
-    assert len(re.findall(r'<td class="heat-\d+', page)) == len(paired.grid)
+    assert len(re.findall(r'<td class="cell(?: matched)? heat-\d+', page)) == len(paired.grid)
     assert page.count(" matched") == 3
-    assert f'href="/reports/{report}#cell-bf16--bf16"' in page
+    assert 'href="#cell-bf16--bf16"' in page and 'id="cell-bf16--bf16"' in page
     assert "driftscope probe paired --model smollm2-135m" in page
     assert "7.47" in page and "about 8" in page
     shaded = html(running, f"/probes/{report}?metric=kl_k3")
@@ -157,13 +158,53 @@ def test_names_have_no_last_equal_value(running: Any, reports: Any) -> None:
 
 
 def test_invariant_kernels_that_differ_are_worse_than_stock_ones(reports: Any) -> None:
-    from driftscope_service.experiments.determinism.page import axes_state
+    from driftscope_service.experiments.determinism.html import axes_state
 
     stock = reports.determinism_report(kernels=("stock",)).axes
     assert axes_state(stock).tone == "watch"
     assert axes_state([a.model_copy(update={"kernels": "invariant"}) for a in stock]).tone == "bad"
     assert axes_state(reports.determinism_report(kernels=("invariant",)).axes).tone == "good"
     assert axes_state([axis for axis in stock if axis.verdict == "not_run"]).tone == "none"
+
+
+class Content(HTMLParser):
+    """Ids of sections and text of headings, cells and commands of the main part, in order."""
+
+    TAGS = frozenset(["h1", "h2", "h3", "th", "td", "li", "pre", "summary", "legend"])
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._open: list[str] = []
+        self.feed(page[page.index("<main") : page.index("</main>")])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "section":
+            self.said.append(f"#{dict(attrs).get('id')}")
+        if tag == "nav":
+            self._open.append(tag)
+        if tag in self.TAGS and "nav" not in self._open:
+            self._open.append(tag)
+            self.said.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "nav":
+            self.said[-1] = " ".join(f"{self.said[-1]} {data}".split())
+
+
+@pytest.mark.parametrize("kind", ["paired", "determinism"])
+def test_both_forms_of_a_report_say_the_same(
+    running: Any, reports: Any, paired: dict[str, Any], kind: str
+) -> None:
+    content = paired if kind == "paired" else reports.determinism_report()
+    report = reports.store(running.service, content, reports.MODEL)
+    site, alone = (Content(html(running, f"/{at}/{report}")) for at in ("probes", "reports"))
+    assert len(alone.said) > 300
+    assert site.said == alone.said
 
 
 def test_other_kinds_lead_to_their_own_page(running: Any, reports: Any) -> None:
@@ -194,12 +235,11 @@ def test_axe_finds_nothing(
     accessible: Callable[[Page], None],
 ) -> None:
     looked = look(color_scheme=scheme)
-    for path in (
-        "",
-        "?kind=kernels",
-        *(f"/{stored_reports[k]}" for k in ("paired", "determinism")),
-    ):
-        page = looked.at(f"/probes{path}")
+    ids = stored_reports
+    own = [f"/probes/{ids[kind]}" for kind in ("paired", "determinism")]
+    alone = [f"/reports/{ids[kind]}" for kind in ("paired", "kernels", "nightly")]
+    for path in ("/probes", "/probes?kind=kernels", *own, *alone):
+        page = looked.at(path)
         page.locator("details:not([open]) > summary").evaluate_all(_CLICK)
         accessible(page)
 
@@ -209,13 +249,14 @@ def test_another_number_shades_the_grid(stored_reports: dict[str, str], look: An
     page = look().at(f"/probes/{stored_reports['paired']}")
     page.select_option("#metric", "kl_k3")
     expect(page).to_have_url(re.compile("metric=kl_k3"))
-    expect(page.locator("#grid-heading")).to_contain_text("k3")
+    expect(page.locator("#grid-title")).to_contain_text("k3")
     colours = page.locator(".grid td[class]").evaluate_all(
         "all => new Set(all.map(cell => getComputedStyle(cell).backgroundColor)).size"
     )
     assert colours > 2
     page.locator(".grid td.matched a").first.click()
-    expect(page).to_have_url(re.compile(r"/reports/report_\w+#cell-bf16--bf16$"))
+    expect(page).to_have_url(re.compile(r"/probes/report_\w+\?metric=kl_k3#cell-bf16--bf16$"))
+    expect(page.locator("#cell-bf16--bf16")).to_be_visible()
 
 
 @pytest.mark.slow

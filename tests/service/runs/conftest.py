@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 
 from driftscope_probes.drift import SERIES
-from driftscope_probes.mismatch import SideArrays, compare, profiles
+from driftscope_probes.mismatch import Extras, compare, profiles
 from driftscope_probes.mismatch.thresholds import crossed_thresholds
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
@@ -28,8 +28,8 @@ def add_step() -> AddStep:
         """Returns the analysis."""
         rollout, trainer = np.asarray(rollout, np.float64), np.asarray(trainer, np.float64)
         limits = [0, len(rollout)]
-        side = SideArrays(behavior_version=np.array([4]), train_version=5)
-        comparison = compare(rollout, trainer, limits, resamples=0, side=side).to_dict()
+        extras = Extras(behavior_version=np.array([4]), train_version=5)
+        comparison = compare(rollout, trainer, limits, resamples=0, extras=extras).to_dict()
         known = {**BF16, **metadata}
         dtypes = {name: known[name] for name in BF16}
         document = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_service.schedule.schedule import CronError, next_moment
+from driftscope_service.schedule.store import CronError, next_moment
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # a Sunday
 

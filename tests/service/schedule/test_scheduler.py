@@ -12,9 +12,8 @@ import pytest
 
 from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.schedule.schedule import MISSED_AFTER_S, Missed, Schedule
 from driftscope_service.schedule.scheduler import Scheduler
-from driftscope_service.schedule.store import ScheduleRepository
+from driftscope_service.schedule.store import MISSED_AFTER_S, Missed, Schedule, ScheduleRepository
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 

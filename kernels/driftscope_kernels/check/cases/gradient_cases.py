@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases import gradient_inputs as inputs
-from driftscope_kernels.check.cases import inputs as kinds
 from driftscope_kernels.check.cases.case import ATTENTION_CALL_S, OpCase, Shape
 from driftscope_kernels.check.twins import oracles
 
@@ -24,7 +24,7 @@ _HEADS = (Shape(64, 1000), Shape(576, 1000))
 #: Tokens: nine blocks of 64, and a last one that is not full.
 _TOKENS = (Shape(576, 48), Shape(1000, 48))
 _NORM_TOKENS = (Shape(576), Shape(1000))
-HEAD_CALL_S = 0.02  # of the head two matrix products of the whole vocabulary
+HEAD_CALL_S = 0.02  # two matrix products over the whole vocabulary
 CALL_S = 0.004  # a call runs forward and backward, a weight gradient over all tokens
 
 GRADIENT_CASES = (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases import op_inputs
 from driftscope_kernels.check.cases.case import EPS, HEADS, KV_HEADS, Shape
 from driftscope_kernels.check.cases.op_inputs import generator, sensitive_rows
@@ -89,7 +89,7 @@ def rms_norm_grad_weight(
 
 
 def add_rms_norm_grad_x(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
-    """Of x, which is that of the residual too; dy of the norm beside dy of the sum."""
+    """Gradient of x, equal to the residual's; dy of the norm is joined with dy of the sum."""
     batch = rms_norm_grad_x(shape, rows, dtype, kind, seed)
     inputs = _halved(batch.inputs, kind, seed)
     return Batch(inputs, batch.params, ("x", "residual", "dy"))
@@ -110,7 +110,7 @@ def _halved(inputs: Mapping[str, Tensor], kind: str, seed: int) -> dict[str, Ten
 
 
 def softmax_grad_x(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
-    """Of softmax and of log_softmax."""
+    """Inputs for the gradient of softmax and log_softmax."""
     random = generator(seed)
     x = _neutral(kind, torch.zeros(rows, shape.k), random).to(dtype)
     dy = _row_gradient(kind, rows, shape.k, dtype, random)
@@ -127,7 +127,7 @@ def logsumexp_grad_x(shape: Shape, rows: int, dtype: torch.dtype, kind: str, see
 
 
 def swiglu_grad(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
-    """Of gate and up, side by side."""
+    """Gradients of gate and up, side by side."""
     if kind == kinds.SENSITIVE:
         x = sensitive_rows("swiglu.grad", shape, rows, shape.k, dtype, seed, _gate_up_and_dy)
     else:
@@ -141,8 +141,8 @@ def _gate_up_and_dy(x: Tensor) -> Mapping[str, Tensor]:
 
 
 def rotary_grad(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
-    """Of queries and keys, one after the other: dy turned back. With the opposite angle that is
-    the turn which the rows were chosen for.
+    """Gradients of queries, then keys: dy rotated back. With the opposite angle, that is the
+    rotation the rows were chosen for.
     """
     forward = op_inputs.rotated(shape, rows, dtype, kind, seed).inputs
     dy = torch.cat([forward["x"], forward["key"]], dim=1)
@@ -184,7 +184,7 @@ def token_logprob_grad_weight(
 
 
 def attention_grad(shape: Shape, rows: int, dtype: torch.dtype, kind: str, seed: int) -> Batch:
-    """Of whole prompts of k tokens: dq, dk and dv, side by side along the heads."""
+    """Gradients of whole prompts of k tokens: dq, dk and dv, side by side along the heads."""
     random = generator(seed)
     x, key, value = (
         torch.randn(rows, shape.k, heads, shape.n, generator=random).to(dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases import op_inputs as inputs
 from driftscope_kernels.check.cases.case import ATTENTION_CALL_S, OpCase, Shape
 from driftscope_kernels.check.cases.gradient_cases import GRADIENT_CASES

@@ -1,4 +1,8 @@
-"""(docstring of op_inputs.py, and: rows whose results change where the order of additions does)"""
+"""Inputs of the ops that can be checked, and rows whose results depend on the order of additions.
+
+In: shape, rows, dtype, kind, seed. Out: Batch, with the names and shapes that `Kernel.run` receives
+(docs/add-a-kernel.md has the table).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Generator, Tensor
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases.case import BMM_ROWS, EPS, HEADS, KV_HEADS, MOST_ROWS, Shape
 from driftscope_kernels.check.placements.placement import Batch
 from driftscope_kernels.check.twins.ordered_ops import PLAIN, SHUFFLED

@@ -125,7 +125,7 @@ def fresh_processes(rows: int) -> tuple[Placement, ...]:
 
 
 def _positions(rows: int) -> tuple[Placement, ...]:
-    """Windows of one size that begin elsewhere: the rows of both stand at other places."""
+    """Windows of one size with different starts: each shared row has a different index."""
     return tuple(
         Placement(count, start=start)
         for count in (2, 4, 8, 16, 17, 33)

@@ -48,10 +48,10 @@ class Placement:
 
     count: int  # rows in the batch
     start: int = 0  # first of them
-    shuffle: int | None = None  # seed of the order in which they stand
+    shuffle: int | None = None  # seed of their order
     neighbours: str | None = None  # what the other rows hold, where only `kept` is compared
     kept: int | None = None  # position of the one row that is compared; None: all
-    chunk: int | None = None  # the batch is handed over in parts of so many rows
+    chunk: int | None = None  # the batch is passed in parts of this many rows
     layout: str = "contiguous"
     constants: str = "contiguous"  # layout of the inputs that are the same for all rows
     micro_batch: int | None = None  # weight gradients: tokens per backward pass; None: all at once
@@ -92,7 +92,7 @@ class Placement:
 
     @property
     def rows(self) -> range:
-        """Of the whole batch, those that `run` returns."""
+        """Rows of the whole batch that `run` returns."""
         if self.kept is None:
             return range(self.start, self.start + self.count)
         return range(self.start + self.kept, self.start + self.kept + 1)
@@ -199,7 +199,7 @@ def laid_out(rows: Tensor, layout: str) -> Tensor:
 
 @contextmanager
 def thread_count(count: int | None) -> Iterator[None]:
-    """Within the block torch, and the OpenMP code beside it, use this many threads."""
+    """Within the block, torch and the other OpenMP code use this many threads."""
     before = torch.get_num_threads()
     if count is not None and count != before:
         torch.set_num_threads(count)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from driftscope_kernels.check.cases.case import DTYPE_NAMES, Subject
-from driftscope_kernels.check.python_process import PythonProcess
+from driftscope_kernels.check.process_axis import PythonProcess
 from driftscope_kernels.options import VerdictName
 
 TARGET = "triton"

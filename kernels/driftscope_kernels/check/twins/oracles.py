@@ -1,4 +1,8 @@
-"""(docstring of oracles.py) Forward ops and gradients."""
+"""What each op and gradient must return, in float64, and how far a result may be from it.
+
+An invariant kernel can be wrong: every row the same garbage. Gradients are by formula where it is
+short, else by autograd. In: the inputs of a run. Out: Oracle.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class Oracle:
     rounded_to: torch.dtype | None = None  # on the way, where that is narrower than the result
 
 
-#: Of the exact bound terms·eps/2·Σ|terms| of a sum in any order, and as much again for the
+#: Factor on the exact bound terms·eps/2·Σ|terms| of a sum in any order, doubled for the
 #: elementary functions; a wrong bit pattern misses it by orders of magnitude.
 SLACK = 4.0
 

@@ -1,4 +1,8 @@
-"""(docstring of ordered_sums.py) And the forward ops built of them."""
+"""Sums of the same terms in one order or another, and the forward ops built from them.
+
+In: terms or inputs, the name of an order. Out: the sum or result. The plain order does not depend
+on the batch: matrix products are made one row at a time, everything else row by row.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ PLAIN = "plain"
 #: The same terms in another order: from behind, in 2, 3 or 5 parts (8 would be
 #: the blocks of 192 in which MKL itself cuts K = 1,536), even and odd positions apart.
 SHUFFLED = "shuffled_"  # and a seed
-CUT = "cut_"  # and the place of the one cut
+CUT = "cut_"  # and the index of the one cut
 ASSOCIATIONS = ("reverse", "split_2", "split_3", "split_5", "interleaved")
 #: Positions of a context that are summed at a time.
 KEY_TILE = 32

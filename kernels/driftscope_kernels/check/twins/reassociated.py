@@ -1,4 +1,8 @@
-"""(docstring of reassociated.py) Forward ops and gradients."""
+"""Kernels that compute an op or gradient well, but add in another order for some rows: what checks
+must catch.
+
+In: op, association, trigger. Out: a Kernel. Weight gradients are float32, like a `main_grad`.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +71,7 @@ def _norm_weight(inputs: Inputs, params: Params) -> Factors:
 
 
 def _added_norm_weight(inputs: Inputs, params: Params) -> Factors:
-    """Of the first half of dy; the other belongs to the sum that is handed on."""
+    """Factors from the first half of dy; the second half belongs to the sum passed on."""
     total = inputs["x"].float() + inputs["residual"].float()
     dy = inputs["dy"].float()[:, : total.shape[-1]]
     return dy * total * _inverse_rms(total, params, PLAIN), None
@@ -78,7 +82,7 @@ def _head_weight(inputs: Inputs, params: Params) -> Factors:
     return _logit_slopes(wide, PLAIN), wide["x"]
 
 
-#: Of every weight gradient, what is multiplied and summed over the tokens.
+#: What each weight gradient multiplies and sums over the tokens.
 TOKEN_FACTORS: Mapping[str, Callable[[Inputs, Params], Factors]] = {
     "linear.grad_weight": _linear_weight,
     "linear.grad_bias": _linear_bias,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from driftscope_probes.determinism.batch import Batch, Setup
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.batch import Batch, Plan, Setup, Value
 from driftscope_probes.errors import RequestError
 
 #: What has to be seen in a job's answer; without it, an equal result would show nothing.
@@ -54,7 +52,8 @@ def integer(value: Value, setting: str, least: int, most: int) -> int:
     """A value as a number. Raises RequestError."""
     if not isinstance(value, int) or not least <= value <= most:
         raise RequestError(
-            f"{value!r} is no {setting}.", remedy=f"give whole numbers from {least} to {most}."
+            f"{value!r} is not valid for {setting!r}.",
+            remedy=f"give whole numbers from {least} to {most}.",
         )
     return value
 
@@ -62,5 +61,7 @@ def integer(value: Value, setting: str, least: int, most: int) -> int:
 def choice(value: Value, setting: str, known: tuple[str, ...]) -> str:
     """A value as a name. Raises RequestError."""
     if value not in known:
-        raise RequestError(f"{value!r} is no {setting}.", remedy=f"choose of: {', '.join(known)}.")
+        raise RequestError(
+            f"{value!r} is not valid for {setting!r}.", remedy=f"choose of: {', '.join(known)}."
+        )
     return str(value)

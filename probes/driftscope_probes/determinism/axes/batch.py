@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import Row
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import ROWS, Plan
+from driftscope_probes.determinism.batch import ROWS, Plan, Row, Value
 from driftscope_probes.determinism.request import MOST_BATCH
 
 FORWARD, REVERSED, INTERLEAVED = "forward", "reversed", "interleaved"
@@ -32,7 +30,7 @@ class ArrivalOrder:
         orders = {
             FORWARD: rows,
             REVERSED: rows[::-1],
-            # The first and the last half take turns: neighbours in time become strangers.
+            # The two halves alternate, so that former neighbours in time are separated.
             INTERLEAVED: tuple(
                 row
                 for pair in zip(rows[: ROWS // 2], rows[ROWS // 2 :], strict=True)
@@ -92,7 +90,7 @@ class BatchSize:
 
 
 class Position:
-    """One batch, its rows rotated: every row is compared at every other place."""
+    """One batch, its rows rotated: every row is compared at every other position."""
 
     setting = "places moved"
     ordered = True
@@ -104,13 +102,13 @@ class Position:
         return Case((self._job(plan, reference),), (self._job(plan, value),))
 
     def _job(self, plan: Plan, value: Value) -> Job:
-        places = integer(value, self.setting, 0, ROWS - 1)
+        shift = integer(value, self.setting, 0, ROWS - 1)
         rows = plan.rows()
-        return Job(plan.setup, plan.batch(rows[places:] + rows[:places]))
+        return Job(plan.setup, plan.batch(rows[shift:] + rows[:shift]))
 
 
 class Neighbours:
-    """The same rows in the same places among others of another length or content."""
+    """The same rows in the same positions among others of another length or content."""
 
     setting = "tokens of each neighbour"
     ordered = True

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Demand, Job, choice, integer
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import ROWS, Plan
+from driftscope_probes.determinism.batch import ROWS, Plan, Value
 from driftscope_probes.engines.settings import BLOCK_TOKENS
 from driftscope_probes.errors import RequestError
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import Setup
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.batch import Plan, Setup, Value
 
 ON, OFF = "on", "off"
 EAGER, COMPILED = "eager", "compiled"

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
 from driftscope_probes.determinism.axes.batch import apart
-from driftscope_probes.determinism.batch import Row
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import Plan
+from driftscope_probes.determinism.batch import Plan, Row, Value
 from driftscope_probes.determinism.request import MOST_BATCH, MOST_SAMPLES
 
 #: SGLang goes through 1 to 50.

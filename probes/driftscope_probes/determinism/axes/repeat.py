@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, integer
-from driftscope_probes.determinism.onset import Value
-from driftscope_probes.determinism.plan import ROWS, Plan
+from driftscope_probes.determinism.batch import ROWS, Plan, Value
 from driftscope_probes.determinism.request import MOST_BATCH
 
 MOST_RUNS = 100

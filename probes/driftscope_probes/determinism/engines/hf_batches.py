@@ -19,7 +19,7 @@ from driftscope_probes.prompts import PromptBatch
 
 @dataclass(frozen=True, slots=True)
 class _SeededTask(RolloutTask):
-    """Each request brings its own seed: it must not change with the place in the batch."""
+    """Each request brings its own seed: it must not change with its position in the batch."""
 
     seeds: tuple[int, ...] = ()
 

@@ -1,4 +1,4 @@
-"""BatchEngine, and the one that a Setup asks for, imported only then: each needs other packages."""
+"""BatchEngine, and the one that a Setup asks for, imported on demand: each needs other packages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def task_of(model: Path, setup: Setup) -> RolloutTask:
         model_path=model,
         model_name=model.name,
         dtype=setup.dtype,
-        # Only its length counts, of which the engine makes room.
+        # Only its length matters: the engine makes room for it.
         prompts=PromptBatch.from_lists([[0] * (setup.context - 1)]),
         sampling=SamplingSettings(max_tokens=1, temperature=0.0),
         engine=_engine(model, setup),

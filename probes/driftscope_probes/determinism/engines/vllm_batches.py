@@ -67,14 +67,14 @@ class VllmBatches:
 
 
 class _Generation:
-    """One batch on its way through the engine."""
+    """One batch in progress in the engine."""
 
     def __init__(self, llm: LLMEngine, batch: Batch) -> None:
         self._llm = llm
         self._batch = batch
         self._tokens: list[list[int]] = [[] for _ in batch.rows]
         self._logprobs: list[list[float]] = [[] for _ in batch.rows]
-        # Handed over in their order; those of one step too.
+        # Submitted in order, also within one step.
         self._waiting = sorted(range(len(batch.rows)), key=lambda index: batch.rows[index].arrival)
         self._preemptions: dict[str, int] = {}
         self._cached = 0
@@ -83,7 +83,7 @@ class _Generation:
         step = 0
         while self._waiting or self._llm.has_unfinished_requests():
             if not self._llm.has_unfinished_requests():
-                # Nobody decodes any more: the next one need not wait for steps that never come.
+                # No row is decoding: the next one need not wait for steps that never come.
                 step = max(step, self._batch.rows[self._waiting[0]].arrival)
             self._add_arrived(step)
             self._step()

@@ -15,7 +15,7 @@ from driftscope_probes.mismatch.number import FloatArray
 A = TypeVar("A")
 B = TypeVar("B")
 
-# Values: some twenty arrays of so many stay in a cache.
+# Values: some twenty arrays of this length stay in a cache.
 LONGEST_BLOCK = 1 << 15
 
 # Below it, a second thread takes longer than what it saves.

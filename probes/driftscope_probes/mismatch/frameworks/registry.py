@@ -36,7 +36,7 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
 )
 from driftscope_probes.mismatch.frameworks.verl import verl
 from driftscope_probes.mismatch.number import FloatArray
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 # What needs nothing but the two sides; prime-rl also reads advantages and entropies.
 FRAMEWORKS: MappingProxyType[str, Callable[[UnmaskedTokens], AliasValues]] = MappingProxyType(
@@ -56,7 +56,7 @@ FRAMEWORKS: MappingProxyType[str, Callable[[UnmaskedTokens], AliasValues]] = Map
 
 
 def aliases(
-    pair: PairedLogprobs,
+    pair: Tokens,
     *,
     advantages: ArrayLike | None = None,
     entropy: ArrayLike | None = None,
@@ -83,7 +83,7 @@ def aliases_of(
         return values | {"prime_rl": prime_rl(tokens, advantages, entropy)}
 
 
-def unmasked_values(name: str, values: ArrayLike | None, pair: PairedLogprobs) -> FloatArray | None:
+def unmasked_values(name: str, values: ArrayLike | None, pair: Tokens) -> FloatArray | None:
     """[unmasked] of a [tokens] array in float64, None of None."""
     if values is None:
         return None
@@ -100,7 +100,7 @@ NO_ADVANTAGES = LeftOut("needs the advantages, which were not given")
 
 
 def preset_effects(
-    pair: PairedLogprobs, *, advantages: ArrayLike | None = None
+    pair: Tokens, *, advantages: ArrayLike | None = None
 ) -> dict[str, PresetEffect | LeftOut]:
     """By `framework.preset`. advantages is [tokens]; raises TraceError if its shape does not fit.
 
@@ -126,7 +126,7 @@ def preset_effects_of(
 
 
 def presets(
-    pair: PairedLogprobs, *, advantages: ArrayLike | None = None
+    pair: Tokens, *, advantages: ArrayLike | None = None
 ) -> dict[str, dict[str, float | str]]:
     """preset_effects as plain dictionaries, ready for JSON."""
     effects = preset_effects(pair, advantages=advantages)

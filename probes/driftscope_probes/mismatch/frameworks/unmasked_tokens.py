@@ -36,7 +36,7 @@ from driftscope_probes.mismatch.number import (
     Number,
 )
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 # None: the framework itself would log NaN or an infinity, or would refuse the batch.
 AliasValues: TypeAlias = dict[str, float | None]
@@ -259,7 +259,7 @@ class UnmaskedTokens:
         return scales
 
 
-def unmasked_tokens(pair: PairedLogprobs) -> UnmaskedTokens:
+def unmasked_tokens(pair: Tokens) -> UnmaskedTokens:
     given = np.diff(pair.cu_seqlens)
     return UnmaskedTokens(
         pair.rollout if pair.mask is None else pair.rollout[pair.mask],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray, LogprobArray
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 MANTISSA_BITS = 52  # IEEE 754 binary64
 EXPONENT_BIAS = 1023
@@ -193,7 +193,7 @@ def _as_columns(rows: NDArray[Any]) -> FloatArray:
     return rows.view(np.float64).reshape(rows.size, len(SUMS.names or ()))
 
 
-def as_compiled(pair: PairedLogprobs) -> tuple[LogprobArray, LogprobArray, BoolArray]:
+def as_compiled(pair: Tokens) -> tuple[LogprobArray, LogprobArray, BoolArray]:
     """The three arrays in the only two forms that are compiled: both float32 or both float64.
 
     Contiguous, aligned and read-only, whatever they were; each other form would compile anew.

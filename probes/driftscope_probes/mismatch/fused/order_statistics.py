@@ -18,11 +18,11 @@ from driftscope_probes.mismatch.fused.layouts import (
     new_scratch,
 )
 from driftscope_probes.mismatch.number import FloatArray, IntArray
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
 def gathered(
-    pair: PairedLogprobs, wanted: tuple[Wanted, Wanted], sizes: tuple[int, int]
+    pair: Tokens, wanted: tuple[Wanted, Wanted], sizes: tuple[int, int]
 ) -> tuple[FloatArray, FloatArray]:
     """|Δ| and ULP distances in the wanted buckets of each, which hold `sizes` of them."""
     from driftscope_probes.mismatch.fused.wanted_values import gather  # loads numba
@@ -53,7 +53,7 @@ class OrderStatistics:
 
 
 def order_statistics(
-    pair: PairedLogprobs, found: TokenPass, diff_ranks: set[int], ulp_ranks: set[int]
+    pair: Tokens, found: TokenPass, diff_ranks: set[int], ulp_ranks: set[int]
 ) -> OrderStatistics:
     """The values of the given ranks, each below the number of kept tokens."""
     diffs = _Search(found.abs_diff_buckets, diff_ranks, exact_up_to=0.0)

@@ -1,6 +1,6 @@
 """The fused pass: every sequence block by block, every sum, count, extreme and bucket in one read.
 
-In: PairedLogprobs. Out: TokenPass, a few numbers per sequence and two histograms.
+In: Tokens. Out: TokenPass, a few numbers per sequence and two histograms.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from driftscope_probes.mismatch.fused.layouts import (
     as_compiled,
     new_workspace,
 )
-from driftscope_probes.mismatch.tokens import PairedLogprobs
+from driftscope_probes.tokens import Tokens
 
 
-def token_pass(pair: PairedLogprobs) -> TokenPass:
+def token_pass(pair: Tokens) -> TokenPass:
     """Holds nothing as long as the batch, but for a copy of arrays of unequal dtypes."""
     # Here, as it loads numba: half a second that importing a comparison does not take.
     from driftscope_probes.mismatch.fused.sequences import add_sequences

@@ -19,13 +19,15 @@ from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_service.experiments.determinism.terminal import print_determinism
-from driftscope_service.terminal.command_output import output_folder, print_result, run_child
-from driftscope_service.terminal.options import (
+from driftscope_service.terminal.commands import (
     CHOICES,
     Json,
     checked,
     fields,
+    output_folder,
+    print_result,
     request_options,
+    run_child,
     split,
 )
 
@@ -99,7 +101,7 @@ def _work_folder(out: Path | None) -> Iterator[Path]:
 
 
 def _tidy(report: dict[str, Any], folder: Path) -> None:
-    """Of the work only the report and the engines' logs are worth keeping."""
+    """Keep only the report and the engines' logs."""
     logs = folder / "logs"
     logs.mkdir()
     for log in sorted(folder.glob("engine-*/log.txt")):

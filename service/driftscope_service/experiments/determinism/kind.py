@@ -7,10 +7,10 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
-from driftscope_service.experiments.determinism.html import render
+from driftscope_service.experiments.determinism.html import axes_state, render
 from driftscope_service.experiments.determinism.job import DeterminismProbeRequest, probe_request
 from driftscope_service.experiments.determinism.metrics import METRICS, families
-from driftscope_service.experiments.determinism.page import axes_data, axes_state, page_data
+from driftscope_service.experiments.determinism.page import axes_data, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kind import Kind, ReportPage, Summary
 
@@ -56,7 +56,7 @@ KIND: Final = Kind(
     sentence=sentence,
     render=render,
     page=ReportPage(
-        "experiments/determinism/templates/page",
+        "experiments/determinism/templates/report",
         page_data,
         {"axes": lambda report: axes_data(report.axes)},
     ),

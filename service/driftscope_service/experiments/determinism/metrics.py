@@ -36,7 +36,7 @@ METRICS: Final = (DETERMINISM_VERDICT, DETERMINISM_UNIQUE, DETERMINISM_MISMATCHE
 
 
 def families(connection: Connection, offered: frozenset[str]) -> Iterator[Family]:
-    """One sample per model, axis, dtype and kernels; of several engines the worst."""
+    """One sample per model, axis, dtype and kernels; the worst of several engines."""
     verdict = Family(DETERMINISM_VERDICT)
     unique = Family(DETERMINISM_UNIQUE)
     mismatched = Family(DETERMINISM_MISMATCHED)

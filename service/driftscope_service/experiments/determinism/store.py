@@ -34,7 +34,7 @@ class DeterminismRepository:
         self._connection = connection
 
     def put(self, model: str, axes: Iterable[Mapping[str, Any]], report_id: str) -> None:
-        """Each replaces the one before on the same subject; all others stay."""
+        """Each replaces the previous one on the same subject; all others stay."""
         columns = determinism_verdicts.c
         for axis in axes:
             row = {"model": model, "report_id": report_id, **axis}

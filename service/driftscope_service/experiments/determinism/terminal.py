@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.batch import Onset
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 
 STYLES = {"equal": "green", "differs": "red", "not_run": "dim"}

@@ -28,8 +28,7 @@ from driftscope_service.experiments.kernels.terminal import (
     print_speed,
     print_verdicts,
 )
-from driftscope_service.terminal.command_output import print_result, run_child
-from driftscope_service.terminal.options import Json, split
+from driftscope_service.terminal.commands import Json, print_result, run_child, split
 
 app = typer.Typer(no_args_is_help=True, help="Prove or refute that kernels ignore the batch.")
 
@@ -133,7 +132,7 @@ def mount(root: typer.Typer, _probe: typer.Typer) -> None:
 
 
 def unexpected(check: KernelsCheck) -> bool:
-    """Whether something that must never be so is: ours refuted, or the checker blind."""
+    """Whether one of our kernels is refuted, or the checker is blind: neither may happen."""
     refuted = any(v.target in OURS and v.verdict == "REFUTED" for v in check.verdicts)
     return refuted or bool(check.planted.missed)
 
@@ -146,9 +145,9 @@ def _replay(text: str, json_: bool) -> None:
     try:
         spec = json.loads(text)
     except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"the replay is no JSON: {error}; quote it with '…'") from error
+        raise typer.BadParameter(f"the replay is not JSON: {error}; quote it with '…'") from error
     if not isinstance(spec, dict):
-        raise typer.BadParameter("the replay is no JSON object; copy the whole command")
+        raise typer.BadParameter("the replay is not a JSON object; copy the whole command")
     result = _run({"action": "replay", "spec": spec})
     print_result(result, json_, print_replay)
 

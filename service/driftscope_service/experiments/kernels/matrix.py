@@ -12,17 +12,10 @@ from typing import Final
 from driftscope_service.experiments.kernels.html import ORDER
 from driftscope_service.experiments.kernels.store import SUBJECT, StoredVerdict
 from driftscope_service.pages.plot_data import PlotData
-from driftscope_service.pages.words import RunState, Tone
+from driftscope_service.pages.words import RunState
 
 Column = tuple[str, int]  # dtype, threads
-TONES: Final[Mapping[str, Tone]] = {
-    "REFUTED": "bad",
-    "INCONCLUSIVE": "watch",
-    "NOT_REFUTED": "none",
-    "STATIC": "good",
-    "PROVED": "good",
-}
-#: So many refuted kernels are named; the rest is counted.
+#: This many refuted kernels are named; the rest are counted.
 NAMED: Final = 3
 
 
@@ -62,7 +55,7 @@ def kernel_matrix(verdicts: Sequence[StoredVerdict]) -> KernelMatrix:
 
 
 def subject(verdict: StoredVerdict) -> str:
-    """As the address names it."""
+    """As the URL names it."""
     return "/".join(str(getattr(verdict, name)) for name in SUBJECT)
 
 

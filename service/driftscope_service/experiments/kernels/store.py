@@ -31,7 +31,7 @@ class KernelVerdictRepository:
         self._connection = connection
 
     def put(self, verdicts: Iterable[Mapping[str, Any]], report_id: str) -> None:
-        """Each replaces the one before on the same subject; all others stay."""
+        """Each replaces the previous one on the same subject; all others stay."""
         for verdict in verdicts:
             subject = {name: verdict[name] for name in SUBJECT}
             columns = kernel_verdicts.c

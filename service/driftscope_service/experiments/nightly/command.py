@@ -18,13 +18,13 @@ from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, Nightl
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
-from driftscope_service.terminal.command_output import (
+from driftscope_service.terminal.commands import (
+    Json,
     json_text,
     print_json,
     print_result,
     progress_bar,
 )
-from driftscope_service.terminal.options import Json
 
 COULD_NOT_RUN = 2
 
@@ -71,7 +71,7 @@ def nightly(
         print(f"driftscope: {error}", file=sys.stderr)
         raise typer.Exit(COULD_NOT_RUN) from error
     except OSError as error:
-        # A disk that is full or not there says nothing about verdicts: exit code 1 would.
+        # A full or missing disk says nothing about verdicts, but exit code 1 would.
         print(
             f"driftscope: {error}\nWhat to do: make the folder of the history writable and start "
             "again; what is finished is kept.",
@@ -86,7 +86,7 @@ def nightly(
 
 
 def _hand_in(text: str, url: str) -> None:
-    """The night is over and in the history: that the service cannot be told changes no verdict."""
+    """The night is over and in the history: failing to submit it changes no verdict."""
     from driftscope_service.auth.service_call import ApiError, call
 
     try:

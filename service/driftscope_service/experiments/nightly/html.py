@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from typing import Final
 from xml.etree import ElementTree as ET
-
-from jinja2 import Environment
-from markupsafe import Markup
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport
 from driftscope_probes.verdicts import NOT_RUN, OUTCOMES
 from driftscope_service.experiments.nightly.terminal import counts, shown, state
-from driftscope_service.pages.report_template import page_environment, resource
+from driftscope_service.pages.report_template import self_contained
+from driftscope_service.pages.words import Tone
 
 SUITE = "driftscope.nightly"
 #: Characters that XML 1.0 (section 2.2) cannot hold; an engine's message may.
@@ -90,29 +88,29 @@ def _seconds(value: float) -> str:
 
 
 TEMPLATE = "experiments/nightly/templates/report.html.jinja"
+TONES: Final[Mapping[str, Tone]] = {
+    "worse": "bad",
+    "unexpected": "bad",
+    "better": "watch",
+    "not run": "none",
+    "new": "good",
+    "as expected": "good",
+}
 
 
 def render(result: NightlyReport) -> str:
     """Everything in the result is text to this page: markup in a name or a note is shown as is."""
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            result=result,
-            outcome=OUTCOMES[result.exit_code],
-            counts=counts(result.items),
-            style=Markup(resource("pages", "templates", "report.css")),
-            nightly_style=Markup(resource("experiments", "nightly", "templates", "report.css")),
-        )
+    return self_contained(
+        TEMPLATE,
+        result,
+        title="Nightly check",
+        kind="nightly check",
+        outcome=OUTCOMES[result.exit_code],
+        counts=counts(result.items),
+        tones=TONES,
+        state=state,
+        shown=shown,
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = page_environment()
-    environment.globals["state"] = state
-    environment.filters["shown"] = shown
-    return environment
 
 
 PAGES: dict[str, Callable[[NightlyReport], str]] = {

@@ -10,7 +10,7 @@ NAME: Final = "nightly"
 
 
 def probe_request(_: None, settings: Settings) -> dict[str, Any]:
-    """What `run_probe` gets. History stands in the data folder: the next night compares with it."""
+    """What `run_probe` gets. The history is in the data folder: the next night compares with it."""
     config = settings.nightly_config
     return {
         "request": {

@@ -1,4 +1,4 @@
-"""The night: what is expected of kernels and engines, proved again, and what has changed."""
+"""The night: what is expected of kernels and engines, checked again, and what has changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
 
 def summarise(report: NightlyReport) -> dict[str, Any]:
-    """How it ended, and what became of each item."""
+    """How it ended, and the outcome of each item."""
     return {
         "config_name": report.config.name[:MODEL_NAME_LENGTH],
         "config_sha256": report.config.sha256,

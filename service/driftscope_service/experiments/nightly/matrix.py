@@ -1,4 +1,4 @@
-"""Items over nights: what became of each, what is to be looked at first.
+"""Items over nights: the outcome of each, most urgent first.
 
 In: Nights, newest first. Out: NightMatrix, the state of the last night in words, PlotData.
 """
@@ -15,17 +15,9 @@ from driftscope_service.experiments.nightly.store import Night
 from driftscope_service.experiments.nightly.terminal import counts, state
 from driftscope_service.pages import words as moment
 from driftscope_service.pages.plot_data import PlotData
-from driftscope_service.pages.words import RunState, Tone
+from driftscope_service.pages.words import RunState
 
-TONES: Final[Mapping[str, Tone]] = {
-    "worse": "bad",
-    "unexpected": "bad",
-    "better": "watch",
-    "not run": "none",
-    "new": "good",
-    "as expected": "good",
-}
-#: What stands in a cell; the words are beside it for who does not see it.
+#: The symbol in a cell; words accompany it for those who cannot see it.
 SYMBOLS: Final[Mapping[str, str]] = {
     "worse": "▼",
     "unexpected": "!",
@@ -34,7 +26,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
     "new": "+",
     "as expected": "✓",
 }
-#: Of an item that calls for nobody.
+#: States of an item that need no attention.
 QUIET: Final = ("as expected", "new")
 _COLUMNS: Final = (
     *("night", "started_at", "exit_code", "item"),
@@ -73,10 +65,10 @@ class NightMatrix:
 
 def night_matrix(nights: Sequence[Night]) -> NightMatrix:
     found: dict[str, list[Outcome | None]] = {}
-    for place, night in enumerate(nights):
+    for column, night in enumerate(nights):
         for item in night.items:
             row = found.setdefault(item.id, [None] * len(nights))
-            row[place] = Outcome(state(item), item.verdict, item.expected)
+            row[column] = Outcome(state(item), item.verdict, item.expected)
     rows = [ItemRow(name, outcomes) for name, outcomes in sorted(found.items())]
     loud = sorted((row for row in rows if not row.quiet), key=_last_alarm)
     return NightMatrix(loud, [row for row in rows if row.quiet])
@@ -89,7 +81,7 @@ def night_state(night: Night) -> RunState:
     sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
     if list(found) == ["as expected"]:
         sentence = f"All {len(night.outcomes)} items were as expected in {when}"
-        # Hardware, versions or bits: what it was stands in the report.
+        # Hardware, versions or bits: the report says which.
         sentence += "; something else changed." if night.exit_code == 1 else "."
     if found.keys() & {"worse", "unexpected"}:
         return RunState("bad", "worse" if "worse" in found else "unexpected", sentence)
@@ -113,11 +105,11 @@ def outcomes_data(nights: Sequence[Night]) -> PlotData:
 
 
 def looked_at(report: NightlyReport) -> list[ItemReport]:
-    """The items of a night that call for somebody, with their words."""
+    """The items of a night that need attention, with their words."""
     items = [item.model_copy(update={"state": state(item)}) for item in report.items]
     return [item for item in items if state(item) not in QUIET]
 
 
 def _last_alarm(row: ItemRow) -> tuple[int, str]:
-    place = next(place for place, one in enumerate(row.outcomes) if one and one.state not in QUIET)
-    return place, row.item
+    newest = next(i for i, one in enumerate(row.outcomes) if one and one.state not in QUIET)
+    return newest, row.item

@@ -9,14 +9,14 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from driftscope_probes.device.environment_change import Change
+from driftscope_probes.device.environment import Change
 from driftscope_probes.nightly.report import NightlyReport
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService
+from driftscope_service.experiments.nightly.html import TONES
 from driftscope_service.experiments.nightly.matrix import (
     QUIET,
     SYMBOLS,
-    TONES,
     looked_at,
     night_matrix,
     night_state,

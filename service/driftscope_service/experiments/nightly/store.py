@@ -22,7 +22,7 @@ class Night:
     started_at: datetime
     finished_at: datetime
     exit_code: int
-    outcomes: list[dict[str, Any]]  # of every item an Outcome
+    outcomes: list[dict[str, Any]]  # an Outcome per item
 
     @property
     def items(self) -> list[Outcome]:
@@ -92,7 +92,7 @@ def _night(row: Row[Any]) -> Night:
 
 
 def config_names(connection: Connection) -> list[str]:
-    """That of the last night first."""
+    """The last night's first."""
     name = nightly_runs.c.config_name
     last = func.max(nightly_runs.c.number)
     rows = connection.execute(select(name).group_by(name).order_by(last.desc()))

@@ -15,7 +15,7 @@ STYLES = {0: "green", 1: "red", 2: "magenta"}
 
 
 def state(item: ItemReport | Outcome) -> str:
-    """One word for an item: what there is to see in it."""
+    """The state of an item in one word."""
     if item.verdict in NOT_RUN.values():
         return "not run"
     if item.changed in ("better", "worse"):
@@ -26,7 +26,7 @@ def state(item: ItemReport | Outcome) -> str:
 
 
 def counts(items: Iterable[ItemReport | Outcome]) -> dict[str, int]:
-    """How many items are in each state, what is to be looked at first."""
+    """How many items are in each state, most urgent first."""
     states = [state(item) for item in items]
     return {name: states.count(name) for name in ITEM_STATES if name in states}
 

@@ -20,13 +20,17 @@ from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
-from driftscope_service.terminal.command_output import (
+from driftscope_service.terminal.commands import (
+    CHOICES,
+    Json,
+    checked,
     default_folder,
+    fields,
     output_folder,
     print_json,
+    request_options,
     run_child,
 )
-from driftscope_service.terminal.options import CHOICES, Json, checked, fields, request_options
 
 #: Far above any probe's need; a mistaken path to a data set must not fill the memory.
 MAX_FILE_BYTES = 64 * 2**20
@@ -71,7 +75,7 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         return [Message(**message) for message in fields["messages"]]
     except (ValueError, ValidationError, TypeError, KeyError) as error:
         raise RequestError(
-            f"{path} line {number} is no prompt: {error or 'unknown shape'}",
+            f"{path} line {number} is not a prompt: {error or 'unknown shape'}",
             remedy='write {"prompt": "text"} or {"messages": [{"role": "user", "content": …}]}.',
         ) from error
 

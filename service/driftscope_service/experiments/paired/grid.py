@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,7 @@ from rich.text import Text
 
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.paired.report import Cell
-from driftscope_service.numbers.metric_words import SUMMARY, written
-from driftscope_service.numbers.number_format import shared_exponent
-
-#: Shades run over these means of |Δ|, the same in every report: from float32 rounding with another
-#: order of summation (about 1e-6) to what no rounding explains (0.1, the CI limit of slime).
-HEAT_LOW, HEAT_HIGH = 1e-6, 1e-1
+from driftscope_service.numbers.metric_words import SUMMARY, shared_exponent, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +42,6 @@ class GridCell:
     def comparison(self) -> Mapping[str, Any]:
         return self.report.comparison
 
-    @property
-    def heat(self) -> float | None:
-        """Shade from 0 to 1; None where there is no mean."""
-        mean = self.comparison["abs_diff_mean"]
-        if mean is None:
-            return None
-        if mean <= HEAT_LOW:
-            return 0.0
-        place = math.log(mean / HEAT_LOW) / math.log(HEAT_HIGH / HEAT_LOW)
-        return round(min(1.0, place), 3)
-
 
 @dataclass(frozen=True, slots=True)
 class PairedGrid:
@@ -74,9 +57,9 @@ class PairedGrid:
 
     def at(self, engine_dtype: str, trainer_dtype: str) -> GridCell | None:
         """None where the grid has a hole."""
-        place = (engine_dtype, trainer_dtype)
-        found = (cell for cell in self.cells if (cell.engine_dtype, cell.trainer_dtype) == place)
-        return next(found, None)
+        wanted = (engine_dtype, trainer_dtype)
+        cells = (cell for cell in self.cells if (cell.engine_dtype, cell.trainer_dtype) == wanted)
+        return next(cells, None)
 
     @property
     def selected(self) -> list[GridCell]:
@@ -97,7 +80,7 @@ def paired_grid(grid: Sequence[Cell]) -> PairedGrid:
 
 Comparison = Mapping[str, Any]
 Lines = tuple[str, str]
-NO_VALUE = "–"  # the reasons stand below the table
+NO_VALUE = "–"  # the reasons are below the table
 MEAN = "abs_diff_mean"
 _ROWS = {row.name: row for row in SUMMARY}
 
@@ -105,7 +88,7 @@ _ROWS = {row.name: row for row in SUMMARY}
 @dataclass(frozen=True, slots=True)
 class Column:
     heading: Lines
-    names: tuple[str, ...]  # of the numbers it shows, as `undefined` gives the reasons
+    names: tuple[str, ...]  # of the numbers it shows, the keys of `undefined`'s reasons
     lines: Callable[[Comparison], Lines]
     rank: int  # the highest rank is dropped first; 0 always stays
 
@@ -151,13 +134,13 @@ COLUMNS = (
 
 
 def fitting(widths: Sequence[int], room: int, gap: int) -> list[int]:
-    """Places in COLUMNS that fit into `room` characters, each with a gap before it."""
+    """Indices in COLUMNS of those that fit into `room` characters, each with a gap before it."""
     shown = list(range(len(COLUMNS)))
-    while sum(widths[place] + gap for place in shown) > room:
-        place = max(shown, key=lambda candidate: COLUMNS[candidate].rank)
-        if COLUMNS[place].rank == 0:
+    while sum(widths[index] + gap for index in shown) > room:
+        index = max(shown, key=lambda candidate: COLUMNS[candidate].rank)
+        if COLUMNS[index].rank == 0:
             break
-        shown.remove(place)
+        shown.remove(index)
     return shown
 
 

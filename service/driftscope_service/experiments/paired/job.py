@@ -19,7 +19,7 @@ from driftscope_service.settings import Settings
 
 
 def check_paired(request: PairedProbeRequest, settings: Settings) -> None:
-    """Raises InvalidField, which names the setting that an operator can raise."""
+    """Raises InvalidField naming the setting that an operator can raise."""
     _check_size(request, settings)
     _check_resources(request, settings)
 
@@ -115,7 +115,7 @@ NAME: Final = "paired"
 def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, Any]:
     """What `run_probe` gets; raises InvalidField where the request is beyond what is allowed.
 
-    Names become folder and address here, when the job is accepted: settings may change later.
+    Names are resolved to folder and address when the job is accepted: settings may change later.
     """
     check_model(request.model, settings)
     check_paired(request, settings)

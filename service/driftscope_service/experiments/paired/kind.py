@@ -45,7 +45,7 @@ KIND: Final = Kind(
     render=render,
     policy=SCRIPT_POLICY,
     page=ReportPage(
-        "experiments/paired/templates/page",
+        "experiments/paired/templates/report",
         page_data,
         {"grid": lambda report: grid_data(paired_grid(report.grid))},
     ),

@@ -1,4 +1,4 @@
-"""The command line that gives a paired report again.
+"""The command line that reproduces a paired report.
 
 In: the request of the report. Out: one shell command, and what it cannot say.
 """
@@ -15,7 +15,7 @@ from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trainer.settings import TrainerSettings
 
 PROMPT_FILE = "prompts.jsonl"
-#: Always written out: what one looks for first, whatever the defaults of a later version are.
+#: Always written out: readers look for them first, and a later version's defaults may differ.
 _ALWAYS = {"max_tokens", "seed"}
 _VALUE_OPTIONS = {"kind": "--engine"}
 _SWITCHES = {"compile": ("--compile", "--enforce-eager")}

@@ -1,4 +1,4 @@
-"""A paired report in the terminal: the grid, what it says, and where the whole report lies.
+"""A paired report in the terminal: the grid, what it says, and where the whole report is.
 
 In: the report and a rich Console. Out: text that fits the console's width without cutting a number.
 """
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from driftscope_probes.paired.report import Gradient, PairedReport, Reading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
-from driftscope_service.numbers.number_format import UNDEFINED, number, seconds, share
+from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
 
 LEGEND = (
     "Δ = log-probability by the trainer − by the engine, in nats; k3 = mean(ρ − 1 − Δ), ρ = exp Δ; "
@@ -30,7 +30,7 @@ INDENT = 2
 
 
 def print_report(report: PairedReport, console: Console, *, location: str | None = None) -> None:
-    """`location`: where the HTML report lies; None leaves that line out."""
+    """`location`: where the HTML report is; None leaves that line out."""
     grid = grid_table(paired_grid(report.grid), console.width)
     console.print(Text(_heading(report), style="bold"))
     console.print()
@@ -71,7 +71,7 @@ def _heading(report: PairedReport) -> str:
 
 
 def _reading(reading: Reading) -> list[str]:
-    """The sentence holds the figures and the published ones; their sources stand below it."""
+    """The sentence holds the figures and the published ones; their sources are below it."""
     sources = dict.fromkeys(figure.source for figure in reading.figures)
     return [reading.sentence, *(f"Published in: {source}" for source in sources)]
 

@@ -1,6 +1,6 @@
 // <plot-figure kind="drift" source="….json">: fetches what it draws, draws it again when the size or
 // the theme changes, and says so in words when it cannot. Each kind is a module under plots/ with
-// `option(data, theme)`, which returns an ECharts option.
+// `option(data, theme)`, which returns an ECharts option. Without a source, `show` says what to draw.
 
 import { readTheme } from "./plots/theme.js";
 
@@ -15,7 +15,7 @@ class PlotFigure extends HTMLElement {
     dark.addEventListener("change", this.redraw);
     this.observer = new ResizeObserver(() => this.chart?.resize());
     this.observer.observe(this.place);
-    this.load();
+    if (this.getAttribute("source")) this.load();
   }
 
   disconnectedCallback() {
@@ -34,19 +34,28 @@ class PlotFigure extends HTMLElement {
         import(`./plots/${this.getAttribute("kind")}.js`),
       ]);
       if (!answer.ok) throw new Error(`the service answered ${answer.status}`);
-      this.data = await answer.json();
-      this.kind = kind;
-      if (this.isConnected) this.draw();
+      this.show(kind.option, await answer.json());
     } catch (error) {
-      this.dataset.state = "failed";
-      this.say(`This plot could not be drawn: ${error.message}. The table below and the links still work; reload the page to try again.`, true);
+      this.failed(error);
     } finally {
       this.place.classList.remove("loading");
     }
   }
 
+  show(option, data) {
+    [this.option, this.data] = [option, data];
+    if (this.isConnected) this.draw();
+  }
+
+  failed(error) {
+    this.dataset.state = "failed";
+    this.say(`This plot could not be drawn: ${error.message}. The table below and the links still work; reload the page to try again.`, true);
+  }
+
   draw() {
     if (!this.data) return;
+    this.chart?.dispose();
+    this.chart = undefined;
     const empty = this.data.rows.length === 0;
     this.place.hidden = empty;
     if (empty) {
@@ -54,9 +63,8 @@ class PlotFigure extends HTMLElement {
       this.say(this.data.empty ?? "There is nothing to draw.");
       return;
     }
-    this.chart?.dispose();
-    this.chart = echarts.init(this.place, null, { renderer: "canvas" });
-    const option = this.kind.option(this.data, readTheme(this));
+    this.chart = echarts.init(this.place, null, { renderer: this.getAttribute("renderer") ?? "canvas" });
+    const option = this.option(this.data, readTheme(this));
     this.chart.setOption({ animation: !still.matches && this.dataset.state !== "drawn", animationDuration: 250, ...option });
     this.chart.on("click", (event) => {
       const target = event.data?.href;

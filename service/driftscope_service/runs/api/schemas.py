@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from driftscope_service.runs.ingest.accept_shard import ShardReceipt
+from driftscope_service.runs.ingest.accept import ShardReceipt
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StoredStep
 from driftscope_service.store.tables import RUN_TEXT_LENGTH

@@ -12,8 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import InvalidField
-from driftscope_service.http.problems import problems
+from driftscope_service.http.errors import InvalidField, problems
 from driftscope_service.runs.api.schemas import (
     RunName,
     ShardReceiptBody,
@@ -23,10 +22,22 @@ from driftscope_service.runs.api.schemas import (
     step_path,
 )
 from driftscope_service.runs.current import CurrentService, RunsService
-from driftscope_service.runs.ingest.accept_shard import ShardPlace, accept_shard, complete_step
-from driftscope_service.runs.ingest.accept_step import AcceptedStep, accept_step
-from driftscope_service.runs.ingest.incoming_file import IncomingFile, received_body
-from driftscope_service.runs.ingest.upload import ARROW, JSON, SAFETENSORS, UploadKind, upload_kind
+from driftscope_service.runs.ingest.accept import (
+    AcceptedStep,
+    ShardPlace,
+    accept_shard,
+    accept_step,
+    complete_step,
+)
+from driftscope_service.runs.ingest.upload import (
+    ARROW,
+    JSON,
+    SAFETENSORS,
+    IncomingFile,
+    UploadKind,
+    received_body,
+    upload_kind,
+)
 
 router = APIRouter(prefix="/v1/runs/{run}/steps/{step}", tags=["steps"])
 UPLOAD_PATH = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/logprobs")

@@ -15,7 +15,7 @@ from pathlib import Path
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.drift import SERIES
 from driftscope_probes.push import PushedStep, StepFormat, read_step
-from driftscope_probes.push.joined_steps import join_steps
+from driftscope_probes.push.step_file import join_steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from driftscope_service.http.errors import ServiceError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-#: On a full machine the service itself goes first: it answers in milliseconds or not at all.
+#: On a busy machine the service itself has priority: it answers in milliseconds or not at all.
 NICENESS = 10
 #: A new process takes about two seconds to load what it needs.
 RESTART_RETRY_S = 5
@@ -50,7 +50,7 @@ class AnalysisPool:
             self._replace(executor)
             raise ServiceError(
                 problem_kinds.ANALYSIS_FAILED,
-                "the process that analysed the step ended, probably for want of memory",
+                "the process that analysed the step ended, probably out of memory",
                 headers={"Retry-After": str(RESTART_RETRY_S)},
                 remedy="push it as smaller shards, or send it again",
             ) from None
@@ -71,7 +71,7 @@ class AnalysisPool:
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(
                     self._workers,
-                    # A fork of a process with threads may hold a lock for ever.
+                    # A fork of a process with threads may hold a lock forever.
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=_prepare,
                 )
@@ -101,7 +101,7 @@ def _prepare() -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed service cannot tell its processes, which would wait for work for ever."""
+    """A killed service cannot tell its processes, which would wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -18,7 +18,7 @@ from driftscope_service.store.database import Database
 
 
 class StepLocks:
-    """For one event loop. Holds a lock only while somebody uses it."""
+    """For one event loop. Holds a lock only while it is in use."""
 
     def __init__(self) -> None:
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}
@@ -48,7 +48,7 @@ class Intake:
     keeper: TokenKeeper
 
     def sweep(self) -> None:
-        """Remove what a killed service left on disk. Before anything is received."""
+        """Remove what a killed service left on disk, before anything is received."""
         with self.database.read() as connection:
             kept = StepRepository(connection).kept()
             files = ShardRepository(connection).files()

@@ -33,7 +33,7 @@ class KeptStep:
 
 
 def tokens_to_drop(kept: Sequence[KeptStep], ring_steps: int, budget_bytes: int) -> list[KeptStep]:
-    """What remains fits the budget.
+    """Chosen so that what remains fits the budget.
 
     Kept are the `ring_steps` highest steps of every run and all that crossed a limit. Over the
     budget go first the others of the ring, then those that crossed a limit, and last the newest
@@ -48,7 +48,7 @@ def tokens_to_drop(kept: Sequence[KeptStep], ring_steps: int, budget_bytes: int)
     dropped = [one for one in by_age if one not in ring and not one.crossed_limit]
     remaining = sum(one.size_bytes for one in kept) - sum(one.size_bytes for one in dropped)
     stays = set(kept) - set(dropped)
-    # Stable: what is as dear to keep stays in the order of age.
+    # Stable: steps of equal priority stay in order of age.
     for one in sorted(
         (one for one in by_age if one in stays),
         key=lambda one: 2 if one in newest else int(one.crossed_limit),
@@ -69,7 +69,7 @@ def _rings(kept: Sequence[KeptStep], ring_steps: int) -> list[list[KeptStep]]:
 
 
 def _age(one: KeptStep) -> tuple[datetime, str, int]:
-    """First received first; run and step make the order the same every time."""
+    """First received first; run and step make the order deterministic."""
     return one.received_at, one.run, one.step
 
 
@@ -152,7 +152,7 @@ class TokenKeeper:
         self._files.remove(left)
 
     def _drop(self, kept: Sequence[StepTokens]) -> list[StepTokens]:
-        """Apply retention; returns what stays. A drop comes before a conversion in vain."""
+        """Apply retention; return what stays. Dropping first saves useless conversions."""
         of = {(tokens.run, tokens.step): tokens for tokens in kept}
         candidates = [
             KeptStep(one.run, one.step, one.kept_bytes, one.received_at, one.crossed)
@@ -170,7 +170,7 @@ class TokenKeeper:
         try:
             size = write_tokens(self._files.path(name), whole_step(self._parts(tokens)))
         except PushError as error:
-            # It was readable when it was accepted: the disk is damaged, or somebody changed it.
+            # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
             return

@@ -1,24 +1,30 @@
-"""An upload before it is read: its media type, and the slot that it needs."""
+"""An upload: what its headers say, and its body on the way to a file."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import hashlib
 import shutil
+import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftscope_probes.push.rules import MAX_JSON_BYTES
+from starlette.requests import ClientDisconnect, Request
+
+from driftscope_probes.push.rules import MAX_JSON_BYTES, MAX_ZSTD_RATIO
 from driftscope_probes.push.step_file import StepFormat
+from driftscope_probes.push.zstd_stream import ZstdStream
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError
 
 SAFETENSORS = "application/vnd.safetensors"
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
-#: safetensors has no registered media type: clients that know none send bytes.
+#: safetensors has no registered media type, so many clients send bytes.
 FORMAT_OF: Mapping[str, StepFormat] = {
     SAFETENSORS: "safetensors",
     "application/octet-stream": "safetensors",
@@ -34,7 +40,7 @@ class UploadKind:
     zstd: bool
 
     def max_bytes(self, limit: int) -> int:
-        """Of the decoded body; JSON takes far more memory than it has bytes."""
+        """Limit of the decoded body; JSON takes far more memory than its size."""
         return min(limit, MAX_JSON_BYTES) if self.step_format == "json" else limit
 
 
@@ -62,7 +68,7 @@ def _unsupported(
 
 #: Receiving and analysing a large step takes a few seconds.
 SLOT_RETRY_S = 5
-#: Space comes back as old tokens are dropped, or when somebody makes room.
+#: Space is freed as old tokens are dropped, or by the operator.
 DISK_RETRY_S = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,3 +116,126 @@ def _storage_full(detail: str) -> ServiceError:
     return ServiceError(
         problem_kinds.STORAGE_FULL, detail, headers={"Retry-After": str(DISK_RETRY_S)}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    path: Path
+    sha256: str  # hex, of the decoded body
+    size_bytes: int  # decoded
+
+
+class IncomingFile:
+    def __init__(self, path: Path, max_bytes: int, *, zstd: bool) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        # Its own size limit is not needed: `write` checks every block as for a plain body.
+        self._zstd = ZstdStream(sys.maxsize, MAX_ZSTD_RATIO) if zstd else None
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._lock = threading.Lock()
+        self._discarded = False
+        self._file = path.open("xb")
+
+    def write(self, chunk: bytes) -> None:
+        """Raises ServiceError (too large, disk full) or PushError (not decodable)."""
+        with self._lock:
+            if self._discarded:
+                return
+            for block in self._decoded(chunk):
+                self._size += len(block)
+                if self._size > self._max_bytes:
+                    raise ServiceError(
+                        problem_kinds.CONTENT_TOO_LARGE,
+                        f"at most {self._max_bytes} bytes are accepted, decoded",
+                        remedy="push each data-parallel rank's share as a shard of its own",
+                    )
+                self._hash.update(block)
+                self._file.write(block)
+
+    def finish(self) -> Received:
+        """Everything is written to the operating system; `sync` must still be called."""
+        with self._lock:
+            if self._zstd is not None:
+                self._zstd.finish()
+            self._file.close()
+            return Received(self._path, self._hash.hexdigest(), self._size)
+
+    def discard(self) -> None:
+        """Waits for a write under way. Leaves a file alone that was moved elsewhere."""
+        with self._lock:
+            self._discarded = True
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+        return (chunk,) if self._zstd is None else self._zstd.feed(chunk)
+
+
+#: Sixteen times what the server hands over at once: few hops to a thread, little memory.
+BATCH_BYTES = 2**20
+
+
+@asynccontextmanager
+async def received_body(
+    request: Request, file: IncomingFile, *, idle_timeout_s: float
+) -> AsyncIterator[Received]:
+    """The file exists within the context only, unless it is moved elsewhere there."""
+    try:
+        yield await _receive(request, file, idle_timeout_s)
+    finally:
+        # Shielded: a service that ends cancels the request, and the file has to go all the same.
+        await asyncio.shield(asyncio.to_thread(file.discard))
+
+
+async def _receive(request: Request, file: IncomingFile, idle_timeout_s: float) -> Received:
+    # While one batch is decoded, hashed and written, the next one arrives.
+    writing: asyncio.Task[None] | None = None
+    try:
+        async for batch in _batches(request, idle_timeout_s):
+            if writing is not None:
+                await writing
+            writing = asyncio.create_task(asyncio.to_thread(file.write, batch))
+        if writing is not None:
+            await writing
+    finally:
+        # If the body ended otherwise, the outcome of the last write does not matter.
+        if writing is not None and not writing.cancel() and not writing.cancelled():
+            writing.exception()
+    return await asyncio.to_thread(file.finish)
+
+
+async def _batches(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in _chunks(request, idle_timeout_s):
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= BATCH_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+async def _chunks(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise ServiceError(
+                problem_kinds.UPLOAD_TIMEOUT,
+                f"nothing of the body arrived for {idle_timeout_s:g} seconds",
+                # Bytes that may still arrive no longer belong to a request.
+                headers={"Connection": "close"},
+            ) from None
+        except ClientDisconnect:
+            # This answer goes unread; it only ends the request like any other failure.
+            raise ServiceError(
+                problem_kinds.MALFORMED_REQUEST, "the connection ended within the body"
+            ) from None
+        if chunk is None:
+            return
+        yield chunk

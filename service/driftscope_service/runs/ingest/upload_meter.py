@@ -19,7 +19,7 @@ PUSH_PATH: Final = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/(logprobs|complete)")
 #: From a small step over loopback to a large one that waits for an analysis process.
 DURATION_EDGES_S: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 REASONS: Final = frozenset(kind.slug for kind in problem_kinds.KINDS)
-#: An answer that is none of our problems, or that never came.
+#: An answer that is not one of our problems, or that never came.
 UNKNOWN: Final = problem_kinds.INTERNAL_ERROR.slug
 _RESULTS: Final = {200: "known", 201: "accepted"}
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from driftscope_probes.models import catalogue
+from driftscope_probes.tokens import Tokens
 from driftscope_service.runs.last_used import LastUsed
-from driftscope_service.runs.store.token_columns import SequenceTokens
 from driftscope_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,14 +138,12 @@ class TokenWindow:
         return after if after < self.length else None
 
 
-def token_window(
-    sequence: SequenceTokens, text: TokenText | None, first: int | None
-) -> TokenWindow:
+def token_window(sequence: Tokens, text: TokenText | None, first: int | None) -> TokenWindow:
     """`first`: None begins shortly before the token with the largest |Δ|."""
     with np.errstate(invalid="ignore"):
         diff = np.abs(sequence.trainer.astype(np.float64) - sequence.rollout)
     # What is not finite is worst of all; a masked token counts for nothing.
-    size = np.where(sequence.mask, np.where(np.isfinite(diff), diff, np.inf), -1.0)
+    size = np.where(sequence.takes_part, np.where(np.isfinite(diff), diff, np.inf), -1.0)
     worst = [place for place in np.argsort(-size, kind="stable").tolist() if size[place] >= 0]
     if first is None:
         first = max(0, worst[0] - LEAD) if worst else 0
@@ -156,13 +154,14 @@ def token_window(
         tokens=[_token(sequence, text, place) for place in window],
         length=size.size,
         worst=[_token(sequence, text, place) for place in worst[:WORST_TOKENS]],
-        decoded=text is not None and sequence.token_ids is not None,
-        has_ids=sequence.token_ids is not None,
+        decoded=text is not None and sequence.extras.token_ids is not None,
+        has_ids=sequence.extras.token_ids is not None,
     )
 
 
-def _token(sequence: SequenceTokens, text: TokenText | None, place: int) -> ColouredToken:
-    token_id = None if sequence.token_ids is None else int(sequence.token_ids[place])
+def _token(sequence: Tokens, text: TokenText | None, place: int) -> ColouredToken:
+    ids = sequence.extras.token_ids
+    token_id = None if ids is None else int(ids[place])
     if token_id is None:
         shown = str(place)
     else:
@@ -176,7 +175,7 @@ def _token(sequence: SequenceTokens, text: TokenText | None, place: int) -> Colo
         rollout=rollout,
         trainer=trainer,
         diff=trainer - rollout if known else None,  # type: ignore[operator]  # both are known
-        masked=not sequence.mask[place],
+        masked=not sequence.takes_part[place],
     )
 
 

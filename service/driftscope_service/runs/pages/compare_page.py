@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
+from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.numbers import GROUPS
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
@@ -29,7 +30,6 @@ from driftscope_service.runs.pages.compared import (
     side,
 )
 from driftscope_service.runs.pages.step_view import NoTokens, StepViews, token_source
-from driftscope_service.runs.pages.token_counts import HistogramCounts
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import metric_points, points_before
 
@@ -180,7 +180,7 @@ def _points(
     return [(step, [of_run.get(step) for of_run in found]) for step in steps]
 
 
-def _histogram(service: RunsService, request: Request, one: Side) -> HistogramCounts | str:
+def _histogram(service: RunsService, request: Request, one: Side) -> Histogram | str:
     """Why not, as a sentence, where its tokens cannot be read."""
     views: StepViews = request.app.state.step_views
     try:

@@ -11,16 +11,15 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
+from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.metric_words import metric_thresholds
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import metric_thresholds, number
 from driftscope_service.pages import navigation as address
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.api.schemas import MAX_STEP, RUN_PATTERN
 from driftscope_service.runs.pages.drift_plot import Bucket, downsample
-from driftscope_service.runs.pages.token_counts import HistogramCounts
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import MetricPoint, StepRepository, points_before
 
@@ -185,13 +184,13 @@ def overlay_data(
     return PlotData(DRIFT_COLUMNS, rows, about)
 
 
-def histograms_data(sides: Sequence[Side], counts: Sequence[HistogramCounts | str]) -> PlotData:
+def histograms_data(sides: Sequence[Side], counts: Sequence[Histogram | str]) -> PlotData:
     """`counts`: why not, as a sentence, where the tokens of a step cannot be read."""
     rows = []
     for letter, one, found in zip(LETTERS, sides, counts, strict=True):
         if isinstance(found, str):
             continue
-        total = found.zero + int(found.counts.sum())
+        total = found.tokens
         rows += [
             (letter, one.label, above, up_to, tokens, tokens / total)
             for above, up_to, tokens in found.rows()

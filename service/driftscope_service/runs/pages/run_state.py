@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection
 
 from driftscope_service.numbers import metric_words
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.store.runs import Run

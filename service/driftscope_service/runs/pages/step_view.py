@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
+from driftscope_probes.mismatch.fused.token_pass import token_pass
+from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.report_profiles import (
+    PROBABILITY_EDGES,
+    BinnedSums,
+    probability_bins,
+)
+from driftscope_probes.mismatch.token_differences import token_differences
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.tokens import Tokens
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.ingest.analysis import StepPart, whole_step
@@ -18,17 +27,12 @@ from driftscope_service.runs.pages.token_counts import (
     CELL,
     INDEX_EDGES,
     LOWEST,
-    PROBABILITY_EDGES,
     DensityCounts,
-    HistogramCounts,
-    Profile,
     WorstSequences,
     index_bins,
-    kept_tokens,
-    probability_bins,
 )
 from driftscope_service.runs.store.steps import TokenPlace, token_place
-from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks, step_block
+from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks
 from driftscope_service.runs.store.token_files import TokenFileError
 
 #: A larger upload is read once it is a token file, whose parts can be read alone.
@@ -108,26 +112,26 @@ MOST_VIEWS: Final = 64
 @dataclass(slots=True)
 class StepView:
     tokens: int = 0  # looked at, those that do not count included
-    histogram: HistogramCounts = field(default_factory=HistogramCounts)
+    histogram: Histogram = field(default_factory=Histogram.empty)
     density: DensityCounts = field(default_factory=DensityCounts)
-    by_index: Profile = field(default_factory=lambda: Profile(INDEX_EDGES))
-    by_probability: Profile = field(default_factory=lambda: Profile(PROBABILITY_EDGES))
+    by_index: BinnedSums = field(default_factory=lambda: BinnedSums(INDEX_EDGES))
+    by_probability: BinnedSums = field(default_factory=lambda: BinnedSums(PROBABILITY_EDGES))
     worst: WorstSequences = field(default_factory=WorstSequences)
 
-    def add(self, block: TokenBlock) -> None:
-        tokens = kept_tokens(block)
-        self.tokens += block.mask.size
-        self.histogram.add(tokens)
+    def add(self, block: Tokens, first_sequence: int) -> None:
+        tokens = token_differences(block)
+        self.tokens += block.rollout.size
+        self.histogram = self.histogram.merged(abs_diff_histogram(token_pass(block)))
         self.density.add(tokens)
         self.by_index.add(tokens, index_bins(tokens))
-        self.by_probability.add(tokens, probability_bins(tokens))
-        self.worst.add(tokens, block.first_sequence)
+        self.by_probability.add(tokens, probability_bins(tokens.rollout_prob))
+        self.worst.add(tokens, first_sequence)
 
 
 def view_of(blocks: Iterable[TokenBlock]) -> StepView:
     view = StepView()
-    for block in blocks:
-        view.add(block)
+    for block, first_sequence in blocks:
+        view.add(block, first_sequence)
     return view
 
 
@@ -145,7 +149,7 @@ class StepViews:
                 source.place.number,
                 lambda: source.read(
                     lambda path: view_of(file_blocks(path, MOST_TOKENS)),
-                    lambda step: view_of([step_block(step)]),
+                    lambda step: view_of([(step, 0)]),
                 ),
             )
 
@@ -174,7 +178,7 @@ def _density(view: StepView) -> PlotData:
     return PlotData(("rollout_from", "trainer_from", "tokens"), view.density.rows(), about)
 
 
-def _profile(profile: Profile, along: str) -> PlotData:
+def _profile(profile: BinnedSums, along: str) -> PlotData:
     return PlotData(_PROFILE_COLUMNS, profile.rows(), {**_EMPTY, "along": along})
 
 

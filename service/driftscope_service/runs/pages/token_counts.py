@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.mismatch.histogram import BUCKETS, EDGES
-from driftscope_probes.mismatch.report_profiles import PROBABILITY_BINS
-from driftscope_service.runs.store.token_columns import TokenBlock
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeptTokens:
-    rollout: NDArray[np.float64]  # [kept], nats
-    trainer: NDArray[np.float64]  # [kept], nats
-    diff: NDArray[np.float64]  # [kept], trainer − rollout: exact in float64
-    abs_diff: NDArray[np.float64]  # [kept]
-    index: NDArray[np.int64]  # [kept], place in its sequence, masked tokens counted
-    cu_seqlens: NDArray[np.int64]  # [sequences + 1], into the kept ones
-
-
-def kept_tokens(block: TokenBlock) -> KeptTokens:
-    starts = np.repeat(block.cu_seqlens[:-1], np.diff(block.cu_seqlens))
-    index = np.arange(block.mask.size) - starts
-    kept = block.mask & np.isfinite(block.rollout) & np.isfinite(block.trainer)
-    rollout, trainer, limits = block.rollout, block.trainer, block.cu_seqlens
-    if not kept.all():
-        rollout, trainer, index = rollout[kept], trainer[kept], index[kept]
-        limits = np.concatenate([[0], np.cumsum(kept)])[limits]
-    wide = rollout.astype(np.float64), trainer.astype(np.float64)
-    diff = wide[1] - wide[0]
-    return KeptTokens(*wide, diff, np.abs(diff), index, limits)
-
+from driftscope_probes.mismatch.token_differences import TokenDifferences
 
 #: Cells of a quarter nat from −16 (a probability of 1e-7) to 0; the outer ones take the rest.
 CELL: Final = 0.25
@@ -48,8 +22,8 @@ class DensityCounts:
         default_factory=lambda: np.zeros(CELLS * CELLS, dtype=np.int64)
     )
 
-    def add(self, tokens: KeptTokens) -> None:
-        place = _cell(tokens.rollout) * CELLS + _cell(tokens.trainer)
+    def add(self, tokens: TokenDifferences) -> None:
+        place = _cell(tokens.rollout_logprob) * CELLS + _cell(tokens.trainer_logprob)
         self.counts += np.bincount(place, minlength=CELLS * CELLS)
 
     def rows(self) -> list[tuple[float, float, int]]:
@@ -83,97 +57,15 @@ def _cell(logprobs: NDArray[np.float64]) -> NDArray[np.int64]:
     return place.astype(np.int64)
 
 
-#: Two buckets per octave are the exponent and the top bit of the 52 of a float64's fraction.
-_SHIFT: Final = np.uint64(51)
-_LOWEST: Final = int(np.float64(EDGES[0]).view(np.uint64) >> _SHIFT)
-
-
-@dataclass(slots=True)
-class HistogramCounts:
-    """Bucket i holds EDGES[i] < |Δ| <= EDGES[i + 1]; zeros apart."""
-
-    zero: int = 0
-    counts: NDArray[np.int64] = field(
-        # Below the first edge, the buckets, above the last edge.
-        default_factory=lambda: np.zeros(BUCKETS + 2, dtype=np.int64)
-    )
-
-    def add(self, tokens: KeptTokens) -> None:
-        positive = tokens.abs_diff[tokens.abs_diff > 0]
-        self.zero += tokens.abs_diff.size - positive.size
-        # One bit less puts an edge itself into the bucket below it.
-        bucket = ((positive.view(np.uint64) - np.uint64(1)) >> _SHIFT).astype(np.int64)
-        place = np.clip(bucket - _LOWEST + 1, 0, BUCKETS + 1)
-        self.counts += np.bincount(place, minlength=BUCKETS + 2)
-
-    def rows(self) -> list[tuple[float, float, int]]:
-        """(above, up to, tokens) from the first bucket with a token to the last."""
-        filled = np.flatnonzero(self.counts)
-        if not filled.size:
-            return []
-        edges = [0.0, *EDGES, float("inf")]
-        return [
-            (edges[place], edges[place + 1], int(self.counts[place]))
-            for place in range(int(filled[0]), int(filled[-1]) + 1)
-        ]
-
-
-#: (from, below, tokens, mean |Δ|, mean Δ, largest |Δ|)
-ProfileRow: TypeAlias = tuple[float, float, int, float, float, float]
 #: 0, 1, 2, 3, 4, 6, 8, 12, …: two bins per octave, beyond the longest step that is accepted.
 INDEX_EDGES: Final = np.array(
     [0, 1, 2, 3, *(edge for power in range(2, 25) for edge in (2**power, 3 * 2 ** (power - 1)))]
 )
-PROBABILITY_EDGES: Final = np.linspace(0.0, 1.0, PROBABILITY_BINS + 1)
 
 
-@dataclass(slots=True)
-class Profile:
-    """Sums per bin; bin i holds edges[i] <= x < edges[i + 1]."""
-
-    edges: NDArray[Any]
-    counts: NDArray[np.int64] = field(init=False)
-    abs_diff: NDArray[np.float64] = field(init=False)
-    diff: NDArray[np.float64] = field(init=False)
-    largest: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        bins = self.edges.size - 1
-        self.counts = np.zeros(bins, dtype=np.int64)
-        self.abs_diff, self.diff, self.largest = (np.zeros(bins) for _ in range(3))
-
-    def add(self, tokens: KeptTokens, bin_of_token: NDArray[np.int64]) -> None:
-        bins = self.counts.size
-        self.counts += np.bincount(bin_of_token, minlength=bins)
-        self.abs_diff += np.bincount(bin_of_token, tokens.abs_diff, minlength=bins)
-        self.diff += np.bincount(bin_of_token, tokens.diff, minlength=bins)
-        np.maximum.at(self.largest, bin_of_token, tokens.abs_diff)
-
-    def rows(self) -> list[ProfileRow]:
-        """Of bins with a token."""
-        return [
-            (
-                self.edges[place].item(),
-                self.edges[place + 1].item(),
-                int(self.counts[place]),
-                float(self.abs_diff[place] / self.counts[place]),
-                float(self.diff[place] / self.counts[place]),
-                float(self.largest[place]),
-            )
-            for place in np.flatnonzero(self.counts).tolist()
-        ]
-
-
-def index_bins(tokens: KeptTokens) -> NDArray[np.int64]:
-    found = np.searchsorted(INDEX_EDGES, tokens.index, side="right") - 1
+def index_bins(tokens: TokenDifferences) -> NDArray[np.int64]:
+    found = np.searchsorted(INDEX_EDGES, tokens.response_index(), side="right") - 1
     return np.asarray(np.minimum(found, INDEX_EDGES.size - 2), dtype=np.int64)
-
-
-def probability_bins(tokens: KeptTokens) -> NDArray[np.int64]:
-    """The last bin also takes 1 and, of broken input, more."""
-    probability = np.exp(np.minimum(tokens.rollout, 0.0))
-    found = (probability * PROBABILITY_BINS).astype(np.int64)
-    return np.asarray(np.minimum(found, PROBABILITY_BINS - 1), dtype=np.int64)
 
 
 Order: TypeAlias = Literal["mean", "largest", "sum"]
@@ -199,21 +91,17 @@ class WorstSequences:
         default_factory=lambda: {order: [] for order in ORDERS}
     )
 
-    def add(self, tokens: KeptTokens, first_sequence: int) -> None:
-        lengths = np.diff(tokens.cu_seqlens)
-        filled = np.flatnonzero(lengths)
-        if not filled.size:
+    def add(self, tokens: TokenDifferences, first_sequence: int) -> None:
+        if not tokens.start.size:
             return
-        # Empty sequences left out, the starts of the others rise, as reduceat wants it.
-        starts = tokens.cu_seqlens[filled]
-        means = np.add.reduceat(tokens.abs_diff, starts) / lengths[filled]
-        largest = np.maximum.reduceat(tokens.abs_diff, starts)
-        sums = np.add.reduceat(tokens.diff, starts)
+        means = np.add.reduceat(tokens.abs_diff, tokens.start) / tokens.length
+        largest = np.maximum.reduceat(tokens.abs_diff, tokens.start)
+        sums = np.add.reduceat(tokens.diff, tokens.start)
         for order, measure in (("mean", means), ("largest", largest), ("sum", np.abs(sums))):
             most = np.argsort(-measure, kind="stable")[:SHOWN]
             found = [
-                _difference(tokens, int(filled[place]), first_sequence, float(sums[place]))
-                for place in most.tolist()
+                _difference(tokens, index, first_sequence, float(sums[index]))
+                for index in most.tolist()
             ]
             self._merge(order, found)  # type: ignore[arg-type]  # a literal of the line above
 
@@ -225,16 +113,17 @@ class WorstSequences:
 
 
 def _difference(
-    tokens: KeptTokens, place: int, first_sequence: int, total: float
+    tokens: TokenDifferences, index: int, first_sequence: int, total: float
 ) -> SequenceDifference:
-    within = slice(int(tokens.cu_seqlens[place]), int(tokens.cu_seqlens[place + 1]))
-    sizes = tokens.abs_diff[within]
-    at = int(np.argmax(sizes))
+    start = int(tokens.start[index])
+    sizes = tokens.abs_diff[start : start + int(tokens.length[index])]
+    at = start + int(np.argmax(sizes))
+    given_index = at if tokens.position is None else int(tokens.position[at])
     return SequenceDifference(
-        sequence=first_sequence + place,
+        sequence=first_sequence + int(tokens.sequence_index[index]),
         tokens=sizes.size,
         mean=float(sizes.mean()),
-        largest=float(sizes[at]),
-        largest_at=int(tokens.index[within][at]),
+        largest=float(tokens.abs_diff[at]),
+        largest_at=given_index - int(tokens.response_start[index]),
         sum=total,
     )

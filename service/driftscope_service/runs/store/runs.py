@@ -33,7 +33,7 @@ class Run:
     complete_steps: int
     last_step: int | None  # the highest complete one
     last_step_at: datetime | None  # when the latest arrived, whatever its number
-    finished_at: datetime | None  # None: it runs, or ended without a word
+    finished_at: datetime | None  # None: it is running, or ended without saying so
     # Over the complete steps.
     compared_tokens: int
     nonfinite_tokens: int
@@ -120,7 +120,7 @@ class RunRepository:
 
 
 def _end_of(run: Run, finished: bool | None) -> dict[str, datetime | None]:
-    """Said again, it ended when it was first said."""
+    """When repeated, the first end counts."""
     if finished is None or (finished and run.finished_at is not None):
         return {}
     return {"finished_at": _now() if finished else None}

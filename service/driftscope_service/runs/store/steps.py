@@ -181,7 +181,7 @@ def _points(run_number: int) -> Select[Any]:
 class TokenPlace:
     """raw_files until they are converted, then tokens_file, then neither."""
 
-    number: int  # of the step, never used again
+    number: int  # the step's, never reused
     tokens: int
     sequences: int
     raw_files: list[RawFile] | None
@@ -195,7 +195,7 @@ class Neighbours:
 
 
 def token_place(connection: Connection, run: str, step: int) -> TokenPlace | None:
-    """None where there is no such complete step."""
+    """None if there is no such complete step."""
     names = TokenPlace.__dataclass_fields__
     row = connection.execute(
         select(*(steps.c[name] for name in names))
@@ -224,7 +224,7 @@ class MetricPoint:
 def latest_values(
     connection: Connection, run_number: int, metric: str, limit: int
 ) -> list[float | None]:
-    """Of the highest steps, ascending."""
+    """Values of the highest steps, ascending."""
     value = steps.c.series[metric].as_float()
     rows = connection.execute(
         select(value)

@@ -1,14 +1,13 @@
 """Parts of a step's token file: two log-probabilities and the mask in blocks, or one sequence.
 
-In: a file of `write_tokens`. Out: blocks, so that a large step never stands in memory as a whole.
+In: a file of `write_tokens`. Out: blocks, so that a large step is never in memory as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.tokens import Extras, Tokens
 from driftscope_service.runs.store.token_files import TokenFileError
 
 COLUMNS = ("rollout_logprobs", "trainer_logprobs", "mask")
@@ -25,28 +25,13 @@ BLOCK_TOKENS = 2**17
 _DAMAGED = (pa.ArrowException, OSError, LookupError, TypeError, ValueError)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TokenBlock:
-    """Neighbouring sequences of one step."""
-
-    rollout: NDArray[np.float32]  # [tokens], nats
-    trainer: NDArray[np.float32]  # [tokens], nats
-    mask: NDArray[np.bool_]  # [tokens]
-    cu_seqlens: NDArray[np.int64]  # [sequences + 1], from 0
-    first_sequence: int  # number of the first one in the step
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SequenceTokens:
-    rollout: NDArray[np.float32]  # [tokens], nats
-    trainer: NDArray[np.float32]  # [tokens], nats
-    mask: NDArray[np.bool_]  # [tokens]
-    token_ids: NDArray[np.int32] | None  # [tokens]
+#: Neighbouring sequences of one step, and the index of the first one in the step.
+TokenBlock: TypeAlias = tuple[Tokens, int]
 
 
 def file_blocks(path: Path, most_tokens: int) -> Iterator[TokenBlock]:
-    """Of every row group, or of evenly spaced ones with about `most_tokens` together. Raises
-    FileNotFoundError, or TokenFileError where the file is damaged."""
+    """Blocks of every row group, or of evenly spaced ones with about `most_tokens` in total.
+    Raises FileNotFoundError, or TokenFileError if the file is damaged."""
     with path.open("rb") as file:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -57,7 +42,7 @@ def file_blocks(path: Path, most_tokens: int) -> Iterator[TokenBlock]:
             raise TokenFileError(f"{path.name} is damaged: {error}") from error
 
 
-def file_sequence(path: Path, sequence: int) -> SequenceTokens:
+def file_sequence(path: Path, sequence: int) -> Tokens:
     """Raises IndexError where the step has no such sequence, and as file_blocks."""
     with path.open("rb") as file:
         try:
@@ -75,26 +60,33 @@ def file_sequence(path: Path, sequence: int) -> SequenceTokens:
         raise IndexError(sequence)
     rollout, trainer, mask = (_flat(table, name) for name in COLUMNS)
     ids = _flat(table, "token_ids") if "token_ids" in names else None
-    return SequenceTokens(rollout, trainer, mask, ids)
+    return _one_sequence(rollout, trainer, mask, ids)
 
 
-def step_block(step: PushedStep) -> TokenBlock:
-    """A step in memory, as one block."""
-    return TokenBlock(step.rollout_logprobs, step.trainer_logprobs, step.mask, step.cu_seqlens, 0)
-
-
-def step_sequence(step: PushedStep, sequence: int) -> SequenceTokens:
+def step_sequence(step: PushedStep, sequence: int) -> Tokens:
     if not 0 <= sequence < step.sequences:
         raise IndexError(sequence)
     tokens = step.sequence(sequence)
-    ids = None if step.token_ids is None else step.token_ids[tokens]
-    return SequenceTokens(
-        step.rollout_logprobs[tokens], step.trainer_logprobs[tokens], step.mask[tokens], ids
+    ids = step.extras.token_ids
+    return _one_sequence(
+        step.rollout[tokens],
+        step.trainer[tokens],
+        step.mask[tokens],
+        None if ids is None else ids[tokens],
     )
 
 
+def _one_sequence(
+    rollout: NDArray[np.float32],
+    trainer: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    token_ids: NDArray[np.integer[Any]] | None,
+) -> Tokens:
+    return Tokens(rollout, trainer, np.array([0, mask.size]), mask, Extras(token_ids=token_ids))
+
+
 def _first_sequences(parquet: pq.ParquetFile) -> list[int]:
-    """Of each row group, and the number of all."""
+    """First sequence of each row group, then the total number."""
     metadata = parquet.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return [0, *np.cumsum(rows).tolist()]
@@ -120,7 +112,7 @@ def _group_blocks(parquet: pq.ParquetFile, group: int, sequence: int) -> Iterato
         rollout, trainer, mask = (_values(batch.column(name)) for name in COLUMNS)
         lengths = batch.column(COLUMNS[0]).value_lengths().to_numpy()
         limits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        yield TokenBlock(rollout, trainer, mask, limits, sequence)
+        yield Tokens(rollout, trainer, limits, mask), sequence
         sequence += batch.num_rows
 
 

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from driftscope_probes.durable_file import whole_file
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES, PushError
 
 #: Where the file keeps, as JSON, the step's metadata, what one token's experts are, and a checksum
-#: of all: Parquet has one for each page and none for its footer.
+#: of everything: Parquet has one for each page and none for its footer.
 STEP_KEY = b"driftscope_step"
 #: A reader takes one row group into memory: a million tokens are tens of megabytes …
 GROUP_TOKENS = 2**20
@@ -49,7 +49,7 @@ def read_tokens(path: Path) -> PushedStep:
     with path.open("rb") as file:
         try:
             return _read(file)
-        # What a damaged footer says may make no sense in any of these ways.
+        # A damaged footer may be nonsensical in any of these ways.
         except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, PushError) as error:
             raise TokenFileError(f"{path.name} is damaged: {error}") from error
 
@@ -147,7 +147,7 @@ def _read(file: BinaryIO) -> PushedStep:
     for name, experts in kept["experts"].items():
         packed = tensors[name].view(experts["dtype"])
         tensors[name] = packed.reshape(tensors["cu_seqlens"][-1], *experts["shape"])
-    step = PushedStep(**tensors, metadata=kept["metadata"])
+    step = pushed_step(tensors, kept["metadata"])
     if _checksum(step) != kept["crc32"]:
         raise ValueError("its content does not have the checksum that was written")
     return step

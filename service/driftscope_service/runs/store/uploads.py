@@ -1,4 +1,4 @@
-"""What arrived: raw files on disk, and shards of open steps in the database."""
+"""Received uploads: raw files on disk, and shards of open steps in the database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StepFiles:
         self._steps = data_dir / "steps"
 
     def new_part(self) -> Path:
-        """Where an upload may be written; nothing is there yet."""
+        """An unused path for an upload."""
         self._incoming.mkdir(exist_ok=True)
         return self._incoming / f"{ULID()}{_PART}"
 
@@ -101,7 +101,7 @@ class ShardRepository:
         )
 
     def files(self) -> list[str]:
-        """Of all shards of open steps."""
+        """Files of all shards of open steps."""
         rows = self._connection.execute(select(shards.c.file).where(shards.c.file.is_not(None)))
         return [row.file for row in rows]
 

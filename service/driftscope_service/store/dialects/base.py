@@ -1,4 +1,4 @@
-"""The seam between the store and a database system: what SQLAlchemy does not make equal.
+"""The interface to a database system: what SQLAlchemy does not unify.
 
 In: a connection. Out: transactions of which writers take turns and readers see one state.
 """
@@ -30,10 +30,10 @@ class Dialect(Protocol):
         ...
 
     def broken_references(self, connection: Connection) -> int:
-        """Rows that refer to none, after a migration."""
+        """Rows with dangling references, after a migration."""
         ...
 
 
 def json_text(value: object) -> str:
-    """NaN and infinity are no JSON; PostgreSQL refuses them, SQLite would keep them."""
+    """NaN and infinity are not JSON; PostgreSQL refuses them, SQLite would keep them."""
     return json.dumps(value, allow_nan=False)

@@ -61,7 +61,7 @@ class Postgresql:
 
     @contextmanager
     def held(self, engine: Engine) -> Iterator[bool]:
-        """A lock of the session: it goes with its connection, also when the service is killed."""
+        """A session lock: it ends with its connection, also when the service is killed."""
         with engine.connect() as connection:
             free: bool = connection.exec_driver_sql(
                 f"SELECT pg_try_advisory_lock({SERVICE_LOCK})"

@@ -51,6 +51,6 @@ class Sqlite:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
-        # NORMAL may lose the last commits at a power cut, and with them an accepted job.
+        # NORMAL may lose the last commits on power loss, and with them an accepted job.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if self.foreign_keys else 'OFF'}")

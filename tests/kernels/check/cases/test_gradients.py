@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.check import planted
-from driftscope_kernels.check.cases.inputs import CANCELLING
+from driftscope_kernels.check.cases.case import CANCELLING
 from driftscope_kernels.check.cases.op_cases import OP_CASES, op_case
 from driftscope_kernels.check.placements.placement import thread_count
 from driftscope_kernels.check.run_check import Plan, check_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from driftscope_kernels.check.cases import inputs as kinds
+from driftscope_kernels.check.cases import case as kinds
 from driftscope_kernels.check.cases.op_cases import OP_CASES, UnknownOpError, op_case
 from driftscope_kernels.check.twins.oracles import is_close
 from driftscope_kernels.check.twins.ordered_ops import PLAIN

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from driftscope_kernels.check import planted
-from driftscope_kernels.check.cases.case import Shape
-from driftscope_kernels.check.cases.inputs import CANCELLING, NORMAL
+from driftscope_kernels.check.cases.case import CANCELLING, NORMAL, Shape
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.placements.placement import Placement, run, thread_count
 from driftscope_kernels.check.search import Trial, search

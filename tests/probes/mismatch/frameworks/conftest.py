@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def verl_own(verl_source: ModuleType, verl_wheel: Path) -> Iterator[Any]:
                 del sys.modules[name]
 
 
-def adversarial_batch(seed: int) -> PairedLogprobs:
+def adversarial_batch(seed: int) -> Tokens:
     """Rows of a padded batch as ragged sequences; which difficulty it has follows from the seed."""
     rng = np.random.default_rng(seed)
     kind = seed % 10
@@ -59,11 +59,11 @@ def adversarial_batch(seed: int) -> PairedLogprobs:
     if kind == 9:
         mask[: lengths[0]] = rows == 1
         mask[-1] = True
-    return paired_logprobs(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
+    return checked_tokens(rollout, trainer, np.concatenate([[0], np.cumsum(lengths)]), mask)
 
 
 @pytest.fixture(scope="session")
-def adversarial() -> Callable[[int], PairedLogprobs]:
+def adversarial() -> Callable[[int], Tokens]:
     return adversarial_batch
 
 
@@ -71,13 +71,13 @@ Rows = list[list[tuple[float, float]]]  # (rollout, trainer) of the unmasked tok
 
 
 @pytest.fixture(scope="session")
-def batches() -> list[tuple[PairedLogprobs, Rows]]:
+def batches() -> list[tuple[Tokens, Rows]]:
     """Forty batches without NaN and infinity, and the same as plain lists for an oracle."""
     pairs = [adversarial_batch(seed) for seed in range(50) if seed % 10 not in (6, 7)]
     return [(pair, _rows(pair)) for pair in pairs]
 
 
-def _rows(pair: PairedLogprobs) -> Rows:
+def _rows(pair: Tokens) -> Rows:
     rows: Rows = []
     for start, end in zip(pair.cu_seqlens[:-1].tolist(), pair.cu_seqlens[1:].tolist(), strict=True):
         places = [i for i in range(start, end) if pair.mask is None or pair.mask[i]]

@@ -7,7 +7,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.frameworks.small_frameworks import areal
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:
@@ -32,7 +32,7 @@ def test_equals_an_oracle(batches: Any, oracle: Any) -> None:
 
 
 def test_a_broken_engine_reads_as_a_perfect_one() -> None:
-    pair = paired_logprobs(np.full(3, np.nan), np.full(3, -1.0), [0, 3])
+    pair = checked_tokens(np.full(3, np.nan), np.full(3, -1.0), [0, 3])
     values = areal(unmasked_tokens(pair))
     assert values["behave_approx_kl/avg"] == 0.0
     assert values["rs_filtered_fraction"] == 0.0

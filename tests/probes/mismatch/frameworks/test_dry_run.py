@@ -8,7 +8,7 @@ import pytest
 
 from driftscope_probes.errors import TraceError
 from driftscope_probes.mismatch.frameworks import presets
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 SHARES = {"tokens_dropped", "tokens_clipped", "sequences_dropped", "sequences_touched"}
 NEED_ADVANTAGES = {"trl.off_policy_mask", "prime_rl.dppo_mask"}
@@ -16,7 +16,7 @@ NEED_ADVANTAGES = {"trl.off_policy_mask", "prime_rl.dppo_mask"}
 
 @pytest.mark.parametrize("seed", range(10))
 def test_shares_lie_between_nothing_and_everything(
-    seed: int, batch: Callable[[int], PairedLogprobs]
+    seed: int, batch: Callable[[int], Tokens]
 ) -> None:
     effects = presets(batch(seed))
     assert json.loads(json.dumps(effects, allow_nan=False)) == effects
@@ -32,7 +32,7 @@ def test_shares_lie_between_nothing_and_everything(
 
 
 def test_advantages_fill_what_was_left_out() -> None:
-    pair = paired_logprobs([-1.0], [-1.0], [0, 1])
+    pair = checked_tokens([-1.0], [-1.0], [0, 1])
     effects = presets(pair, advantages=[1.0])
     assert all(set(effects[name]) == SHARES for name in NEED_ADVANTAGES)
     with pytest.raises(TraceError, match="advantages"):
@@ -40,5 +40,5 @@ def test_advantages_fill_what_was_left_out() -> None:
 
 
 def test_a_batch_without_tokens_says_so() -> None:
-    effects = presets(paired_logprobs(np.zeros(2), np.zeros(2), [0, 2], [0, 0]))
+    effects = presets(checked_tokens(np.zeros(2), np.zeros(2), [0, 2], [0, 0]))
     assert all(set(effect) == {"left_out"} for effect in effects.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.mismatch.frameworks import PresetEffect, preset_effects
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 # Ratios per sequence, and what each preset does to them by hand: (tokens dropped, tokens clipped).
 RATIOS = ((1.0, 1.0), (4.0, 1.0), (6.0, 0.2), (5e-5, 1.0), (1.005, 1.0))
@@ -40,7 +40,7 @@ EXPECTED = {
 def effects() -> dict[str, PresetEffect]:
     diff = np.log(np.array(RATIOS)).ravel()
     rollout = np.full(diff.size, -30.0)
-    pair = paired_logprobs(rollout, rollout + diff, np.arange(0, 11, 2))
+    pair = checked_tokens(rollout, rollout + diff, np.arange(0, 11, 2))
     shares = preset_effects(pair, advantages=np.repeat([1.0, 1.0, 1.0, -1.0, -1.0], 2))
     return {name: value for name, value in shares.items() if isinstance(value, PresetEffect)}
 
@@ -58,18 +58,18 @@ def test_off_policy_mask_drops_stale_sequences_of_negative_advantage(
 
 
 def test_dppo_mask_drops_tokens_that_moved_with_their_advantage() -> None:
-    pair = paired_logprobs(np.log([0.5, 0.5]), np.log([0.8, 0.8]), [0, 2])
+    pair = checked_tokens(np.log([0.5, 0.5]), np.log([0.8, 0.8]), [0, 2])
     effect = preset_effects(pair, advantages=[1.0, -1.0])["prime_rl.dppo_mask"]
     assert effect == PresetEffect(0.5, 0.0, 0.0, 1.0)
 
 
 def test_divergence_gates_drop_agreement_with_the_default_threshold() -> None:
-    pair = paired_logprobs(np.full(2, -1.0), np.full(2, -1.0), [0, 2])
+    pair = checked_tokens(np.full(2, -1.0), np.full(2, -1.0), [0, 2])
     assert preset_effects(pair)["openrlhf.token_tv"] == PresetEffect(1.0, 0.0, 1.0, 1.0)
 
 
 def test_nan_is_dropped_by_what_keeps_and_kept_by_what_drops() -> None:
-    pair = paired_logprobs(np.array([math.nan, -1.0]), np.full(2, -1.0), [0, 2])
+    pair = checked_tokens(np.array([math.nan, -1.0]), np.full(2, -1.0), [0, 2])
     effects = preset_effects(pair)
     assert effects["verl.decoupled_token_icepop"] == PresetEffect(0.5, 0.0, 0.0, 1.0)
     assert effects["trl.token_mask"] == PresetEffect(0.0, 0.0, 0.0, 0.0)

@@ -8,7 +8,7 @@ import pytest
 
 from driftscope_probes.mismatch.frameworks.nemo_rl import nemo_rl
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def mixture_term(rollout: float, trainer: float) -> float:
@@ -40,13 +40,13 @@ def test_equals_an_oracle(batches: Any, oracle: Any) -> None:
 
 
 def test_the_documented_outlier() -> None:
-    pair = paired_logprobs(np.array([-5.0]), np.array([-15.0]), [0, 1])
+    pair = checked_tokens(np.array([-5.0]), np.array([-15.0]), [0, 1])
     values = nemo_rl(unmasked_tokens(pair))
     assert values["gen_kl_error"] == pytest.approx(9.0, abs=1e-3)
     assert values["policy_kl_error"] == pytest.approx(22_015, abs=1)
 
 
 def test_an_infinite_ratio_enters_as_zero() -> None:
-    pair = paired_logprobs(np.array([-np.inf, -1.0]), np.array([-1.0, -1.0]), [0, 2])
+    pair = checked_tokens(np.array([-np.inf, -1.0]), np.array([-1.0, -1.0]), [0, 2])
     with np.errstate(all="ignore"):
         assert nemo_rl(unmasked_tokens(pair))["sampling_importance_ratio"] == 0.5

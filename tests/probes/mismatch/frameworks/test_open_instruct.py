@@ -7,7 +7,7 @@ import numpy as np
 
 from driftscope_probes.mismatch.frameworks.small_frameworks import open_instruct
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 DIFFERENCE = "debug/vllm_vs_local_logprob_diff_"
 
@@ -31,5 +31,5 @@ def test_equals_an_oracle(batches: Any, oracle: Any) -> None:
 
 
 def test_an_unscored_token_is_left_out() -> None:
-    pair = paired_logprobs(np.array([np.nan, -1.0]), np.array([-1.0, -1.5]), [0, 2])
+    pair = checked_tokens(np.array([np.nan, -1.0]), np.array([-1.0, -1.5]), [0, 2])
     assert open_instruct(unmasked_tokens(pair))[DIFFERENCE + "mean"] == 0.5

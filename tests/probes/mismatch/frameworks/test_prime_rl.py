@@ -8,7 +8,7 @@ import pytest
 
 from driftscope_probes.mismatch.frameworks.prime_rl import prime_rl
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def test_equals_an_oracle(batches: Any, oracle: Any) -> None:
@@ -27,7 +27,7 @@ def test_the_mask_follows_the_sign_of_the_advantage() -> None:
     rollout = np.log([0.5, 0.5, 0.5, 0.5])
     trainer = np.log([0.8, 0.2, 0.8, 0.2])
     advantages = np.array([1.0, 1.0, -1.0, 0.0])
-    values = prime_rl(unmasked_tokens(paired_logprobs(rollout, trainer, [0, 4])), advantages)
+    values = prime_rl(unmasked_tokens(checked_tokens(rollout, trainer, [0, 4])), advantages)
     assert values["is_masked"] == 0.5
     assert values["is_masked_high"] == 0.25
     assert values["is_masked_low"] == 0.0  # an advantage of 0 is masked as if it were negative
@@ -38,6 +38,6 @@ def test_the_mask_follows_the_sign_of_the_advantage() -> None:
 
 
 def test_entropy_ratio() -> None:
-    pair = paired_logprobs(np.array([-1.0, -1.0]), np.array([-0.5, -1.0]), [0, 2])
+    pair = checked_tokens(np.array([-1.0, -1.0]), np.array([-0.5, -1.0]), [0, 2])
     values = prime_rl(unmasked_tokens(pair), entropy=np.array([1.0, 3.0]))
     assert values["kl_ent_ratio/mean"] == pytest.approx((math.exp(0.5) - 1.5) / 4.0)

@@ -8,7 +8,7 @@ import pytest
 
 from driftscope_probes.mismatch.frameworks.small_frameworks import TRL_MODES, TrlMode, trl
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 DIFFERENCE, RATIO = "sampling/sampling_logp_difference/", "sampling/importance_sampling_ratio/"
 
@@ -36,13 +36,13 @@ def test_equals_an_oracle(mode: TrlMode, batches: Any, oracle: Any) -> None:
 
 
 def test_an_unscored_token_is_left_out_of_the_difference_and_enters_the_ratio_as_one() -> None:
-    pair = paired_logprobs(np.array([-1.0, np.nan]), np.array([-0.5, -1.0]), [0, 2])
+    pair = checked_tokens(np.array([-1.0, np.nan]), np.array([-0.5, -1.0]), [0, 2])
     values = trl(unmasked_tokens(pair), "token_truncate")
     assert values[DIFFERENCE + "mean"] == 0.5
     assert values[RATIO + "min"] == 1.0
 
 
 def test_nothing_is_reported_as_agreement() -> None:
-    values = trl(unmasked_tokens(paired_logprobs([-1.0], [-2.0], [0, 1], [False])))
+    values = trl(unmasked_tokens(checked_tokens([-1.0], [-2.0], [0, 1], [False])))
     assert values[DIFFERENCE + "mean"] == 0.0
     assert values[RATIO + "mean"] == 1.0

@@ -6,12 +6,12 @@ import pytest
 from driftscope_probes.mismatch.frameworks import aliases, blocks, presets
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 from driftscope_probes.mismatch.terms import k3_terms
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 def test_masked_tokens_go_and_unusable_ones_stay() -> None:
     rollout = np.array([-1.0, -2.0, np.nan, -4.0], dtype=np.float32)
-    pair = paired_logprobs(rollout, np.full(4, -1.0, np.float32), [0, 1, 1, 4], [0, 1, 1, 1])
+    pair = checked_tokens(rollout, np.full(4, -1.0, np.float32), [0, 1, 1, 4], [0, 1, 1, 1])
     tokens = unmasked_tokens(pair)
     assert tokens.diff.dtype == np.float64
     assert tokens.diff[[0, 2]].tolist() == [1.0, 3.0] and np.isnan(tokens.diff[1])
@@ -19,7 +19,7 @@ def test_masked_tokens_go_and_unusable_ones_stay() -> None:
 
 
 def test_sequences_without_tokens_give_zero() -> None:
-    tokens = unmasked_tokens(paired_logprobs(np.full(3, -1.0), np.full(3, -2.0), [0, 0, 2, 2, 3]))
+    tokens = unmasked_tokens(checked_tokens(np.full(3, -1.0), np.full(3, -2.0), [0, 0, 2, 2, 3]))
     assert tokens.sequence_sum(tokens.diff).tolist() == [0.0, -2.0, 0.0, -1.0]
     assert tokens.sequence_mean(tokens.diff).tolist() == [0.0, -1.0, 0.0, -1.0]
     assert tokens.sequence_max(tokens.diff).tolist() == [0.0, -1.0, 0.0, -1.0]
@@ -31,7 +31,7 @@ def test_k3_is_that_of_the_comparison_to_the_last_bit() -> None:
     rng = np.random.default_rng(0)
     sizes = np.concatenate([10.0 ** rng.uniform(-320, 2, 20_000), rng.random(80_000) / 50])
     diff = sizes * rng.choice([-1.0, 1.0], sizes.size)
-    tokens = unmasked_tokens(paired_logprobs(np.zeros(diff.size), diff, [0, diff.size]))
+    tokens = unmasked_tokens(checked_tokens(np.zeros(diff.size), diff, [0, diff.size]))
     assert tokens.k3.tobytes() == k3_terms(diff).tobytes()
 
 
@@ -42,7 +42,7 @@ def test_a_second_thread_changes_no_bit(monkeypatch: pytest.MonkeyPatch, broken:
     rollout = np.log(rng.random(limits[-1]) + 1e-9)
     trainer = rollout * rng.normal(1, 0.1, rollout.size)
     trainer[::20_000] = 1e3 if broken else -30.0  # an overflow warns where a thread has no errstate
-    pair = paired_logprobs(rollout, trainer, limits)
+    pair = checked_tokens(rollout, trainer, limits)
     found = []
     for threads_from in (rollout.size + 1, rollout.size):
         monkeypatch.setattr(blocks, "TWO_THREADS_FROM", threads_from)

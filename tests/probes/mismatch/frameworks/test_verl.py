@@ -11,7 +11,7 @@ import pytest
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import AliasValues, unmasked_tokens
 from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, verl
 from driftscope_probes.mismatch.frameworks.verl_rejection import OPTIONS, VerlRejection
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 # What the contract asks for.
 RELATIVE = 1e-6
@@ -25,7 +25,7 @@ SHARE = 1e-7
 Padded = tuple[Any, Any, Any]
 
 
-def padded(pair: PairedLogprobs) -> Padded:
+def padded(pair: Tokens) -> Padded:
     """[rows, width] tensors as verl's DataProto holds them; the padding is NaN-free garbage."""
     import torch
 
@@ -39,7 +39,7 @@ def padded(pair: PairedLogprobs) -> Padded:
     return torch.from_numpy(rollout), torch.from_numpy(trainer), torch.from_numpy(mask)
 
 
-def of_verl(own: Any, pair: PairedLogprobs, correction: VerlCorrection) -> dict[str, float]:
+def of_verl(own: Any, pair: Tokens, correction: VerlCorrection) -> dict[str, float]:
     rollout, trainer, mask = padded(pair)
     threshold: float | str = correction.upper
     if correction.lower is not None:
@@ -68,7 +68,7 @@ def _bounds(rejection: VerlRejection) -> str:
     return f"{rejection.lower}_{rejection.upper}"
 
 
-def assert_equal(ours: AliasValues, theirs: dict[str, float], pair: PairedLogprobs) -> None:
+def assert_equal(ours: AliasValues, theirs: dict[str, float], pair: Tokens) -> None:
     assert set(ours) == set(theirs)
     for name, value in theirs.items():
         own = ours[name]
@@ -80,7 +80,7 @@ def assert_equal(ours: AliasValues, theirs: dict[str, float], pair: PairedLogpro
             assert own == pytest.approx(value, rel=RELATIVE, abs=_rounding(name, pair)), name
 
 
-def _rounding(name: str, pair: PairedLogprobs) -> float:
+def _rounding(name: str, pair: Tokens) -> float:
     """What verl's arithmetic loses of this metric, absolutely."""
     if name.endswith("_std"):
         return ABSOLUTE_STD
@@ -90,7 +90,7 @@ def _rounding(name: str, pair: PairedLogprobs) -> float:
     return ABSOLUTE * terms
 
 
-def _assert_correlation(own: float | None, value: float, pair: PairedLogprobs) -> None:
+def _assert_correlation(own: float | None, value: float, pair: Tokens) -> None:
     """torch centres on a rounded mean: a nearly constant side gives it digits that mean nothing."""
     if own is None or not math.isfinite(value):
         sides = [np.exp(side[pair.mask]) for side in (pair.rollout, pair.trainer)]
@@ -119,7 +119,7 @@ CORRECTIONS = (
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom is <= 0:UserWarning")
 @pytest.mark.parametrize("correction", CORRECTIONS, ids=range(len(CORRECTIONS)))
 def test_equals_verls_own_functions(
-    correction: VerlCorrection, verl_own: Any, adversarial: Callable[[int], PairedLogprobs]
+    correction: VerlCorrection, verl_own: Any, adversarial: Callable[[int], Tokens]
 ) -> None:
     for seed in range(250):
         pair = adversarial(seed)
@@ -135,10 +135,10 @@ def test_equals_verls_own_functions(
 
 @pytest.mark.slow
 def test_the_comparison_catches_a_wrong_definition(
-    verl_own: Any, adversarial: Callable[[int], PairedLogprobs]
+    verl_own: Any, adversarial: Callable[[int], Tokens]
 ) -> None:
     pair = adversarial(100)
-    swapped = paired_logprobs(pair.trainer, pair.rollout, pair.cu_seqlens, pair.mask)
+    swapped = checked_tokens(pair.trainer, pair.rollout, pair.cu_seqlens, pair.mask)
     with pytest.raises(AssertionError):
         assert_equal(
             verl(unmasked_tokens(swapped)), of_verl(verl_own, pair, VerlCorrection()), pair
@@ -146,18 +146,18 @@ def test_the_comparison_catches_a_wrong_definition(
 
 
 def test_a_batch_without_tokens_has_no_numbers() -> None:
-    pair = paired_logprobs([-1.0], [-1.0], [0, 1], [False])
+    pair = checked_tokens([-1.0], [-1.0], [0, 1], [False])
     assert verl(unmasked_tokens(pair)) == {"training/rollout_probs_diff_valid": 0.0}
 
 
 def test_an_empty_sequence_counts_as_perplexity_one() -> None:
     rollout = trainer = np.array([-2.0, -2.0])
-    values = verl(unmasked_tokens(paired_logprobs(rollout, trainer, [0, 2, 2])))
+    values = verl(unmasked_tokens(checked_tokens(rollout, trainer, [0, 2, 2])))
     assert values["rollout_corr/training_ppl"] == pytest.approx((math.exp(2.0) + 1.0) / 2)
 
 
 def test_one_unbounded_token_shows_as_none() -> None:
-    pair = paired_logprobs(np.array([-1.0, -800.0]), np.array([-1.0, 0.0]), [0, 2])
+    pair = checked_tokens(np.array([-1.0, -800.0]), np.array([-1.0, 0.0]), [0, 2])
     with np.errstate(all="ignore"):
         values = verl(unmasked_tokens(pair))
     assert values["rollout_corr/k3_kl"] is None

@@ -18,7 +18,7 @@ from driftscope_probes.mismatch.frameworks.preset_fates import (
 )
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens, unmasked_tokens
 from driftscope_probes.mismatch.frameworks.verl import VerlCorrection
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def batch(*log_ratios: list[float]) -> UnmaskedTokens:
     diff = np.array([d for row in log_ratios for d in row])
     limits = np.cumsum([0, *map(len, log_ratios)])
     rollout = np.full(diff.size, -20.0)
-    return unmasked_tokens(paired_logprobs(rollout, rollout + diff, limits))
+    return unmasked_tokens(checked_tokens(rollout, rollout + diff, limits))
 
 
 def share(tokens: UnmaskedTokens, name: str) -> PresetEffect:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.fused.order_statistics import order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.tokens import paired_logprobs
+from driftscope_probes.tokens import checked_tokens
 
 sizes = st.lists(
     st.one_of(
@@ -23,7 +23,7 @@ sizes = st.lists(
 @given(sizes)
 def test_every_rank_is_what_sorting_puts_there(values: list[float]) -> None:
     count = len(values)
-    pair = paired_logprobs(np.zeros(count), np.array(values), [0, count])
+    pair = checked_tokens(np.zeros(count), np.array(values), [0, count])
     found = order_statistics(pair, token_pass(pair), set(range(count)), set(range(count)))
     assert list(found.abs_diff.values()) == sorted(values)
     with np.errstate(over="ignore", under="ignore"):
@@ -37,7 +37,7 @@ def test_many_equal_tokens_and_left_out_ones_do_not_matter() -> None:
     trainer = -rng.integers(1, 4, 5000).astype(np.float32) / np.float32(1.25)
     trainer[::7] = np.nan
     mask = rng.random(5000) < 0.8
-    pair = paired_logprobs(rollout, trainer, [0, 2500, 5000], mask)
+    pair = checked_tokens(rollout, trainer, [0, 2500, 5000], mask)
     kept = mask & np.isfinite(trainer)
     rising = np.sort(np.abs(trainer.astype(np.float64) - rollout)[kept])
     ranks = {0, 17, rising.size // 2, rising.size - 1}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftscope_probes.mismatch import compare
 from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass
 from driftscope_probes.mismatch.fused.token_pass import token_pass
-from driftscope_probes.mismatch.tokens import PairedLogprobs, paired_logprobs
+from driftscope_probes.tokens import Tokens, checked_tokens
 
 PER_SEQUENCE = ("rows", "sums", "spread")
 
@@ -33,8 +33,8 @@ def test_a_sequence_has_the_same_bits_whatever_stands_before_it(
     seed: int, before: int, length: int
 ) -> None:
     rollout, trainer = long_batch(seed, before + length)
-    together = token_pass(paired_logprobs(rollout, trainer, [0, before, before + length]))
-    alone = token_pass(paired_logprobs(rollout[before:], trainer[before:], [0, length]))
+    together = token_pass(checked_tokens(rollout, trainer, [0, before, before + length]))
+    alone = token_pass(checked_tokens(rollout[before:], trainer[before:], [0, length]))
     for name in PER_SEQUENCE:
         assert getattr(together, name)[1:].tobytes() == getattr(alone, name).tobytes()
 
@@ -45,8 +45,8 @@ def test_masked_tokens_leave_no_trace_in_the_sums(seed: int, share: float) -> No
     rollout, trainer = long_batch(seed, 3 * BLOCK)
     mask = np.random.default_rng(seed).random(rollout.size) >= share
     mask[0] = True
-    masked = token_pass(paired_logprobs(rollout, trainer, [0, rollout.size], mask))
-    short = token_pass(paired_logprobs(rollout[mask], trainer[mask], [0, mask.sum()]))
+    masked = token_pass(checked_tokens(rollout, trainer, [0, rollout.size], mask))
+    short = token_pass(checked_tokens(rollout[mask], trainer[mask], [0, mask.sum()]))
     assert masked.sums.tobytes() == short.sums.tobytes()
     assert masked.spread.tobytes() == short.spread.tobytes()
 
@@ -54,26 +54,24 @@ def test_masked_tokens_leave_no_trace_in_the_sums(seed: int, share: float) -> No
 def test_layout_alignment_and_write_protection_do_not_matter() -> None:
     rollout, trainer = long_batch(1, 700)
     limits = [0, 300, 700]
-    plain = token_pass(paired_logprobs(rollout, trainer, limits))
+    plain = token_pass(checked_tokens(rollout, trainer, limits))
     strided = np.zeros((700, 2), np.float32)
     strided[:, 0] = rollout
     shifted = np.frombuffer(b"x" + rollout.tobytes(), np.uint8)[1:].view(np.float32)
     protected = rollout.copy()
     protected.flags.writeable = False
     for other in (strided[:, 0], shifted, protected):
-        assert same_bits(token_pass(paired_logprobs(other, trainer, limits)), plain)
-    wide = paired_logprobs(rollout.astype(np.float64), trainer, limits)
+        assert same_bits(token_pass(checked_tokens(other, trainer, limits)), plain)
+    wide = checked_tokens(rollout.astype(np.float64), trainer, limits)
     assert same_bits(token_pass(wide), plain)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_one_token_moved_by_one_bit_is_caught(
-    seed: int, batch: Callable[[int], PairedLogprobs]
-) -> None:
+def test_one_token_moved_by_one_bit_is_caught(seed: int, batch: Callable[[int], Tokens]) -> None:
     pair = batch(seed)
     trainer = pair.trainer.copy()
     trainer[0] = np.nextafter(trainer[0], np.float32(0))
-    moved = paired_logprobs(pair.rollout, trainer, pair.cu_seqlens, pair.mask)
+    moved = checked_tokens(pair.rollout, trainer, pair.cu_seqlens, pair.mask)
     assert not same_bits(token_pass(moved), token_pass(pair))
 
 
@@ -96,7 +94,7 @@ def test_close_and_other_tokens_mixed_sum_up_to_the_two_apart() -> None:
     trainer[far] = rollout[far] - 1.0
     kept = [np.ones(rollout.size, bool), far, ~far]
     mixed, of_far, of_close = (
-        token_pass(paired_logprobs(rollout, trainer, [0, rollout.size], mask)) for mask in kept
+        token_pass(checked_tokens(rollout, trainer, [0, rollout.size], mask)) for mask in kept
     )
     for name in mixed.sums.dtype.names or ():
         if name in ("rollout_prob", "trainer_prob"):

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from driftscope_probes.nightly import kernel_work, run
+from driftscope_probes.nightly import run, work
 from driftscope_probes.nightly.request import read_config
 from driftscope_probes.progress import discard
 
@@ -22,7 +22,7 @@ ENVIRONMENT = {
 }
 
 if __name__ == "__main__":
-    kernel_work.MODULE = "stub_items"
+    work.KERNEL_MODULE = "stub_items"
     # What a night is of must not differ between its starts: importing torch would cost seconds.
     setattr(run, "night_environment", lambda: (ENVIRONMENT, ()))  # noqa: B010
     config = read_config(Path(sys.argv[1]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftscope_probes.determinism.onset import Onset
+from driftscope_probes.determinism.batch import Onset
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,

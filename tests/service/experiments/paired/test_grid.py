@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from driftscope_probes.paired.report import Cell
-from driftscope_service.experiments.paired.grid import HEAT_HIGH, HEAT_LOW, paired_grid
+from driftscope_service.experiments.paired.grid import paired_grid
+from driftscope_service.experiments.paired.shades import DEFAULT, HEAT_HIGH, HEAT_LOW, grid_view
 
 
 def cell(engine: str, trainer: str, mean: float | None = 0.01) -> Cell:
@@ -54,8 +55,9 @@ def test_keys_are_safe_and_distinct() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "heat"),
-    [(None, None), (0.0, 0.0), (HEAT_LOW, 0.0), (1e-3, 0.6), (HEAT_HIGH, 1.0), (20.0, 1.0)],
+    ("mean", "shade"),
+    [(None, None), (0.0, 0), (HEAT_LOW, 0), (1e-3, 6), (HEAT_HIGH, 10), (20.0, 10)],
 )
-def test_shade(mean: float | None, heat: float | None) -> None:
-    assert paired_grid([cell("bf16", "bf16", mean)]).cells[0].heat == heat
+def test_shade(mean: float | None, shade: int | None) -> None:
+    grid = paired_grid([cell("bf16", "bf16", mean)])
+    assert grid_view(grid, DEFAULT).cells[0].shade == shade

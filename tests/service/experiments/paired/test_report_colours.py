@@ -1,4 +1,4 @@
-"""Contrast of the report's colours, in both themes, by the WCAG 2.2 formulas."""
+"""Contrast of the colours of all pages, in both themes, by the WCAG 2.2 formulas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Theme = dict[str, str]
 Colour = NDArray[np.float64]  # [3] linear-light sRGB
 
-STYLE = files("driftscope_service.pages").joinpath("templates", "report.css").read_text("utf-8")
+STYLE = files("driftscope_service.pages").joinpath("static", "theme.css").read_text("utf-8")
 READABLE, VISIBLE = 4.5, 3.0  # WCAG 1.4.3 for text, 1.4.11 for graphics
 # Oklab, as CSS Color 4 section 9.5 has it: linear sRGB -> cone responses -> Lab.
 TO_CONES = np.array(
@@ -79,7 +79,7 @@ def test_text_is_readable(theme: Theme, surface: str) -> None:
         assert contrast(linear(theme[name]), linear(theme[surface])) >= READABLE
 
 
-@pytest.mark.parametrize("name", ["accent", "good", "bad"])
+@pytest.mark.parametrize("name", ["accent", "good", "watch", "bad"])
 def test_tags_are_readable(theme: Theme, name: str) -> None:
     assert contrast(linear(theme[name]), linear(theme[f"{name}-soft"])) >= READABLE
     assert contrast(linear(theme[name]), linear(theme["surface"])) >= READABLE

@@ -14,7 +14,7 @@ import pytest
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired import html as paired_html
 from driftscope_service.experiments.paired.html import WORST_LAYERS
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import number
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 #: Attributes by which a browser would load something.

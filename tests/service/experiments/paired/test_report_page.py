@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Download, Locator, Page, sync_playwrigh
 
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.html import render
-from driftscope_service.numbers.number_format import number
+from driftscope_service.numbers.metric_words import number
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 400, "height": 800}
@@ -99,18 +99,9 @@ def text_of(download: Download) -> str:
 
 def colours(opened: Opened, *labels: str) -> set[str]:
     """Series colours of the cells, as the style sheet has them."""
-    found = []
-    for label in labels:
-        chip = opened.page.locator(".chip", has_text=label).locator("i")
-        variable = chip.get_attribute("style")
-        assert variable is not None
-        name = variable.removeprefix("--colour: var(").removesuffix(")")
-        found.append(
-            opened.page.evaluate(
-                "name => getComputedStyle(document.documentElement).getPropertyValue(name)", name
-            )
-        )
-    return set(found)
+    chips = [opened.page.locator(".chip", has_text=label).locator("i") for label in labels]
+    read = "chip => getComputedStyle(chip).getPropertyValue('--colour')"
+    return {chip.evaluate(read) for chip in chips}
 
 
 def test_it_opens_without_a_request_or_a_complaint(open_report: Open) -> None:
@@ -192,6 +183,17 @@ def test_the_scale_switch_redraws(open_report: Open) -> None:
     before = plot.locator(".chart svg").inner_html()
     plot.get_by_role("radio", name="linear").check(force=True)
     assert plot.locator(".chart svg").inner_html() != before
+    assert opened.complaints == []
+
+
+def test_another_number_shades_the_grid(open_report: Open, report: dict[str, Any]) -> None:
+    opened = open_report()
+    opened.page.locator("#metric").focus()
+    opened.page.locator("#metric").select_option("kl_k3")
+    assert "k3" in opened.page.locator("#grid-title").inner_text()
+    shown = opened.page.locator("table.grid .mean").all_inner_texts()
+    assert shown == [number(cell["comparison"]["kl_k3"]) for cell in report["grid"]]
+    assert opened.page.evaluate("document.activeElement.value") == "kl_k3"
     assert opened.complaints == []
 
 
@@ -332,12 +334,11 @@ def test_bitwise_equal_sides_draw_empty_plots_without_a_complaint(
 
 
 def test_numbers_are_written_as_on_the_server(browser: Browser) -> None:
-    source = files("driftscope_service.experiments.paired").joinpath(
-        "templates", "plots", "number.js"
-    )
+    source = files("driftscope_service.pages").joinpath("static", "plots", "number.js")
+    script = source.read_text(encoding="utf-8").replace("export ", "")
     values = [0, 7, 512, 7810, 0.0123456, 0.00099949, 0.00099951, 3.58e-11, 7.5, 123.4, 65504.4]
     values += [99999.7, 1.5e300, -0.00146, 0.1, 1 / 3]
     page = browser.new_page()
-    code = f"values => {{ {source.read_text(encoding='utf-8')}; return values.map(formatNumber) }}"
+    code = f"values => {{ {script}; return values.map(number) }}"
     assert page.evaluate(code, values) == [number(value) for value in values]
     page.close()

@@ -18,7 +18,7 @@ from rich.console import Console
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.paired.grid import COLUMNS
 from driftscope_service.experiments.paired.terminal import print_report
-from driftscope_service.numbers.number_format import number, shared_exponent
+from driftscope_service.numbers.metric_words import number, shared_exponent
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -199,8 +199,8 @@ def _report(request: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
     """A whole report of random numbers; the spread of Δ is the seed, in thousandths."""
     import numpy as np
 
-    from driftscope_probes.mismatch import compare_pair, profiles_of_pair
-    from driftscope_probes.trace import Pair, Trace, TraceMeta
+    from driftscope_probes.mismatch import compare_tokens, profiles_of
+    from driftscope_probes.trace import Trace, TraceMeta, both_sides
 
     paired = request["request"]
     seed = paired["sampling"]["seed"]
@@ -216,7 +216,7 @@ def _report(request: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
                 TraceMeta("rollout", paired["model"], engine_dtype, "vllm", "0"),
                 TraceMeta("trainer", paired["model"], mode, "trainer", "0"),
             )
-            pair = Pair(
+            pair = both_sides(
                 Trace(tokens.copy(), rollout.copy(), limits.copy(), mask.copy(), sides[0]),
                 Trace(tokens.copy(), trainer.copy(), limits.copy(), mask.copy(), sides[1]),
             )
@@ -227,9 +227,9 @@ def _report(request: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
                 {
                     "engine_dtype": engine_dtype,
                     "trainer_dtype": mode,
-                    "comparison": compare_pair(pair, resamples=10).to_dict(),
+                    "comparison": compare_tokens(pair, resamples=10)[0].to_dict(),
                     "diagnosis": None,
-                    "profiles": profiles_of_pair(pair).to_dict(),
+                    "profiles": profiles_of(pair).to_dict(),
                     "rollout": sides[0].to_dict(),
                     "trainer": sides[1].to_dict(),
                     "pair_file": name,

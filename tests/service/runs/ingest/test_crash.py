@@ -97,7 +97,7 @@ def test_what_was_acknowledged_survives(tmp_path: Path, pushing_body: Any) -> No
         kept = [read_tokens(path) for path in data_dir.glob("steps/*")]
     assert len(kept) == 2
     for step in kept:
-        assert step.rollout_logprobs.tobytes() == load(body)["rollout_logprobs"].tobytes()
+        assert step.rollout.tobytes() == load(body)["rollout_logprobs"].tobytes()
 
 
 def test_an_upload_that_a_kill_interrupts_leaves_nothing(tmp_path: Path, pushing_body: Any) -> None:

@@ -15,7 +15,7 @@ from ulid import ULID
 from driftscope_probes.durable_file import sync
 from driftscope_probes.push import PushError
 from driftscope_service.http.errors import ServiceError
-from driftscope_service.runs.ingest.incoming_file import IncomingFile
+from driftscope_service.runs.ingest.upload import IncomingFile
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -47,7 +47,7 @@ def test_shards_become_one_file(pushing: Any, eventually: Any) -> None:
     step = read_tokens(parquet(pushing)[0])
     assert step.cu_seqlens.tolist() == [0, 4, 9, 13, 18]
     first = load(pushing.body([4, 5], seed=0))["rollout_logprobs"]
-    assert np.array_equal(step.rollout_logprobs[:9], first)
+    assert np.array_equal(step.rollout[:9], first)
 
 
 def test_the_ring_and_what_crossed_a_limit_stay(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftscope_probes.tokens import Extras, Tokens
 from driftscope_service.runs.pages.coloured_tokens import (
     LEAD,
     WINDOW,
@@ -17,17 +18,17 @@ from driftscope_service.runs.pages.coloured_tokens import (
     token_window,
     tokenizer_path,
 )
-from driftscope_service.runs.store.token_columns import SequenceTokens
 
 
-def _sequence(diffs: Any, ids: bool = True) -> SequenceTokens:
+def _sequence(diffs: Any, ids: bool = True) -> Tokens:
     diff = np.asarray(diffs, dtype=np.float32)
     rollout = np.full(diff.size, -1.0, dtype=np.float32)
-    return SequenceTokens(
+    return Tokens(
         rollout,
         rollout + diff,
+        np.array([0, diff.size]),
         np.ones(diff.size, dtype=np.bool_),
-        np.arange(diff.size, dtype=np.int32) if ids else None,
+        Extras(token_ids=np.arange(diff.size, dtype=np.int32) if ids else None),
     )
 
 
@@ -41,7 +42,7 @@ def test_shades_by_size_and_sign() -> None:
 
 def test_a_masked_token_is_shown_and_never_the_worst() -> None:
     sequence = _sequence([3.0, 0.1])
-    sequence.mask[0] = False
+    sequence.takes_part[0] = False
     window = token_window(sequence, None, None)
     assert window.tokens[0].shade == "masked"
     assert [token.index for token in window.worst] == [1]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_service.runs.store import token_columns, token_files
 from driftscope_service.runs.store.token_columns import file_blocks, file_sequence, step_sequence
 from driftscope_service.runs.store.token_files import TokenFileError, write_tokens
@@ -18,13 +18,13 @@ def _step(**more: Any) -> PushedStep:
     random = np.random.default_rng(3)
     lengths = np.array([5, 0, 40, 7, 90, 1, 30])
     tokens = int(lengths.sum())
-    return PushedStep(
-        rollout_logprobs=random.normal(size=tokens).astype(np.float32),
-        trainer_logprobs=random.normal(size=tokens).astype(np.float32),
-        cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        mask=random.random(tokens) < 0.8,
-        **more,
-    )
+    tensors: dict[str, Any] = {
+        "rollout_logprobs": random.normal(size=tokens).astype(np.float32),
+        "trainer_logprobs": random.normal(size=tokens).astype(np.float32),
+        "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "mask": random.random(tokens) < 0.8,
+    }
+    return pushed_step(tensors | more, {})
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def test_blocks_are_the_step(written: tuple[Path, PushedStep]) -> None:
     blocks = list(file_blocks(path, step.tokens + 1))
     assert len(blocks) > 2
     np.testing.assert_array_equal(
-        np.concatenate([block.rollout for block in blocks]), step.rollout_logprobs
+        np.concatenate([block.rollout for block, _ in blocks]), step.rollout
     )
-    np.testing.assert_array_equal(np.concatenate([block.mask for block in blocks]), step.mask)
-    lengths = np.concatenate([np.diff(block.cu_seqlens) for block in blocks])
+    masks = [block.takes_part for block, _ in blocks]
+    np.testing.assert_array_equal(np.concatenate(masks), step.mask)
+    lengths = np.concatenate([np.diff(block.cu_seqlens) for block, _ in blocks])
     np.testing.assert_array_equal(lengths, np.diff(step.cu_seqlens))
-    assert [block.first_sequence for block in blocks] == np.cumsum(
-        [0, *(block.cu_seqlens.size - 1 for block in blocks[:-1])]
-    ).tolist()
+    before = np.cumsum([0, *(block.sequences for block, _ in blocks[:-1])])
+    assert [first for _, first in blocks] == before.tolist()
 
 
 def test_a_large_step_is_sampled_by_row_groups(written: tuple[Path, PushedStep]) -> None:
@@ -58,17 +58,17 @@ def test_a_large_step_is_sampled_by_row_groups(written: tuple[Path, PushedStep])
     every = list(file_blocks(path, step.tokens + 1))
     some = list(file_blocks(path, step.tokens // 2))
     assert 0 < len(some) < len(every)
-    assert {block.first_sequence for block in some} < {block.first_sequence for block in every}
+    assert {first for _, first in some} < {first for _, first in every}
 
 
 def test_every_sequence_by_itself(written: tuple[Path, PushedStep]) -> None:
     path, step = written
     for sequence in range(step.sequences):
         found, expected = file_sequence(path, sequence), step_sequence(step, sequence)
-        assert found.token_ids is not None
-        np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+        assert found.extras.token_ids is not None and expected.extras.token_ids is not None
+        np.testing.assert_array_equal(found.extras.token_ids, expected.extras.token_ids)
         np.testing.assert_array_equal(found.trainer, expected.trainer)
-        np.testing.assert_array_equal(found.mask, expected.mask)
+        np.testing.assert_array_equal(found.takes_part, expected.takes_part)
     for outside in (-1, step.sequences):
         with pytest.raises(IndexError):
             file_sequence(path, outside)
@@ -78,7 +78,7 @@ def test_every_sequence_by_itself(written: tuple[Path, PushedStep]) -> None:
 
 def test_without_token_ids(tmp_path: Path) -> None:
     write_tokens(tmp_path / "step.parquet", _step())
-    assert file_sequence(tmp_path / "step.parquet", 0).token_ids is None
+    assert file_sequence(tmp_path / "step.parquet", 0).extras.token_ids is None
 
 
 @pytest.mark.parametrize("cut", [10, 400])

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from driftscope_probes.durable_file import PARTIAL
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES
 from driftscope_service.runs.store.token_files import (
     TokenFileError,
@@ -60,14 +60,15 @@ def step_of(lengths: list[int], names: list[str], seed: int, inner: tuple[int, i
         "trainer_routed_experts": random.integers(-9, 999, (tokens, *inner)).astype(np.int16),
     }
     given: Any = {name: every[name] for name in names}
-    return PushedStep(
-        rollout_logprobs=odd,
-        trainer_logprobs=-random.random(tokens, dtype=np.float32),
-        cu_seqlens=np.array([*accumulate(lengths, initial=0)], np.int64),
-        mask=random.random(tokens) < 0.5,
-        metadata={"schema_version": "1", "model": "modèle 模型", "pandas": "{", "huggingface": "["},
+    tensors = {
+        "rollout_logprobs": odd,
+        "trainer_logprobs": -random.random(tokens, dtype=np.float32),
+        "cu_seqlens": np.array([*accumulate(lengths, initial=0)], np.int64),
+        "mask": random.random(tokens) < 0.5,
         **given,
-    )
+    }
+    metadata = {"schema_version": "1", "model": "modèle 模型", "pandas": "{", "huggingface": "["}
+    return pushed_step(tensors, metadata)
 
 
 def assert_same(one: PushedStep, other: PushedStep) -> None:
@@ -138,8 +139,9 @@ def test_what_other_readers_see(step: PushedStep, tmp_path: Path) -> None:
     assert set(table.column_names) == set(step.tensors()) - {"cu_seqlens"}
     assert table.num_rows == step.sequences
     ids = table.column("token_ids").to_pylist()
-    assert step.token_ids is not None
-    assert ids == [step.token_ids[step.sequence(i)].tolist() for i in range(step.sequences)]
+    token_ids = step.extras.token_ids
+    assert token_ids is not None
+    assert ids == [token_ids[step.sequence(i)].tolist() for i in range(step.sequences)]
     assert step.trainer_routed_experts is not None
     assert table.column("trainer_routed_experts").to_pylist() == [
         step.trainer_routed_experts[step.sequence(i)].astype("<i2").tobytes()

@@ -1,6 +1,7 @@
 // Tokens per pair of log-probabilities, shaded by the logarithm of their number.
 
-import { axis, frame, number, records } from "./theme.js";
+import { number } from "./number.js";
+import { axis, frame, records } from "./theme.js";
 
 export function option(data, theme) {
   const cells = records(data);

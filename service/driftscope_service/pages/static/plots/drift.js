@@ -1,7 +1,8 @@
 // One number over steps: mean of a group of steps as a line, lowest to highest as a band, limits as
 // shaded areas, changes of level as vertical lines, outliers as rings.
 
-import { axis, frame, number, records } from "./theme.js";
+import { number, tick } from "./number.js";
+import { axis, frame, records } from "./theme.js";
 
 // A limit further away than this is said in words only: drawn, it would flatten the line.
 const FAR = 30;
@@ -82,7 +83,7 @@ export function option(data, theme) {
     xAxis: axis(theme, "step", { type: "value", min: steps[0], max: steps[1] === steps[0] ? steps[0] + 1 : steps[1], minInterval: 1, splitLine: { show: false } }),
     yAxis: axis(theme, data.unit, {
       type: range.logarithmic ? "log" : "value", min: range.min, max: range.max, nameGap: 46,
-      axisLabel: { formatter: number, showMinLabel: false, showMaxLabel: false },
+      axisLabel: { formatter: tick, showMinLabel: false, showMaxLabel: false },
     }),
     dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl" }],
     series: [

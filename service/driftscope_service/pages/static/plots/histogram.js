@@ -1,37 +1,52 @@
-// |Δ| in logarithmic buckets, as columns that touch.
+// |Δ| in logarithmic buckets, as a stepped line for each thing that is compared. Tokens of a step;
+// percent per doubling of two steps; tokens on a logarithmic axis of the cells of a report.
 
-import { axis, frame, number, records } from "./theme.js";
+import { number, tick } from "./number.js";
+import { countScale, linearScale, logScale } from "./scale.js";
+import { axis, drawn, frame, legend, records } from "./theme.js";
+
+const MOST_FILLED = 3; // more than that, and their fills only hide each other
+
+// Of percent: buckets are not of the same width, and a wider one must not look like a higher one.
+const perDoubling = (bucket) => (100 * bucket.share) / Math.log2(bucket.up_to / bucket.above);
 
 export function option(data, theme) {
   // The open ends have no place on a logarithmic axis; the table has them.
   const buckets = records(data).filter((bucket) => bucket.above > 0 && bucket.up_to !== null);
+  const sides = drawn(data, theme);
+  const height = data.sides ? perDoubling : (bucket) => bucket.tokens;
   const total = buckets.reduce((sum, bucket) => sum + bucket.tokens, 0);
+  const told = (bucket) => {
+    if (data.sides) return `${number(100 * bucket.share)} %`;
+    const tokens = `${bucket.tokens.toLocaleString("en")} tokens`;
+    return data.drawn ? tokens : `${tokens}, ${number((100 * bucket.tokens) / total)} %`;
+  };
+  const across = logScale(buckets.flatMap((bucket) => [bucket.above, bucket.up_to]));
+  const up = data.drawn ? countScale(Math.max(1, ...buckets.map(height))) : linearScale();
+  const outline = (own) => {
+    const edge = (at, bucket) => ({ value: [across.place(at), bucket ? up.place(height(bucket)) : 0], bucket });
+    if (!own.length) return [];
+    return [edge(own[0].above), ...own.flatMap((bucket) => [edge(bucket.above, bucket), edge(bucket.up_to, bucket)]), edge(own.at(-1).up_to)];
+  };
   const base = frame(theme);
   return {
     ...base,
+    legend: sides.length > 1 || data.drawn ? legend(theme) : undefined,
     tooltip: {
-      ...base.tooltip,
-      formatter: ({ data: { bucket } }) =>
-        `|Δ| ${number(bucket.above)} to ${number(bucket.up_to)}\n${bucket.tokens.toLocaleString("en")} tokens, ${number((100 * bucket.tokens) / total)} %`,
-    },
-    xAxis: axis(theme, "|Δ|, nats", {
-      type: "value", min: Math.floor(Math.log10(buckets[0]?.above ?? 1e-3)), max: Math.ceil(Math.log10(buckets.at(-1)?.up_to ?? 1)), minInterval: 1,
-      axisLabel: { formatter: (power) => `1e${power}` }, splitLine: { show: false },
-    }),
-    yAxis: axis(theme, "tokens", { type: "value", nameGap: 50, axisLabel: { formatter: number } }),
-    series: [{
-      type: "custom",
-      encode: { x: [0, 1], y: 2 },
-      data: buckets.map((bucket) => ({ value: [Math.log10(bucket.above), Math.log10(bucket.up_to), bucket.tokens], bucket })),
-      renderItem: (_, api) => {
-        const [left, top] = api.coord([api.value(0), api.value(2)]);
-        const [right, bottom] = api.coord([api.value(1), 0]);
-        return {
-          type: "rect",
-          shape: { x: left, y: top, width: Math.max(1, right - left - 1), height: bottom - top },
-          style: { fill: theme.series[1], opacity: 0.85 },
-        };
+      ...base.tooltip, trigger: "axis", axisPointer: { type: "line", lineStyle: { color: theme.muted } },
+      formatter: (items) => {
+        // An edge has the bucket on either side of it: the later one is said.
+        const own = new Map(items.filter((item) => item.data?.bucket).map((item) => [item.seriesName, item.data.bucket]));
+        const lines = [...own].map(([name, bucket]) => `${sides.length > 1 || data.drawn ? `${name}: ` : ""}|Δ| ${number(bucket.above)} to ${number(bucket.up_to)}, ${told(bucket)}`);
+        return lines.join("\n");
       },
-    }],
+    },
+    xAxis: axis(theme, "|Δ| (nats)", { type: "value", ...across.axis, splitLine: { show: false } }),
+    yAxis: axis(theme, data.sides ? "% of tokens per doubling" : "tokens per bucket", { type: "value", nameGap: 46, ...(data.drawn ? up.axis : { axisLabel: { formatter: tick } }) }),
+    series: sides.map(({ key, name, line, colour }) => ({
+      name, type: "line", symbol: "none", lineStyle: line, itemStyle: { color: colour },
+      areaStyle: sides.length > MOST_FILLED ? undefined : { color: colour, opacity: 0.12, origin: "start" },
+      data: outline(key === "" ? buckets : buckets.filter((bucket) => bucket.side === key)),
+    })),
   };
 }

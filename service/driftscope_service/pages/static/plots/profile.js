@@ -1,41 +1,56 @@
-// Mean and largest |Δ| per bin of something else: the place in the response, the probability.
+// |Δ| per bin of something else, the index in the response or the probability: mean and largest of a
+// step, the mean of each cell of a report.
 
-import { axis, frame, number, records } from "./theme.js";
+import { number, tick } from "./number.js";
+import { logScale } from "./scale.js";
+import { axis, drawn, frame, legend, records } from "./theme.js";
 
-const FIRST_PLACE = 0.7;
+const FIRST_INDEX = 0.7;
 
 export function option(data, theme) {
   const bins = records(data);
-  const base = frame(theme);
-  const last = bins.at(-1).below;
-  // Places run over decades, probabilities do not; place 0 stands a little before 1.
-  const byPlace = last > 1;
-  const at = (edge) => (byPlace ? Math.max(edge, FIRST_PLACE) : edge);
-  // Each bin as a step: its value from one edge to the other, and a gap where bins are empty.
-  const steps = (key) => bins.flatMap((bin, place) => [
-    ...(place && bins[place - 1].below !== bin.from ? [{ value: [at(bin.from), null] }] : []),
-    { value: [at(bin.from), bin[key]], bin }, { value: [at(bin.below), bin[key]], bin },
+  const last = Math.max(1, ...bins.map((bin) => bin.below));
+  // Indices of a long step run over decades; index 0 stands a little before 1.
+  const decades = !data.drawn && last > 1;
+  const from = (bin) => (decades ? Math.max(bin.from, FIRST_INDEX) : bin.from);
+  const middle = (bin) => (decades ? Math.sqrt(from(bin) * (bin.below - 1 || 1)) : (bin.from + bin.below - (last > 1)) / 2);
+  const lines = data.drawn
+    ? drawn(data, theme).map((one) => ({ ...one, column: "abs_diff_mean", own: bins.filter((bin) => bin.side === one.key) }))
+    : drawn({ sides: ["", ""] }, theme).map((one, index) => ({
+      ...one, ...[{ name: "mean |Δ|", column: "abs_diff_mean" }, { name: "largest |Δ|", column: "abs_diff_max" }][index], own: bins,
+    }));
+  const up = logScale(lines.flatMap(({ own, column }) => own.map((bin) => bin[column] ?? 0)));
+  // A line ends where bins are empty, and where every Δ is 0.
+  const points = ({ own, column }) => own.flatMap((bin, index) => [
+    ...(index && own[index - 1].below !== bin.from ? [{ value: [from(bin), null] }] : []),
+    { value: [middle(bin), bin[column] === null ? null : up.place(bin[column])], bin, size: bin[column] },
   ]);
-  const positive = bins.some((bin) => bin.abs_diff_mean > 0);
-  const line = (name, key, colour, type) => ({
-    type: "line", name, symbol: "none", data: steps(key).map((point) => ({ ...point, value: [point.value[0], point.value[1] || null] })),
-    lineStyle: { color: colour, width: 1.75, type }, itemStyle: { color: colour },
-  });
+  const where = (bin) => {
+    if (last <= 1) return `${number(bin.from)} to ${number(bin.below)}`;
+    return bin.below - bin.from > 1 ? `${number(bin.from)} to ${number(bin.below - 1)}` : number(bin.from);
+  };
+  const base = frame(theme);
   return {
     ...base,
-    legend: { top: 0, right: 0, textStyle: { color: theme.text, fontSize: 11 }, itemWidth: 18, itemHeight: 8 },
+    legend: legend(theme),
     tooltip: {
-      ...base.tooltip, trigger: "axis", axisPointer: { lineStyle: { color: theme.muted } },
+      ...base.tooltip, trigger: "axis", axisPointer: { type: "line", lineStyle: { color: theme.muted } },
       formatter: (items) => {
-        const bin = items.find((item) => item.data?.bin)?.data.bin;
-        return bin ? `${data.along} ${number(bin.from)} to ${number(bin.below)}\n${number(bin.tokens)} tokens\nmean |Δ| ${number(bin.abs_diff_mean)}\nmean Δ ${number(bin.diff_mean)}\nlargest |Δ| ${number(bin.abs_diff_max)}` : "";
+        const told = items.filter((item) => item.data?.bin);
+        if (!told.length) return "";
+        const bin = told[0].data.bin;
+        const said = told.map(({ seriesName, data: { bin: own, size } }) => `${seriesName}: ${number(size)}${data.drawn ? `, ${number(own.tokens)} tokens` : ""}`);
+        return [`${data.along} ${where(bin)}`, ...said, ...(data.drawn ? [] : [`mean Δ ${number(bin.diff_mean)}, ${number(bin.tokens)} tokens`])].join("\n");
       },
     },
     xAxis: axis(theme, data.along, {
-      type: byPlace ? "log" : "value", min: at(bins[0].from), max: at(last), splitLine: { show: false },
-      axisLabel: { formatter: number, showMinLabel: !byPlace, showMaxLabel: !byPlace },
+      type: decades ? "log" : "value", min: decades ? from(bins[0]) : 0, max: last, splitLine: { show: false },
+      ...(last > 1 ? { minInterval: 1 } : {}),
+      axisLabel: { formatter: tick, showMinLabel: !decades, showMaxLabel: !decades },
     }),
-    yAxis: axis(theme, "nats", { type: positive ? "log" : "value", nameGap: 46, axisLabel: { formatter: number } }),
-    series: [line("mean |Δ|", "abs_diff_mean", theme.series[1], "solid"), line("largest |Δ|", "abs_diff_max", theme.series[0], "dashed")],
+    yAxis: axis(theme, data.drawn ? "mean |Δ| (nats)" : "nats", { type: "value", nameGap: 50, ...up.axis }),
+    series: lines.map((one) => ({
+      type: "line", name: one.name, symbol: one.symbol, symbolSize: 4, data: points(one), lineStyle: one.line, itemStyle: { color: one.colour },
+    })),
   };
 }

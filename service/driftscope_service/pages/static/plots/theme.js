@@ -5,7 +5,7 @@ export function readTheme(element) {
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const names = ["page", "surface", "sunken", "text", "muted", "line", "accent", "good", "bad", "watch", "heat-low", "heat-mid", "heat-high"];
   const theme = Object.fromEntries(names.map((name) => [name.replace("-", "_"), colour(name)]));
-  theme.series = Array.from({ length: 10 }, (_, place) => colour(`series-${place + 1}`));
+  theme.series = Array.from({ length: 10 }, (_, index) => colour(`series-${index + 1}`));
   theme.font = style.fontFamily;
   return theme;
 }
@@ -34,17 +34,26 @@ export function axis(theme, name, more = {}) {
   };
 }
 
-// Three significant digits, as on the rest of the page.
-export function number(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "none";
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e5) return value.toLocaleString("en");
-  if (size < 1e-3 || size >= 1e5) return value.toExponential(2).replace(/e\+?/, "e");
-  return value.toLocaleString("en", { maximumSignificantDigits: 3 });
+// What is drawn side by side, each in its colour, dash and shape: the cells of a report as it says,
+// else the two sides of a comparison, else one thing alone. `key` is `side` in its rows.
+export function drawn(data, theme) {
+  const sides = data.drawn ?? (data.sides ?? [""]).map((name, index) => ({
+    key: name && "AB"[index], name: name && `${"AB"[index]}: ${name}`, series: 2 - index, dashed: index === 1,
+  }));
+  return sides.map((one) => ({
+    ...one, colour: theme.series[one.series - 1], symbol: SYMBOLS[(one.series - 1) % SYMBOLS.length],
+    line: { color: theme.series[one.series - 1], width: 1.75, type: one.dashed ? "dashed" : "solid" },
+  }));
+}
+
+const SHAPES = ["circle", "rect", "triangle", "diamond"];
+const SYMBOLS = [...SHAPES, "emptyCircle", "emptyRect", "emptyTriangle", "emptyDiamond"];
+
+export function legend(theme) {
+  return { type: "scroll", top: 0, right: 0, textStyle: { color: theme.text, fontSize: 11 }, itemWidth: 22, itemHeight: 8, pageIconColor: theme.accent, pageTextStyle: { color: theme.muted } };
 }
 
 // Rows of the data as objects by the names of the columns.
 export function records(data) {
-  return data.rows.map((row) => Object.fromEntries(data.columns.map((name, place) => [name, row[place]])));
+  return data.rows.map((row) => Object.fromEntries(data.columns.map((name, index) => [name, row[index]])));
 }

@@ -1,4 +1,4 @@
-"""When a run was said to have ended; of older runs nobody knows."""
+"""When a run was said to have ended; unknown for older runs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,19 @@
+// Numbers as text, by the rules of number_format.py: three digits, an exponent where it is small.
+
+export function number(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "undefined";
+  if (Number.isInteger(value) && Math.abs(value) < 1e5) return value.toLocaleString("en-GB");
+  const size = Math.abs(Number(value.toPrecision(3)));
+  if (size === 0) return "0";
+  if (size < 1e-3 || size >= 1e5) return value.toExponential(2).replace("e+", "e");
+  return size >= 100 ? Math.round(value).toLocaleString("en-GB") : value.toPrecision(3);
+}
+
+export function power(exponent) {
+  return exponent >= -2 && exponent <= 4 ? String(Number(`1e${exponent}`)) : `1e${exponent}`;
+}
+
+// Of an axis: without zeros at the end.
+export function tick(value) {
+  return number(value).replace(/(\.\d*?)0+(?=e|$)/, "$1").replace(/\.(?=e|$)/, "").replace(/^-/, "−");
+}
