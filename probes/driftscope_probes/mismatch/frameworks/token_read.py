@@ -127,8 +127,8 @@ def _spread(of_held: NDArray[Scalar], held: IntArray, sequences: int) -> NDArray
 
 
 def _runs(limits: IntArray) -> list[tuple[int, int]]:
-    """First and last + 1 of sequences that together hold about LONGEST_BLOCK tokens."""
-    first = np.flatnonzero(np.diff(limits[1:] // LONGEST_BLOCK, prepend=-1))
+    """First and last + 1 of sequences that together hold about two blocks of tokens."""
+    first = np.flatnonzero(np.diff(limits[1:] // (2 * LONGEST_BLOCK), prepend=-1))
     return list(itertools.pairwise([*first.tolist(), limits.size - 1]))
 
 
