@@ -10,10 +10,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
+from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
 from driftscope_probes.mismatch.frameworks.preset_fates import LeftOut, PresetEffect
 from driftscope_probes.mismatch.frameworks.registry import (
     aliases_of,
@@ -60,17 +59,21 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Ana
     # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
     mask = None if step.mask.all() else step.mask
     tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
-    comparison, histogram = compare_tokens(tokens, resamples=resamples)
+    (comparison, histogram), (aliases, presets) = in_two_threads(
+        lambda: compare_tokens(tokens, resamples=resamples),
+        lambda: _of_frameworks(step, tokens),
+        step.mask.size,
+    )
+    return Analysis(comparison, histogram, aliases, presets)
+
+
+def _of_frameworks(
+    step: PushedStep, tokens: Tokens
+) -> tuple[dict[str, AliasValues], dict[str, PresetEffect | LeftOut]]:
     unmasked = unmasked_tokens(tokens)
     advantages = unmasked_values("advantages", step.advantages, tokens)
-    entropy = unmasked_values("entropy", step.extras.entropy, tokens)
-    with np.errstate(all="ignore"):
-        return Analysis(
-            comparison,
-            histogram,
-            aliases_of(unmasked, advantages, entropy),
-            preset_effects_of(unmasked, advantages),
-        )
+    entropy = unmasked_values("entropy", tokens.extras.entropy, tokens)
+    return aliases_of(unmasked, advantages, entropy), preset_effects_of(unmasked, advantages)
 
 
 def _extras(step: PushedStep) -> Extras:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,30 +17,6 @@ LogprobArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as it
 # Beyond this length OpenBLAS's ddot wakes its threads. They gain nothing on sums this short, and
 # then spin for tens of milliseconds during the compiled pass.
 LONGEST_DOT = 10_000
-
-# Values: some twenty arrays of this length stay in a cache.
-LONGEST_BLOCK = 1 << 15
-
-
-def block_limits(count: int) -> IntArray:
-    """Limits of blocks of at most LONGEST_BLOCK values, where np.sum splits an array of that size.
-
-    np.sum adds in pairs: it halves an array, the first half a multiple of 8, down to 128 values.
-    """
-    sizes = np.array([count])
-    while sizes.max() > LONGEST_BLOCK:
-        first = sizes // 16 * 8
-        sizes = np.stack([first, sizes - first], axis=1).ravel()
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
-def block_sums(count: int, of_block: Callable[[slice], FloatArray]) -> FloatArray:
-    """[rows] np.sum of each row [rows, count], to the last bit, from the sums of each block."""
-    limits = block_limits(count).tolist()
-    sums = np.stack([of_block(block) for block in map(slice, limits, limits[1:])], axis=1)
-    while sums.shape[1] > 1:
-        sums = sums[:, ::2] + sums[:, 1::2]
-    return sums[:, 0]
 
 
 def dot(first: FloatArray | IntArray, second: FloatArray | IntArray) -> float:

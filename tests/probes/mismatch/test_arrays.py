@@ -8,13 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.number import (
-    LONGEST_BLOCK,
-    LONGEST_DOT,
-    block_limits,
-    block_sums,
-    dot,
-)
+from driftscope_probes.mismatch.frameworks.blocks import LONGEST_BLOCK, block_sums, token_blocks
+from driftscope_probes.mismatch.number import LONGEST_DOT, dot
 
 # How long each thread of the process ran, in ns; OpenBLAS's own are there from the start.
 OTHER_THREADS = """
@@ -56,7 +51,7 @@ def test_block_sums_are_numpys_to_the_last_bit(count: int) -> None:
     rows = np.random.default_rng(count).normal(size=(2, count))
     sums = block_sums(count, lambda block: rows[:, block].sum(axis=1))
     assert sums.tolist() == rows.sum(axis=1).tolist()
-    assert np.diff(block_limits(count)).max() <= LONGEST_BLOCK
+    assert max(block.stop - block.start for block in token_blocks(count)) <= LONGEST_BLOCK
 
 
 @pytest.mark.parametrize("count", [0, 3, LONGEST_DOT, LONGEST_DOT + 1, 3 * LONGEST_DOT])

@@ -13,13 +13,11 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
     AliasValues,
     UnmaskedTokens,
     alias_values,
-    gate_divergences,
 )
 from driftscope_probes.mismatch.number import FloatArray
 
 Gating = Literal["ratio", "binary_kl", "tv"]
 GATINGS: tuple[Gating, ...] = get_args(Gating)
-Level = Literal["token", "seq"]
 
 # --algo.advantage.is_correction_threshold, in the units of whichever statistic gates.
 THRESHOLD = (0.5, 5.0)
@@ -37,15 +35,6 @@ def openrlhf(tokens: UnmaskedTokens) -> AliasValues:
             "is_filter_ratio": tokens.fraction(tokens.not_within("ratio", THRESHOLD)),
         }
     )
-
-
-def gate_statistic(tokens: UnmaskedTokens, gating: Gating, level: Level) -> FloatArray:
-    """[unmasked] what a gate holds against its threshold."""
-    if level == "seq":
-        return tokens.per_token(sequence_statistic(tokens, gating))
-    if gating == "ratio":
-        return tokens.ratio
-    return gate_divergences(tokens.rollout_prob, tokens.trainer_prob)[gating == "binary_kl"]
 
 
 def sequence_statistic(tokens: UnmaskedTokens, gating: Gating) -> FloatArray:

@@ -9,19 +9,12 @@ from typing import Literal
 import numpy as np
 
 from driftscope_probes.mismatch.frameworks import openrlhf, prime_rl, skyrl, slime, small_frameworks
-from driftscope_probes.mismatch.frameworks.unmasked_tokens import VETO, UnmaskedTokens
+from driftscope_probes.mismatch.frameworks.token_read import VETO
+from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens
 from driftscope_probes.mismatch.frameworks.verl import VerlCorrection, sequence_weights
 from driftscope_probes.mismatch.frameworks.verl_rejection import VerlRejection, kept_sequences
 from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray
 from driftscope_probes.mismatch.terms import MIS_UPPER, RHO_UPPER
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFates:
-    """Both [unmasked]; a token may be clipped by one step of a preset and dropped by another."""
-
-    dropped: BoolArray  # loses its gradient: masked, or given the weight 0
-    clipped: BoolArray  # keeps it with a weight that was cut to a bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +66,9 @@ def clips(counts: IntArray) -> SequenceFates:
     return SequenceFates(np.zeros_like(counts), counts)
 
 
-def effect(tokens: UnmaskedTokens, fates: TokenFates | SequenceFates) -> PresetEffect | LeftOut:
+def effect(tokens: UnmaskedTokens, fates: SequenceFates) -> PresetEffect | LeftOut:
     if not tokens.size:
         return LeftOut("no unmasked token")
-    if isinstance(fates, TokenFates):
-        clipped = tokens.count(fates.clipped & ~fates.dropped)
-        fates = SequenceFates(tokens.count(fates.dropped), clipped)
     held = tokens.length > 0
     return PresetEffect(
         tokens_dropped=tokens.fraction(fates.dropped),

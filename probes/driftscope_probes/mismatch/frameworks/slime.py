@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.mismatch.frameworks.token_read import VETO, Summed
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
-    VETO,
     AliasValues,
-    Summed,
     UnmaskedTokens,
     alias_values,
     mean,

@@ -6,14 +6,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from driftscope_probes.mismatch.frameworks.blocks import added, of_each_block, token_blocks
+from driftscope_probes.mismatch.frameworks.token_read import DIFFERENT_ABOVE, EXTREME_DIFF
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import (
-    DIFFERENT_ABOVE,
-    EXTREME_DIFF,
     AliasValues,
     UnmaskedTokens,
     alias_values,
 )
-from driftscope_probes.mismatch.number import FloatArray, block_sums
+from driftscope_probes.mismatch.number import FloatArray
 from driftscope_probes.mismatch.terms import RHO_UPPER
 
 # Rejection sampling: level token, action mask, metric ratio, upper bound 5.
@@ -52,7 +52,6 @@ def _of_kept(tokens: UnmaskedTokens) -> dict[str, float]:
     left_out = np.flatnonzero(tokens.ratio > AREAL_UPPER)
     kept_before = left_out - np.arange(left_out.size)
     count = tokens.size - left_out.size
-    largest, smallest = np.full(2, -np.inf), np.full(2, np.inf)
 
     def of_block(block: slice) -> FloatArray:
         first = np.searchsorted(kept_before, block.start, side="right")
@@ -61,13 +60,15 @@ def _of_kept(tokens: UnmaskedTokens) -> dict[str, float]:
         if last > first:
             among = left_out[first:last] - (block.start + first)
             part = np.ascontiguousarray(np.delete(part, among, axis=1))
-        np.maximum(largest, part.max(axis=1, initial=-np.inf), out=largest)
-        np.minimum(smallest, part.min(axis=1, initial=np.inf), out=smallest)
-        sums: FloatArray = np.add.reduce(part, axis=1)
-        return sums
+        ends = part.min(axis=1, initial=np.inf), part.max(axis=1, initial=-np.inf)
+        return np.stack([np.add.reduce(part, axis=1), *ends])
 
-    means = block_sums(count, of_block) / (count or np.nan)
-    found = {"avg": means, "min": smallest, "max": largest}
+    parts = of_each_block(of_block, token_blocks(count), count)
+    found = {
+        "avg": added(parts[:, 0]) / (count or np.nan),
+        "min": np.minimum.reduce(parts[:, 1]),
+        "max": np.maximum.reduce(parts[:, 2]),
+    }
     return {f"{name}/{key}": found[key][i] for name, i in KEPT.items() for key in found}
 
 
@@ -76,7 +77,7 @@ def open_instruct(tokens: UnmaskedTokens) -> AliasValues:
     already sampled by it, so it is no KL of anything; tokens the engine could not score are left
     out without a count; the deviation of one token is 0.
     """
-    known = tokens.without_nan(tokens.given_rollout)
+    known = tokens.without_nan(tokens.rollout)
     debug = "debug/vllm_vs_local_logprob_diff_"
     return alias_values(
         {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias, TypeVar, get_args
@@ -13,8 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.counts import unmasked_lengths
+from driftscope_probes.mismatch.frameworks.blocks import block_sums
+from driftscope_probes.mismatch.frameworks.token_read import (
+    BOUNDS,
+    TOTALLED,
+    Counted,
+    Extreme,
+    Squared,
+    Summed,
+    TokenRead,
+    Totalled,
+    block_squares,
+    block_totals,
+    read_tokens,
+)
 from driftscope_probes.mismatch.number import (
-    LONGEST_BLOCK,
     NO_TOKENS,
     OVERFLOW,
     BoolArray,
@@ -22,11 +34,8 @@ from driftscope_probes.mismatch.number import (
     IntArray,
     LogprobArray,
     Number,
-    block_sums,
-    dot,
 )
 from driftscope_probes.mismatch.probability import ONE_SIDE_CONSTANT
-from driftscope_probes.mismatch.terms import PROBABILITY_CLAMP, SAFETY_BOUND, k3_terms
 from driftscope_probes.tokens import Tokens
 
 # None: the framework itself would log NaN or an infinity, or would refuse the batch.
@@ -60,91 +69,38 @@ def unbiased_std(values: FloatArray) -> float:
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Values of every token. Those that are held as arrays, from which others are found.
-Column = Literal["diff", "ratio", "k3", "mult_error", "rollout_prob", "trainer_prob"]
-# Values of which the sum over each sequence is found, and those of which the sum over all tokens.
-Summed = Literal[
-    "diff", "ratio", "k3", "mult_error",
-    "abs_diff", "prob_abs_diff", "rollout", "trainer", "abs_excess", "clamped_k3", "capped_ratio",
-    "tv", "binary_kl",
-]  # fmt: skip
-Totalled = Literal[
-    "diff", "ratio", "k3", "mult_error",
-    "abs_diff", "prob_abs_diff", "reverse_k3", "mixture", "reverse_kl", "chi2", "rho_weight",
-    "rollout_distance", "trainer_distance",
-]  # fmt: skip
-# Values whose largest and smallest are found; those that may be counted above and below bounds.
-Extreme = Literal[
-    "diff", "ratio", "k3", "abs_diff", "prob_abs_diff", "rollout_prob", "trainer_prob"
-]
-# Values of which the squared distances from their mean are summed.
-Squared = Literal["abs_diff", "k3", "ratio", "prob_abs_diff"]
-Counted = Literal["diff", "ratio", "abs_diff", "tv", "binary_kl"]
-
-COLUMNS: tuple[Column, ...] = get_args(Column)
-SUMMED: tuple[Summed, ...] = get_args(Summed)
-TOTALLED: tuple[Totalled, ...] = get_args(Totalled)
-EXTREMES: tuple[Extreme, ...] = get_args(Extreme)
-HELD = 4  # columns that are summed and totalled too: the first ones everywhere
-
-VETO = math.log(1e-4)  # slime
-EXTREME_DIFF = math.log(2.0)  # AReaL
-DIFFERENT_ABOVE = 1e-6  # torchtitan
-
-BOUNDS: Mapping[Counted, tuple[FloatArray, FloatArray]] = {  # above and below
-    "diff": (np.zeros(0), np.array([VETO])),
-    "ratio": (np.array([2.0, 3.0, 5.0, 100.0]), np.array([0.5, 1e-4])),
-    "abs_diff": (np.array([EXTREME_DIFF, DIFFERENT_ABOVE]), np.zeros(0)),
-    "tv": (np.array([5.0]), np.array([0.5])),
-    "binary_kl": (np.array([5.0]), np.array([0.5])),
-}
-
-BLOCK = 1 << 14  # tokens, and what is left of a sequence
-
 
 @dataclass(frozen=True, eq=False)
 class UnmaskedTokens:
     """Nothing is left out here: what becomes of NaN and −∞ is part of a framework's definition."""
 
-    given_rollout: LogprobArray  # [unmasked] nats, dtype as given
-    given_trainer: LogprobArray  # [unmasked] nats, dtype as given
+    rollout: LogprobArray  # [unmasked] nats, dtype as given
+    trainer: LogprobArray  # [unmasked] nats, dtype as given
     length: IntArray  # [sequences given] unmasked tokens, 0 for an empty sequence
     width: int  # tokens of the longest given sequence: the row length of a padded batch
-
-    @cached_property
-    def rollout(self) -> FloatArray:
-        return self.given_rollout.astype(np.float64, copy=False)
-
-    @cached_property
-    def trainer(self) -> FloatArray:
-        return self.given_trainer.astype(np.float64, copy=False)
 
     @property
     def diff(self) -> FloatArray:
         """[unmasked] Δ = trainer − rollout."""
-        return self.column("diff")
+        return self._read.column("diff")
 
     @property
     def ratio(self) -> FloatArray:
         """[unmasked] ρ = exp(Δ)."""
-        return self.column("ratio")
+        return self._read.column("ratio")
 
     @property
     def k3(self) -> FloatArray:
         """[unmasked] ρ − 1 − Δ."""
-        return self.column("k3")
+        return self._read.column("k3")
 
     @property
     def rollout_prob(self) -> FloatArray:
-        return self.column("rollout_prob")
+        return self._read.column("rollout_prob")
 
     @property
     def trainer_prob(self) -> FloatArray:
-        return self.column("trainer_prob")
-
-    def column(self, name: Column) -> FloatArray:
-        column: FloatArray = self._read.columns[COLUMNS.index(name)]
-        return column
+        return self._read.column("trainer_prob")
 
     def columns(self, count: int) -> FloatArray:
         """[count, unmasked] the first of the COLUMNS."""
@@ -153,8 +109,7 @@ class UnmaskedTokens:
     def sequence_sum(self, values: Summed | FloatArray) -> FloatArray:
         """[sequences given] sums of one value per token; 0 for an empty sequence."""
         if isinstance(values, str):
-            sums: FloatArray = self._read.sums[SUMMED.index(values)]
-            return sums
+            return self._read.summed(values)
         return self._reduced(np.add, values)
 
     def sequence_mean(self, values: Summed | FloatArray) -> FloatArray:
@@ -165,10 +120,6 @@ class UnmaskedTokens:
     def sequence_max(self, values: FloatArray) -> FloatArray:
         """[sequences given] maxima of one value per token; 0 for an empty sequence."""
         return self._reduced(np.maximum, values)
-
-    def any_in_sequence(self, flags: BoolArray) -> BoolArray:
-        """[sequences given] whether any token of the sequence is flagged."""
-        return self.count(flags) > 0
 
     def count(self, flags: BoolArray) -> IntArray:
         """[sequences given] how many tokens of the sequence are flagged."""
@@ -202,7 +153,7 @@ class UnmaskedTokens:
 
     @property
     def size(self) -> int:
-        return self.given_rollout.size
+        return self.rollout.size
 
     def total(self, values: Totalled | FloatArray) -> float:
         if isinstance(values, str):
@@ -213,18 +164,10 @@ class UnmaskedTokens:
         return self.total(values) / self.size if self.size else math.nan
 
     def largest(self, values: Extreme | FloatArray) -> float:
-        if not self.size:
-            return math.nan
-        if isinstance(values, str):
-            return float(self._read.largest[EXTREMES.index(values)])
-        return float(values.max())
+        return self._read.extreme(0, values) if isinstance(values, str) else biggest(values)
 
     def smallest(self, values: Extreme | FloatArray) -> float:
-        if not self.size:
-            return math.nan
-        if isinstance(values, str):
-            return float(self._read.smallest[EXTREMES.index(values)])
-        return float(values.min())
+        return self._read.extreme(1, values) if isinstance(values, str) else smallest(values)
 
     def unbiased_std(self, name: Squared) -> float:
         """torch.std: divides by n − 1, NaN for a single value."""
@@ -252,7 +195,7 @@ class UnmaskedTokens:
         if not self.undefined("diff").any():
             return self
         kept = ~np.isnan(values)
-        rollout, trainer = self.given_rollout[kept], self.given_trainer[kept]
+        rollout, trainer = self.rollout[kept], self.trainer[kept]
         return UnmaskedTokens(rollout, trainer, self.count(kept), self.width)
 
     @cached_property
@@ -263,11 +206,7 @@ class UnmaskedTokens:
         """exp of Δ clamped to ±bound nats, which mostly is the ratio itself; NaN stays NaN."""
         if self.smallest("ratio") >= np.exp(-bound) and self.largest("ratio") <= np.exp(bound):
             return "ratio"
-        return _clamped(self.ratio, bound)
-
-    def bounded_k3(self, bound: float) -> FloatArray:
-        """[unmasked] k3 of Δ clamped to ±bound nats; computed anew only where that matters."""
-        return bounded_k3(self.diff, self.k3, bound)
+        return np.clip(self.ratio, float(np.exp(-bound)), float(np.exp(bound)))
 
     def per_token(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """[unmasked] the value of each token's sequence, from one value per given sequence."""
@@ -281,186 +220,43 @@ class UnmaskedTokens:
         return reduced
 
     @cached_property
-    def _read(self) -> _Read:
+    def _read(self) -> TokenRead:
         with np.errstate(all="ignore"):
-            return _read(self)
+            return read_tokens(self.rollout, self.trainer, self.length)
 
     @cached_property
     def _totals(self) -> FloatArray:
         """[TOTALLED]"""
-        scales = self._scales()
-        rows = np.empty((len(TOTALLED) - HELD, LONGEST_BLOCK))
-
-        def of_block(block: slice) -> FloatArray:
-            columns = self._read.columns[:, block]
-            of_rows = rows[:, : columns.shape[1]]
-            _write_totalled(columns, of_rows, scales)
-            held = np.add.reduce(columns[:HELD], axis=1)
-            return np.concatenate([held, np.add.reduce(of_rows, axis=1)])
-
+        columns, scales = self._read.columns, self._scales()
         with np.errstate(all="ignore"):
-            return block_sums(self.size, of_block)
+            return block_sums(self.size, lambda block: block_totals(columns[:, block], scales))
 
     @cached_property
     def _squares(self) -> FloatArray:
         """[Squared], and the dots of both probabilities' distances from their means."""
-        from driftscope_probes.mismatch.fused.sequences import write_squares  # loads numba
-
         padded = self.total("ratio") / (self.length.size * self.width)
         centres = np.array(
             [self.mean("abs_diff"), self.mean("k3"), padded, self.mean("prob_abs_diff")]
         )
         scales = self._scales()
         scales[:, 2] = self._totals[-2:] / self.size
-        with np.errstate(all="ignore"):
-            ends = np.array([self._read.largest[-2:], self._read.smallest[-2:]])
-            farthest = np.abs(ends / scales[:, 0] - scales[:, 1] - scales[:, 2]).max(axis=0)
-            scales[:, 3] = farthest
-        rows = np.empty((6, LONGEST_BLOCK))
-
-        def of_block(block: slice) -> FloatArray:
-            columns = self._read.columns[:, block]
-            of_rows = rows[:, : columns.shape[1]]
-            write_squares(tuple(columns), tuple(of_rows), centres, scales)
-            first, second = of_rows[4], of_rows[5]
-            dots = dot(first, second), dot(first, first), dot(second, second)
-            return np.concatenate([np.add.reduce(of_rows[:4], axis=1), dots])
 
         with np.errstate(all="ignore"):
-            return block_sums(self.size, of_block)
+            ends = self._read.extremes[:, -2:]
+            scales[:, 3] = np.abs(ends / scales[:, 0] - scales[:, 1] - scales[:, 2]).max(axis=0)
+            columns = self._read.columns
+            return block_sums(
+                self.size, lambda block: block_squares(columns[:, block], centres, scales)
+            )
 
     def _scales(self) -> FloatArray:
         """[sides, 4] of both probabilities, as pearson() centres them: the largest, the first of
         the scaled ones, the mean of the distances from that, and the farthest from that mean."""
         scales = np.empty((2, 4))
         with np.errstate(all="ignore"):
-            scales[:, 0] = self._read.largest[-2:]
+            scales[:, 0] = self._read.extremes[0, -2:]
             scales[:, 1] = self._read.columns[-2:, 0] / scales[:, 0] if self.size else 0.0
         return scales
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What one read of the tokens finds."""
-
-    columns: FloatArray  # [COLUMNS, unmasked]
-    sums: FloatArray  # [SUMMED, sequences given]
-    counts: Mapping[Counted, IntArray]  # [sequences given, above what, below what, and NaN]
-    largest: FloatArray  # [EXTREMES]
-    smallest: FloatArray  # [EXTREMES]
-
-
-def _read(tokens: UnmaskedTokens) -> _Read:
-    from driftscope_probes.mismatch.fused.sequences import count_beyond  # loads numba
-
-    held = np.flatnonzero(tokens.length)
-    limits = np.concatenate([[0], np.cumsum(tokens.length[held])])
-    columns, sums = np.empty((len(COLUMNS), tokens.size)), np.zeros((len(SUMMED), held.size))
-    counts = {
-        name: np.zeros((held.size, above.size + below.size + 1), np.int64)
-        for name, (above, below) in BOUNDS.items()
-    }
-    rows = np.empty((len(SUMMED) - HELD, BLOCK + int(tokens.length.max(initial=0))))
-    largest = np.full(len(EXTREMES), -math.inf)
-    smallest = -largest
-    for first, last in _runs(limits):
-        start, stop = int(limits[first]), int(limits[last])
-        block, row = columns[:, start:stop], rows[:, : stop - start]
-        _write_summed(
-            tokens.given_rollout[start:stop], tokens.given_trainer[start:stop], block, row
-        )
-        within = limits[first : last + 1] - start
-        sums[:HELD, first:last] = np.add.reduceat(block[:HELD], within[:-1], axis=1)
-        sums[HELD:, first:last] = np.add.reduceat(row, within[:-1], axis=1)
-        by_name = dict(zip(SUMMED, (*block[:HELD], *row), strict=True))
-        for name, (above, below) in BOUNDS.items():
-            count_beyond(by_name[name], within, above, below, counts[name][first:last])
-        for extremes, reduce in ((largest, np.maximum), (smallest, np.minimum)):
-            parts = [reduce.reduce(part, axis=1) for part in (block[:3], row[:2], block[4:])]
-            reduce(extremes, np.concatenate(parts), out=extremes)
-    return _Read(
-        columns,
-        _spread(sums, held, tokens.length.size),
-        {name: _spread(of_held.T, held, tokens.length.size).T for name, of_held in counts.items()},
-        largest,
-        smallest,
-    )
-
-
-def _spread(of_held: NDArray[Scalar], held: IntArray, sequences: int) -> NDArray[Scalar]:
-    """[rows, sequences given] with 0 for empty sequences."""
-    of_given = np.zeros((len(of_held), sequences), of_held.dtype)
-    of_given[:, held] = of_held
-    return of_given
-
-
-def _runs(limits: IntArray) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of sequences that together hold about a BLOCK of tokens."""
-    first = np.flatnonzero(np.diff(limits[1:] // BLOCK, prepend=-1))
-    yield from itertools.pairwise([*first.tolist(), limits.size - 1])
-
-
-def _write_summed(
-    given_rollout: LogprobArray, given_trainer: LogprobArray, columns: FloatArray, rows: FloatArray
-) -> None:
-    from driftscope_probes.mismatch.fused.sequences import write_binary_kl, write_summed
-
-    diff, ratio, _, mult_error, rollout_prob, trainer_prob = columns
-    abs_diff, _, rollout, trainer, excess, _, _, _, kl = rows
-    rollout[:], trainer[:] = given_rollout, given_trainer
-    np.exp(rollout, out=rollout_prob)
-    np.exp(trainer, out=trainer_prob)
-    np.subtract(trainer, rollout, out=diff)
-    np.abs(diff, out=abs_diff)
-    np.exp(diff, out=ratio)
-    np.exp(abs_diff, out=mult_error)
-    np.expm1(diff, out=excess)
-    rest = np.empty(diff.size)
-    write_summed(tuple(columns), tuple(rows), rest)
-    write_binary_kl(rollout_prob, np.log(kl, out=kl), np.log(rest, out=rest))
-
-
-def _write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -> None:
-    from driftscope_probes.mismatch.fused.sequences import write_mixture, write_totalled
-
-    # As tuples: a row is known to be contiguous then, and loops over it vectorise.
-    write_totalled(tuple(columns), tuple(rows), scales)
-    reverse_k3, mixture = rows[2], rows[3]
-    np.expm1(reverse_k3, out=reverse_k3)
-    # ½·k3 of either side against the mixture: all exponentials cancel, log cosh(Δ/2) remains.
-    np.sinh(mixture, out=mixture)
-    np.square(mixture, out=mixture)
-    mixture *= 2.0
-    np.log1p(mixture, out=mixture)
-    write_mixture(tuple(columns), tuple(rows))
-    if rows[0].max(initial=0.0) > SAFETY_BOUND:
-        # ρ − 1 of the clamped Δ: exp(2Δ) − 1 = (ρ − 1)(ρ + 1) then has no cancellation.
-        diff = np.clip(columns[0], -SAFETY_BOUND, SAFETY_BOUND)
-        excess = bounded_k3(columns[0], columns[2], SAFETY_BOUND) + diff
-        np.multiply(excess, excess + 2.0, out=rows[5])
-
-
-def _clamped(ratio: FloatArray, bound: float) -> FloatArray:
-    return np.clip(ratio, float(np.exp(-bound)), float(np.exp(bound)))
-
-
-def bounded_k3(diff: FloatArray, k3: FloatArray, bound: float) -> FloatArray:
-    """k3 of Δ clamped to ±bound nats; computed anew only where that matters."""
-    beyond = np.flatnonzero(np.abs(diff) > bound)
-    if not beyond.size:
-        return k3
-    terms = k3.copy()
-    terms[beyond] = k3_terms(np.clip(diff[beyond], -bound, bound))
-    return terms
-
-
-def gate_divergences(
-    rollout_prob: FloatArray, trainer_prob: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """OpenRLHF's total variation and binary KL of each token."""
-    p = np.clip(rollout_prob, PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
-    q = np.clip(trainer_prob, PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
-    return np.abs(p - q), p * np.log(p / q) + (1.0 - p) * np.log((1.0 - p) / (1.0 - q))
 
 
 def unmasked_tokens(pair: Tokens) -> UnmaskedTokens:

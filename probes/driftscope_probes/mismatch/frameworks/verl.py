@@ -124,7 +124,7 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
     per_token: Callable[[FloatArray], FloatArray] = tokens.per_token
     if correction.rollout_is == "token":
         ratio = tokens.bounded_ratio(SAFETY_BOUND)
-        raw, per_token = tokens.ratio if isinstance(ratio, str) else ratio, _as_it_is
+        raw, per_token = tokens.ratio if isinstance(ratio, str) else ratio, np.asarray
     low = 1.0 / correction.upper if correction.lower is None else correction.lower
     if correction.lower is None:
         applied = np.minimum(raw, correction.upper)
@@ -152,10 +152,6 @@ def importance_metrics(tokens: UnmaskedTokens, correction: VerlCorrection) -> di
         metrics["rollout_is_oob_ratio"] = mean(per_token(outside.astype(np.float64)))
     raw_tokens = applied_tokens if np.array_equal(raw, applied) else per_token(raw)
     return metrics | _per_sequence(tokens, raw_tokens, applied_tokens, low, correction.upper)
-
-
-def _as_it_is(values: FloatArray) -> FloatArray:
-    return values
 
 
 def _sequence_extremes(tokens: UnmaskedTokens, low: float, high: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftscope_probes.mismatch.frameworks.token_read import bounded_k3
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import UnmaskedTokens, mean, unbiased_std
 from driftscope_probes.mismatch.number import BoolArray, FloatArray
 from driftscope_probes.mismatch.terms import SAFETY_BOUND
@@ -90,11 +91,11 @@ def rejection_metrics(
         prefix = f"rollout_rs_{rejection.option}_"
         for name, value in _option_metrics(tokens, statistic).items():
             metrics[prefix + name] = value
-        hit = tokens.any_in_sequence(~keep)
+        hit = tokens.count(~keep) > 0
         metrics[prefix + "masked_fraction"] = mean(~keep)
         metrics[prefix + "seq_masked_fraction"] = mean(hit[held])
     metrics["rollout_rs_masked_fraction"] = mean(~keep_all)
-    metrics["rollout_rs_seq_masked_fraction"] = mean(tokens.any_in_sequence(~keep_all))
+    metrics["rollout_rs_seq_masked_fraction"] = mean(tokens.count(~keep_all) > 0)
     return metrics
 
 
@@ -122,7 +123,7 @@ def _statistic(tokens: UnmaskedTokens, rejection: VerlRejection) -> _Statistic:
 
 def _divergence(tokens: UnmaskedTokens, kind: str) -> FloatArray:
     if kind == "k3":
-        return tokens.bounded_k3(SAFETY_BOUND)
+        return bounded_k3(tokens.diff, tokens.k3, SAFETY_BOUND)
     safe = np.clip(tokens.diff, -SAFETY_BOUND, SAFETY_BOUND)
     divergence: FloatArray = -safe if kind == "k1" else 0.5 * safe**2
     return divergence

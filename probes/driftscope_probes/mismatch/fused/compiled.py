@@ -24,6 +24,8 @@ ADD_IN_ANY_ORDER = frozenset({"reassoc"})
 
 # Only compiled code calls what is not kept on disk: no way in from Python is compiled for it.
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What Python calls touches nothing but its arrays, so that another thread may run meanwhile.
+ENTRY = {"error_model": ERROR_MODEL, "nogil": True}
 
 NOT_KEPT = (
     "compiled code cannot be kept on disk, so that every new process compiles for some seconds: "
@@ -75,7 +77,7 @@ def kept_on_disk(function: Function) -> Function:
     """
     assert function.__closure__ is not None, "an entry that no edit would compile anew"
     try:
-        return cast(Function, njit(error_model=ERROR_MODEL, cache=True)(function))
+        return cast(Function, njit(cache=True, **ENTRY)(function))
     except RuntimeError:  # numba: no locator available
         warnings.warn(NOT_KEPT, RuntimeWarning, stacklevel=2)
-        return cast(Function, njit(error_model=ERROR_MODEL)(function))
+        return cast(Function, njit(**ENTRY)(function))

@@ -6,7 +6,7 @@ In: the given arrays. Out: TokenPass, filled in; values of each token; counts by
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from driftscope_probes.mismatch.fused.block_counts import (
     NOTHING_COUNTS_BELOW,
@@ -30,6 +30,7 @@ from driftscope_probes.mismatch.fused.close_sums import (
 )
 from driftscope_probes.mismatch.fused.compiled import SOURCES, compiled, inlined, kept_on_disk
 from driftscope_probes.mismatch.fused.exp_log import exp_and_expm1
+from driftscope_probes.mismatch.fused.float_bits import fma
 from driftscope_probes.mismatch.fused.layouts import BLOCK, TokenPass, Workspace
 from driftscope_probes.mismatch.fused.ratio_terms import LN_2
 from driftscope_probes.mismatch.number import BoolArray, FloatArray, IntArray, LogprobArray
@@ -43,6 +44,8 @@ from driftscope_probes.mismatch.terms import (
     RHO_UPPER,
     SERIES_BELOW,
 )
+
+Columns: TypeAlias = tuple[FloatArray, ...]
 
 
 @compiled
@@ -116,13 +119,23 @@ add_sequences = _entry(SOURCES)
 
 
 @inlined
+def quotient(value: float, divisor: float, inverse: float) -> float:
+    """value / divisor, correctly rounded (Markstein) unless it underflows; several times as fast.
+
+    inverse: 1 / divisor, rounded.
+    """
+    near = value * inverse
+    return fma(fma(-near, divisor, value), inverse, near)
+
+
+@inlined
 def k3_term(diff: float, expm1: float) -> float:
-    """As k3.py has it, to the last bit: no multiplication is fused with an addition here."""
-    factor = diff / 7.0 + 1.0
-    factor = factor * (diff / 6.0) + 1.0
-    factor = factor * (diff / 5.0) + 1.0
-    factor = factor * (diff / 4.0) + 1.0
-    factor = factor * (diff / 3.0) + 1.0
+    """As terms.py has it, to the last bit: a quotient that underflows is lost beside the 1."""
+    factor = quotient(diff, 7.0, 1.0 / 7.0) + 1.0
+    factor = factor * quotient(diff, 6.0, 1.0 / 6.0) + 1.0
+    factor = factor * quotient(diff, 5.0, 1.0 / 5.0) + 1.0
+    factor = factor * (diff * 0.25) + 1.0
+    factor = factor * quotient(diff, 3.0, 1.0 / 3.0) + 1.0
     near = factor * diff * diff * 0.5
     return expm1 - diff if abs(diff) >= SERIES_BELOW else near
 
@@ -133,19 +146,14 @@ def clamped(value: float, low: float, high: float) -> float:
     return low if value < low else (high if value > high else value)
 
 
-def _summed_entry(sources: int) -> Callable[..., int]:
+def _of_frameworks(sources: int) -> tuple[Callable[..., int], ...]:
+    """columns and rows are tuples: a row is known to be contiguous then, and loops vectorise."""
+
     @kept_on_disk
-    def write_summed(columns: FloatArray, rows: FloatArray, rest: FloatArray) -> int:
+    def write_summed(columns: Columns, rows: Columns, rest: FloatArray) -> int:
         """What is made of numpy's functions; binary_kl and rest: what it needs logarithms of."""
-        diff, ratio, k3, rollouts, trainers = (
-            columns[0],
-            columns[1],
-            columns[2],
-            columns[4],
-            columns[5],
-        )
-        gap, excess, clamped_k3, capped_ratio = rows[1], rows[4], rows[5], rows[6]
-        tv, quotient = rows[7], rows[8]
+        diff, ratio, k3, _, rollouts, trainers = columns
+        _, gap, _, _, excess, clamped_k3, capped_ratio, tv, kl = rows
         for i in range(diff.size):
             k3[i] = k3_term(diff[i], excess[i])
             excess[i] = abs(excess[i])
@@ -157,38 +165,23 @@ def _summed_entry(sources: int) -> Callable[..., int]:
             q = clamped(trainers[i], PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
             gap[i] = abs(trainers[i] - rollouts[i])
             tv[i] = abs(p - q)
-            quotient[i] = p / q
+            kl[i] = p / q
             rest[i] = (1.0 - p) / (1.0 - q)
         return sources
 
-    return write_summed
-
-
-def _binary_kl_entry(sources: int) -> Callable[..., int]:
     @kept_on_disk
-    def write_binary_kl(rollouts: FloatArray, quotient: FloatArray, rest: FloatArray) -> int:
-        """Into the logarithms of the quotients of the probability of a token and of the rest."""
+    def write_binary_kl(rollouts: FloatArray, kl: FloatArray, rest: FloatArray) -> int:
+        """From the logarithms of the quotients of the probability of a token and of the rest."""
         for i in range(rest.size):
             p = clamped(rollouts[i], PROBABILITY_CLAMP, 1.0 - PROBABILITY_CLAMP)
-            quotient[i] = p * quotient[i] + (1.0 - p) * rest[i]
+            kl[i] = p * kl[i] + (1.0 - p) * rest[i]
         return sources
 
-    return write_binary_kl
-
-
-def _totalled_entry(sources: int) -> Callable[..., int]:
     @kept_on_disk
-    def write_totalled(columns: FloatArray, rows: FloatArray, scales: FloatArray) -> int:
+    def write_totalled(columns: Columns, rows: Columns, scales: FloatArray) -> int:
         """reverse_k3 and mixture: what they need numpy's functions of."""
-        diff, ratio, k3, rollouts, trainers = (
-            columns[0],
-            columns[1],
-            columns[2],
-            columns[4],
-            columns[5],
-        )
-        abs_diff, gap, minus, quarter = rows[0], rows[1], rows[2], rows[3]
-        reverse_kl, chi2, rho, first, second = rows[4], rows[5], rows[6], rows[7], rows[8]
+        diff, ratio, k3, _, rollouts, trainers = columns
+        abs_diff, gap, minus, quarter, reverse_kl, chi2, rho, first, second = rows
         for i in range(diff.size):
             abs_diff[i] = abs(diff[i])
             minus[i] = -diff[i]
@@ -205,14 +198,9 @@ def _totalled_entry(sources: int) -> Callable[..., int]:
             second[i] = trainers[i] / scales[1, 0] - scales[1, 1]
         return sources
 
-    return write_totalled
-
-
-def _mixture_entry(sources: int) -> Callable[..., int]:
     @kept_on_disk
-    def write_mixture(columns: FloatArray, rows: FloatArray) -> int:
+    def write_mixture(diff: FloatArray, reverse_k3: FloatArray, mixture: FloatArray) -> int:
         """From expm1(−Δ), and from ln cosh(Δ/2) where it does not overflow."""
-        diff, reverse_k3, mixture = columns[0], rows[2], rows[3]
         for i in range(diff.size):
             reverse_k3[i] = k3_term(-diff[i], reverse_k3[i])
         for i in range(diff.size):
@@ -220,29 +208,12 @@ def _mixture_entry(sources: int) -> Callable[..., int]:
             mixture[i] = half - LN_2 if half > LINEAR_ABOVE else mixture[i]
         return sources
 
-    return write_mixture
-
-
-def _squares_entry(sources: int) -> Callable[..., int]:
     @kept_on_disk
     def write_squares(
-        columns: FloatArray, rows: FloatArray, centres: FloatArray, scales: FloatArray
+        columns: Columns, rows: Columns, centres: FloatArray, scales: FloatArray
     ) -> int:
-        diff, ratio, k3, rollouts, trainers = (
-            columns[0],
-            columns[1],
-            columns[2],
-            columns[4],
-            columns[5],
-        )
-        of_diff, of_k3, of_ratio, of_gap, first, second = (
-            rows[0],
-            rows[1],
-            rows[2],
-            rows[3],
-            rows[4],
-            rows[5],
-        )
+        diff, ratio, k3, _, rollouts, trainers = columns
+        of_diff, of_k3, of_ratio, of_gap, first, second = rows
         for i in range(diff.size):
             of_diff[i] = squared(abs(diff[i]) - centres[0])
             of_k3[i] = squared(k3[i] - centres[1])
@@ -254,10 +225,6 @@ def _squares_entry(sources: int) -> Callable[..., int]:
             second[i] = ((trainers[i] / scales[1, 0] - scales[1, 1]) - scales[1, 2]) / scales[1, 3]
         return sources
 
-    return write_squares
-
-
-def _count_entry(sources: int) -> Callable[..., int]:
     @kept_on_disk
     def count_beyond(
         values: FloatArray, limits: IntArray, above: Any, below: Any, counts: IntArray
@@ -282,12 +249,9 @@ def _count_entry(sources: int) -> Callable[..., int]:
             row[len(above) + len(below)] = count
         return sources
 
-    return count_beyond
+    return write_summed, write_binary_kl, write_totalled, write_mixture, write_squares, count_beyond
 
 
-write_summed = _summed_entry(SOURCES)
-write_binary_kl = _binary_kl_entry(SOURCES)
-write_totalled = _totalled_entry(SOURCES)
-write_mixture = _mixture_entry(SOURCES)
-write_squares = _squares_entry(SOURCES)
-count_beyond = _count_entry(SOURCES)
+write_summed, write_binary_kl, write_totalled, write_mixture, write_squares, count_beyond = (
+    _of_frameworks(SOURCES)
+)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from driftscope_probes.mismatch.frameworks.openrlhf import gate_statistic, openrlhf
+from driftscope_probes.mismatch.frameworks.openrlhf import openrlhf, sequence_statistic
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 
 
@@ -29,10 +30,9 @@ def binary_kl(rollout: float, trainer: float) -> float:
 
 def test_divergence_gates_equal_an_oracle(batches: Any, oracle: Any) -> None:
     for pair, rows in batches[:10]:
-        tokens = unmasked_tokens(pair)
         flat = [binary_kl(*token) for row in rows for token in row]
-        per_sequence = [oracle.mean([binary_kl(*t) for t in row]) for row in rows for _ in row]
-        of_tokens = gate_statistic(tokens, "binary_kl", "token")
-        of_sequences = gate_statistic(tokens, "binary_kl", "seq")
-        assert of_tokens.tolist() == pytest.approx(flat, rel=1e-9, abs=1e-12)
-        assert of_sequences.tolist() == pytest.approx(per_sequence, rel=1e-9, abs=1e-12)
+        per_sequence = [oracle.mean([binary_kl(*t) for t in row]) if row else 0.0 for row in rows]
+        alone = replace(unmasked_tokens(pair), length=np.ones(len(flat), np.int64))
+        of_sequences = sequence_statistic(unmasked_tokens(pair), "binary_kl")
+        assert alone.sequence_sum("binary_kl") == pytest.approx(flat, rel=1e-9, abs=1e-12)
+        assert of_sequences == pytest.approx(per_sequence, rel=1e-9, abs=1e-12)
