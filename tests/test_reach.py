@@ -47,6 +47,8 @@ driftscope_probes.determinism.run_session
     tests/probes/determinism/test_hf_batches.py run_determinism(
 driftscope_probes.engines.vllm_in_process
     tests/probes/engines/test_vllm_in_process.py make_task("vllm"
+driftscope_probes.mismatch.frameworks.token_read
+    tests/probes/mismatch/frameworks/test_unmasked_tokens.py unmasked_tokens(pair)
 driftscope_probes.mismatch.fused.block_loading
     tests/probes/mismatch/fused/test_token_pass.py token_pass(
 driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_nightly(
