@@ -45,7 +45,6 @@ def test_the_index_leads_to_every_page() -> None:
     assert [page for page in pages if not linked & {page, *page.parents}] == []
 
 
-@pytest.mark.xfail(reason="CONTRIBUTING describes the layout that the tree is being moved to")
 def test_the_rules_name_paths_that_exist() -> None:
     paths = NAMED.findall(RULES)
     assert len(paths) > 20
