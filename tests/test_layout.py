@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from driftscope_service.experiments.registry import EXPERIMENTS
+
 ROOT = Path(__file__).parents[1]
 ROOTS = ("service", "probes", "kernels")
 #: Of the three roots, by the name under which they are imported.
@@ -81,6 +83,29 @@ def test_no_vague_file_names() -> None:
         if path.stem in vague or path.parent.name in vague
     ]
     assert not found
+
+
+def kinds_that_know_each_other(imports: Mapping[str, set[str]]) -> set[tuple[str, str]]:
+    """Whatever kinds there are: a new one needs no line here, nor in the import contracts."""
+    packages = {name: name.rpartition(".")[2] for name in EXPERIMENTS}
+    return {
+        (kind, other)
+        for package, kind in packages.items()
+        for importer, imported in imports.items()
+        if importer.startswith(f"{package}.")
+        for other_package, other in packages.items()
+        if other != kind and any(name.startswith(f"{other_package}.") for name in imported)
+    }
+
+
+def test_an_experiment_knows_no_other() -> None:
+    assert kinds_that_know_each_other(read_imports(MODULES)) == set()
+
+
+def test_a_planted_acquaintance_is_found() -> None:
+    paired, kernels = EXPERIMENTS[0], EXPERIMENTS[1]
+    planted = {f"{paired}.page": {f"{kernels}.matrix"}}
+    assert kinds_that_know_each_other(planted) == {("paired", "kernels")}
 
 
 def test_no_circle_of_folders() -> None:
