@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "settings.md"
 #: Unknown on purpose in tests; a name that only tests' own children read; a prefix, not a name.
 NOT_VARIABLES = {
-    "DRIFTSCOPE_" + name for name in ("MAX_QUEUE", "PROT", "INTERPRETED_OUTCOMES", "VLLM")
+    "DRIFTSCOPE_" + name
+    for name in ("MAX_QUEUE", "MAX_TOYS", "PROT", "INTERPRETED_OUTCOMES", "VLLM")
 }
 
 pytestmark = pytest.mark.usefixtures("clean_environment")

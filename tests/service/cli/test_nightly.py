@@ -33,7 +33,7 @@ def test_the_shipped_file_is_listed(driftscope: Run) -> None:
     ("text", "message"),
     [
         (None, "cannot read nightly.toml"),
-        ("name = ", "no TOML"),
+        ("name = ", "not TOML"),
         (CONFIG.replace("REFUTED", "WRONG"), "unknown verdict of a kernel WRONG"),
     ],
 )
