@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from driftscope_kernels.cpu.attention import attention
 from driftscope_kernels.options import VLLM_ATTENTION
 from driftscope_kernels.reference.attention_sequences import vllm_pages
+from driftscope_kernels.speed.row import Way, alternate, ratio
 from driftscope_kernels.targets.vllm_ops import attention_isa
 from driftscope_kernels.vllm_plugin.attention import VECTOR
 
@@ -34,11 +34,7 @@ LENGTHS = (64, 256, 1024, 4096)
 LONGEST_PREFILL = {64: 4096, 128: 1024}
 PAGE_SIZE = 128  # tokens; vLLM's own choice on CPUs
 NO_WINDOW, NO_SOFT_CAP = -1, 0.0  # as vLLM's layers call it
-# A way runs this long per round at least: well above the clock's step and a scheduler's slice.
-ROUND_SECONDS = 0.004
 TARGET = 1.0  # times as fast as vLLM
-
-Way = Callable[[], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +142,6 @@ def halves(cache: Tensor) -> tuple[Tensor, Tensor]:
     return keys, values
 
 
-def alternate(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
-    """Seconds per call of each way, one figure per round."""
-    repeats = {}
-    for name, way in ways.items():
-        way()
-        begin = time.perf_counter()
-        way()
-        repeats[name] = max(1, int(ROUND_SECONDS / (time.perf_counter() - begin)))
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                way()
-            times[name].append((time.perf_counter() - begin) / repeats[name])
-    return times
-
-
 def make_row(
     name: str,
     heads: int,
@@ -188,10 +166,6 @@ def make_row(
         plain_ratio=ratio(times["vllm"], times["plain"]),
         reached=against >= TARGET,
     )
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    return median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def line(row: Row) -> str:
