@@ -66,6 +66,16 @@ def test_imports_without_the_heavy_packages(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_command_line_starts_without_the_web_framework() -> None:
+    code = (
+        "import sys; from driftscope_service.cli.main import build_app; build_app()\n"
+        "heavy = {'fastapi', 'sqlalchemy'} & set(sys.modules)\n"
+        "sys.exit(f'{heavy} imported' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_kernels_import_without_numba() -> None:
     """vLLM 0.32 cannot start an engine in a process that has loaded llvmlite."""
     code = "import sys, driftscope_kernels.ops, driftscope_kernels.cpu.registered; "

@@ -10,7 +10,6 @@ from typing import Any, Final
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, pair_precision
 from driftscope_probes.numbers import GROUPS, NUMBERS, Form, NumberRow
-from driftscope_service.http.errors import InvalidField
 
 DIGITS = 3
 #: Outside these bounds the exponent is written; within them the eye compares decimals faster.
@@ -170,6 +169,9 @@ def grouped(comparison: Mapping[str, Any]) -> dict[str, list[Shown]]:
 
 def check_metric(name: str) -> None:
     if name not in SERIES:
+        # Here, since the command line prints numbers and starts faster without a web framework.
+        from driftscope_service.http.errors import InvalidField
+
         raise InvalidField(
             "query/metric",
             f"{name[:80]!r} is not a number that is followed over steps",
