@@ -107,6 +107,7 @@ def page(kind: Kind, served: Served) -> None:
         assert f'href="{path}"' in served.client.get(listing).text, listing
     shown = served.client.get(path, follow_redirects=False)
     assert shown.status_code == 200
+    assert "<code>None" not in shown.text
     assert (kind.page is not None) == (kind.label in shown.text and path.startswith("/probes"))
     for plot in () if kind.page is None else kind.page.plots:
         data = served.client.get(f"/probes/{report_id}/plots/{plot}.json")
@@ -116,6 +117,7 @@ def page(kind: Kind, served: Served) -> None:
 def self_contained_page(kind: Kind, served: Served) -> None:
     answer = served.client.get(f"/reports/{served.report_id(kind)}")
     assert answer.status_code == 200 and answer.text.startswith("<!doctype html>")
+    assert "<code>None" not in answer.text
     scripts = "<script" in answer.text
     assert answer.headers["content-security-policy"] == kind.policy
     assert kind.policy == (SCRIPT_POLICY if scripts else PLAIN_POLICY)
