@@ -17,7 +17,7 @@ from driftscope_service.jobs.api import CurrentService, JobsService, cancel_job
 from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.numbers.metric_words import seconds
-from driftscope_service.pages import navigation as address
+from driftscope_service.pages import navigation
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -144,7 +144,7 @@ def list_jobs_page(
         cursor=cursor,
         next_cursor=next_cursor,
         # The current page, for its next refresh.
-        again=address.with_query("/jobs", state=state, cursor=cursor),
+        again=navigation.with_query("/jobs", state=state, cursor=cursor),
         live=any(not job.state.finished for job in shown),
         kinds=service.kinds,
     )

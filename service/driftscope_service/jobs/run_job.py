@@ -17,8 +17,14 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs import job as job_errors
-from driftscope_service.jobs.job import Job, JobError, JobFolder
+from driftscope_service.jobs.job import (
+    Job,
+    JobError,
+    JobFolder,
+    service_failed,
+    service_stopped,
+    timed_out,
+)
 from driftscope_service.jobs.probe_process import (
     ProbeProcess,
     ProgressWriter,
@@ -59,7 +65,7 @@ def run_job(job: Job, stop: StopSignal, tools: JobTools) -> None:
     except Exception as error:
         # The boundary of a job: an unforeseen failure must not take down the others.
         _log.exception("job %s failed", job.id)
-        _fail(job, JobError.of(job_errors.service_failed(error)), tools)
+        _fail(job, JobError.of(service_failed(error)), tools)
     folder.tidy()
 
 
@@ -92,9 +98,9 @@ def _end_early(job: Job, error: ProbeError, stop: StopSignal, tools: JobTools) -
     if stop.reason is StopReason.CANCELLED:
         _record(job, lambda jobs: jobs.cancelled(job.id), tools)
     elif stop.reason is StopReason.TIMED_OUT:
-        _fail(job, JobError.of(job_errors.timed_out(tools.process.time_limit_s)), tools)
+        _fail(job, JobError.of(timed_out(tools.process.time_limit_s)), tools)
     elif stop.reason is StopReason.SERVICE_STOPPED:
-        _fail(job, job_errors.service_stopped(job), tools)
+        _fail(job, service_stopped(job), tools)
     else:
         _fail(job, JobError.of(error), tools)
 

@@ -15,7 +15,7 @@ from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.numbers import NUMBERS, NumberRow
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import metric_thresholds, number
-from driftscope_service.pages import navigation as address
+from driftscope_service.pages import navigation
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.api.schemas import MAX_STEP, RUN_PATTERN
@@ -53,7 +53,7 @@ class Side:
     @property
     def page(self) -> str:
         name = self.run.name
-        return address.run_page(name) if self.whole else address.step_page(name, self.step)
+        return navigation.run_page(name) if self.whole else navigation.step_page(name, self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def overlay_data(
     }
     about: dict[str, Any] = {
         "sides": [one.run.name for one in sides],
-        "pages": [address.run_page(one.run.name) for one in sides],
+        "pages": [navigation.run_page(one.run.name) for one in sides],
         "metric": metric,
         "unit": told.unit,
         "logarithmic": told.scale == "log" and told.ideal == 0,

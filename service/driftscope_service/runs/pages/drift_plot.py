@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
-from driftscope_service.pages import navigation as address
+from driftscope_service.pages import navigation
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, PlotData, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName
@@ -103,7 +103,7 @@ def drift_data(
     limits = metric_thresholds(metric, run.rollout_dtype, run.trainer_dtype)
     about: dict[str, Any] = {
         "run": run.name,
-        "page": address.run_page(run.name),
+        "page": navigation.run_page(run.name),
         "metric": metric,
         "label": told.label,
         "unit": told.unit,

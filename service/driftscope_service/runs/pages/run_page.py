@@ -12,7 +12,7 @@ from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
-from driftscope_service.pages import navigation as address
+from driftscope_service.pages import navigation
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -76,7 +76,7 @@ def get_run_page(
         first=first,
         last=last,
         before=before,
-        path=address.run_page(run),
+        path=navigation.run_page(run),
         api=run_path(run),
         chosen=chosen,
         span=span,

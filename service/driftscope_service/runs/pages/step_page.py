@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import grouped
-from driftscope_service.pages import navigation as address
+from driftscope_service.pages import navigation
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -72,11 +72,11 @@ def get_step_page(
         "runs/pages/templates/step",
         title=f"Step {step:,} of {run}",
         section="runs",
-        crumbs=[Crumb("Runs", "/runs"), Crumb(run, address.run_page(run))],
+        crumbs=[Crumb("Runs", "/runs"), Crumb(run, navigation.run_page(run))],
         step=stored,
         run=of_run,
         beside=beside,
-        path=address.step_page(run, step),
+        path=navigation.step_page(run, step),
         api=step_path(run, step),
         state=step_state(analysis["crossed_limits"]),
         crossed=analysis["crossed_limits"],
