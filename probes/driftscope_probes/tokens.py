@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from driftscope_probes.errors import ProbeError, TraceError
 
 INT32 = np.iinfo(np.int32)  # the wire carries int32; it also keeps every difference inside int64
+#: One value per sequence: who made it, and from what.
+SEQUENCE_LABELS = ("rank", "replica", "cached_tokens", "prompt_lengths", "environment")
 CUMULATIVE = "give cumulative lengths: 0, len_0, len_0 + len_1, …, tokens."
 
 
@@ -28,6 +30,11 @@ class Extras:
     position_ids: NDArray[np.integer[Any]] | None = None  # [tokens] index, prompt included
     turn_ids: NDArray[np.integer[Any]] | None = None  # [tokens] turn of the conversation
     behavior_version: NDArray[np.integer[Any]] | None = None  # [sequences] step that rolled out
+    rank: NDArray[np.integer[Any]] | None = None  # [sequences] trainer rank that scored
+    replica: NDArray[np.integer[Any]] | None = None  # [sequences] engine replica that sampled
+    cached_tokens: NDArray[np.integer[Any]] | None = None  # [sequences] prompt tokens from a cache
+    prompt_lengths: NDArray[np.integer[Any]] | None = None  # [sequences] tokens of the prompt
+    environment: NDArray[np.integer[Any]] | None = None  # [sequences] index into `environments`
     train_version: int | None = None  # train step whose weights scored
 
     def lag(self) -> NDArray[np.int64] | None:
@@ -216,6 +223,10 @@ def _checked_extras(extras: Extras, tokens: int, sequences: int) -> Extras:
         behavior_version=_integers(
             "behavior_version", extras.behavior_version, sequences, "sequence"
         ),
+        **{
+            name: _integers(name, getattr(extras, name), sequences, "sequence")
+            for name in SEQUENCE_LABELS
+        },
         train_version=extras.train_version,
     )
 

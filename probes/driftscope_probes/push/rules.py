@@ -55,6 +55,7 @@ class TensorRule:
 _LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token")
 _FLOATS = TensorRule(("F32",), "token")
 _IDS = TensorRule(("I32",), "token")
+_PER_SEQUENCE = TensorRule(("I32",), "sequence")
 _EXPERTS = TensorRule(("U8", "I16"), "token", inner_dimensions=2)
 
 RULES: Mapping[str, TensorRule] = {
@@ -68,7 +69,12 @@ RULES: Mapping[str, TensorRule] = {
     "entropy": _FLOATS,
     "position_ids": _IDS,
     "turn_ids": _IDS,
-    "behavior_version": TensorRule(("I32",), "sequence"),
+    "behavior_version": _PER_SEQUENCE,
+    "rank": _PER_SEQUENCE,
+    "replica": _PER_SEQUENCE,
+    "cached_tokens": _PER_SEQUENCE,
+    "prompt_lengths": _PER_SEQUENCE,
+    "environment": _PER_SEQUENCE,
     "routed_experts": _EXPERTS,
     "trainer_routed_experts": _EXPERTS,
 }
