@@ -53,9 +53,7 @@ def sequence_sums(
     used = np.isfinite(first) & np.isfinite(second) & np.isfinite(rollout)
     product = np.where(used, first, 0.0) * np.where(used, second, 0.0)
     room = np.where(used, np.expm1(np.minimum(np.where(used, rollout, 0.0), 0.0)), 0.0) ** 2
-    return Sums(
-        _by_sequence(product, cu_seqlens), _by_sequence(room, cu_seqlens), int(used.sum())
-    )
+    return Sums(_by_sequence(product, cu_seqlens), _by_sequence(room, cu_seqlens), int(used.sum()))
 
 
 def _by_sequence(values: Floats, cu_seqlens: NDArray[np.int64]) -> Floats:
@@ -64,9 +62,7 @@ def _by_sequence(values: Floats, cu_seqlens: NDArray[np.int64]) -> Floats:
     return sums
 
 
-def estimate(
-    difference: Floats, rollout: Floats, cu_seqlens: NDArray[np.int64]
-) -> Estimate | None:
+def estimate(difference: Floats, rollout: Floats, cu_seqlens: NDArray[np.int64]) -> Estimate | None:
     """None where no token leaves room for noise."""
     sums = sequence_sums(difference, difference, rollout, cu_seqlens)
     if not sums.room.any():

@@ -104,9 +104,7 @@ class _Scores:
         loaded = load_model(
             self.asked.model_path, self.asked.model_name, dtype, self._settings(micro_batch=1)
         )
-        prompts, rollout = first_sequences(
-            self.prompts, self.rollout, self.asked.sequences[dtype]
-        )
+        prompts, rollout = first_sequences(self.prompts, self.rollout, self.asked.sequences[dtype])
         mode = parse_mode(dtype)
         self._tell(f"{dtype}: each sequence alone", 0.1)
         self._teacher_forced(way_name(ALONE, dtype), loaded, mode, prompts, rollout, 1)
@@ -139,9 +137,7 @@ class _Scores:
     def _decoded(self, name: str, loaded: Any, prompts: PromptBatch, rollout: Trace) -> None:
         from driftscope_probes.floor.decoding import decoded_logprobs
 
-        for tokens, logprobs in decoded_logprobs(
-            loaded, prompts, rollout, self.asked.batch_size
-        ):
+        for tokens, logprobs in decoded_logprobs(loaded, prompts, rollout, self.asked.batch_size):
             self._put(name, tokens, logprobs)
 
     def _perturbed(self, loaded: Any, prompts: PromptBatch, rollout: Trace) -> None:
@@ -181,9 +177,7 @@ class _Scores:
         self.found.setdefault(name, empty)[tokens] = logprobs
 
 
-def first_sequences(
-    prompts: PromptBatch, rollout: Trace, count: int
-) -> tuple[PromptBatch, Trace]:
+def first_sequences(prompts: PromptBatch, rollout: Trace, count: int) -> tuple[PromptBatch, Trace]:
     """The first `count` prompts and their responses."""
     count = min(count, rollout.sequences)
     kept = PromptBatch.from_lists([prompts.ids(index) for index in range(count)])
