@@ -57,8 +57,8 @@ def sequence_sums(
 
 
 def _by_sequence(values: Floats, cu_seqlens: NDArray[np.int64]) -> Floats:
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    sums: Floats = np.diff(total[cu_seqlens])
+    index = np.repeat(np.arange(cu_seqlens.size - 1), np.diff(cu_seqlens))
+    sums: Floats = np.bincount(index, weights=values, minlength=cu_seqlens.size - 1)
     return sums
 
 
@@ -92,8 +92,5 @@ def _of(sums: Sums, variance: float) -> Estimate:
     found = mean_intervals(means, resamples=DEFAULT_RESAMPLES, seed=DEFAULT_SEED)["variance"]
     interval = None
     if not isinstance(found, Undefined):
-        # Sums of squares: cumulative sums may leave −1e-30 where a sequence has no difference.
-        interval = (math.sqrt(max(found.low, 0.0)), math.sqrt(max(found.high, 0.0)))
-    return Estimate(
-        math.sqrt(max(variance, 0.0)), interval, sums.tokens, int((sums.room > 0).sum())
-    )
+        interval = (math.sqrt(found.low), math.sqrt(found.high))
+    return Estimate(math.sqrt(variance), interval, sums.tokens, int((sums.room > 0).sum()))

@@ -24,11 +24,13 @@ REFERENCE: Final[Dtype] = "fp32"
 #: SmolLM2: 0.80 in bf16, 0.94 in fp16.
 SHARED_ERROR = 0.5
 Basis = Literal["same_side", "reference", "perturbation"]
-#: What the floor of a pair rests on, as a sentence goes on after "sigma is that of ".
+#: What the floor of a pair rests on, as a sentence goes on after "sigma is that of ";
+#: "grid" only in floors that a paired probe left.
 BASES: Final[Mapping[str, str]] = {
     "same_side": "decoding with a KV cache against a training-mode forward over the same tokens",
     "reference": "both sides' errors against the FP32 reference, taken as independent",
     "perturbation": "one rounding put into the FP32 model wherever the dtype stores a tensor",
+    "grid": "a paired probe's own cell, whose difference falls with precision as rounding does",
 }
 
 

@@ -6,7 +6,7 @@ In: a PairedRequest. Out: the report, and the pairs of every cell as files.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +16,21 @@ from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import RequestError
+from driftscope_probes.floor.store import FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
-from driftscope_probes.paired.report import Cell, PairedReport, read_grid, semantic_notes
+from driftscope_probes.paired.grid_floors import grid_floors
+from driftscope_probes.paired.report import Cell, Gradient, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
+from driftscope_probes.paired.which_side import (
+    REFERENCE_MODE,
+    Errors,
+    WhichSide,
+    errors_of,
+    which_sides,
+)
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
@@ -46,14 +55,16 @@ class Compared:
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """`model_path`: folder of the model, or null."""
-    folder = request.get("model_path")
+    """`model_path`: folder of the model; `floors`: where floors are kept. Both may be null."""
+    folder, floors = request.get("model_path"), request.get("floors")
     report = run_paired(
         PairedRequest(**request["request"]),
         workdir,
         progress,
         model_path=Path(folder) if folder else None,
     )
+    if floors:
+        FloorStore(Path(floors)).put(grid_floors(report))
     return report.to_dict()
 
 
@@ -82,7 +93,8 @@ def run_paired(
         model_name=request.model,
         prompts=prompts,
         rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
-        modes=request.trainer_dtypes,
+        # The reference tells which side carries the error, whether or not it is in the grid.
+        modes=list(dict.fromkeys([*request.trainer_dtypes, REFERENCE_MODE])),
         settings=request.trainer,
         workdir=workdir / "trainer",
         progress=scaled(progress, ROLLED_OUT, SCORED),
@@ -94,7 +106,8 @@ def run_paired(
         (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
     }
     reading = read_grid(comparisons, resamples=request.resamples)
-    grid = tuple(_stored(cell, workdir) for cell in cells)
+    sides = which_sides(_errors(cells, scores), resamples=request.resamples)
+    grid = tuple(_stored(cell, sides, workdir) for cell in cells)
     now = time.monotonic()
     return PairedReport(
         schema_version=SCHEMA_VERSION,
@@ -105,7 +118,7 @@ def run_paired(
         reading=reading,
         grid=grid,
         headroom=scores.headroom,
-        gradients=scores.gradients,
+        gradients=_gradients(request, scores),
         notes=semantic_notes(request),
         environment=environment(),
         timing={
@@ -180,7 +193,23 @@ def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
     return facts | {"name": request.model}
 
 
-def _stored(cell: Compared, workdir: Path) -> Cell:
+def _errors(cells: Sequence[Compared], scores: Scores) -> dict[tuple[str, str], Errors]:
+    return {
+        (cell.engine_dtype, cell.trainer_dtype): errors_of(
+            cell.rollout, cell.trainer, scores.traces[cell.engine_dtype, REFERENCE_MODE]
+        )
+        for cell in cells
+    }
+
+
+def _gradients(request: PairedRequest, scores: Scores) -> tuple[Gradient, ...] | None:
+    """Those of the grid; the reference's own has served as what their norms are held against."""
+    if scores.gradients is None:
+        return None
+    return tuple(row for row in scores.gradients if row.trainer_dtype in request.trainer_dtypes)
+
+
+def _stored(cell: Compared, sides: Mapping[tuple[str, str], WhichSide], workdir: Path) -> Cell:
     folder = workdir / "pairs"
     folder.mkdir(exist_ok=True)
     name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
@@ -194,4 +223,5 @@ def _stored(cell: Compared, workdir: Path) -> Cell:
         rollout=cell.rollout.meta.to_dict(),
         trainer=cell.trainer.meta.to_dict(),
         pair_file=f"pairs/{name}",
+        which_side=sides[cell.engine_dtype, cell.trainer_dtype],
     )
