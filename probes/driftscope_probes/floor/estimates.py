@@ -58,8 +58,8 @@ def sequence_sums(
 
 def _by_sequence(values: Floats, cu_seqlens: NDArray[np.int64]) -> Floats:
     index = np.repeat(np.arange(cu_seqlens.size - 1), np.diff(cu_seqlens))
-    sums: Floats = np.bincount(index, weights=values, minlength=cu_seqlens.size - 1)
-    return sums
+    sums = np.bincount(index, weights=values, minlength=cu_seqlens.size - 1)
+    return sums.astype(np.float64)  # bincount of no token at all has integers
 
 
 def estimate(difference: Floats, rollout: Floats, cu_seqlens: NDArray[np.int64]) -> Estimate | None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors.numpy import load_file
 
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_trainer_crash
 from driftscope_probes.device.environment import environment
+from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, available_cores
 from driftscope_probes.floor.report import (
@@ -39,7 +40,7 @@ from driftscope_probes.tokenization import check_context, tokenize
 PREPARED, SAMPLED, SCORED = 0.03, 0.2, 0.99
 #: The dtype that most engines sample in; whose tokens are scored matters little to how far the
 #: scores of two ways lie apart.
-SAMPLED_IN = "bf16"
+SAMPLED_IN: Final[Dtype] = "bf16"
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _log = logging.getLogger("driftscope")
 
 
 class FloorFileError(ProbeError):
-    """A file of floors cannot be read."""
+    """A file of floors cannot be read or written."""
 
 
 class StoredFloor(Record):
@@ -102,15 +102,14 @@ class FloorStore:
         rollout, trainer = short_dtype(rollout_dtype), short_dtype(trainer_dtype)
         if model is None or rollout is None or trainer is None or not self.folder.is_dir():
             return None
-        wanted = _file_part(model)
-        paths = sorted(self.folder.glob(f"{wanted}--*--{rollout}--{trainer}--*.json"))
+        paths = sorted(self.folder.glob(f"{_file_part(model)}--*--{rollout}--{trainer}--*.json"))
         floors = [floor for path in paths if (floor := _readable(path)) is not None]
         # A file may have been renamed or edited: what it says counts, not what it is called.
         floors = [
             floor
             for floor in floors
             if (floor.rollout_dtype, floor.trainer_dtype) == (rollout, trainer)
-            and _file_part(floor.model) == wanted
+            and _own_name(floor.model) == _own_name(model)
         ]
         if not floors:
             return None
@@ -128,10 +127,19 @@ class FloorStore:
         return best.floor()
 
     def put(self, floors: Sequence[StoredFloor]) -> None:
-        """Each replaces the last one of its model, dtypes, machine and origin."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for floor in floors:
-            write_whole(self.folder / floor.file_name, _text(floor))
+        """Each replaces the last one of its model, dtypes, machine and origin.
+
+        Raises FloorFileError where the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for floor in floors:
+                write_whole(self.folder / floor.file_name, _text(floor))
+        except OSError as error:
+            raise FloorFileError(
+                f"the floors cannot be stored in {self.folder}: {error.strerror}.",
+                remedy=f"set {DATA_VARIABLE} to a folder that this user may write.",
+            ) from error
 
     def all(self) -> tuple[StoredFloor, ...]:
         """In order of file names; unreadable files are logged and passed over."""
@@ -213,8 +221,15 @@ def _text(floor: StoredFloor) -> str:
     return json.dumps(floor.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
 
 
+def _own_name(model: str) -> str:
+    """Without organisation, revision or folder, in lower case."""
+    return model.rstrip("/").rpartition("/")[2].partition("@")[0].lower()
+
+
 def _file_part(model: str) -> str:
-    """The model's own name, without organisation, revision or folder, fit for a file name."""
-    name = model.rstrip("/").rpartition("/")[2].partition("@")[0].lower()
-    safe = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", name)).strip("-.")
-    return safe[:MOST_NAME] or "model"
+    """The model's own name, fit for a file name; a digest tells apart what that makes equal."""
+    name = _own_name(model)
+    safe = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", name)).strip("-.")[:MOST_NAME]
+    if safe == name:
+        return safe
+    return f"{safe}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"

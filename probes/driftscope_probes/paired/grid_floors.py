@@ -55,8 +55,9 @@ def is_healthy(key: tuple[str, str], sigmas: Mapping[tuple[str, str], float], mo
         return False
     if key == ("fp32", "fp32"):
         return sigma <= ABOVE_FLOOR_UP_TO * prior_floor(*key, model=model).sigma
-    if sigmas.get(("fp32", "fp32"), sigma) <= FP32_BELOW * sigma:
-        return True
+    finest = sigmas.get(("fp32", "fp32"))
+    if finest is not None:
+        return finest <= FP32_BELOW * sigma
     return "bf16" in key and sigmas.get(("fp16", "fp16"), sigma) <= FP16_BELOW * sigma
 
 

@@ -16,7 +16,7 @@ from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import RequestError
-from driftscope_probes.floor.store import FloorStore
+from driftscope_probes.floor.store import FloorFileError, FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
@@ -63,9 +63,16 @@ def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink)
         progress,
         model_path=Path(folder) if folder else None,
     )
-    if floors:
-        FloorStore(Path(floors)).put(grid_floors(report))
-    return report.to_dict()
+    return (_with_floors_kept(report, Path(floors)) if floors else report).to_dict()
+
+
+def _with_floors_kept(report: PairedReport, folder: Path) -> PairedReport:
+    """A folder that cannot be written costs the next verdict its floor, not this report."""
+    try:
+        FloorStore(folder).put(grid_floors(report))
+    except FloorFileError as error:
+        return report.model_copy(update={"notes": [*report.notes, error.message]})
+    return report
 
 
 def run_paired(

@@ -79,10 +79,11 @@ CellKey = tuple[str, str]  # (engine dtype, trainer mode)
 def errors_of(rollout: Trace, trainer: Trace, reference: Trace) -> Errors:
     """The three have the same tokens; masked and non-finite ones take no part."""
     said = np.where(rollout.mask, rollout.logprobs.astype(np.float64), np.nan)
+    exact = reference.logprobs.astype(np.float64)
     # Two equal infinities have no difference: they become NaN and take no part.
     with np.errstate(invalid="ignore"):
-        of_rollout = said - reference.logprobs
-        of_trainer = np.where(np.isfinite(said), trainer.logprobs - reference.logprobs, np.nan)
+        of_rollout = said - exact
+        of_trainer = np.where(np.isfinite(said), trainer.logprobs - exact, np.nan)
         difference = of_trainer - of_rollout
 
     def sums(first: Any, second: Any) -> Sums:
