@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -36,12 +37,14 @@ class Analysis:
     abs_diff_histogram: Histogram
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
+    routing: Routing | None = None  # None: the step has no routes
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
         return {
             "comparison": self.comparison.to_dict(),
             "diagnosis": None,
+            "routing": None if self.routing is None else self.routing.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }
@@ -64,7 +67,8 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Ana
         lambda: _of_frameworks(step, tokens),
         step.mask.size,
     )
-    return Analysis(comparison, histogram, aliases, presets)
+    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+    return Analysis(comparison, histogram, aliases, presets, routing)
 
 
 def _of_frameworks(

@@ -74,8 +74,13 @@ class RoutingGrid:
         return {
             "width": self.width,
             "tokens": list(self.tokens),
-            "flipped": [list(row) for row in self.flipped],
+            "flipped": [[_rounded(cell) for cell in row] for row in self.flipped],
         }
+
+
+def _rounded(fraction: float | None) -> float | None:
+    """Of a shade of the heat map: full digits would double a stored step."""
+    return None if fraction is None else round(fraction, 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from driftscope_probes.diagnosis.routing import RoutingAgreement, agreement_of
@@ -73,10 +74,14 @@ class Routing:
 def routing_of(
     tokens: Tokens, rollout_routes: ArrayLike | None, trainer_routes: ArrayLike | None
 ) -> Routing | None:
-    """None without routes; raises TraceError as routing_integrity."""
-    if rollout_routes is None and trainer_routes is None:
+    """None without routes, also where both have no layer; raises as routing_integrity."""
+    given = [
+        None if routes is None or np.size(routes) == 0 else routes
+        for routes in (rollout_routes, trainer_routes)
+    ]
+    rollout, trainer = _checked(tokens, *given)
+    if rollout is None and trainer is None:
         return None
-    rollout, trainer = _checked(tokens, rollout_routes, trainer_routes)
     found = _differences(tokens, rollout, trainer)
     return Routing(
         agreement=None if found is None else agreement_of(tokens, found),

@@ -7,10 +7,8 @@ all layers. Free of torch.
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.routing_differences import (
     BLOCK_IDS,
@@ -24,47 +22,55 @@ from driftscope_probes.diagnosis.routing_sign import Side, Sign, tail_bound, whe
 from driftscope_probes.mismatch.number import BoolArray, IntArray
 from driftscope_probes.tokens import Tokens
 
-#: Multipliers of the hash of a row; any fixed draw will do.
-SEED: Final = 36404
-
 
 def row_signs(tokens: Tokens, routes: Routes, side: Side) -> tuple[Sign, ...]:
     """routes: checked, [tokens, layers, k]."""
     used = np.flatnonzero(routing_layers(routes))
-    size, ids_per_token = tokens.rollout.size, used.size * routes.shape[2]
-    key, padding = np.zeros(size, np.uint64), np.zeros(size, np.bool_)
+    size = tokens.rollout.size
+    repeats, padding = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
     counted = np.zeros(size, np.bool_)
-    factors = np.random.default_rng(SEED).integers(1, 2**64, ids_per_token, np.uint64) | 1
-    step = max(1, BLOCK_IDS // ids_per_token)
+    step = max(1, BLOCK_IDS // (used.size * routes.shape[2]))
     for start in range(0, size, step):
         block = slice(start, start + step)
-        rows = routes[block] if used.size == routes.shape[1] else routes[block, used]
-        counted[block] = captured(rows) & tokens.takes_part[block]
-        key[block] = rows.reshape(rows.shape[0], -1).astype(np.uint64) @ factors
-        padding[block] = _padding(rows)
+        rows = _of_layers(routes[max(0, start - 1) : start + step], used)
+        own = rows[min(start, 1) :]  # the one before them is there for the first comparison
+        counted[block] = captured(own) & tokens.takes_part[block]
+        repeats[max(start, 1) : start + step] = (rows[1:] == rows[:-1]).all(axis=(1, 2))
+        padding[block] = _padding(own)
     return (
-        _repeated(tokens, key, counted, side),
-        _padded(tokens, routes[:, used], padding & counted, counted, side),
+        _repeated(tokens, routes, used, repeats[1:], counted, side),
+        _padded(tokens, routes, used, padding & counted, counted, side),
     )
+
+
+def _of_layers(rows: Routes, used: IntArray) -> Routes:
+    return rows if used.size == rows.shape[1] else rows[:, used]
 
 
 def _padding(rows: Routes) -> BoolArray:
     """[tokens] of rows [tokens, layers, k]: every layer names an expert twice; for k = 1 the same
     expert in every layer, which only two and more layers can tell."""
     if rows.shape[2] > 1:
-        return np.asarray(names_twice(rows).all(axis=-1))
+        padding = names_twice(rows[:, 0])
+        padding[padding] = names_twice(rows[padding]).all(axis=-1)
+        return padding
     if rows.shape[1] == 1:
         return np.zeros(rows.shape[0], np.bool_)
     return np.asarray((rows[:, 1:, 0] == rows[:, :1, 0]).all(axis=-1))
 
 
 def _padded(
-    tokens: Tokens, routes: Routes, padding: BoolArray, counted: BoolArray, side: Side
+    tokens: Tokens,
+    routes: Routes,
+    used: IntArray,
+    padding: BoolArray,
+    counted: BoolArray,
+    side: Side,
 ) -> Sign:
     count, of = int(np.count_nonzero(padding)), int(np.count_nonzero(counted))
     expected = 0.0
     if count and routes.shape[2] == 1:
-        expected = of * _one_expert_chance(routes[counted & ~padding, :, 0])
+        expected = of * _one_expert_chance(routes[counted & ~padding][:, used, 0])
     sequence, place = where(tokens, int(np.argmax(padding))) if count else (None, None)
     what = "an expert twice" if routes.shape[2] > 1 else "one and the same expert"
     return Sign(
@@ -92,25 +98,32 @@ def _one_expert_chance(ids: Routes) -> float:
     return float(chance.sum())
 
 
-def _repeated(tokens: Tokens, key: NDArray[np.uint64], counted: BoolArray, side: Side) -> Sign:
+def _repeated(
+    tokens: Tokens,
+    routes: Routes,
+    used: IntArray,
+    repeats: BoolArray,
+    counted: BoolArray,
+    side: Side,
+) -> Sign:
     """The longest run of one row. Where the text itself repeats an id, a repeat says nothing."""
     pair = counted[1:] & counted[:-1] & (place_in_sequence(tokens)[1:] > 0)
-    equal = pair & (key[1:] == key[:-1])
+    equal = pair & repeats
     telling = pair & _other_text(tokens)
-    repeats = equal & telling
+    told = equal & telling
     trials = int(np.count_nonzero(telling))
-    if not repeats.any():
+    if not told.any():
         detail = f"None of {trials:,} tokens has the row of the token before it."
         return Sign("repeated_rows", side, 0, trials, 0.0, 1.0, detail)
     # A run goes on while rows are equal, and counts its telling pairs.
     run = np.cumsum(~equal)
-    length = np.bincount(run, repeats)
+    length = np.bincount(run, told)
     longest = int(np.argmax(length))
     members = np.flatnonzero((run == longest) & equal)
-    first, row = int(members[0]), key[members[0]]
-    others = key[:-1] != row
+    first = int(members[0])
+    others = ~(_of_layers(routes[:-1], used) == routes[first, used]).all(axis=(1, 2))
     # One repeat that was not seen is added: a rate of 0 would make every run impossible.
-    rate = (np.count_nonzero(repeats & others) + 1) / (np.count_nonzero(telling & others) + 2)
+    rate = (np.count_nonzero(told & others) + 1) / (np.count_nonzero(telling & others) + 2)
     count = int(length[longest])
     by_chance = 1.0 + math.log(max(trials, 2)) / -math.log(rate)
     sequence, place = where(tokens, first)
@@ -135,8 +148,8 @@ def _other_text(tokens: Tokens) -> BoolArray:
     """[tokens - 1] whether token i + 1 follows another id, and so does the one before it: routes
     are recorded with the token that is read or with the one that is predicted."""
     ids = tokens.extras.token_ids
-    if ids is None:
-        return np.ones(tokens.rollout.size - 1, np.bool_)
+    if ids is None or ids.size < 2:
+        return np.ones(max(0, tokens.rollout.size - 1), np.bool_)
     changed: BoolArray = ids[1:] != ids[:-1]
     before = np.concatenate([[True], changed[:-1]])
     starts: IntArray = tokens.cu_seqlens[1:-1]
