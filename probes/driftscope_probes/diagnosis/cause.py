@@ -14,9 +14,7 @@ from driftscope_probes.diagnosis.floor import Floor
 if TYPE_CHECKING:
     from driftscope_probes.diagnosis.signals import Signals
 
-ComparisonVerdict = Literal[
-    "bitwise_equal", "at_floor", "above_floor", "bug_like", "not_comparable"
-]
+ComparisonVerdict = Literal["bitwise_equal", "at_floor", "above_floor", "bug_like", "not_comparable"]
 #: The order of reasoning: what stands earlier explains what later tests see.
 Level = Literal["comparable", "alignment", "semantics", "context", "weights", "arithmetic"]
 LEVELS: tuple[Level, ...] = (
