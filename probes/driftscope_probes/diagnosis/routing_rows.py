@@ -7,6 +7,7 @@ all layers. Free of torch.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from driftscope_probes.diagnosis.routing_differences import (
 from driftscope_probes.diagnosis.routing_sign import Side, Sign, tail_bound, where
 from driftscope_probes.mismatch.number import BoolArray, IntArray
 from driftscope_probes.tokens import Tokens
+
+#: Tokens from which the chance of a padded row is taken.
+SAMPLE_TOKENS: Final = 2**13
 
 
 def row_signs(tokens: Tokens, routes: Routes, side: Side) -> tuple[Sign, ...]:
@@ -68,9 +72,9 @@ def _padded(
     side: Side,
 ) -> Sign:
     count, of = int(np.count_nonzero(padding)), int(np.count_nonzero(counted))
-    expected = 0.0
-    if count and routes.shape[2] == 1:
-        expected = of * _one_expert_chance(routes[counted & ~padding][:, used, 0])
+    others = np.flatnonzero(counted & ~padding)
+    others = others[:: max(1, others.size // SAMPLE_TOKENS)]
+    expected = of * _padding_chance(routes[others][:, used]) if count else 0.0
     sequence, place = where(tokens, int(np.argmax(padding))) if count else (None, None)
     what = "an expert twice" if routes.shape[2] > 1 else "one and the same expert"
     return Sign(
@@ -86,15 +90,16 @@ def _padded(
     )
 
 
-def _one_expert_chance(ids: Routes) -> float:
-    """Probability that independent layers of [tokens, layers] ids choose the same expert."""
-    if not ids.shape[0]:
-        return 0.0
-    experts, index = np.unique(ids, return_inverse=True)
-    index = index.reshape(ids.shape)
+def _padding_chance(rows: Routes) -> float:
+    """Probability that layers which choose independently, each as in these tokens, look padded."""
+    tokens, layers, k = rows.shape
+    if k > 1:  # one token that was not seen is added: a rate of 0 would make all impossible
+        return float(np.prod((names_twice(rows).sum(axis=0) + 1) / (tokens + 2)))
+    experts, which = np.unique(rows, return_inverse=True)
+    which = which.reshape(tokens, layers)
     chance = np.ones(experts.size)
-    for layer in range(ids.shape[1]):
-        chance *= np.bincount(index[:, layer], minlength=experts.size) / ids.shape[0]
+    for layer in range(layers):
+        chance *= np.bincount(which[:, layer], minlength=experts.size) / max(tokens, 1)
     return float(chance.sum())
 
 

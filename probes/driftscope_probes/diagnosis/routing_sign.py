@@ -23,8 +23,8 @@ SIGNIFICANT: Final = 1e-6
 
 NULLS: Final[Mapping[SignName, str]] = {
     "repeated_rows": "a row equals the one before as often as other rows of this side do",
-    "padding_rows": "a router names no expert twice; with one expert per layer: layers choose "
-    "independently, each with the frequencies of its other tokens",
+    "padding_rows": "layers choose independently, and name an expert twice (with k = 1: the same "
+    "one) as often as in the side's other tokens, which a router never does within a layer",
     "shifted_rows": "a neighbour's route is as likely to fit better as the token's own",
     "unrelated_rows": "near ties alone: layers are independent and replace as many experts as in "
     "the tokens that agree, or as published for bf16 where that is more",
