@@ -13,7 +13,6 @@ from driftscope_service.runs.store import token_columns, token_files
 from driftscope_service.runs.store.token_columns import file_blocks, file_sequence, step_sequence
 from driftscope_service.runs.store.token_files import TokenFileError, write_tokens
 
-
 LABELS = ("rank", "replica", "cached_tokens", "prompt_lengths", "environment")
 
 
