@@ -9,24 +9,24 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
-from driftscope_probes.diagnosis.families.weights import ALIKE, SHARED, other_function
+from driftscope_probes.diagnosis.families.function import ALIKE, other_function, share
 from driftscope_probes.diagnosis.places import typical
-from driftscope_probes.diagnosis.plots import noise_by, noise_by_certainty
+from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_position
 from driftscope_probes.diagnosis.signals import Floats, Ints
 
 
 def _grows(seen: Examination) -> tuple[float, str, Ints]:
     """Correlation of the noise with the position, which coordinate that is, and its values."""
     by_index, by_position = seen.growth
-    positions = seen.signals.positions
+    positions = seen.places.positions
     if positions is not None and by_position >= 0.9 * by_index:
         return by_position, "absolute position", positions
-    return by_index, "response index", seen.signals.body.index
+    return by_index, "response index", seen.places.body.index
 
 
 def _ends_of(seen: Examination, coordinate: Ints) -> tuple[float, float]:
     """Noise over the floor in the first and the last sixth of the coordinate's range."""
-    residual = seen.signals.body.residual
+    residual = seen.places.body.residual
     low, high = np.quantile(coordinate, [1 / 6, 5 / 6])
     floor = seen.floor.sigma
     return (
@@ -36,13 +36,14 @@ def _ends_of(seen: Examination, coordinate: Ints) -> tuple[float, float]:
 
 
 def _rope(seen: Examination) -> tuple[float, float, float, float, str, Ints] | None:
-    body = seen.signals.body
+    body = seen.places.body
     if body.tokens < 128:
         return None
     related, name, coordinate = _grows(seen)
     first, last = _ends_of(seen, coordinate)
     rise = last / max(first, 1e-9)
     sure = ramp(related, 0.55, 0.85) * ramp(rise, 1.3, 2.0) * ramp(last, 2.0, 4.0)
+    sure *= seen.same_token * (1 - seen.stepwise)
     return sure, first, last, rise, name, coordinate
 
 
@@ -58,7 +59,6 @@ def _rope_finding(seen: Examination, confidence: float, found: tuple) -> Finding
             Evidence("noise of the first sixth over the floor", round(first, 1), "1"),
             Evidence("noise of the last sixth over the floor", round(last, 1), "1"),
         ),
-        noise_by(seen.signals, coordinate, name),
     )
 
 
@@ -66,7 +66,8 @@ def rope_config(seen: Examination) -> Finding | None:
     found = _rope(seen)
     if found is None:
         return None
-    return _rope_finding(seen, found[0] * (0.6 + 0.25 * ramp(found[1], 6.0, 2.0)), found)
+    confidence = found[0] * (0.6 + 0.25 * ramp(found[1], 6.0, 2.0))
+    return _rope_finding(seen, max(confidence, share(seen, "rope_config")), found)
 
 
 def rope_dropped(seen: Examination) -> Finding | None:
@@ -78,9 +79,7 @@ def rope_dropped(seen: Examination) -> Finding | None:
 
 
 def norm_eps(seen: Examination) -> Finding | None:
-    confidence = SHARED * other_function(seen) * ramp(seen.moved, 20.0, 8.0)
-    if seen.signals.sure_ratio is not None:
-        confidence *= ramp(seen.signals.sure_ratio, 0.5, 0.25)
+    confidence = share(seen, "norm_eps")
     if confidence < 0.05:
         return None
     return Finding(
@@ -93,7 +92,6 @@ def norm_eps(seen: Examination) -> Finding | None:
                 "1 for a fault of the whole function",
             ),
         ),
-        noise_by_certainty(seen.signals),
     )
 
 
@@ -102,16 +100,17 @@ def dropout(seen: Examination) -> Finding | None:
     repeats = repeated_contexts(seen)
     base = other_function(seen)
     if repeats is None:
-        confidence = 0.25 * base
+        confidence = 0.1 * base
         evidence = [Evidence("contexts that occur twice", 0, "some, to see a random draw")]
     else:
         pairs, spread, overall = repeats
         random = spread / max(overall, 1e-12)
         confidence = (
             0.9
-            * ramp(random, 0.3, 0.65)
-            * ramp(spread / seen.floor.sigma, 2.5, 5.0)
-            * ramp(pairs, 2, 8)
+            * ramp(random, 0.3, 0.6)
+            * ramp(spread / seen.floor.sigma, 1.3, 2.5)
+            * ramp(pairs, 1, 4)
+            * seen.same_token
         )
         evidence = [
             Evidence("equal contexts, by the engine's own values", pairs, "any number"),
@@ -124,7 +123,7 @@ def dropout(seen: Examination) -> Finding | None:
         ]
     if confidence < 0.05:
         return None
-    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def repeated_contexts(seen: Examination) -> tuple[int, float, float] | None:
@@ -178,12 +177,8 @@ def repeated_contexts(seen: Examination) -> tuple[int, float, float] | None:
 
 def trainer_bug(seen: Examination) -> Finding | None:
     """Wrong from the first step on: nothing has been synced that could have gone wrong."""
-    base = other_function(seen)
     version = seen.settings.weights_version
-    gross = ramp(seen.moved, 4.0, 12.0)
-    confidence = base * SHARED
-    if version == 0:
-        confidence = base * (SHARED + 0.4 * gross)
+    confidence = share(seen, "trainer_model_bug")
     if confidence < 0.05:
         return None
     evidence = [
@@ -192,7 +187,7 @@ def trainer_bug(seen: Examination) -> Finding | None:
     ]
     if version is not None:
         evidence.append(Evidence("weights_version", version, "0: nothing was reloaded yet"))
-    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 CAUSES = (
@@ -206,6 +201,7 @@ CAUSES = (
         remedy="Give both sides the same rope parameters, and keep the angles in float32.",
         next_control="Score short prompts only: they are at the floor.",
         detect=rope_config,
+        plot=noise_by_position,
         alike=("rope_parameters_dropped",),
     ),
     Cause(
@@ -219,6 +215,7 @@ CAUSES = (
         "transformers.",
         next_control="Print the base that each side really uses.",
         detect=rope_dropped,
+        plot=noise_by_position,
         alike=("rope_config",),
     ),
     Cause(
@@ -230,6 +227,7 @@ CAUSES = (
         remedy="Take rms_norm_eps from the model's config on both sides.",
         next_control="Compare the outputs of the first normalisation on both sides.",
         detect=norm_eps,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -243,6 +241,7 @@ CAUSES = (
         remedy="Set every dropout of the config to 0, or score old log-probabilities in eval mode.",
         next_control="Score the step twice in the trainer: two answers must have the same bits.",
         detect=dropout,
+        plot=noise_by_certainty,
     ),
     Cause(
         name="trainer_model_bug",
@@ -255,6 +254,7 @@ CAUSES = (
         "differs first.",
         next_control="Score with a third implementation: it sides with the engine.",
         detect=trainer_bug,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, trainer_on_rollout
 
 #: The power of a softmax is not told from 1 below this.
@@ -42,7 +43,15 @@ def post_softmax(seen: Examination) -> Finding | None:
         ),
     ]
     evidence += _stated_temperature(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(seen.signals))
+    return Finding(confidence, tuple(evidence))
+
+
+def _on_a_line(seen: Examination) -> float:
+    """1 where one slope through 0 leaves nothing of the difference."""
+    line = seen.relation.origin_line
+    if line is None or line[2] == 0 or abs(line[0] - 1) < SMALLEST_POWER:
+        return 0.0
+    return ramp(line[1] / line[2], 0.35, 0.12)
 
 
 def temperature(seen: Examination) -> Finding | None:
@@ -59,6 +68,7 @@ def temperature(seen: Examination) -> Finding | None:
         * ramp(scaled.explained, asked - 0.35, asked)
         * ramp(off, 0.01, SMALLEST_POWER * 2)
     )
+    shape *= 1 - 0.8 * seen.localised
     confidence = 0.95 * shape
     said = stated is not None and stated > 0 and abs(stated - 1) > 1e-6
     if said:
@@ -79,7 +89,7 @@ def temperature(seen: Examination) -> Finding | None:
         Evidence("mean ratio ρ", round(signals.mean_ratio[0], 4), "1"),
     ]
     evidence += _stated_temperature(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def _stated_temperature(seen: Examination) -> list[Evidence]:
@@ -113,6 +123,7 @@ def truncation(seen: Examination) -> Finding | None:
         * ramp(-distance, 2.0, 5.0)
         * ramp(deep, 1.6 * LOWEST_LOG_MASS, LOWEST_LOG_MASS)
     )
+    confidence *= (1 - 0.8 * seen.localised) * (1 - _on_a_line(seen))
     said = settings.truncated and settings.processed is not False
     if said:
         confidence = max(
@@ -137,7 +148,7 @@ def truncation(seen: Examination) -> Finding | None:
         ),
     ]
     evidence += _stated_truncation(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def _stated_truncation(seen: Examination) -> list[Evidence]:
@@ -165,7 +176,7 @@ def generation_config(seen: Examination) -> Finding | None:
     if found is None:
         return None
     # The data say truncation; that it comes from the model's file is a guess of the second order.
-    return Finding(0.6 * found.confidence, found.evidence, found.plot)
+    return Finding(0.6 * found.confidence, found.evidence)
 
 
 def sharpening(seen: Examination) -> Finding | None:
@@ -183,6 +194,7 @@ def sharpening(seen: Examination) -> Finding | None:
         * ramp(abs(distance), 8.0, 3.0)
         * seen.same_everywhere
     )
+    confidence = max(confidence, share(seen, "entropy_sharpening"))
     if confidence < 0.05:
         return None
     return Finding(
@@ -202,7 +214,6 @@ def sharpening(seen: Examination) -> Finding | None:
                 "above 0.75 if it were a temperature",
             ),
         ),
-        noise_by_certainty(signals),
     )
 
 
@@ -217,19 +228,21 @@ CAUSES = (
         remedy="Divide the logits by the temperature before log_softmax.",
         next_control="Sample once at temperature 1: the difference disappears.",
         detect=post_softmax,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="temperature_semantics",
         title="the two sides use different temperatures",
         level="semantics",
-        mechanism="The engine samples at a temperature and reports raw log-probabilities while the "
-        "trainer divides its logits, or the engine reports processed ones and the trainer does not.",
+        mechanism="The engine samples at a temperature and reports raw log-probabilities while "
+        "the trainer divides its logits, or it reports processed ones and the trainer does not.",
         signature="From position 0 on in all sequences; likely tokens move one way, unlikely ones "
         "the other; one temperature explains almost all of Δ.",
         remedy="Set logprobs_mode=processed_logprobs in the engine and divide the trainer's logits "
         "by the same temperature, or sample at temperature 1.",
         next_control="Sample once at temperature 1: the difference falls to the floor.",
         detect=temperature,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="truncation_renorm",
@@ -241,8 +254,10 @@ CAUSES = (
         "values of exactly 0 where one token was left.",
         remedy="Sample without truncation, or return the kept set (return_sampling_mask) and "
         "renormalise the trainer over it; raw_logprobs are comparable but not those of the draw.",
-        next_control="Sample once with top_p 1, top_k 0, min_p 0: the difference falls to the floor.",
+        next_control="Sample once with top_p 1, top_k 0, min_p 0: the difference falls to the "
+        "floor.",
         detect=truncation,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="generation_config_defaults",
@@ -253,14 +268,15 @@ CAUSES = (
         signature="As truncation, although the metadata say that nothing is truncated.",
         remedy="Start vLLM with --generation-config vllm, or set every sampling field in each "
         "request.",
-        next_control="Read generation_config.json of the model; sample once with --generation-config "
-        "vllm.",
+        next_control="Read generation_config.json of the model; sample once with "
+        "--generation-config vllm.",
         detect=generation_config,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="entropy_sharpening",
         title="one side is sharper than the other, not by one temperature",
-        level="arithmetic",
+        level="weights",
         mechanism="As a policy sharpens, the same rounding moves likely tokens up and unlikely "
         "ones down on one side; weights are equal.",
         signature="Δ above 0 for likely and below 0 for unlikely tokens (or the reverse) with the "
@@ -270,5 +286,6 @@ CAUSES = (
         next_control="Score one early and one late step with equal weights on both sides: the "
         "difference follows the entropy, not the weights.",
         detect=sharpening,
+        plot=noise_by_certainty,
     ),
 )
