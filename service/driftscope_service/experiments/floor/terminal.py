@@ -27,9 +27,10 @@ def print_floor(report: FloorReport, console: Console, folder: Path) -> None:
     console.print(Text(LEGEND, style="dim"))
     console.print()
     console.print(_pairs(report.pairs))
-    rest = {pair.basis: BASES[pair.basis] for pair in report.pairs}
-    for basis, words in rest.items():
-        console.print(Text(f"{basis.replace('_', ' ')}: sigma is that of {words}.", style="dim"))
+    for basis in dict.fromkeys(pair.basis for pair in report.pairs):
+        console.print(
+            Text(f"The floor is the {basis.replace('_', ' ')}: {BASES[basis]}.", style="dim")
+        )
     console.print()
     console.print(_dtypes(report.dtypes))
     for note in report.notes:
@@ -46,35 +47,36 @@ def print_stored(floors: Sequence[StoredFloor], console: Console, folder: Path) 
             soft_wrap=True,
         )
         return
-    table = _table("model", "rollout", "trainer", "sigma", "95 %", "tokens", "machine", "from")
+    groups: dict[tuple[str, str, str], list[StoredFloor]] = {}
     for each in floors:
-        table.add_row(
-            each.model,
-            each.rollout_dtype,
-            each.trainer_dtype,
-            number(each.sigma),
-            _interval(each.low, each.high),
-            number(each.tokens),
-            each.machine,
-            f"{each.measured_by}, {each.created_at[:10]}",
-        )
-    console.print(table)
+        groups.setdefault((each.model, each.machine, each.measured_by), []).append(each)
+    for (model, machine, origin), group in groups.items():
+        how = "driftscope floor" if origin == "floor" else "a paired probe"
+        console.print(Text(f"{model} on {machine}, by {how}", style="bold"), soft_wrap=True)
+        table = _table("rollout", "trainer", "sigma", "95 %", "tokens", "measured")
+        for each in group:
+            table.add_row(
+                each.rollout_dtype,
+                each.trainer_dtype,
+                number(each.sigma),
+                _interval(each.low, each.high),
+                number(each.tokens),
+                each.created_at[:10],
+            )
+        console.print(table)
 
 
 def _pairs(pairs: Sequence[PairFloor]) -> Table:
-    table = _table(
-        "rollout", "trainer", "floor", "95 %", "is", "same side", "reference", "perturbed"
-    )
+    table = _table("rollout", "trainer", "floor", "95 %", "same side", "reference", "perturbed")
     for pair in pairs:
-        style = "bold" if pair.rollout_dtype == pair.trainer_dtype else ""
+        estimates = (pair.same_side, pair.reference, pair.perturbation)
         table.add_row(
             pair.rollout_dtype,
             pair.trainer_dtype,
             number(pair.sigma),
             _interval(pair.low, pair.high),
-            pair.basis.replace("_", " "),
-            *(number(s.sigma) for s in (pair.same_side, pair.reference, pair.perturbation)),
-            style=style,
+            *(number(estimate.sigma) for estimate in estimates),
+            style="bold" if pair.rollout_dtype == pair.trainer_dtype else "",
         )
     return table
 
