@@ -41,7 +41,8 @@ def test_one_sequence_has_no_interval_and_no_token_no_estimate() -> None:
 
 def test_empty_sequences_add_nothing() -> None:
     limits = np.array([0, 0, 3, 3, 5, 5])
-    sums = sequence_sums(np.arange(5.0), np.arange(5.0), np.full(5, -1.0), limits)
+    numbers = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    sums = sequence_sums(numbers, numbers, np.full(5, -1.0), limits)
     assert sums.squares.tolist() == [0.0, 5.0, 0.0, 25.0, 0.0]
 
 
