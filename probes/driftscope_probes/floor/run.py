@@ -18,6 +18,7 @@ from driftscope_probes.crashes import explain_trainer_crash
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import Rollout, roll_out
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, available_cores
 from driftscope_probes.floor.report import (
     FloorReport,
@@ -31,7 +32,6 @@ from driftscope_probes.floor.request import FloorRequest
 from driftscope_probes.floor.store import SCHEMA_VERSION, FloorStore, machine, stored_floors
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
-from driftscope_probes.paired.sides import Rollout, roll_out
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts, write_prompts
 from driftscope_probes.tokenization import check_context, tokenize

@@ -15,6 +15,7 @@ from typing import Any
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import Rollout, roll_out
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import FloorFileError, FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
@@ -23,7 +24,7 @@ from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.paired.grid_floors import grid_floors
 from driftscope_probes.paired.report import Cell, Gradient, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
-from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
+from driftscope_probes.paired.sides import Scores, score
 from driftscope_probes.paired.which_side import (
     REFERENCE_MODE,
     Errors,

@@ -103,6 +103,7 @@ def test_the_perturbation_predicts_the_error_of_the_real_dtype(
     assert 0.5 < measured / predicted < 2.0
 
 
+@pytest.mark.slow
 def test_a_floor_from_request_to_store(tmp_path: Path) -> None:
     told: list[Progress] = []
     asked = {

@@ -12,6 +12,7 @@ from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.run import run_probe
 from driftscope_probes.progress import discard
 
+pytestmark = pytest.mark.slow  # engine and trainer processes
 ENGINE = {"kind": "hf", "threads": 1}
 SIZE = {"model": "tiny-random-llama", "prompts": 4, "sampling": {"max_tokens": 8}}
 
