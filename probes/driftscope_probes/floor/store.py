@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -210,8 +211,9 @@ def stored_floors(report: FloorReport) -> tuple[StoredFloor, ...]:
     )
 
 
+@cache
 def machine() -> str:
-    """What chooses the kernels here: the first GPU, or the CPU."""
+    """What chooses the kernels here: the first GPU, or the CPU. Asked once in a process."""
     hardware = environment()["hardware"]
     gpus = hardware.get("gpus")
     return str(gpus[0] if gpus else hardware["cpu"])
