@@ -19,12 +19,13 @@ from driftscope_probes.diagnosis.routing_differences import (
     place_in_sequence,
     routing_layers,
 )
-from driftscope_probes.diagnosis.routing_sign import Side, Sign, tail_bound, where
+from driftscope_probes.diagnosis.routing_sign import SIGNIFICANT, Side, Sign, tail_bound, where
 from driftscope_probes.mismatch.number import BoolArray, IntArray
 from driftscope_probes.tokens import Tokens
 
 #: Tokens from which the chance of a padded row is taken.
 SAMPLE_TOKENS: Final = 2**13
+TEXT_UNKNOWN: Final = " Without token_ids, a text that repeats one token would look like this too."
 
 
 def row_signs(tokens: Tokens, routes: Routes, side: Side) -> tuple[Sign, ...]:
@@ -42,7 +43,7 @@ def row_signs(tokens: Tokens, routes: Routes, side: Side) -> tuple[Sign, ...]:
         repeats[max(start, 1) : start + step] = (rows[1:] == rows[:-1]).all(axis=(1, 2))
         padding[block] = _padding(own)
     return (
-        _repeated(tokens, routes, used, repeats[1:], counted, side),
+        _repeated(tokens, repeats[1:], counted, side),
         _padded(tokens, routes, used, padding & counted, counted, side),
     )
 
@@ -103,14 +104,7 @@ def _padding_chance(rows: Routes) -> float:
     return float(chance.sum())
 
 
-def _repeated(
-    tokens: Tokens,
-    routes: Routes,
-    used: IntArray,
-    repeats: BoolArray,
-    counted: BoolArray,
-    side: Side,
-) -> Sign:
+def _repeated(tokens: Tokens, repeats: BoolArray, counted: BoolArray, side: Side) -> Sign:
     """The longest run of one row. Where the text itself repeats an id, a repeat says nothing."""
     pair = counted[1:] & counted[:-1] & (place_in_sequence(tokens)[1:] > 0)
     equal = pair & repeats
@@ -125,16 +119,15 @@ def _repeated(
     length = np.bincount(run, told)
     longest = int(np.argmax(length))
     members = np.flatnonzero((run == longest) & equal)
-    first = int(members[0])
-    others = ~(_of_layers(routes[:-1], used) == routes[first, used]).all(axis=(1, 2))
-    # One repeat that was not seen is added: a rate of 0 would make every run impossible.
-    rate = (np.count_nonzero(told & others) + 1) / (np.count_nonzero(telling & others) + 2)
+    # Of runs, not of pairs: long ones would raise the rate and hide each other. The longest stands
+    # for one that was not seen, since a rate of 0 would make every run impossible.
+    starts = int(np.count_nonzero(length))
+    rate = starts / (starts + trials - int(length.sum()) + 1)
     count = int(length[longest])
     by_chance = 1.0 + math.log(max(trials, 2)) / -math.log(rate)
-    sequence, place = where(tokens, first)
-    held = members.size + 1
-    ids = "" if tokens.extras.token_ids is not None else " Without token_ids a loop of the text"
-    ids += " would look like this too." if ids else ""
+    alike = length[trials * rate**length < SIGNIFICANT]
+    sequence, place = where(tokens, int(members[0]))
+    many = f" {alike.size:,} such runs hold {int(alike.sum()) + alike.size:,} tokens."
     return Sign(
         "repeated_rows",
         side,
@@ -142,8 +135,9 @@ def _repeated(
         trials,
         by_chance,
         min(1.0, trials * rate**count),
-        f"{held:,} successive tokens hold one row of experts; the longest run by chance has "
-        f"about {by_chance:.1f}.{ids}",
+        f"{members.size + 1:,} successive tokens hold one row of experts; the longest run by "
+        f"chance has about {by_chance:.1f}.{many if alike.size > 1 else ''}"
+        f"{'' if tokens.extras.token_ids is not None else TEXT_UNKNOWN}",
         sequence,
         place,
     )

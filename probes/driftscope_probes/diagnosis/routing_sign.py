@@ -22,7 +22,7 @@ Side: TypeAlias = Literal["rollout", "trainer", "both"]
 SIGNIFICANT: Final = 1e-6
 
 NULLS: Final[Mapping[SignName, str]] = {
-    "repeated_rows": "a row equals the one before as often as other rows of this side do",
+    "repeated_rows": "a row equals the one before it independently, as often as runs begin",
     "padding_rows": "layers choose independently, and name an expert twice (with k = 1: the same "
     "one) as often as in the side's other tokens, which a router never does within a layer",
     "shifted_rows": "a neighbour's route is as likely to fit better as the token's own",

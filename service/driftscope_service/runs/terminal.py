@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_service.numbers.metric_words import Shown, grouped, share
+from driftscope_service.runs.routing_words import print_routing
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -58,6 +59,7 @@ def print_analysis(
     console.print(_numbers(groups), crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *_undefined(groups)]), "dim"))
+    print_routing(analysis.get("routing"), console)
     _print_presets(analysis["presets"], console)
 
 

@@ -1,0 +1,111 @@
+"""Routing of an analysed step in words: for the terminal and for the page.
+
+In: `routing` of an analysis. Out: a sentence, names of signs, lines for a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from driftscope_service.numbers.metric_words import UNDEFINED, number, share
+
+#: Of a sign, as the heading of its row.
+SIGN_LABELS: Final[Mapping[str, str]] = {
+    "repeated_rows": "one row in successive tokens",
+    "padding_rows": "rows of padding",
+    "shifted_rows": "rows shifted by one token",
+    "unrelated_rows": "rows of another token",
+    "onset": "flips begin within a sequence",
+    "onset_at_border": "they begin at a power of two",
+}
+_GROUPS: Final = {"agreeing": "agree in all layers", "flipped": "flip in any layer"}
+
+
+def routing_sentence(routing: Mapping[str, Any]) -> str:
+    agreement = routing["agreement"]
+    if agreement is None:
+        return str(routing["not_compared"])
+    if agreement["choices_flipped"] is None:
+        return "No unmasked token has a route on both sides."
+    layers = f"{len(agreement['layers'])} layers"
+    tokens = f"{agreement['tokens']:,} tokens"
+    if not agreement["choices_flipped"]:
+        return f"All {tokens} take the same experts in {layers} on both sides."
+    return (
+        f"{share(agreement['choices_flipped'])} of the choices differ, and "
+        f"{share(agreement['tokens_flipped'])} of {tokens} have at least one that does: "
+        f"{number(agreement['flips_per_token'])} of {layers} per token."
+    )
+
+
+def print_routing(
+    routing: Mapping[str, Any] | None, console: Console, *, everything: bool = False
+) -> None:
+    """Nothing for a step without routes; one line where both sides agree and nothing looks corrupt.
+
+    everything: the table by layer, and the signs that were looked for and not found.
+    """
+    if routing is None:
+        return
+    console.print()
+    console.print(Text("Experts", "bold"))
+    lines = [routing_sentence(routing)]
+    agreement = routing["agreement"]
+    if agreement is not None and (agreement["choices_flipped"] or everything):
+        lines += ["", *_group_lines(agreement)]
+        if everything:
+            lines += ["", *_layer_lines(agreement)]
+    signs = [one for one in routing["integrity"]["signs"] if everything or one["significant"]]
+    lines += ["", *map(_sign_line, signs)] if signs else []
+    # Not a rich table: it would shrink columns where the room is short.
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _group_lines(agreement: Mapping[str, Any]) -> list[str]:
+    tails = [f"ratio > {bound}" for bound in agreement["agreeing"]["tails"]]
+    rows = [["tokens that", "tokens", "mean |Δ|", "k3", *tails]]
+    for name, label in _GROUPS.items():
+        group = agreement[name]
+        sizes = [_or_undefined(number, group[one]) for one in ("abs_diff_mean", "kl_k3")]
+        beyond = [_or_undefined(share, tail) for tail in group["tails"].values()]
+        rows.append([label, f"{group['tokens']:,}", *sizes, *beyond])
+    return _aligned(rows)
+
+
+def _layer_lines(agreement: Mapping[str, Any]) -> list[str]:
+    names = ("flipped", "overlap", "reordered")
+    rows = [["layer", "flipped", "same experts", "other order"]]
+    for layer in agreement["layers"]:
+        rows.append([str(layer["layer"]), *(_or_undefined(share, layer[one]) for one in names)])
+    return _aligned(rows)
+
+
+def _sign_line(sign: Mapping[str, Any]) -> str:
+    side = "" if sign["side"] == "both" else f" ({sign['side']})"
+    where = ""
+    if sign["sequence"] is not None:
+        where = f" First at sequence {sign['sequence']:,}, token {sign['place']:,}."
+    said = f"P at most {number(sign['p_value'])}" if sign["significant"] else "not significant"
+    return f"{SIGN_LABELS[sign['name']]}{side}: {sign['detail']}{where} {said}."
+
+
+def _or_undefined(words: Callable[[float], str], value: float | None) -> str:
+    return UNDEFINED if value is None else words(value)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """The first column to the left, all others to the right, two spaces between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for row in rows
+    ]
