@@ -79,7 +79,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
     done = analyze(pair_file.name, "--json", "--resamples", "50")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert set(printed) == {"comparison", "diagnosis", "aliases", "presets"}
+    assert set(printed) == {"comparison", "diagnosis", "routing", "aliases", "presets"}
     expected = compare(
         sides["rollout_logprobs"],
         sides["trainer_logprobs"],
@@ -88,7 +88,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
         resamples=50,
     )
     assert printed["comparison"] == json.loads(json.dumps(expected.to_dict()))
-    assert printed["diagnosis"] is None
+    assert printed["diagnosis"] is None and printed["routing"] is None
     assert {"verl", "trl", "prime_rl"} <= set(printed["aliases"])
     assert "left_out" in printed["presets"]["prime_rl.dppo_mask"]
 
