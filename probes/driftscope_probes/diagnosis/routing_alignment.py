@@ -33,6 +33,9 @@ MIX: Final = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 MIX_SHIFT: Final = np.uint64(33)
 #: Choices that differ between two bf16 engines without a fault: R3, arXiv 2510.11370.
 PUBLISHED_FLIPS: Final = 0.10
+#: How far from chance to agreement the overlap of an unrelated row may lie. A token with a near tie
+#: in every layer has lost 1/k of its experts: at k = 2 halfway would already be too much.
+NEAR_CHANCE: Final = 0.25
 #: Tokens from which the frequencies of experts are taken: their error is then about 1 %.
 FREQUENCY_TOKENS: Final = 2**13
 #: A shift moves whole rows: a few layers show it as well as all do.
@@ -131,14 +134,14 @@ def _unrelated(tokens: Tokens, rollout: Routes, trainer: Routes, found: RouteDif
     if not count_all:
         return Sign("unrelated_rows", "both", 0, 0, 0.0, 1.0, "No token has both routes.")
     chance = _chance_overlap(rollout, trainer, found)
-    halfway = (1.0 + chance) / 2.0
+    least = chance + NEAR_CHANCE * (1.0 - chance)
     overlap = found.overlap / layers
-    unrelated = found.counted & (overlap < halfway)
+    unrelated = found.counted & (overlap < least)
     count = int(np.count_nonzero(unrelated))
     related = overlap[found.counted & ~unrelated]
     replaced = 1.0 - float(related.mean()) if related.size else PUBLISHED_FLIPS
     replaced = max(replaced, PUBLISHED_FLIPS / found.k)
-    expected = count_all * share_tail_bound(1.0 - halfway, replaced, layers)
+    expected = count_all * share_tail_bound(1.0 - least, replaced, layers)
     sequence, place = where(tokens, int(np.argmax(unrelated))) if count else (None, None)
     return Sign(
         "unrelated_rows",
@@ -147,7 +150,7 @@ def _unrelated(tokens: Tokens, rollout: Routes, trainer: Routes, found: RouteDif
         count_all,
         expected,
         tail_bound(count, expected),
-        f"{count:,} of {count_all:,} tokens share less than {halfway:.0%} of their experts "
+        f"{count:,} of {count_all:,} tokens share less than {least:.0%} of their experts "
         f"(routes of two arbitrary tokens share {chance:.0%}); near ties explain {expected:.3g}.",
         sequence,
         place,
