@@ -48,6 +48,7 @@ class Sign:
     detail: str  # a sentence with its numbers
     sequence: int | None = None
     place: int | None = None  # token of that sequence, from 0
+    alternative: str | None = None  # a sound cause that these data cannot tell from corruption
 
     @property
     def significant(self) -> bool:
@@ -66,6 +67,7 @@ class Sign:
             "sequence": self.sequence,
             "place": self.place,
             "detail": self.detail,
+            "alternative": self.alternative,
         }
 
 

@@ -90,7 +90,8 @@ def _sign_line(sign: Mapping[str, Any]) -> str:
     if sign["sequence"] is not None:
         where = f" First at sequence {sign['sequence']:,}, token {sign['place']:,}."
     said = f"P at most {number(sign['p_value'])}" if sign["significant"] else "not significant"
-    return f"{SIGN_LABELS[sign['name']]}{side}: {sign['detail']}{where} {said}."
+    or_else = f" Or {sign['alternative']}." if sign["alternative"] and sign["significant"] else ""
+    return f"{SIGN_LABELS[sign['name']]}{side}: {sign['detail']}{where} {said}.{or_else}"
 
 
 def _or_undefined(words: Callable[[float], str], value: float | None) -> str:

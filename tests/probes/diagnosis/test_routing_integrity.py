@@ -109,12 +109,25 @@ def test_a_loop_of_the_text_is_no_stale_row() -> None:
     ids = np.arange(SIZE)
     changing = routing_integrity(tokens_of(Extras(token_ids=ids)), rollout)
     assert names(changing) == {("repeated_rows", "rollout")}
-    assert "token_ids" not in sign(changing, "repeated_rows", "rollout").detail
+    assert sign(changing, "repeated_rows", "rollout").alternative is None
     ids[99:160] = 7
     looping = routing_integrity(tokens_of(Extras(token_ids=ids)), rollout)
     assert looping.significant == ()
     unknown = sign(routing_integrity(tokens_of(), rollout), "repeated_rows", "rollout")
-    assert unknown.significant and "Without token_ids" in unknown.detail
+    assert unknown.significant and "token_ids would tell" in str(unknown.alternative)
+
+
+def test_without_ids_a_loop_is_what_both_sides_repeat() -> None:
+    rollout, trainer = pair()
+    for side in (rollout, trainer):
+        side[100:160] = side[100]
+    assert routing_integrity(tokens_of(), rollout, trainer).significant == ()
+    # A replay is no second word: the same rows on both sides may be stale on both.
+    replayed = sign(routing_integrity(tokens_of(), rollout, rollout), "repeated_rows", "trainer")
+    assert replayed.significant and replayed.alternative is not None
+    rollout[200:260] = rollout[200]
+    stale = sign(routing_integrity(tokens_of(), rollout, trainer), "repeated_rows", "rollout")
+    assert stale.significant and (stale.place, stale.alternative) == (200, None)
 
 
 def test_stale_rows_do_not_hide_each_other() -> None:
