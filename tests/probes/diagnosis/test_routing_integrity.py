@@ -230,6 +230,9 @@ def test_an_onset_at_a_border_of_the_context() -> None:
     found = routing_integrity(tokens_of(Extras(position_ids=positions)), rollout, trainer)
     at_border = sign(found, "onset_at_border", "both")
     assert at_border.significant and "of the context" in at_border.detail
+    prompts = Extras(prompt_lengths=60 + 13 * np.arange(SEQUENCES))
+    by_prompts = routing_integrity(tokens_of(prompts), rollout, trainer)
+    assert sign(by_prompts, "onset_at_border", "both") == at_border
     without = routing_integrity(tokens_of(), rollout, trainer)
     assert sign(without, "onset", "both").significant
     assert not sign(without, "onset_at_border", "both").significant
