@@ -18,7 +18,7 @@ from driftscope_probes.models import tiny_random
 from driftscope_probes.tokens import Extras, Tokens
 
 pytestmark = pytest.mark.slow
-SEQUENCES, LENGTH, VOCABULARY, K = 16, 128, 1000, 2
+SEQUENCES, LENGTH, IDS, K = 16, 128, 256, 2  # the tokenizer has a token for every byte
 #: Tokens of each sequence that repeat one id in the text with loops.
 LOOP = slice(30, 90)
 
@@ -38,7 +38,7 @@ def scored(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     torch = pytest.importorskip("torch")
     folder: Path = tmp_path_factory.mktemp("moe")
     tiny_random.build_moe(folder, lambda progress: None)
-    ids = torch.randint(0, VOCABULARY, (SEQUENCES, LENGTH), generator=torch.manual_seed(0))
+    ids = torch.randint(0, IDS, (SEQUENCES, LENGTH), generator=torch.manual_seed(0))
     if request.param == "text with loops":
         ids[:, LOOP] = ids[:, LOOP.start : LOOP.start + 1]
     sides = [_forward(folder, ids, dtype) for dtype in (torch.bfloat16, torch.float32)]
