@@ -42,25 +42,37 @@ def routing_sentence(routing: Mapping[str, Any]) -> str:
     )
 
 
-def print_routing(
-    routing: Mapping[str, Any] | None, console: Console, *, everything: bool = False
-) -> None:
-    """Nothing for a step without routes; one line where both sides agree and nothing looks corrupt.
-
-    everything: the table by layer, and the signs that were looked for and not found.
+def routing_summary(routing: Mapping[str, Any] | None) -> str | None:
+    """What the first look at a step says of its routes: flips with what they do to Δ, and signs of
+    corruption by name. None without routes, and where there is neither.
     """
+    if routing is None:
+        return None
+    agreement = routing["agreement"]
+    signs = [one for one in routing["integrity"]["signs"] if one["significant"]]
+    said = []
+    if agreement is not None and agreement["choices_flipped"]:
+        with_flip, without = (
+            _or_undefined(number, agreement[group]["abs_diff_mean"])
+            for group in ("flipped", "agreeing")
+        )
+        said += [routing_sentence(routing), f"Mean |Δ| {with_flip} with and {without} without one."]
+    if signs:
+        said.append(f"Signs of corrupt routes: {', '.join(map(_sign_name, signs))}.")
+    return f"Experts: {' '.join(said)}" if said else None
+
+
+def print_routing(routing: Mapping[str, Any] | None, console: Console) -> None:
+    """All of it; nothing for a step without routes."""
     if routing is None:
         return
     console.print()
     console.print(Text("Experts", "bold"))
     lines = [routing_sentence(routing)]
     agreement = routing["agreement"]
-    if agreement is not None and (agreement["choices_flipped"] or everything):
-        lines += ["", *_group_lines(agreement)]
-        if everything:
-            lines += ["", *_layer_lines(agreement)]
-    signs = [one for one in routing["integrity"]["signs"] if everything or one["significant"]]
-    lines += ["", *map(_sign_line, signs)] if signs else []
+    if agreement is not None:
+        lines += ["", *_group_lines(agreement), "", *_layer_lines(agreement)]
+    lines += ["", *map(_sign_line, routing["integrity"]["signs"])]
     # Not a rich table: it would shrink columns where the room is short.
     console.print(Text("\n".join(lines)), soft_wrap=True)
 
@@ -84,14 +96,18 @@ def _layer_lines(agreement: Mapping[str, Any]) -> list[str]:
     return _aligned(rows)
 
 
-def _sign_line(sign: Mapping[str, Any]) -> str:
+def _sign_name(sign: Mapping[str, Any]) -> str:
     side = "" if sign["side"] == "both" else f" ({sign['side']})"
+    return f"{SIGN_LABELS[sign['name']]}{side}"
+
+
+def _sign_line(sign: Mapping[str, Any]) -> str:
     where = ""
     if sign["sequence"] is not None:
         where = f" First at sequence {sign['sequence']:,}, token {sign['place']:,}."
-    said = f"P at most {number(sign['p_value'])}" if sign["significant"] else "not significant"
+    said = f"P at most {number(sign['p_value'])}" if sign["significant"] else "Not significant"
     or_else = f" Or {sign['alternative']}." if sign["alternative"] and sign["significant"] else ""
-    return f"{SIGN_LABELS[sign['name']]}{side}: {sign['detail']}{where} {said}.{or_else}"
+    return f"{_sign_name(sign)}: {sign['detail']}{where} {said}.{or_else}"
 
 
 def _or_undefined(words: Callable[[float], str], value: float | None) -> str:
