@@ -95,7 +95,9 @@ def _padding(rows: Routes) -> BoolArray:
 def _padded(tokens: Tokens, routes: Routes, rows: _Rows, side: Side) -> Sign:
     counted, padding = rows.counted, rows.padding
     count, of = int(np.count_nonzero(padding)), int(np.count_nonzero(counted))
-    others = np.flatnonzero(counted & ~padding)
+    # A router names no expert twice, so that padding alone would make such a row likely; but it may
+    # well have a favourite, so that at k = 1 rows which look padded belong to its frequencies.
+    others = np.flatnonzero(counted & ~padding if routes.shape[2] > 1 else counted)
     others = others[:: max(1, others.size // SAMPLE_TOKENS)]
     expected = of * _padding_chance(routes[others][:, rows.used]) if count else 0.0
     sequence, place = where(tokens, int(np.argmax(padding))) if count else (None, None)
@@ -122,7 +124,7 @@ def _padding_chance(rows: Routes) -> float:
     which = which.reshape(tokens, layers)
     chance = np.ones(experts.size)
     for layer in range(layers):
-        chance *= np.bincount(which[:, layer], minlength=experts.size) / max(tokens, 1)
+        chance *= np.bincount(which[:, layer], minlength=experts.size) / tokens
     return float(chance.sum())
 
 
@@ -147,12 +149,13 @@ def _repeated(tokens: Tokens, rows: _Rows, not_both: BoolArray | None, side: Sid
     length = np.bincount(run, told)
     longest = int(np.argmax(length))
     members = np.flatnonzero((run == longest) & equal)
-    # Of runs, not of pairs: long ones would raise the rate and hide each other. The longest stands
-    # for one that was not seen, since a rate of 0 would make every run impossible.
+    # Of runs, not of pairs: long ones would raise the rate and hide each other. Three standard
+    # deviations above what was counted: where nearly all rows repeat, so may any run.
     starts = int(np.count_nonzero(length))
-    rate = starts / (starts + trials - int(length.sum()) + 1)
+    high = starts + 3.0 * math.sqrt(starts) + 4.0
+    rate = min(1.0, high / (trials - int(length.sum()) + 1))
     count = int(length[longest])
-    by_chance = 1.0 + math.log(max(trials, 2)) / -math.log(rate)
+    by_chance = 1.0 + (math.log(trials) / -math.log(rate) if rate < 1.0 else trials)
     alike = length[trials * rate**length < SIGNIFICANT]
     sequence, place = where(tokens, int(members[0]))
     many = f" {alike.size:,} such runs hold {int(alike.sum()) + alike.size:,} tokens."

@@ -22,9 +22,9 @@ Side: TypeAlias = Literal["rollout", "trainer", "both"]
 SIGNIFICANT: Final = 1e-6
 
 NULLS: Final[Mapping[SignName, str]] = {
-    "repeated_rows": "a row equals the one before it independently, as often as runs begin",
-    "padding_rows": "layers choose independently, and name an expert twice (with k = 1: the same "
-    "one) as often as in the side's other tokens, which a router never does within a layer",
+    "repeated_rows": "a row equals the one before it independently, at most as often as runs begin",
+    "padding_rows": "layers choose independently: each names an expert twice as often as in other "
+    "tokens (a router never does), with k = 1 the same one by the frequencies of all tokens",
     "shifted_rows": "a neighbour's route is as likely to fit better as the token's own",
     "unrelated_rows": "near ties alone: layers are independent and replace as many experts as in "
     "the tokens that agree, or as published for bf16 where that is more",

@@ -79,6 +79,25 @@ def test_few_experts_repeat_by_chance(seed: int, layers: int, k: int) -> None:
     assert routing_integrity(tokens_of(), rollout, trainer).significant == ()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 400),
+    layers=st.integers(1, 3),
+    most=st.sampled_from([0.5, 0.9, 0.99, 1.0]),
+)
+def test_a_router_with_a_favourite_is_no_sign(
+    seed: int, size: int, layers: int, most: float
+) -> None:
+    """One expert takes nearly every token: rows repeat for long, and look like padding."""
+    random = np.random.default_rng(seed)
+    routes = (random.random((size, layers, 1)) > most) * random.integers(0, 4, (size, layers, 1))
+    logprobs = -np.ones(size)
+    tokens = Tokens(logprobs, logprobs, np.array([0, size // 3, size]))
+    assert routing_integrity(tokens, routes, routes).significant == ()
+    assert routing_integrity(tokens, routes).significant == ()
+
+
 def test_flips_that_rise_with_the_layer_and_come_in_bursts_are_no_sign() -> None:
     random = np.random.default_rng(5)
     logits = random.standard_normal((SIZE, LAYERS, EXPERTS))
