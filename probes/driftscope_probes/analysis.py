@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -36,12 +37,13 @@ class Analysis:
     abs_diff_histogram: Histogram
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
+    diagnosis: Diagnosis | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
         return {
             "comparison": self.comparison.to_dict(),
-            "diagnosis": None,
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }

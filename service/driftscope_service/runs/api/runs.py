@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -169,5 +170,6 @@ def _point(point: SeriesPoint, wanted: tuple[str, ...] | None) -> dict[str, Any]
         # A step of an older version may lack what the series has now.
         "values": values if wanted is None else {name: values.get(name) for name in wanted},
         "crossed_limits": point.crossed,
+        "verdict": None if point.verdict is None else asdict(point.verdict),
         "tokens_kept": point.kept_bytes > 0,
     }
