@@ -29,7 +29,6 @@ from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, cal
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
 
-
 EveryNumber = Annotated[
     bool, typer.Option("--all", help="Every number, and what each preset would do to the step.")
 ]
@@ -54,7 +53,7 @@ def analyze(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say whether both sides of a step differ by rounding or by a bug, and by which, from a file."""
+    """Say whether the sides of a step differ by rounding or by a bug, and which, from a file."""
     step = _read(file, known_format(step_format))
     analysis = analyze_step(step, resamples=resamples).to_dict()
     if json_:

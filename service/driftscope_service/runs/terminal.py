@@ -61,7 +61,7 @@ SIX: Final[Mapping[str, str]] = {
     "nonfinite_tokens": "tokens not finite",
 }
 PER_LINE: Final = 3
-#: Half of a terminal of 48 lines; where it does not fit, evidence beyond the second line goes first.
+#: Half of a terminal of 48 lines; where more is said, evidence beyond the second line goes first.
 HALF_SCREEN: Final = 24
 MOST_EVIDENCE, LEAST_EVIDENCE = 4, 2
 #: Missing data that are named; --json has the rest.
@@ -93,7 +93,7 @@ def print_analysis(
     for part in _answer(diagnosis, analysis["comparison"], console):
         console.print(part)
     if every_number:
-        _print_all(analysis, diagnosis, console)
+        _print_all(analysis, console)
     else:
         console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
 
@@ -176,14 +176,13 @@ def _print_metadata(step: Described, console: Console) -> None:
         console.print(Text(", ".join(described), "dim"))
 
 
-def _print_all(analysis: Mapping[str, Any], diagnosis: Diagnosis | None, console: Console) -> None:
+def _print_all(analysis: Mapping[str, Any], console: Console) -> None:
     groups = grouped(analysis["comparison"])
     console.print()
     console.print(_numbers(groups), crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *_undefined(groups)]), "dim"))
-    healthy = diagnosis is not None and diagnosis.verdict in HEALTHY
-    _print_presets(analysis["presets"], console, healthy=healthy)
+    _print_presets(analysis["presets"], console, drops_healthy(analysis))
 
 
 def _numbers(groups: Groups) -> Table:
@@ -214,7 +213,7 @@ def _undefined(groups: Groups) -> list[str]:
 
 
 def _print_presets(
-    presets: Mapping[str, Mapping[str, Any]], console: Console, *, healthy: bool
+    presets: Mapping[str, Mapping[str, Any]], console: Console, too_narrow: Sequence[str]
 ) -> None:
     """Those that would drop or clip something; the others in one line."""
     acting = {name: e for name, e in presets.items() if e.get("sequences_touched")}
@@ -229,8 +228,8 @@ def _print_presets(
             table.add_row(*map(Text, row))
         console.print(table, crop=False)
         console.print()
-    if healthy and (everything := drop_everything(presets)):
-        console.print(Text(f"{', '.join(everything)}: {DROPS_HEALTHY}", "yellow"))
+    if too_narrow:
+        console.print(Text(f"{', '.join(too_narrow)}: {DROPS_HEALTHY}", "yellow"))
     idle = len(presets) - len(acting) - len(left_out)
     lines = [f"{idle} {'more ' if acting else ''}presets would drop and clip nothing."]
     if left_out:
@@ -245,11 +244,13 @@ DROPS_HEALTHY: Final = (
 )
 
 
-def drop_everything(presets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names of the presets that leave no token or no sequence."""
+def drops_healthy(analysis: Mapping[str, Any]) -> list[str]:
+    """Names of the presets that leave no token or no sequence of a step at its floor."""
+    if (analysis.get("diagnosis") or {}).get("verdict") not in HEALTHY:
+        return []
     return [
         name
-        for name, effect in presets.items()
+        for name, effect in analysis["presets"].items()
         if effect.get("tokens_dropped") == 1 or effect.get("sequences_dropped") == 1
     ]
 

@@ -11,19 +11,24 @@ from sqlalchemy import Connection
 from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
 from driftscope_service.pages import navigation
+from driftscope_service.pages.diagnosis import diagnosis_view
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
 from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
-from driftscope_service.runs.pages.run_state import NO_STEPS, crossed_at, movements, run_state
+from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, movements, run_state
+from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
-from driftscope_service.runs.store.steps import SeriesPoint, points_before
+from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
 
 STEPS_SHOWN: Final = 30
+#: As many as drift is worked out over.
+STRIP_STEPS: Final = 10_000
 SPARK_STEPS: Final = 60
 #: A plot is about a thousand pixels wide.
 BUCKETS: Final = 500
@@ -90,14 +95,18 @@ def _shown(
     connection: Connection, run: Run, drift: dict[str, Any], metric: str, before: int | None
 ) -> dict[str, Any]:
     latest = points_before(connection, run.number, SPARK_STEPS, before=None)[::-1]
-    state, crossed = NO_STEPS, list[dict[str, Any]]()
+    state, crossed, diagnosis = NO_STEPS, list[dict[str, Any]](), None
     if run.last_step is not None:
-        crossed = crossed_at(connection, run.name, run.last_step)
+        analysis = analysis_at(connection, run.name, run.last_step)
+        crossed = analysis["crossed_limits"]
+        diagnosis = read_diagnosis(analysis.get("diagnosis"))
         state = run_state(run.last_step, crossed, drift)
     # One more than is shown tells whether there are more.
     rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before)
     return {
         "state": state,
+        "diagnosis": diagnosis_view(diagnosis),
+        "strip": verdict_strip(verdict_points(connection, run.number, STRIP_STEPS)),
         "crossed": crossed,
         "metric_drift": drift["metrics"].get(metric),
         "tiles": [_tile(name, run, latest, drift) for name in metric_words.HEADLINE],

@@ -191,8 +191,11 @@ def _points(run_number: int) -> Select[Any]:
 
 
 def _point(row: Row[Any]) -> SeriesPoint:
-    *fields, verdict = row
-    return SeriesPoint(*fields, None if verdict is None else StepVerdict(**verdict))
+    return SeriesPoint(**{**row._mapping, "verdict": _verdict(row.verdict)})
+
+
+def _verdict(stored: Mapping[str, Any] | None) -> StepVerdict | None:
+    return None if stored is None else StepVerdict(**stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,23 @@ def latest_values(
         .limit(limit)
     )
     return [row[0] for row in rows][::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPoint:
+    step: int
+    verdict: StepVerdict | None
+
+
+def verdict_points(connection: Connection, run_number: int, limit: int) -> list[VerdictPoint]:
+    """Of the highest steps, ascending."""
+    rows = connection.execute(
+        select(steps.c.step, steps.c.verdict)
+        .where(steps.c.run_number == run_number)
+        .order_by(steps.c.step.desc())
+        .limit(limit)
+    )
+    return [VerdictPoint(step, _verdict(stored)) for step, stored in rows][::-1]
 
 
 def metric_points(
