@@ -11,10 +11,12 @@ from typing import Any, Final
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.verdicts import COMPARISON_RANK
 from driftscope_service.metrics import metric_names as names
 from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
+from driftscope_service.numbers.diagnosis_words import UNEXPLAINED
 from driftscope_service.pages.navigation import step_page
-from driftscope_service.runs.run_states import ExportedRun, RunStates, StepState
+from driftscope_service.runs.run_states import DiagnosedNumbers, ExportedRun, RunStates, StepState
 from driftscope_service.runs.store.runs import Run
 
 
@@ -150,8 +152,20 @@ def _add_step(families: Families, run: str, step: StepState) -> None:
         value = comparison.get(sample.source)
         if value is not None:
             families.of(sample.metric).add([run, *sample.more_labels], value)
+    if step.numbers.diagnosis is not None:
+        _add_diagnosis(families, run, step.numbers.diagnosis)
     if histogram is not None:
         _add_histogram(families.of(names.RUN_ABS_DIFF), run, step, histogram)
+
+
+def _add_diagnosis(families: Families, run: str, diagnosis: DiagnosedNumbers) -> None:
+    families.of(names.RUN_VERDICT).add([run], COMPARISON_RANK[diagnosis.verdict])
+    if diagnosis.excess is not None:
+        families.of(names.RUN_EXCESS).add([run], diagnosis.excess)
+    for cause, sure in diagnosis.causes.items():
+        families.of(names.RUN_CAUSE).add([run, cause], sure)
+    if diagnosis.unexplained:
+        families.of(names.RUN_CAUSE).add([run, UNEXPLAINED], 1.0)
 
 
 def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping[str, Any]) -> None:
