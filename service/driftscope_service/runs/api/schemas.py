@@ -139,6 +139,10 @@ class StepAnalysis(BaseModel):
         description="verdict, ranked causes with their evidence, and what data would tell more; "
         "null for a step that an older version stored"
     )
+    routing: dict[str, Any] | None = Field(
+        default=None,  # steps of older versions say nothing of it
+        description="agreement of both sides' experts and signs of corrupt routes; null: no routes",
+    )
     aliases: dict[str, Any] = Field(description="the same under each framework's own names")
     presets: dict[str, Any] = Field(description="what each preset would drop or clip")
     crossed_limits: list[CrossedLimitBody]
