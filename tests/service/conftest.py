@@ -325,13 +325,14 @@ class Diagnoses:
 
 
 def named_cause(name: str, confidence: float, plot: Plot | None = None) -> NamedCause:
+    values: tuple[float | int | str, ...] = (0.6123456, 12_345, "from token 512 on", 1e-9, 7)
     return NamedCause(
         name=name,
         title=f"The {name.replace('_', ' ')} is wrong",
         confidence=confidence,
         evidence=tuple(
             Evidence(f"{name} evidence {place}", value, "none <of this>")
-            for place, value in enumerate((0.6123456, 12_345, "from token 512 on", 1e-9, 7))
+            for place, value in enumerate(values)
         ),
         remedy=f"Set what {name} names to the same value on both sides.",
         next_control=f"Score the same tokens with {name} switched off.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
 from driftscope_probes.numbers import NUMBERS
@@ -163,7 +164,8 @@ def _add_diagnosis(families: Families, run: str, diagnosis: DiagnosedNumbers) ->
     if diagnosis.excess is not None:
         families.of(names.RUN_EXCESS).add([run], diagnosis.excess)
     for cause, sure in diagnosis.causes.items():
-        families.of(names.RUN_CAUSE).add([run, cause], sure)
+        if cause in BY_NAME:  # bounds the label: another version may have known others
+            families.of(names.RUN_CAUSE).add([run, cause], sure)
     if diagnosis.unexplained:
         families.of(names.RUN_CAUSE).add([run, UNEXPLAINED], 1.0)
 

@@ -152,6 +152,7 @@ def _evidence(items: Sequence[Evidence]) -> list[RenderableType]:
         Padding(
             Text(f"{item.what}: {words.evidence_value(item)} (expected {item.expected})"),
             (0, 0, 0, INDENT),
+            expand=False,
         )
         for item in items
     ]

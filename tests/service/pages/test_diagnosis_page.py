@@ -56,9 +56,9 @@ def test_the_step_page_says_the_sentence_and_the_cause(diagnosed: str, look: Any
     # Above everything else that the page says of the step.
     assert page.locator(".sentence").first.inner_text() == lead.locator(".sentence").inner_text()
     candidates = lead.get_by_text("2 other candidates")
-    expect(lead.get_by_text("rope_config.md")).not_to_be_visible()
+    expect(lead.get_by_role("link", name="rope_config")).not_to_be_visible()
     candidates.click()
-    expect(lead.get_by_text("rope_config.md")).to_be_visible()
+    expect(lead.get_by_role("link", name="rope_config")).to_be_visible()
 
 
 def test_from_the_runs_to_the_step_where_it_began(diagnosed: str, look: Any) -> None:

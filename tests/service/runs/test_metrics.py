@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shutil
@@ -58,6 +59,15 @@ def test_verdict_and_causes_are_those_of_the_last_step(
     assert found.labels("run_cause_confidence", "cause") == set(causes)
     for cause, confidence in causes.items():
         assert found.value("run_cause_confidence", run="r", cause=cause) == confidence
+
+
+def test_a_cause_that_the_catalogue_does_not_have_gets_no_series(
+    running: Any, add_step: Any, page: Any, diagnoses: Any
+) -> None:
+    strange = dataclasses.replace(diagnoses.bug_like.causes[0], name="of_another_version")
+    said = dataclasses.replace(diagnoses.bug_like, causes=(strange, *diagnoses.bug_like.causes[1:]))
+    add_step(running, "r", 0, ROLLOUT, shifted(1.0), said)
+    assert page(running).labels("run_cause_confidence", "cause") == {"rope_config", "norm_eps"}
 
 
 def test_without_an_answer_unexplained_is_sure(

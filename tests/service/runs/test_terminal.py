@@ -1,7 +1,6 @@
 """An analysed step: the answer on half a screen; the tables, with presets of each sort."""
 
 import io
-
 from typing import Any
 
 import numpy as np

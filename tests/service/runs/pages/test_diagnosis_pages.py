@@ -67,7 +67,7 @@ def test_the_page_leads_with_sentence_cause_and_what_to_do(diagnosed: Any, path:
         "none &lt;of this&gt;",
         "Set what temperature_semantics names",
         "Score the same tokens with temperature_semantics",
-        "temperature_semantics.md",
+        'href="/causes/temperature_semantics"',
         "2 other candidates",
         "rope_config",
         "entropy; rank; routed_experts; cached_tokens",
@@ -109,7 +109,9 @@ def test_the_run_shows_verdict_and_cause_over_its_steps(diagnosed: Any) -> None:
     text = page(diagnosed, "/runs/r")
     assert '<svg class="strip"' in text
     table = text[text.index('id="verdicts"') :]
-    said = re.findall(r'<span class="state \w+">([^<]*)</span>(?: <code>([^<]*)</code>)?', table)
+    said = re.findall(
+        r'<span class="state \w+">([^<]*)</span>(?: <a [^>]*><code>([^<]*)</code>)?', table
+    )
     assert said[:3] == [
         ("bug-like", "temperature_semantics"),
         ("at floor", "bf16_rounding_tail"),
@@ -120,9 +122,9 @@ def test_the_run_shows_verdict_and_cause_over_its_steps(diagnosed: Any) -> None:
 def test_the_runs_say_verdict_and_cause(diagnosed: Any) -> None:
     text = page(diagnosed, "/runs")
     row = text[text.index('href="/runs/r"') :]
-    assert "bug-like" in row[:600] and "<code>temperature_semantics</code>" in row[:600]
+    assert "bug-like" in row[:800] and "<code>temperature_semantics</code>" in row[:800]
     other = text[text.index('href="/runs/u"') :]
-    assert "above floor" in other[:600] and "<code>unexplained</code>" in other[:600]
+    assert "above floor" in other[:800] and "<code>unexplained</code>" in other[:800]
 
 
 def test_the_series_has_a_verdict_per_step(diagnosed: Any) -> None:
