@@ -66,8 +66,10 @@ class DriftscopeClient:
 
     `on_result` is called on the background thread with each answer: the analysis of a step, whose
     `diagnosis` says first whether rounding explains it and, if not, what does; or the receipt of a
-    shard. A verdict of `bug_like` or `not_comparable` is also logged, once per change. A client survives fork(): the
-    child starts with an empty queue, what the parent had queued stays with the parent.
+    shard. A verdict of `bug_like` or `not_comparable` is also logged, once per change.
+
+    A client survives fork(): the child starts with an empty queue, what the parent had queued stays
+    with the parent.
     """
 
     def __init__(
