@@ -44,7 +44,7 @@ def diagnosis_of(answer: Mapping[str, Any]) -> StepDiagnosis | None:
     told = answer.get("diagnosis")
     if not isinstance(told, Mapping):
         return None
-    first = next(iter(told.get("causes", ())), {})
+    first: Mapping[str, Any] = next(iter(told.get("causes", ())), {})
     return StepDiagnosis(
         step=answer["step"],
         verdict=told["verdict"],
