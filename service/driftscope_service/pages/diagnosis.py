@@ -81,7 +81,7 @@ def shown_plot(diagnosis: Diagnosis) -> Plot | None:
 def _candidate(cause: NamedCause) -> Candidate:
     return Candidate(
         cause.name,
-        cause.title,
+        cause.title[:1].upper() + cause.title[1:],
         words.confidence(cause),
         cause.remedy,
         cause.next_control,
