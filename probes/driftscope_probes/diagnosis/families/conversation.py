@@ -9,6 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import noise_by_index, noise_by_turn
 
@@ -36,6 +37,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
                 * ramp(split.contrast, 1.0, 2.0)
                 * seen.clean(split)
                 * (1.0 if later_clean else 0.25)
+                * seen.leads(split)
             )
             evidence.append(
                 Evidence(
@@ -110,7 +112,7 @@ def thinking_stripped(seen: Examination) -> Finding | None:
     turns = seen.signals.extras.turn_ids
     body = seen.places.body
     if turns is None:
-        return None
+        return _later_part(seen)
     split = seen.places.onset_turn
     turn = turns[body.token]
     if split is None or split.at <= turn.min():
@@ -131,6 +133,7 @@ def thinking_stripped(seen: Examination) -> Finding | None:
         * seen.clean(split)
         * (1.0 if stays else 0.3)
         * ramp(accounts, 0.6, 0.85)
+        * seen.leads(split)
     )
     if confidence < 0.05:
         return None
@@ -139,6 +142,32 @@ def thinking_stripped(seen: Examination) -> Finding | None:
         (
             Evidence("first turn that differs", int(split.at), "none"),
             Evidence("noise by turn, nats", "; ".join(by_turn), "equal"),
+        ),
+    )
+
+
+def _later_part(seen: Examination) -> Finding | None:
+    """Without turns: nearly every response is clean up to a token of its own, and stays bad."""
+    own = seen.places.own_onsets
+    if own is None:
+        return None
+    split, cuts = own
+    body = seen.places.body
+    part = cuts.size / max(1, np.unique(body.sequence).size)
+    confidence = (
+        0.6
+        * ramp(split.contrast, 0.8, 1.6)
+        * seen.clean(split)
+        * ramp(part, 0.35, 0.7)
+        * seen.same_token
+    )
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence("responses clean up to a token of their own", int(cuts.size), "0"),
+            Evidence("noise after it over before", round(float(np.exp(split.contrast)), 1), "1"),
         ),
     )
 
@@ -157,7 +186,14 @@ def chat_template(seen: Examination) -> Finding | None:
     present = counts > 0
     clean = sizes[present] / counts[present] < np.log(3 * seen.floor.sigma)
     everywhere = 1.0 - float(clean.mean())
-    confidence = 0.8 * ramp(first, 3.0, 8.0) * ramp(falling, 1.1, 1.6) * ramp(everywhere, 0.6, 0.85)
+    confidence = (
+        0.8
+        * ramp(first, 3.0, 8.0)
+        * ramp(falling, 1.8, 3.5)
+        * ramp(-seen.growth[0], 0.3, 0.7)
+        * ramp(everywhere, 0.6, 0.85)
+    )
+    confidence = max(confidence, share(seen, "chat_template_mismatch"))
     if confidence < 0.05:
         return None
     return Finding(
