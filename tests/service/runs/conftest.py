@@ -14,6 +14,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import Extras, compare, profiles
 from driftscope_probes.mismatch.thresholds import crossed_thresholds
+from driftscope_service.runs.ingest.analysis import step_verdict
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
 
@@ -55,7 +56,8 @@ def add_step() -> AddStep:
             runs = RunRepository(connection)
             found, _ = runs.put(run, {})
             new = NewStep(
-                step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis
+                *(step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis),
+                step_verdict(diagnosis),
             )
             StepRepository(connection).add(found.number, new)
             runs.step_completed(found.number, new)

@@ -80,14 +80,14 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis
         crossed=tuple(dict.fromkeys(limit.metric for limit in crossed)),
         # Some numbers exist only where the optional tensors were pushed.
         series={name: document["comparison"].get(name) for name in SERIES},
-        verdict=step_verdict(analysis.diagnosis),
+        verdict=step_verdict(analysis.diagnosis, document["comparison"].get("entropy_mean")),
         document=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
         took_s=time.perf_counter() - start,
     )
 
 
-def step_verdict(diagnosis: Diagnosis | None) -> StepVerdict | None:
-    """What lists and lines over the steps show."""
+def step_verdict(diagnosis: Diagnosis | None, entropy: float | None = None) -> StepVerdict | None:
+    """What lists and lines over the steps show. `entropy`: nats, mean over tokens."""
     if diagnosis is None:
         return None
     cause = diagnosis.cause
@@ -96,6 +96,7 @@ def step_verdict(diagnosis: Diagnosis | None) -> StepVerdict | None:
         excess=diagnosis.excess,
         cause=cause_name(diagnosis),
         confidence=None if cause is None else round(cause.confidence, 3),
+        entropy=entropy,
     )
 
 

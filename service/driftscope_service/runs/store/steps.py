@@ -28,6 +28,7 @@ class StepVerdict:
     excess: float | None
     cause: str | None  # the named cause, `unexplained`, or None: nothing to explain
     confidence: float | None  # of the named cause
+    entropy: float | None = None  # nats, mean over tokens, where entropies were pushed
 
 
 @dataclass(frozen=True, slots=True)
