@@ -6,13 +6,17 @@ In: a PairedRequest. Out: the report, and the pairs of every cell as files.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from driftscope_probes.device.environment import environment
+from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.rollout import Rollout, roll_out
@@ -36,7 +40,7 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
 from driftscope_probes.trace import Trace, both_sides
-from driftscope_probes.trace_file import write_pair
+from driftscope_probes.trace_file import pair_metadata, write_pair
 
 SCHEMA_VERSION = "1"
 #: Fraction of the whole at which each part ends, from the default grid on two cores.
@@ -53,24 +57,27 @@ class Compared:
     trainer: Trace
     comparison: Comparison
     profiles: Profiles
+    diagnosis: Diagnosis
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     """`model_path`: folder of the model; `floors`: where floors are kept. Both may be null."""
     folder, floors = request.get("model_path"), request.get("floors")
+    store = FloorStore(Path(floors)) if floors else None
     report = run_paired(
         PairedRequest(**request["request"]),
         workdir,
         progress,
         model_path=Path(folder) if folder else None,
+        floors=store,
     )
-    return (_with_floors_kept(report, Path(floors)) if floors else report).to_dict()
+    return (report if store is None else _with_floors_kept(report, store)).to_dict()
 
 
-def _with_floors_kept(report: PairedReport, folder: Path) -> PairedReport:
+def _with_floors_kept(report: PairedReport, store: FloorStore) -> PairedReport:
     """A folder that cannot be written costs the next verdict its floor, not this report."""
     try:
-        FloorStore(folder).put(grid_floors(report))
+        store.put(grid_floors(report))
     except FloorFileError as error:
         return report.model_copy(update={"notes": [*report.notes, error.message]})
     return report
@@ -82,10 +89,12 @@ def run_paired(
     progress: ProgressSink,
     *,
     model_path: Path | None = None,
+    floors: FloorStore | None = None,
 ) -> PairedReport:
     """Raises ProbeError with a remedy; `workdir` then holds logs but no report.
 
-    `model_path`: the folder of a model whose name the caller has resolved.
+    `model_path`: the folder of a model whose name the caller has resolved. `floors`: measured
+    ones, which the verdicts go by; None: priors.
     """
     started = time.monotonic()
     _check_engine(request)
@@ -109,7 +118,14 @@ def run_paired(
     )
     progress(Progress("comparing", SCORED))
     analysis_started = time.monotonic()
-    cells = _compare_all(request, rollouts, scores)
+
+    def floor_of(engine_dtype: str, mode: str) -> Floor | None:
+        if floors is None:
+            return None
+        weights = model.fingerprint
+        return floors.find(request.model, engine_dtype, mode, fingerprint=weights)
+
+    cells = _compare_all(request, rollouts, scores, floor_of)
     comparisons: dict[tuple[str, str], Comparison] = {
         (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
     }
@@ -180,7 +196,10 @@ def _roll_out_all(
 
 
 def _compare_all(
-    request: PairedRequest, rollouts: Mapping[Dtype, Rollout], scores: Scores
+    request: PairedRequest,
+    rollouts: Mapping[Dtype, Rollout],
+    scores: Scores,
+    floor_of: Callable[[str, str], Floor | None],
 ) -> list[Compared]:
     cells = []
     for dtype, rollout in rollouts.items():
@@ -188,8 +207,17 @@ def _compare_all(
             trainer = scores.traces[dtype, mode]
             tokens = both_sides(rollout.trace, trainer)
             comparison, _ = compare_tokens(tokens, resamples=request.resamples)
+            metadata = pair_metadata(rollout.trace, trainer)
             cells.append(
-                Compared(dtype, mode, rollout.trace, trainer, comparison, profiles_of(tokens))
+                Compared(
+                    engine_dtype=dtype,
+                    trainer_dtype=mode,
+                    rollout=rollout.trace,
+                    trainer=trainer,
+                    comparison=comparison,
+                    profiles=profiles_of(tokens),
+                    diagnosis=diagnose(Observed(tokens, metadata), floor_of(dtype, mode)),
+                )
             )
     return cells
 
@@ -226,7 +254,7 @@ def _stored(cell: Compared, sides: Mapping[tuple[str, str], WhichSide], workdir:
         engine_dtype=cell.engine_dtype,
         trainer_dtype=cell.trainer_dtype,
         comparison=cell.comparison.to_dict(),
-        diagnosis=None,
+        diagnosis=cell.diagnosis.to_dict(),
         profiles=cell.profiles.to_dict(),
         rollout=cell.rollout.meta.to_dict(),
         trainer=cell.trainer.meta.to_dict(),

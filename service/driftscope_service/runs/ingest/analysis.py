@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driftscope_probes.analysis import analyze_step
+from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
+from driftscope_probes.floor.store import find_floor
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.step_file import join_steps
+from driftscope_service.numbers.diagnosis_words import cause_name
+from driftscope_service.runs.store.steps import StepVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Dtypes:
 
     rollout: str | None = None
     trainer: str | None = None
+    model: str | None = None  # the same for the model, whose floor is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class StepAnalysis:
     content: StepContent
     crossed: tuple[str, ...]  # names of metrics
     series: Mapping[str, float | None]
+    verdict: StepVerdict | None
     document: bytes  # JSON object: comparison, diagnosis, …, crossed_limits, profiles
     took_s: float  # reading included
 
@@ -57,15 +63,23 @@ def read_part(part: StepPart) -> StepContent:
     return _content(read_step(part.path, part.step_format))
 
 
-def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis:
-    """Raises PushError where a file is malformed or the shards do not fit together."""
+def analyze_parts(
+    parts: Sequence[StepPart], run_dtypes: Dtypes, floors: Path | None = None
+) -> StepAnalysis:
+    """`floors`: folder of measured floors; None: the verdict rests on priors.
+
+    Raises PushError where a file is malformed or the shards do not fit together.
+    """
     start = time.perf_counter()
     step = whole_step(parts)
-    analysis = analyze_step(step)
-    crossed = analysis.crossed_thresholds(
-        step.metadata.get("rollout_dtype", run_dtypes.rollout),
-        step.metadata.get("trainer_dtype", run_dtypes.trainer),
-    )
+    rollout_dtype = step.metadata.get("rollout_dtype", run_dtypes.rollout)
+    trainer_dtype = step.metadata.get("trainer_dtype", run_dtypes.trainer)
+    floor = None
+    if floors is not None:
+        model = step.metadata.get("model", run_dtypes.model)
+        floor = find_floor(floors, model, rollout_dtype, trainer_dtype)
+    analysis = analyze_step(step, floor=floor)
+    crossed = analysis.crossed_thresholds(rollout_dtype, trainer_dtype)
     document = analysis.to_dict() | {
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": analysis.abs_diff_histogram.to_dict()},
@@ -76,8 +90,23 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis
         crossed=tuple(dict.fromkeys(limit.metric for limit in crossed)),
         # Some numbers exist only where the optional tensors were pushed.
         series={name: document["comparison"].get(name) for name in SERIES},
+        verdict=step_verdict(analysis.diagnosis, document["comparison"].get("entropy_mean")),
         document=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
         took_s=time.perf_counter() - start,
+    )
+
+
+def step_verdict(diagnosis: Diagnosis | None, entropy: float | None = None) -> StepVerdict | None:
+    """What lists and lines over the steps show. `entropy`: nats, mean over tokens."""
+    if diagnosis is None:
+        return None
+    cause = diagnosis.cause
+    return StepVerdict(
+        verdict=diagnosis.verdict,
+        excess=diagnosis.excess,
+        cause=cause_name(diagnosis),
+        confidence=None if cause is None else round(cause.confidence, 3),
+        entropy=entropy,
     )
 
 
