@@ -111,6 +111,8 @@ def _which_side(key: CellKey, cells: Mapping[CellKey, Errors], resamples: int) -
     part = _part(errors)
     low, high = _part_interval(errors, resamples)
     carries = carried_by(key, errors.sigma, part, low, high)
+    if carries == "unknown":
+        part = low = high = None  # 1 by construction, which says nothing
     changes = tuple(sorted(_changes(key, cells, resamples), key=lambda c: c.closer, reverse=True))
     return WhichSide(
         sigma=errors.sigma,
@@ -178,6 +180,11 @@ def _carries_sentence(
             "truth."
         )
     assert part is not None, "a difference has parts"
+    if key[1] == REFERENCE_MODE:
+        return (
+            f"The rollout carries all of the error, {rollout:.2g} nats: the trainer is the FP32 "
+            "reference."
+        )
     against = f"against FP32 the rollout errs by {rollout:.2g} nats, the trainer by {trainer:.2g}"
     if low is None or high is None:
         return f"Both sides may carry the error (no interval from so few sequences): {against}."
@@ -188,9 +195,8 @@ def _carries_sentence(
         return f"Both sides carry the error: {how}{shown} of it is the rollout's; {against}."
     if carries == "trainer":
         shown = f"{_percent(1 - part)} ({_percent(1 - high)} to {_percent(1 - low)})"
-    exact = " (which is the reference)" if key[1] == REFERENCE_MODE else ""
     other = "trainer" if carries == "rollout" else "rollout"
-    return f"The {carries} carries {shown} of the error, not the {other}{exact}; {against}."
+    return f"The {carries} carries {shown} of the error, not the {other}; {against}."
 
 
 def _changes(key: CellKey, cells: Mapping[CellKey, Errors], resamples: int) -> Iterator[Change]:

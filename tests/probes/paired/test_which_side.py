@@ -102,6 +102,11 @@ def test_equal_bits_and_the_references_own_precision_name_nobody() -> None:
     tiny = errors_of(trace(TRUTH + noise(1e-5, 1)), trace(TRUTH), trace(TRUTH))
     side = which_sides({("fp32", "fp32"): tiny}, resamples=200)["fp32", "fp32"]
     assert side.carries == "unknown" and "neither is closer" in side.sentence
+    assert side.rollout_part is None and side.rollout_part_low is None
+    coarse = errors_of(trace(TRUTH + noise(0.07, 1)), trace(TRUTH), trace(TRUTH))
+    side = which_sides({("bf16", "fp32"): coarse}, resamples=200)["bf16", "fp32"]
+    assert side.carries == "rollout" and side.rollout_part == pytest.approx(1.0)
+    assert side.sentence.startswith("The rollout carries all of the error, 0.07")
 
 
 def test_changes_are_those_that_the_grid_measured() -> None:
