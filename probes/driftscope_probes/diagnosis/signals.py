@@ -133,8 +133,8 @@ class Signals:
         zero = np.flatnonzero(rollout == 0.0)
         zero = zero[finite_t[zero] & (trainer[zero] < CERTAIN_ABOVE)]
         with np.errstate(invalid="ignore"):
-            above_r = np.flatnonzero(rollout > ROUNDING_ABOVE_ZERO)
-            above_t = np.flatnonzero(trainer > ROUNDING_ABOVE_ZERO)
+            above_r = np.flatnonzero((rollout > ROUNDING_ABOVE_ZERO) & finite_r)
+            above_t = np.flatnonzero((trainer > ROUNDING_ABOVE_ZERO) & finite_t)
             low_r = np.flatnonzero((rollout <= IMPOSSIBLE_BELOW) & finite_r)
             low_t = np.flatnonzero((trainer <= IMPOSSIBLE_BELOW) & finite_t)
         repeated, value = self._repeated(rollout, trainer, finite_r & finite_t)

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from driftscope_probes.diagnosis.cause import LEVELS, NAMED_FROM, Cause
+from driftscope_probes.diagnosis.cause import NAMED_FROM
+from driftscope_probes.diagnosis.families.base import LEVELS, Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers.diagnosis_words import UNEXPLAINED

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.places import Split
 from driftscope_probes.diagnosis.plots import noise_by_length, noise_by_sequence
 from driftscope_probes.diagnosis.signals import Bools

@@ -5,8 +5,9 @@ In: an Examination. Out: findings on flips between experts and on corrupt replay
 
 from __future__ import annotations
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.plots import noise_by_certainty
 from driftscope_probes.diagnosis.routing import RoutingAgreement

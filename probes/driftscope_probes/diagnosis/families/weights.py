@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import (
     ALIKE,
     along_gradient,
