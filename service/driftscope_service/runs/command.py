@@ -22,6 +22,8 @@ from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, st
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.errors import RequestError
+from driftscope_probes.floor.store import default_folder as default_floors
+from driftscope_probes.floor.store import find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
@@ -55,7 +57,9 @@ def analyze(
 ) -> None:
     """Say whether the sides of a step differ by rounding or by a bug, and which, from a file."""
     step = _read(file, known_format(step_format))
-    analysis = analyze_step(step, resamples=resamples).to_dict()
+    told = (step.metadata.get(name) for name in ("model", "rollout_dtype", "trainer_dtype"))
+    floor = find_floor(default_floors(), *told)
+    analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
     else:

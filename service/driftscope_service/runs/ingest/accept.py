@@ -48,7 +48,9 @@ class KnownState:
     @property
     def dtypes(self) -> Dtypes:
         return (
-            Dtypes() if self.run is None else Dtypes(self.run.rollout_dtype, self.run.trainer_dtype)
+            Dtypes()
+            if self.run is None
+            else Dtypes(self.run.rollout_dtype, self.run.trainer_dtype, self.run.model)
         )
 
 
@@ -77,7 +79,10 @@ async def accept_step(
             raise conflict(run, step, f"as {known.shards[0].shards} shards, in part", received)
         analysis, _ = await asyncio.gather(
             intake.pool.run(
-                analyze_parts, (StepPart(received.path, kind.step_format),), known.dtypes
+                analyze_parts,
+                (StepPart(received.path, kind.step_format),),
+                known.dtypes,
+                intake.floors,
             ),
             asyncio.to_thread(sync, received.path),
         )
@@ -197,7 +202,7 @@ async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
             raise not_found("shard of", f"step {step} of run {run}")
         _check_whole(known.shards)
         parts = tuple(_part(intake, shard) for shard in known.shards)
-        analysis = await intake.pool.run(analyze_parts, parts, known.dtypes)
+        analysis = await intake.pool.run(analyze_parts, parts, known.dtypes, intake.floors)
         new = new_step(
             step,
             analysis,

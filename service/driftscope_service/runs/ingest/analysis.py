@@ -15,6 +15,7 @@ from pathlib import Path
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
+from driftscope_probes.floor.store import find_floor
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.step_file import join_steps
 from driftscope_service.numbers.diagnosis_words import cause_name
@@ -44,6 +45,7 @@ class Dtypes:
 
     rollout: str | None = None
     trainer: str | None = None
+    model: str | None = None  # the same for the model, whose floor is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,23 @@ def read_part(part: StepPart) -> StepContent:
     return _content(read_step(part.path, part.step_format))
 
 
-def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis:
-    """Raises PushError where a file is malformed or the shards do not fit together."""
+def analyze_parts(
+    parts: Sequence[StepPart], run_dtypes: Dtypes, floors: Path | None = None
+) -> StepAnalysis:
+    """`floors`: folder of measured floors; None: the verdict rests on priors.
+
+    Raises PushError where a file is malformed or the shards do not fit together.
+    """
     start = time.perf_counter()
     step = whole_step(parts)
-    analysis = analyze_step(step)
-    crossed = analysis.crossed_thresholds(
-        step.metadata.get("rollout_dtype", run_dtypes.rollout),
-        step.metadata.get("trainer_dtype", run_dtypes.trainer),
-    )
+    rollout_dtype = step.metadata.get("rollout_dtype", run_dtypes.rollout)
+    trainer_dtype = step.metadata.get("trainer_dtype", run_dtypes.trainer)
+    floor = None
+    if floors is not None:
+        model = step.metadata.get("model", run_dtypes.model)
+        floor = find_floor(floors, model, rollout_dtype, trainer_dtype)
+    analysis = analyze_step(step, floor=floor)
+    crossed = analysis.crossed_thresholds(rollout_dtype, trainer_dtype)
     document = analysis.to_dict() | {
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": analysis.abs_diff_histogram.to_dict()},

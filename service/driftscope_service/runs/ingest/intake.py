@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from driftscope_probes.floor.store import FOLDER
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
@@ -46,6 +48,7 @@ class Intake:
     locks: StepLocks
     slots: UploadSlots
     keeper: TokenKeeper
+    floors: Path  # folder of measured floors, read with every step
 
     def sweep(self) -> None:
         """Remove what a killed service left on disk, before anything is received."""
@@ -82,4 +85,5 @@ def build_intake(settings: Settings, database: Database) -> Intake:
             budget_bytes=settings.token_budget_bytes,
             open_step_s=settings.open_step_seconds,
         ),
+        floors=settings.data_dir / FOLDER,
     )
