@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,9 @@ def test_the_page_of_the_run_leads_with_it_and_draws_its_course(stale: Any) -> N
     assert [row[0] for row in found["rows"]] == list(range(12))
     row = stale.client.get("/runs", headers=HTML).text
     assert f"<code>{STALE}</code>" in row[row.index('href="/runs/r"') :][:900]
+    series = stale.client.get("/v1/runs/r/steps?limit=1").json()
+    assert series["diagnosis"]["causes"][0]["name"] == STALE
+    assert html.escape(series["diagnosis"]["sentence"]) in lead
     assert stale.client.get("/runs/nobody/plots/course.json").status_code == 404
 
 
