@@ -152,9 +152,12 @@ def kv_tile(seen: Examination) -> Finding | None:
     if turns is not None and turns.gain > 0.8 * split.gain:
         return None  # a turn begins there
     distance = min(abs(cut - tile) for tile in TILES)
+    coordinate = seen.places.positions if absolute else seen.places.body.index
+    assert coordinate is not None
     confidence = (
         (0.93 if absolute else 0.8)
         * ramp(split.contrast, 0.5, 1.2)
+        * seen.flat_after(split, coordinate)
         * ramp(sharp, 0.5, 0.8)
         * seen.leads(split)
         * seen.clean(split)
@@ -164,8 +167,6 @@ def kv_tile(seen: Examination) -> Finding | None:
     if confidence < 0.05:
         return None
     what = "absolute position" if absolute else "response index"
-    coordinate = seen.places.positions if absolute else seen.places.body.index
-    assert coordinate is not None
     return Finding(
         confidence,
         (
