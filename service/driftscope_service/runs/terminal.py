@@ -20,6 +20,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause
 from driftscope_service.numbers import diagnosis_words as words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import Shown, grouped, share, with_unit
+from driftscope_service.runs.routing_words import print_routing, routing_summary
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -87,10 +88,11 @@ def print_analysis(
 ) -> None:
     """The diagnosis and six numbers; with `every_number` the tables below them."""
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
+    routes = None if every_number else routing_summary(analysis.get("routing"))
     console.print(Text(f"{name}: {step.sequences:,} sequences, {step.tokens:,} tokens", "bold"))
     if every_number:
         _print_metadata(step, console)
-    for part in _answer(diagnosis, analysis["comparison"], console):
+    for part in _answer(diagnosis, analysis["comparison"], routes, console):
         console.print(part)
     if every_number:
         _print_all(analysis, console)
@@ -99,10 +101,13 @@ def print_analysis(
 
 
 def _answer(
-    diagnosis: Diagnosis | None, comparison: Mapping[str, Any], console: Console
+    diagnosis: Diagnosis | None,
+    comparison: Mapping[str, Any],
+    routes: str | None,
+    console: Console,
 ) -> list[RenderableType]:
     """As much evidence as half a screen holds."""
-    numbers = _six(comparison)
+    numbers = [*_six(comparison), *([] if routes is None else [Text(routes)])]
     if diagnosis is None:
         return [Text("No diagnosis: analysed by an older version.", "dim"), *numbers]
     for evidence in range(MOST_EVIDENCE, LEAST_EVIDENCE - 1, -1):
@@ -183,6 +188,7 @@ def _print_all(analysis: Mapping[str, Any], console: Console) -> None:
     console.print(_numbers(groups), crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *_undefined(groups)]), "dim"))
+    print_routing(analysis.get("routing"), console)
     _print_presets(analysis["presets"], console, drops_healthy(analysis))
 
 

@@ -47,7 +47,7 @@ def test_nothing_scrolls_sideways_on_a_phone(path: str, look: Any) -> None:
 
 
 def test_every_plot_draws(look: Any) -> None:
-    for path, plots in (("/runs/drifting", 1), ("/runs/broken/steps/35", 4)):
+    for path, plots in (("/runs/drifting", 1), ("/runs/broken/steps/35", 5)):
         page = look().drawn(path)
         states = page.locator("plot-figure").evaluate_all("all => all.map(p => p.dataset.state)")
         # One more where the diagnosis has a plot of its evidence.

@@ -22,6 +22,7 @@ from driftscope_service.pages.plot_data import Format, evidence_plot, plot_respo
 from driftscope_service.runs.api.schemas import RunName, StepNumber, step_path
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindow, token_window
+from driftscope_service.runs.pages.routing_view import routing_plot, routing_view
 from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.step_view import (
     NoTokens,
@@ -33,6 +34,7 @@ from driftscope_service.runs.pages.step_view import (
     token_source,
 )
 from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
+from driftscope_service.runs.routing_words import SIGN_LABELS
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
@@ -92,11 +94,25 @@ def get_step_page(
         words=metric_words,
         tiles=_tiles(analysis["comparison"], analysis["crossed_limits"]),
         looked=looked,
+        routing=routing_view(analysis.get("routing")),
+        sign_labels=SIGN_LABELS,
         order=order,
         orders=ORDERS,
         chosen=chosen,
         cell=CELL,
     )
+
+
+@router.get("/{run}/steps/{step}/plots/routing.{format_}")
+def get_routing_plot(
+    request: Request, run: RunName, step: StepNumber, format_: Format, service: CurrentService
+) -> Response:
+    """From the stored numbers: it lasts when the tokens are gone."""
+    stored, _, _ = _stored(service, run, step)
+    data = routing_plot(json.loads(stored.analysis).get("routing"))
+    if data is None:
+        raise not_found("pair of routes of step", f"{step} of run {run}")
+    return plot_response(request, data, format_, f"{run}-{step}-routing")
 
 
 @router.get("/{run}/steps/{step}/plots/evidence.{format_}")
