@@ -116,6 +116,6 @@ def _sentence(last: Diagnosis, cause: NamedCause) -> str:
     word = words.verdict_words(last.verdict)
     return (
         f"{word[:1].upper()}{word[1:]}: {cause.title}, as the steps together show "
-        f"({cause.name}, {cause.confidence * 100:.0f} %); the last step is at "
-        f"{words.excess_words(last)}."
+        f"({cause.name}, {cause.confidence * 100:.0f} %; the last step at "
+        f"{words.excess_words(last).partition(' (')[0]})."
     )

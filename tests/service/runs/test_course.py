@@ -52,9 +52,9 @@ def test_the_run_answers_where_the_last_step_has_no_answer(diagnoses: Any) -> No
     causes = course_causes(growing(30))
     said = with_course(diagnoses.unexplained, causes)
     assert said.cause is not None and said.cause.name == STALE and not said.unexplained
-    assert said.sentence.startswith("Above floor: ")
+    assert said.sentence.startswith("Above the floor: ")
     assert "as the steps together show (stale_engine_weights," in said.sentence
-    assert "3.40 times the prior floor" in said.sentence
+    assert said.sentence.endswith("the last step at 3.40 times the prior floor).")
     # The candidates of the step stay behind it.
     assert "lm_head_precision" in {cause.name for cause in said.causes[1:]}
 
