@@ -125,4 +125,6 @@ def test_a_preset_that_drops_all_of_a_healthy_step_is_not_passed_over(
         "a.half": {**effect, "sequences_dropped": 0.5},
     }
     text = " ".join(printed(analysis, step, every_number=True).split())
-    assert ("a.all: drops all of this step, whose difference is rounding alone" in text) is told
+    said = "Leaves nothing of this step, whose difference is rounding alone"
+    assert (said in text) is told
+    assert ("protect it: a.all." in text) is told
