@@ -166,12 +166,10 @@ def rounded_target(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
     """The trainer's head is in float32; the target's logit went through bf16, the sum did not."""
-    sound = pair(lab, setting)
-    exact = logits_of(lab, ExactHead(lab.trainer()), sound.sampled, setting.microbatch)
-    values = []
-    for logits, ids in zip(exact, sound.sampled.responses, strict=True):
-        target = logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
-        values.append((target.bfloat16().float() - logits.logsumexp(-1)).numpy())
+    values = [
+        (target.bfloat16().float() - total).numpy()
+        for target, total in _targets_and_sums(lab, setting)
+    ]
     rows = chosen(len(values), between(0.2, 1.0, severity), rng)
     return _of_trainer(lab, setting, values, rows)
 
@@ -179,16 +177,23 @@ def rounded_target(
 def rounded_sum(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    """The trainer keeps the log of the sum in bf16, the target's logit as it is."""
-    sound = pair(lab, setting)
-    values = []
-    logits_of_rows = logits_of(lab, lab.trainer(), sound.sampled, setting.microbatch)
-    for logits, ids in zip(logits_of_rows, sound.sampled.responses, strict=True):
-        target = logits.float().gather(1, torch.tensor(ids)[:, None])[:, 0]
-        rounded = logits.float().logsumexp(-1).bfloat16().float()
-        values.append((target - rounded).numpy())
+    """The trainer's head is in float32; the log of the sum is kept in bf16, the target is not."""
+    values = [
+        (target - total.bfloat16().float()).numpy()
+        for target, total in _targets_and_sums(lab, setting)
+    ]
     rows = chosen(len(values), between(0.2, 1.0, severity), rng)
     return _of_trainer(lab, setting, values, rows)
+
+
+def _targets_and_sums(lab: Lab, setting: Setting) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Per sequence the chosen logits and the log of the sum over all, float32 [tokens] each."""
+    sampled = pair(lab, setting).sampled
+    rows = logits_of(lab, ExactHead(lab.trainer()), sampled, setting.microbatch)
+    return [
+        (logits.gather(1, torch.tensor(ids)[:, None])[:, 0], logits.logsumexp(-1))
+        for logits, ids in zip(rows, sampled.responses, strict=True)
+    ]
 
 
 def _of_trainer(

@@ -11,7 +11,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.lab import Lab, Sampled
-from driftscope_probes.diagnosis.drill.pool import between, pair, rollout, scores
+from driftscope_probes.diagnosis.drill.pool import between, rollout, scores
 from driftscope_probes.push.pushed_step import PushedStep
 
 #: Temperatures that people sample at lie between 0.6 and 1.5; 0.97 is the least that is set.
@@ -62,10 +62,12 @@ def _told(lab: Lab, sampled: Sampled, rng: np.random.Generator) -> dict[str, str
 def scaled_rollout(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    sound = pair(lab, setting)
-    divisor = temperature(severity, rng)
-    logprobs = tuple((values / divisor).astype(np.float32) for values in sound.sampled.logprobs)
-    return lab.step(replace(sound.sampled, logprobs=logprobs), sound.scored)
+    """The engine samples at T and divides the log-probabilities by T, instead of the logits."""
+    asked = replace(setting, temperature=temperature(severity, rng), processed=False)
+    sampled = rollout(lab, asked)
+    divided = tuple(values / np.float32(asked.temperature) for values in sampled.logprobs)
+    scored = scores(lab, asked, sampled, 1.0)
+    return lab.step(replace(sampled, logprobs=divided), scored, _told(lab, sampled, rng))
 
 
 def scaled_trainer(
@@ -75,8 +77,8 @@ def scaled_trainer(
     asked = replace(setting, temperature=temperature(severity, rng), processed=False)
     sampled = rollout(lab, asked)
     scored = scores(lab, asked, sampled, 1.0)
-    divided = (scored.logprobs / asked.temperature).astype(np.float32)
-    return lab.step(sampled, replace(scored, logprobs=divided))
+    divided = replace(scored, logprobs=scored.logprobs / np.float32(asked.temperature))
+    return lab.step(sampled, divided, _told(lab, sampled, rng))
 
 
 def truncation(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
