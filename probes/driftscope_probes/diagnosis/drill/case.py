@@ -63,3 +63,4 @@ class Injection:
     description: str
     inject: Callable[[Lab, float, np.random.Generator, Setting], PushedStep]
     models: tuple[str, ...] | None = None  # policies it needs; None: any
+    dtypes: tuple[Dtype, ...] | None = None  # of both sides; in others it is below the floor
