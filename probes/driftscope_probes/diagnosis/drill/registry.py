@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from driftscope_probes.diagnosis.drill.case import Injection
-from driftscope_probes.diagnosis.drill.faults import model, weights
+from driftscope_probes.diagnosis.drill.faults import (
+    alignment,
+    conversation,
+    model,
+    records,
+    semantics,
+    weights,
+)
 
 INJECTIONS: tuple[Injection, ...] = (
     *weights.INJECTIONS,
     *model.INJECTIONS,
+    *semantics.INJECTIONS,
+    *alignment.INJECTIONS,
+    *conversation.INJECTIONS,
+    *records.INJECTIONS,
 )
