@@ -5,6 +5,7 @@ from __future__ import annotations
 from driftscope_probes.diagnosis.drill.case import Injection
 from driftscope_probes.diagnosis.drill.faults import (
     alignment,
+    cache,
     conversation,
     model,
     records,
@@ -15,6 +16,7 @@ from driftscope_probes.diagnosis.drill.faults import (
 INJECTIONS: tuple[Injection, ...] = (
     *weights.INJECTIONS,
     *model.INJECTIONS,
+    *cache.INJECTIONS,
     *semantics.INJECTIONS,
     *alignment.INJECTIONS,
     *conversation.INJECTIONS,
