@@ -5,11 +5,13 @@ from __future__ import annotations
 from driftscope_probes.diagnosis.drill.case import Injection
 from driftscope_probes.diagnosis.drill.faults import (
     alignment,
+    batch,
     cache,
     conversation,
     model,
     records,
     semantics,
+    shares,
     weights,
 )
 
@@ -17,6 +19,8 @@ INJECTIONS: tuple[Injection, ...] = (
     *weights.INJECTIONS,
     *model.INJECTIONS,
     *cache.INJECTIONS,
+    *batch.INJECTIONS,
+    *shares.INJECTIONS,
     *semantics.INJECTIONS,
     *alignment.INJECTIONS,
     *conversation.INJECTIONS,
