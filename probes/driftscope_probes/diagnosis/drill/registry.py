@@ -8,6 +8,7 @@ from driftscope_probes.diagnosis.drill.faults import (
     batch,
     cache,
     conversation,
+    healthy,
     model,
     records,
     routing,
@@ -17,6 +18,7 @@ from driftscope_probes.diagnosis.drill.faults import (
 )
 
 INJECTIONS: tuple[Injection, ...] = (
+    *healthy.INJECTIONS,
     *weights.INJECTIONS,
     *model.INJECTIONS,
     *cache.INJECTIONS,
