@@ -185,8 +185,9 @@ class _HeadInBf16:
     """The product itself runs in bf16: hidden states and result are rounded."""
 
     def __call__(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        product = F.linear(inputs[0].bfloat16(), module.weight.bfloat16())
-        return product.to(output.dtype)
+        product: Tensor = F.linear(inputs[0].bfloat16(), module.weight.bfloat16())
+        rounded: Tensor = product.to(output.dtype)
+        return rounded
 
 
 def head_in_bf16(model: Any) -> Any:
