@@ -290,13 +290,13 @@ INJECTIONS: tuple[Injection, ...] = (
         "a",
         "the engine's log-probabilities are stored in bf16",
         rollout_stored_in_bf16,
-        dtypes=("fp16", "fp32"),
+        dtypes=("fp32",),
     ),
     Injection(
         "lm_head_precision",
         "b",
         "the trainer's log-probabilities are stored in bf16",
         trainer_stored_in_bf16,
-        dtypes=("fp16", "fp32"),
+        dtypes=("fp32",),
     ),
 )

@@ -1,18 +1,26 @@
-"""Published levels: healthy pairs as others have measured them, of a made-up policy.
+"""Healthy: pairs without a fault, in which nothing may be found.
 
-In: a severity (here: which of the levels), a setting for its size. Out: the pushed step. Models
-that fit on no small machine are stood for by logits of the same kind, with noise of their size.
+In: a severity (here: which of several kinds), a setting. Out: the pushed step. Untouched pairs with
+other batches, sampling and turns; and a made-up policy at levels that others published, of models
+that fit on no small machine: logits of the same kind, with noise of their size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.lab import SHORTEST_RESPONSE, WEIGHTS_VERSION, Lab
+from driftscope_probes.diagnosis.drill.pool import pair, scores
+from driftscope_probes.diagnosis.drill.transcript import (
+    conversation_step,
+    masked_part,
+    turn_part,
+    turns_of,
+)
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 
 CLASSES = 1024
@@ -105,6 +113,37 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return normalised
 
 
+def untouched(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
+    """Real pairs that some trainer would run like this; both sides mean the same distribution."""
+    shapes = replace(
+        setting,
+        batch=max(1, int(rng.integers(1, setting.sequences + 1))) if rng.random() < 0.3 else None,
+        microbatch=int(rng.choice((1, 4, 8, 16))),
+    )
+    kind = int(severity * 5)
+    if kind == 1:  # both sides divide by T
+        warm = replace(shapes, temperature=float(rng.choice((0.6, 0.8, 1.2))), processed=True)
+        return _plain(lab, warm)
+    if kind == 2:  # truncated sampling, reported over all classes
+        return _plain(lab, replace(shapes, top_p=0.9, processed=False))
+    if kind == 3:  # a conversation with what others said masked
+        turns = turns_of(lab, setting, 2)
+        present = bool(rng.random() < 0.5)
+        parts = [
+            turn_part(turns[0], scores(lab, setting, turns[0].sampled)),
+            masked_part(turns[0], present=present),
+            turn_part(turns[1], scores(lab, setting, turns[1].sampled)),
+        ]
+        return conversation_step(lab, turns, parts, with_turns=bool(rng.random() < 0.5))
+    return _plain(lab, shapes)
+
+
+def _plain(lab: Lab, setting: Setting) -> PushedStep:
+    sound = pair(lab, setting)
+    return lab.step(sound.sampled, sound.scored)
+
+
 INJECTIONS: tuple[Injection, ...] = (
+    Injection(None, "a", "nothing: real pairs in other batches, samplings and turns", untouched),
     Injection(None, "b", "nothing: a made-up policy at levels that others published", published),
 )
