@@ -108,7 +108,9 @@ class Lab:
         in front until it has so many tokens, the rest stay short."""
         rng = np.random.default_rng([self.seed, seed])
         distinct = -(-count // GROUP)
-        texts = [DEMO_PROMPTS[int(index)] for index in rng.integers(len(DEMO_PROMPTS), size=distinct)]
+        texts = [
+            DEMO_PROMPTS[int(index)] for index in rng.integers(len(DEMO_PROMPTS), size=distinct)
+        ]
         batch = tokenize(self.model_folder, texts, chat_template=None)
         lists = [batch.ids(index) for index in range(distinct)]
         if context:
@@ -276,7 +278,8 @@ def truncated(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits [rows, vocabulary] after temperature, top-k, top-p and min-p, in vLLM's order."""
     if sampling.temperature <= 0.0:
         raise RequestError(
-            f"temperature is {sampling.temperature}; the lab samples.", remedy="give a number above 0."
+            f"temperature is {sampling.temperature}; the lab samples.",
+            remedy="give a number above 0.",
         )
     kept = logits / sampling.temperature
     if sampling.min_p > 0.0:

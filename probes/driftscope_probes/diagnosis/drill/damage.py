@@ -1,0 +1,146 @@
+"""Damage: a change of a model, how much of it a severity asks for, and the side that gets it.
+
+In: a function that changes a model by a strength. Out: an Injection into the engine or the trainer.
+One scale of severity for all that can be dosed: the standard deviation of the logits' noise that the
+damage alone causes, geometric from SIGMA_AT_0 to SIGMA_AT_1, found by bisection on a few sequences in
+float32. A fault that cannot reach it stops at its largest strength.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
+from driftscope_probes.diagnosis.drill.lab import Lab, Sampled, Scored
+from driftscope_probes.diagnosis.drill.pool import kept, pair, rollout, sampling_of, scores
+from driftscope_probes.push.pushed_step import PushedStep
+
+#: The floor of a tiny policy in bf16: such a fault drowns there, and is seen in fp16 and fp32.
+SIGMA_AT_0 = 0.03
+#: Nats. A wrong prompt template was measured at 0.8 per token; a lost tensor at 2 to 5.
+SIGMA_AT_1 = 2.0
+TRIALS = 7  # bisection steps: the strength within 1 % of its logarithmic range
+TRIAL_SEQUENCES, TRIAL_TOKENS = 4, 32
+#: model, strength, seed of what the damage draws → the same model, changed
+Damage = Callable[[Any, float, int], Any]
+Bounds = tuple[float, float]
+
+
+def sigma(rollout_logprobs: NDArray[Any], trainer_logprobs: NDArray[Any]) -> float:
+    """Nats on the logits: sqrt(sum Δ² / sum (1 − p)²)."""
+    first = rollout_logprobs.astype(np.float64)
+    difference = trainer_logprobs.astype(np.float64) - first
+    uncertain = float(np.square(1.0 - np.exp(first)).sum())
+    return float(np.sqrt(np.square(difference).sum() / uncertain)) if uncertain > 0.0 else 0.0
+
+
+def sigma_of(severity: float) -> float:
+    return SIGMA_AT_0 * (SIGMA_AT_1 / SIGMA_AT_0) ** severity
+
+
+def strength(
+    lab: Lab, setting: Setting, damage: Damage, severity: float, seed: int, bounds: Bounds
+) -> float:
+    """Between the bounds (both above 0), such that the damage alone has the severity's sigma."""
+    fp32 = Lab(lab.model_folder, "fp32", "fp32", lab.seed)
+    sampled = _few(lab, setting)
+    healthy = kept(fp32, ("trial", setting), lambda: fp32.score(fp32.trainer(), sampled).logprobs)
+    low, high = map(math.log, bounds)
+    for _ in range(TRIALS):
+        middle = (low + high) / 2
+        model = damage(fp32.trainer(fresh=True), math.exp(middle), seed)
+        if sigma(healthy, fp32.score(model, sampled).logprobs) < sigma_of(severity):
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
+
+
+def _few(lab: Lab, setting: Setting) -> Sampled:
+    """The first of the pool's sequences, and of each its first tokens."""
+    sampled = rollout(lab, setting)
+    # Not the first TRIAL_SEQUENCES, which are answers to one prompt.
+    rows = np.linspace(0, len(sampled.prompts) - 1, TRIAL_SEQUENCES).astype(int).tolist()
+    return replace(
+        sampled,
+        prompts=tuple(sampled.prompts[row] for row in rows),
+        responses=tuple(sampled.responses[row][:TRIAL_TOKENS] for row in rows),
+        logprobs=tuple(sampled.logprobs[row][:TRIAL_TOKENS] for row in rows),
+    )
+
+
+def sample(lab: Lab, setting: Setting, model: Any, **faults: Any) -> Sampled:
+    """A rollout of the setting by another model than the healthy engine."""
+    return lab.roll_out(
+        model,
+        lab.prompts(setting.sequences, setting.seed, setting.context),
+        sampling_of(setting),
+        processed=setting.processed,
+        batch=setting.batch,
+        seed=setting.seed,
+        **faults,
+    )
+
+
+def scored_by(lab: Lab, setting: Setting, sampled: Sampled, model: Any) -> Scored:
+    """By another model than the healthy trainer, at the temperature that fits the rollout's."""
+    return lab.score(
+        model,
+        sampled,
+        temperature=setting.temperature if sampled.processed else 1.0,
+        microbatch=setting.microbatch,
+    )
+
+
+def engine_step(lab: Lab, setting: Setting, model: Any, **extras: NDArray[Any]) -> PushedStep:
+    """A damaged engine's step, scored by the healthy trainer."""
+    sampled = sample(lab, setting, model)
+    return lab.step(sampled, scores(lab, setting, sampled), **extras)
+
+
+def trainer_step(lab: Lab, setting: Setting, model: Any, **extras: NDArray[Any]) -> PushedStep:
+    """A healthy engine's step, scored by a damaged trainer, whose entropy is pushed as well."""
+    sampled = pair(lab, setting).sampled
+    return lab.step(sampled, scored_by(lab, setting, sampled, model), **extras)
+
+
+def in_engine(
+    cause: str,
+    way: Way,
+    description: str,
+    damage: Damage,
+    bounds: Bounds,
+    models: tuple[str, ...] | None = None,
+) -> Injection:
+    """The engine samples with a damaged model."""
+
+    def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
+        seed = int(rng.integers(2**31))
+        dose = strength(lab, setting, damage, severity, seed, bounds)
+        return engine_step(lab, setting, damage(lab.engine(fresh=True), dose, seed))
+
+    return Injection(cause, way, description, inject, models)
+
+
+def in_trainer(
+    cause: str,
+    way: Way,
+    description: str,
+    damage: Damage,
+    bounds: Bounds,
+    models: tuple[str, ...] | None = None,
+) -> Injection:
+    """The trainer scores with a damaged model."""
+
+    def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
+        seed = int(rng.integers(2**31))
+        dose = strength(lab, setting, damage, severity, seed, bounds)
+        return trainer_step(lab, setting, damage(lab.trainer(fresh=True), dose, seed))
+
+    return Injection(cause, way, description, inject, models)

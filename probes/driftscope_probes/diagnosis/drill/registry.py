@@ -1,0 +1,11 @@
+"""Registry: every injection of the drill."""
+
+from __future__ import annotations
+
+from driftscope_probes.diagnosis.drill.case import Injection
+from driftscope_probes.diagnosis.drill.faults import model, weights
+
+INJECTIONS: tuple[Injection, ...] = (
+    *weights.INJECTIONS,
+    *model.INJECTIONS,
+)
