@@ -10,6 +10,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import observed_step
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -36,12 +40,13 @@ class Analysis:
     abs_diff_histogram: Histogram
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
+    diagnosis: Diagnosis
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
         return {
             "comparison": self.comparison.to_dict(),
-            "diagnosis": None,
+            "diagnosis": self.diagnosis.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }
@@ -54,8 +59,13 @@ class Analysis:
         )
 
 
-def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Analysis:
-    """Raises RequestError for a bad count of resamples, TraceError for arrays that do not fit."""
+def analyze_step(
+    step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES, floor: Floor | None = None
+) -> Analysis:
+    """Raises RequestError for a bad count of resamples, TraceError for arrays that do not fit.
+
+    `floor`: calibrated for this model and these dtypes; None: the prior of the dtypes.
+    """
     # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
     mask = None if step.mask.all() else step.mask
     tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
@@ -64,7 +74,8 @@ def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Ana
         lambda: _of_frameworks(step, tokens),
         step.mask.size,
     )
-    return Analysis(comparison, histogram, aliases, presets)
+    diagnosis = diagnose(observed_step(step, tokens), floor)
+    return Analysis(comparison, histogram, aliases, presets, diagnosis)
 
 
 def _of_frameworks(

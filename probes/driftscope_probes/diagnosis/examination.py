@@ -1,0 +1,142 @@
+"""Examination: everything that a detector may ask about one step.
+
+In: Observed and a floor. Out: signals, places, relation, settings, and what several detectors
+conclude from them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from driftscope_probes.diagnosis.cause import Evidence
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import Observed
+from driftscope_probes.diagnosis.places import Places, Split
+from driftscope_probes.diagnosis.relation import Relation
+from driftscope_probes.diagnosis.settings import Settings, settings_of
+from driftscope_probes.diagnosis.signals import Signals
+
+#: Healthy pairs: 0.05 to 0.10 in every dtype and model; above this, tokens moved that the engine
+#: was sure of.
+SURE_RATIO_OF_ROUNDING = 0.3
+#: Healthy pairs: E[ρ] within 1.4 standard errors of 1 in 80 %; four are 6e-5 of a normal variable.
+RATIO_ERRORS_OF_ROUNDING = 4.0
+#: Healthy pairs: 4 to 30.
+KURTOSIS_OF_ROUNDING = 80.0
+#: Healthy pairs: 0.5 to 1.4 for Δ; contexts differ in hardness, so means of its size vary more.
+SEQUENCE_EFFECT_OF_ROUNDING = 3.0
+#: A part is dirty when it differs this many times as much as the rest: e^0.7 = 2.
+CONTRAST = 0.7
+
+
+class Examination:
+    def __init__(self, observed: Observed, floor: Floor) -> None:
+        self.observed = observed
+        self.floor = floor
+        self.signals = Signals(observed, floor)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return settings_of(self.observed.metadata)
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.signals)
+
+    @cached_property
+    def relation(self) -> Relation:
+        return Relation(self.signals)
+
+    # The shape of rounding ------------------------------------------------------------------
+
+    @cached_property
+    def shape_faults(self) -> tuple[Evidence, ...]:
+        """What is not as rounding leaves it, over the whole body."""
+        signals, found = self.signals, []
+        ratio, distance = signals.mean_ratio
+        if abs(distance) > RATIO_ERRORS_OF_ROUNDING and abs(ratio - 1) > 0.002:
+            found.append(Evidence("mean ratio ρ", round(ratio, 4), "1 within 4 standard errors"))
+        sure = signals.sure_ratio
+        if sure is not None and sure > SURE_RATIO_OF_ROUNDING:
+            found.append(
+                Evidence("|Δ| at p > 0.9 over that at p < 0.5", round(sure, 3), "0.05 to 0.10")
+            )
+        effect = signals.sequence_effect
+        if effect is not None and effect > SEQUENCE_EFFECT_OF_ROUNDING:
+            found.append(
+                Evidence("variance of sequence means over noise", round(effect, 2), "0.5 to 1.4")
+            )
+        kurtosis = signals.kurtosis
+        if kurtosis is not None and kurtosis > KURTOSIS_OF_ROUNDING:
+            found.append(Evidence("kurtosis of residuals", round(kurtosis, 1), "4 to 30"))
+        positive = signals.fraction_positive
+        if not 0.2 <= positive <= 0.7:
+            found.append(Evidence("fraction of Δ above 0", round(positive, 3), "0.35 to 0.5"))
+        return tuple(found)
+
+    @cached_property
+    def rounding_shape(self) -> bool:
+        return not self.shape_faults
+
+    # Where ----------------------------------------------------------------------------------
+
+    def accounts(self, found: Split | None) -> float:
+        """Fraction of the difference between two groups of sequences that a split explains."""
+        best = self.places.two_groups
+        if found is None:
+            return 0.0
+        if best is None:
+            return 1.0
+        return min(1.0, found.gain / best.gain)
+
+    def clean(self, found: Split) -> float:
+        """1 where the rest of a split is at the floor, 0 from five floors on."""
+        return ramp(found.clean_sigma / self.floor.sigma, 5.0, 2.0)
+
+    @cached_property
+    def same_everywhere(self) -> float:
+        """1 where no part of the step stands out: a fault of the whole function."""
+        splits = (
+            self.places.two_groups,
+            self.places.onset,
+            self.places.onset_position,
+            self.places.ends,
+        )
+        contrasts = [found.contrast for found in splits if found is not None]
+        return ramp(max(contrasts, default=0.0), 2.0, 1.0)
+
+    @cached_property
+    def moved(self) -> float:
+        """Typical noise on the logits over the floor, wild tokens left out; 0 without tokens."""
+        return self.signals.typical_excess or 0.0
+
+    @cached_property
+    def growth(self) -> tuple[float, float]:
+        """Rank correlation of log |residual| with the index in the response; and with the absolute
+        position (0 where unknown)."""
+        body = self.signals.body
+        unsure = body.certainty < 0.999
+        size = body.size[unsure]
+        positions = self.signals.positions
+        return (
+            binned_correlation(body.index[unsure], size),
+            0.0 if positions is None else binned_correlation(positions[unsure], size),
+        )
+
+
+def ramp(value: float, low: float, high: float) -> float:
+    """0 at `low`, 1 at `high`, linear between; falls where low > high."""
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))
+
+
+def binned_correlation(coordinate: np.ndarray, values: np.ndarray, bins: int = 16) -> float:
+    """Correlation between bins of equal counts: noise within them averages out."""
+    if values.size < 8 * bins:
+        return 0.0
+    order = np.argsort(coordinate, kind="stable")
+    means = np.array([part.mean() for part in np.array_split(values[order], bins)])
+    if np.ptp(means) == 0:
+        return 0.0
+    return float(np.corrcoef(np.arange(bins), means)[0, 1])

@@ -1,0 +1,314 @@
+"""Weights: the two sides run the same function with other parameters.
+
+In: an Examination. Out: findings on syncs, reloads, adapters and quantisation. In one step's data
+these look alike; advantages, versions, dtypes and metadata tell them apart, and where nothing does
+they share their probability.
+"""
+
+from __future__ import annotations
+
+from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding, Plot
+from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_sequence
+
+#: What a member of the group gets when nothing speaks for it in particular.
+SHARED = 0.3
+#: Standard errors of the correlation with the advantage from which the trainer's own gradient is
+#: seen in Δ: one in a thousand healthy steps reaches three.
+ADVANTAGE_ERRORS = (2.5, 5.0)
+
+
+def other_function(seen: Examination) -> float:
+    """How sure it is that all tokens come from another function: more than rounding, everywhere,
+    and still two proper distributions (E[ρ] = 1)."""
+    _, distance = seen.signals.mean_ratio
+    return (
+        ramp(seen.moved, 2.0, 4.0)
+        * seen.same_everywhere
+        * ramp(abs(distance), 12.0, 5.0)
+        * ramp(seen.relation.one_sided, -0.98, -0.8)
+    )
+
+
+def _along_gradient(seen: Examination) -> float:
+    found = seen.signals.advantage_correlation
+    return 0.0 if found is None else ramp(found[1], *ADVANTAGE_ERRORS)
+
+
+def _gradient_evidence(seen: Examination) -> list[Evidence]:
+    found = seen.signals.advantage_correlation
+    if found is None:
+        return []
+    correlation, errors = found
+    return [
+        Evidence("correlation of Δ with the advantage", round(correlation, 3), "0"),
+        Evidence("standard errors from 0", round(errors, 1), "3 at most"),
+    ]
+
+
+def _size_evidence(seen: Examination) -> list[Evidence]:
+    return [
+        Evidence("typical noise on the logits over the floor", round(seen.moved, 2), "up to 2"),
+    ]
+
+
+def stale(seen: Examination) -> Finding | None:
+    lag = seen.signals.extras.lag()
+    lagging = lag is not None and bool((lag > 0).any())
+    along = _along_gradient(seen)
+    small = seen.settings.trainer_dtype == "fp32" and seen.settings.rollout_dtype == "bf16"
+    confidence = 0.92 * along * ramp(seen.moved, 1.0, 1.8)
+    confidence = max(confidence, SHARED * other_function(seen))
+    if lagging:
+        confidence *= 0.3  # the versions say it: the lag is known and meant
+    if small and seen.moved < 3.0:
+        confidence *= 0.5
+    if seen.settings.first_version:
+        confidence *= 0.2
+    if confidence < 0.05:
+        return None
+    return Finding(confidence, (*_gradient_evidence(seen), *_size_evidence(seen)), _plot(seen))
+
+
+def staleness(seen: Examination) -> Finding | None:
+    """The rollouts' own versions say that they are older."""
+    lag = seen.signals.extras.lag()
+    if lag is None or not (lag > 0).any():
+        return None
+    split = seen.places.by_label(lag)
+    by_lag = 0.0
+    evidence = [
+        Evidence("sequences from older weights", int((lag > 0).sum()), "0"),
+        Evidence("largest lag, steps", int(lag.max()), "0"),
+    ]
+    if split is not None and (lag == 0).any():
+        older = lag[seen.signals.body.sequence[split.dirty]].mean()
+        newer = lag[seen.signals.body.sequence[~split.dirty]].mean()
+        if older > newer:
+            by_lag = 0.9 * ramp(split.contrast, 0.15, 0.5) * ramp(seen.accounts(split), 0.3, 0.6)
+            evidence.append(
+                Evidence(
+                    "noise at the larger lags, nats",
+                    float(f"{split.dirty_sigma:.3g}"),
+                    f"{split.clean_sigma:.3g} at the smaller",
+                )
+            )
+    along = 0.9 * _along_gradient(seen) * ramp(seen.moved, 1.0, 1.8)
+    plain = 0.65 * other_function(seen)
+    confidence = max(by_lag, along, plain)
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence, (*evidence, *_gradient_evidence(seen)), noise_by_sequence(seen.signals)
+    )
+
+
+def sub_ulp(seen: Examination) -> Finding | None:
+    settings = seen.settings
+    if settings.trainer_dtype != "fp32" or settings.rollout_dtype not in ("bf16", "fp16"):
+        return None
+    confidence = 0.85 * _along_gradient(seen) * ramp(seen.moved, 8.0, 3.0)
+    if settings.first_version:
+        confidence *= 0.2
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence("dtypes", f"trainer fp32, engine {settings.rollout_dtype}", "equal"),
+            *_gradient_evidence(seen),
+            *_size_evidence(seen),
+        ),
+        _plot(seen),
+    )
+
+
+def dropped_tensor(seen: Examination) -> Finding | None:
+    signals = seen.signals
+    sure = signals.sure_ratio or 0.0
+    base = other_function(seen) * (1 - _along_gradient(seen))
+    gross = ramp(seen.moved, 6.0, 20.0)
+    confidence = base * (SHARED + 0.35 * gross)
+    if seen.settings.first_version:
+        confidence *= 0.3
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            *_size_evidence(seen),
+            Evidence("|Δ| at p > 0.9 over that at p < 0.5", round(sure, 3), "0.05 to 0.10"),
+            *_gradient_evidence(seen),
+        ),
+        _plot(seen),
+    )
+
+
+def quantized(seen: Examination) -> Finding | None:
+    """The shape of rounding, uniformly too large."""
+    stated = seen.settings.quantization
+    _, distance = seen.signals.mean_ratio
+    shape = ramp(abs(distance), 8.0, 4.0) * seen.same_everywhere * (1 - 0.8 * _along_gradient(seen))
+    size = ramp(seen.moved, 1.5, 2.5)
+    if stated is not None:
+        confidence = 0.9 * shape * ramp(seen.moved, 1.0, 2.0)
+    elif seen.floor.source == "calibrated":
+        confidence = 0.55 * shape * size * ramp(seen.moved, 60.0, 20.0)
+    else:
+        # A model that nobody calibrated may just be noisier than the prior.
+        confidence = SHARED * shape * size * (0.0 if seen.rounding_shape else 1.0)
+    if confidence < 0.05:
+        return None
+    evidence = _size_evidence(seen)
+    sure = seen.signals.sure_ratio
+    if sure is not None:
+        evidence.append(
+            Evidence(
+                "|Δ| at p > 0.9 over that at p < 0.5",
+                round(sure, 3),
+                "0.05 to 0.10: the shape of rounding",
+            )
+        )
+    if stated is not None:
+        evidence.append(Evidence("metadata: quantization of the engine", stated, "none"))
+    return Finding(confidence, tuple(evidence), _plot(seen))
+
+
+def lora_not_applied(seen: Examination) -> Finding | None:
+    adapter = seen.settings.adapter
+    if adapter is None:
+        return None
+    confidence = 0.75 * other_function(seen) * ramp(seen.moved, 2.5, 5.0)
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence("metadata: adapter", adapter, "none"),
+            *_size_evidence(seen),
+            *_gradient_evidence(seen),
+        ),
+        _plot(seen),
+    )
+
+
+def lora_merge(seen: Examination) -> Finding | None:
+    adapter = seen.settings.adapter
+    if adapter is None:
+        return None
+    confidence = (
+        0.7 * ramp(seen.moved, 1.0, 1.6) * ramp(seen.moved, 6.0, 3.0) * seen.same_everywhere
+    )
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (Evidence("metadata: adapter", adapter, "none"), *_size_evidence(seen)),
+        _plot(seen),
+    )
+
+
+def _plot(seen: Examination) -> Plot:
+    return noise_by_certainty(seen.signals)
+
+
+#: What one step's data cannot tell apart without advantages, versions or a control.
+ALIKE = (
+    "stale_engine_weights",
+    "dropped_tensor_on_reload",
+    "quantized_weights",
+    "lora_not_applied",
+    "trainer_model_bug",
+    "norm_eps",
+)
+CAUSES = (
+    Cause(
+        name="stale_engine_weights",
+        title="the engine still runs older weights",
+        level="weights",
+        mechanism="A weight sync did not happen or was not applied: the trainer has moved on along "
+        "its own gradient.",
+        signature="Δ is above 0 where the advantage was, below 0 where it was not; clean at step 0, "
+        "then growing with every step.",
+        remedy="Check that update_weights ran and returned before generation; compare weight "
+        "checksums of both sides after every sync.",
+        next_control="Score the step with the weights of one, two and three steps ago: the right "
+        "one brings Δ to the floor.",
+        detect=stale,
+        alike=ALIKE,
+    ),
+    Cause(
+        name="policy_staleness",
+        title="the rollouts are older than the weights that score them, as recorded",
+        level="weights",
+        mechanism="Asynchronous training: behavior_version lags behind the trainer's step.",
+        signature="Δ grows with the lag and is at the floor at lag 0.",
+        remedy="Lower the allowed lag, or correct for it (truncated importance sampling).",
+        next_control="Look at the sequences of lag 0 alone: they must be at the floor.",
+        detect=staleness,
+    ),
+    Cause(
+        name="sub_ulp_update",
+        title="updates smaller than the engine's dtype can hold never reach it",
+        level="weights",
+        mechanism="The trainer keeps float32 weights, the engine gets them rounded to bf16: steps "
+        "below its spacing round away.",
+        signature="Dtypes differ, Δ barely above the floor but along the advantage; the engine's "
+        "weights are exactly the rounded ones.",
+        remedy="Train with bf16 weights and stochastic rounding or keep float32 weights in both; "
+        "or raise the learning rate above the spacing.",
+        next_control="Compare the engine's weights with the trainer's rounded to its dtype: equal "
+        "bits mean that the sync works.",
+        detect=sub_ulp,
+    ),
+    Cause(
+        name="dropped_tensor_on_reload",
+        title="a tensor was lost or left old in a reload",
+        level="weights",
+        mechanism="A name did not match, an alias or a buffer was not updated, a layout changed.",
+        signature="A jump at one sync that stays; every token moves, also those the engine was "
+        "sure of; not along the advantage.",
+        remedy="Load strictly (no missing, no unexpected names), and compare a checksum per tensor "
+        "after every reload.",
+        next_control="Reload the same weights and compare the outputs: they must not change.",
+        detect=dropped_tensor,
+        alike=ALIKE,
+    ),
+    Cause(
+        name="quantized_weights",
+        title="the engine's weights are quantised, the trainer's are not",
+        level="weights",
+        mechanism="FP8, INT8 or INT4 weights in the engine, or another grid than the trainer's.",
+        signature="The shape of rounding, the same everywhere, several times too large.",
+        remedy="Roll out in the trainer's dtype, or train through the same quantisation (the same "
+        "grid and block size).",
+        next_control="Roll out once without quantisation: the difference falls to the floor.",
+        detect=quantized,
+        alike=ALIKE,
+    ),
+    Cause(
+        name="lora_not_applied",
+        title="the engine answers without the adapter, or with another scale",
+        level="weights",
+        mechanism="The adapter was not loaded, was reset by a wake-up, or alpha / r is read "
+        "differently (rsLoRA).",
+        signature="The engine equals the base model; the difference grows with the adapter.",
+        remedy="Send lora_request with every call, check alpha / r, and compare with the merged "
+        "model.",
+        next_control="Score with the adapter switched off in the trainer: it then equals the "
+        "engine.",
+        detect=lora_not_applied,
+        alike=ALIKE,
+    ),
+    Cause(
+        name="lora_merge_rounding",
+        title="the adapter is rounded away where it is merged into bf16 weights",
+        level="weights",
+        mechanism="bf16(W + BA) loses the small updates that base and adapter keep apart.",
+        signature="LoRA runs only, a little above the floor, growing with training.",
+        remedy="Merge in float32, or serve the adapter unmerged.",
+        next_control="Serve the adapter unmerged once: the difference falls to the floor.",
+        detect=lora_merge,
+        alike=ALIKE,
+    ),
+)
