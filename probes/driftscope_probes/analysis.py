@@ -14,6 +14,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.diagnosis.observed import observed_step
+from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -41,12 +42,14 @@ class Analysis:
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
     diagnosis: Diagnosis
+    routing: Routing | None = None  # None: the step has no routes
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
         return {
             "comparison": self.comparison.to_dict(),
             "diagnosis": self.diagnosis.to_dict(),
+            "routing": None if self.routing is None else self.routing.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }
@@ -74,8 +77,9 @@ def analyze_step(
         lambda: _of_frameworks(step, tokens),
         step.mask.size,
     )
-    diagnosis = diagnose(observed_step(step, tokens), floor)
-    return Analysis(comparison, histogram, aliases, presets, diagnosis)
+    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+    diagnosis = diagnose(observed_step(step, tokens, routing), floor)
+    return Analysis(comparison, histogram, aliases, presets, diagnosis, routing)
 
 
 def _of_frameworks(

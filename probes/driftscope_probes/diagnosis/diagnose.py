@@ -36,8 +36,8 @@ from driftscope_probes.diagnosis.signals import FEW_TOKENS, Signals
 CONFIDENCE_OF_FEW = 0.3
 #: Levels whose signatures are unmistakable: no size of rounding looks like them.
 UNMISTAKABLE = frozenset({"comparable", "alignment", "semantics", "context"})
-#: Known and meant: no fault of either side.
-RECORDED = frozenset({"policy_staleness"})
+#: Meant, or how routing is in short dtypes: the size decides, and it is no bug of either side.
+NO_BUG = frozenset({"policy_staleness", "moe_routing_flip"})
 
 
 def diagnose(
@@ -97,10 +97,10 @@ def _verdict(
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
     excess = signals.excess or 0.0
+    if named and named.name in NO_BUG:
+        return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
     if named and BY_NAME[named.name].level in UNMISTAKABLE:
         return "bug_like", None
-    if named and named.name in RECORDED:
-        return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
     if excess <= AT_FLOOR_UP_TO:
         return "at_floor", None
     if excess <= ABOVE_FLOOR_UP_TO or (seen.rounding_shape and seen.floor.source == "prior"):

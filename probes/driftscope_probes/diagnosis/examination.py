@@ -96,6 +96,21 @@ class Examination:
         return ramp(found.clean_sigma / self.floor.sigma, 5.0, 2.0)
 
     @cached_property
+    def localised(self) -> float:
+        """1 where one part of the step is far off and the rest is at the floor: no fault of what
+        the sides mean by a log-probability, for that would act everywhere."""
+        places = self.places
+        splits = (places.onset, places.onset_position, places.ends, places.two_groups)
+        return max(
+            (
+                ramp(found.contrast, 1.2, 2.2) * self.clean(found)
+                for found in splits
+                if found is not None
+            ),
+            default=0.0,
+        )
+
+    @cached_property
     def same_everywhere(self) -> float:
         """1 where no part of the step stands out: a fault of the whole function."""
         splits = (

@@ -19,7 +19,13 @@ NESTED: dict[str, Any] = {
     "mask": [[1, 0], [], [1]],
     "token_ids": [[5, 6], [], [7]],
     "behavior_version": [1, 1, 2],
+    "rank": [0, 1, 3],
+    "replica": [1, 0, 0],
+    "cached_tokens": [0, 16, 4],
+    "prompt_lengths": [3, 20, 4],
+    "environment": [0, 0, 1],
 }
+LABELS = ("behavior_version", "rank", "replica", "cached_tokens", "prompt_lengths", "environment")
 FLAT: dict[str, Any] = {
     "rollout_logprobs": [-0.5, -1.0, -0.25],
     "trainer_logprobs": [-0.5, -1.125, float("-inf")],
@@ -40,12 +46,19 @@ def test_one_list_per_sequence(tmp_path: Path) -> None:
     assert step.mask.tolist() == [True, False, True]
     assert step.trainer[:2].tolist() == [-0.5, -1.125]
     assert math.isnan(step.trainer[2])
-    assert step.tensors()["behavior_version"].tolist() == [
-        1,
-        1,
-        2,
-    ]
+    for name in LABELS:
+        assert step.tensors()[name].tolist() == NESTED[name], name
+        assert step.tensors()[name].dtype == np.int32
     assert step.metadata == {"schema_version": "1", "model": "m"}
+
+
+def test_sides_with_other_token_ids(tmp_path: Path) -> None:
+    ids = [[5, 6], [], [8]]
+    assert read(tmp_path, {**NESTED, "rollout_token_ids": ids}).rollout_token_ids is not None
+    alone = {name: values for name, values in NESTED.items() if name != "token_ids"}
+    step = read(tmp_path, {**alone, "rollout_token_ids": ids})
+    assert step.rollout_token_ids is not None and step.extras.token_ids is None
+    assert step.rollout_token_ids.tolist() == [5, 6, 8]
 
 
 def test_flat_lists(tmp_path: Path) -> None:
@@ -62,7 +75,12 @@ def test_flat_lists(tmp_path: Path) -> None:
         ({"mask": [1, 0, 1]}, "mask is not a list of lists"),
         ({"trainer_logprobs": "x"}, "trainer_logprobs is not a list of lists"),
         ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
-        ({"rollout_token_ids": [[5, 6], [], [8]]}, "the first at token 2"),
+        ({"rank": [0, 1]}, r"rank has shape \[2\]"),
+        ({"rank": [[0], [1], [2]]}, "rank cannot be read: list at 0"),
+        ({"environment": ["math", "math", "code"]}, "environment cannot be read: str at 0"),
+        ({"environment": [0, 0, 2], "metadata": {"environments": "a,b"}}, "accepted is 0 to 1"),
+        ({"cached_tokens": [4, 0, 0]}, "cached_tokens is 4 for sequence 0, .* is 3"),
+        ({"replica": [0, -1, 0]}, "replica is -1 for sequence 1"),
         ({"behavior_version": [1]}, r"behavior_version has shape \[1\]"),
         ({"loss": []}, "there is a field 'loss'"),
         ({"routed_experts": []}, "there is a field 'routed_experts'"),

@@ -5,18 +5,72 @@ In: an Examination. Out: findings on flips between experts and on corrupt replay
 
 from __future__ import annotations
 
-import numpy as np
-
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.plots import noise_by_certainty
+from driftscope_probes.diagnosis.routing import RoutingAgreement
+from driftscope_probes.mismatch.number import Undefined
 
-#: Near-ties move up to a tenth of the routers (R3 paper: about 10 %); more is not rounding.
-NEAR_TIES = 0.2
+#: Routes of near ties: about 10 % of the choices (R3 paper). Far more is not rounding.
+NEAR_TIES = 0.3
+#: Tokens in each group that make its mean worth reading.
+FEW_IN_GROUP = 8
 
 
 def routing_flip(seen: Examination) -> Finding | None:
+    routing = seen.observed.routing
+    if routing is not None and routing.agreement is not None:
+        return _by_routes(seen, routing.agreement)
+    return _isolated(seen)
+
+
+def _by_routes(seen: Examination, agreement: RoutingAgreement) -> Finding | None:
+    """The tokens that flipped carry the difference, those that agree are at the floor."""
+    flipped, agreeing = agreement.flipped, agreement.agreeing
+    means = flipped.abs_diff_mean, agreeing.abs_diff_mean
+    if isinstance(means[0], Undefined) or isinstance(agreement.choices_flipped, Undefined):
+        return None
+    with_flip = float(means[0])
+    without = 0.0 if isinstance(means[1], Undefined) else float(means[1])
+    contrast = with_flip / max(without, 1e-12) if agreeing.tokens >= FEW_IN_GROUP else 1.0
+    carried = with_flip * flipped.tokens
+    share = carried / max(carried + without * agreeing.tokens, 1e-12)
+    size = ramp(seen.signals.excess or 0.0, 0.8 * AT_FLOOR_UP_TO, 1.5 * AT_FLOOR_UP_TO)
+    confidence = (
+        0.93
+        * size
+        * ramp(flipped.tokens, 2, 8)
+        * max(
+            ramp(contrast, 1.3, 2.5) * ramp(share, 0.3, 0.6),
+            0.6 * ramp(float(agreement.choices_flipped), 0.02, 0.08) * seen.same_everywhere,
+        )
+    )
+    if seen.observed.routing is not None and seen.observed.routing.integrity.significant:
+        confidence *= 0.4
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence(
+                "choices of experts that differ",
+                round(float(agreement.choices_flipped), 4),
+                "0 with replay, up to 0.1 without",
+            ),
+            Evidence("mean |Δ| of tokens with a flip, nats", round(with_flip, 4), "as without"),
+            Evidence(
+                "mean |Δ| of tokens without, nats",
+                round(without, 4) if agreeing.tokens else "no token",
+                "the floor",
+            ),
+            Evidence("of all |Δ|, in tokens with a flip", round(share, 2), "their share of tokens"),
+        ),
+        noise_by_certainty(seen.signals),
+    )
+
+
+def _isolated(seen: Examination) -> Finding | None:
     """Isolated wild tokens on a healthy body."""
     places, signals = seen.places, seen.signals
     wild = places.wild
@@ -24,12 +78,12 @@ def routing_flip(seen: Examination) -> Finding | None:
     if count < 3 or (signals.excess or 0.0) <= AT_FLOOR_UP_TO:
         return None
     after, base = places.adjacency
-    isolated = ramp(after - base, 0.35, 0.12)
     kurtosis = signals.kurtosis or 0.0
-    moe = "moe" in (seen.settings.model or "").lower()
+    model = (seen.settings.model or "").lower()
+    experts = any(word in model for word in ("moe", "mixtral", "-a3b", "-a22b", "deepseek"))
     confidence = (
-        (0.75 if moe else 0.6)
-        * isolated
+        (0.75 if experts else 0.55)
+        * ramp(after - base, 0.35, 0.12)
         * ramp(kurtosis, 40.0, 150.0)
         * ramp(seen.moved, 4.0, 2.0)
         * ramp(fraction, 0.3, 0.15)
@@ -53,11 +107,54 @@ def routing_flip(seen: Examination) -> Finding | None:
     )
 
 
+def replay_corrupt(seen: Examination) -> Finding | None:
+    routing = seen.observed.routing
+    if routing is None:
+        return None
+    signs = routing.integrity.significant
+    agreement = routing.agreement
+    flipped = 0.0
+    if agreement is not None and not isinstance(agreement.choices_flipped, Undefined):
+        flipped = float(agreement.choices_flipped)
+    confidence = 0.0
+    if signs:
+        # A repeated or padding row is a fact of the record, whatever it did to Δ.
+        moved = ramp(seen.signals.excess or 0.0, 0.5, 2.0)
+        confidence = 0.95 * max(0.75, moved)
+    elif flipped > NEAR_TIES:
+        confidence = 0.5 * ramp(flipped, NEAR_TIES, 2 * NEAR_TIES)
+    if confidence < 0.05:
+        return None
+    evidence = [
+        Evidence(
+            f"{sign.name.replace('_', ' ')} ({sign.side})",
+            f"{sign.count} of {sign.of}: {sign.detail}",
+            f"{sign.expected:.3g} by chance",
+        )
+        for sign in signs[:3]
+    ]
+    evidence.append(Evidence("choices of experts that differ", round(flipped, 4), "0 with replay"))
+    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+
+
 CAUSES = (
+    Cause(
+        name="router_replay_corrupt",
+        title="the replayed routes are not those that the engine took",
+        level="alignment",
+        mechanism="Rows of padding, stale rows after a retraction, or a shift by one in the captured "
+        "routes: replay then does more harm than good.",
+        signature="Rows that repeat far more often than chance, neighbours that fit better than the "
+        "token's own row, disagreement from a chunk border on.",
+        remedy="Check that every token has its own captured row (no padding, no reuse after "
+        "preemption) before it is replayed; switch replay off until it does.",
+        next_control="Score once with replay off: the difference must not be smaller than with it.",
+        detect=replay_corrupt,
+    ),
     Cause(
         name="moe_routing_flip",
         title="tokens near a tie go to other experts",
-        level="arithmetic",
+        level="context",
         mechanism="Rounding turns the order of nearly equal router logits: another expert, another "
         "output.",
         signature="Single tokens far off on a healthy body; those whose routes agree are at the "

@@ -133,7 +133,7 @@ CAUSES = (
     Cause(
         name="lm_head_precision",
         title="logits or log-probabilities are kept in bf16 on one side",
-        level="arithmetic",
+        level="semantics",
         mechanism="The head's product is stored in bf16 (steps of 0.06 to 0.125 nats at usual "
         "logits), or log-probabilities are written in 16 bits.",
         signature="Values on a coarse grid; residuals flat and bounded by half a step, the same at "

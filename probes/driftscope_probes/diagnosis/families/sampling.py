@@ -59,6 +59,7 @@ def temperature(seen: Examination) -> Finding | None:
         * ramp(scaled.explained, asked - 0.35, asked)
         * ramp(off, 0.01, SMALLEST_POWER * 2)
     )
+    shape *= 1 - 0.8 * seen.localised
     confidence = 0.95 * shape
     said = stated is not None and stated > 0 and abs(stated - 1) > 1e-6
     if said:
@@ -113,6 +114,7 @@ def truncation(seen: Examination) -> Finding | None:
         * ramp(-distance, 2.0, 5.0)
         * ramp(deep, 1.6 * LOWEST_LOG_MASS, LOWEST_LOG_MASS)
     )
+    confidence *= 1 - 0.8 * seen.localised
     said = settings.truncated and settings.processed is not False
     if said:
         confidence = max(
