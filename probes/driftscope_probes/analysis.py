@@ -69,9 +69,7 @@ def analyze_step(
 
     `floor`: calibrated for this model and these dtypes; None: the prior of the dtypes.
     """
-    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
-    mask = None if step.mask.all() else step.mask
-    tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
+    tokens = compared_tokens(step)
     (comparison, histogram), (aliases, presets) = in_two_threads(
         lambda: compare_tokens(tokens, resamples=resamples),
         lambda: _of_frameworks(step, tokens),
@@ -80,6 +78,13 @@ def analyze_step(
     routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
     diagnosis = diagnose(observed_step(step, tokens, routing), floor)
     return Analysis(comparison, histogram, aliases, presets, diagnosis, routing)
+
+
+def compared_tokens(step: PushedStep) -> Tokens:
+    """The step as its comparison reads it."""
+    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
+    mask = None if step.mask.all() else step.mask
+    return Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
 
 
 def _of_frameworks(
