@@ -1,9 +1,9 @@
 """Damage: a change of a model, how much of it a severity asks for, and the side that gets it.
 
-In: a function that changes a model by a strength. Out: an Injection into the engine or the trainer.
-One scale of severity for all that can be dosed: the standard deviation of the logits' noise that the
-damage alone causes, geometric from SIGMA_AT_0 to SIGMA_AT_1, found by bisection on a few sequences in
-float32. A fault that cannot reach it stops at its largest strength.
+In: a function that changes a model by a strength. Out: an Injection into engine or trainer. One
+scale of severity for all that can be dosed: the standard deviation of the logits' noise that the
+damage alone causes, geometric from SIGMA_AT_0 to SIGMA_AT_1, found by bisection on a few sequences
+in float32. A fault that cannot reach it stops at its largest strength.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
 from driftscope_probes.diagnosis.drill.lab import Lab, Sampled, Scored
 from driftscope_probes.diagnosis.drill.pool import kept, pair, rollout, sampling_of, scores
+from driftscope_probes.dtypes import Dtype
 from driftscope_probes.push.pushed_step import PushedStep
 
 #: The floor of a tiny policy in bf16: such a fault drowns there, and is seen in fp16 and fp32.
@@ -108,6 +109,13 @@ def trainer_step(lab: Lab, setting: Setting, model: Any, **extras: NDArray[Any])
     """A healthy engine's step, scored by a damaged trainer, whose entropy is pushed as well."""
     sampled = pair(lab, setting).sampled
     return lab.step(sampled, scored_by(lab, setting, sampled, model), **extras)
+
+
+def finer(lab: Lab, severity: float) -> Lab:
+    """The same pair where bf16 does not hide a fault of bf16's size: fp16 below severity 0.5,
+    fp32 above."""
+    dtype: Dtype = "fp16" if severity < 0.5 else "fp32"
+    return Lab(lab.model_folder, dtype, dtype, lab.seed)
 
 
 def in_engine(

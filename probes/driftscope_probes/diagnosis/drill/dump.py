@@ -59,18 +59,17 @@ class Planned:
         )
 
 
-def plan(
-    injections: Sequence[Injection], settings: Sequence[Setting], *, seed: int = 0
-) -> Iterator[Planned]:
+def plan(injections: Sequence[Injection], settings: Sequence[Setting]) -> Iterator[Planned]:
     """Every injection once in every setting that it can run in, at severities spread from 0 to 1:
     the golden ratio spreads any number of them evenly."""
     golden = (5**0.5 - 1) / 2
-    for number, setting in enumerate(settings):
-        for index, injection in enumerate(injections):
+    for setting in settings:
+        for injection in injections:
             if injection.models is not None and setting.model not in injection.models:
                 continue
-            severity = ((number + seed) * golden + index * golden**2) % 1.0
-            yield Planned(injection, setting, round(severity, 2), number)
+            phase = crc32(f"{injection.cause} {injection.way}".encode()) / 2**32
+            severity = (setting.seed * golden + phase) % 1.0
+            yield Planned(injection, setting, round(severity, 2), setting.seed)
 
 
 def save_step(step: PushedStep, path: Path) -> None:
@@ -112,7 +111,7 @@ def main() -> None:
         for setting in SETTINGS[given.first :]
         if not given.models or setting.model in given.models.split(",")
     ][: given.n]
-    dump(plan(injections, settings, seed=given.first), given.folder)
+    dump(plan(injections, settings), given.folder)
 
 
 if __name__ == "__main__":

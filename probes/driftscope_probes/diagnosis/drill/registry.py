@@ -14,11 +14,11 @@ from driftscope_probes.diagnosis.drill.faults import (
 )
 
 INJECTIONS: tuple[Injection, ...] = (
-    *healthy.INJECTIONS,
-    *records.INJECTIONS,
-    *alignment.INJECTIONS,
-    *semantics.INJECTIONS,
-    *conversation.INJECTIONS,
     *weights.INJECTIONS,
     *model.INJECTIONS,
+    *semantics.INJECTIONS,
+    *alignment.INJECTIONS,
+    *conversation.INJECTIONS,
+    *records.INJECTIONS,
+    *healthy.INJECTIONS,
 )

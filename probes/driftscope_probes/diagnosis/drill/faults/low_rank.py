@@ -41,12 +41,14 @@ def adapter_of(difference: Displacement) -> Adapter:
     return adapter
 
 
-def apply_adapter(model: Any, adapter: Adapter, by: float) -> Any:
-    """The model itself with the adapter merged: the sum is rounded to the weights' dtype."""
+def apply_adapter(model: Any, adapter: Adapter, by: float, store: torch.dtype | None = None) -> Any:
+    """The model itself with the adapter merged: the sum is rounded to `store`, the dtype in which
+    the weights are kept (None: the one they are computed in)."""
     with torch.no_grad():
         for name, factors in adapter.items():
             weight = model.get_submodule(name).weight
-            weight.copy_(weight.float() + by * (factors.up @ factors.down))
+            merged = weight.float() + by * (factors.up @ factors.down)
+            weight.copy_(merged.to(store or weight.dtype))
     return model
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.damage import (
     engine_step,
+    finer,
     in_engine,
     in_trainer,
     trainer_step,
@@ -193,25 +194,18 @@ def head_in_bf16(model: Any) -> Any:
     return model
 
 
-def _finer(lab: Lab, severity: float) -> Lab:
-    """bf16 bodies hide the head: fp16 ones up to half the severities, fp32 ones above."""
-    return Lab(
-        lab.model_folder, *(("fp16", "fp16") if severity < 0.5 else ("fp32", "fp32")), lab.seed
-    )
-
-
 def _head_of_engine(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    finer = _finer(lab, severity)
-    return engine_step(finer, setting, head_in_bf16(finer.engine(fresh=True)))
+    fine = finer(lab, severity)
+    return engine_step(fine, setting, head_in_bf16(fine.engine(fresh=True)))
 
 
 def _logits_of_trainer(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    finer = _finer(lab, severity)
-    return trainer_step(finer, setting, logits_in_bf16(finer.trainer(fresh=True)))
+    fine = finer(lab, severity)
+    return trainer_step(fine, setting, logits_in_bf16(fine.trainer(fresh=True)))
 
 
 # Sharper distributions from equal weights
@@ -225,7 +219,7 @@ def sharper_attention(model: Any, excess: float, seed: int) -> Any:
 
 
 def sharper_norm(model: Any, excess: float, seed: int) -> Any:
-    """The final norm's gain larger, unevenly: (1 + excess) to the power of |normal|, per channel."""
+    """The final norm's gain larger, unevenly: (1 + excess)^|normal| per channel."""
     generator = torch.Generator().manual_seed(seed)
     weight = model.model.norm.weight
     power = torch.randn(weight.shape, generator=generator).abs()

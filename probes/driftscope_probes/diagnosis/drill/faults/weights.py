@@ -15,6 +15,7 @@ from torch import Tensor
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.damage import (
     engine_step,
+    finer,
     in_engine,
     in_trainer,
     sample,
@@ -258,21 +259,23 @@ def _adapter_missing_in_trainer(
     return engine_step(lab, setting, apply_adapter(lab.engine(fresh=True), adapter, dose))
 
 
-#: Syncs at which an adapter that trains on was taken out and merged again, in the model's dtype.
+#: Syncs at which the adapter was taken out and merged again.
 MERGES = 300
 
 
 def _merged(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
-    """The engine merges at each sync into the weights that the last unmerge left behind."""
+    """The engine merges at each sync into bf16 weights, and computes in a finer dtype."""
+    fine = finer(lab, severity)
     adapter, dose = _adapter(lab, setting, 0.6)
-    engine = lab.engine(fresh=True)
+    engine = fine.engine(fresh=True)
     for _ in range(round(MERGES**severity) - 1):
         earlier = dose * rng.uniform(0.0, 1.0)
-        apply_adapter(engine, adapter, earlier)
-        apply_adapter(engine, adapter, -earlier)
-    sampled = sample(lab, setting, apply_adapter(engine, adapter, dose))
-    trainer = attach_adapter(lab.trainer(fresh=True), adapter, dose)
-    return lab.step(sampled, scored_by(lab, setting, sampled, trainer))
+        apply_adapter(engine, adapter, earlier, store=torch.bfloat16)
+        apply_adapter(engine, adapter, -earlier, store=torch.bfloat16)
+    apply_adapter(engine, adapter, dose, store=torch.bfloat16)
+    sampled = sample(fine, setting, engine)
+    trainer = attach_adapter(fine.trainer(fresh=True), adapter, dose)
+    return fine.step(sampled, scored_by(fine, setting, sampled, trainer))
 
 
 def _merged_into_fp8(
@@ -367,7 +370,7 @@ INJECTIONS: tuple[Injection, ...] = (
     Injection(
         "lora_merge_rounding",
         "a",
-        "the engine merges and unmerges the adapter in place at each sync",
+        "the adapter is merged into bf16 weights at each sync, beside which it would be exact",
         _merged,
     ),
     Injection(
