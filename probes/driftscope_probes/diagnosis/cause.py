@@ -71,7 +71,6 @@ class Finding:
 
     confidence: float  # 0 to 1
     evidence: tuple[Evidence, ...]
-    plot: Plot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +85,7 @@ class Cause:
     remedy: str  # what to change
     next_control: str  # the cheapest run that would settle it
     detect: Callable[[Examination], Finding | None]
+    plot: Callable[[Examination], Plot]  # the one picture of its evidence
     healthy: bool = False  # rounding as it should be
     #: Faults that look alike in one step share their probability, and name the control.
     alike: tuple[str, ...] = ()

@@ -59,7 +59,7 @@ def diagnose(
     if signals.unmasked == 0:
         return _answer(seen, "not_comparable", (), reason="every token is masked")
     findings = _findings(seen, without)
-    causes = ranked(findings)
+    causes = ranked(seen, findings)
     verdict, reason = _verdict(seen, causes)
     return _answer(seen, verdict, causes, reason=reason)
 
@@ -77,7 +77,7 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
             continue
         if few and cause.level != "comparable":
             confidence = min(found.confidence, CONFIDENCE_OF_FEW)
-            found = Finding(confidence, found.evidence, found.plot)
+            found = Finding(confidence, found.evidence)
         findings[cause.name] = found
     return findings
 
@@ -97,6 +97,8 @@ def _verdict(
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
     excess = signals.excess or 0.0
+    if _unclean(seen):
+        return "bug_like", None
     if named and named.name in NO_BUG:
         return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
     if named and BY_NAME[named.name].level in UNMISTAKABLE:
@@ -111,6 +113,13 @@ def _verdict(
 def _ids_differ(seen: Examination) -> bool:
     engine, trained = seen.observed.rollout_token_ids, seen.signals.extras.token_ids
     return engine is not None and trained is not None and bool(np.any(engine != trained))
+
+
+def _unclean(seen: Examination) -> bool:
+    """Values that no distribution gives are no rounding, whatever the others do."""
+    impossible = seen.signals.impossible
+    above = np.concatenate([impossible.positive_rollout, impossible.positive_trainer])
+    return bool(impossible.rows.size) or above.size >= FEW_TOKENS
 
 
 def _same_bits(signals: Signals) -> bool:

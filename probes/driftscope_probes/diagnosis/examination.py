@@ -14,7 +14,7 @@ from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.diagnosis.places import Places, Split
-from driftscope_probes.diagnosis.relation import Relation
+from driftscope_probes.diagnosis.relation import Relation, correlation
 from driftscope_probes.diagnosis.settings import Settings, settings_of
 from driftscope_probes.diagnosis.signals import Signals
 
@@ -92,8 +92,26 @@ class Examination:
         return min(1.0, found.gain / best.gain)
 
     def clean(self, found: Split) -> float:
-        """1 where the rest of a split is at the floor, 0 from five floors on."""
-        return ramp(found.clean_sigma / self.floor.sigma, 5.0, 2.0)
+        """1 where the rest of a split is at the floor; a prior may be off by a factor of two."""
+        most, least = (3.5, 1.5) if self.floor.source == "calibrated" else (5.0, 2.0)
+        return ramp(found.clean_sigma / self.floor.sigma, most, least)
+
+    @cached_property
+    def two_kinds(self) -> float:
+        """1 where sequences fall into two kinds rather than along one spread: their best cut
+        explains 64 % of the variance of a normal variable, 75 % of a uniform one."""
+        return ramp(self.places.two_kinds, 0.68, 0.85)
+
+    @cached_property
+    def same_token(self) -> float:
+        """0 where the values of the dirtier part do not speak of the same token at all."""
+        body = self.places.body
+        split = self.places.two_groups
+        rows = np.ones(body.tokens, np.bool_) if split is None else split.dirty
+        if rows.sum() < 16:
+            return 1.0
+        rollout, trainer = np.maximum(body.rollout[rows], -30), np.maximum(body.trainer[rows], -30)
+        return ramp(correlation(rollout, trainer), 0.15, 0.4)
 
     @cached_property
     def localised(self) -> float:
@@ -128,16 +146,29 @@ class Examination:
         return self.signals.typical_excess or 0.0
 
     @cached_property
+    def stepwise(self) -> float:
+        """1 where one jump along the sequence, at a turn or a position, explains more than a slow
+        rise in sixteen parts does."""
+        body, places = self.places.body, self.places
+        jumps = (places.onset, places.onset_position, places.onset_turn, places.by_turn)
+        best = max((found.gain for found in jumps if found is not None), default=0.0)
+        coordinate = body.index if places.positions is None else places.positions
+        if best == 0.0 or body.tokens < 64:
+            return 0.0
+        parts = np.array_split(body.size[np.argsort(coordinate, kind="stable")], 16)
+        centre = float(body.size.mean())
+        rise = sum(part.size * (float(part.mean()) - centre) ** 2 for part in parts)
+        within = sum(float(np.sum((part - part.mean()) ** 2)) for part in parts) / body.tokens
+        return ramp(best / max(rise / max(within, 0.1), 1e-9), 0.85, 1.0)
+
+    @cached_property
     def growth(self) -> tuple[float, float]:
         """Rank correlation of log |residual| with the index in the response; and with the absolute
         position (0 where unknown)."""
-        body = self.signals.body
-        unsure = body.certainty < 0.999
-        size = body.size[unsure]
-        positions = self.signals.positions
+        body, positions = self.places.body, self.places.positions
         return (
-            binned_correlation(body.index[unsure], size),
-            0.0 if positions is None else binned_correlation(positions[unsure], size),
+            binned_correlation(body.index, body.size),
+            0.0 if positions is None else binned_correlation(positions, body.size),
         )
 
 

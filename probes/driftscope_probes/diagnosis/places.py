@@ -23,6 +23,8 @@ SMALLEST_GAIN = 30.0
 MAX_COORDINATE = 2**20
 #: Periods that a round-robin over replicas or workers may have.
 PERIODS = tuple(range(2, 17))
+#: Certain up to what float32 and bf16 logits resolve: its Δ is 0 by rounding, not by agreement.
+OPEN_BELOW = 0.99
 #: A token is wild from this many typical residuals on (normal: 2e-9; the shape of rounding has
 #: heavier tails, 12 was the largest of healthy pairs).
 WILD = 8.0
@@ -71,7 +73,7 @@ class Places:
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
-        self.body = signals.body
+        self.body = signals.body.of(self._open(signals.body, signals.floor.sigma))
 
     @cached_property
     def variance(self) -> float:
@@ -83,6 +85,18 @@ class Places:
         means = np.bincount(body.sequence, body.size) / np.maximum(counts, 1)
         within = float(np.sum((body.size - means[body.sequence]) ** 2))
         return max(0.1, within / max(1, body.tokens - int((counts > 0).sum())))
+
+    def _open(self, body: Body, floor: float) -> Bools:
+        """Tokens whose two values can differ: one that is certain on both sides shows nothing,
+        because its log-probability has rounded to 0."""
+        self.rows: Bools = (body.certainty < OPEN_BELOW) | (np.abs(body.delta) > floor)
+        return self.rows
+
+    @cached_property
+    def positions(self) -> Ints | None:
+        """Absolute positions of the open tokens; None where they are unknown."""
+        positions = self.signals.positions
+        return None if positions is None else positions[self.rows]
 
     # Between sequences ----------------------------------------------------------------------
 
@@ -110,6 +124,27 @@ class Places:
         dirty = np.zeros(self.signals.tokens.sequences, np.bool_)
         dirty[present[order[cut:]]] = True
         return self._kept(split_of(self.body, dirty[self.body.sequence]))
+
+    @cached_property
+    def two_kinds(self) -> float:
+        """Fraction of the variance of the sequences' means that two groups explain."""
+        present, weights, means = self._sequences
+        if present.size < 4 or self.two_groups is None:
+            return 0.0
+        dirty = self.dirty_sequences[present]
+        centre = np.average(means, weights=weights)
+        total = float(np.sum(weights * (means - centre) ** 2))
+        within = sum(
+            float(
+                np.sum(
+                    weights[part]
+                    * (means[part] - np.average(means[part], weights=weights[part])) ** 2
+                )
+            )
+            for part in (dirty, ~dirty)
+            if part.any()
+        )
+        return 1.0 - within / total if total > 0 else 0.0
 
     @cached_property
     def dirty_sequences(self) -> Bools:
@@ -171,9 +206,9 @@ class Places:
     @cached_property
     def onset_position(self) -> Split | None:
         """From one absolute position on."""
-        if self.signals.positions is None:
+        if self.positions is None:
             return None
-        return self.from_coordinate(self.signals.positions)
+        return self.from_coordinate(self.positions)
 
     @cached_property
     def ends(self) -> Split | None:
@@ -284,6 +319,26 @@ class Places:
         if not pairs.any():
             return 0.0, float(wild.mean())
         return float(wild[1:][pairs].mean()), float(wild.mean())
+
+    @cached_property
+    def wild_structure(self) -> float:
+        """How far wild tokens are from lying anywhere: the largest excess over chance, in standard
+        errors, of their share among last tokens, first tokens and the worst tenth of sequences."""
+        body, wild = self.body, self.wild
+        count = int(wild.sum())
+        if count < 3:
+            return 0.0
+        found = 0.0
+        for part in (body.from_end <= 2, body.index <= 1):
+            chance = float(np.clip(part.mean(), 1e-3, 0.999))
+            share = float(part[wild].mean())
+            found = max(found, (share - chance) / np.sqrt(chance * (1 - chance) / count))
+        per_sequence = np.bincount(body.sequence[wild], minlength=self.signals.tokens.sequences)
+        expected = np.bincount(body.sequence, minlength=per_sequence.size) * count / body.tokens
+        likely = expected > 0
+        spread = float(np.sum((per_sequence - expected)[likely] ** 2 / expected[likely]))
+        freedom = max(1, int(likely.sum()) - 1)
+        return max(float(found), (spread - freedom) / np.sqrt(2 * freedom) / 3.0)
 
     def _kept(self, found: Split | None) -> Split | None:
         if found is None or found.gain < SMALLEST_GAIN or found.contrast <= 0:

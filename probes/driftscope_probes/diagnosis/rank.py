@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from driftscope_probes.diagnosis.cause import LEVELS, Cause, Finding, NamedCause
+from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 #: What an earlier level at full confidence leaves of a later one's.
@@ -16,11 +17,13 @@ EXPLAINED_AWAY = 0.9
 #: Candidates below this are not shown.
 SHOWN_FROM = 0.05
 MOST_SHOWN = 6
+#: Of those, so many carry their plot.
+MOST_PLOTTED = 2
 #: No finding is surer than this: detectors err.
 MOST_CONFIDENCE = 0.98
 
 
-def ranked(findings: Mapping[str, Finding]) -> tuple[NamedCause, ...]:
+def ranked(seen: Examination, findings: Mapping[str, Finding]) -> tuple[NamedCause, ...]:
     """Most likely first."""
     left = 1.0
     heard: dict[str, float] = {}
@@ -37,12 +40,17 @@ def ranked(findings: Mapping[str, Finding]) -> tuple[NamedCause, ...]:
         left *= 1.0 - EXPLAINED_AWAY * strongest
     odds = {name: value / (1.0 - value) for name, value in heard.items() if value > 0}
     total = 1.0 + sum(odds.values())
-    named = [_named(BY_NAME[name], findings[name], value / total) for name, value in odds.items()]
-    named.sort(key=lambda cause: -cause.confidence)
-    return tuple(cause for cause in named if cause.confidence >= SHOWN_FROM)[:MOST_SHOWN]
+    order = sorted(odds, key=lambda name: -odds[name])
+    shown = [name for name in order if odds[name] / total >= SHOWN_FROM][:MOST_SHOWN]
+    return tuple(
+        _named(seen, BY_NAME[name], findings[name], odds[name] / total, rank < MOST_PLOTTED)
+        for rank, name in enumerate(shown)
+    )
 
 
-def _named(cause: Cause, found: Finding, confidence: float) -> NamedCause:
+def _named(
+    seen: Examination, cause: Cause, found: Finding, confidence: float, plotted: bool
+) -> NamedCause:
     return NamedCause(
         cause.name,
         cause.title,
@@ -51,5 +59,5 @@ def _named(cause: Cause, found: Finding, confidence: float) -> NamedCause:
         cause.remedy,
         cause.next_control,
         cause.doc,
-        found.plot,
+        cause.plot(seen) if plotted else None,
     )

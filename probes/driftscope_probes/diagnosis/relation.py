@@ -22,7 +22,7 @@ from driftscope_probes.diagnosis.signals import (
 )
 
 LAGS = (-3, -2, -1, 1, 2, 3)
-#: Squared difference at the better lag over that in place: a shift leaves rounding, some hundredths.
+#: Squared difference at the better lag over that in place: a shift leaves only rounding.
 SHIFTED_BELOW = 0.25
 #: Tokens that a swapped row has to match in, and rows that are tried against each other.
 SWAP_TOKENS, SWAP_ROWS = 48, 256
@@ -67,7 +67,8 @@ class Relation:
             minlength=self.signals.tokens.sequences,
         )
         counts = np.bincount(self.body.sequence, minlength=self.signals.tokens.sequences)
-        return squares / np.maximum(counts, 1) > UNLIKE**2
+        unlike: Bools = squares / np.maximum(counts, 1) > UNLIKE**2
+        return unlike
 
     @cached_property
     def shift(self) -> Shift | None:
@@ -246,4 +247,5 @@ def significant_bits(values: Floats) -> int:
 
 
 def _log_odds(logprob: Floats) -> Floats:
-    return logprob - np.log(-np.expm1(np.minimum(logprob, -1e-9)))
+    odds: Floats = logprob - np.log(-np.expm1(np.minimum(logprob, -1e-9)))
+    return odds

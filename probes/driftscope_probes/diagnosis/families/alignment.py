@@ -9,7 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
-from driftscope_probes.diagnosis.plots import bars_by_sequence, noise_by
+from driftscope_probes.diagnosis.plots import noise_by_end, noise_by_sequence, trainer_on_rollout
 
 SURE = 0.97
 
@@ -31,7 +31,6 @@ def off_by_one(seen: Examination) -> Finding | None:
             Evidence("correlation in place", round(shift.in_place, 4), "0.99 and more"),
             Evidence("sequences shifted", int(shift.sequences.sum()), "0"),
         ),
-        bars_by_sequence(shift.sequences.astype(np.float64), "shifted sequences", "shifted"),
     )
 
 
@@ -52,9 +51,6 @@ def mispaired(seen: Examination) -> Finding | None:
             ),
             Evidence("sequences far apart in all", unlike, "0"),
         ),
-        bars_by_sequence(
-            seen.relation.unlike_sequences.astype(np.float64), "sequences far apart", "far apart"
-        ),
     )
 
 
@@ -62,7 +58,7 @@ def last_label(seen: Examination) -> Finding | None:
     ends = seen.places.ends
     if ends is None or ends.at != 1:
         return None
-    body = seen.signals.body
+    body = seen.places.body
     last = body.from_end == 1
     return Finding(
         0.95 * ramp(ends.contrast, 1.0, 2.0) * seen.clean(ends),
@@ -78,7 +74,6 @@ def last_label(seen: Examination) -> Finding | None:
                 "the floor",
             ),
         ),
-        noise_by(seen.signals, np.minimum(body.from_end, 64), "distance from the end, tokens"),
     )
 
 
@@ -87,14 +82,15 @@ CAUSES = (
         name="off_by_one",
         title="one side is shifted by a token",
         level="alignment",
-        mechanism="Logits at place i score the token at i + 1; one side forgot the shift or made it "
-        "twice, or packed arrays were cut one token off.",
+        mechanism="Logits at place i score the token at i + 1; one side forgot the shift or made "
+        "it twice, or packed arrays were cut one token off.",
         signature="trainer[i] does not correlate with engine[i], and does with a neighbour.",
         remedy="Shift labels once: log_softmax(logits[:, :-1]) gathered at input_ids[:, 1:]; check "
         "both ends of every sequence.",
         next_control="Move one side by the lag named and analyse again: the difference falls to "
         "the floor.",
         detect=off_by_one,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="prompt_response_mispaired",
@@ -106,6 +102,7 @@ CAUSES = (
         remedy="Carry an id per response through sorting and balancing, and join by it.",
         next_control="Join by response id and analyse again.",
         detect=mispaired,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="last_token_label",
@@ -119,5 +116,6 @@ CAUSES = (
         "label.",
         next_control="Mask the last token of each response and analyse again.",
         detect=last_label,
+        plot=noise_by_end,
     ),
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, binned_correlation, ramp
 from driftscope_probes.diagnosis.places import Split
-from driftscope_probes.diagnosis.plots import bars_by_sequence, noise_by, noise_by_sequence
+from driftscope_probes.diagnosis.plots import noise_by_length, noise_by_sequence
 from driftscope_probes.diagnosis.signals import Bools
 
 FEW_SEQUENCES = 4
@@ -28,14 +28,14 @@ def by_label(
     split = seen.places.by_label(labels)
     if split is None:
         return None
-    sequences = seen.signals.body.sequence
+    sequences = seen.places.body.sequence
     dirty = np.unique(labels[np.unique(sequences[split.dirty])])
     accounts = seen.accounts(split)
     values = np.unique(labels).size
     # Many labels fit any pattern: as many free choices as there are values.
     room = ramp(values / max(1, np.unique(sequences).size), 0.5, 0.2)
     confidence = 0.95 * ramp(split.contrast, 0.4, 0.9) * ramp(accounts, 0.45, 0.75) * room
-    confidence *= ramp(split.clean_sigma / seen.floor.sigma, 8.0, 3.0)
+    confidence *= ramp(split.clean_sigma / seen.floor.sigma, 8.0, 3.0) * seen.same_token
     if confidence < 0.05:
         return None
     return Finding(
@@ -57,7 +57,6 @@ def by_label(
                 "about 0",
             ),
         ),
-        noise_by_sequence(seen.signals),
     )
 
 
@@ -69,11 +68,13 @@ def _without_label(seen: Examination, split: Split | None, where: str) -> Findin
         0.75
         * ramp(split.contrast, 0.6, 1.2)
         * ramp(accounts, 0.6, 0.85)
-        * ramp(split.clean_sigma / seen.floor.sigma, 8.0, 3.0)
+        * seen.clean(split)
+        * seen.two_kinds
+        * seen.same_token
     )
     if confidence < 0.05:
         return None
-    sequences = np.unique(seen.signals.body.sequence[split.dirty])
+    sequences = np.unique(seen.places.body.sequence[split.dirty])
     return Finding(
         confidence,
         (
@@ -93,7 +94,6 @@ def _without_label(seen: Examination, split: Split | None, where: str) -> Findin
                 "about 0",
             ),
         ),
-        noise_by_sequence(seen.signals),
     )
 
 
@@ -124,11 +124,11 @@ def pad_attended(seen: Examination) -> Finding | None:
     if prompts is not None:
         candidates["prompt"] = prompts.astype(np.int64)
         candidates["prompt and response"] = prompts + lengths
-    counts = np.bincount(signals.body.sequence, minlength=signals.tokens.sequences)
+    counts = np.bincount(seen.places.body.sequence, minlength=signals.tokens.sequences)
     present = np.flatnonzero(counts >= 2)
     if present.size < FEW_SEQUENCES:
         return None
-    size = np.bincount(signals.body.sequence, signals.body.size, signals.tokens.sequences)
+    size = np.bincount(seen.places.body.sequence, seen.places.body.size, signals.tokens.sequences)
     mean = size[present] / counts[present]
     best: tuple[float, str, float, float, NDArray[Any]] | None = None
     for name, length in candidates.items():
@@ -150,6 +150,7 @@ def pad_attended(seen: Examination) -> Finding | None:
         * ramp(clean, 3.0, 1.5)
         * ramp(dirty / seen.floor.sigma / max(clean, 0.1), 1.5, 3.0)
         * ramp(present.size, 3, 8)
+        * seen.same_token
     )
     if confidence < 0.05:
         return None
@@ -164,11 +165,6 @@ def pad_attended(seen: Examination) -> Finding | None:
             Evidence("noise of the longest over the floor", round(clean, 2), "1"),
             Evidence("noise of all others over the floor", round(dirty / seen.floor.sigma, 1), "1"),
         ),
-        noise_by(
-            signals,
-            padding[np.searchsorted(present, signals.body.sequence).clip(0, present.size - 1)],
-            f"padding of the {name}, tokens",
-        ),
     )
 
 
@@ -177,7 +173,8 @@ def _first_positions(seen: Examination) -> NDArray[np.int64]:
     first, _ = seen.signals._first_last
     ids = seen.signals.extras.position_ids
     assert ids is not None
-    return ids[np.minimum(first, ids.size - 1)].astype(np.int64)
+    positions: NDArray[np.int64] = ids[np.minimum(first, ids.size - 1)].astype(np.int64)
+    return positions
 
 
 def _first_of_packs(clean: Bools, lengths: NDArray[np.int64]) -> float:
@@ -209,7 +206,8 @@ def _packed(seen: Examination) -> tuple[float, float, Split] | None:
     dirty = seen.places.dirty_sequences
     opens = _first_of_packs(~dirty, seen.signals.response_lengths)
     confidence = 0.9 * opens * ramp(split.contrast, 0.7, 1.4) * seen.clean(split)
-    body = seen.signals.body
+    confidence *= seen.two_kinds * seen.same_token
+    body = seen.places.body
     inside = split.dirty & (body.certainty < 0.999)
     along = binned_correlation(body.index[inside], body.size[inside])
     return (confidence, along, split) if confidence >= 0.05 else None
@@ -257,7 +255,6 @@ def _packed_finding(
                 "falls for a state that fades, stays for attention",
             ),
         ),
-        bars_by_sequence(dirty.astype(np.float64), "sequences that differ", "differs"),
     )
 
 
@@ -273,6 +270,7 @@ CAUSES = (
         "padding.",
         next_control="Score one short sequence alone: without padding it is clean.",
         detect=pad_attended,
+        plot=noise_by_length,
     ),
     Cause(
         name="packed_attention_leak",
@@ -286,6 +284,7 @@ CAUSES = (
         "or a block-diagonal mask.",
         next_control="Change one token of a pack's first document: nothing in the second may move.",
         detect=packed_attention,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="packed_state_leak",
@@ -297,6 +296,7 @@ CAUSES = (
         remedy="Pass cu_seqlens (seq_idx) to every convolution and scan of the hybrid layers.",
         next_control="Change one token of a pack's first document: nothing in the second may move.",
         detect=packed_state,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="rank_local_corruption",
@@ -308,6 +308,7 @@ CAUSES = (
         "the node's memory test.",
         next_control="Score the same sequence on every rank: all answers must have the same bits.",
         detect=rank_local,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="replica_differs",
@@ -320,5 +321,6 @@ CAUSES = (
         "replicas after every sync.",
         next_control="Send one prompt with a fixed seed to every replica: all must answer alike.",
         detect=replica_differs,
+        plot=noise_by_sequence,
     ),
 )

@@ -11,7 +11,12 @@ from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.batching import by_label
 from driftscope_probes.diagnosis.places import Split, typical
-from driftscope_probes.diagnosis.plots import noise_by, noise_by_sequence
+from driftscope_probes.diagnosis.plots import (
+    noise_by_end,
+    noise_by_index,
+    noise_by_position,
+    noise_by_sequence,
+)
 
 #: Prompts and caches are cut into chunks and blocks of these many tokens.
 CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
@@ -35,7 +40,6 @@ def stale_prefix(seen: Examination) -> Finding | None:
         return Finding(
             found.confidence,
             (Evidence("sequences with a cached prefix", hit, "no effect"), *found.evidence),
-            found.plot,
         )
     split = seen.places.two_groups
     if split is None:
@@ -43,7 +47,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
     # Without the label: two groups without an order, from the first token on.
     places = seen.places
     ordered = max(seen.accounts(places.block), seen.accounts(places.periodic))
-    body = seen.signals.body
+    body = seen.places.body
     early = split.dirty & (body.index < 4)
     rest = ~split.dirty & (body.index < 4)
     at_once = typical(body.residual[early]) / max(typical(body.residual[rest]), 1e-12)
@@ -52,6 +56,8 @@ def stale_prefix(seen: Examination) -> Finding | None:
         * ramp(split.contrast, 1.0, 1.8)
         * ramp(ordered, 0.8, 0.5)
         * seen.clean(split)
+        * seen.two_kinds
+        * seen.same_token
         * ramp(at_once, 1.5, 4.0)
     )
     if confidence < 0.05:
@@ -65,13 +71,12 @@ def stale_prefix(seen: Examination) -> Finding | None:
             Evidence("noise there over the others'", round(float(np.exp(split.contrast)), 1), "1"),
             Evidence("on their first four tokens", round(at_once, 1), "1"),
         ),
-        noise_by_sequence(seen.signals),
     )
 
 
 def hybrid_version(seen: Examination) -> Finding | None:
     """High up to a token, lower after it: the weights changed while the cache stayed."""
-    body = seen.signals.body
+    body = seen.places.body
     falling = seen.places.from_coordinate(-body.index)
     if falling is None:
         return None
@@ -103,14 +108,13 @@ def hybrid_version(seen: Examination) -> Finding | None:
                 "1; the cache still holds the older weights' keys",
             ),
         ),
-        noise_by(seen.signals, body.index, "index in the response"),
     )
 
 
 def _sharp_onset(seen: Examination) -> tuple[Split, int, float, bool] | None:
     """The onset, by absolute position where it is known, its sharpness 0 to 1, and which it is."""
-    body, places = seen.signals.body, seen.places
-    split, coordinate, absolute = places.onset_position, seen.signals.positions, True
+    body, places = seen.places.body, seen.places
+    split, coordinate, absolute = places.onset_position, seen.places.positions, True
     if split is None or (places.onset is not None and places.onset.gain > 1.05 * split.gain):
         split, coordinate, absolute = places.onset, body.index, False
     if split is None or coordinate is None:
@@ -138,11 +142,12 @@ def kv_tile(seen: Examination) -> Finding | None:
         * ramp(sharp, 0.35, 0.65)
         * seen.clean(split)
         * (1.0 if distance <= 4 else 0.75)
+        * seen.same_token
     )
     if confidence < 0.05:
         return None
     what = "absolute position" if absolute else "response index"
-    coordinate = seen.signals.positions if absolute else seen.signals.body.index
+    coordinate = seen.places.positions if absolute else seen.places.body.index
     assert coordinate is not None
     return Finding(
         confidence,
@@ -155,13 +160,12 @@ def kv_tile(seen: Examination) -> Finding | None:
             Evidence("noise from it on over before", round(float(np.exp(split.contrast)), 1), "1"),
             Evidence("of that, within 8 tokens", round(sharp, 2), "a slow rise stays below 0.3"),
         ),
-        noise_by(seen.signals, coordinate, what),
     )
 
 
 def kv_scales(seen: Examination) -> Finding | None:
     """Decoded tokens read the cache, the first one did not; or metadata say an FP8 cache."""
-    body = seen.signals.body
+    body = seen.places.body
     stated = (seen.settings.kv_cache_dtype or "").startswith(("fp8", "int8"))
     first = body.index == 0
     if first.sum() < 4 or (~first).sum() < 16:
@@ -189,21 +193,19 @@ def kv_scales(seen: Examination) -> Finding | None:
         evidence.append(
             Evidence("metadata: kv_cache_dtype", seen.settings.kv_cache_dtype or "", "bf16")
         )
-    return Finding(
-        confidence, tuple(evidence), noise_by(seen.signals, body.index, "index in the response")
-    )
+    return Finding(confidence, tuple(evidence))
 
 
 def chunk_edges(seen: Examination) -> Finding | None:
     """Wild tokens at the borders of a chunk only."""
-    body, places = seen.signals.body, seen.places
+    body, places = seen.places.body, seen.places
     wild = places.wild
     count = int(wild.sum())
     if count < 3:
         return None
     best: tuple[float, int, int, float, str] | None = None
     for name, coordinate in (
-        ("absolute position", seen.signals.positions),
+        ("absolute position", seen.places.positions),
         ("response index", body.index),
         ("token of the step", body.token),
     ):
@@ -245,13 +247,12 @@ def chunk_edges(seen: Examination) -> Finding | None:
             Evidence("wild tokens", count, "few, anywhere"),
             Evidence("standard errors above chance", round(z, 1), "4 at most"),
         ),
-        noise_by(seen.signals, body.index % chunk, f"index modulo {chunk}"),
     )
 
 
 def speculative(seen: Examination) -> Finding | None:
     """The last few tokens of sequences, or every k-th token: where drafts end."""
-    body, places = seen.signals.body, seen.places
+    body, places = seen.places.body, seen.places
     ends = places.ends
     by_end = 0.0
     evidence: list[Evidence] = []
@@ -286,7 +287,6 @@ def speculative(seen: Examination) -> Finding | None:
     return Finding(
         confidence,
         tuple(evidence),
-        noise_by(seen.signals, np.minimum(body.from_end, 64), "distance from the end, tokens"),
     )
 
 
@@ -303,6 +303,7 @@ CAUSES = (
         "off for rollouts.",
         next_control="Roll out the same prompts with enable_prefix_caching=False.",
         detect=stale_prefix,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="hybrid_version_kv",
@@ -317,6 +318,7 @@ CAUSES = (
         next_control="Pause generation during the sync once: responses without a change of weights "
         "are clean.",
         detect=hybrid_version,
+        plot=noise_by_index,
     ),
     Cause(
         name="fp8_kv_tile",
@@ -329,6 +331,7 @@ CAUSES = (
         remedy="Keep the KV cache in bf16, or use another attention backend.",
         next_control="Roll out once with kv_cache_dtype=auto: the onset disappears.",
         detect=kv_tile,
+        plot=noise_by_position,
     ),
     Cause(
         name="fp8_kv_scales",
@@ -340,6 +343,7 @@ CAUSES = (
         remedy="Calibrate the scales (calculate_kv_scales) or keep the KV cache in bf16.",
         next_control="Roll out once with kv_cache_dtype=auto.",
         detect=kv_scales,
+        plot=noise_by_index,
     ),
     Cause(
         name="chunked_prompt_logprobs",
@@ -352,6 +356,7 @@ CAUSES = (
         "sequence), or update the engine.",
         next_control="Score once with another chunk size: the wild tokens move with it.",
         detect=chunk_edges,
+        plot=noise_by_position,
     ),
     Cause(
         name="spec_decode_logprobs",
@@ -363,5 +368,6 @@ CAUSES = (
         remedy="Switch speculative decoding off for rollouts, or update the engine.",
         next_control="Roll out once without speculative decoding.",
         detect=speculative,
+        plot=noise_by_end,
     ),
 )

@@ -10,7 +10,7 @@ import numpy as np
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.places import typical
-from driftscope_probes.diagnosis.plots import noise_by
+from driftscope_probes.diagnosis.plots import noise_by_index, noise_by_turn
 
 #: |Δ| beyond which a token was hardly sampled from what the engine reported, in nats.
 FOREIGN = 1.0
@@ -20,7 +20,7 @@ SHORTEST_SPAN = 4
 
 def mask_contamination(seen: Examination) -> Finding | None:
     """Runs of tokens that nobody sampled, with clean text before and after."""
-    body, extras = seen.signals.body, seen.signals.extras
+    body, extras = seen.places.body, seen.signals.extras
     if body.tokens < 32:
         return None
     best, evidence = 0.0, []
@@ -72,9 +72,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
         )
     if best < 0.05:
         return None
-    return Finding(
-        best, tuple(evidence), noise_by(seen.signals, body.index, "index in the response")
-    )
+    return Finding(best, tuple(evidence))
 
 
 def spans_of(seen: Examination) -> tuple[list[tuple[int, int, bool]], np.ndarray]:
@@ -82,7 +80,7 @@ def spans_of(seen: Examination) -> tuple[list[tuple[int, int, bool]], np.ndarray
 
     A run may hold a few close tokens: those that are likely under both sides.
     """
-    body = seen.signals.body
+    body = seen.places.body
     foreign = (np.abs(body.delta) > FOREIGN) & (np.abs(body.residual) > 12 * seen.floor.sigma)
     inside = np.zeros(body.tokens, np.bool_)
     if not foreign.any():
@@ -110,7 +108,7 @@ def spans_of(seen: Examination) -> tuple[list[tuple[int, int, bool]], np.ndarray
 
 def thinking_stripped(seen: Examination) -> Finding | None:
     turns = seen.signals.extras.turn_ids
-    body = seen.signals.body
+    body = seen.places.body
     if turns is None:
         return None
     split = seen.places.onset_turn
@@ -142,13 +140,12 @@ def thinking_stripped(seen: Examination) -> Finding | None:
             Evidence("first turn that differs", int(split.at), "none"),
             Evidence("noise by turn, nats", "; ".join(by_turn), "equal"),
         ),
-        noise_by(seen.signals, turn, "turn"),
     )
 
 
 def chat_template(seen: Examination) -> Finding | None:
     """All sequences, from the first token on, less as the response itself becomes the context."""
-    signals, body = seen.signals, seen.signals.body
+    signals, body = seen.signals, seen.places.body
     if body.tokens < 32:
         return None
     early = body.index < 4
@@ -172,7 +169,6 @@ def chat_template(seen: Examination) -> Finding | None:
             ),
             Evidence("sequences that differ from their first tokens on", round(everywhere, 2), "0"),
         ),
-        noise_by(signals, body.index, "index in the response"),
     )
 
 
@@ -188,6 +184,7 @@ CAUSES = (
         next_control="Push the mask of sampled tokens (or turn_ids) and analyse again: the runs "
         "disappear.",
         detect=mask_contamination,
+        plot=noise_by_index,
     ),
     Cause(
         name="thinking_stripped",
@@ -201,6 +198,7 @@ CAUSES = (
         next_control="Compare the trainer's input ids with the engine's prompt ids of the second "
         "turn.",
         detect=thinking_stripped,
+        plot=noise_by_turn,
     ),
     Cause(
         name="chat_template_mismatch",
@@ -213,5 +211,6 @@ CAUSES = (
         remedy="Render the prompt once and hand its token ids to both sides.",
         next_control="Compare the prompt's token ids of one sequence on both sides.",
         detect=chat_template,
+        plot=noise_by_index,
     ),
 )

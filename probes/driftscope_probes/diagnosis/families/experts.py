@@ -66,7 +66,6 @@ def _by_routes(seen: Examination, agreement: RoutingAgreement) -> Finding | None
             ),
             Evidence("of all |Δ|, in tokens with a flip", round(share, 2), "their share of tokens"),
         ),
-        noise_by_certainty(seen.signals),
     )
 
 
@@ -84,6 +83,7 @@ def _isolated(seen: Examination) -> Finding | None:
     confidence = (
         (0.75 if experts else 0.55)
         * ramp(after - base, 0.35, 0.12)
+        * ramp(places.wild_structure, 8.0, 4.0)
         * ramp(kurtosis, 40.0, 150.0)
         * ramp(seen.moved, 4.0, 2.0)
         * ramp(fraction, 0.3, 0.15)
@@ -103,7 +103,6 @@ def _isolated(seen: Examination) -> Finding | None:
             Evidence("kurtosis of residuals", round(kurtosis, 0), "4 to 30"),
             Evidence("typical noise of all others over the floor", round(seen.moved, 2), "up to 2"),
         ),
-        noise_by_certainty(signals),
     )
 
 
@@ -134,7 +133,7 @@ def replay_corrupt(seen: Examination) -> Finding | None:
         for sign in signs[:3]
     ]
     evidence.append(Evidence("choices of experts that differ", round(flipped, 4), "0 with replay"))
-    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 CAUSES = (
@@ -142,14 +141,15 @@ CAUSES = (
         name="router_replay_corrupt",
         title="the replayed routes are not those that the engine took",
         level="alignment",
-        mechanism="Rows of padding, stale rows after a retraction, or a shift by one in the captured "
-        "routes: replay then does more harm than good.",
-        signature="Rows that repeat far more often than chance, neighbours that fit better than the "
-        "token's own row, disagreement from a chunk border on.",
+        mechanism="Rows of padding, stale rows after a retraction, or a shift by one in the "
+        "captured routes: replay then does more harm than good.",
+        signature="Rows that repeat far more often than chance, neighbours that fit better than "
+        "the token's own row, disagreement from a chunk border on.",
         remedy="Check that every token has its own captured row (no padding, no reuse after "
         "preemption) before it is replayed; switch replay off until it does.",
         next_control="Score once with replay off: the difference must not be smaller than with it.",
         detect=replay_corrupt,
+        plot=noise_by_certainty,
     ),
     Cause(
         name="moe_routing_flip",
@@ -159,10 +159,11 @@ CAUSES = (
         "output.",
         signature="Single tokens far off on a healthy body; those whose routes agree are at the "
         "floor.",
-        remedy="Replay the engine's routes in the trainer (R3), or compute the router in float32 on "
-        "both sides.",
+        remedy="Replay the engine's routes in the trainer (R3), or compute the router in float32 "
+        "on both sides.",
         next_control="Push routed_experts and trainer_routed_experts: the difference sits in the "
         "tokens that flipped.",
         detect=routing_flip,
+        plot=noise_by_certainty,
     ),
 )

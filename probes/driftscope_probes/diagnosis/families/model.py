@@ -11,22 +11,22 @@ from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.weights import ALIKE, SHARED, other_function
 from driftscope_probes.diagnosis.places import typical
-from driftscope_probes.diagnosis.plots import noise_by, noise_by_certainty
+from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_position
 from driftscope_probes.diagnosis.signals import Floats, Ints
 
 
 def _grows(seen: Examination) -> tuple[float, str, Ints]:
     """Correlation of the noise with the position, which coordinate that is, and its values."""
     by_index, by_position = seen.growth
-    positions = seen.signals.positions
+    positions = seen.places.positions
     if positions is not None and by_position >= 0.9 * by_index:
         return by_position, "absolute position", positions
-    return by_index, "response index", seen.signals.body.index
+    return by_index, "response index", seen.places.body.index
 
 
 def _ends_of(seen: Examination, coordinate: Ints) -> tuple[float, float]:
     """Noise over the floor in the first and the last sixth of the coordinate's range."""
-    residual = seen.signals.body.residual
+    residual = seen.places.body.residual
     low, high = np.quantile(coordinate, [1 / 6, 5 / 6])
     floor = seen.floor.sigma
     return (
@@ -36,13 +36,14 @@ def _ends_of(seen: Examination, coordinate: Ints) -> tuple[float, float]:
 
 
 def _rope(seen: Examination) -> tuple[float, float, float, float, str, Ints] | None:
-    body = seen.signals.body
+    body = seen.places.body
     if body.tokens < 128:
         return None
     related, name, coordinate = _grows(seen)
     first, last = _ends_of(seen, coordinate)
     rise = last / max(first, 1e-9)
     sure = ramp(related, 0.55, 0.85) * ramp(rise, 1.3, 2.0) * ramp(last, 2.0, 4.0)
+    sure *= seen.same_token * (1 - seen.stepwise)
     return sure, first, last, rise, name, coordinate
 
 
@@ -58,7 +59,6 @@ def _rope_finding(seen: Examination, confidence: float, found: tuple) -> Finding
             Evidence("noise of the first sixth over the floor", round(first, 1), "1"),
             Evidence("noise of the last sixth over the floor", round(last, 1), "1"),
         ),
-        noise_by(seen.signals, coordinate, name),
     )
 
 
@@ -93,7 +93,6 @@ def norm_eps(seen: Examination) -> Finding | None:
                 "1 for a fault of the whole function",
             ),
         ),
-        noise_by_certainty(seen.signals),
     )
 
 
@@ -124,7 +123,7 @@ def dropout(seen: Examination) -> Finding | None:
         ]
     if confidence < 0.05:
         return None
-    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def repeated_contexts(seen: Examination) -> tuple[int, float, float] | None:
@@ -192,7 +191,7 @@ def trainer_bug(seen: Examination) -> Finding | None:
     ]
     if version is not None:
         evidence.append(Evidence("weights_version", version, "0: nothing was reloaded yet"))
-    return Finding(confidence, tuple(evidence), noise_by_certainty(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 CAUSES = (
@@ -206,6 +205,7 @@ CAUSES = (
         remedy="Give both sides the same rope parameters, and keep the angles in float32.",
         next_control="Score short prompts only: they are at the floor.",
         detect=rope_config,
+        plot=noise_by_position,
         alike=("rope_parameters_dropped",),
     ),
     Cause(
@@ -219,6 +219,7 @@ CAUSES = (
         "transformers.",
         next_control="Print the base that each side really uses.",
         detect=rope_dropped,
+        plot=noise_by_position,
         alike=("rope_config",),
     ),
     Cause(
@@ -230,6 +231,7 @@ CAUSES = (
         remedy="Take rms_norm_eps from the model's config on both sides.",
         next_control="Compare the outputs of the first normalisation on both sides.",
         detect=norm_eps,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -243,6 +245,7 @@ CAUSES = (
         remedy="Set every dropout of the config to 0, or score old log-probabilities in eval mode.",
         next_control="Score the step twice in the trainer: two answers must have the same bits.",
         detect=dropout,
+        plot=noise_by_certainty,
     ),
     Cause(
         name="trainer_model_bug",
@@ -255,6 +258,7 @@ CAUSES = (
         "differs first.",
         next_control="Score with a third implementation: it sides with the engine.",
         detect=trainer_bug,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
 )

@@ -41,7 +41,7 @@ def rounding(seen: Examination) -> Finding | None:
                 "|Δ| at p > 0.9 over that at p < 0.5", round(signals.sure_ratio, 3), "0.05 to 0.10"
             )
         )
-    return Finding(confidence, tuple(evidence), noise_by_certainty(signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def head_precision(seen: Examination) -> Finding | None:
@@ -81,7 +81,6 @@ def head_precision(seen: Examination) -> Finding | None:
             ),
             Evidence("noise over the floor of the dtypes", round(seen.moved, 2), "up to 2"),
         ),
-        noise_by_certainty(seen.signals),
     )
 
 
@@ -116,7 +115,6 @@ def _stored_short(seen: Examination) -> Finding | None:
                 "noise of storing them over the whole difference", round(share, 2), "below 0.1"
             ),
         ),
-        noise_by_certainty(seen.signals),
     )
 
 
@@ -142,6 +140,7 @@ CAUSES = (
         "log-probabilities as float32.",
         next_control="Score once with a float32 head on both sides.",
         detect=head_precision,
+        plot=noise_by_certainty,
     ),
     Cause(
         name="bf16_rounding_tail",
@@ -149,12 +148,13 @@ CAUSES = (
         level="arithmetic",
         mechanism="Both sides compute the same function; kernels add in another order and round at "
         "other places.",
-        signature="Zero mean, mean ratio 1, |Δ| falls as 1 - p, no structure over position, turn or "
-        "sequence.",
+        signature="Zero mean, mean ratio 1, |Δ| falls as 1 - p, no structure over position, turn "
+        "or sequence.",
         remedy="Nothing has to change. FP16 on both sides makes it about eight times smaller, "
         "batch-invariant kernels on both sides make it zero.",
         next_control="Score in FP16 on both sides: the noise falls about eightfold.",
         detect=rounding,
+        plot=noise_by_certainty,
         healthy=True,
     ),
 )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding, Plot
+from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
-from driftscope_probes.diagnosis.plots import bars_by_sequence
+from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
 from driftscope_probes.diagnosis.signals import CERTAIN_ABOVE, Ints
 
 #: log of the mass that a nucleus keeps at the least: values of exactly 0 whose partner is above it
@@ -19,6 +19,8 @@ LOWEST_KEPT_MASS = -1.0
 #: of times that.
 ROUNDED_LOGIT_ABOVE = 2e-3
 SURE = 0.97
+#: Nats between two values that do not speak of the same draw.
+FAR_APART = 2.0
 
 
 def sentinel_or_nan(seen: Examination) -> Finding | None:
@@ -38,7 +40,7 @@ def sentinel_or_nan(seen: Examination) -> Finding | None:
     ]
     rows = np.unique(np.concatenate([item[2] for item in found]))
     evidence += _where(seen, rows)
-    return Finding(SURE, tuple(evidence), _by_sequence(seen, rows, "values that are none"))
+    return Finding(SURE, tuple(evidence))
 
 
 def placeholder(seen: Examination) -> Finding | None:
@@ -48,11 +50,15 @@ def placeholder(seen: Examination) -> Finding | None:
     confidence = 0.0
     evidence: list[Evidence] = []
     rows = np.zeros(0, np.int64)
+    body = seen.signals.body
+    # Tokens that somebody else wrote carry many values; some of them may be 0 as well.
+    others = int((np.abs(body.delta) > FAR_APART).sum()) if body.tokens else 0
+    alone = ramp((zero.size + repeated.size) / max(1, zero.size + repeated.size + others), 0.4, 0.8)
     if zero.size:
         lowest = float(np.median(trainer[zero]))
         deep = float((trainer[zero] < LOWEST_KEPT_MASS).mean())
         if zero.size >= 2 or deep > 0.5:
-            confidence = SURE * ramp(deep, 0.05, 0.4) * ramp(zero.size, 0, 3)
+            confidence = SURE * ramp(deep, 0.05, 0.4) * ramp(zero.size, 0, 3) * alone
         evidence.append(
             Evidence(
                 "engine values of exactly 0 where the trainer is far from it",
@@ -65,7 +71,7 @@ def placeholder(seen: Examination) -> Finding | None:
         )
         rows = zero
     if repeated.size:
-        confidence = max(confidence, SURE * ramp(repeated.size, 2, 6))
+        confidence = max(confidence, SURE * ramp(repeated.size, 2, 6) * alone)
         evidence.append(
             Evidence(
                 f"engine values of exactly {impossible.repeated_value:g}",
@@ -79,7 +85,6 @@ def placeholder(seen: Examination) -> Finding | None:
     return Finding(
         confidence,
         (*evidence, *_where(seen, rows)),
-        _by_sequence(seen, rows, "placeholders"),
     )
 
 
@@ -111,7 +116,6 @@ def positive(seen: Examination) -> Finding | None:
     return Finding(
         SURE * ramp(highest, 1e-4, ROUNDED_LOGIT_ABOVE) * count,
         tuple(evidence),
-        _by_sequence(seen, rows, "values above 0"),
     )
 
 
@@ -137,7 +141,6 @@ def other_token_ids(seen: Examination) -> Finding | None:
                     "the same id",
                 ),
             ),
-            _by_sequence(seen, unequal, "other ids"),
         )
     return _other_text(seen)
 
@@ -152,7 +155,7 @@ def _other_text(seen: Examination) -> Finding | None:
     if own is None:
         return None
     split, cuts = own
-    signals, body = seen.signals, seen.signals.body
+    signals, body = seen.signals, seen.places.body
     common = seen.places.onset
     dirty = np.unique(body.sequence[cuts])
     if dirty.size < FEW_ONSETS:
@@ -186,14 +189,14 @@ def _other_text(seen: Examination) -> Finding | None:
     ]
     if signals.extras.turn_ids is not None:
         evidence.append(Evidence("of them at the start of a turn", round(at_turn, 2), "by chance"))
-    return Finding(confidence, tuple(evidence), None)
+    return Finding(confidence, tuple(evidence))
 
 
 def _at_turn_start(seen: Examination, cuts: Ints) -> float:
     turns = seen.signals.extras.turn_ids
     if turns is None or not cuts.size:
         return 0.0
-    of_token = turns[seen.signals.body.token]
+    of_token = turns[seen.places.body.token]
     near = [bool(np.ptp(of_token[max(0, cut - 2) : cut + 3]) > 0) for cut in cuts]
     return float(np.mean(near))
 
@@ -230,14 +233,6 @@ def _run_to_the_end(rows: Ints, sequence: Ints, last: Ints) -> float:
     return float((follows | (rows == last)).mean())
 
 
-def _by_sequence(seen: Examination, rows: Ints, what: str) -> Plot:
-    cu_seqlens = seen.signals.tokens.cu_seqlens
-    counts = np.bincount(
-        np.searchsorted(cu_seqlens, rows, side="right") - 1, minlength=seen.signals.tokens.sequences
-    )
-    return bars_by_sequence(counts, f"{what} by sequence", "tokens")
-
-
 CAUSES = (
     Cause(
         name="sentinel_or_nan_logprob",
@@ -252,6 +247,7 @@ CAUSES = (
         next_control="Score the named sequences again in the same engine, alone: values that stay "
         "are the model's or its dtype's, values that go were the batch's.",
         detect=sentinel_or_nan,
+        plot=impossible_by_sequence,
     ),
     Cause(
         name="placeholder_logprob",
@@ -266,6 +262,7 @@ CAUSES = (
         next_control="Analyse the step again with those tokens masked: what is left is the real "
         "difference.",
         detect=placeholder,
+        plot=impossible_by_sequence,
     ),
     Cause(
         name="positive_logprob",
@@ -278,6 +275,7 @@ CAUSES = (
         "not after it.",
         next_control="Score once with logits cast to float32 first: the values above 0 disappear.",
         detect=positive,
+        plot=impossible_by_sequence,
     ),
     Cause(
         name="retokenization_drift",
@@ -292,5 +290,6 @@ CAUSES = (
         next_control="Push rollout_token_ids beside token_ids: they say at which token the sides "
         "part.",
         detect=other_token_ids,
+        plot=other_ids_by_sequence,
     ),
 )

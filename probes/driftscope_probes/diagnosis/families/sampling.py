@@ -42,7 +42,7 @@ def post_softmax(seen: Examination) -> Finding | None:
         ),
     ]
     evidence += _stated_temperature(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(seen.signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def temperature(seen: Examination) -> Finding | None:
@@ -80,7 +80,7 @@ def temperature(seen: Examination) -> Finding | None:
         Evidence("mean ratio ρ", round(signals.mean_ratio[0], 4), "1"),
     ]
     evidence += _stated_temperature(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def _stated_temperature(seen: Examination) -> list[Evidence]:
@@ -139,7 +139,7 @@ def truncation(seen: Examination) -> Finding | None:
         ),
     ]
     evidence += _stated_truncation(seen)
-    return Finding(confidence, tuple(evidence), trainer_on_rollout(signals))
+    return Finding(confidence, tuple(evidence))
 
 
 def _stated_truncation(seen: Examination) -> list[Evidence]:
@@ -167,7 +167,7 @@ def generation_config(seen: Examination) -> Finding | None:
     if found is None:
         return None
     # The data say truncation; that it comes from the model's file is a guess of the second order.
-    return Finding(0.6 * found.confidence, found.evidence, found.plot)
+    return Finding(0.6 * found.confidence, found.evidence)
 
 
 def sharpening(seen: Examination) -> Finding | None:
@@ -204,7 +204,6 @@ def sharpening(seen: Examination) -> Finding | None:
                 "above 0.75 if it were a temperature",
             ),
         ),
-        noise_by_certainty(signals),
     )
 
 
@@ -219,19 +218,21 @@ CAUSES = (
         remedy="Divide the logits by the temperature before log_softmax.",
         next_control="Sample once at temperature 1: the difference disappears.",
         detect=post_softmax,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="temperature_semantics",
         title="the two sides use different temperatures",
         level="semantics",
-        mechanism="The engine samples at a temperature and reports raw log-probabilities while the "
-        "trainer divides its logits, or the engine reports processed ones and the trainer does not.",
+        mechanism="The engine samples at a temperature and reports raw log-probabilities while "
+        "the trainer divides its logits, or it reports processed ones and the trainer does not.",
         signature="From position 0 on in all sequences; likely tokens move one way, unlikely ones "
         "the other; one temperature explains almost all of Δ.",
         remedy="Set logprobs_mode=processed_logprobs in the engine and divide the trainer's logits "
         "by the same temperature, or sample at temperature 1.",
         next_control="Sample once at temperature 1: the difference falls to the floor.",
         detect=temperature,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="truncation_renorm",
@@ -243,8 +244,10 @@ CAUSES = (
         "values of exactly 0 where one token was left.",
         remedy="Sample without truncation, or return the kept set (return_sampling_mask) and "
         "renormalise the trainer over it; raw_logprobs are comparable but not those of the draw.",
-        next_control="Sample once with top_p 1, top_k 0, min_p 0: the difference falls to the floor.",
+        next_control="Sample once with top_p 1, top_k 0, min_p 0: the difference falls to the "
+        "floor.",
         detect=truncation,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="generation_config_defaults",
@@ -255,9 +258,10 @@ CAUSES = (
         signature="As truncation, although the metadata say that nothing is truncated.",
         remedy="Start vLLM with --generation-config vllm, or set every sampling field in each "
         "request.",
-        next_control="Read generation_config.json of the model; sample once with --generation-config "
-        "vllm.",
+        next_control="Read generation_config.json of the model; sample once with "
+        "--generation-config vllm.",
         detect=generation_config,
+        plot=trainer_on_rollout,
     ),
     Cause(
         name="entropy_sharpening",
@@ -272,5 +276,6 @@ CAUSES = (
         next_control="Score one early and one late step with equal weights on both sides: the "
         "difference follows the entropy, not the weights.",
         detect=sharpening,
+        plot=noise_by_certainty,
     ),
 )

@@ -7,7 +7,7 @@ they share their probability.
 
 from __future__ import annotations
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding, Plot
+from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_sequence
 
@@ -67,7 +67,7 @@ def stale(seen: Examination) -> Finding | None:
         confidence *= 0.2
     if confidence < 0.05:
         return None
-    return Finding(confidence, (*_gradient_evidence(seen), *_size_evidence(seen)), _plot(seen))
+    return Finding(confidence, (*_gradient_evidence(seen), *_size_evidence(seen)))
 
 
 def staleness(seen: Examination) -> Finding | None:
@@ -82,8 +82,8 @@ def staleness(seen: Examination) -> Finding | None:
         Evidence("largest lag, steps", int(lag.max()), "0"),
     ]
     if split is not None and (lag == 0).any():
-        older = lag[seen.signals.body.sequence[split.dirty]].mean()
-        newer = lag[seen.signals.body.sequence[~split.dirty]].mean()
+        older = lag[seen.places.body.sequence[split.dirty]].mean()
+        newer = lag[seen.places.body.sequence[~split.dirty]].mean()
         if older > newer:
             by_lag = 0.9 * ramp(split.contrast, 0.15, 0.5) * ramp(seen.accounts(split), 0.3, 0.6)
             evidence.append(
@@ -98,9 +98,7 @@ def staleness(seen: Examination) -> Finding | None:
     confidence = max(by_lag, along, plain)
     if confidence < 0.05:
         return None
-    return Finding(
-        confidence, (*evidence, *_gradient_evidence(seen)), noise_by_sequence(seen.signals)
-    )
+    return Finding(confidence, (*evidence, *_gradient_evidence(seen)))
 
 
 def sub_ulp(seen: Examination) -> Finding | None:
@@ -119,7 +117,6 @@ def sub_ulp(seen: Examination) -> Finding | None:
             *_gradient_evidence(seen),
             *_size_evidence(seen),
         ),
-        _plot(seen),
     )
 
 
@@ -140,7 +137,6 @@ def dropped_tensor(seen: Examination) -> Finding | None:
             Evidence("|Δ| at p > 0.9 over that at p < 0.5", round(sure, 3), "0.05 to 0.10"),
             *_gradient_evidence(seen),
         ),
-        _plot(seen),
     )
 
 
@@ -171,7 +167,7 @@ def quantized(seen: Examination) -> Finding | None:
         )
     if stated is not None:
         evidence.append(Evidence("metadata: quantization of the engine", stated, "none"))
-    return Finding(confidence, tuple(evidence), _plot(seen))
+    return Finding(confidence, tuple(evidence))
 
 
 def lora_not_applied(seen: Examination) -> Finding | None:
@@ -188,7 +184,6 @@ def lora_not_applied(seen: Examination) -> Finding | None:
             *_size_evidence(seen),
             *_gradient_evidence(seen),
         ),
-        _plot(seen),
     )
 
 
@@ -204,12 +199,7 @@ def lora_merge(seen: Examination) -> Finding | None:
     return Finding(
         confidence,
         (Evidence("metadata: adapter", adapter, "none"), *_size_evidence(seen)),
-        _plot(seen),
     )
-
-
-def _plot(seen: Examination) -> Plot:
-    return noise_by_certainty(seen.signals)
 
 
 #: What one step's data cannot tell apart without advantages, versions or a control.
@@ -228,13 +218,14 @@ CAUSES = (
         level="weights",
         mechanism="A weight sync did not happen or was not applied: the trainer has moved on along "
         "its own gradient.",
-        signature="Δ is above 0 where the advantage was, below 0 where it was not; clean at step 0, "
-        "then growing with every step.",
+        signature="Δ is above 0 where the advantage was, below 0 where it was not; clean at step "
+        "0, then growing with every step.",
         remedy="Check that update_weights ran and returned before generation; compare weight "
         "checksums of both sides after every sync.",
         next_control="Score the step with the weights of one, two and three steps ago: the right "
         "one brings Δ to the floor.",
         detect=stale,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -246,6 +237,7 @@ CAUSES = (
         remedy="Lower the allowed lag, or correct for it (truncated importance sampling).",
         next_control="Look at the sequences of lag 0 alone: they must be at the floor.",
         detect=staleness,
+        plot=noise_by_sequence,
     ),
     Cause(
         name="sub_ulp_update",
@@ -260,6 +252,7 @@ CAUSES = (
         next_control="Compare the engine's weights with the trainer's rounded to its dtype: equal "
         "bits mean that the sync works.",
         detect=sub_ulp,
+        plot=noise_by_certainty,
     ),
     Cause(
         name="dropped_tensor_on_reload",
@@ -272,6 +265,7 @@ CAUSES = (
         "after every reload.",
         next_control="Reload the same weights and compare the outputs: they must not change.",
         detect=dropped_tensor,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -284,6 +278,7 @@ CAUSES = (
         "grid and block size).",
         next_control="Roll out once without quantisation: the difference falls to the floor.",
         detect=quantized,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -298,6 +293,7 @@ CAUSES = (
         next_control="Score with the adapter switched off in the trainer: it then equals the "
         "engine.",
         detect=lora_not_applied,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
     Cause(
@@ -309,6 +305,7 @@ CAUSES = (
         remedy="Merge in float32, or serve the adapter unmerged.",
         next_control="Serve the adapter unmerged once: the difference falls to the floor.",
         detect=lora_merge,
+        plot=noise_by_certainty,
         alike=ALIKE,
     ),
 )
