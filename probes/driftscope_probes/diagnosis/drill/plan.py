@@ -24,6 +24,9 @@ from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 #: A pair is sampled once for about so many cases: what takes the time of a drill.
 CASES_OF_A_PAIR = 8
 FEWEST_PAIRS = 6
+#: Below so many cases, no pair has longer responses than this: 2,048 decoded tokens take a quarter
+#: of a minute, and each fault of the engine decodes anew.
+ALL_SIZES_FROM, QUICK_TOKENS = 300, 256
 #: Healthy pairs beside the faulty ones: 300 beside 600.
 HEALTHY_PART = 0.5
 #: Spreads any number of points evenly over 0 to 1.
@@ -114,7 +117,10 @@ def _settings(request: DrillRequest) -> list[Setting]:
     """Spread over all that the models allow, and sampled anew for another seed."""
     _check("model", request.models, list(POLICIES))
     all_of_them = [
-        setting for setting in SETTINGS if request.models is None or setting.model in request.models
+        setting
+        for setting in SETTINGS
+        if (request.models is None or setting.model in request.models)
+        and (request.cases >= ALL_SIZES_FROM or setting.max_tokens <= QUICK_TOKENS)
     ]
     count = min(len(all_of_them), max(FEWEST_PAIRS, request.cases // CASES_OF_A_PAIR))
     chosen = [all_of_them[index * len(all_of_them) // count] for index in range(count)]

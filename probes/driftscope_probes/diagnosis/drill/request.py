@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Every way of injection once or twice, in some minutes on two cores.
-DEFAULT_CASES = 160
+DEFAULT_CASES = 120
 #: Beyond this the figures no longer move, and a drill takes a day.
 MOST_CASES = 20_000
 
