@@ -96,7 +96,8 @@ def _experts(name: str, values: NDArray[Any]) -> StoredTensor:
             return StoredTensor(dtype, _little(values, kept))
     raise MalformedStep(
         f"{name} holds ids from {least} to {largest}; accepted is {LEAST_I32} to {LARGEST_I32}, "
-        "with -1 where no route was captured."
+        "with -1 where no route was captured.",
+        remedy="give the ids as the router numbered them, before any offset or hash is applied.",
     )
 
 
@@ -211,7 +212,9 @@ def _joined(name: str, copy: Copy) -> CopiedArray:
     parts = parts or [_listed(name, [])]
     if len({(part.values.dtype, part.bfloat16) for part in parts}) > 1:
         raise MalformedStep(f"{name} has sequences of different dtypes.")
-    return CopiedArray(np.concatenate([part.values for part in parts]), parts[0].bfloat16)
+    # A label of one sequence may come as a tensor without any dimension.
+    values = [np.atleast_1d(part.values) for part in parts]
+    return CopiedArray(np.concatenate(values), parts[0].bfloat16)
 
 
 def _listed(name: str, numbers: list[Any]) -> CopiedArray:

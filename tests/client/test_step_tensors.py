@@ -162,6 +162,12 @@ def test_expert_ids_take_the_smallest_dtype_that_keeps_them(
         np.testing.assert_array_equal(found, ids)
 
 
+@pytest.mark.parametrize("wrap", [torch.tensor, np.array])
+def test_a_label_may_come_as_one_number_per_sequence(step: dict[str, Any], wrap: Any) -> None:
+    given = step | {"replica": [wrap(4), wrap(1)]}
+    assert step_tensors(snapshot(given))["replica"].values.tolist() == [4, 1]
+
+
 def test_a_shards_rank_is_that_of_its_sequences(step: dict[str, Any]) -> None:
     assert step_tensors(snapshot(step), 3)["rank"].values.tolist() == [3, 3]
     own = step_tensors(snapshot(step | {"rank": [6, 7]}), 3)

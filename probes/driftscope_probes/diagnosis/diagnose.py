@@ -104,7 +104,8 @@ def _verdict(
     if named and BY_NAME[named.name].level in UNMISTAKABLE:
         return "bug_like", None
     if excess <= AT_FLOOR_UP_TO:
-        return "at_floor", None
+        # Rounding has a shape as well as a size: what is small and not of that shape is no floor.
+        return ("at_floor" if seen.rounding_shape else "above_floor"), None
     if excess <= ABOVE_FLOOR_UP_TO or (seen.rounding_shape and seen.floor.source == "prior"):
         return "above_floor", None
     return "bug_like", None

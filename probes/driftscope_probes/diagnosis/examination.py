@@ -91,6 +91,28 @@ class Examination:
             return 1.0
         return min(1.0, found.gain / best.gain)
 
+    @cached_property
+    def labelled(self) -> float:
+        """How much of the difference between sequences a label that was pushed accounts for."""
+        extras = self.signals.extras
+        lag = extras.lag()
+        labels = [extras.rank, extras.replica]
+        if extras.cached_tokens is not None:
+            labels.append((extras.cached_tokens > 0).astype(np.int64))
+        if lag is not None:
+            labels.append((lag > 0).astype(np.int64))
+        splits = [self.places.by_label(values) for values in labels if values is not None]
+        return max((self.accounts(found) for found in splits if found is not None), default=0.0)
+
+    @cached_property
+    def unlabelled(self) -> float:
+        """1 where no pushed label accounts for which sequences differ, so that order may."""
+        return ramp(self.labelled, 0.75, 0.4)
+
+    def leads(self, found: Split) -> float:
+        """1 where no other place accounts for more of the difference."""
+        return ramp(found.gain / max(self.places.best_gain, 1e-9), 0.6, 0.9)
+
     def clean(self, found: Split) -> float:
         """1 where the rest of a split is at the floor; a prior may be off by a factor of two."""
         most, least = (3.5, 1.5) if self.floor.source == "calibrated" else (5.0, 2.0)

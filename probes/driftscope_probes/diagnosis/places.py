@@ -19,6 +19,9 @@ from driftscope_probes.diagnosis.signals import FEW_TOKENS, Body, Bools, Floats,
 #: A split has to gain this much in units of the variance within: χ²(1) beyond 30 has p = 4e-8, so
 #: a search over thousands of cuts still finds nothing by chance.
 SMALLEST_GAIN = 30.0
+#: A split that was fixed before anybody looked (a label that was pushed): χ²(1) beyond 12 has
+#: p = 5e-4.
+SMALLEST_STATED_GAIN = 12.0
 #: Coordinates beyond this count as one: no context is longer.
 MAX_COORDINATE = 2**20
 #: Periods that a round-robin over replicas or workers may have.
@@ -194,7 +197,9 @@ class Places:
     def by_label(self, labels: NDArray[np.integer], at: float = 0.0) -> Split | None:
         """[sequences] labels: the values in two groups, at the best cut of their means."""
         labels = np.asarray(labels)
-        return self.by_token_label(np.asarray(labels)[self.body.sequence], at)
+        return self.by_token_label(
+            np.asarray(labels)[self.body.sequence], at, least=SMALLEST_STATED_GAIN
+        )
 
     # Along the sequence ---------------------------------------------------------------------
 
@@ -209,6 +214,27 @@ class Places:
         if self.positions is None:
             return None
         return self.from_coordinate(self.positions)
+
+    @cached_property
+    def falling(self) -> Split | None:
+        """Up to one response index; `at` is the last of the dirty ones, negative."""
+        return self.from_coordinate(-self.body.index)
+
+    @cached_property
+    def best_gain(self) -> float:
+        """The most that any place accounts for. Two free groups of sequences gain one unit per
+        sequence by choosing alone."""
+        fixed = (self.onset, self.onset_position, self.ends, self.falling, self.by_turn)
+        gains = [found.gain for found in fixed if found is not None]
+        if self.two_groups is not None:
+            gains.append(self.two_groups.gain - self._sequences[0].size)
+        return max(gains, default=0.0)
+
+    @cached_property
+    def dirty_runs(self) -> int:
+        """Runs of neighbours in the dirtier group of sequences."""
+        dirty = self.dirty_sequences[self._sequences[0]].astype(np.int8)
+        return int((np.diff(np.concatenate([[0], dirty])) == 1).sum())
 
     @cached_property
     def ends(self) -> Split | None:
@@ -239,7 +265,9 @@ class Places:
             return None
         return self.by_token_label(turns[self.body.token])
 
-    def by_token_label(self, labels: NDArray[np.integer], at: float = 0.0) -> Split | None:
+    def by_token_label(
+        self, labels: NDArray[np.integer], at: float = 0.0, least: float = SMALLEST_GAIN
+    ) -> Split | None:
         """[body] labels: the values in two groups, at the best cut of their means."""
         values, group = np.unique(labels, return_inverse=True)
         counts = np.bincount(group).astype(np.float64)
@@ -250,7 +278,7 @@ class Places:
             return None
         dirty = np.zeros(values.size, np.bool_)
         dirty[order[cut:]] = True
-        return self._kept(split_of(self.body, dirty[group], at))
+        return self._kept(split_of(self.body, dirty[group], at), least)
 
     def from_coordinate(self, coordinate: NDArray[np.integer]) -> Split | None:
         """Tokens at or above the best cut are dirty; `at` is the cut."""
@@ -338,10 +366,11 @@ class Places:
         likely = expected > 0
         spread = float(np.sum((per_sequence - expected)[likely] ** 2 / expected[likely]))
         freedom = max(1, int(likely.sum()) - 1)
-        return max(float(found), (spread - freedom) / np.sqrt(2 * freedom) / 3.0)
+        crowded = (spread - freedom) / float(np.sqrt(2 * freedom)) / 3.0
+        return max(float(found), crowded)
 
-    def _kept(self, found: Split | None) -> Split | None:
-        if found is None or found.gain < SMALLEST_GAIN or found.contrast <= 0:
+    def _kept(self, found: Split | None, least: float = SMALLEST_GAIN) -> Split | None:
+        if found is None or found.gain < least or found.contrast <= 0:
             return None
         return found
 

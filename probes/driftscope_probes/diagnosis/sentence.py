@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from driftscope_probes.diagnosis.cause import NAMED_FROM, ComparisonVerdict, NamedCause
 from driftscope_probes.diagnosis.examination import Examination
+from driftscope_probes.diagnosis.families.function import ALIKE
 from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 
@@ -49,6 +50,13 @@ def sentence_of(
         return (
             f"{word}: {size} {basis}, in the shape of rounding. Calibrate this model "
             "(driftscope floor) to tell a noisy model from a fault."
+        )
+    alike = [cause for cause in causes if cause.name in ALIKE]
+    if alike and causes[0] is alike[0] and sum(cause.confidence for cause in alike) >= NAMED_FROM:
+        listed = ", ".join(f"{cause.name} {_percent(cause)}" for cause in alike[:4])
+        return (
+            f"{word}: other weights or another function on one side ({size} {basis}); these look "
+            f"alike in one step: {listed}. {alike[0].next_control}"
         )
     candidates = [cause for cause in causes if not BY_NAME[cause.name].healthy][:3]
     if candidates:

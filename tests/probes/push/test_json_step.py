@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from driftscope_probes.push.json_step import read_json_step
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError
+from driftscope_probes.push.rules import MAX_JSON_BYTES, REQUIRED, PushError
+from driftscope_probes.tokens import SEQUENCE_LABELS
 
 NESTED: dict[str, Any] = {
     "metadata": {"model": "m"},
@@ -66,6 +68,39 @@ def test_flat_lists(tmp_path: Path) -> None:
     assert step.trainer.tolist() == [-0.5, -1.125, -math.inf]
     assert step.rollout.dtype == np.float32
     assert step.mask.all()
+
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+COUNTED = st.integers(0, 2**30)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    nested=st.booleans(),
+    data=st.data(),
+)
+def test_labels_and_both_sides_ids_come_back(
+    tmp_path: Path, lengths: list[int], nested: bool, data: st.DataObject
+) -> None:
+    def per_token(values: st.SearchStrategy[Any]) -> list[Any]:
+        rows = [data.draw(st.lists(values, min_size=n, max_size=n)) for n in lengths]
+        return rows if nested else list(chain.from_iterable(rows))
+
+    sent: dict[str, Any] = {name: per_token(st.just(-1.0)) for name in REQUIRED}
+    sent |= {name: per_token(INT32) for name in ("token_ids", "rollout_token_ids")}
+    for name in data.draw(st.sets(st.sampled_from(SEQUENCE_LABELS))):
+        values = st.integers(2**30, 2**31 - 1) if name == "prompt_lengths" else COUNTED
+        sent[name] = data.draw(st.lists(values, min_size=len(lengths), max_size=len(lengths)))
+    if not nested:
+        sent["cu_seqlens"] = [0, *accumulate(lengths)]
+    step = read(tmp_path, sent).tensors()
+    assert step.keys() == {*sent, "mask", "cu_seqlens"}
+    for name, values in sent.items():
+        flat = chain.from_iterable(values) if values and isinstance(values[0], list) else values
+        assert step[name].tolist() == list(flat), name
 
 
 @pytest.mark.parametrize(

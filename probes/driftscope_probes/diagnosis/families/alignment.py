@@ -61,7 +61,7 @@ def last_label(seen: Examination) -> Finding | None:
     body = seen.places.body
     last = body.from_end == 1
     return Finding(
-        0.95 * ramp(ends.contrast, 1.0, 2.0) * seen.clean(ends),
+        0.95 * ramp(ends.contrast, 1.0, 2.0) * seen.clean(ends) * seen.leads(ends),
         (
             Evidence(
                 "mean |Δ| of last tokens, nats",

@@ -71,6 +71,7 @@ def _without_label(seen: Examination, split: Split | None, where: str) -> Findin
         * seen.clean(split)
         * seen.two_kinds
         * seen.same_token
+        * seen.unlabelled
     )
     if confidence < 0.05:
         return None
@@ -101,7 +102,12 @@ def rank_local(seen: Examination) -> Finding | None:
     labelled = by_label(seen, seen.signals.extras.rank, "ranks", "the rank")
     if labelled is not None or seen.signals.extras.rank is not None:
         return labelled
-    return _without_label(seen, seen.places.block, "a run of neighbours differs")
+    found = _without_label(seen, seen.places.block, "a run of neighbours differs")
+    if found is None:
+        return None
+    # One rank's share is one run; a second run is another reason.
+    runs = ramp(seen.places.dirty_runs, 4, 1)
+    return Finding(found.confidence * runs, found.evidence)
 
 
 def replica_differs(seen: Examination) -> Finding | None:
@@ -109,8 +115,9 @@ def replica_differs(seen: Examination) -> Finding | None:
     if labelled is not None or seen.signals.extras.replica is not None:
         return labelled
     split = seen.places.periodic
-    where = "" if split is None else f"every sequence of one place in {int(split.at)} differs"
-    return _without_label(seen, split, where)
+    if split is None or split.fraction > 0.5:
+        return None  # most differ: then the others are the exception, as the first of packs
+    return _without_label(seen, split, f"every sequence of one place in {int(split.at)} differs")
 
 
 def pad_attended(seen: Examination) -> Finding | None:
@@ -151,6 +158,7 @@ def pad_attended(seen: Examination) -> Finding | None:
         * ramp(dirty / seen.floor.sigma / max(clean, 0.1), 1.5, 3.0)
         * ramp(present.size, 3, 8)
         * seen.same_token
+        * seen.unlabelled
     )
     if confidence < 0.05:
         return None
@@ -206,7 +214,7 @@ def _packed(seen: Examination) -> tuple[float, float, Split] | None:
     dirty = seen.places.dirty_sequences
     opens = _first_of_packs(~dirty, seen.signals.response_lengths)
     confidence = 0.9 * opens * ramp(split.contrast, 0.7, 1.4) * seen.clean(split)
-    confidence *= seen.two_kinds * seen.same_token
+    confidence *= seen.two_kinds * seen.same_token * seen.unlabelled
     body = seen.places.body
     inside = split.dirty & (body.certainty < 0.999)
     along = binned_correlation(body.index[inside], body.size[inside])

@@ -17,15 +17,18 @@ from driftscope_probes.diagnosis.plots import (
     noise_by_position,
     noise_by_sequence,
 )
+from driftscope_probes.diagnosis.signals import Ints
 
-#: Prompts and caches are cut into chunks and blocks of these many tokens.
-CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+#: Prefills and log-softmaxes run in chunks of so many tokens; wild tokens that are looked at.
+SMALLEST_CHUNK, LARGEST_CHUNK, MOST_WILD = 10, 4096, 256
 #: Tiles of attention kernels over the keys.
 TILES = (32, 48, 64, 80, 96, 112, 128, 160, 176, 192, 224, 256, 512)
 #: Tokens before and after an onset that show how sharp it is.
 AROUND = 8
 #: Draft models propose up to so many tokens.
 MOST_DRAFTED = 16
+#: A round is the draft and one more token; longer periods are those of chunks.
+LONGEST_ROUND = 9
 
 
 def stale_prefix(seen: Examination) -> Finding | None:
@@ -46,7 +49,10 @@ def stale_prefix(seen: Examination) -> Finding | None:
         return None
     # Without the label: two groups without an order, from the first token on.
     places = seen.places
-    ordered = max(seen.accounts(places.block), seen.accounts(places.periodic))
+    ordered = max(
+        seen.accounts(places.block) if places.dirty_runs <= 1 else 0.0,
+        seen.accounts(places.periodic),
+    )
     body = seen.places.body
     early = split.dirty & (body.index < 4)
     rest = ~split.dirty & (body.index < 4)
@@ -58,6 +64,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
         * seen.clean(split)
         * seen.two_kinds
         * seen.same_token
+        * seen.unlabelled
         * ramp(at_once, 1.5, 4.0)
     )
     if confidence < 0.05:
@@ -77,7 +84,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
 def hybrid_version(seen: Examination) -> Finding | None:
     """High up to a token, lower after it: the weights changed while the cache stayed."""
     body = seen.places.body
-    falling = seen.places.from_coordinate(-body.index)
+    falling = seen.places.falling
     if falling is None:
         return None
     cut = int(-falling.at) + 1  # first index of the cleaner part
@@ -92,6 +99,7 @@ def hybrid_version(seen: Examination) -> Finding | None:
     confidence = (
         (0.85 if mixed else 0.75)
         * ramp(falling.contrast, 0.4, 0.9)
+        * seen.leads(falling)
         * ramp(drop / falling.contrast, 0.35, 0.7)
         * ramp(falling.clean_sigma / seen.floor.sigma, 1.0, 1.3)
     )
@@ -133,13 +141,17 @@ def kv_tile(seen: Examination) -> Finding | None:
     if onset is None:
         return None
     split, cut, sharp, absolute = onset
-    if cut < 8 or cut in (1,):
+    if cut < 8:
         return None
+    turns = seen.places.by_turn
+    if turns is not None and turns.gain > 0.8 * split.gain:
+        return None  # a turn begins there
     distance = min(abs(cut - tile) for tile in TILES)
     confidence = (
         (0.93 if absolute else 0.8)
         * ramp(split.contrast, 0.5, 1.2)
-        * ramp(sharp, 0.35, 0.65)
+        * ramp(sharp, 0.45, 0.75)
+        * seen.leads(split)
         * seen.clean(split)
         * (1.0 if distance <= 4 else 0.75)
         * seen.same_token
@@ -172,14 +184,19 @@ def kv_scales(seen: Examination) -> Finding | None:
         return None
     second = (body.index >= 1) & (body.index < 5)
     jump = float(body.size[second].mean() - body.size[first].mean())
-    error = float(np.sqrt(1.3 / first.sum() + 1.3 / max(1, second.sum())))
+    # Responses to one prompt begin in one context: only different ones count as draws.
+    draws = np.unique(body.rollout[first]).size
+    error = float(np.sqrt(1.3 / draws + 1.3 / max(1, second.sum())))
+    later = body.index >= 5
+    flat = abs(float(body.size[later].mean() - body.size[second].mean())) if later.any() else 0.0
     clean = typical(body.residual[first]) / seen.floor.sigma
     by_data = (
         0.7
-        * ramp(jump / error, 2.5, 5.0)
-        * ramp(jump, 0.4, 0.9)
-        * ramp(clean, 4.0, 2.0)
-        * ramp(seen.moved, 2.0, 3.5)
+        * ramp(jump / error, 3.5, 6.0)
+        * ramp(jump, 0.7, 1.4)
+        * ramp(clean, 3.5, 1.5)
+        * ramp(seen.moved, 1.5, 3.0)
+        * ramp(flat / max(jump, 1e-9), 0.6, 0.3)
     )
     by_word = 0.85 * ramp(seen.moved, 1.5, 3.0) * seen.same_everywhere if stated else 0.0
     confidence = max(by_data, by_word)
@@ -196,6 +213,28 @@ def kv_scales(seen: Examination) -> Finding | None:
     return Finding(confidence, tuple(evidence))
 
 
+def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | None:
+    """z, chunk, share and chance of the chunk at whose borders most wild tokens lie: the first
+    token of one (coordinate divisible by it) or the last."""
+    shown = wild[:: max(1, wild.size // MOST_WILD)]
+    chunks = np.arange(SMALLEST_CHUNK, min(LARGEST_CHUNK, int(coordinate.max()) + 1) + 1)
+    if chunks.size == 0:
+        return None
+    residues = coordinate[shown][:, None] % chunks
+    best: tuple[float, int, float, float] | None = None
+    for edge in (residues == 0, residues == chunks - 1):
+        shares = edge.mean(0)
+        # Divisors of the chunk hold as many: of equal shares the largest says it.
+        at = int(chunks.size - 1 - np.argmax(shares[::-1]))
+        chunk, share = int(chunks[at]), float(shares[at])
+        border = 0 if edge[:, at].any() and (residues[:, at] == 0).mean() == share else chunk - 1
+        chance = float(np.clip(((coordinate % chunk) == border).mean(), 1e-4, 0.999))
+        z = (share - chance) / float(np.sqrt(chance * (1 - chance) / shown.size))
+        if best is None or z > best[0]:
+            best = (z, chunk, share, chance)
+    return best
+
+
 def chunk_edges(seen: Examination) -> Finding | None:
     """Wild tokens at the borders of a chunk only."""
     body, places = seen.places.body, seen.places
@@ -203,46 +242,30 @@ def chunk_edges(seen: Examination) -> Finding | None:
     count = int(wild.sum())
     if count < 3:
         return None
-    best: tuple[float, int, int, float, str] | None = None
+    best: tuple[float, int, float, float, str] | None = None
     for name, coordinate in (
-        ("absolute position", seen.places.positions),
+        ("absolute position", places.positions),
         ("response index", body.index),
         ("token of the step", body.token),
     ):
         if coordinate is None:
             continue
-        for chunk in CHUNKS:
-            residues = coordinate[wild] % chunk
-            values, hits = np.unique(residues, return_counts=True)
-            most = int(np.argmax(hits))
-            expected = float(((coordinate % chunk) == values[most]).mean())
-            share = hits[most] / count
-            if expected > 0.3 or share < 0.4:
-                continue
-            places_hit = np.unique(coordinate[wild][residues == values[most]]).size
-            z = (share - expected) / np.sqrt(expected * (1 - expected) / count)
-            if z > (best[0] if best else 0.0) and places_hit >= 1:
-                best = (float(z), chunk, int(values[most]), float(share), name)
+        found = _period(coordinate, np.flatnonzero(wild))
+        if found is not None and (best is None or found[0] > best[0]):
+            best = (*found, name)
     if best is None:
         return None
-    z, chunk, residue, share, name = best
-    edge = min(residue, chunk - residue) <= 1
-    confidence = (
-        0.9
-        * ramp(z, 5.0, 12.0)
-        * ramp(share, 0.5, 0.85)
-        * (1.0 if edge else 0.6)
-        * ramp(seen.moved, 4.0, 2.0)
-    )
+    z, chunk, share, chance, name = best
+    confidence = 0.9 * ramp(z, 6.0, 14.0) * ramp(share, 0.5, 0.85) * ramp(seen.moved, 4.0, 2.0)
     if confidence < 0.05:
         return None
     return Finding(
         confidence,
         (
             Evidence(
-                f"wild tokens at {name} {residue} modulo {chunk}",
+                f"wild tokens where {name} is at the border of {chunk}",
                 round(share, 2),
-                f"{1 / chunk:.3f} by chance",
+                f"{chance:.3f} by chance",
             ),
             Evidence("wild tokens", count, "few, anywhere"),
             Evidence("standard errors above chance", round(z, 1), "4 at most"),
@@ -258,17 +281,17 @@ def speculative(seen: Examination) -> Finding | None:
     evidence: list[Evidence] = []
     stated = seen.settings.speculative is not None
     if ends is not None and 2 <= ends.at <= MOST_DRAFTED:
-        by_end = 0.88 * ramp(ends.contrast, 0.8, 1.6) * seen.clean(ends)
+        by_end = 0.88 * ramp(ends.contrast, 0.8, 1.6) * seen.clean(ends) * seen.leads(ends)
         evidence.append(Evidence("last tokens that differ", int(ends.at), "none"))
         evidence.append(
             Evidence("noise there over the rest", round(float(np.exp(ends.contrast)), 1), "1")
         )
     by_round = 0.0
-    for period in range(2, MOST_DRAFTED + 1):
+    for period in range(2, LONGEST_ROUND + 1):
         split = places.by_token_label(body.index % period, float(period))
         if split is None:
             continue
-        found = 0.88 * ramp(split.contrast, 0.7, 1.4) * seen.clean(split)
+        found = 0.88 * ramp(split.contrast, 0.7, 1.4) * seen.clean(split) * seen.leads(split)
         if found > by_round * 1.1:
             by_round = found
             evidence.append(

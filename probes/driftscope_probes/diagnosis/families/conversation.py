@@ -9,6 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import noise_by_index, noise_by_turn
 
@@ -36,6 +37,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
                 * ramp(split.contrast, 1.0, 2.0)
                 * seen.clean(split)
                 * (1.0 if later_clean else 0.25)
+                * seen.leads(split)
             )
             evidence.append(
                 Evidence(
@@ -131,6 +133,7 @@ def thinking_stripped(seen: Examination) -> Finding | None:
         * seen.clean(split)
         * (1.0 if stays else 0.3)
         * ramp(accounts, 0.6, 0.85)
+        * seen.leads(split)
     )
     if confidence < 0.05:
         return None
@@ -157,7 +160,14 @@ def chat_template(seen: Examination) -> Finding | None:
     present = counts > 0
     clean = sizes[present] / counts[present] < np.log(3 * seen.floor.sigma)
     everywhere = 1.0 - float(clean.mean())
-    confidence = 0.8 * ramp(first, 3.0, 8.0) * ramp(falling, 1.1, 1.6) * ramp(everywhere, 0.6, 0.85)
+    confidence = (
+        0.8
+        * ramp(first, 3.0, 8.0)
+        * ramp(falling, 1.8, 3.5)
+        * ramp(-seen.growth[0], 0.3, 0.7)
+        * ramp(everywhere, 0.6, 0.85)
+    )
+    confidence = max(confidence, share(seen, "chat_template_mismatch"))
     if confidence < 0.05:
         return None
     return Finding(

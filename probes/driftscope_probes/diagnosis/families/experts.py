@@ -81,7 +81,7 @@ def _isolated(seen: Examination) -> Finding | None:
     model = (seen.settings.model or "").lower()
     experts = any(word in model for word in ("moe", "mixtral", "-a3b", "-a22b", "deepseek"))
     confidence = (
-        (0.75 if experts else 0.55)
+        (0.5 if experts else 0.4)
         * ramp(after - base, 0.35, 0.12)
         * ramp(places.wild_structure, 8.0, 4.0)
         * ramp(kurtosis, 40.0, 150.0)

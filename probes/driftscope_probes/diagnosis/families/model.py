@@ -9,7 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
-from driftscope_probes.diagnosis.families.weights import ALIKE, SHARED, other_function
+from driftscope_probes.diagnosis.families.function import ALIKE, other_function, share
 from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_position
 from driftscope_probes.diagnosis.signals import Floats, Ints
@@ -66,7 +66,8 @@ def rope_config(seen: Examination) -> Finding | None:
     found = _rope(seen)
     if found is None:
         return None
-    return _rope_finding(seen, found[0] * (0.6 + 0.25 * ramp(found[1], 6.0, 2.0)), found)
+    confidence = found[0] * (0.6 + 0.25 * ramp(found[1], 6.0, 2.0))
+    return _rope_finding(seen, max(confidence, share(seen, "rope_config")), found)
 
 
 def rope_dropped(seen: Examination) -> Finding | None:
@@ -78,9 +79,7 @@ def rope_dropped(seen: Examination) -> Finding | None:
 
 
 def norm_eps(seen: Examination) -> Finding | None:
-    confidence = SHARED * other_function(seen) * ramp(seen.moved, 20.0, 8.0)
-    if seen.signals.sure_ratio is not None:
-        confidence *= ramp(seen.signals.sure_ratio, 0.5, 0.25)
+    confidence = share(seen, "norm_eps")
     if confidence < 0.05:
         return None
     return Finding(
@@ -101,16 +100,17 @@ def dropout(seen: Examination) -> Finding | None:
     repeats = repeated_contexts(seen)
     base = other_function(seen)
     if repeats is None:
-        confidence = 0.25 * base
+        confidence = 0.1 * base
         evidence = [Evidence("contexts that occur twice", 0, "some, to see a random draw")]
     else:
         pairs, spread, overall = repeats
         random = spread / max(overall, 1e-12)
         confidence = (
             0.9
-            * ramp(random, 0.3, 0.65)
-            * ramp(spread / seen.floor.sigma, 2.5, 5.0)
-            * ramp(pairs, 2, 8)
+            * ramp(random, 0.3, 0.6)
+            * ramp(spread / seen.floor.sigma, 1.3, 2.5)
+            * ramp(pairs, 1, 4)
+            * seen.same_token
         )
         evidence = [
             Evidence("equal contexts, by the engine's own values", pairs, "any number"),
@@ -177,12 +177,8 @@ def repeated_contexts(seen: Examination) -> tuple[int, float, float] | None:
 
 def trainer_bug(seen: Examination) -> Finding | None:
     """Wrong from the first step on: nothing has been synced that could have gone wrong."""
-    base = other_function(seen)
     version = seen.settings.weights_version
-    gross = ramp(seen.moved, 4.0, 12.0)
-    confidence = base * SHARED
-    if version == 0:
-        confidence = base * (SHARED + 0.4 * gross)
+    confidence = share(seen, "trainer_model_bug")
     if confidence < 0.05:
         return None
     evidence = [

@@ -9,6 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
 from driftscope_probes.diagnosis.signals import CERTAIN_ABOVE, Ints
 
@@ -165,7 +166,14 @@ def _other_text(seen: Examination) -> Finding | None:
     surprise = float(
         np.median(np.minimum.reduce([body.delta[cuts], body.delta[around[cuts.size :]]]))
     )
-    shared = 0.0 if common is None else common.gain / split.gain
+    others = (common, seen.places.onset_position, seen.places.ends, seen.places.onset_turn)
+    shared = max((found.gain for found in others if found is not None), default=0.0) / split.gain
+    paired = seen.relation.shift is None and seen.relation.swapped.shape[0] == 0
+    # What heals is a span of foreign tokens; another context stays another one.
+    late = split.dirty & (body.from_end <= 4)
+    early = np.zeros(body.tokens, np.bool_)
+    early[np.minimum(cuts[:, None] + np.arange(4), body.tokens - 1)] = True
+    stays = typical(body.residual[late]) / max(typical(body.residual[early]), 1e-12)
     spread = float(np.std(body.index[cuts])) / max(1.0, float(np.mean(body.index[cuts])))
     at_turn = _at_turn_start(seen, cuts)
     partial = 1.0 - dirty.size / max(1, np.unique(body.sequence).size)
@@ -176,6 +184,8 @@ def _other_text(seen: Examination) -> Finding | None:
         * ramp(shared, 0.8, 0.5)
         * ramp(spread, 0.1, 0.3)
         * ramp(-surprise, 0.3, 1.5)
+        * ramp(stays, 0.02, 0.1)
+        * (1.0 if paired else 0.1)
         * ramp(dirty.size / max(1, signals.tokens.sequences), 0.0, 0.03)
     )
     if at_turn > 0.8 and partial < 0.3:

@@ -9,6 +9,7 @@ import numpy as np
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, trainer_on_rollout
 
 #: The power of a softmax is not told from 1 below this.
@@ -43,6 +44,14 @@ def post_softmax(seen: Examination) -> Finding | None:
     ]
     evidence += _stated_temperature(seen)
     return Finding(confidence, tuple(evidence))
+
+
+def _on_a_line(seen: Examination) -> float:
+    """1 where one slope through 0 leaves nothing of the difference."""
+    line = seen.relation.origin_line
+    if line is None or line[2] == 0 or abs(line[0] - 1) < SMALLEST_POWER:
+        return 0.0
+    return ramp(line[1] / line[2], 0.35, 0.12)
 
 
 def temperature(seen: Examination) -> Finding | None:
@@ -114,7 +123,7 @@ def truncation(seen: Examination) -> Finding | None:
         * ramp(-distance, 2.0, 5.0)
         * ramp(deep, 1.6 * LOWEST_LOG_MASS, LOWEST_LOG_MASS)
     )
-    confidence *= 1 - 0.8 * seen.localised
+    confidence *= (1 - 0.8 * seen.localised) * (1 - _on_a_line(seen))
     said = settings.truncated and settings.processed is not False
     if said:
         confidence = max(
@@ -185,6 +194,7 @@ def sharpening(seen: Examination) -> Finding | None:
         * ramp(abs(distance), 8.0, 3.0)
         * seen.same_everywhere
     )
+    confidence = max(confidence, share(seen, "entropy_sharpening"))
     if confidence < 0.05:
         return None
     return Finding(
@@ -266,7 +276,7 @@ CAUSES = (
     Cause(
         name="entropy_sharpening",
         title="one side is sharper than the other, not by one temperature",
-        level="arithmetic",
+        level="weights",
         mechanism="As a policy sharpens, the same rounding moves likely tokens up and unlikely "
         "ones down on one side; weights are equal.",
         signature="Δ above 0 for likely and below 0 for unlikely tokens (or the reverse) with the "

@@ -7,32 +7,18 @@ they share their probability.
 
 from __future__ import annotations
 
+import numpy as np
+
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.function import (
+    ALIKE,
+    along_gradient,
+    other_function,
+    share,
+)
+from driftscope_probes.diagnosis.floor import PRIOR_SIGMA
 from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_sequence
-
-#: What a member of the group gets when nothing speaks for it in particular.
-SHARED = 0.3
-#: Standard errors of the correlation with the advantage from which the trainer's own gradient is
-#: seen in Δ: one in a thousand healthy steps reaches three.
-ADVANTAGE_ERRORS = (2.5, 5.0)
-
-
-def other_function(seen: Examination) -> float:
-    """How sure it is that all tokens come from another function: more than rounding, everywhere,
-    and still two proper distributions (E[ρ] = 1)."""
-    _, distance = seen.signals.mean_ratio
-    return (
-        ramp(seen.moved, 2.0, 4.0)
-        * seen.same_everywhere
-        * ramp(abs(distance), 12.0, 5.0)
-        * ramp(seen.relation.one_sided, -0.98, -0.8)
-    )
-
-
-def _along_gradient(seen: Examination) -> float:
-    found = seen.signals.advantage_correlation
-    return 0.0 if found is None else ramp(found[1], *ADVANTAGE_ERRORS)
 
 
 def _gradient_evidence(seen: Examination) -> list[Evidence]:
@@ -55,10 +41,10 @@ def _size_evidence(seen: Examination) -> list[Evidence]:
 def stale(seen: Examination) -> Finding | None:
     lag = seen.signals.extras.lag()
     lagging = lag is not None and bool((lag > 0).any())
-    along = _along_gradient(seen)
+    along = along_gradient(seen)
     small = seen.settings.trainer_dtype == "fp32" and seen.settings.rollout_dtype == "bf16"
     confidence = 0.92 * along * ramp(seen.moved, 1.0, 1.8)
-    confidence = max(confidence, SHARED * other_function(seen))
+    confidence = max(confidence, share(seen, "stale_engine_weights"))
     if lagging:
         confidence *= 0.3  # the versions say it: the lag is known and meant
     if small and seen.moved < 3.0:
@@ -75,7 +61,7 @@ def staleness(seen: Examination) -> Finding | None:
     lag = seen.signals.extras.lag()
     if lag is None or not (lag > 0).any():
         return None
-    split = seen.places.by_label(lag)
+    split = seen.places.by_label((lag > 0).astype(np.int64))
     by_lag = 0.0
     evidence = [
         Evidence("sequences from older weights", int((lag > 0).sum()), "0"),
@@ -85,7 +71,7 @@ def staleness(seen: Examination) -> Finding | None:
         older = lag[seen.places.body.sequence[split.dirty]].mean()
         newer = lag[seen.places.body.sequence[~split.dirty]].mean()
         if older > newer:
-            by_lag = 0.9 * ramp(split.contrast, 0.15, 0.5) * ramp(seen.accounts(split), 0.3, 0.6)
+            by_lag = 0.9 * ramp(split.contrast, 0.1, 0.3) * ramp(seen.accounts(split), 0.15, 0.4)
             evidence.append(
                 Evidence(
                     "noise at the larger lags, nats",
@@ -93,7 +79,7 @@ def staleness(seen: Examination) -> Finding | None:
                     f"{split.clean_sigma:.3g} at the smaller",
                 )
             )
-    along = 0.9 * _along_gradient(seen) * ramp(seen.moved, 1.0, 1.8)
+    along = 0.9 * along_gradient(seen) * ramp(seen.moved, 1.0, 1.8)
     plain = 0.65 * other_function(seen)
     confidence = max(by_lag, along, plain)
     if confidence < 0.05:
@@ -105,7 +91,10 @@ def sub_ulp(seen: Examination) -> Finding | None:
     settings = seen.settings
     if settings.trainer_dtype != "fp32" or settings.rollout_dtype not in ("bf16", "fp16"):
         return None
-    confidence = 0.85 * _along_gradient(seen) * ramp(seen.moved, 8.0, 3.0)
+    # The same tokens move the same way, as rounding never does.
+    same = ramp(seen.signals.id_effect or 0.0, 1.8, 3.5)
+    confidence = 0.85 * max(along_gradient(seen), 0.9 * same)
+    confidence *= ramp(seen.signals.excess or 0.0, 3.5, 2.0)
     if settings.first_version:
         confidence *= 0.2
     if confidence < 0.05:
@@ -114,6 +103,11 @@ def sub_ulp(seen: Examination) -> Finding | None:
         confidence,
         (
             Evidence("dtypes", f"trainer fp32, engine {settings.rollout_dtype}", "equal"),
+            Evidence(
+                "variance of means per token id over noise",
+                round(seen.signals.id_effect or 0.0, 2),
+                "about 1",
+            ),
             *_gradient_evidence(seen),
             *_size_evidence(seen),
         ),
@@ -123,11 +117,7 @@ def sub_ulp(seen: Examination) -> Finding | None:
 def dropped_tensor(seen: Examination) -> Finding | None:
     signals = seen.signals
     sure = signals.sure_ratio or 0.0
-    base = other_function(seen) * (1 - _along_gradient(seen))
-    gross = ramp(seen.moved, 6.0, 20.0)
-    confidence = base * (SHARED + 0.35 * gross)
-    if seen.settings.first_version:
-        confidence *= 0.3
+    confidence = share(seen, "dropped_tensor_on_reload")
     if confidence < 0.05:
         return None
     return Finding(
@@ -144,15 +134,10 @@ def quantized(seen: Examination) -> Finding | None:
     """The shape of rounding, uniformly too large."""
     stated = seen.settings.quantization
     _, distance = seen.signals.mean_ratio
-    shape = ramp(abs(distance), 8.0, 4.0) * seen.same_everywhere * (1 - 0.8 * _along_gradient(seen))
-    size = ramp(seen.moved, 1.5, 2.5)
+    shape = ramp(abs(distance), 8.0, 4.0) * seen.same_everywhere
+    confidence = share(seen, "quantized_weights")
     if stated is not None:
-        confidence = 0.9 * shape * ramp(seen.moved, 1.0, 2.0)
-    elif seen.floor.source == "calibrated":
-        confidence = 0.55 * shape * size * ramp(seen.moved, 60.0, 20.0)
-    else:
-        # A model that nobody calibrated may just be noisier than the prior.
-        confidence = SHARED * shape * size * (0.0 if seen.rounding_shape else 1.0)
+        confidence = max(confidence, 0.9 * shape * ramp(seen.signals.excess or 0.0, 1.1, 1.8))
     if confidence < 0.05:
         return None
     evidence = _size_evidence(seen)
@@ -170,11 +155,21 @@ def quantized(seen: Examination) -> Finding | None:
     return Finding(confidence, tuple(evidence))
 
 
+def _of_bf16(seen: Examination) -> float:
+    """Noise in units of bf16's: a merge loses what bf16 weights cannot hold, whatever the dtypes
+    of the two sides are."""
+    floor = max(seen.floor.sigma, 0.5 * PRIOR_SIGMA["bf16"])
+    return (seen.signals.typical_sigma or 0.0) / floor
+
+
 def lora_not_applied(seen: Examination) -> Finding | None:
     adapter = seen.settings.adapter
     if adapter is None:
         return None
-    confidence = 0.75 * other_function(seen) * ramp(seen.moved, 2.5, 5.0)
+    confidence = max(
+        share(seen, "lora_not_applied"),
+        0.85 * other_function(seen) * ramp(_of_bf16(seen), 1.0, 2.5),
+    )
     if confidence < 0.05:
         return None
     return Finding(
@@ -192,7 +187,7 @@ def lora_merge(seen: Examination) -> Finding | None:
     if adapter is None:
         return None
     confidence = (
-        0.7 * ramp(seen.moved, 1.0, 1.6) * ramp(seen.moved, 6.0, 3.0) * seen.same_everywhere
+        0.8 * ramp(seen.moved, 1.0, 1.6) * ramp(_of_bf16(seen), 2.5, 1.0) * seen.same_everywhere
     )
     if confidence < 0.05:
         return None
@@ -202,15 +197,6 @@ def lora_merge(seen: Examination) -> Finding | None:
     )
 
 
-#: What one step's data cannot tell apart without advantages, versions or a control.
-ALIKE = (
-    "stale_engine_weights",
-    "dropped_tensor_on_reload",
-    "quantized_weights",
-    "lora_not_applied",
-    "trainer_model_bug",
-    "norm_eps",
-)
 CAUSES = (
     Cause(
         name="stale_engine_weights",
@@ -231,7 +217,7 @@ CAUSES = (
     Cause(
         name="policy_staleness",
         title="the rollouts are older than the weights that score them, as recorded",
-        level="weights",
+        level="context",
         mechanism="Asynchronous training: behavior_version lags behind the trainer's step.",
         signature="Δ grows with the lag and is at the floor at lag 0.",
         remedy="Lower the allowed lag, or correct for it (truncated importance sampling).",

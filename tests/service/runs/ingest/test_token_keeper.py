@@ -118,7 +118,7 @@ def test_shards_become_one_file(pushing: Any, eventually: Any) -> None:
 
 def test_shards_with_experts_and_environments_of_their_own(pushing: Any, eventually: Any) -> None:
     """A rank names the environments that it saw, and stores ids as small as its own allow."""
-    ids = [np.full((9, 1, 2), 200, np.uint8), np.full((9, 1, 2), 40_000, np.uint16)]
+    ids: list[Any] = [np.full((9, 1, 2), 200, np.uint8), np.full((9, 1, 2), 40_000, np.uint16)]
     for shard, names in enumerate(("math", "code,math")):
         body = pushing.body(
             [4, 5],
