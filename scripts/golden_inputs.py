@@ -160,6 +160,10 @@ def good_inputs() -> dict[str, bytes]:
         "narrow.safetensors": safetensors(narrow(step(6, [31, 9]))),
         "routes-u8.safetensors": safetensors(with_routes(step(7, [16, 5]), "u1")),
         "routes-i16.safetensors": safetensors(with_routes(full_step(8, [16, 5]), "i2"), METADATA),
+        "routes-u16.safetensors": safetensors(with_routes(step(7, [16, 5]), "u2")),
+        "token-ids.safetensors": safetensors(
+            basic | {"rollout_token_ids": basic["token_ids"][::-1].copy()}
+        ),
         "one-token.safetensors": safetensors(step(9, [1])),
         "empty.safetensors": safetensors(step(9, [0, 0])),
         "masked-out.safetensors": safetensors(
@@ -181,7 +185,6 @@ def bad_inputs() -> dict[str, bytes]:
         "wrong-dtype": basic | {"trainer_logprobs": basic["trainer_logprobs"].astype(np.float64)},
         "lengths": basic | {"trainer_logprobs": basic["trainer_logprobs"][:-1]},
         "offsets": basic | {"cu_seqlens": np.array([0, 50, 40, 68], dtype=np.int64)},
-        "token-ids": basic | {"rollout_token_ids": basic["token_ids"][::-1].copy()},
         "mask-value": basic | {"mask": np.full(68, 2, dtype=np.uint8)},
         "versions": basic | {"behavior_version": np.zeros(3, dtype=np.int32)},
         "no-trainer": {k: v for k, v in basic.items() if k != "trainer_logprobs"},

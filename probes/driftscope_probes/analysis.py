@@ -10,6 +10,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import observed_step
+from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -36,12 +41,15 @@ class Analysis:
     abs_diff_histogram: Histogram
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
+    diagnosis: Diagnosis
+    routing: Routing | None = None  # None: the step has no routes
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
         return {
             "comparison": self.comparison.to_dict(),
-            "diagnosis": None,
+            "diagnosis": self.diagnosis.to_dict(),
+            "routing": None if self.routing is None else self.routing.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
         }
@@ -54,17 +62,29 @@ class Analysis:
         )
 
 
-def analyze_step(step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES) -> Analysis:
-    """Raises RequestError for a bad count of resamples, TraceError for arrays that do not fit."""
-    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
-    mask = None if step.mask.all() else step.mask
-    tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
+def analyze_step(
+    step: PushedStep, *, resamples: int = DEFAULT_RESAMPLES, floor: Floor | None = None
+) -> Analysis:
+    """Raises RequestError for a bad count of resamples, TraceError for arrays that do not fit.
+
+    `floor`: calibrated for this model and these dtypes; None: the prior of the dtypes.
+    """
+    tokens = compared_tokens(step)
     (comparison, histogram), (aliases, presets) = in_two_threads(
         lambda: compare_tokens(tokens, resamples=resamples),
         lambda: _of_frameworks(step, tokens),
         step.mask.size,
     )
-    return Analysis(comparison, histogram, aliases, presets)
+    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+    diagnosis = diagnose(observed_step(step, tokens, routing), floor)
+    return Analysis(comparison, histogram, aliases, presets, diagnosis, routing)
+
+
+def compared_tokens(step: PushedStep) -> Tokens:
+    """The step as its comparison reads it."""
+    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
+    mask = None if step.mask.all() else step.mask
+    return Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
 
 
 def _of_frameworks(

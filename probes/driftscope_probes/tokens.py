@@ -6,7 +6,7 @@ Free of torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,21 +137,66 @@ def check_cu_seqlens(cu_seqlens: NDArray[np.integer[Any]], tokens: int) -> None:
         )
 
 
-def check_token_ids(
-    rollout: NDArray[np.integer[Any]],
-    trainer: NDArray[np.integer[Any]],
-    error: type[ProbeError],
-    where: Callable[[int], str] = lambda index: "",
-) -> None:
-    """Masked tokens too: one that differs changes what every later token is conditioned on."""
+def check_token_ids(rollout: NDArray[np.integer[Any]], trainer: NDArray[np.integer[Any]]) -> None:
+    """For our own probes, which score the very tokens they sampled; a pushed step may differ.
+
+    Masked tokens too: one that differs changes what every later token is conditioned on.
+    """
     unequal = np.flatnonzero(rollout != trainer)
     if unequal.size:
         first = int(unequal[0])
-        raise error(
+        raise TraceError(
             f"{unequal.size} token ids differ between rollout and trainer, the first at "
-            f"token {first}{where(first)}: {int(rollout[first])} against {int(trainer[first])}.",
+            f"token {first}: {int(rollout[first])} against {int(trainer[first])}.",
             remedy="pass the engine's token ids to the trainer; never re-tokenise the text.",
         )
+
+
+def check_labels(
+    extras: Extras, error: type[ProbeError], environments: Sequence[str] | None = None
+) -> None:
+    """Raise `error` where a label of a sequence cannot be true.
+
+    environments: the names that `environment` counts through; None where nobody listed them.
+    """
+    for name in SEQUENCE_LABELS:
+        values = getattr(extras, name)
+        if values is not None and (values < 0).any():
+            first = int(np.argmax(values < 0))
+            raise error(
+                f"{name} is {values[first]} for sequence {first}; accepted is 0 and above.",
+                remedy=f"count {name} from 0; leave the whole of it out where it is not known.",
+            )
+    _check_cached(extras, error)
+    if extras.environment is not None and environments is not None:
+        _check_environment(extras.environment, environments, error)
+
+
+def _check_cached(extras: Extras, error: type[ProbeError]) -> None:
+    cached, prompts = extras.cached_tokens, extras.prompt_lengths
+    if cached is None or prompts is None or not (cached > prompts).any():
+        return
+    first = int(np.argmax(cached > prompts))
+    raise error(
+        f"cached_tokens is {cached[first]} for sequence {first}, whose prompt_lengths is "
+        f"{prompts[first]}; accepted is at most the length of the prompt.",
+        remedy="count in cached_tokens only the prompt's tokens that came from the prefix cache.",
+    )
+
+
+def _check_environment(
+    environment: NDArray[np.integer[Any]], names: Sequence[str], error: type[ProbeError]
+) -> None:
+    outside = environment >= len(names)
+    if not outside.any():
+        return
+    first = int(np.argmax(outside))
+    accepted = f"0 to {len(names) - 1}" if names else "none"
+    raise error(
+        f"environment is {environment[first]} for sequence {first}, and the metadata entry "
+        f"environments lists {len(names)}: accepted is {accepted}.",
+        remedy="list every environment in environments, separated by commas, and count from 0.",
+    )
 
 
 def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -215,7 +260,7 @@ def _mask(value: ArrayLike, tokens: int) -> NDArray[np.bool_]:
 
 
 def _checked_extras(extras: Extras, tokens: int, sequences: int) -> Extras:
-    return Extras(
+    checked = Extras(
         token_ids=_integers("token_ids", extras.token_ids, tokens, "token"),
         entropy=None if extras.entropy is None else _entropy(extras.entropy, tokens),
         position_ids=_integers("position_ids", extras.position_ids, tokens, "token"),
@@ -229,6 +274,8 @@ def _checked_extras(extras: Extras, tokens: int, sequences: int) -> Extras:
         },
         train_version=extras.train_version,
     )
+    check_labels(checked, TraceError)
+    return checked
 
 
 def _entropy(value: ArrayLike, tokens: int) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ def both_sides(rollout: Trace, trainer: Trace) -> Tokens:
             "the two traces cut the tokens into different sequences.",
             remedy="score exactly the rollout's sequences, in its order.",
         )
-    check_token_ids(rollout.token_ids, trainer.token_ids, TraceError)
+    check_token_ids(rollout.token_ids, trainer.token_ids)
     if not np.array_equal(rollout.mask, trainer.mask):
         raise TraceError(
             "the two traces mask different tokens.",

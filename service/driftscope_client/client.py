@@ -35,7 +35,8 @@ CLOSE_TIMEOUT_S = 30.0
 
 #: The tensors that push(), push_now() and push_shard() take besides the two log-probabilities:
 #: cu_seqlens, mask, token_ids, rollout_token_ids, advantages, entropy, position_ids, turn_ids,
-#: behavior_version, routed_experts, trainer_routed_experts.
+#: behavior_version, rank, replica, cached_tokens, prompt_lengths, environment, routed_experts,
+#: trainer_routed_experts.
 Tensor = Any  # numpy array, torch tensor, flat list, or a list with one of these per sequence
 
 
@@ -134,7 +135,7 @@ class DriftscopeClient:
         """push(), for the share of data-parallel rank `shard` of `shards`.
 
         Every rank calls it, in any order. Whichever arrives last has the step analysed, and gets
-        the analysis; the others get a receipt.
+        the analysis; the others get a receipt. Without a tensor `rank`, it is the shard's number.
         """
         sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
         self._push(step, (shard, shards), sides | tensors, metadata)
@@ -255,9 +256,10 @@ class DriftscopeClient:
             self._report(answer)
 
     def _send(self, push: _Push) -> dict[str, Any]:
-        body = step_body(step_tensors(push.copies), push.metadata)
-        request = RequestBody(body.chunks, body.size, CONTENT_TYPE)
         shard, shards = push.shard or (0, 0)
+        rank = shard if push.shard else None
+        body = step_body(step_tensors(push.copies, rank), push.metadata)
+        request = RequestBody(body.chunks, body.size, CONTENT_TYPE)
         params = {"shard": shard, "shards": shards} if push.shard else {}
         path = f"/v1/runs/{self.run}/steps/{push.step}/logprobs"
         answer = self._transport.post(path, params, request)

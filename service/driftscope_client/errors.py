@@ -24,10 +24,12 @@ class DriftscopeError(Exception):
 class MalformedStep(DriftscopeError):
     """The tensors do not make up a step; nothing was sent."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            message, remedy="see docs/client.md, and docs/push-format.md for the tensors."
-        )
+    def __init__(
+        self,
+        message: str,
+        remedy: str = "see docs/client.md, and docs/push-format.md for the tensors.",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
 
 
 RUN_VARIABLE = "DRIFTSCOPE_RUN"

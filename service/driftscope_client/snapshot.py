@@ -30,6 +30,11 @@ TENSORS: Mapping[str, tuple[Per, Holds]] = {
     "position_ids": ("token", "integer"),
     "turn_ids": ("token", "integer"),
     "behavior_version": ("sequence", "integer"),
+    "rank": ("sequence", "integer"),
+    "replica": ("sequence", "integer"),
+    "cached_tokens": ("sequence", "integer"),
+    "prompt_lengths": ("sequence", "integer"),
+    "environment": ("sequence", "integer"),
     "routed_experts": ("token", "expert"),
     "trainer_routed_experts": ("token", "expert"),
 }

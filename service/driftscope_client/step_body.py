@@ -23,8 +23,9 @@ from driftscope_client.snapshot import (
 # A bfloat16 is the upper half of a float32.
 MISSING_BITS = np.uint32(16)
 HALF_AND_SINGLE = {"float16": ("F16", "<f2"), "float32": ("F32", "<f4")}
-LARGEST_U8, LARGEST_I16, LARGEST_I32 = 2**8 - 1, 2**15 - 1, 2**31 - 1
-LEAST_I32 = -(2**31)
+LEAST_I32, LARGEST_I32 = -(2**31), 2**31 - 1
+#: The first that holds every id is taken; −1, where no route was captured, needs a signed one.
+EXPERT_DTYPES = {"U8": "u1", "I16": "<i2", "U16": "<u2", "I32": "<i4"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,10 +89,16 @@ def _flags(name: str, values: NDArray[Any]) -> StoredTensor:
 
 
 def _experts(name: str, values: NDArray[Any]) -> StoredTensor:
-    _check_range(name, values, 0, LARGEST_I16)
-    if values.size and int(values.max()) > LARGEST_U8:
-        return StoredTensor("I16", _little(values, "<i2"))
-    return StoredTensor("U8", _little(values, "u1"))
+    least, largest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for dtype, kept in EXPERT_DTYPES.items():
+        held = np.iinfo(kept)
+        if held.min <= least and largest <= held.max:
+            return StoredTensor(dtype, _little(values, kept))
+    raise MalformedStep(
+        f"{name} holds ids from {least} to {largest}; accepted is {LEAST_I32} to {LARGEST_I32}, "
+        "with -1 where no route was captured.",
+        remedy="give the ids as the router numbered them, before any offset or hash is applied.",
+    )
 
 
 def _check_range(name: str, values: NDArray[Any], least: int, largest: int) -> None:
@@ -159,7 +166,8 @@ LISTED_AS: Mapping[str, type] = {
 }
 
 
-def step_tensors(copies: Mapping[str, Copy]) -> dict[str, StoredTensor]:
+def step_tensors(copies: Mapping[str, Copy], rank: int | None = None) -> dict[str, StoredTensor]:
+    """rank: of every sequence, where the caller did not give one for each."""
     for name in REQUIRED:
         if name not in copies:
             raise MalformedStep(f"there is no {name}; the step needs both sides.")
@@ -172,6 +180,9 @@ def step_tensors(copies: Mapping[str, Copy]) -> dict[str, StoredTensor]:
         joined = _packed(joined, first.shape)
     elif "cu_seqlens" not in joined:
         raise MalformedStep(f"{REQUIRED[0]} is flat, and there is no cu_seqlens; {LAYOUTS}")
+    if rank is not None and "rank" not in joined:
+        sequences = max(0, joined["cu_seqlens"].values.size - 1)
+        joined["rank"] = CopiedArray(np.full(sequences, rank, dtype=np.int64))
     tensors = {name: stored(name, joined[name]) for name in TENSORS if name in joined}
     _check_counts(tensors)
     return tensors
@@ -201,7 +212,9 @@ def _joined(name: str, copy: Copy) -> CopiedArray:
     parts = parts or [_listed(name, [])]
     if len({(part.values.dtype, part.bfloat16) for part in parts}) > 1:
         raise MalformedStep(f"{name} has sequences of different dtypes.")
-    return CopiedArray(np.concatenate([part.values for part in parts]), parts[0].bfloat16)
+    # A label of one sequence may come as a tensor without any dimension.
+    values = [np.atleast_1d(part.values) for part in parts]
+    return CopiedArray(np.concatenate(values), parts[0].bfloat16)
 
 
 def _listed(name: str, numbers: list[Any]) -> CopiedArray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from driftscope_client import DriftscopeClient, DriftscopeError
@@ -199,6 +200,8 @@ def test_the_last_shard_completes_the_step(
         "/v1/runs/r/steps/5/complete",
     ]
     assert answers == [{"missing": [1]}, TAKEN[1]]
+    ranks = [safetensors.numpy.load(body)["rank"].tolist() for _, _, body in stub.requests[:2]]
+    assert ranks == [[0, 0], [1, 1]]
 
 
 def test_leaving_the_block_sends_what_waits(serve: Serve, step: dict[str, Any]) -> None:

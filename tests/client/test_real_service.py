@@ -60,10 +60,37 @@ def test_what_the_service_refuses_the_trainer_survives(
     running_service: str, connect: Connect, step: dict[str, Any]
 ) -> None:
     client = connect(running_service, run="c")
-    client.push(1, **step, rollout_token_ids=np.arange(6) + 1)
+    client.push(1, **step, cached_tokens=[3, 9], prompt_lengths=[3, 8])
     assert client.flush(PATIENCE_S)
     assert client.failed == 1
-    assert "token ids differ" in str(client.last_error)
+    assert "cached_tokens is 9 for sequence 1, whose prompt_lengths is 8" in str(client.last_error)
+
+
+def test_sides_with_other_token_ids_are_answered(
+    running_service: str, connect: Connect, step: dict[str, Any]
+) -> None:
+    client = connect(running_service, run="ids")
+    plain = client.push_now(1, **step)
+    other = client.push_now(2, **step, rollout_token_ids=np.arange(6) + 1)
+    assert other["comparison"] == plain["comparison"]
+    alone = {name: tensor for name, tensor in step.items() if name != "token_ids"}
+    assert client.push_now(3, **alone, rollout_token_ids=np.arange(6))["tokens"] == 6
+
+
+def test_more_than_255_experts_and_tokens_without_a_route(
+    running_service: str, connect: Connect, step: dict[str, Any]
+) -> None:
+    ids = np.arange(12).reshape(6, 2, 1) * 46
+    missing = ids.copy()
+    missing[-1] = -1
+    client = connect(running_service, run="moe")
+    client.push_now(1, **step, routed_experts=ids, trainer_routed_experts=missing)
+    # One rank may see few experts and another many: each sends the smallest dtype of its own.
+    for shard, routes in enumerate((ids % 64, ids, missing)):
+        client.push_shard(2, shard, 3, **step, routed_experts=routes)
+    assert client.flush(PATIENCE_S)
+    assert (client.pushed, client.failed) == (4, 0), client.last_error
+    assert httpx.get(f"{running_service}/v1/runs/moe/steps/2").json()["sequences"] == 6
 
 
 def test_ranks_in_any_order_are_one_step(

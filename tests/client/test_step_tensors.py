@@ -46,6 +46,11 @@ def columns(lengths: list[int], seed: int) -> dict[str, Any]:
         "token_ids": random.integers(0, 200_000, tokens),
         "advantages": random.normal(0, 1, tokens).astype(np.float32),
         "behavior_version": np.arange(len(lengths)),
+        "rank": random.integers(0, 8, len(lengths)),
+        "replica": random.integers(0, 3, len(lengths)),
+        "cached_tokens": random.integers(0, 100, len(lengths)),
+        "prompt_lengths": random.integers(100, 200, len(lengths)),
+        "environment": random.integers(0, 2, len(lengths)),
     }
 
 
@@ -131,6 +136,45 @@ def test_the_safetensors_library_reads_the_body(step: dict[str, Any]) -> None:
     assert loaded["token_ids"].dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("least", "largest", "dtype"),
+    [
+        (0, 255, "U8"),
+        (-1, 63, "I16"),
+        (0, 256, "I16"),
+        (-1, 2**15 - 1, "I16"),
+        (0, 2**15, "U16"),
+        (0, 2**16 - 1, "U16"),
+        (-1, 2**15, "I32"),
+        (0, 2**31 - 1, "I32"),
+    ],
+)
+@pytest.mark.parametrize("given", [np.int64, np.int32, "torch"])
+def test_expert_ids_take_the_smallest_dtype_that_keeps_them(
+    tmp_path: Path, step: dict[str, Any], least: int, largest: int, dtype: str, given: Any
+) -> None:
+    ids = np.linspace(least, largest, 12).astype(np.int64).reshape(6, 2, 1)
+    routes: Any = torch.from_numpy(ids) if given == "torch" else ids.astype(given)
+    both = step | {"routed_experts": routes, "trainer_routed_experts": routes}
+    assert step_tensors(snapshot(both))["routed_experts"].dtype == dtype
+    read_back = read(tmp_path, both)
+    for found in (read_back.routed_experts, read_back.trainer_routed_experts):
+        np.testing.assert_array_equal(found, ids)
+
+
+@pytest.mark.parametrize("wrap", [torch.tensor, np.array])
+def test_a_label_may_come_as_one_number_per_sequence(step: dict[str, Any], wrap: Any) -> None:
+    given = step | {"replica": [wrap(4), wrap(1)]}
+    assert step_tensors(snapshot(given))["replica"].values.tolist() == [4, 1]
+
+
+def test_a_shards_rank_is_that_of_its_sequences(step: dict[str, Any]) -> None:
+    assert step_tensors(snapshot(step), 3)["rank"].values.tolist() == [3, 3]
+    own = step_tensors(snapshot(step | {"rank": [6, 7]}), 3)
+    assert own["rank"].values.tolist() == [6, 7]
+    assert "rank" not in step_tensors(snapshot(step))
+
+
 def test_the_same_step_is_the_same_bytes(step: dict[str, Any]) -> None:
     turned = dict(reversed(step.items()))
     assert body_of(step, a=1, b=2) == body_of(turned, b=2, a=1)
@@ -168,7 +212,10 @@ def test_buffers_may_be_used_again_at_once() -> None:
         ({"rollout_logprobs": [[-1.0], [-2.0] * 5]}, "cu_seqlens as well"),
         ({"behavior_version": [1, 2, 3]}, "behavior_version has shape"),
         ({"routed_experts": np.zeros(6, np.uint8)}, "routed_experts has shape"),
-        ({"routed_experts": np.full((6, 1, 1), -1)}, "outside"),
+        ({"routed_experts": np.full((6, 1, 1), 2**31)}, "ids from 2147483648 to 2147483648"),
+        ({"routed_experts": np.full((6, 1, 1), 0.5)}, "float64; accepted are integers"),
+        ({"rank": [0, 1, 2]}, "rank has shape"),
+        ({"prompt_lengths": np.array([1.5, 2.0])}, "integers"),
     ],
 )
 def test_what_makes_no_step_is_named(

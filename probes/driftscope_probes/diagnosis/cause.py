@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from driftscope_probes.diagnosis.floor import Floor
 
 if TYPE_CHECKING:
-    from driftscope_probes.diagnosis.signals import Signals
+    from driftscope_probes.diagnosis.examination import Examination
 
-ComparisonVerdict = Literal["bitwise_equal", "at_floor", "above_floor", "bug_like", "not_comparable"]
+ComparisonVerdict = Literal[
+    "bitwise_equal", "at_floor", "above_floor", "bug_like", "not_comparable"
+]
 #: The order of reasoning: what stands earlier explains what later tests see.
 Level = Literal["comparable", "alignment", "semantics", "context", "weights", "arithmetic"]
 LEVELS: tuple[Level, ...] = (
@@ -69,7 +71,6 @@ class Finding:
 
     confidence: float  # 0 to 1
     evidence: tuple[Evidence, ...]
-    plot: Plot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class Cause:
     signature: str  # what the data look like
     remedy: str  # what to change
     next_control: str  # the cheapest run that would settle it
-    detect: Callable[[Signals], Finding | None]
+    detect: Callable[[Examination], Finding | None]
+    plot: Callable[[Examination], Plot]  # the one picture of its evidence
     healthy: bool = False  # rounding as it should be
     #: Faults that look alike in one step share their probability, and name the control.
     alike: tuple[str, ...] = ()

@@ -1,15 +1,163 @@
 """From what was observed of a step to its diagnosis.
 
-In: Observed and the floor that holds for it. Out: Diagnosis.
+In: Observed and the floor that holds for it. Out: Diagnosis: verdict, causes, what is missing.
 """
 
 from __future__ import annotations
 
-from driftscope_probes.diagnosis.cause import Diagnosis
-from driftscope_probes.diagnosis.floor import Floor
+from collections.abc import Set
+
+import numpy as np
+
+from driftscope_probes.diagnosis.cause import (
+    NAMED_FROM,
+    ComparisonVerdict,
+    Diagnosis,
+    Evidence,
+    Finding,
+    NamedCause,
+)
+from driftscope_probes.diagnosis.examination import Examination
+from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
+from driftscope_probes.diagnosis.floor import (
+    ABOVE_FLOOR_UP_TO,
+    AT_FLOOR_UP_TO,
+    Floor,
+    prior_floor,
+)
+from driftscope_probes.diagnosis.missing import missing_data
 from driftscope_probes.diagnosis.observed import Observed
+from driftscope_probes.diagnosis.rank import ranked
+from driftscope_probes.diagnosis.sentence import sentence_of
+from driftscope_probes.diagnosis.settings import settings_of
+from driftscope_probes.diagnosis.signals import FEW_TOKENS, Signals
+
+#: Below FEW_TOKENS tokens nothing is surer than this: shapes cannot be read.
+CONFIDENCE_OF_FEW = 0.3
+#: Levels whose signatures are unmistakable: no size of rounding looks like them.
+UNMISTAKABLE = frozenset({"comparable", "alignment", "semantics", "context"})
+#: Meant, or how routing is in short dtypes: the size decides, and it is no bug of either side.
+NO_BUG = frozenset({"policy_staleness", "moe_routing_flip"})
 
 
-def diagnose(observed: Observed, floor: Floor | None = None) -> Diagnosis:
-    """`floor`: a calibrated one; without it the prior of the metadata's dtypes is used."""
-    raise NotImplementedError
+def diagnose(
+    observed: Observed, floor: Floor | None = None, *, without: Set[str] = frozenset()
+) -> Diagnosis:
+    """`floor`: a calibrated one; without it the prior of the metadata's dtypes is used.
+
+    `without`: names of causes whose detectors are not asked (the drill's honesty figure).
+    """
+    settings = settings_of(observed.metadata)
+    if floor is None:
+        floor = prior_floor(
+            settings.rollout_dtype,
+            settings.trainer_dtype,
+            moe=observed.routed_experts is not None,
+        )
+    seen = Examination(observed, floor)
+    signals = seen.signals
+    if signals.unmasked == 0:
+        return _answer(seen, "not_comparable", (), reason="every token is masked")
+    findings = _findings(seen, without)
+    causes = ranked(seen, findings)
+    verdict, reason = _verdict(seen, causes)
+    return _answer(seen, verdict, causes, reason=reason)
+
+
+def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
+    findings = {}
+    few = seen.signals.body.tokens < FEW_TOKENS
+    for cause in CAUSES:
+        if cause.name in without:
+            continue
+        if seen.signals.body.tokens == 0 and cause.level != "comparable":
+            continue
+        found = cause.detect(seen)
+        if found is None:
+            continue
+        if few and cause.level != "comparable":
+            confidence = min(found.confidence, CONFIDENCE_OF_FEW)
+            found = Finding(confidence, found.evidence)
+        findings[cause.name] = found
+    return findings
+
+
+def _verdict(
+    seen: Examination, causes: tuple[NamedCause, ...]
+) -> tuple[ComparisonVerdict, str | None]:
+    signals = seen.signals
+    first = causes[0] if causes else None
+    named = first if first and first.confidence >= NAMED_FROM else None
+    if named and named.name == "retokenization_drift" and _ids_differ(seen):
+        return "not_comparable", "the two sides hold other token ids"
+    if signals.body.tokens == 0:
+        return "not_comparable", "no token has two values that are log-probabilities"
+    if _same_bits(signals):
+        return "bitwise_equal", None
+    if signals.body.tokens < 2:
+        return "not_comparable", "one token says nothing about a distribution"
+    excess = signals.excess or 0.0
+    if _unclean(seen):
+        return "bug_like", None
+    if named and named.name in NO_BUG:
+        return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
+    if named and BY_NAME[named.name].level in UNMISTAKABLE:
+        return "bug_like", None
+    if excess <= AT_FLOOR_UP_TO:
+        # Rounding has a shape as well as a size: what is small and not of that shape is no floor.
+        return ("at_floor" if seen.rounding_shape else "above_floor"), None
+    if excess <= ABOVE_FLOOR_UP_TO or (seen.rounding_shape and seen.floor.source == "prior"):
+        return "above_floor", None
+    return "bug_like", None
+
+
+def _ids_differ(seen: Examination) -> bool:
+    engine, trained = seen.observed.rollout_token_ids, seen.signals.extras.token_ids
+    return engine is not None and trained is not None and bool(np.any(engine != trained))
+
+
+def _unclean(seen: Examination) -> bool:
+    """Values that no distribution gives are no rounding, whatever the others do."""
+    impossible = seen.signals.impossible
+    above = np.concatenate([impossible.positive_rollout, impossible.positive_trainer])
+    return bool(impossible.rows.size) or above.size >= FEW_TOKENS
+
+
+def _same_bits(signals: Signals) -> bool:
+    tokens = signals.tokens
+    if tokens.mask is None:
+        rollout, trainer = tokens.rollout, tokens.trainer
+    else:
+        rollout, trainer = tokens.rollout[signals.rows], tokens.trainer[signals.rows]
+    return bool(np.array_equal(rollout, trainer))
+
+
+def _answer(
+    seen: Examination,
+    verdict: ComparisonVerdict,
+    causes: tuple[NamedCause, ...],
+    *,
+    reason: str | None,
+) -> Diagnosis:
+    signals = seen.signals
+    empty = signals.unmasked == 0 or signals.body.tokens == 0
+    first = causes[0] if causes else None
+    sick = verdict in ("above_floor", "bug_like") or (verdict == "not_comparable" and not empty)
+    unexplained = (
+        sick
+        and signals.body.tokens >= 2
+        and (first is None or first.confidence < NAMED_FROM or BY_NAME[first.name].healthy)
+    )
+    stood_out: tuple[Evidence, ...] = () if empty or not sick else seen.shape_faults
+    excess = None if empty else signals.excess
+    return Diagnosis(
+        verdict=verdict,
+        sentence=sentence_of(seen, verdict, causes, reason, unexplained, excess),
+        excess=excess,
+        sigma=None if empty else signals.sigma,
+        floor=seen.floor,
+        causes=causes,
+        unexplained=unexplained,
+        stood_out=stood_out,
+        missing=missing_data(seen, verdict),
+    )

@@ -72,7 +72,9 @@ def short_dtype(name: str | None) -> str | None:
     return _SPELLINGS.get(word, word)
 
 
-def prior_floor(rollout_dtype: str | None, trainer_dtype: str | None, *, moe: bool = False) -> Floor:
+def prior_floor(
+    rollout_dtype: str | None, trainer_dtype: str | None, *, moe: bool = False
+) -> Floor:
     """The coarser of the two dtypes carries the floor: a one-sided upgrade buys about 5 %."""
     rollout, trainer = short_dtype(rollout_dtype), short_dtype(trainer_dtype)
     known = {**PRIOR_SIGMA, **QUANTISED_SIGMA}
@@ -83,7 +85,9 @@ def prior_floor(rollout_dtype: str | None, trainer_dtype: str | None, *, moe: bo
     )
     rollout = rollout if rollout in known else UNKNOWN_DTYPE
     trainer = trainer if trainer in known else UNKNOWN_DTYPE
-    sigma = max(PRIOR_SIGMA.get(rollout, PRIOR_SIGMA["bf16"]), PRIOR_SIGMA.get(trainer, PRIOR_SIGMA["bf16"]))
+    sigma = max(
+        PRIOR_SIGMA.get(rollout, PRIOR_SIGMA["bf16"]), PRIOR_SIGMA.get(trainer, PRIOR_SIGMA["bf16"])
+    )
     return Floor(
         sigma * (MIXTURE_OF_EXPERTS if moe else 1.0), "prior", rollout, trainer, assumed=assumed
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.diagnosis.routing_integrity import Routing
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.tokens import Tokens
 
@@ -24,9 +25,10 @@ class Observed:
     rollout_token_ids: NDArray[np.integer[Any]] | None = None  # [tokens], may differ from token_ids
     routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
     trainer_routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
+    routing: Routing | None = None  # what the routes say; None: there are none
 
 
-def observed_step(step: PushedStep, tokens: Tokens) -> Observed:
+def observed_step(step: PushedStep, tokens: Tokens, routing: Routing | None = None) -> Observed:
     """`tokens`: the step's, with the extras as its comparison used them."""
     return Observed(
         tokens=tokens,
@@ -35,4 +37,5 @@ def observed_step(step: PushedStep, tokens: Tokens) -> Observed:
         rollout_token_ids=step.rollout_token_ids,
         routed_experts=step.routed_experts,
         trainer_routed_experts=step.trainer_routed_experts,
+        routing=routing,
     )

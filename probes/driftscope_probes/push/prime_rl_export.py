@@ -7,6 +7,7 @@ its last trained token. Source: prime-rl, src/prime_rl/trainer/rl/token_export.p
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from driftscope_probes.push.json_step import float_column, integer_column, mask_column, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
 from driftscope_probes.push.rules import (
+    ENVIRONMENTS,
     MAX_EXPORT_BYTES,
     MAX_EXPORT_LINE_BYTES,
     MAX_SEQUENCES,
     MAX_TOKENS,
     SCHEMA_VERSION,
     PushError,
+    checked_metadata,
 )
 
 EXPORT_SCHEMA_VERSION = 1
@@ -34,21 +37,30 @@ NEEDED = {
     "token_ids": "token_ids",
 }
 OPTIONAL = ("advantages", "entropy", "position_ids")
+#: What a sequence is said to come from where prime-rl names no environment for it.
+UNNAMED = "unknown"
 
 Columns = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class ExportedSequence:
+    columns: Columns  # [tokens], of the trained span, and [1] per label of the sequence
+    tokens: int
+    environment: str | None  # None: an older export, which names none at all
+
+
 def read_prime_rl_export(path: Path) -> PushedStep:
     """Non-finite values are null in the export and become NaN here."""
-    steps: set[Any] = set()
-    sequences: list[Columns] = []
+    steps: set[int] = set()
+    sequences: list[ExportedSequence] = []
     tokens = 0
     with path.open("rb") as stream:
         for number, line in _lines(stream):
             record = parse_object(line, f"line {number}")
             steps.add(_step(record, number))
-            sequences.append(_trained(_columns(record, number)))
-            tokens += sequences[-1]["mask"].size
+            sequences.append(_sequence(record, number))
+            tokens += sequences[-1].tokens
             if tokens > MAX_TOKENS or len(sequences) > MAX_SEQUENCES:
                 raise PushError(
                     f"it goes beyond {MAX_TOKENS:,} tokens or {MAX_SEQUENCES:,} sequences, the "
@@ -61,7 +73,12 @@ def read_prime_rl_export(path: Path) -> PushedStep:
             remedy="give the rank_R.jsonl of one step.",
         )
     metadata = {"schema_version": SCHEMA_VERSION, "framework": FRAMEWORK, "step": str(steps.pop())}
-    return pushed_step(_joined(sequences), metadata)
+    columns, environments = _joined(sequences), _environments(sequences)
+    if environments:
+        index = [environments.index(str(one.environment)) for one in sequences]
+        columns["environment"] = np.array(index, np.int32)
+        metadata[ENVIRONMENTS] = ",".join(environments)
+    return pushed_step(columns, checked_metadata(metadata))
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -122,18 +139,44 @@ def _columns(record: dict[str, Any], number: int) -> Columns:
     return columns
 
 
-def _trained(columns: Columns) -> Columns:
+def _sequence(record: dict[str, Any], number: int) -> ExportedSequence:
+    columns = _columns(record, number)
     mask = columns["mask"]
     span = response_span(mask, np.array([0, mask.size], dtype=np.int64))
-    return {name: column[span.keep] for name, column in columns.items()}
+    trained = {name: column[span.keep] for name, column in columns.items()}
+    # A line is one whole sequence: what comes before its first trained token is the prompt.
+    prompt = int(np.argmax(span.keep)) if span.keep.any() else mask.size
+    trained["prompt_lengths"] = np.array([prompt], np.int32)
+    if record.get("rank") is not None:
+        trained["rank"] = integer_column(f"line {number}: rank", [record["rank"]], np.int32)
+    return ExportedSequence(trained, int(span.cu_seqlens[-1]), _environment(record, number))
 
 
-def _joined(sequences: list[Columns]) -> Columns:
+def _environment(record: dict[str, Any], number: int) -> str | None:
+    if "env_name" not in record:
+        return None
+    name = record["env_name"]
+    if not isinstance(name, str | None):
+        raise PushError(
+            f"line {number}: env_name is a {type(name).__name__}, accepted is a string or null.",
+            remedy="give a file that prime-rl wrote, whole.",
+        )
+    # A comma separates names in the metadata, which spaces may surround.
+    return (name or "").replace(",", ";").strip() or UNNAMED
+
+
+def _environments(sequences: list[ExportedSequence]) -> list[str]:
+    """In order of their first sequence; none unless every line says where it comes from."""
+    named = [one.environment for one in sequences if one.environment is not None]
+    return list(dict.fromkeys(named)) if len(named) == len(sequences) else []
+
+
+def _joined(sequences: list[ExportedSequence]) -> Columns:
     """Optional columns are kept if every sequence has them."""
-    names = set.intersection(*(set(columns) for columns in sequences))
-    joined = {name: np.concatenate([columns[name] for columns in sequences]) for name in names}
+    names = set.intersection(*(set(one.columns) for one in sequences))
+    joined = {name: np.concatenate([one.columns[name] for one in sequences]) for name in names}
     # Without an RL loss, prime-rl writes null for every advantage: there are none.
     if "advantages" in joined and np.isnan(joined["advantages"]).all():
         del joined["advantages"]
-    lengths = [columns["mask"].size for columns in sequences]
+    lengths = [one.tokens for one in sequences]
     return {**joined, "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)}

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.push.rules import MAX_SEQUENCES, MAX_TOKENS, RULES, PushError
+from driftscope_probes.push.rules import (
+    MAX_SEQUENCES,
+    MAX_TOKENS,
+    RULES,
+    PushError,
+    environment_names,
+)
 from driftscope_probes.tokens import (
     CUMULATIVE,
     Extras,
     Tokens,
-    check_token_ids,
+    check_labels,
     cu_seqlens_fault,
     outside_mask,
 )
@@ -47,7 +53,7 @@ class PushedStep(Tokens):
     """Log-probabilities are as they were sent: NaN, infinite, zero and positive ones included."""
 
     mask: NDArray[np.bool_]  # [tokens]
-    rollout_token_ids: NDArray[np.int32] | None = None  # [tokens], equal to extras.token_ids
+    rollout_token_ids: NDArray[np.int32] | None = None  # [tokens], may differ from token_ids
     advantages: NDArray[np.float32] | None = None  # [tokens]
     routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k], of the rollout
     trainer_routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
@@ -58,7 +64,7 @@ class PushedStep(Tokens):
         fault = cu_seqlens_fault(self.cu_seqlens, self.tokens)
         if fault is not None:
             raise PushError(fault, remedy=CUMULATIVE)
-        _check_token_ids(self)
+        check_labels(self.extras, PushError, environment_names(self.metadata))
         for tensor in self.tensors().values():
             tensor.setflags(write=False)
 
@@ -122,20 +128,3 @@ def _check_sizes(step: PushedStep) -> None:
                 f"{step.sequences} sequences.",
                 remedy=f"give {name} one entry per {rule.per}, of the same step.",
             )
-
-
-def _check_token_ids(step: PushedStep) -> None:
-    ids, of_rollout = step.extras.token_ids, step.rollout_token_ids
-    if of_rollout is None:
-        return
-    if ids is None:
-        raise PushError(
-            "there are rollout_token_ids and no token_ids to check them against.",
-            remedy="give the ids that the trainer scored as token_ids.",
-        )
-
-    def where(index: int) -> str:
-        sequence = int(np.searchsorted(step.cu_seqlens, index, side="right")) - 1
-        return f" (sequence {sequence}, place {index - int(step.cu_seqlens[sequence])})"
-
-    check_token_ids(of_rollout, ids, PushError, where)

@@ -16,12 +16,14 @@ MAX_TOKENS = 2**25
 MAX_SEQUENCES = 2**20
 #: The whole file is read into memory; 4M tokens with experts of 48 layers × 8 need 1.7 GB.
 MAX_FILE_BYTES = 2 * 2**30
-#: Thirteen tensors and their metadata need about 2 KiB. In Arrow: each message's header.
+#: Eighteen tensors and their metadata need about 3 KiB. In Arrow: each message's header.
 MAX_HEADER_BYTES = 256 * 2**10
 #: Frameworks note a handful of settings; the header limit would allow ten thousand.
 MAX_METADATA_ENTRIES = 64
 #: A model name or a version, not a document.
 MAX_METADATA_CHARACTERS = 1024
+#: The one entry that is a list: four hundred names of environments with 40 characters each.
+MAX_ENVIRONMENTS_CHARACTERS = 16 * 2**10
 #: JSON takes 50 bytes per token in the file and ten times that while it is parsed: this is about
 #: 300,000 tokens. Larger steps belong in safetensors.
 MAX_JSON_BYTES = 16 * 2**20
@@ -56,7 +58,8 @@ _LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token")
 _FLOATS = TensorRule(("F32",), "token")
 _IDS = TensorRule(("I32",), "token")
 _PER_SEQUENCE = TensorRule(("I32",), "sequence")
-_EXPERTS = TensorRule(("U8", "I16"), "token", inner_dimensions=2)
+#: The signed ones hold −1 as well, where no route was captured.
+_EXPERTS = TensorRule(("U8", "I16", "U16", "I32"), "token", inner_dimensions=2)
 
 RULES: Mapping[str, TensorRule] = {
     "rollout_logprobs": _LOGPROBS,
@@ -89,9 +92,22 @@ STORED_AS: Mapping[str, np.dtype[np.generic]] = {
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("u1"),
 }
+
+
+#: The metadata entry that names what `environment` counts through.
+ENVIRONMENTS = "environments"
+
+
+def environment_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """In the order in which `environment` counts them; None where the metadata do not say."""
+    listed = metadata.get(ENVIRONMENTS)
+    if listed is None:
+        return None
+    return tuple(name.strip() for name in listed.split(",")) if listed.strip() else ()
 
 
 def checked_metadata(given: object) -> dict[str, str]:
@@ -112,9 +128,10 @@ def checked_metadata(given: object) -> dict[str, str]:
                 f"metadata {name[:80]!r} is a {type(value).__name__}, accepted are strings.",
                 remedy=f"write str({name[:80]}).",
             )
-        if max(len(name), len(value)) > MAX_METADATA_CHARACTERS:
+        most = MAX_ENVIRONMENTS_CHARACTERS if name == ENVIRONMENTS else MAX_METADATA_CHARACTERS
+        if len(name) > MAX_METADATA_CHARACTERS or len(value) > most:
             raise PushError(
-                f"metadata {name[:80]!r} is longer than {MAX_METADATA_CHARACTERS} characters.",
+                f"metadata {name[:80]!r} is longer than {most} characters.",
                 remedy="shorten it: names and versions are enough.",
             )
         if not (name + value).isprintable():

@@ -34,6 +34,10 @@ MAX_DIMENSIONS = 4
 #: The format's sizes are 64-bit; Python's would grow with every product until unprintable.
 TOO_LARGE = 2**63
 WRITE_AGAIN = "write it with the safetensors library and send it whole."
+EXACT_IDS = (
+    "use the smallest of these that holds every id: U8 up to 255, I16 up to 32,767 and -1 for no "
+    "route, U16 up to 65,535, else I32; astype() wraps what does not fit, without a word."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,9 @@ def _tensor(name: str, entry: object, data: int) -> StoredTensor:
     if not isinstance(dtype, str) or dtype not in accepted:
         raise PushError(
             f"{name} has dtype {str(dtype)[:80]!r}, accepted: {', '.join(accepted)}.",
-            remedy=f"convert {name} to {accepted[0]}.",
+            remedy=EXACT_IDS
+            if RULES[name].inner_dimensions
+            else f"convert {name} to {accepted[0]}.",
         )
     if not _natural_numbers(shape) or len(shape) > MAX_DIMENSIONS:
         raise _malformed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 from driftscope_probes.push.json_step import read_json_step
 from driftscope_probes.push.prime_rl_export import read_prime_rl_export
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.rules import MAX_JOINED_BYTES, MAX_SEQUENCES, MAX_TOKENS, PushError
+from driftscope_probes.push.rules import (
+    ENVIRONMENTS,
+    MAX_JOINED_BYTES,
+    MAX_SEQUENCES,
+    MAX_TOKENS,
+    RULES,
+    PushError,
+    environment_names,
+)
 from driftscope_probes.push.safetensors_step import read_safetensors_step
 
 StepFormat = Literal["safetensors", "arrow", "json", "prime-rl"]
@@ -60,18 +69,51 @@ def read_step(path: Path, step_format: StepFormat | None = None) -> PushedStep:
 
 
 def join_steps(steps: Sequence[PushedStep]) -> PushedStep:
-    """Everything is checked before memory is allocated. Peak: the shards plus the whole."""
+    """Everything is checked before memory is allocated. Peak: the shards plus the whole.
+
+    Two things may differ between ranks, because each rank knows its own share only: the dtype of
+    expert ids, which becomes one that holds them all, and the list `environments`.
+    """
     assert steps, "a step has at least one shard"
     if len(steps) == 1:
         return steps[0]
-    _check_sizes(steps)
+    _check_counts(steps)
+    steps, environments = _one_list_of_environments(steps)
     for shard, step in enumerate(steps):
         _check_tensors(shard, step, steps[0])
         _check_metadata(shard, step, steps[0])
     columns = {name: [step.tensors()[name] for step in steps] for name in steps[0].tensors()}
+    _check_bytes(columns)
     limits = _limits(columns.pop("cu_seqlens"))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return pushed_step(joined | {"cu_seqlens": limits}, steps[0].metadata)
+    return pushed_step(joined | {"cu_seqlens": limits}, {**steps[0].metadata, **environments})
+
+
+def _one_list_of_environments(
+    steps: Sequence[PushedStep],
+) -> tuple[Sequence[PushedStep], Mapping[str, str]]:
+    """Shards that count through the same names, and those names as a metadata entry."""
+    if len({step.metadata.get(ENVIRONMENTS) for step in steps}) == 1:
+        return steps, {}
+    listed = (environment_names(step.metadata) for step in steps)
+    known = [names for names in listed if names is not None]
+    if len(known) < len(steps):  # an index into no list can be joined to nothing
+        return steps, {}
+    every = tuple(dict.fromkeys(name for names in known for name in names))
+    entry = {ENVIRONMENTS: ",".join(every)}
+    return [
+        _recounted(step, names, every, entry) for step, names in zip(steps, known, strict=True)
+    ], entry
+
+
+def _recounted(
+    step: PushedStep, own: Sequence[str], every: Sequence[str], entry: Mapping[str, str]
+) -> PushedStep:
+    extras = step.extras
+    if extras.environment is not None:
+        index = np.array([every.index(name) for name in own], np.int32)
+        extras = replace(extras, environment=index[extras.environment])
+    return replace(step, extras=extras, metadata={**step.metadata, **entry})
 
 
 def _limits(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -79,21 +121,26 @@ def _limits(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
-def _check_sizes(steps: Sequence[PushedStep]) -> None:
-    for name, most, given in (
-        ("tokens", MAX_TOKENS, sum(step.tokens for step in steps)),
-        ("sequences", MAX_SEQUENCES, sum(step.sequences for step in steps)),
-        ("bytes", MAX_JOINED_BYTES, sum(_bytes(step) for step in steps)),
-    ):
-        if given > most:
-            raise PushError(
-                f"its {len(steps)} shards have {given:,} {name} together, accepted are {most:,}.",
-                remedy="push fewer sequences of each step.",
-            )
+def _check_counts(steps: Sequence[PushedStep]) -> None:
+    _check_size(len(steps), "tokens", MAX_TOKENS, sum(step.tokens for step in steps))
+    _check_size(len(steps), "sequences", MAX_SEQUENCES, sum(step.sequences for step in steps))
 
 
-def _bytes(step: PushedStep) -> int:
-    return sum(tensor.nbytes for tensor in step.tensors().values())
+def _check_bytes(columns: Mapping[str, Sequence[NDArray[Any]]]) -> None:
+    """As they will be once joined: expert ids may widen."""
+    joined = sum(
+        sum(part.size for part in parts) * np.result_type(*parts).itemsize
+        for parts in columns.values()
+    )
+    _check_size(len(columns["cu_seqlens"]), "bytes", MAX_JOINED_BYTES, joined)
+
+
+def _check_size(shards: int, name: str, most: int, given: int) -> None:
+    if given > most:
+        raise PushError(
+            f"its {shards} shards have {given:,} {name} together, accepted are {most:,}.",
+            remedy="push fewer sequences of each step.",
+        )
 
 
 def _check_tensors(shard: int, step: PushedStep, first: PushedStep) -> None:
@@ -106,7 +153,8 @@ def _check_tensors(shard: int, step: PushedStep, first: PushedStep) -> None:
         )
     for name, tensor in own.items():
         other = expected[name]
-        if (tensor.dtype, tensor.shape[1:]) != (other.dtype, other.shape[1:]):
+        widens = RULES[name].inner_dimensions > 0  # of its integers, the common one holds all
+        if tensor.shape[1:] != other.shape[1:] or not (widens or tensor.dtype == other.dtype):
             raise PushError(
                 f"{name} is {_kind(tensor)} in shard {shard} and {_kind(other)} in shard 0.",
                 remedy=f"send {name} alike from every rank.",

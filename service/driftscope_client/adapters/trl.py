@@ -103,6 +103,8 @@ class Generation:
 
         def joined(name: str) -> Any:
             rows = [batch[name] for batch in self.batches]
+            if rows[0].dim() == 1:
+                return torch.cat(rows)
             widened = [torch.nn.functional.pad(row, (0, longest - row.shape[1])) for row in rows]
             return torch.cat(widened)
 
@@ -135,6 +137,7 @@ def micro_batch(
         "token_ids": inputs["completion_ids"],
         "advantages": advantages.expand_as(mask),
         "position_ids": prompt_lengths + mask.new_ones(mask.shape).cumsum(dim=1) - 1,
+        "prompt_lengths": prompt_lengths.squeeze(1),
     }
     if with_entropy and scored[1] is not None:
         batch["entropy"] = scored[1].detach()
@@ -261,6 +264,7 @@ def _push(trainer: Any) -> None:
         return
     rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
     tensors = generation.tensors()
+    tensors["rank"] = tensors["behavior_version"].new_full(tensors["behavior_version"].shape, rank)
     metadata = {**_metadata(trainer, generation.step), **trainer.driftscope_metadata}
     if ranks == 1:
         trainer.driftscope.push(generation.step, metadata=metadata, **tensors)

@@ -6,7 +6,7 @@ Written for verl 0.9.1 (verl/trainer/ppo/ray_trainer.py); verl itself is not imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from driftscope_client.client import DriftscopeClient
@@ -21,6 +21,8 @@ NEEDED = {
 }
 #: Advantages come later in verl's step; position_ids cover the prompt as well.
 OPTIONAL = {"advantages": "advantages", "entropy": "entropys"}
+#: For a sequence whose data source is an empty name.
+UNNAMED = "unknown"
 
 
 def push_batch(
@@ -40,7 +42,18 @@ def push_batch(
         tensors = batch_tensors(getattr(batch, "batch", batch))
         temperature = getattr(batch, "meta_info", {}).get("temperature")
         described = {"framework": "verl", "temperature": temperature, "weights_version": step}
+        sources = getattr(batch, "non_tensor_batch", {}).get("data_source")
+        if sources is not None:
+            tensors["environment"], described["environments"] = environments_of(sources)
         client.push(step, metadata={**described, **(metadata or {})}, **tensors)
+
+
+def environments_of(sources: Iterable[object]) -> tuple[list[int], str]:
+    """One data source per sequence → the index of each, and what is counted, in verl's order."""
+    # In the metadata a comma separates the names, and spaces around them do not count.
+    named = [str(source).replace(",", ";").strip() or UNNAMED for source in sources]
+    every = list(dict.fromkeys(named))
+    return [every.index(name) for name in named], ",".join(every)
 
 
 def batch_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +68,9 @@ def batch_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
         )
     tensors = {ours: batch[theirs] for ours, theirs in NEEDED.items()}
     tensors |= {ours: batch[theirs] for ours, theirs in OPTIONAL.items() if theirs in names}
+    if "attention_mask" in names:
+        prompt = batch["attention_mask"][:, : -batch["responses"].shape[1]]
+        tensors["prompt_lengths"] = prompt.sum(1)
     positions = batch["position_ids"] if "position_ids" in names else None
     if positions is not None and positions.ndim == 2:  # multimodal models have three per token
         tensors["position_ids"] = positions[:, -batch["responses"].shape[1] :]

@@ -72,6 +72,9 @@ def test_both_sides_are_those_of_the_model(
         length = len(trainer.processing_class(prompt)["input_ids"])
         positions = first.tensors()["position_ids"][cut].tolist()
         assert positions == list(range(length, length + len(completion)))
+        sequence = int(np.searchsorted(first.cu_seqlens, cut.start, side="right")) - 1
+        assert first.tensors()["prompt_lengths"][sequence] == length
+    assert first.tensors()["rank"].tolist() == [0] * first.sequences
     # By the last step the weights are others: the test above sees whose log-probabilities they are.
     prompt, completion = trainer.seen[-1]
     stale = recomputed(tiny_llama, trainer.processing_class, prompt, completion, 0.8)

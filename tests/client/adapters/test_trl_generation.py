@@ -41,6 +41,7 @@ def test_rows_of_all_batches_in_order() -> None:
     ]
     assert tensors["mask"].sum(1).tolist() == [3, 3, 5]
     assert tensors["behavior_version"].tolist() == [7, 7, 7]
+    assert tensors["prompt_lengths"].tolist() == [2, 2, 2]
     assert "entropy" not in tensors  # one batch has none
     assert all(len(tensor) == 3 for tensor in tensors.values())
 

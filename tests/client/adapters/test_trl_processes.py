@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load
 
 from driftscope_probes.mismatch.frameworks import aliases
 from driftscope_probes.push import PushedStep
@@ -107,3 +108,6 @@ def test_two_ranks_push_one_step(
         f"/v1/runs/trl/steps/0/logprobs?shard={rank}&shards=2" for rank in range(2)
     ]
     assert stub.requests[0][2] != stub.requests[1][2]
+    for path, _, body in stub.requests:
+        rank = int(path[path.index("shard=") + len("shard=")])
+        assert set(load(body)["rank"].tolist()) == {rank}

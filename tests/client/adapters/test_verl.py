@@ -44,7 +44,12 @@ def data_proto(seed: int = 0, rows: int = 6) -> Any:
         "old_log_probs": rollout + noise,
         "advantages": torch.randn(rows, 1).expand(rows, RESPONSE) * held,
     }
-    return SimpleNamespace(batch=batch, meta_info={"temperature": 0.9})
+    sources = np.array(["openai/gsm8k", "a, b", ""][:rows] * rows, dtype=object)[:rows]
+    return SimpleNamespace(
+        batch=batch,
+        meta_info={"temperature": 0.9},
+        non_tensor_batch={"data_source": sources},
+    )
 
 
 @pytest.fixture
@@ -77,6 +82,19 @@ def test_every_response_token_arrives_at_its_place(pushed: Callable[[Any], Pushe
     positions = data.batch["position_ids"][:, PROMPT:][mask].numpy()
     assert step.extras.position_ids is not None
     np.testing.assert_array_equal(step.extras.position_ids[step.mask], positions)
+    prompts = data.batch["attention_mask"][:, :PROMPT].sum(1).tolist()
+    assert step.tensors()["prompt_lengths"].tolist() == prompts
+    # What cannot stand in a list that commas separate is written otherwise, never dropped.
+    assert step.metadata["environments"] == "openai/gsm8k,a; b,unknown"
+    assert step.tensors()["environment"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_batch_of_tensors_alone(pushed: Callable[[Any], PushedStep]) -> None:
+    batch = data_proto().batch
+    del batch["attention_mask"]
+    step = pushed(batch)
+    assert "environments" not in step.metadata
+    assert step.extras.environment is None and step.extras.prompt_lengths is None
 
 
 @pytest.mark.parametrize(

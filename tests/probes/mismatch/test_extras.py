@@ -47,6 +47,10 @@ def test_nothing_given_is_nothing() -> None:
         ({"behavior_version": np.zeros(3, np.int32), "train_version": 1}, r"shape \(2,\)"),
         ({"behavior_version": np.zeros(2, np.int32)}, "without train_version"),
         ({"behavior_version": np.array([1, 5]), "train_version": 4}, "later weights"),
+        ({"rank": np.zeros(3, np.int32)}, r"rank has shape \(3,\)"),
+        ({"replica": np.array([0, -1])}, "replica is -1 for sequence 1"),
+        ({"environment": [0.0, 1.0]}, "accepted are integers"),
+        ({"cached_tokens": [3, 9], "prompt_lengths": [3, 8]}, "cached_tokens is 9 for sequence 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(arrays: dict[str, Any], reason: str) -> None:

@@ -35,6 +35,11 @@ def tensors() -> Tensors:
         "position_ids": np.arange(tokens, dtype=np.int32),
         "turn_ids": np.zeros(tokens, np.int32),
         "behavior_version": np.array([4, 4, 5], np.int32),
+        "rank": np.array([0, 1, 1], np.int32),
+        "replica": np.array([2, 0, 1], np.int32),
+        "cached_tokens": np.array([0, 16, 48], np.int32),
+        "prompt_lengths": np.array([9, 16, 50], np.int32),
+        "environment": np.array([1, 0, 1], np.int32),
         "routed_experts": random.integers(0, 64, (tokens, 2, 3), dtype=np.uint8),
         "trainer_routed_experts": random.integers(0, 64, (tokens, 2, 3)).astype(np.int16),
     }

@@ -20,6 +20,7 @@ from driftscope_probes.push import read_step, rules
 from driftscope_probes.push.arrow_step import COLUMNS, read_arrow_step
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.rules import RULES, PushError
+from driftscope_probes.tokens import SEQUENCE_LABELS
 
 Tensors = dict[str, NDArray[Any]]
 Columns = dict[str, Any]
@@ -127,6 +128,11 @@ def test_round_trip_keeps_every_value(
     }
     tensors["cu_seqlens"] = np.cumsum([0, *lengths])
     tensors["mask"] = data.draw(arrays.arrays(np.bool_, sum(lengths)))
+    for name in data.draw(st.sets(st.sampled_from(SEQUENCE_LABELS))):
+        values = (
+            st.integers(2**30, 2**31 - 1) if name == "prompt_lengths" else st.integers(0, 2**30)
+        )
+        tensors[name] = data.draw(arrays.arrays(np.int32, len(lengths), elements=values))
     path = write_arrow(
         tmp_path / "step.arrows", arrow_columns(tensors), rows_per_batch=rows_per_batch
     )
@@ -142,6 +148,17 @@ def test_a_slice_of_a_larger_table(tensors: Tensors, tmp_path: Path) -> None:
     step = read_arrow_step(path)
     assert step.cu_seqlens.tolist() == [0, 4]
     np.testing.assert_array_equal(step.rollout, tensors["rollout_logprobs"][3:])
+
+
+def test_sides_with_other_token_ids(tensors: Tensors, tmp_path: Path) -> None:
+    tensors["rollout_token_ids"][4] += 1
+    step = read_step(write_arrow(tmp_path / "step.arrows", arrow_columns(tensors)))
+    assert_as_sent(step, tensors)
+
+
+def test_an_environment_beyond_the_list(columns: Columns, tmp_path: Path) -> None:
+    told = "environment is 1 for sequence 0, .* lists 1"
+    refused(write_arrow(tmp_path / "s.arrows", columns, {"environments": "math"}), told)
 
 
 def with_type(kind: Any) -> Callable[[Columns], Columns]:
@@ -169,10 +186,8 @@ def other_lengths(columns: Columns) -> Columns:
     return {**columns, "mask": mask}
 
 
-def other_ids(columns: Columns) -> Columns:
-    ids = np.array(columns["token_ids"].flatten())
-    ids[4] += 1
-    return {**columns, "rollout_token_ids": lists(ids, np.array([0, 3, 3, 7]))}
+def labels(name: str, *values: int) -> Callable[[Columns], Columns]:
+    return lambda columns: {**columns, name: pa.array(values, pa.int32())}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +205,10 @@ def other_ids(columns: Columns) -> Columns:
         (null_value, "entropy has 1 nulls"),
         (null_list, "entropy has 1 nulls"),
         (other_lengths, "mask is cut into sequences of other lengths than rollout_logprobs"),
-        (other_ids, "1 token ids differ between rollout and trainer, the first at token 4"),
+        (labels("rank", 0, -1, 0), "rank is -1 for sequence 1"),
+        (labels("cached_tokens", 0, 0, 51), "cached_tokens is 51 for sequence 2, .* is 50"),
+        (lambda c: {**c, "rank": c["token_ids"]}, "rank is a column of .* accepted: int32"),
+        (lambda c: {**c, "replica": pa.array([0, None, 1], pa.int32())}, "replica has 1 nulls"),
         (lambda c: {**c, "mask": lists(np.full(7, 2, np.uint8), np.array([0, 3, 3, 7]))}, "mask"),
         (lambda c: {**c, "logprobs": c["entropy"]}, "there is a column 'logprobs'; accepted are"),
         (lambda c: {**c, "cu_seqlens": pa.array([0, 3, 3])}, "there is a column 'cu_seqlens'"),

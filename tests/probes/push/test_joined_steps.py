@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.rules import RULES, PushError
+from driftscope_probes.push.rules import REQUIRED, RULES, PushError, environment_names
 from driftscope_probes.push.step_file import join_steps
 
 Tensors = dict[str, NDArray[Any]]
@@ -74,8 +74,7 @@ def test_a_tensor_of_some_shards_only(whole: PushedStep, name: str, lacking: int
         sent = {n: tensor for n, tensor in whole.tensors().items() if n not in names}
         return pushed_step(sent, whole.metadata)
 
-    lacks = without("rollout_token_ids", name)
-    has = whole if name == "rollout_token_ids" else without("rollout_token_ids")
+    lacks, has = without(name), whole
     shards = [lacks, has] if lacking == 0 else [has, lacks]
     told = f"^shard {1 - lacking} has {name}, shard {lacking} does not"
     with pytest.raises(PushError, match=told):
@@ -86,14 +85,69 @@ def test_a_tensor_of_some_shards_only(whole: PushedStep, name: str, lacking: int
     ("experts", "told"),
     [
         (np.zeros((7, 2, 4), np.uint8), r"is uint8\[2, 4\] in shard 1 and uint8\[2, 3\] in shard"),
-        (np.zeros((7, 2, 3), np.int16), r"is int16\[2, 3\] in shard 1 and uint8\[2, 3\] in shard"),
+        (np.zeros((7, 1, 3), np.int16), r"is int16\[1, 3\] in shard 1 and uint8\[2, 3\] in shard"),
     ],
 )
-def test_experts_of_other_shapes_or_dtypes(
-    whole: PushedStep, experts: NDArray[Any], told: str
-) -> None:
+def test_experts_of_other_shapes(whole: PushedStep, experts: NDArray[Any], told: str) -> None:
     with pytest.raises(PushError, match=f"routed_experts {told}"):
         join_steps([whole, replace(whole, routed_experts=experts)])
+
+
+EXPERT_DTYPES = [np.uint8, np.int16, np.uint16, np.int32]
+
+
+@pytest.mark.parametrize("other", EXPERT_DTYPES)
+@pytest.mark.parametrize("own", EXPERT_DTYPES)
+def test_expert_ids_of_other_dtypes_keep_their_values(
+    whole: PushedStep, own: type[Any], other: type[Any]
+) -> None:
+    """Each rank takes the smallest dtype of its own ids."""
+    ids = [np.full((7, 2, 3), np.iinfo(dtype).max, dtype) for dtype in (own, other)]
+    ids[1][0] = np.iinfo(other).min
+    joined = join_steps([replace(whole, routed_experts=one) for one in ids]).routed_experts
+    assert joined is not None and joined.dtype.kind in "iu"
+    expected = np.concatenate([one.astype(object) for one in ids])
+    assert (joined.astype(object) == expected).all()
+
+
+def test_widened_expert_ids_count_for_the_limit(
+    whole: PushedStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driftscope_probes.push.step_file.MAX_JOINED_BYTES", 1000)
+    few = pushed_step(
+        {n: whole.tensors()[n] for n in (*REQUIRED, "cu_seqlens", "routed_experts")}, {}
+    )
+    assert join_steps([few, few]).tokens == 14
+    wide = replace(few, routed_experts=np.zeros((7, 2, 3), np.int32))
+    with pytest.raises(PushError, match="4 shards have 1,052 bytes together"):
+        join_steps([few, wide, few, few])
+
+
+def named(step: PushedStep, environments: str, *index: int) -> PushedStep:
+    extras = replace(step.extras, environment=np.array(index, np.int32))
+    return replace(step, extras=extras, metadata={**step.metadata, "environments": environments})
+
+
+def test_each_rank_lists_the_environments_that_it_saw(whole: PushedStep) -> None:
+    shards = [
+        named(whole, "math,code", 0, 1, 1),
+        named(whole, "search, math", 1, 0, 1),
+        named(whole, "code", 0, 0, 0),
+    ]
+    step = join_steps(shards)
+    names = environment_names(step.metadata)
+    assert names == ("math", "code", "search")
+    assert step.extras.environment is not None
+    assert [names[i] for i in step.extras.environment] == [
+        *("math", "code", "code"),
+        *("math", "search", "math"),
+        *("code", "code", "code"),
+    ]
+
+
+def test_an_unlisted_environment_beside_listed_ones(whole: PushedStep) -> None:
+    with pytest.raises(PushError, match="'environments' is absent in shard 1 and 'math,code'"):
+        join_steps([named(whole, "math,code", 0, 1, 1), whole])
 
 
 @pytest.mark.parametrize(

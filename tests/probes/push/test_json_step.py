@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from driftscope_probes.push.json_step import read_json_step
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError
+from driftscope_probes.push.rules import MAX_JSON_BYTES, REQUIRED, PushError
+from driftscope_probes.tokens import SEQUENCE_LABELS
 
 NESTED: dict[str, Any] = {
     "metadata": {"model": "m"},
@@ -19,7 +21,13 @@ NESTED: dict[str, Any] = {
     "mask": [[1, 0], [], [1]],
     "token_ids": [[5, 6], [], [7]],
     "behavior_version": [1, 1, 2],
+    "rank": [0, 1, 3],
+    "replica": [1, 0, 0],
+    "cached_tokens": [0, 16, 4],
+    "prompt_lengths": [3, 20, 4],
+    "environment": [0, 0, 1],
 }
+LABELS = ("behavior_version", "rank", "replica", "cached_tokens", "prompt_lengths", "environment")
 FLAT: dict[str, Any] = {
     "rollout_logprobs": [-0.5, -1.0, -0.25],
     "trainer_logprobs": [-0.5, -1.125, float("-inf")],
@@ -40,12 +48,19 @@ def test_one_list_per_sequence(tmp_path: Path) -> None:
     assert step.mask.tolist() == [True, False, True]
     assert step.trainer[:2].tolist() == [-0.5, -1.125]
     assert math.isnan(step.trainer[2])
-    assert step.tensors()["behavior_version"].tolist() == [
-        1,
-        1,
-        2,
-    ]
+    for name in LABELS:
+        assert step.tensors()[name].tolist() == NESTED[name], name
+        assert step.tensors()[name].dtype == np.int32
     assert step.metadata == {"schema_version": "1", "model": "m"}
+
+
+def test_sides_with_other_token_ids(tmp_path: Path) -> None:
+    ids = [[5, 6], [], [8]]
+    assert read(tmp_path, {**NESTED, "rollout_token_ids": ids}).rollout_token_ids is not None
+    alone = {name: values for name, values in NESTED.items() if name != "token_ids"}
+    step = read(tmp_path, {**alone, "rollout_token_ids": ids})
+    assert step.rollout_token_ids is not None and step.extras.token_ids is None
+    assert step.rollout_token_ids.tolist() == [5, 6, 8]
 
 
 def test_flat_lists(tmp_path: Path) -> None:
@@ -55,6 +70,39 @@ def test_flat_lists(tmp_path: Path) -> None:
     assert step.mask.all()
 
 
+INT32 = st.integers(-(2**31), 2**31 - 1)
+COUNTED = st.integers(0, 2**30)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    nested=st.booleans(),
+    data=st.data(),
+)
+def test_labels_and_both_sides_ids_come_back(
+    tmp_path: Path, lengths: list[int], nested: bool, data: st.DataObject
+) -> None:
+    def per_token(values: st.SearchStrategy[Any]) -> list[Any]:
+        rows = [data.draw(st.lists(values, min_size=n, max_size=n)) for n in lengths]
+        return rows if nested else list(chain.from_iterable(rows))
+
+    sent: dict[str, Any] = {name: per_token(st.just(-1.0)) for name in REQUIRED}
+    sent |= {name: per_token(INT32) for name in ("token_ids", "rollout_token_ids")}
+    for name in data.draw(st.sets(st.sampled_from(SEQUENCE_LABELS))):
+        values = st.integers(2**30, 2**31 - 1) if name == "prompt_lengths" else COUNTED
+        sent[name] = data.draw(st.lists(values, min_size=len(lengths), max_size=len(lengths)))
+    if not nested:
+        sent["cu_seqlens"] = [0, *accumulate(lengths)]
+    step = read(tmp_path, sent).tensors()
+    assert step.keys() == {*sent, "mask", "cu_seqlens"}
+    for name, values in sent.items():
+        flat = chain.from_iterable(values) if values and isinstance(values[0], list) else values
+        assert step[name].tolist() == list(flat), name
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -62,7 +110,12 @@ def test_flat_lists(tmp_path: Path) -> None:
         ({"mask": [1, 0, 1]}, "mask is not a list of lists"),
         ({"trainer_logprobs": "x"}, "trainer_logprobs is not a list of lists"),
         ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
-        ({"rollout_token_ids": [[5, 6], [], [8]]}, "the first at token 2"),
+        ({"rank": [0, 1]}, r"rank has shape \[2\]"),
+        ({"rank": [[0], [1], [2]]}, "rank cannot be read: list at 0"),
+        ({"environment": ["math", "math", "code"]}, "environment cannot be read: str at 0"),
+        ({"environment": [0, 0, 2], "metadata": {"environments": "a,b"}}, "accepted is 0 to 1"),
+        ({"cached_tokens": [4, 0, 0]}, "cached_tokens is 4 for sequence 0, .* is 3"),
+        ({"replica": [0, -1, 0]}, "replica is -1 for sequence 1"),
         ({"behavior_version": [1]}, r"behavior_version has shape \[1\]"),
         ({"loss": []}, "there is a field 'loss'"),
         ({"routed_experts": []}, "there is a field 'routed_experts'"),

@@ -1,6 +1,7 @@
 import pytest
 
 from driftscope_probes.push.rules import (
+    MAX_ENVIRONMENTS_CHARACTERS,
     MAX_METADATA_CHARACTERS,
     MAX_METADATA_ENTRIES,
     PushError,
@@ -23,6 +24,7 @@ def test_version_1_is_assumed_and_unknown_names_are_kept() -> None:
         ({"model": "\ud800"}, "control characters"),
         ({"a\nb": ""}, "control characters"),
         ({"model": "m" * (MAX_METADATA_CHARACTERS + 1)}, "longer than 1024"),
+        ({"environments": "m" * (MAX_ENVIRONMENTS_CHARACTERS + 1)}, "longer than 16384"),
         ({str(n): "" for n in range(MAX_METADATA_ENTRIES + 1)}, "65 entries"),
     ],
 )

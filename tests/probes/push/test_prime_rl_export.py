@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from driftscope_probes.push import prime_rl_export
 from driftscope_probes.push.prime_rl_export import read_prime_rl_export
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.rules import PushError
+from driftscope_probes.push.rules import PushError, environment_names
+from driftscope_probes.push.step_file import join_steps
+from driftscope_probes.tokens import SEQUENCE_LABELS
 
 
 def line(**changed: Any) -> dict[str, Any]:
@@ -65,7 +67,50 @@ def test_responses_of_all_lines(tmp_path: Path) -> None:
     ]
     assert step.advantages is not None and step.advantages.tolist() == [0.5] * 4 + [0.0]
     assert step.tensors()["entropy"][0] == 0.5
-    assert dict(step.metadata) == {"schema_version": "1", "framework": "prime-rl", "step": "3"}
+    assert dict(step.metadata) == {
+        "schema_version": "1",
+        "framework": "prime-rl",
+        "step": "3",
+        "environments": "math",
+    }
+
+
+def labels(step: PushedStep) -> dict[str, list[int]]:
+    return {
+        name: step.tensors()[name].tolist() for name in SEQUENCE_LABELS if name in step.tensors()
+    }
+
+
+def test_where_each_line_comes_from(tmp_path: Path) -> None:
+    lines = [
+        line(rank=3, env_name="math"),
+        line(rank=3, env_name="code, hard", loss_mask=[True] + [False] * 5),
+        line(rank=3, env_name=None, loss_mask=[False] * 6),
+        line(rank=3, env_name="math"),
+    ]
+    step = read(tmp_path, *lines)
+    assert labels(step) == {
+        "rank": [3, 3, 3, 3],
+        "prompt_lengths": [2, 0, 6, 2],
+        "environment": [0, 1, 2, 0],
+    }
+    assert environment_names(step.metadata) == ("math", "code; hard", "unknown")
+
+
+def test_an_export_that_names_neither_rank_nor_environment(tmp_path: Path) -> None:
+    older = {name: value for name, value in line().items() if name not in ("rank", "env_name")}
+    step = read(tmp_path, older, line())
+    assert labels(step) == {"prompt_lengths": [2, 2]}
+    assert "environments" not in step.metadata
+
+
+def test_ranks_with_their_own_environments_join(tmp_path: Path) -> None:
+    first = read(tmp_path, line(env_name="math"), line(env_name="code"))
+    second = read(tmp_path, line(rank=1, env_name="code"), line(rank=1, env_name="search"))
+    step = join_steps([first, second])
+    assert environment_names(step.metadata) == ("math", "code", "search")
+    assert labels(step)["environment"] == [0, 1, 1, 2]
+    assert labels(step)["rank"] == [0, 0, 1, 1]
 
 
 def test_older_lines_name_only_the_trainer_step(tmp_path: Path) -> None:
@@ -93,6 +138,10 @@ def test_without_an_rl_loss_there_are_no_advantages(tmp_path: Path) -> None:
         ([line(loss_mask=None)], "line 1 has columns of different lengths"),
         ([line(inference_logprobs=["x"] * 6)], "line 1: inference_logprobs cannot be read"),
         ([line(export_step="3")], "line 1 names no step"),
+        ([line(), line(rank="0")], "line 2: rank cannot be read: str at 0"),
+        ([line(rank=-1)], "rank is -1 for sequence 0"),
+        ([line(env_name=7)], "line 1: env_name is a int, accepted is a string or null"),
+        ([line(env_name="a\x00b")], "'environments' holds control characters"),
         ([{k: v for k, v in line().items() if k != "loss_mask"}], "line 1 has no loss_mask"),
     ],
 )

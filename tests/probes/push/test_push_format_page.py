@@ -93,6 +93,7 @@ def test_every_tensor_is_listed_as_the_code_has_it() -> None:
         f"| {rules.MAX_JSON_BYTES // 2**20} MiB |",
         f"| {rules.MAX_EXPORT_BYTES // 2**30} GiB, {rules.MAX_EXPORT_LINE_BYTES // 2**20} MiB ",
         f"{rules.MAX_METADATA_ENTRIES} entries of {rules.MAX_METADATA_CHARACTERS:,} ",
+        f"(`environments`: {rules.MAX_ENVIRONMENTS_CHARACTERS:,})",
     ],
 )
 def test_every_limit_is_stated_as_it_is(stated: str) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
-from driftscope_probes.push.rules import PushError
+from driftscope_probes.push.rules import PushError, environment_names
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -57,20 +57,62 @@ def test_arrays_that_disagree(tensors: Tensors, changed: Tensors, told: str) -> 
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("place", [0, 1, 6])
-def test_the_first_token_id_that_differs_is_named(tensors: Tensors, place: int) -> None:
-    """Masked ones as well: 1 and 6 are."""
-    tensors["rollout_token_ids"][place:] += 1
-    sequence, within = (0, place) if place < 3 else (2, place - 3)
-    told = f"the first at token {place} \\(sequence {sequence}, place {within}\\)"
-    with pytest.raises(PushError, match=told):
-        pushed_step(tensors, {})
+def test_sides_with_other_token_ids_are_a_step(tensors: Tensors) -> None:
+    tensors["rollout_token_ids"][2:] += 1
+    step = pushed_step(tensors, {})
+    assert step.rollout_token_ids is not None and step.extras.token_ids is not None
+    assert np.flatnonzero(step.rollout_token_ids != step.extras.token_ids)[0] == 2
 
 
-def test_ids_of_one_side_only(tensors: Tensors) -> None:
-    del tensors["token_ids"]
-    with pytest.raises(PushError, match="no token_ids to check them against"):
-        pushed_step(tensors, {})
+@pytest.mark.parametrize("absent", ["token_ids", "rollout_token_ids"])
+def test_ids_of_one_side_only(tensors: Tensors, absent: str) -> None:
+    del tensors[absent]
+    step = pushed_step(tensors, {})
+    assert absent not in step.tensors()
+    assert {"token_ids", "rollout_token_ids"} - {absent} <= set(step.tensors())
+
+
+NAMED = {"environments": "math, code"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "metadata", "told"),
+    [
+        ({"rank": [0, 1, -1]}, {}, "rank is -1 for sequence 2; accepted is 0 and above"),
+        ({"replica": [-3, 1, -1]}, {}, "replica is -3 for sequence 0"),
+        ({"cached_tokens": [0, -1, 0]}, {}, "cached_tokens is -1 for sequence 1"),
+        ({"prompt_lengths": [9, 16, -50]}, {}, "prompt_lengths is -50 for sequence 2"),
+        ({"environment": [0, -1, 0]}, {}, "environment is -1 for sequence 1"),
+        ({"environment": [0, 1, 2]}, NAMED, "2 for sequence 2, .* lists 2: accepted is 0 to 1"),
+        ({"environment": [0, 1, 0]}, {"environments": "math"}, "lists 1: accepted is 0 to 0"),
+        ({"environment": [0, 0, 0]}, {"environments": " "}, "lists 0: accepted is none"),
+        ({"cached_tokens": [9, 17, 0]}, {}, "cached_tokens is 17 for sequence 1, .* is 16"),
+    ],
+)
+def test_labels_that_cannot_be_true(
+    tensors: Tensors, changed: dict[str, list[int]], metadata: dict[str, str], told: str
+) -> None:
+    planted = {name: np.array(values, np.int32) for name, values in changed.items()}
+    with pytest.raises(PushError, match=told) as caught:
+        pushed_step({**tensors, **planted}, metadata)
+    assert caught.value.remedy
+
+
+def test_labels_at_their_limits(tensors: Tensors) -> None:
+    tensors["cached_tokens"] = tensors["prompt_lengths"].copy()
+    most = np.full(3, 2**31 - 1, np.int32)
+    step = pushed_step({**tensors, "rank": most}, NAMED)
+    assert step.extras.rank is not None and step.extras.rank.max() == 2**31 - 1
+    del tensors["prompt_lengths"]  # nothing to hold the cached tokens against
+    tensors["environment"] = np.full(3, 99, np.int32)  # nor the environments
+    assert pushed_step(tensors, {}).extras.environment is not None
+
+
+def test_the_names_of_environments() -> None:
+    assert environment_names({}) is None
+    assert environment_names({"environments": ""}) == ()
+    assert environment_names({"environments": "math"}) == ("math",)
+    assert environment_names({"environments": "math, a b ,code"}) == ("math", "a b", "code")
 
 
 def test_without_a_mask_every_token_takes_part(tensors: Tensors) -> None:

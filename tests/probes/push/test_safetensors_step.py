@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from driftscope_probes.push.rules import PushError
 from driftscope_probes.push.safetensors_step import read_safetensors_step
+from driftscope_probes.tokens import SEQUENCE_LABELS
 from driftscope_probes.trace import Trace, TraceMeta
 from driftscope_probes.trace_file import write_pair
 
@@ -106,7 +107,9 @@ def test_padded_becomes_ragged(tmp_path: Path) -> None:
         "mask": mask,
         "token_ids": np.arange(12, dtype=np.int32).reshape(3, 4),
         "behavior_version": np.array([1, 2, 3], np.int32),
-        "routed_experts": np.arange(24, dtype=np.uint8).reshape(3, 4, 1, 2),
+        "rank": np.array([5, 0, 5], np.int32),
+        "environment": np.array([0, 1, 0], np.int32),
+        "routed_experts": np.arange(24, dtype=np.uint16).reshape(3, 4, 1, 2) + np.uint16(60_000),
     }
     save_file(tensors, tmp_path / "padded.safetensors")
     step = read_safetensors_step(tmp_path / "padded.safetensors")
@@ -122,9 +125,71 @@ def test_padded_becomes_ragged(tmp_path: Path) -> None:
         6,
         7,
     ]
-    assert step.tensors()["behavior_version"].size == 3
+    for name in ("behavior_version", "rank", "environment"):
+        assert step.tensors()[name].tolist() == tensors[name].tolist()
     assert step.routed_experts is not None
-    assert step.routed_experts[:, 0, 0].tolist() == [2, 4, 8, 10, 12, 14]
+    assert step.routed_experts[:, 0, 0].tolist() == [60_000 + i for i in (2, 4, 8, 10, 12, 14)]
+
+
+EXPERTS = {"u1": (0, 255), "<i2": (-1, 2**15 - 1), "<u2": (0, 2**16 - 1), "<i4": (-1, 2**31 - 1)}
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    kinds=st.tuples(st.sampled_from(sorted(EXPERTS)), st.sampled_from(sorted(EXPERTS))),
+    names=st.sets(st.sampled_from(SEQUENCE_LABELS)),
+    data=st.data(),
+)
+def test_labels_and_routes_come_back(
+    tmp_path: Path,
+    lengths: list[int],
+    kinds: tuple[str, str],
+    names: set[str],
+    data: st.DataObject,
+) -> None:
+    tokens, tensors = sum(lengths), {"cu_seqlens": np.cumsum([0, *lengths])}
+    for name in ("rollout_logprobs", "trainer_logprobs"):
+        tensors[name] = np.full(tokens, -1, np.float32)
+    for name in names:
+        values = (
+            st.integers(2**30, 2**31 - 1) if name == "prompt_lengths" else st.integers(0, 2**30)
+        )
+        tensors[name] = data.draw(arrays.arrays(np.int32, len(lengths), elements=values))
+    for name, kind in zip(("routed_experts", "trainer_routed_experts"), kinds, strict=True):
+        ids = st.integers(*EXPERTS[kind])
+        tensors[name] = data.draw(arrays.arrays(np.dtype(kind), (tokens, 2, 1), elements=ids))
+    save_file(tensors, tmp_path / "step.safetensors")
+    step = read_safetensors_step(tmp_path / "step.safetensors").tensors()
+    assert set(step) == {*tensors, "mask"}
+    for name, sent in tensors.items():
+        np.testing.assert_array_equal(step[name], sent, err_msg=name)
+        assert step[name].dtype == sent.dtype
+
+
+def test_sides_with_other_token_ids(good: Path, tensors: Tensors) -> None:
+    tensors["rollout_token_ids"][3:] += 1
+    save_file(tensors, good)
+    assert_as_the_library_reads(good)
+
+
+def test_experts_of_a_dtype_that_is_not_accepted(good: Path, tensors: Tensors) -> None:
+    tensors["routed_experts"] = tensors["routed_experts"].astype(np.int64)
+    save_file(tensors, good)
+    with pytest.raises(PushError, match="'I64', accepted: U8, I16, U16, I32") as caught:
+        read_safetensors_step(good)
+    assert "smallest of these that holds every id" in caught.value.remedy
+
+
+def test_labels_that_cannot_be_true(good: Path, tensors: Tensors) -> None:
+    save_file(tensors, good, {"environments": "math"})
+    with pytest.raises(PushError, match="environment is 1 for sequence 0, .* lists 1"):
+        read_safetensors_step(good)
+    save_file({**tensors, "rank": np.array([0, 0, -2], np.int32)}, good)
+    with pytest.raises(PushError, match="rank is -2 for sequence 2"):
+        read_safetensors_step(good)
 
 
 def test_what_the_paired_probe_writes(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from driftscope_probes.diagnosis.drill.case import Case, Injection, Setting
-from driftscope_probes.diagnosis.drill.faults.healthy import HEALTHY_SETTINGS
+from driftscope_probes.diagnosis.drill.faults.rounding import HEALTHY_SETTINGS
 from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.policies import policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS

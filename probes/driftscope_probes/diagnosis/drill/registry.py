@@ -11,6 +11,7 @@ from driftscope_probes.diagnosis.drill.faults import (
     healthy,
     model,
     records,
+    rounding,
     routing,
     semantics,
     shares,
@@ -18,7 +19,6 @@ from driftscope_probes.diagnosis.drill.faults import (
 )
 
 INJECTIONS: tuple[Injection, ...] = (
-    *healthy.INJECTIONS,
     *weights.INJECTIONS,
     *model.INJECTIONS,
     *cache.INJECTIONS,
@@ -29,4 +29,6 @@ INJECTIONS: tuple[Injection, ...] = (
     *alignment.INJECTIONS,
     *conversation.INJECTIONS,
     *records.INJECTIONS,
+    *healthy.INJECTIONS,
+    *rounding.INJECTIONS,
 )

@@ -135,6 +135,10 @@ class StepAnalysis(BaseModel):
     metadata: dict[str, str]
     comparison: dict[str, Any] = Field(description="every number of the comparison")
     diagnosis: dict[str, Any] | None
+    routing: dict[str, Any] | None = Field(
+        default=None,  # steps of older versions say nothing of it
+        description="agreement of both sides' experts and signs of corrupt routes; null: no routes",
+    )
     aliases: dict[str, Any] = Field(description="the same under each framework's own names")
     presets: dict[str, Any] = Field(description="what each preset would drop or clip")
     crossed_limits: list[CrossedLimitBody]

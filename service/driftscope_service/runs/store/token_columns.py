@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.tokens import Extras, Tokens
+from driftscope_probes.tokens import SEQUENCE_LABELS, Extras, Tokens
 from driftscope_service.runs.store.token_files import TokenFileError
 
 COLUMNS = ("rollout_logprobs", "trainer_logprobs", "mask")
@@ -43,14 +43,18 @@ def file_blocks(path: Path, most_tokens: int) -> Iterator[TokenBlock]:
 
 
 def file_sequence(path: Path, sequence: int) -> Tokens:
-    """Raises IndexError where the step has no such sequence, and as file_blocks."""
+    """With its token ids and labels, where they were pushed.
+
+    Raises IndexError where the step has no such sequence, and as file_blocks.
+    """
     with path.open("rb") as file:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             first = _first_sequences(parquet)
             outside = not 0 <= sequence < first[-1]
             group = int(np.searchsorted(first, sequence, side="right")) - 1
-            names = [name for name in (*COLUMNS, "token_ids") if name in parquet.schema_arrow.names]
+            wanted = (*COLUMNS, "token_ids", *SEQUENCE_LABELS)
+            names = [name for name in wanted if name in parquet.schema_arrow.names]
             if not outside:
                 table = parquet.read_row_group(group, columns=names, use_threads=False)
                 table = table.slice(sequence - first[group], 1)
@@ -59,30 +63,33 @@ def file_sequence(path: Path, sequence: int) -> Tokens:
     if outside:
         raise IndexError(sequence)
     rollout, trainer, mask = (_flat(table, name) for name in COLUMNS)
-    ids = _flat(table, "token_ids") if "token_ids" in names else None
-    return _one_sequence(rollout, trainer, mask, ids)
+    known = {name: table.column(name).to_numpy() for name in names if name in SEQUENCE_LABELS}
+    if "token_ids" in names:
+        known["token_ids"] = _flat(table, "token_ids")
+    return _one_sequence(rollout, trainer, mask, Extras(**known))
 
 
 def step_sequence(step: PushedStep, sequence: int) -> Tokens:
     if not 0 <= sequence < step.sequences:
         raise IndexError(sequence)
     tokens = step.sequence(sequence)
+    labels = {
+        name: values[sequence : sequence + 1]
+        for name in SEQUENCE_LABELS
+        if (values := getattr(step.extras, name)) is not None
+    }
     ids = step.extras.token_ids
-    return _one_sequence(
-        step.rollout[tokens],
-        step.trainer[tokens],
-        step.mask[tokens],
-        None if ids is None else ids[tokens],
-    )
+    extras = Extras(token_ids=None if ids is None else ids[tokens], **labels)
+    return _one_sequence(step.rollout[tokens], step.trainer[tokens], step.mask[tokens], extras)
 
 
 def _one_sequence(
     rollout: NDArray[np.float32],
     trainer: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    token_ids: NDArray[np.integer[Any]] | None,
+    extras: Extras,
 ) -> Tokens:
-    return Tokens(rollout, trainer, np.array([0, mask.size]), mask, Extras(token_ids=token_ids))
+    return Tokens(rollout, trainer, np.array([0, mask.size]), mask, extras)
 
 
 def _first_sequences(parquet: pq.ParquetFile) -> list[int]:

@@ -67,7 +67,11 @@ def _write(file: BinaryIO, step: PushedStep) -> None:
     tables = (_table(columns, step.cu_seqlens, rows) for rows in _groups(columns, step.cu_seqlens))
     first = next(tables)
     schema = first.schema.with_metadata({STEP_KEY: kept.encode()})
-    split = [f"{name}.list.element" for name, tensor in columns.items() if tensor.itemsize == 4]
+    split = [
+        f"{name}.list.element"
+        for name, tensor in columns.items()
+        if RULES[name].per == "token" and tensor.ndim == 1 and tensor.itemsize == 4
+    ]
     with pq.ParquetWriter(
         file,
         schema,

@@ -29,7 +29,7 @@ def test_a_step_is_analysed_and_stored(pushing: Any) -> None:
     assert step["content_sha256"] == hashlib.sha256(body).hexdigest()
     assert (step["tokens"], step["sequences"], step["size_bytes"]) == (18, 4, len(body))
     assert (step["shards"], step["metadata"]["rollout_dtype"]) == (1, "bf16")
-    assert step["diagnosis"] is None and step["tokens_kept"] is True
+    assert step["diagnosis"]["verdict"] == "at_floor" and step["tokens_kept"] is True
     assert step["aliases"] and step["presets"]
     assert pushing.client.get(answer.headers["location"]).json() == step
     assert pushing.incoming() == []

@@ -98,12 +98,22 @@ def test_tensors_that_disagree(pushing: Any) -> None:
         found: bytes = pushing.body([4, 2], **tensors)
         return found
 
-    ids = np.arange(6, dtype=np.int32)
     cases = (
         (body(mask=np.ones(5, np.uint8)), "mask"),
         (body(mask=np.full(6, 2, np.uint8)), "mask has the value 2"),
-        (body(token_ids=ids, rollout_token_ids=ids[::-1].copy()), "token ids differ"),
-        (body(rollout_token_ids=ids), "no token_ids"),
+        (body(rank=np.array([0, -1], np.int32)), "rank is -1 for sequence 1"),
+        (body(replica=np.zeros(6, np.int32)), "replica has shape [6]"),
+        (body(routed_experts=np.zeros((6, 1, 1), np.int64)), "accepted: U8, I16, U16, I32"),
+        (
+            body(environment=np.array([0, 2], np.int32), metadata={"environments": "math,code"}),
+            "lists 2: accepted is 0 to 1",
+        ),
+        (
+            body(
+                cached_tokens=np.array([5, 0], np.int32), prompt_lengths=np.array([4, 9], np.int32)
+            ),
+            "cached_tokens is 5 for sequence 0",
+        ),
         (body(cu_seqlens=np.array([0, 4, 7])), "cu_seqlens"),
         (body(cu_seqlens=np.array([0, 5, 4, 6])), "cu_seqlens"),
         (body(cu_seqlens=np.array([0, 2**62, -(2**62), 6])), "cu_seqlens"),

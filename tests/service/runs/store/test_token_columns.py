@@ -13,6 +13,8 @@ from driftscope_service.runs.store import token_columns, token_files
 from driftscope_service.runs.store.token_columns import file_blocks, file_sequence, step_sequence
 from driftscope_service.runs.store.token_files import TokenFileError, write_tokens
 
+LABELS = ("rank", "replica", "cached_tokens", "prompt_lengths", "environment")
+
 
 def _step(**more: Any) -> PushedStep:
     random = np.random.default_rng(3)
@@ -32,7 +34,8 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Push
     """In several row groups."""
     monkeypatch.setattr(token_files, "GROUP_TOKENS", 50)
     monkeypatch.setattr(token_columns, "BLOCK_TOKENS", 20)
-    step = _step(token_ids=np.arange(173, dtype=np.int32))
+    labels = {name: np.arange(7, dtype=np.int32) + place for place, name in enumerate(LABELS)}
+    step = _step(token_ids=np.arange(173, dtype=np.int32), **labels)
     write_tokens(tmp_path / "step.parquet", step)
     return tmp_path / "step.parquet", step
 
@@ -67,6 +70,10 @@ def test_every_sequence_by_itself(written: tuple[Path, PushedStep]) -> None:
         found, expected = file_sequence(path, sequence), step_sequence(step, sequence)
         assert found.extras.token_ids is not None and expected.extras.token_ids is not None
         np.testing.assert_array_equal(found.extras.token_ids, expected.extras.token_ids)
+        for name in LABELS:
+            whole = getattr(step.extras, name)
+            for part in (found, expected):
+                assert getattr(part.extras, name).tolist() == [whole[sequence]], name
         np.testing.assert_array_equal(found.trainer, expected.trainer)
         np.testing.assert_array_equal(found.takes_part, expected.takes_part)
     for outside in (-1, step.sequences):
@@ -76,9 +83,10 @@ def test_every_sequence_by_itself(written: tuple[Path, PushedStep]) -> None:
             step_sequence(step, outside)
 
 
-def test_without_token_ids(tmp_path: Path) -> None:
+def test_without_token_ids_and_labels(tmp_path: Path) -> None:
     write_tokens(tmp_path / "step.parquet", _step())
-    assert file_sequence(tmp_path / "step.parquet", 0).extras.token_ids is None
+    found = file_sequence(tmp_path / "step.parquet", 0).extras
+    assert found.token_ids is None and found.rank is None
 
 
 @pytest.mark.parametrize("cut", [10, 400])

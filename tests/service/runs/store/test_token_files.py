@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from driftscope_probes.durable_file import PARTIAL
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import RULES
+from driftscope_probes.tokens import SEQUENCE_LABELS
 from driftscope_service.runs.store.token_files import (
     TokenFileError,
     read_tokens,
@@ -43,21 +44,41 @@ ODD_BITS = [
 OPTIONAL = [name for name in RULES if name not in ("cu_seqlens", "mask")][2:]
 
 
-def step_of(lengths: list[int], names: list[str], seed: int, inner: tuple[int, int]) -> PushedStep:
+#: How each dtype of experts is stored.
+EXPERTS = ("u1", "<i2", "<u2", "<i4")
+
+
+def expert_ids(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    held = np.iinfo(dtype)
+    return random.integers(max(-1, held.min), held.max, shape, endpoint=True).astype(dtype)
+
+
+def step_of(
+    lengths: list[int],
+    names: list[str],
+    seed: int,
+    inner: tuple[int, int],
+    experts: tuple[str, str] = ("u1", "<i2"),
+) -> PushedStep:
     random = np.random.default_rng(seed)
     tokens = sum(lengths)
     ids = random.integers(-(2**31), 2**31, tokens).astype(np.int32)
     odd = random.choice(np.array(ODD_BITS, np.uint32), tokens).view(np.float32)
     every: dict[str, NDArray[Any]] = {
         "token_ids": ids,
-        "rollout_token_ids": ids.copy(),
+        "rollout_token_ids": ids ^ random.integers(0, 2, tokens).astype(np.int32),
         "advantages": odd[::-1].copy(),
         "entropy": random.random(tokens, dtype=np.float32),
         "position_ids": ids[::-1].copy(),
         "turn_ids": np.zeros(tokens, np.int32),
         "behavior_version": random.integers(0, 9, len(lengths)).astype(np.int32),
-        "routed_experts": random.integers(0, 255, (tokens, *inner)).astype(np.uint8),
-        "trainer_routed_experts": random.integers(-9, 999, (tokens, *inner)).astype(np.int16),
+        "rank": random.integers(0, 2**31, len(lengths)).astype(np.int32),
+        "replica": random.integers(0, 3, len(lengths)).astype(np.int32),
+        "cached_tokens": random.integers(0, 2**30, len(lengths)).astype(np.int32),
+        "prompt_lengths": random.integers(2**30, 2**31, len(lengths)).astype(np.int32),
+        "environment": random.integers(0, 2, len(lengths)).astype(np.int32),
+        "routed_experts": expert_ids(random, experts[0], (tokens, *inner)),
+        "trainer_routed_experts": expert_ids(random, experts[1], (tokens, *inner)),
     }
     given: Any = {name: every[name] for name in names}
     tensors = {
@@ -68,6 +89,7 @@ def step_of(lengths: list[int], names: list[str], seed: int, inner: tuple[int, i
         **given,
     }
     metadata = {"schema_version": "1", "model": "modèle 模型", "pandas": "{", "huggingface": "["}
+    metadata["environments"] = "math,模型"
     return pushed_step(tensors, metadata)
 
 
@@ -93,6 +115,7 @@ def step() -> PushedStep:
     names=st.sets(st.sampled_from(OPTIONAL)),
     seed=st.integers(0, 2**32),
     inner=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    experts=st.tuples(st.sampled_from(EXPERTS), st.sampled_from(EXPERTS)),
     group_tokens=st.integers(1, 60),
     group_bytes=st.integers(1, 5000),
 )
@@ -102,11 +125,11 @@ def test_every_bit_comes_back(
     names: set[str],
     seed: int,
     inner: tuple[int, int],
+    experts: tuple[str, str],
     group_tokens: int,
     group_bytes: int,
 ) -> None:
-    chosen = sorted(names | {"token_ids"} if "rollout_token_ids" in names else names)
-    step = step_of(lengths, chosen, seed, inner)
+    step = step_of(lengths, sorted(names), seed, inner, experts)
     path = tmp_path / "step.parquet"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{STORE}.GROUP_TOKENS", group_tokens)
@@ -138,6 +161,8 @@ def test_what_other_readers_see(step: PushedStep, tmp_path: Path) -> None:
     table = pq.read_table(path)
     assert set(table.column_names) == set(step.tensors()) - {"cu_seqlens"}
     assert table.num_rows == step.sequences
+    for name in SEQUENCE_LABELS:
+        assert table.column(name).to_pylist() == step.tensors()[name].tolist()
     ids = table.column("token_ids").to_pylist()
     token_ids = step.extras.token_ids
     assert token_ids is not None

@@ -232,17 +232,6 @@ def sharper_norm(model: Any, excess: float, seed: int) -> Any:
 # Bugs in a trainer's own model code
 
 
-@dataclass(frozen=True, slots=True)
-class _Mixed:
-    """Between the block's output and what a wrong block gives instead."""
-
-    wrong: Any
-    strength: float
-
-    def __call__(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
-        return output + self.strength * (self.wrong(module, inputs, output) - output)
-
-
 def extra_bias(model: Any, size: float, seed: int) -> Any:
     """A bias that the checkpoint does not have stays at its random start, in one layer's output."""
     layer = _some_layer(model, seed)

@@ -208,30 +208,26 @@ def _of_trainer(
 
 def stored_in_bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rounded to bf16 and widened again; any shape."""
-    rounded: NDArray[np.float32] = torch.from_numpy(values).bfloat16().float().numpy()
+    rounded: NDArray[np.float32] = torch.tensor(values).bfloat16().float().numpy()
     return rounded
 
 
 def rollout_stored_in_bf16(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    """The engine's log-probabilities travel in bf16; of some rows, where workers differ."""
+    """The engine's log-probabilities travel in bf16; there is no more or less of it."""
     sound = pair(lab, setting)
-    logprobs = list(sound.sampled.logprobs)
-    for row in chosen(len(logprobs), between(0.4, 1.0, severity), rng):
-        logprobs[row] = stored_in_bf16(logprobs[row])
-    return lab.step(replace(sound.sampled, logprobs=tuple(logprobs)), sound.scored)
+    logprobs = tuple(map(stored_in_bf16, sound.sampled.logprobs))
+    return lab.step(replace(sound.sampled, logprobs=logprobs), sound.scored)
 
 
 def trainer_stored_in_bf16(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
+    """The trainer gathers its log-probabilities in bf16."""
     sound = pair(lab, setting)
-    values = sound.scored.logprobs.copy()
-    for row in chosen(len(sound.sampled.responses), between(0.4, 1.0, severity), rng):
-        own = slice(int(sound.limits[row]), int(sound.limits[row + 1]))
-        values[own] = stored_in_bf16(values[own])
-    return lab.step(sound.sampled, replace(sound.scored, logprobs=values))
+    rounded = stored_in_bf16(sound.scored.logprobs)
+    return lab.step(sound.sampled, replace(sound.scored, logprobs=rounded))
 
 
 def _repacked(sampled: Sampled, packed: NDArray[np.float32]) -> Sampled:
@@ -290,13 +286,13 @@ INJECTIONS: tuple[Injection, ...] = (
         "a",
         "the engine's log-probabilities are stored in bf16",
         rollout_stored_in_bf16,
-        dtypes=("fp16", "fp32"),
+        dtypes=("fp32",),
     ),
     Injection(
         "lm_head_precision",
         "b",
         "the trainer's log-probabilities are stored in bf16",
         trainer_stored_in_bf16,
-        dtypes=("fp16", "fp32"),
+        dtypes=("fp32",),
     ),
 )

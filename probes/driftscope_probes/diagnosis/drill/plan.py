@@ -1,0 +1,150 @@
+"""Plan: which faults are put into which pairs, so that few cases still cover all of them.
+
+In: a request. Out: the planned cases, those of one pair next to each other. Causes share the cases
+evenly, ways of injection share those of their cause, severities are spread from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from driftscope_probes.diagnosis.cause import Level
+from driftscope_probes.diagnosis.drill.case import Injection, Setting
+from driftscope_probes.diagnosis.drill.dump import Planned
+from driftscope_probes.diagnosis.drill.policies import POLICIES
+from driftscope_probes.diagnosis.drill.registry import INJECTIONS
+from driftscope_probes.diagnosis.drill.request import DrillRequest
+from driftscope_probes.diagnosis.drill.settings import SETTINGS
+from driftscope_probes.diagnosis.families.registry import BY_NAME
+from driftscope_probes.errors import RequestError
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
+
+#: A pair is sampled once for about so many cases: what takes the time of a drill.
+CASES_OF_A_PAIR = 8
+FEWEST_PAIRS = 6
+#: Below so many cases, no pair has longer responses than this: 2,048 decoded tokens take a quarter
+#: of a minute, and each fault of the engine decodes anew.
+ALL_SIZES_FROM, QUICK_TOKENS = 300, 256
+#: Healthy pairs beside the faulty ones: 300 beside 600.
+HEALTHY_PART = 0.5
+#: Spreads any number of points evenly over 0 to 1.
+GOLDEN = (5**0.5 - 1) / 2
+#: Each third case is pushed as somebody does who sends what is required and the ids.
+PLAIN_EVERY = 3
+#: Causes that the required tensors show; the others need what a trainer adds.
+PLAIN_LEVELS: frozenset[Level] = frozenset({"comparable", "alignment", "semantics"})
+LEFT_OUT = frozenset({"entropy", "advantages", "position_ids", "prompt_lengths"})
+TOLD = frozenset({"schema_version", "rollout_dtype", "trainer_dtype"})
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCase:
+    planned: Planned
+    plain: bool  # pushed without what is optional, and with metadata of the dtypes alone
+
+    def step(self) -> PushedStep:
+        step = self.planned.inject().step
+        return plainly(step) if self.plain else step
+
+
+def plainly(step: PushedStep) -> PushedStep:
+    """Without the tensors and metadata that are seldom sent."""
+    tensors = {name: value for name, value in step.tensors().items() if name not in LEFT_OUT}
+    return pushed_step(
+        tensors, {name: value for name, value in step.metadata.items() if name in TOLD}
+    )
+
+
+def plan(request: DrillRequest) -> tuple[PlannedCase, ...]:
+    """Raises RequestError for causes and models that the drill does not know."""
+    injections = _asked(request)
+    settings = _settings(request)
+    by_cause: dict[str | None, list[Injection]] = {}
+    for injection in injections:
+        if _fitting(injection, settings):
+            by_cause.setdefault(injection.cause, []).append(injection)
+    faulty = sorted(cause for cause in by_cause if cause is not None)
+    if not faulty:
+        raise RequestError(
+            "none of the faults asked for can be injected into these models.",
+            remedy="name more causes with --causes, or more models with --models.",
+        )
+    cases = [
+        case
+        for index in range(request.cases)
+        for case in [_case(by_cause[faulty[index % len(faulty)]], index, len(faulty), settings)]
+    ]
+    for index in range(round(HEALTHY_PART * request.cases) if None in by_cause else 0):
+        cases.append(_case(by_cause[None], index, 1, settings))
+    return tuple(sorted(cases, key=lambda case: settings.index(case.planned.setting)))
+
+
+def _case(
+    ways: Sequence[Injection], index: int, causes: int, settings: Sequence[Setting]
+) -> PlannedCase:
+    """Case `index` of the drill: the ways of its cause take turns, round by round."""
+    turn = index // causes
+    injection = ways[turn % len(ways)]
+    own = turn // len(ways)  # cases that this way has had
+    start = crc32(f"{injection.cause}/{injection.way}/{injection.description}".encode())
+    fitting = _fitting(injection, settings)
+    setting = fitting[(start + own) % len(fitting)]
+    severity = round((start % 1000 / 1000 + own * GOLDEN) % 1.0, 2)
+    cause = BY_NAME.get(injection.cause or "")
+    shown = injection.cause is None or (cause is not None and cause.level in PLAIN_LEVELS)
+    return PlannedCase(
+        Planned(injection, setting, severity, index), plain=shown and own % PLAIN_EVERY == 2
+    )
+
+
+def _asked(request: DrillRequest) -> list[Injection]:
+    known = sorted({injection.cause for injection in INJECTIONS if injection.cause is not None})
+    _check("cause", request.causes, known)
+    return [
+        injection
+        for injection in INJECTIONS
+        if injection.cause is None
+        or (
+            request.way in ("both", injection.way)
+            and (request.causes is None or injection.cause in request.causes)
+        )
+    ]
+
+
+def _settings(request: DrillRequest) -> list[Setting]:
+    """Spread over all that the models allow, and sampled anew for another seed."""
+    _check("model", request.models, list(POLICIES))
+    all_of_them = [
+        setting
+        for setting in SETTINGS
+        if (request.models is None or setting.model in request.models)
+        and (request.cases >= ALL_SIZES_FROM or setting.max_tokens <= QUICK_TOKENS)
+    ]
+    count = min(len(all_of_them), max(FEWEST_PAIRS, request.cases // CASES_OF_A_PAIR))
+    chosen = [all_of_them[index * len(all_of_them) // count] for index in range(count)]
+    return [
+        replace(setting, seed=setting.seed + len(SETTINGS) * request.seed) for setting in chosen
+    ]
+
+
+def _fitting(injection: Injection, settings: Sequence[Setting]) -> list[Setting]:
+    return [
+        setting
+        for setting in settings
+        if (injection.models is None or setting.model in injection.models)
+        and (
+            injection.dtypes is None
+            or {setting.rollout_dtype, setting.trainer_dtype} <= set(injection.dtypes)
+        )
+    ]
+
+
+def _check(what: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
+    unknown = [name for name in given or () if name not in known]
+    if unknown:
+        raise RequestError(
+            f"the drill has no {what} {', '.join(map(repr, unknown))}.",
+            remedy=f"give some of {', '.join(known)}.",
+        )

@@ -1,0 +1,210 @@
+"""Examination: everything that a detector may ask about one step.
+
+In: Observed and a floor. Out: signals, places, relation, settings, and what several detectors
+conclude from them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from driftscope_probes.diagnosis.cause import Evidence
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import Observed
+from driftscope_probes.diagnosis.places import Places, Split
+from driftscope_probes.diagnosis.relation import Relation, correlation
+from driftscope_probes.diagnosis.settings import Settings, settings_of
+from driftscope_probes.diagnosis.signals import Signals
+
+#: Healthy pairs: 0.05 to 0.10 in every dtype and model; above this, tokens moved that the engine
+#: was sure of.
+SURE_RATIO_OF_ROUNDING = 0.3
+#: Healthy pairs: E[ρ] within 1.4 standard errors of 1 in 80 %; four are 6e-5 of a normal variable.
+RATIO_ERRORS_OF_ROUNDING = 4.0
+#: Healthy pairs: 4 to 30.
+KURTOSIS_OF_ROUNDING = 80.0
+#: Healthy pairs: 0.5 to 1.4 for Δ; contexts differ in hardness, so means of its size vary more.
+SEQUENCE_EFFECT_OF_ROUNDING = 3.0
+#: A part is dirty when it differs this many times as much as the rest: e^0.7 = 2.
+CONTRAST = 0.7
+
+
+class Examination:
+    def __init__(self, observed: Observed, floor: Floor) -> None:
+        self.observed = observed
+        self.floor = floor
+        self.signals = Signals(observed, floor)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return settings_of(self.observed.metadata)
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.signals)
+
+    @cached_property
+    def relation(self) -> Relation:
+        return Relation(self.signals)
+
+    # The shape of rounding ------------------------------------------------------------------
+
+    @cached_property
+    def shape_faults(self) -> tuple[Evidence, ...]:
+        """What is not as rounding leaves it, over the whole body."""
+        signals, found = self.signals, []
+        ratio, distance = signals.mean_ratio
+        if abs(distance) > RATIO_ERRORS_OF_ROUNDING and abs(ratio - 1) > 0.002:
+            found.append(Evidence("mean ratio ρ", round(ratio, 4), "1 within 4 standard errors"))
+        sure = signals.sure_ratio
+        if sure is not None and sure > SURE_RATIO_OF_ROUNDING:
+            found.append(
+                Evidence("|Δ| at p > 0.9 over that at p < 0.5", round(sure, 3), "0.05 to 0.10")
+            )
+        effect = signals.sequence_effect
+        if effect is not None and effect > SEQUENCE_EFFECT_OF_ROUNDING:
+            found.append(
+                Evidence("variance of sequence means over noise", round(effect, 2), "0.5 to 1.4")
+            )
+        kurtosis = signals.kurtosis
+        if kurtosis is not None and kurtosis > KURTOSIS_OF_ROUNDING:
+            found.append(Evidence("kurtosis of residuals", round(kurtosis, 1), "4 to 30"))
+        positive = signals.fraction_positive
+        if not 0.2 <= positive <= 0.7:
+            found.append(Evidence("fraction of Δ above 0", round(positive, 3), "0.35 to 0.5"))
+        return tuple(found)
+
+    @cached_property
+    def rounding_shape(self) -> bool:
+        return not self.shape_faults
+
+    # Where ----------------------------------------------------------------------------------
+
+    def accounts(self, found: Split | None) -> float:
+        """Fraction of the difference between two groups of sequences that a split explains."""
+        best = self.places.two_groups
+        if found is None:
+            return 0.0
+        if best is None:
+            return 1.0
+        return min(1.0, found.gain / best.gain)
+
+    @cached_property
+    def labelled(self) -> float:
+        """How much of the difference between sequences a label that was pushed accounts for."""
+        extras = self.signals.extras
+        lag = extras.lag()
+        labels = [extras.rank, extras.replica]
+        if extras.cached_tokens is not None:
+            labels.append((extras.cached_tokens > 0).astype(np.int64))
+        if lag is not None:
+            labels.append((lag > 0).astype(np.int64))
+        splits = [self.places.by_label(values) for values in labels if values is not None]
+        return max((self.accounts(found) for found in splits if found is not None), default=0.0)
+
+    @cached_property
+    def unlabelled(self) -> float:
+        """1 where no pushed label accounts for which sequences differ, so that order may."""
+        return ramp(self.labelled, 0.75, 0.4)
+
+    def leads(self, found: Split) -> float:
+        """1 where no other place accounts for more of the difference."""
+        return ramp(found.gain / max(self.places.best_gain, 1e-9), 0.6, 0.9)
+
+    def clean(self, found: Split) -> float:
+        """1 where the rest of a split is at the floor; a prior may be off by a factor of two."""
+        most, least = (3.5, 1.5) if self.floor.source == "calibrated" else (5.0, 2.0)
+        return ramp(found.clean_sigma / self.floor.sigma, most, least)
+
+    @cached_property
+    def two_kinds(self) -> float:
+        """1 where sequences fall into two kinds rather than along one spread: their best cut
+        explains 64 % of the variance of a normal variable, 75 % of a uniform one."""
+        return ramp(self.places.two_kinds, 0.68, 0.85)
+
+    @cached_property
+    def same_token(self) -> float:
+        """0 where the values of the dirtier part do not speak of the same token at all."""
+        body = self.places.body
+        split = self.places.two_groups
+        rows = np.ones(body.tokens, np.bool_) if split is None else split.dirty
+        if rows.sum() < 16:
+            return 1.0
+        rollout, trainer = np.maximum(body.rollout[rows], -30), np.maximum(body.trainer[rows], -30)
+        return ramp(correlation(rollout, trainer), 0.15, 0.4)
+
+    @cached_property
+    def localised(self) -> float:
+        """1 where one part of the step is far off and the rest is at the floor: no fault of what
+        the sides mean by a log-probability, for that would act everywhere."""
+        places = self.places
+        splits = (places.onset, places.onset_position, places.ends, places.two_groups)
+        return max(
+            (
+                ramp(found.contrast, 1.2, 2.2) * self.clean(found)
+                for found in splits
+                if found is not None
+            ),
+            default=0.0,
+        )
+
+    @cached_property
+    def same_everywhere(self) -> float:
+        """1 where no part of the step stands out: a fault of the whole function."""
+        splits = (
+            self.places.two_groups,
+            self.places.onset,
+            self.places.onset_position,
+            self.places.ends,
+        )
+        contrasts = [found.contrast for found in splits if found is not None]
+        return ramp(max(contrasts, default=0.0), 2.0, 1.0)
+
+    @cached_property
+    def moved(self) -> float:
+        """Typical noise on the logits over the floor, wild tokens left out; 0 without tokens."""
+        return self.signals.typical_excess or 0.0
+
+    @cached_property
+    def stepwise(self) -> float:
+        """1 where one jump along the sequence, at a turn or a position, explains more than a slow
+        rise in sixteen parts does."""
+        body, places = self.places.body, self.places
+        jumps = (places.onset, places.onset_position, places.onset_turn, places.by_turn)
+        best = max((found.gain for found in jumps if found is not None), default=0.0)
+        coordinate = body.index if places.positions is None else places.positions
+        if best == 0.0 or body.tokens < 64:
+            return 0.0
+        parts = np.array_split(body.size[np.argsort(coordinate, kind="stable")], 16)
+        centre = float(body.size.mean())
+        rise = sum(part.size * (float(part.mean()) - centre) ** 2 for part in parts)
+        within = sum(float(np.sum((part - part.mean()) ** 2)) for part in parts) / body.tokens
+        return ramp(best / max(rise / max(within, 0.1), 1e-9), 0.85, 1.0)
+
+    @cached_property
+    def growth(self) -> tuple[float, float]:
+        """Rank correlation of log |residual| with the index in the response; and with the absolute
+        position (0 where unknown)."""
+        body, positions = self.places.body, self.places.positions
+        return (
+            binned_correlation(body.index, body.size),
+            0.0 if positions is None else binned_correlation(positions, body.size),
+        )
+
+
+def ramp(value: float, low: float, high: float) -> float:
+    """0 at `low`, 1 at `high`, linear between; falls where low > high."""
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))
+
+
+def binned_correlation(coordinate: np.ndarray, values: np.ndarray, bins: int = 16) -> float:
+    """Correlation between bins of equal counts: noise within them averages out."""
+    if values.size < 8 * bins:
+        return 0.0
+    order = np.argsort(coordinate, kind="stable")
+    means = np.array([part.mean() for part in np.array_split(values[order], bins)])
+    if np.ptp(means) == 0:
+        return 0.0
+    return float(np.corrcoef(np.arange(bins), means)[0, 1])

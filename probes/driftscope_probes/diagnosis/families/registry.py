@@ -1,0 +1,33 @@
+"""Every cause that a diagnosis can name, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from driftscope_probes.diagnosis.cause import Cause
+from driftscope_probes.diagnosis.families import (
+    alignment,
+    batching,
+    caches,
+    conversation,
+    experts,
+    model,
+    precision,
+    records,
+    sampling,
+    weights,
+)
+
+CAUSES: tuple[Cause, ...] = (
+    *records.CAUSES,
+    *alignment.CAUSES,
+    *sampling.CAUSES,
+    *conversation.CAUSES,
+    *batching.CAUSES,
+    *caches.CAUSES,
+    *weights.CAUSES,
+    *model.CAUSES,
+    *experts.CAUSES,
+    *precision.CAUSES,
+)
+BY_NAME: Mapping[str, Cause] = {cause.name: cause for cause in CAUSES}

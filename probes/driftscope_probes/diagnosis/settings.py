@@ -1,0 +1,91 @@
+"""Settings: what the metadata of a step say about how it was made.
+
+In: the metadata's strings, names as in docs/push-format.md and as frameworks spell them. Out:
+numbers and words; None where nobody said, and what cannot be read counts as not said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from driftscope_probes.diagnosis.floor import short_dtype
+
+#: Spellings of "off" in settings that frameworks pass on as strings.
+OFF = frozenset({"", "0", "false", "none", "null", "off", "no", "auto", "bf16", "fp16", "fp32"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    rollout_dtype: str | None
+    trainer_dtype: str | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    processed: bool | None  # log-probabilities after temperature and truncation
+    quantization: str | None  # of the engine's weights
+    kv_cache_dtype: str | None
+    adapter: str | None  # LoRA
+    speculative: str | None
+    prefix_caching: bool | None
+    weights_version: int | None
+    model: str | None
+
+    @property
+    def truncated(self) -> bool:
+        """The sampling asked for leaves tokens out."""
+        return bool(
+            (self.top_p is not None and self.top_p < 1.0)
+            or (self.top_k is not None and self.top_k > 0)
+            or (self.min_p is not None and self.min_p > 0)
+        )
+
+    @property
+    def first_version(self) -> bool:
+        """Nothing has been synced or reloaded yet."""
+        return self.weights_version == 0
+
+
+def settings_of(metadata: Mapping[str, str]) -> Settings:
+    lower = {name.lower(): value.strip() for name, value in metadata.items()}
+
+    def first(*names: str) -> str | None:
+        return next((lower[name] for name in names if lower.get(name)), None)
+
+    def said(*names: str) -> str | None:
+        value = first(*names)
+        return None if value is None or value.lower() in OFF else value
+
+    def number(*names: str) -> float | None:
+        try:
+            value = float(first(*names) or "nan")
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
+
+    mode = first("logprobs_mode")
+    top_k = number("top_k")
+    version = number("weights_version")
+    rollout = short_dtype(first("rollout_dtype", "engine_dtype"))
+    caching = first("prefix_caching", "enable_prefix_caching")
+    return Settings(
+        rollout_dtype=rollout,
+        trainer_dtype=short_dtype(first("trainer_dtype")),
+        temperature=number("temperature"),
+        top_p=number("top_p"),
+        top_k=None if top_k is None else int(top_k),
+        min_p=number("min_p"),
+        processed=None if mode is None else mode.startswith("processed"),
+        quantization=said("quantization", "rollout_quantization")
+        or (rollout if rollout in ("fp8", "int8", "int4") else None),
+        kv_cache_dtype=short_dtype(said("kv_cache_dtype")),
+        adapter=said("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
+        speculative=said(
+            "speculative_config", "speculative", "num_speculative_tokens", "spec_decode"
+        ),
+        prefix_caching=None if caching is None else caching.lower() not in OFF,
+        weights_version=None if version is None else int(version),
+        model=first("model"),
+    )

@@ -1,0 +1,416 @@
+"""Signals: what the detectors look at, computed once per step and only where somebody asks.
+
+In: Observed and its floor. Out: the values that are no log-probabilities, the body of the others,
+and statistics over it. Identities and shapes: what must hold if the tokens were drawn from what
+the engine reported (E[ρ] = 1), and the shape of rounding (std Δ ∝ 1 − p).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.observed import Observed
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+#: Shapes are read on whole sequences of at most this many tokens: their error is then far below
+#: what any detector asks for, and a step of 3.2M tokens costs no more than its comparison.
+MAX_BODY_TOKENS = 2**17
+#: No vocabulary makes a sampled token rarer: 100 nats are e-44, a uniform choice among a million
+#: is 14 nats. SkyRL and vLLM's JSON write -9999.
+IMPOSSIBLE_BELOW = -100.0
+#: The largest log-probability that rounding of an exact one gives: float32's step near 0.
+ROUNDING_ABOVE_ZERO = 1e-5
+#: log-probabilities that are exactly 0 on one side: the other one is then 0 up to its dtype.
+CERTAIN_ABOVE = -0.05
+#: Added to 1 - p where it divides: below it float32 rounding of r itself (6e-8) would show.
+CERTAINTY_EPSILON = 1e-3
+#: Ratios above e^5 are counted as e^5 in E[ρ]: one token must not carry the standard error.
+MAX_LOG_RATIO = 5.0
+#: Below this many tokens no shape is read.
+FEW_TOKENS = 16
+#: Residuals below this fraction of the floor count as equal to it: that some tokens have the same
+#: bits and others differ within rounding is no structure.
+SMALLEST_RESIDUAL = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """Unmasked tokens whose two values are possible log-probabilities, of whole sequences."""
+
+    token: Ints  # [n] index into the step
+    sequence: Ints  # [n]
+    index: Ints  # [n] of the token in its response, from 0
+    from_end: Ints  # [n] 1 for the last unmasked token of its sequence
+    rollout: Floats  # [n] nats
+    trainer: Floats  # [n] nats
+    delta: Floats  # [n] nats, trainer - rollout
+    certainty: Floats  # [n] p = exp(rollout), at most 1
+    residual: Floats  # [n] Δ / (1 - p), nats on the logits
+    size: Floats  # [n] log |residual|, not below what rounding leaves
+
+    def of(self, rows: Bools) -> Body:
+        return Body(*(getattr(self, name)[rows] for name in self.__slots__))
+
+    @property
+    def tokens(self) -> int:
+        return int(self.delta.size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Impossible:
+    """Unmasked tokens whose values are no log-probabilities, as rows of the step."""
+
+    nonfinite_rollout: Ints
+    nonfinite_trainer: Ints
+    sentinel_rollout: Ints  # finite, at IMPOSSIBLE_BELOW or below
+    sentinel_trainer: Ints
+    positive_rollout: Ints
+    positive_trainer: Ints
+    zero_rollout: Ints  # exactly 0 while the trainer is far from it
+    repeated_rollout: Ints  # one constant other than 0, where the trainer varies
+    repeated_value: float | None
+
+    @property
+    def rows(self) -> Ints:
+        return np.unique(
+            np.concatenate(
+                [
+                    self.nonfinite_rollout,
+                    self.nonfinite_trainer,
+                    self.sentinel_rollout,
+                    self.sentinel_trainer,
+                    self.zero_rollout,
+                    self.repeated_rollout,
+                ]
+            )
+        )
+
+
+class Signals:
+    """Lazily computed; every attribute is computed at most once."""
+
+    def __init__(self, observed: Observed, floor: Floor) -> None:
+        self.observed = observed
+        self.floor = floor
+        self.tokens = observed.tokens
+        self.extras = observed.tokens.extras
+        self.metadata = observed.metadata
+
+    # What takes part ------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> Ints:
+        """[unmasked] rows of the step."""
+        mask = self.tokens.mask
+        return np.arange(self.tokens.rollout.size) if mask is None else np.flatnonzero(mask)
+
+    @cached_property
+    def unmasked(self) -> int:
+        return int(self.rows.size)
+
+    @cached_property
+    def _pair(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.tokens.mask is None:
+            return self.tokens.rollout, self.tokens.trainer
+        return self.tokens.rollout[self.rows], self.tokens.trainer[self.rows]
+
+    @cached_property
+    def impossible(self) -> Impossible:
+        rollout, trainer = self._pair
+        rows = self.rows
+        finite_r, finite_t = np.isfinite(rollout), np.isfinite(trainer)
+        # A placeholder is far from the truth; a token that is certain on both sides is not.
+        zero = np.flatnonzero(rollout == 0.0)
+        zero = zero[finite_t[zero] & (trainer[zero] < CERTAIN_ABOVE)]
+        with np.errstate(invalid="ignore"):
+            above_r = np.flatnonzero(rollout > ROUNDING_ABOVE_ZERO)
+            above_t = np.flatnonzero(trainer > ROUNDING_ABOVE_ZERO)
+            low_r = np.flatnonzero((rollout <= IMPOSSIBLE_BELOW) & finite_r)
+            low_t = np.flatnonzero((trainer <= IMPOSSIBLE_BELOW) & finite_t)
+        repeated, value = self._repeated(rollout, trainer, finite_r & finite_t)
+        return Impossible(
+            rows[~finite_r],
+            rows[~finite_t],
+            rows[low_r],
+            rows[low_t],
+            rows[above_r],
+            rows[above_t],
+            rows[zero],
+            rows[repeated],
+            value,
+        )
+
+    def _repeated(
+        self, rollout: NDArray[Any], trainer: NDArray[Any], finite: Bools
+    ) -> tuple[Ints, float | None]:
+        """Tokens that share one value of the rollout's although the trainer's differ."""
+        none = np.zeros(0, np.int64)
+        step = max(1, rollout.size // MAX_BODY_TOKENS)
+        values = rollout[::step][finite[::step]]
+        values = values[(values != 0.0) & (values > IMPOSSIBLE_BELOW)]
+        if values.size < FEW_TOKENS:
+            return none, None
+        ordered = np.sort(values)
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        counts = np.diff(np.append(starts, ordered.size))
+        value = ordered[starts[int(np.argmax(counts))]]
+        where = np.flatnonzero((rollout == value) & finite)
+        # Equal contexts give equal values on both sides: then the trainer's repeat as well. Values
+        # of few bits repeat too, and then the trainer's lie close by.
+        far = np.abs(trainer[where] - value) > 0.25
+        spread = float(np.std(trainer[where])) if where.size else 0.0
+        enough = counts.max() >= max(4, 0.005 * values.size)
+        if enough and far.mean() > 0.8 and (spread > 0.5 or value > ROUNDING_ABOVE_ZERO):
+            return where, float(value)
+        return none, None
+
+    # The body -------------------------------------------------------------------------------
+
+    @cached_property
+    def _first_last(self) -> tuple[Ints, Ints]:
+        """[sequences] rows of the first unmasked token and behind the last one."""
+        before = np.searchsorted(self.rows, self.tokens.cu_seqlens)
+        first = np.zeros(self.tokens.sequences, np.int64)
+        last = np.zeros(self.tokens.sequences, np.int64)
+        filled = before[1:] > before[:-1]
+        first[filled] = self.rows[before[:-1][filled]]
+        last[filled] = self.rows[before[1:][filled] - 1] + 1
+        return first, last
+
+    @cached_property
+    def response_lengths(self) -> Ints:
+        """[sequences] tokens from the first unmasked to the last."""
+        first, last = self._first_last
+        return last - first
+
+    @cached_property
+    def body(self) -> Body:
+        rows = self._body_rows()
+        bad = self.impossible.rows
+        if bad.size:
+            rows = rows[~np.isin(rows, bad, assume_unique=True)]
+        sequence = np.searchsorted(self.tokens.cu_seqlens, rows, side="right") - 1
+        first, last = self._first_last
+        rollout = self.tokens.rollout[rows].astype(np.float64)
+        trainer = self.tokens.trainer[rows].astype(np.float64)
+        delta = trainer - rollout
+        certainty = np.exp(np.minimum(rollout, 0.0))
+        residual = delta / (1.0 - certainty + CERTAINTY_EPSILON)
+        least = SMALLEST_RESIDUAL * self.floor.sigma
+        return Body(
+            rows,
+            sequence,
+            rows - first[sequence],
+            last[sequence] - rows,
+            rollout,
+            trainer,
+            delta,
+            certainty,
+            residual,
+            np.log(np.maximum(np.abs(residual), least)),
+        )
+
+    def _body_rows(self) -> Ints:
+        if self.unmasked <= MAX_BODY_TOKENS:
+            return self.rows
+        # Whole sequences at even distances; a sequence longer than the whole body is cut.
+        counts = np.diff(np.searchsorted(self.rows, self.tokens.cu_seqlens))
+        wanted = max(1, int(self.tokens.sequences * MAX_BODY_TOKENS / self.unmasked))
+        chosen = np.unique(np.linspace(0, self.tokens.sequences - 1, wanted).astype(np.int64))
+        starts = np.searchsorted(self.rows, self.tokens.cu_seqlens[chosen])
+        parts = [
+            self.rows[start : start + min(int(counts[index]), MAX_BODY_TOKENS)]
+            for index, start in zip(chosen, starts, strict=True)
+        ]
+        return np.concatenate(parts)[: 2 * MAX_BODY_TOKENS]
+
+    @cached_property
+    def positions(self) -> Ints | None:
+        """[body] absolute position in the context; None where nobody said how long prompts are."""
+        if self.extras.position_ids is not None:
+            return self.extras.position_ids[self.body.token].astype(np.int64)
+        if self.extras.prompt_lengths is not None:
+            return self.extras.prompt_lengths[self.body.sequence] + self.body.index
+        first, _ = self._first_last
+        lead = first - self.tokens.cu_seqlens[:-1]
+        if lead.any():  # the prompts are there, masked
+            return self.body.token - self.tokens.cu_seqlens[self.body.sequence]
+        return None
+
+    def per_token(self, values: NDArray[Any] | None) -> NDArray[Any] | None:
+        """[body] of an optional [tokens] array."""
+        return None if values is None else values[self.body.token]
+
+    # Size and shape -------------------------------------------------------------------------
+
+    @cached_property
+    def sigma(self) -> float | None:
+        """Noise on the logits in nats; a few wild tokens count as what they are."""
+        return noise_on_logits(self.body)
+
+    @cached_property
+    def typical_sigma(self) -> float | None:
+        """The same from medians: wild tokens do not count. Median |N(0, 1)| is 0.6745."""
+        body = self.body
+        unsure = body.certainty < 0.99
+        if int(unsure.sum()) < FEW_TOKENS:
+            return None
+        return float(np.median(np.abs(body.residual[unsure]))) / 0.6745
+
+    @cached_property
+    def excess(self) -> float | None:
+        return None if self.sigma is None else self.sigma / self.floor.sigma
+
+    @cached_property
+    def typical_excess(self) -> float | None:
+        return None if self.typical_sigma is None else self.typical_sigma / self.floor.sigma
+
+    @cached_property
+    def mean_ratio(self) -> tuple[float, float]:
+        """E[ρ] and its distance from 1 in standard errors that come from sequences."""
+        rho = np.exp(np.minimum(self.body.delta, MAX_LOG_RATIO))
+        mean, error = clustered_mean(rho, self.body.sequence)
+        return mean, (mean - 1.0) / error if error > 0 else 0.0
+
+    @cached_property
+    def mean_delta(self) -> tuple[float, float]:
+        """Mean Δ in nats, and its distance from 0 in standard errors from sequences."""
+        mean, error = clustered_mean(np.clip(self.body.delta, -20, 20), self.body.sequence)
+        return mean, mean / error if error > 0 else 0.0
+
+    @cached_property
+    def fraction_positive(self) -> float:
+        """Of the tokens that differ by more than a twentieth of the floor."""
+        shown = np.abs(self.body.residual) > 0.05 * self.floor.sigma
+        if not shown.any():
+            return 0.5
+        return float((self.body.delta[shown] > 0).mean())
+
+    @cached_property
+    def sure_ratio(self) -> float | None:
+        """Root mean square of Δ at p in (0.9, 0.99) over that at p in (0.1, 0.5): 0.05 to 0.1."""
+        body = self.body
+        sure = (body.certainty > 0.9) & (body.certainty < 0.99)
+        unsure = (body.certainty > 0.1) & (body.certainty < 0.5)
+        if sure.sum() < FEW_TOKENS or unsure.sum() < FEW_TOKENS:
+            return None
+        below = trimmed_rms(body.delta[unsure])
+        return trimmed_rms(body.delta[sure]) / below if below > 0 else None
+
+    @cached_property
+    def kurtosis(self) -> float | None:
+        """Of the residuals of tokens below p = 0.99; 3 for a normal distribution."""
+        residual = self.body.residual[self.body.certainty < 0.99]
+        if residual.size < 4 * FEW_TOKENS:
+            return None
+        centred = residual - residual.mean()
+        second = float(np.mean(centred**2))
+        return float(np.mean(centred**4)) / second**2 if second > 0 else None
+
+    @cached_property
+    def advantage_correlation(self) -> tuple[float, float] | None:
+        """Correlation of the residual with the advantage, and its z over sequences."""
+        advantages = self.per_token(self.observed.advantages)
+        if advantages is None:
+            return None
+        advantage = advantages.astype(np.float64)
+        fine = np.isfinite(advantage) & (self.body.certainty < 0.999)
+        if fine.sum() < FEW_TOKENS or np.ptp(advantage[fine]) == 0:
+            return None
+        residual = winsorised(self.body.residual[fine])
+        product = (advantage[fine] - advantage[fine].mean()) * (residual - residual.mean())
+        scale = float(np.std(advantage[fine]) * np.std(residual))
+        if scale == 0:
+            return None
+        mean, error = clustered_mean(product, self.body.sequence[fine])
+        return mean / scale, mean / error if error > 0 else 0.0
+
+    @cached_property
+    def id_effect(self) -> float | None:
+        """Variance of the residuals' means per token id over what independent noise gives.
+
+        Rounding does not know which token it rounds: about 1. Other weights move the same token
+        the same way: 2 to 9 in the drill, more with more tokens.
+        """
+        ids = self.per_token(self.extras.token_ids)
+        if ids is None:
+            return None
+        unsure = self.body.certainty < 0.99
+        residual = winsorised(self.body.residual[unsure])
+        if residual.size < 4 * FEW_TOKENS:
+            return None
+        _, group = np.unique(ids[unsure], return_inverse=True)
+        return variance_of_means(residual - residual.mean(), group, least=4)
+
+    @cached_property
+    def sequence_effect(self) -> float | None:
+        """Variance of Δ's means per sequence over their own squared errors: 0.5 to 1.4."""
+        unsure = self.body.certainty < 0.999
+        residual = winsorised(self.body.residual[unsure])
+        if residual.size < 4 * FEW_TOKENS:
+            return None
+        return variance_of_means(residual, self.body.sequence[unsure], least=4)
+
+
+def noise_on_logits(body: Body) -> float | None:
+    """sqrt(sum Δ² / sum (1 - p)²); None without a token that could differ."""
+    weight = float(np.sum((1.0 - body.certainty + CERTAINTY_EPSILON) ** 2))
+    if body.tokens == 0 or weight == 0.0:
+        return None
+    return float(np.sqrt(np.sum(body.delta**2) / weight))
+
+
+def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:
+    """Mean over tokens, and its standard error with sequences as the independent draws."""
+    if values.size == 0:
+        return 0.0, 0.0
+    mean = float(values.mean())
+    sums = np.bincount(sequence, values - mean)
+    counts = np.bincount(sequence)
+    sums = sums[counts > 0]
+    clusters = sums.size
+    if clusters < 2:  # one sequence: its tokens have to stand for draws
+        return mean, float(values.std()) / max(1.0, float(np.sqrt(values.size)))
+    variance = float(np.sum(sums**2)) * clusters / (clusters - 1)
+    return mean, float(np.sqrt(variance)) / values.size
+
+
+def trimmed_rms(values: Floats, fraction: float = 0.01) -> float:
+    """Root mean square without the largest hundredth: single wild tokens have tests of theirs."""
+    squares = np.sort(values**2)
+    kept = squares[: max(1, int(squares.size * (1 - fraction)))]
+    return float(np.sqrt(kept.mean()))
+
+
+def winsorised(values: Floats, deviations: float = 6.0) -> Floats:
+    """Cut at so many typical deviations around the median."""
+    centre = float(np.median(values))
+    width = deviations * float(np.median(np.abs(values - centre))) / 0.6745
+    return np.clip(values, centre - width, centre + width) if width > 0 else values
+
+
+def variance_of_means(values: Floats, group: Ints, least: int) -> float | None:
+    """One-way F: mean square between groups over that within, groups of `least` members on."""
+    counts = np.bincount(group)
+    big = counts >= least
+    if int(big.sum()) < 3:
+        return None
+    inside = big[group]
+    values, group = values[inside], group[inside]
+    counts = np.bincount(group)
+    present = counts > 0
+    sums = np.bincount(group, values)
+    means = np.divide(sums, counts, out=np.zeros_like(sums), where=present)
+    groups = int(present.sum())
+    within = float(np.sum((values - means[group]) ** 2)) / max(1, values.size - groups)
+    between = float(np.sum(counts * (means - values.mean()) ** 2)) / max(1, groups - 1)
+    return between / within if within > 0 else None
