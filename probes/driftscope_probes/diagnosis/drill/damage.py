@@ -14,7 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
 from driftscope_probes.diagnosis.drill.lab import Lab, Sampled, Scored
@@ -116,6 +118,15 @@ def finer(lab: Lab, severity: float) -> Lab:
     fp32 above."""
     dtype: Dtype = "fp16" if severity < 0.5 else "fp32"
     return Lab(lab.model_folder, dtype, dtype, lab.seed)
+
+
+E4M3_MAX = 448.0
+
+
+def quantised_e4m3(values: Tensor, scale: float) -> Tensor:
+    """Rounded to the grid of e4m3 times `scale` and back; above its largest number clipped."""
+    narrow = (values.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+    return (narrow.float() * scale).to(values.dtype)
 
 
 def in_engine(

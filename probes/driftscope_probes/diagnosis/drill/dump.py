@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from driftscope_probes.diagnosis.drill.case import Case, Injection, Setting
+from driftscope_probes.diagnosis.drill.faults.healthy import HEALTHY_SETTINGS
 from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.policies import policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=len(SETTINGS), help="settings to go through")
     parser.add_argument("--first", type=int, default=0, help="setting to begin with")
     parser.add_argument("--models", default="", help="comma-separated; default all")
+    parser.add_argument("--most-length", type=int, default=2**20, help="response tokens")
     given = parser.parse_args()
     causes, ways = given.causes.split(","), given.ways.split(",")
     injections = [
@@ -109,9 +111,23 @@ def main() -> None:
     settings = [
         setting
         for setting in SETTINGS[given.first :]
-        if not given.models or setting.model in given.models.split(",")
+        if (not given.models or setting.model in given.models.split(","))
+        and setting.max_tokens <= given.most_length
     ][: given.n]
-    dump(plan(injections, settings), given.folder)
+    faults = [injection for injection in injections if injection.cause is not None]
+    dump(plan(faults, settings), given.folder)
+    dump(_healthy(injections, given.models, given.n, given.first), given.folder)
+
+
+def _healthy(
+    injections: Sequence[Injection], models: str, count: int, first: int
+) -> Iterator[Planned]:
+    """Healthy pairs have settings of their own, many more than the faults."""
+    chosen = [injection for injection in injections if injection.cause is None]
+    settings = [
+        setting for setting in HEALTHY_SETTINGS if not models or setting.model in models.split(",")
+    ]
+    return plan(chosen, settings[first : first + count])
 
 
 if __name__ == "__main__":

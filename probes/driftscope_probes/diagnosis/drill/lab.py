@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from driftscope_probes.dtypes import TORCH_NAMES, Dtype
@@ -48,7 +48,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampled:
-    """What an engine answers. logprobs[i]: float32 [len(responses[i])], nats, as it reports them."""
+    """What an engine answers. logprobs[i]: float32 [len(responses[i])] nats, as it reports them."""
 
     prompts: Prompts
     responses: Prompts
@@ -65,23 +65,25 @@ class Scored:
     entropy: NDArray[np.float32]  # [tokens] nats, over all classes
 
 
+#: Cache, padding on the left of each row [rows], and the columns that the last forward added.
+CacheFault = Callable[[Any, Tensor, range], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """What may go wrong inside a decode loop; the default is a loop without faults."""
 
     #: Attends to the padding on the left, as an engine without an attention mask.
     attend_padding: bool = False
-    #: Counts positions from the left edge of the batch, padding included.
-    positions_with_padding: bool = False
-    #: Runs the prompts instead of the model that decodes: a prefix cache filled by older weights.
-    prefill_model: nn.Module | None = None
-    #: [sequences] True where `prefill_model` filled the cache; None: all.
-    prefilled: NDArray[np.bool_] | None = None
+    #: Another model ran the first `cached_tokens` of each prompt [sequences], and its keys and
+    #: values are used: a prefix cache that was filled by other weights.
+    cache_model: Any = None
+    cached_tokens: NDArray[np.int64] | None = None
     #: Response token from which on `later_model` decodes, on the cache that is there.
     swap_at: int | None = None
-    later_model: nn.Module | None = None
-    #: Called on the cache after each forward, with the number of tokens that it holds.
-    on_cache: Callable[[Any, int], None] | None = None
+    later_model: Any = None
+    #: Called after each forward.
+    on_cache: CacheFault | None = None
 
 
 class Lab:
@@ -142,13 +144,13 @@ class Lab:
         logprobs: list[NDArray[np.float32]] = []
         for start in range(0, len(prompts), size):
             rows = slice(start, start + size)
-            prefilled = None if decoding.prefilled is None else decoding.prefilled[rows]
+            cached = None if decoding.cached_tokens is None else decoding.cached_tokens[rows]
             ids, values = _decode(
                 model,
                 prompts[rows],
                 lengths[rows],
                 _Sampler(sampling, processed, generator),
-                replace(decoding, prefilled=prefilled),
+                replace(decoding, cached_tokens=cached),
             )
             responses += ids
             logprobs += values
@@ -304,19 +306,8 @@ def _decode(
     sampler: _Sampler,
     decoding: Decoding,
 ) -> tuple[list[tuple[int, ...]], list[NDArray[np.float32]]]:
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), PAD)
-    attention = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention[row, width - len(prompt) :] = 1
-    positions = (attention.cumsum(-1) - 1).clamp_min(0)
-    if decoding.attend_padding:
-        attention = torch.ones_like(attention)
-    if decoding.positions_with_padding:
-        positions = torch.arange(width).expand_as(ids)
-    logits, cache = _prefill(model, ids, attention, positions, decoding)
-    position = positions[:, -1:]
+    run = _Run(model, prompts, decoding)
+    logits = run.prefill()
     drawn: list[Tensor] = []
     values: list[Tensor] = []
     longest = int(lengths.max())
@@ -327,18 +318,8 @@ def _decode(
         if index + 1 == longest:
             break
         if decoding.swap_at is not None and index + 1 >= decoding.swap_at:
-            model = decoding.later_model
-        attention = torch.cat([attention, attention.new_ones(len(prompts), 1)], 1)
-        position = position + 1
-        logits = model(
-            input_ids=token[:, None],
-            attention_mask=attention,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-        if decoding.on_cache is not None:
-            decoding.on_cache(cache, attention.shape[1])
+            run.model = decoding.later_model
+        logits = run.append(token)
     tokens, logprobs = torch.stack(drawn, 1), torch.stack(values, 1).numpy()
     return (
         [tuple(tokens[row, :length].tolist()) for row, length in enumerate(lengths)],
@@ -346,50 +327,80 @@ def _decode(
     )
 
 
-def _prefill(
-    model: Any, ids: Tensor, attention: Tensor, positions: Tensor, decoding: Decoding
-) -> tuple[Tensor, Any]:
-    """Logits of each prompt's last token, and the cache.
+class _Run:
+    """One left-padded batch with its cache."""
 
-    Where an older model filled the cache, the last token still runs through the newer one, as with
-    a prefix cache in life: its query reads the cached keys and values.
-    """
-    if decoding.prefill_model is None:
-        output = model(
-            input_ids=ids,
-            attention_mask=attention,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        if decoding.on_cache is not None:
-            decoding.on_cache(cache, ids.shape[1])
-        return output.logits[:, -1], cache
-    caches = [
-        part(
-            input_ids=ids[:, :-1],
-            attention_mask=attention[:, :-1],
-            position_ids=positions[:, :-1],
+    def __init__(self, model: Any, prompts: Prompts, decoding: Decoding) -> None:
+        self.model = model
+        self._decoding = decoding
+        width = max(map(len, prompts))
+        self._padding = torch.tensor([width - len(prompt) for prompt in prompts])
+        self._ids = torch.full((len(prompts), width), PAD)
+        self._attention = torch.zeros_like(self._ids)
+        for row, prompt in enumerate(prompts):
+            self._ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            self._attention[row, width - len(prompt) :] = 1
+        self._positions = (self._attention.cumsum(-1) - 1).clamp_min(0)
+        if decoding.attend_padding:
+            self._attention = torch.ones_like(self._attention)
+        self._cache: Any = None
+
+    def prefill(self) -> Tensor:
+        """Logits of the prompts' last tokens, [rows, vocabulary]."""
+        width = self._ids.shape[1]
+        if self._decoding.cache_model is None:
+            return self._forward(range(width))
+        assert self._decoding.cached_tokens is not None, "a cache model needs cached_tokens"
+        return self._prefill_behind(torch.from_numpy(self._decoding.cached_tokens.copy()))
+
+    def _prefill_behind(self, cached: Tensor) -> Tensor:
+        """With each row's first `cached` tokens from the other model's cache, and the others
+        computed on top of it; the last token of a prompt is never cached."""
+        width = self._ids.shape[1]
+        # First column that each row computes itself; a row without cached tokens all of them.
+        begins = torch.where(cached > 0, self._padding + cached, torch.zeros_like(cached))
+        begins = begins.clamp_max(width - 1)
+        filled = self._decoding.cache_model(
+            input_ids=self._ids,
+            attention_mask=self._attention,
+            position_ids=self._positions,
             use_cache=True,
             logits_to_keep=1,
         ).past_key_values
-        for part in (model, decoding.prefill_model)
-    ]
-    chosen = torch.ones(len(ids), dtype=torch.bool)
-    if decoding.prefilled is not None:
-        chosen = torch.from_numpy(decoding.prefilled.copy())
-    for newer, older in zip(caches[0].layers, caches[1].layers, strict=True):
-        newer.keys[chosen] = older.keys[chosen]
-        newer.values[chosen] = older.values[chosen]
-    output = model(
-        input_ids=ids[:, -1:],
-        attention_mask=attention,
-        position_ids=positions[:, -1:],
-        past_key_values=caches[0],
-        use_cache=True,
-    )
-    return output.logits[:, -1], caches[0]
+        borders = sorted({0, *begins.tolist(), width})
+        logits = torch.empty(0)
+        for first, behind in zip(borders[:-1], borders[1:], strict=True):
+            logits = self._forward(range(first, behind))
+            for own, other in zip(self._cache.layers, filled.layers, strict=True):
+                rows = begins >= behind
+                own.keys[rows, :, first:behind] = other.keys[rows, :, first:behind]
+                own.values[rows, :, first:behind] = other.values[rows, :, first:behind]
+        return logits
+
+    def append(self, token: Tensor) -> Tensor:
+        """Logits behind one more token of each row, [rows, vocabulary]."""
+        ones = self._attention.new_ones(len(token), 1)
+        self._ids = torch.cat([self._ids, token[:, None]], 1)
+        self._attention = torch.cat([self._attention, ones], 1)
+        self._positions = torch.cat([self._positions, self._positions[:, -1:] + 1], 1)
+        width = self._ids.shape[1]
+        return self._forward(range(width - 1, width))
+
+    def _forward(self, columns: range) -> Tensor:
+        part = slice(columns.start, columns.stop)
+        output = self.model(
+            input_ids=self._ids[:, part],
+            attention_mask=self._attention[:, : columns.stop],
+            position_ids=self._positions[:, part],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = output.past_key_values
+        if self._decoding.on_cache is not None:
+            self._decoding.on_cache(self._cache, self._padding, columns)
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
 
 _LOADED: dict[tuple[Path, str], Any] = {}

@@ -13,6 +13,8 @@ from zlib import crc32
 from driftscope_probes.diagnosis.cause import Level
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.dump import Planned
+from driftscope_probes.diagnosis.drill.faults import healthy
+from driftscope_probes.diagnosis.drill.faults.healthy import HEALTHY_SETTINGS
 from driftscope_probes.diagnosis.drill.policies import POLICIES
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
@@ -29,6 +31,8 @@ FEWEST_PAIRS = 6
 ALL_SIZES_FROM, QUICK_TOKENS = 300, 256
 #: Healthy pairs beside the faulty ones: 300 beside 600.
 HEALTHY_PART = 0.5
+#: Of these, conversations and a made-up policy at published levels.
+OTHER_HEALTHY_PART = 0.3
 #: Spreads any number of points evenly over 0 to 1.
 GOLDEN = (5**0.5 - 1) / 2
 #: Each third case is pushed as somebody does who sends what is required and the ids.
@@ -76,9 +80,26 @@ def plan(request: DrillRequest) -> tuple[PlannedCase, ...]:
         for index in range(request.cases)
         for case in [_case(by_cause[faulty[index % len(faulty)]], index, len(faulty), settings)]
     ]
-    for index in range(round(HEALTHY_PART * request.cases) if None in by_cause else 0):
-        cases.append(_case(by_cause[None], index, 1, settings))
-    return tuple(sorted(cases, key=lambda case: settings.index(case.planned.setting)))
+    cases += _healthy(request, by_cause.get(None, []), settings)
+    order = [*settings, *HEALTHY_SETTINGS]
+    return tuple(sorted(cases, key=lambda case: order.index(case.planned.setting)))
+
+
+def _healthy(
+    request: DrillRequest, ways: Sequence[Injection], settings: Sequence[Setting]
+) -> list[PlannedCase]:
+    """Most of them in settings of their own, in which only a healthy run is of interest."""
+    count = round(HEALTHY_PART * request.cases)
+    plain = [injection for injection in ways if injection in healthy.INJECTIONS]
+    others = [injection for injection in ways if injection not in plain]
+    elsewhere = round(count * OTHER_HEALTHY_PART)
+    own = _allowed(HEALTHY_SETTINGS, request)
+    cases = [_case(others, index, 1, settings) for index in range(elsewhere)]
+    for index in range(count - elsewhere):
+        setting = own[(index * len(own) // (count - elsewhere)) % len(own)]
+        planned = Planned(plain[0], setting, 0.0, index + count * request.seed)
+        cases.append(PlannedCase(planned, plain=index % PLAIN_EVERY == 2))
+    return cases
 
 
 def _case(
@@ -116,16 +137,20 @@ def _asked(request: DrillRequest) -> list[Injection]:
 def _settings(request: DrillRequest) -> list[Setting]:
     """Spread over all that the models allow, and sampled anew for another seed."""
     _check("model", request.models, list(POLICIES))
-    all_of_them = [
-        setting
-        for setting in SETTINGS
-        if (request.models is None or setting.model in request.models)
-        and (request.cases >= ALL_SIZES_FROM or setting.max_tokens <= QUICK_TOKENS)
-    ]
+    all_of_them = _allowed(SETTINGS, request)
     count = min(len(all_of_them), max(FEWEST_PAIRS, request.cases // CASES_OF_A_PAIR))
     chosen = [all_of_them[index * len(all_of_them) // count] for index in range(count)]
     return [
         replace(setting, seed=setting.seed + len(SETTINGS) * request.seed) for setting in chosen
+    ]
+
+
+def _allowed(settings: Sequence[Setting], request: DrillRequest) -> list[Setting]:
+    return [
+        setting
+        for setting in settings
+        if (request.models is None or setting.model in request.models)
+        and (request.cases >= ALL_SIZES_FROM or setting.max_tokens <= QUICK_TOKENS)
     ]
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 from driftscope_probes.diagnosis.drill.case import Injection
 from driftscope_probes.diagnosis.drill.faults import (
     alignment,
+    batch,
+    cache,
     conversation,
     healthy,
     model,
+    published,
     records,
+    routing,
     semantics,
+    shares,
     weights,
 )
 
 INJECTIONS: tuple[Injection, ...] = (
+    *healthy.INJECTIONS,
+    *published.INJECTIONS,
     *weights.INJECTIONS,
     *model.INJECTIONS,
+    *cache.INJECTIONS,
+    *routing.INJECTIONS,
+    *batch.INJECTIONS,
+    *shares.INJECTIONS,
     *semantics.INJECTIONS,
     *alignment.INJECTIONS,
     *conversation.INJECTIONS,
     *records.INJECTIONS,
-    *healthy.INJECTIONS,
 )

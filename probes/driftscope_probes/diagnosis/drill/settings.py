@@ -41,6 +41,8 @@ TINY = ("tiny-llama", "tiny-qwen", "tiny-moe")
 CONTEXTS = (0, 120, 0, 60)
 #: Together at most so many sequences decode: more neither fit a small machine nor a real engine.
 MOST_TOGETHER = 128
+#: CPUs without fp16 arithmetic take 20 times as long for it.
+MOST_FP16_TOKENS = 2500
 #: The real model costs a second per decoded hundred tokens.
 REAL_SIZES: tuple[tuple[int, int], ...] = ((8, 24), (12, 48), (8, 64), (16, 32))
 
@@ -56,6 +58,8 @@ def _settings() -> Iterator[Setting]:
     for index in range(3 * len(SIZES)):
         sequences, tokens = SIZES[index % len(SIZES)]
         rollout, trainer = next(pairs)
+        if rollout == "fp16" and sequences * tokens > MOST_FP16_TOKENS:
+            rollout, trainer = "bf16", "bf16"
         yield Setting(
             name="",
             model=next(models),

@@ -1,7 +1,7 @@
 """Updates: real steps of a policy gradient, and the weights before and after them.
 
-In: a lab and a setting. Out: the displacement of the trainer's weights. Two independent rules: plain
-gradient ascent on the very responses that are pushed, and Adam on the responses of earlier batches.
+In: a lab and a setting. Out: the displacement of the trainer's weights. Two independent rules:
+plain gradient ascent on the very responses that are pushed, and Adam on those of earlier batches.
 """
 
 from __future__ import annotations

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.damage import (
+    E4M3_MAX,
     engine_step,
     finer,
     in_engine,
     in_trainer,
+    quantised_e4m3,
     sample,
     scored_by,
     strength,
@@ -178,7 +180,6 @@ def _each_linear(model: Any) -> list[Tensor]:
     return [tensor for name, tensor in _matrices(model) if not name.endswith(".gate.weight")]
 
 
-E4M3_MAX = 448.0
 INT4_GROUP, NORMAL_GROUP = 32, 64
 #: Formats from barely visible to gross.
 FORMATS = ("int8", "fp8", "int4")
@@ -190,8 +191,7 @@ def quantise(model: Any, form: str) -> Any:
         for tensor in _each_linear(model):
             wide = tensor.float()
             if form == "fp8":
-                scale = wide.abs().amax() / E4M3_MAX
-                tensor.copy_((wide / scale).to(torch.float8_e4m3fn).float() * scale)
+                tensor.copy_(quantised_e4m3(wide, float(wide.abs().amax()) / E4M3_MAX))
                 continue
             most = 127.0 if form == "int8" else 7.0
             groups = wide if form == "int8" else wide.unflatten(-1, (-1, INT4_GROUP))
