@@ -35,6 +35,7 @@ HEALTHY_PART = 0.5
 OTHER_HEALTHY_PART = 0.3
 #: Spreads any number of points evenly over 0 to 1.
 GOLDEN = (5**0.5 - 1) / 2
+SEEDS = 10_000
 #: Each third case is pushed as somebody does who sends what is required and the ids.
 PLAIN_EVERY = 3
 #: Causes that the required tensors show; the others need what a trainer adds.
@@ -76,13 +77,12 @@ def plan(request: DrillRequest) -> tuple[PlannedCase, ...]:
             remedy="name more causes with --causes, or more models with --models.",
         )
     cases = [
-        case
+        _case(by_cause[faulty[index % len(faulty)]], index, len(faulty), settings)
         for index in range(request.cases)
-        for case in [_case(by_cause[faulty[index % len(faulty)]], index, len(faulty), settings)]
     ]
     cases += _healthy(request, by_cause.get(None, []), settings)
-    order = [*settings, *HEALTHY_SETTINGS]
-    return tuple(sorted(cases, key=lambda case: order.index(case.planned.setting)))
+    order = [setting.name for setting in (*SETTINGS, *HEALTHY_SETTINGS)]
+    return tuple(sorted(cases, key=lambda case: order.index(case.planned.setting.name)))
 
 
 def _healthy(
@@ -93,11 +93,11 @@ def _healthy(
     plain = [injection for injection in ways if injection in healthy.INJECTIONS]
     others = [injection for injection in ways if injection not in plain]
     elsewhere = round(count * OTHER_HEALTHY_PART)
-    own = _allowed(HEALTHY_SETTINGS, request)
+    own = _of_seed(_allowed(HEALTHY_SETTINGS, request), request)
     cases = [_case(others, index, 1, settings) for index in range(elsewhere)]
     for index in range(count - elsewhere):
         setting = own[(index * len(own) // (count - elsewhere)) % len(own)]
-        planned = Planned(plain[0], setting, 0.0, index + count * request.seed)
+        planned = Planned(plain[0], setting, 0.0, index)
         cases.append(PlannedCase(planned, plain=index % PLAIN_EVERY == 2))
     return cases
 
@@ -140,9 +140,12 @@ def _settings(request: DrillRequest) -> list[Setting]:
     all_of_them = _allowed(SETTINGS, request)
     count = min(len(all_of_them), max(FEWEST_PAIRS, request.cases // CASES_OF_A_PAIR))
     chosen = [all_of_them[index * len(all_of_them) // count] for index in range(count)]
-    return [
-        replace(setting, seed=setting.seed + len(SETTINGS) * request.seed) for setting in chosen
-    ]
+    return _of_seed(chosen, request)
+
+
+def _of_seed(settings: Sequence[Setting], request: DrillRequest) -> list[Setting]:
+    """The settings have seeds of their own below SEEDS; another drill has others."""
+    return [replace(setting, seed=setting.seed + SEEDS * request.seed) for setting in settings]
 
 
 def _allowed(settings: Sequence[Setting], request: DrillRequest) -> list[Setting]:
