@@ -68,7 +68,7 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
     findings = {}
     few = seen.signals.body.tokens < FEW_TOKENS
     for cause in CAUSES:
-        if cause.name in without:
+        if cause.name in without or cause.detect is None:
             continue
         if seen.signals.body.tokens == 0 and cause.level != "comparable":
             continue

@@ -297,10 +297,16 @@ class Places:
 
     @cached_property
     def own_onsets(self) -> tuple[Split, Ints] | None:
-        """From a token of its own on in each dirty sequence, and those tokens as rows of the body.
+        """From a token of its own on in each dirty sequence; and those tokens, rows of the body."""
+        return self._own_cuts(rising=True)
 
-        The cut of a sequence is where the mean log size before and after differs most.
-        """
+    @cached_property
+    def own_falls(self) -> tuple[Split, Ints] | None:
+        """Up to a token of its own in each dirty sequence, and the first cleaner ones."""
+        return self._own_cuts(rising=False)
+
+    def _own_cuts(self, *, rising: bool) -> tuple[Split, Ints] | None:
+        """The cut of a sequence is where the mean log size before and after differs most."""
         body = self.body
         if body.tokens < 2 * FEW_TOKENS:
             return None
@@ -314,6 +320,8 @@ class Places:
         total = np.repeat(np.add.reduceat(body.size, starts), lengths)
         with np.errstate(divide="ignore", invalid="ignore"):
             rise = (total - before) / (n - k) - before / k
+            if not rising:
+                rise = -rise
             gain = np.where((k >= 2) & (n - k >= 2), k * (n - k) / n * rise * np.abs(rise), -np.inf)
         best = np.maximum.reduceat(gain, starts)
         cut = np.flatnonzero(gain == np.repeat(best, lengths))
@@ -321,9 +329,10 @@ class Places:
         significant = cut[gain[cut] / self.variance > 16.0]
         if significant.size == 0:
             return None
-        first = np.full(self.signals.tokens.sequences, body.tokens, np.int64)
+        first = np.full(self.signals.tokens.sequences, body.tokens if rising else -1, np.int64)
         first[body.sequence[significant]] = significant
-        dirty = np.arange(body.tokens) >= first[body.sequence]
+        rows = np.arange(body.tokens)
+        dirty = rows >= first[body.sequence] if rising else rows < first[body.sequence]
         found = self._kept(split_of(body, dirty))
         return None if found is None else (found, significant)
 

@@ -317,6 +317,14 @@ class Signals:
         return float(np.mean(centred**4)) / second**2 if second > 0 else None
 
     @cached_property
+    def reach(self) -> float | None:
+        """How far the outermost residuals go (99.5 %) over the typical ones, below p = 0.9.
+
+        One rounding to a grid is bounded: below 3. Noise that came through a network: 3.3 and more.
+        """
+        return reach_of(self.body)
+
+    @cached_property
     def advantage_correlation(self) -> tuple[float, float] | None:
         """Correlation of the residual with the advantage, and its z over sequences."""
         advantages = self.per_token(self.observed.advantages)
@@ -367,6 +375,14 @@ def noise_on_logits(body: Body) -> float | None:
     if body.tokens == 0 or weight == 0.0:
         return None
     return float(np.sqrt(np.sum(body.delta**2) / weight))
+
+
+def reach_of(body: Body) -> float | None:
+    residual = np.abs(body.residual[body.certainty < 0.9])
+    if residual.size < 4 * FEW_TOKENS:
+        return None
+    ordinary = float(np.median(residual)) / 0.6745
+    return float(np.quantile(residual, 0.995)) / ordinary if ordinary > 0 else None
 
 
 def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
-from driftscope_probes.diagnosis.examination import Examination, binned_correlation, ramp
+from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.places import Split
 from driftscope_probes.diagnosis.plots import noise_by_length, noise_by_sequence
 from driftscope_probes.diagnosis.signals import Bools
@@ -144,7 +144,13 @@ def pad_attended(seen: Examination) -> Finding | None:
             continue
         # Most of the effect is that there is padding at all: its logarithm.
         related = float(np.corrcoef(np.log1p(padding), mean)[0, 1]) if np.ptp(mean) else 0.0
-        none = padding <= 0.02 * length[present].max()
+        none = padding == 0
+        # Once there is any, more of it may change little: then none against some is the test.
+        any_padding = np.zeros(signals.tokens.sequences, np.int64)
+        any_padding[present[padding > 0]] = 1
+        split = seen.places.by_label(any_padding)
+        if split is not None and 0 < any_padding.sum() < present.size:
+            related = max(related, 0.9 * seen.accounts(split))
         clean = float(np.exp(np.median(mean[none]))) / seen.floor.sigma
         if best is None or related > best[0]:
             best = (related, name, clean, float(np.median(np.exp(mean[~none]))), padding)
@@ -216,8 +222,12 @@ def _packed(seen: Examination) -> tuple[float, float, Split] | None:
     confidence = 0.9 * opens * ramp(split.contrast, 0.7, 1.4) * seen.clean(split)
     confidence *= seen.two_kinds * seen.same_token * seen.unlabelled
     body = seen.places.body
-    inside = split.dirty & (body.certainty < 0.999)
-    along = binned_correlation(body.index[inside], body.size[inside])
+    length = seen.signals.response_lengths[body.sequence]
+    early = split.dirty & (body.index < length / 3)
+    late = split.dirty & (body.index >= 2 * length / 3)
+    along = 0.0
+    if early.any() and late.any():
+        along = float(body.size[late].mean() - body.size[early].mean())
     return (confidence, along, split) if confidence >= 0.05 else None
 
 
@@ -226,7 +236,7 @@ def packed_attention(seen: Examination) -> Finding | None:
     if found is None:
         return None
     confidence, along, split = found
-    return _packed_finding(seen, confidence * ramp(along, -0.95, -0.6), along, split)
+    return _packed_finding(seen, confidence * ramp(along, -1.0, -0.4), along, split)
 
 
 def packed_state(seen: Examination) -> Finding | None:
@@ -234,7 +244,7 @@ def packed_state(seen: Examination) -> Finding | None:
     if found is None:
         return None
     confidence, along, split = found
-    return _packed_finding(seen, confidence * ramp(along, -0.5, -0.85), along, split)
+    return _packed_finding(seen, confidence * ramp(along, -0.4, -1.0), along, split)
 
 
 def _packed_finding(
@@ -258,7 +268,7 @@ def _packed_finding(
                 "1",
             ),
             Evidence(
-                "how the noise goes along a document (correlation)",
+                "log of the noise late in a document over early",
                 round(along, 2),
                 "falls for a state that fades, stays for attention",
             ),

@@ -83,33 +83,38 @@ def stale_prefix(seen: Examination) -> Finding | None:
 
 def hybrid_version(seen: Examination) -> Finding | None:
     """High up to a token, lower after it: the weights changed while the cache stayed."""
-    body = seen.places.body
-    falling = seen.places.falling
-    if falling is None:
+    places, body = seen.places, seen.places.body
+    own = places.own_falls
+    if own is None:
         return None
-    cut = int(-falling.at) + 1  # first index of the cleaner part
-    near = (body.index >= cut) & (body.index < cut + AROUND)
-    before = (body.index < cut) & (body.index >= cut - AROUND)
-    if near.sum() < 8 or before.sum() < 8 or cut < 4:
-        return None
-    drop = float(body.size[before].mean() - body.size[near].mean())
-    rest = typical(body.residual[~falling.dirty]) / seen.floor.sigma
+    split, cuts = own
+    sequences = np.unique(body.sequence).size
+    dirty = max(1, int(places.dirty_sequences.sum()))
+    fallen = cuts.size / (dirty if places.two_groups is not None else sequences)
+    after = np.zeros(body.tokens, np.bool_)
+    after[np.minimum(cuts[:, None] + np.arange(AROUND), body.tokens - 1)] = True
+    rest = typical(body.residual[after]) / seen.floor.sigma
     lag = seen.signals.extras.lag()
     mixed = lag is not None and np.unique(lag).size > 1
+    # All at one index, or all at few: an update hits every running request at one moment.
+    common = places.falling
+    shared = 0.0 if common is None else common.gain / max(places.best_gain, 1e-9)
     confidence = (
         (0.85 if mixed else 0.75)
-        * ramp(falling.contrast, 0.4, 0.9)
-        * seen.leads(falling)
-        * ramp(drop / falling.contrast, 0.35, 0.7)
-        * ramp(falling.clean_sigma / seen.floor.sigma, 1.0, 1.3)
+        * ramp(split.contrast, 0.7, 1.4)
+        * max(ramp(fallen, 0.25, 0.5), ramp(shared, 0.6, 0.9))
+        * ramp(cuts.size, 1, 4)
+        * ramp(split.dirty_sigma / seen.floor.sigma, 2.0, 3.5)
+        * seen.same_token
     )
     if confidence < 0.05:
         return None
     return Finding(
         confidence,
         (
-            Evidence("response index at which the difference falls", cut, "none"),
-            Evidence("noise before over after", round(float(np.exp(falling.contrast)), 1), "1"),
+            Evidence("responses in which the difference falls at a token", int(cuts.size), "0"),
+            Evidence("that token, median index", int(np.median(body.index[cuts])), "none"),
+            Evidence("noise before over after", round(float(np.exp(split.contrast)), 1), "1"),
             Evidence(
                 "noise after it over the floor",
                 round(rest, 1),
@@ -150,7 +155,7 @@ def kv_tile(seen: Examination) -> Finding | None:
     confidence = (
         (0.93 if absolute else 0.8)
         * ramp(split.contrast, 0.5, 1.2)
-        * ramp(sharp, 0.45, 0.75)
+        * ramp(sharp, 0.5, 0.8)
         * seen.leads(split)
         * seen.clean(split)
         * (1.0 if distance <= 4 else 0.75)
@@ -214,8 +219,11 @@ def kv_scales(seen: Examination) -> Finding | None:
 
 
 def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | None:
-    """z, chunk, share and chance of the chunk at whose borders most wild tokens lie: the first
-    token of one (coordinate divisible by it) or the last."""
+    """Surprise in nats, chunk, share and chance of the chunk at whose borders most wild tokens
+    lie: the first token of one (coordinate divisible by it) or the last.
+
+    Surprise: -log of Chernoff's bound that so many fall there by chance, for all chunks tried.
+    """
     shown = wild[:: max(1, wild.size // MOST_WILD)]
     chunks = np.arange(SMALLEST_CHUNK, min(LARGEST_CHUNK, int(coordinate.max()) + 1) + 1)
     if chunks.size == 0:
@@ -229,9 +237,12 @@ def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | N
         chunk, share = int(chunks[at]), float(shares[at])
         border = 0 if edge[:, at].any() and (residues[:, at] == 0).mean() == share else chunk - 1
         chance = float(np.clip(((coordinate % chunk) == border).mean(), 1e-4, 0.999))
-        z = (share - chance) / float(np.sqrt(chance * (1 - chance) / shown.size))
-        if best is None or z > best[0]:
-            best = (z, chunk, share, chance)
+        surprise = -float(np.log(2 * chunks.size))
+        if share > chance:
+            rest = (1 - share) * np.log((1 - share) / (1 - chance)) if share < 1 else 0.0
+            surprise += shown.size * float(share * np.log(share / chance) + rest)
+        if best is None or surprise > best[0]:
+            best = (surprise, chunk, share, chance)
     return best
 
 
@@ -255,8 +266,10 @@ def chunk_edges(seen: Examination) -> Finding | None:
             best = (*found, name)
     if best is None:
         return None
-    z, chunk, share, chance, name = best
-    confidence = 0.9 * ramp(z, 6.0, 14.0) * ramp(share, 0.5, 0.85) * ramp(seen.moved, 4.0, 2.0)
+    surprise, chunk, share, chance, name = best
+    confidence = (
+        0.9 * ramp(surprise, 7.0, 16.0) * ramp(share, 0.5, 0.85) * ramp(seen.moved, 4.0, 2.0)
+    )
     if confidence < 0.05:
         return None
     return Finding(
@@ -268,7 +281,7 @@ def chunk_edges(seen: Examination) -> Finding | None:
                 f"{chance:.3f} by chance",
             ),
             Evidence("wild tokens", count, "few, anywhere"),
-            Evidence("standard errors above chance", round(z, 1), "4 at most"),
+            Evidence("surprise of that by chance, nats", round(surprise, 1), "below 7"),
         ),
     )
 

@@ -112,7 +112,7 @@ def thinking_stripped(seen: Examination) -> Finding | None:
     turns = seen.signals.extras.turn_ids
     body = seen.places.body
     if turns is None:
-        return None
+        return _later_part(seen)
     split = seen.places.onset_turn
     turn = turns[body.token]
     if split is None or split.at <= turn.min():
@@ -142,6 +142,32 @@ def thinking_stripped(seen: Examination) -> Finding | None:
         (
             Evidence("first turn that differs", int(split.at), "none"),
             Evidence("noise by turn, nats", "; ".join(by_turn), "equal"),
+        ),
+    )
+
+
+def _later_part(seen: Examination) -> Finding | None:
+    """Without turns: nearly every response is clean up to a token of its own, and stays bad."""
+    own = seen.places.own_onsets
+    if own is None:
+        return None
+    split, cuts = own
+    body = seen.places.body
+    part = cuts.size / max(1, np.unique(body.sequence).size)
+    confidence = (
+        0.6
+        * ramp(split.contrast, 0.8, 1.6)
+        * seen.clean(split)
+        * ramp(part, 0.35, 0.7)
+        * seen.same_token
+    )
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence("responses clean up to a token of their own", int(cuts.size), "0"),
+            Evidence("noise after it over before", round(float(np.exp(split.contrast)), 1), "1"),
         ),
     )
 

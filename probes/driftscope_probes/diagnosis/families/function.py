@@ -64,8 +64,10 @@ def _weights(seen: Examination) -> Mapping[str, float]:
     whole_sequences = ramp(signals.sequence_effect or 1.0, 2.0, 5.0)
     same_tokens = ramp(signals.id_effect or 1.0, 2.0, 6.0)
     sure = signals.sure_ratio if signals.sure_ratio is not None else 0.1
+    reach = signals.reach or 4.0
     like_rounding = (
         ramp(sure, 0.2, 0.12)
+        * ramp(reach, 7.0, 5.0)
         * ramp(signals.kurtosis or 3.0, 150.0, 50.0)
         * ramp(signals.sequence_effect or 1.0, 3.0, 1.5)
         * (1.0 - same_tokens)
@@ -76,12 +78,15 @@ def _weights(seen: Examination) -> Mapping[str, float]:
         # Nothing was synced before the first step; a configuration is wrong from it on.
         "stale_engine_weights": (0.15 if first else 1.0)
         * (1.0 + 4.0 * along + whole_sequences + same_tokens),
-        "dropped_tensor_on_reload": (0.15 if first else 1.0) * (1.0 + gross) * (1.0 - 0.7 * along),
+        "dropped_tensor_on_reload": (0.15 if first else 1.0)
+        * (0.5 + gross + ramp(reach, 4.5, 6.5))
+        * (1.0 - 0.7 * along)
+        * (1.0 - 0.5 * same_tokens),
         "quantized_weights": (6.0 if settings.quantization else 0.6) * (0.4 + 2.0 * like_rounding),
         "lora_not_applied": 8.0 if settings.adapter else 0.1,
-        "trainer_model_bug": (0.3 if later else 1.2) * (1.0 + gross),
-        "norm_eps": (0.2 if later else 1.0) * (0.5 + 0.5 * like_rounding) * (1.0 - 0.5 * gross),
-        "rope_config": 0.15 if later else 0.7,
-        "entropy_sharpening": 0.5 if later else 0.2,
-        "chat_template_mismatch": 0.15 if later else 0.5,
+        "trainer_model_bug": (0.3 if later else 1.0) * (0.6 + gross + ramp(reach, 6.5, 4.5)),
+        "norm_eps": (0.2 if later else 1.0) * (0.3 + ramp(reach, 6.5, 4.5)) * (1.0 - 0.5 * gross),
+        "rope_config": (0.15 if later else 1.0) * (0.4 + ramp(reach, 5.0, 8.0)),
+        "entropy_sharpening": (0.6 if later else 0.2) * (0.3 + ramp(reach, 5.0, 8.0)),
+        "chat_template_mismatch": (0.15 if later else 0.7) * (0.4 + ramp(reach, 4.5, 6.0)),
     }

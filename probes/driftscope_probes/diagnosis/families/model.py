@@ -111,6 +111,7 @@ def dropout(seen: Examination) -> Finding | None:
             * ramp(spread / seen.floor.sigma, 1.3, 2.5)
             * ramp(pairs, 1, 4)
             * seen.same_token
+            * (1.0 - clean_group(seen))
         )
         evidence = [
             Evidence("equal contexts, by the engine's own values", pairs, "any number"),
@@ -124,6 +125,16 @@ def dropout(seen: Examination) -> Finding | None:
     if confidence < 0.05:
         return None
     return Finding(confidence, tuple(evidence))
+
+
+def clean_group(seen: Examination) -> float:
+    """1 where some sequences are at the floor and others far from it: no draw spares sequences."""
+    split = seen.places.two_groups
+    return (
+        0.0
+        if split is None
+        else seen.two_kinds * seen.clean(split) * ramp(split.contrast, 0.7, 1.4)
+    )
 
 
 def repeated_contexts(seen: Examination) -> tuple[int, float, float] | None:

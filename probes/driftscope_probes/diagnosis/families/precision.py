@@ -11,7 +11,7 @@ from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.plots import noise_by_certainty
-from driftscope_probes.diagnosis.signals import Floats
+from driftscope_probes.diagnosis.signals import reach_of
 
 #: Spacing of bfloat16 between 8 and 16, where most logits lie: 2^-4; half of it is the most that
 #: rounding moves one.
@@ -51,18 +51,22 @@ def head_precision(seen: Examination) -> Finding | None:
         return stored
     settings = seen.settings
     finer = {settings.rollout_dtype, settings.trainer_dtype} <= {"fp16", "fp32"}
-    residual = seen.signals.body.residual[seen.signals.body.certainty < 0.9]
+    body = seen.signals.body
+    split = seen.places.two_groups
+    if split is not None and seen.clean(split) > 0.5 and finer:
+        body = seen.places.body.of(split.dirty)  # the rest did not go through that head
+    residual = body.residual[body.certainty < 0.9]
     if residual.size < 64:
         return None
-    flat = flatness(residual)
+    reach = reach_of(body) or np.inf
     bounded = float(np.quantile(np.abs(residual), 0.995))
     confidence = (
-        (0.85 if finer else 0.35)
-        * ramp(flat, 3.4, 2.7)
-        * ramp(seen.moved, 1.5, 3.0)
+        (0.9 if finer else 0.7)
+        * ramp(reach, 3.7, 3.1)
+        * ramp(seen.moved, 1.8, 3.0)
         * ramp(bounded, 0.004, 0.015)
         * ramp(bounded, 0.35, 0.2)
-        * seen.same_everywhere
+        * (1.0 if body is not seen.signals.body else seen.same_everywhere)
     )
     if confidence < 0.05:
         return None
@@ -70,9 +74,9 @@ def head_precision(seen: Examination) -> Finding | None:
         confidence,
         (
             Evidence(
-                "kurtosis of the residuals",
-                round(flat, 2),
-                "above 4; 1.8 to 3 for one rounding to a grid",
+                "outermost residuals over typical ones",
+                round(float(reach), 2),
+                "above 3.3; below 3 for one rounding to a grid",
             ),
             Evidence(
                 "largest residual (99.5 %), nats",
@@ -116,15 +120,6 @@ def _stored_short(seen: Examination) -> Finding | None:
             ),
         ),
     )
-
-
-def flatness(values: Floats) -> float:
-    """Kurtosis without the outermost hundredth: 1.8 for a uniform variable, 3 for a normal one."""
-    low, high = np.quantile(values, [0.005, 0.995])
-    inner = values[(values >= low) & (values <= high)]
-    inner = inner - inner.mean()
-    second = float(np.mean(inner**2))
-    return float(np.mean(inner**4)) / second**2 if second > 0 else 0.0
 
 
 CAUSES = (

@@ -294,4 +294,32 @@ CAUSES = (
         plot=noise_by_certainty,
         alike=ALIKE,
     ),
+    Cause(
+        name="resume_mismatch",
+        title="the difference is high for a few steps after a restart from a checkpoint",
+        level="weights",
+        mechanism="The engine starts from other weights than the trainer's checkpoint, or "
+        "optimiser and engine states are restored one after the other.",
+        signature="A jump at the first step after a resume that heals within a few steps.",
+        remedy="Sync the restored weights into the engine before the first rollout, and leave out "
+        "rollouts from before it.",
+        next_control="Compare weight checksums of both sides right after the resume, before the "
+        "first rollout.",
+        detect=None,
+        plot=noise_by_certainty,
+    ),
+    Cause(
+        name="sleep_wake_corruption",
+        title="the engine answers with something else since it was put to sleep and woken",
+        level="weights",
+        mechanism="Weights or buffers were dropped by sleep mode, FP8 KV scales reset to 1, or an "
+        "adapter was not applied again after the wake-up.",
+        signature="Clean until the first sleep, then far off and staying so.",
+        remedy="Reload weights, buffers, scales and adapters after every wake-up, or use sleep "
+        "level 1; update the engine.",
+        next_control="Send one prompt before a sleep and after it: the answers must have the same "
+        "bits.",
+        detect=None,
+        plot=noise_by_certainty,
+    ),
 )
