@@ -44,7 +44,7 @@ def sigma(rollout_logprobs: NDArray[Any], trainer_logprobs: NDArray[Any]) -> flo
 
 
 def sigma_of(severity: float) -> float:
-    return SIGMA_AT_0 * (SIGMA_AT_1 / SIGMA_AT_0) ** severity
+    return float(SIGMA_AT_0 * (SIGMA_AT_1 / SIGMA_AT_0) ** severity)
 
 
 def strength(

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from driftscope_probes.diagnosis.drill.case import Case, Injection, Setting
-from driftscope_probes.diagnosis.drill.faults.healthy import HEALTHY_SETTINGS
+from driftscope_probes.diagnosis.drill.faults.rounding import HEALTHY_SETTINGS
 from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.policies import policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
@@ -108,9 +108,11 @@ def main() -> None:
         for injection in INJECTIONS
         if injection.way in ways and (causes == [""] or (injection.cause or HEALTHY) in causes)
     ]
+    # The cheapest first: someone waits for the first of each cause.
+    cheapest = sorted(SETTINGS[given.first :], key=lambda one: one.sequences * one.max_tokens)
     settings = [
         setting
-        for setting in SETTINGS[given.first :]
+        for setting in cheapest
         if (not given.models or setting.model in given.models.split(","))
         and setting.max_tokens <= given.most_length
     ][: given.n]

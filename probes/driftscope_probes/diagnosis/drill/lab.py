@@ -205,6 +205,7 @@ class Lab:
         sampled: Sampled,
         scored: Scored,
         metadata: Mapping[str, str] | None = None,
+        /,
         **extras: NDArray[Any],
     ) -> PushedStep:
         """As a trainer would push it; `extras` add tensors or replace those filled in here."""

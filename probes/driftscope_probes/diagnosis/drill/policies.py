@@ -133,7 +133,7 @@ def _descend(model: Any, text: Tensor, progress: ProgressSink) -> None:
         logits = model(input_ids=window[:, :-1], use_cache=False).logits
         loss = F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -12,6 +12,7 @@ from driftscope_probes.diagnosis.drill.faults import (
     model,
     published,
     records,
+    rounding,
     routing,
     semantics,
     shares,
@@ -19,8 +20,6 @@ from driftscope_probes.diagnosis.drill.faults import (
 )
 
 INJECTIONS: tuple[Injection, ...] = (
-    *healthy.INJECTIONS,
-    *published.INJECTIONS,
     *weights.INJECTIONS,
     *model.INJECTIONS,
     *cache.INJECTIONS,
@@ -31,4 +30,7 @@ INJECTIONS: tuple[Injection, ...] = (
     *alignment.INJECTIONS,
     *conversation.INJECTIONS,
     *records.INJECTIONS,
+    *healthy.INJECTIONS,
+    *published.INJECTIONS,
+    *rounding.INJECTIONS,
 )

@@ -232,7 +232,7 @@ MOST_CHUNK, LEAST_CHUNK = 256, 12
 
 
 def _chunk(severity: float) -> int:
-    return round(MOST_CHUNK * (LEAST_CHUNK / MOST_CHUNK) ** severity)
+    return round(float(MOST_CHUNK * (LEAST_CHUNK / MOST_CHUNK) ** severity))
 
 
 def neighbour_row(rows: Tensor, response: tuple[int, ...], step: int, temperature: float) -> Tensor:

@@ -185,8 +185,9 @@ class _HeadInBf16:
     """The product itself runs in bf16: hidden states and result are rounded."""
 
     def __call__(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        product = F.linear(inputs[0].bfloat16(), module.weight.bfloat16())
-        return product.to(output.dtype)
+        product: Tensor = F.linear(inputs[0].bfloat16(), module.weight.bfloat16())
+        rounded: Tensor = product.to(output.dtype)
+        return rounded
 
 
 def head_in_bf16(model: Any) -> Any:
@@ -229,17 +230,6 @@ def sharper_norm(model: Any, excess: float, seed: int) -> Any:
 
 
 # Bugs in a trainer's own model code
-
-
-@dataclass(frozen=True, slots=True)
-class _Mixed:
-    """Between the block's output and what a wrong block gives instead."""
-
-    wrong: Any
-    strength: float
-
-    def __call__(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
-        return output + self.strength * (self.wrong(module, inputs, output) - output)
 
 
 def extra_bias(model: Any, size: float, seed: int) -> Any:

@@ -31,7 +31,7 @@ def routers(model: Any) -> list[nn.Module]:
     return [part for part in model.modules() if type(part).__name__.endswith("TopKRouter")]
 
 
-def _blocks(model: Any) -> list[nn.Module]:
+def _blocks(model: Any) -> list[Any]:
     return [part for part in model.modules() if type(part).__name__.endswith("SparseMoeBlock")]
 
 

@@ -194,7 +194,7 @@ def quantise(model: Any, form: str) -> Any:
                 tensor.copy_(quantised_e4m3(wide, float(wide.abs().amax()) / E4M3_MAX))
                 continue
             most = 127.0 if form == "int8" else 7.0
-            groups = wide if form == "int8" else wide.unflatten(-1, (-1, INT4_GROUP))
+            groups = wide if form == "int8" else wide.reshape(*wide.shape[:-1], -1, INT4_GROUP)
             scale = groups.abs().amax(-1, keepdim=True).clamp_min(1e-12) / most
             rounded = (groups / scale).round().clamp(-most, most) * scale
             tensor.copy_(rounded.reshape(wide.shape))
@@ -208,7 +208,7 @@ def quantise_to_normal_levels(model: Any, bits: int) -> Any:
     levels = levels / levels.abs().amax()
     with torch.no_grad():
         for tensor in _each_linear(model):
-            groups = tensor.float().flatten().unflatten(0, (-1, NORMAL_GROUP))
+            groups = tensor.float().reshape(-1, NORMAL_GROUP)
             scale = groups.abs().amax(-1, keepdim=True).clamp_min(1e-12)
             nearest = torch.bucketize(groups / scale, (levels[1:] + levels[:-1]) / 2)
             tensor.copy_((levels[nearest] * scale).reshape(tensor.shape))
