@@ -13,8 +13,8 @@ from zlib import crc32
 from driftscope_probes.diagnosis.cause import Level
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.dump import Planned
-from driftscope_probes.diagnosis.drill.faults import healthy
-from driftscope_probes.diagnosis.drill.faults.healthy import HEALTHY_SETTINGS
+from driftscope_probes.diagnosis.drill.faults import rounding
+from driftscope_probes.diagnosis.drill.faults.rounding import HEALTHY_SETTINGS
 from driftscope_probes.diagnosis.drill.policies import POLICIES
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
@@ -31,7 +31,7 @@ FEWEST_PAIRS = 6
 ALL_SIZES_FROM, QUICK_TOKENS = 300, 256
 #: Healthy pairs beside the faulty ones: 300 beside 600.
 HEALTHY_PART = 0.5
-#: Of these, conversations and a made-up policy at published levels.
+#: Of these, other samplings and turns, and a made-up policy at published levels.
 OTHER_HEALTHY_PART = 0.3
 #: Spreads any number of points evenly over 0 to 1.
 GOLDEN = (5**0.5 - 1) / 2
@@ -90,7 +90,7 @@ def _healthy(
 ) -> list[PlannedCase]:
     """Most of them in settings of their own, in which only a healthy run is of interest."""
     count = round(HEALTHY_PART * request.cases)
-    plain = [injection for injection in ways if injection in healthy.INJECTIONS]
+    plain = [injection for injection in ways if injection in rounding.INJECTIONS]
     others = [injection for injection in ways if injection not in plain]
     elsewhere = round(count * OTHER_HEALTHY_PART)
     own = _of_seed(_allowed(HEALTHY_SETTINGS, request), request)

@@ -10,7 +10,6 @@ from driftscope_probes.diagnosis.drill.faults import (
     conversation,
     healthy,
     model,
-    published,
     records,
     rounding,
     routing,
@@ -31,6 +30,5 @@ INJECTIONS: tuple[Injection, ...] = (
     *conversation.INJECTIONS,
     *records.INJECTIONS,
     *healthy.INJECTIONS,
-    *published.INJECTIONS,
     *rounding.INJECTIONS,
 )

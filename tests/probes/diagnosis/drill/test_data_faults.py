@@ -15,7 +15,7 @@ from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.faults import (
     alignment,
     conversation,
-    published,
+    healthy,
     records,
     semantics,
 )
@@ -77,17 +77,17 @@ def test_every_fault_shows_and_repeats(lab: Lab, fault: Injection) -> None:
     assert (away & first.mask).any()
 
 
-@pytest.mark.parametrize("severity", [0.2, 0.8])
-def test_a_sound_conversation_is_equal_up_to_rounding(lab: Lab, severity: float) -> None:
-    assert largest(injected(published.conversation, lab, severity)) < ROUNDING
+@pytest.mark.parametrize("severity", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_untouched_pairs_are_equal_up_to_rounding(lab: Lab, severity: float) -> None:
+    assert largest(injected(healthy.untouched, lab, severity)) < ROUNDING
 
 
 def test_published_levels_are_met(lab: Lab) -> None:
     large = replace(SETTING, sequences=128, max_tokens=64)
     for index in (0, 5):
-        severity = (index + 0.5) / len(published.LEVELS)
-        step = published.published(lab, severity, np.random.default_rng(1), large)
-        level = published.LEVELS[index]
+        severity = (index + 0.5) / len(healthy.LEVELS)
+        step = healthy.published(lab, severity, np.random.default_rng(1), large)
+        level = healthy.LEVELS[index]
         assert step.metadata["model"] == level.model
         assert np.std(step.trainer - step.rollout) == pytest.approx(level.std, rel=0.25)
         # Drawn from what the engine reports: the mean ratio is 1.
