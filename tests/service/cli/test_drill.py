@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from driftscope_probes.diagnosis.drill.course_score import CourseAnswer
 from driftscope_probes.diagnosis.drill.report import AnsweredCase, DrillReport
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.score import CauseScore, Group, Score
 from driftscope_service.cli.drill_tables import command, markdown, print_drill
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SMALL = "--cases 2 --causes sentinel_or_nan_logprob --models tiny-llama".split()
+SMALL = "--cases 2 --runs 0 --causes sentinel_or_nan_logprob --models tiny-llama".split()
 
 SCORE = Score(
     cases=3,
@@ -44,7 +45,12 @@ SCORE = Score(
 REPORT = DrillReport(
     SCORE,
     (AnsweredCase("f", "off_by_one", "a", 0.5, "tiny", False, "off_by_one", (), 0.9, None),),
-    DrillRequest(cases=3, causes=["off_by_one", "pad_attended"], seed=7),
+    (
+        CourseAnswer(None, "a", 0.0, "tiny", (), 0.0, (0.5, 0.4)),
+        CourseAnswer("resume_mismatch", "a", 0.5, "tiny", ("resume_mismatch",), 0.9, (0.5, 9.0)),
+        CourseAnswer("resume_mismatch", "b", 0.5, "tiny", ("sub_ulp_update",), 0.4, (0.5, None)),
+    ),
+    DrillRequest(cases=3, runs=3, causes=["off_by_one", "pad_attended"], seed=7),
     {
         "python": "3.13.1",
         "platform": "Linux",
@@ -66,16 +72,19 @@ def test_the_terminal_shows_figures_causes_and_what_was_missed() -> None:
     assert "left-out causes unexplained – at least 80%" in lines
     assert "off_by_one 2 50.0% 100.0% 0.75 – dropout_active 1" in lines
     assert "off_by_one off_by_one 1, dropout_active 1" in lines
+    assert "resume_mismatch resume_mismatch 1, nothing 1" in lines
     assert lines[-1] == "Missed: right cause first: 66.7%, at least 92% is asked."
 
 
 def test_the_page_names_machine_and_command() -> None:
     page = markdown(REPORT, date(2026, 11, 29))
-    asked = "driftscope drill --cases 3 --causes off_by_one,pad_attended --seed 7"
+    asked = "driftscope drill --cases 3 --runs 3 --causes off_by_one,pad_attended --seed 7"
     assert command(REPORT) == asked
     assert f"- command: `{asked} --markdown docs/drill.md`" in page
     assert "- CPU: a CPU, 2 cores; Linux" in page
     assert "| pad_attended | 1 | 100.0% | 100.0% | – | 100.0% |  |" in page
+    assert "2 runs with a fault, right cause named in 50.0%" in page
+    assert "| resume_mismatch | resume_mismatch 1, nothing 1 |" in page
     # One column per answer, all with their counts: the names stand below.
     (injected,) = [line for line in page.splitlines() if line.startswith("| injected |")]
     (row,) = [
@@ -107,7 +116,9 @@ def test_a_small_drill_prints_json_writes_its_page_and_keeps_its_files(
     assert (result["cases"], result["top1"]) == (2, 1.0)
     assert done.returncode == (1 if result["shortfalls"] else 0)
     assert result["by_cause"]["sentinel_or_nan_logprob"]["cases"] == 2
-    assert "driftscope drill --cases 2" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "driftscope drill --cases 2 --runs 0" in (tmp_path / "page.md").read_text(
+        encoding="utf-8"
+    )
     kept = sorted((tmp_path / "kept").glob("*.safetensors"))
     assert [file.name for file in kept] == sorted(answer["file"] for answer in result["answers"])
     answered = driftscope("analyze", str(kept[-1]), "--json")

@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
+import numpy as np
+
 from driftscope_probes.diagnosis.cause import Level
-from driftscope_probes.diagnosis.drill.case import Injection, Setting
+from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
+from driftscope_probes.diagnosis.drill.courses import COURSES, Course, RunInjection
 from driftscope_probes.diagnosis.drill.dump import Planned
 from driftscope_probes.diagnosis.drill.faults import rounding
 from driftscope_probes.diagnosis.drill.faults.rounding import HEALTHY_SETTINGS
-from driftscope_probes.diagnosis.drill.policies import POLICIES
+from driftscope_probes.diagnosis.drill.lab import Lab
+from driftscope_probes.diagnosis.drill.policies import POLICIES, policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.settings import SETTINGS
@@ -36,6 +40,9 @@ OTHER_HEALTHY_PART = 0.3
 #: Spreads any number of points evenly over 0 to 1.
 GOLDEN = (5**0.5 - 1) / 2
 SEEDS = 10_000
+#: A run is twelve steps: small ones, of the models that decode fast.
+REAL_MODEL = "smollm2-135m"
+MOST_RUN_SEQUENCES, MOST_RUN_TOKENS = 64, 64
 #: Each third case is pushed as somebody does who sends what is required and the ids.
 PLAIN_EVERY = 3
 #: Causes that the required tensors show; the others need what a trainer adds.
@@ -85,6 +92,50 @@ def plan(request: DrillRequest) -> tuple[PlannedCase, ...]:
     return tuple(sorted(cases, key=lambda case: order.index(case.planned.setting.name)))
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    injection: RunInjection
+    setting: Setting
+    severity: float
+    number: int
+
+    def course(self) -> Course:
+        setting = self.setting
+        folder = policy_folder(setting.model)
+        lab = Lab(folder, setting.rollout_dtype, setting.trainer_dtype, setting.seed)
+        rng = np.random.default_rng([setting.seed, self.number])
+        return self.injection.inject(lab, self.severity, rng, setting)
+
+
+def plan_runs(request: DrillRequest) -> tuple[PlannedRun, ...]:
+    """Courses take turns, over small pairs; none where only other causes or models are asked."""
+    injections = [item for item in COURSES if _is_asked(item.cause, item.way, request)]
+    settings = [
+        setting
+        for setting in _of_seed(_allowed(SETTINGS, request), request)
+        if setting.model != REAL_MODEL
+        and setting.max_tokens <= MOST_RUN_TOKENS
+        and setting.sequences <= MOST_RUN_SEQUENCES
+    ]
+    if not settings or all(item.cause is None for item in injections):
+        return ()
+    return tuple(
+        PlannedRun(
+            injections[index % len(injections)],
+            settings[(index + index // len(injections)) % len(settings)],
+            round(index * GOLDEN % 1.0, 2),
+            index,
+        )
+        for index in range(request.runs)
+    )
+
+
+def _is_asked(cause: str | None, way: Way, request: DrillRequest) -> bool:
+    return cause is None or (
+        request.way in ("both", way) and (request.causes is None or cause in request.causes)
+    )
+
+
 def _healthy(
     request: DrillRequest, ways: Sequence[Injection], settings: Sequence[Setting]
 ) -> list[PlannedCase]:
@@ -124,13 +175,7 @@ def _asked(request: DrillRequest) -> list[Injection]:
     known = sorted({injection.cause for injection in INJECTIONS if injection.cause is not None})
     _check("cause", request.causes, known)
     return [
-        injection
-        for injection in INJECTIONS
-        if injection.cause is None
-        or (
-            request.way in ("both", injection.way)
-            and (request.causes is None or injection.cause in request.causes)
-        )
+        injection for injection in INJECTIONS if _is_asked(injection.cause, injection.way, request)
     ]
 
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from driftscope_probes.diagnosis.drill.plan import PlannedCase, plainly, plan
+from driftscope_probes.diagnosis.drill.courses import COURSES
+from driftscope_probes.diagnosis.drill.plan import PlannedCase, plainly, plan, plan_runs
 from driftscope_probes.diagnosis.drill.policies import POLICIES
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
@@ -95,6 +96,21 @@ def test_the_same_seed_plans_the_same_and_another_samples_anew() -> None:
     assert not {seed for _, seed in first} & {seed for _, seed in other}
     files = [name for name, _ in first]
     assert len(set(files)) == len(files)
+
+
+def test_courses_take_turns_over_small_pairs() -> None:
+    runs = plan_runs(DrillRequest(runs=2 * len(COURSES)))
+    counts = Counter(run.injection.description for run in runs)
+    assert set(counts.values()) == {2} and len(counts) == len(COURSES)
+    assert max(run.setting.sequences * run.setting.max_tokens for run in runs) <= 4096
+    assert len({run.setting.model for run in runs}) > 1
+    asked = plan_runs(DrillRequest(runs=8, causes=["resume_mismatch"], way="b"))
+    assert {(run.injection.cause, run.injection.way) for run in asked if run.injection.cause} == {
+        ("resume_mismatch", "b")
+    }
+    # Without a fault that has a course there is nothing to tell from healthy runs.
+    assert plan_runs(DrillRequest(causes=["off_by_one"])) == ()
+    assert plan_runs(DrillRequest(models=["smollm2-135m"])) == ()
 
 
 @pytest.mark.parametrize("field", ["causes", "models"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from driftscope_probes.diagnosis.drill.courses import STEPS
 from driftscope_probes.diagnosis.drill.report import DrillReport
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.run import diagnosed, run_drill, run_probe
@@ -15,7 +16,7 @@ from driftscope_probes.push import read_step
 
 pytestmark = pytest.mark.slow  # trains the tiny policy, once per machine
 REQUEST = DrillRequest(
-    cases=6, causes=["off_by_one", "sentinel_or_nan_logprob"], models=["tiny-llama"]
+    cases=6, runs=0, causes=["off_by_one", "sentinel_or_nan_logprob"], models=["tiny-llama"]
 )
 
 
@@ -51,6 +52,20 @@ def test_figures_are_those_of_the_answers(report: DrillReport) -> None:
     assert report.score.unseen_named_unexplained == sum(unexplained) / len(unexplained)
     # Sentinels are a matter of the values themselves: found at any severity.
     assert report.score.by_cause["sentinel_or_nan_logprob"].top1 == 1.0
+
+
+def test_runs_are_diagnosed_over_their_steps(tmp_path: Path) -> None:
+    request = DrillRequest(
+        cases=1, runs=3, way="a", causes=["sleep_wake_corruption"], models=["tiny-llama"]
+    )
+    report = run_drill(request, tmp_path, lambda _: None)
+    asleep = [run for run in report.courses if run.cause == "sleep_wake_corruption"]
+    assert [run.cause for run in report.courses].count(None) == 2
+    assert len(asleep) == 1 and len(asleep[0].excess) == STEPS
+    assert asleep[0].named == "sleep_wake_corruption"
+    assert report.course_score.top1 == 1.0
+    assert report.course_score.healthy_false_alarms == 0.0
+    assert DrillReport.read(json.loads(json.dumps(report.to_dict()))) == report
 
 
 def test_a_report_survives_its_json(report: DrillReport) -> None:
