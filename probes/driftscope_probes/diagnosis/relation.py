@@ -28,6 +28,8 @@ SHIFTED_BELOW = 0.25
 SWAP_TOKENS, SWAP_ROWS = 48, 256
 #: A difference that cannot be a shift or a swap: rounding of half a nat is no model's.
 UNLIKE = 0.3
+#: Standard errors of E[ρ] above 1 from which the tokens were not drawn from what the engine says.
+DRAWN_FROM_TRAINER = 5.0
 #: Significant bits of bfloat16, float16 and of what a float32 holds.
 BFLOAT16_BITS, FLOAT16_BITS = 8, 11
 
@@ -152,8 +154,12 @@ class Relation:
     @cached_property
     def scaled(self) -> Scaled | None:
         body = self.body
-        likely = (body.certainty > 0.6) & (body.certainty < 0.98)
-        unlikely = body.certainty < 0.15
+        # The side that the tokens were drawn from: where E[ρ] is above 1, that is the trainer's.
+        drawn = body.certainty
+        if self.signals.mean_ratio[1] > DRAWN_FROM_TRAINER:
+            drawn = np.exp(np.minimum(body.trainer, 0.0))
+        likely = (drawn > 0.6) & (drawn < 0.98)
+        unlikely = drawn < 0.15
         if likely.sum() < FEW_TOKENS // 2 or unlikely.sum() < FEW_TOKENS // 2:
             return None
         purity = 2 * float((body.delta[likely] > 0).mean()) - 1

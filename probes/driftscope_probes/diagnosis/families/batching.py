@@ -72,6 +72,9 @@ def _without_label(seen: Examination, split: Split | None, where: str) -> Findin
         * seen.two_kinds
         * seen.same_token
         * seen.unlabelled
+        * seen.leads(split)
+        # Few sequences fall into an order by chance.
+        * ramp(np.unique(seen.places.body.sequence).size, 6, 16)
     )
     if confidence < 0.05:
         return None
@@ -236,7 +239,7 @@ def packed_attention(seen: Examination) -> Finding | None:
     if found is None:
         return None
     confidence, along, split = found
-    return _packed_finding(seen, confidence * ramp(along, -1.0, -0.4), along, split)
+    return _packed_finding(seen, confidence * (1.0 - _fading(along, split)), along, split)
 
 
 def packed_state(seen: Examination) -> Finding | None:
@@ -244,7 +247,13 @@ def packed_state(seen: Examination) -> Finding | None:
     if found is None:
         return None
     confidence, along, split = found
-    return _packed_finding(seen, confidence * ramp(along, -0.4, -1.0), along, split)
+    return _packed_finding(seen, confidence * _fading(along, split), along, split)
+
+
+def _fading(along: float, split: Split) -> float:
+    """1 for a state: it fades along the document, and carries a trace where attention to a whole
+    foreign document changes everything, by nats."""
+    return 0.15 + 0.7 * max(ramp(along, -0.4, -1.0), ramp(split.dirty_sigma, 1.6, 0.8))
 
 
 def _packed_finding(

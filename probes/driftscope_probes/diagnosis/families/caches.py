@@ -152,9 +152,12 @@ def kv_tile(seen: Examination) -> Finding | None:
     if turns is not None and turns.gain > 0.8 * split.gain:
         return None  # a turn begins there
     distance = min(abs(cut - tile) for tile in TILES)
+    coordinate = seen.places.positions if absolute else seen.places.body.index
+    assert coordinate is not None
     confidence = (
         (0.93 if absolute else 0.8)
         * ramp(split.contrast, 0.5, 1.2)
+        * max(seen.flat_after(split, coordinate), ramp(sharp, 0.8, 0.95))
         * ramp(sharp, 0.5, 0.8)
         * seen.leads(split)
         * seen.clean(split)
@@ -164,8 +167,6 @@ def kv_tile(seen: Examination) -> Finding | None:
     if confidence < 0.05:
         return None
     what = "absolute position" if absolute else "response index"
-    coordinate = seen.places.positions if absolute else seen.places.body.index
-    assert coordinate is not None
     return Finding(
         confidence,
         (
@@ -193,6 +194,7 @@ def kv_scales(seen: Examination) -> Finding | None:
     draws = np.unique(body.rollout[first]).size
     error = float(np.sqrt(1.3 / draws + 1.3 / max(1, second.sum())))
     later = body.index >= 5
+    onset = seen.places.onset_position or seen.places.onset
     flat = abs(float(body.size[later].mean() - body.size[second].mean())) if later.any() else 0.0
     clean = typical(body.residual[first]) / seen.floor.sigma
     by_data = (
@@ -202,6 +204,7 @@ def kv_scales(seen: Examination) -> Finding | None:
         * ramp(clean, 3.5, 1.5)
         * ramp(seen.moved, 1.5, 3.0)
         * ramp(flat / max(jump, 1e-9), 0.6, 0.3)
+        * (1.0 if onset is None else seen.leads(onset))
     )
     by_word = 0.85 * ramp(seen.moved, 1.5, 3.0) * seen.same_everywhere if stated else 0.0
     confidence = max(by_data, by_word)

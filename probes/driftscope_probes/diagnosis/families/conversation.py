@@ -49,7 +49,10 @@ def mask_contamination(seen: Examination) -> Finding | None:
     spans, inside = spans_of(seen)
     if spans:
         covered = inside.mean()
-        noise = typical(body.residual[~inside]) / seen.floor.sigma
+        # The rest of the same sequences has to be clean: whole sequences are another fault.
+        with_span = np.isin(body.sequence, body.sequence[inside])
+        noise = typical(body.residual[with_span & ~inside]) / seen.floor.sigma
+        part = float(inside[with_span].mean())
         starts_late = float(np.mean([start > 2 for start, _, _ in spans]))
         heals = float(np.mean([healed for _, _, healed in spans]))
         found = (
@@ -59,6 +62,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
             * ramp(heals, 0.2, 0.6)
             * ramp(starts_late, 0.2, 0.6)
             * ramp(covered, 0.9, 0.6)
+            * ramp(part, 0.8, 0.6)
         )
         best = max(best, found)
         evidence.append(
@@ -154,8 +158,13 @@ def _later_part(seen: Examination) -> Finding | None:
     split, cuts = own
     body = seen.places.body
     part = cuts.size / max(1, np.unique(body.sequence).size)
+    near = cuts[:, None] + np.arange(-4, 4)
+    near = near[(near.min(1) >= 0) & (near.max(1) < body.tokens)]
+    jump = float(np.mean(body.size[near[:, 4:]]) - np.mean(body.size[near[:, :4]]))
     confidence = (
         0.6
+        * ramp(jump / split.contrast, 0.5, 0.75)
+        * seen.flat_after(split, body.index)
         * ramp(split.contrast, 0.8, 1.6)
         * seen.clean(split)
         * ramp(part, 0.35, 0.7)

@@ -50,7 +50,11 @@ def head_precision(seen: Examination) -> Finding | None:
     if stored is not None:
         return stored
     settings = seen.settings
-    finer = {settings.rollout_dtype, settings.trainer_dtype} <= {"fp16", "fp32"}
+    dtypes = {settings.rollout_dtype, settings.trainer_dtype}
+    finer = dtypes <= {"fp16", "fp32"}
+    # Nothing else makes a float32 pair as coarse as bf16 logits.
+    coarse = dtypes == {"fp32"} and not seen.rounding_shape
+    known = 1.0 if seen.floor.source == "calibrated" or coarse else 0.4
     body = seen.signals.body
     split = seen.places.two_groups
     if split is not None and seen.clean(split) > 0.5 and finer:
@@ -62,7 +66,8 @@ def head_precision(seen: Examination) -> Finding | None:
     bounded = float(np.quantile(np.abs(residual), 0.995))
     confidence = (
         (0.9 if finer else 0.7)
-        * ramp(reach, 3.7, 3.1)
+        * known
+        * (ramp(reach, 7.0, 4.5) if coarse else ramp(reach, 3.7, 3.1))
         * ramp(seen.moved, 1.8, 3.0)
         * ramp(bounded, 0.004, 0.015)
         * ramp(bounded, 0.35, 0.2)

@@ -170,6 +170,8 @@ def _other_text(seen: Examination) -> Finding | None:
     shared = max((found.gain for found in others if found is not None), default=0.0) / split.gain
     paired = seen.relation.shift is None and seen.relation.swapped.shape[0] == 0
     # What heals is a span of foreign tokens; another context stays another one.
+    worst = seen.places.dirty_sequences
+    begun = float(np.isin(np.flatnonzero(worst), dirty).mean()) if worst.any() else 1.0
     late = split.dirty & (body.from_end <= 4)
     early = np.zeros(body.tokens, np.bool_)
     early[np.minimum(cuts[:, None] + np.arange(4), body.tokens - 1)] = True
@@ -185,6 +187,7 @@ def _other_text(seen: Examination) -> Finding | None:
         * ramp(spread, 0.1, 0.3)
         * ramp(-surprise, 0.3, 1.5)
         * ramp(stays, 0.02, 0.1)
+        * ramp(begun, 0.4, 0.7)
         * (1.0 if paired else 0.1)
         * ramp(dirty.size / max(1, signals.tokens.sequences), 0.0, 0.03)
     )
