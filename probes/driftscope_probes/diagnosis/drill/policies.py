@@ -57,7 +57,7 @@ class Policy:
         return target
 
 
-def _qwen(folder: Path, progress: ProgressSink) -> None:
+def qwen_seed(folder: Path, progress: ProgressSink) -> None:
     """The tiny Llama's sizes with Qwen3's norms on queries and keys, and a larger rope base."""
     tiny_random.build_llama(folder, progress)
     config = read_json(folder / "config.json", CONFIG_LIMIT)
@@ -74,7 +74,7 @@ POLICIES: Mapping[str, Policy] = {
     for policy in (
         Policy("smollm2-135m", "llama"),
         Policy("tiny-llama", "llama", seed_model=tiny_random.build_llama),
-        Policy("tiny-qwen", "qwen", seed_model=_qwen),
+        Policy("tiny-qwen", "qwen", seed_model=qwen_seed),
         Policy("tiny-moe", "qwen", mixture=True, seed_model=tiny_random.build_moe),
     )
 }
