@@ -203,15 +203,7 @@ def _allowed(settings: Sequence[Setting], request: DrillRequest) -> list[Setting
 
 
 def _fitting(injection: Injection, settings: Sequence[Setting]) -> list[Setting]:
-    return [
-        setting
-        for setting in settings
-        if (injection.models is None or setting.model in injection.models)
-        and (
-            injection.dtypes is None
-            or {setting.rollout_dtype, setting.trainer_dtype} <= set(injection.dtypes)
-        )
-    ]
+    return [setting for setting in settings if injection.fits(setting)]
 
 
 def _check(what: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
