@@ -18,7 +18,13 @@ import typer
 
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.diagnosis.drill.report import DrillReport
-from driftscope_probes.diagnosis.drill.request import DEFAULT_CASES, MOST_CASES, DrillRequest
+from driftscope_probes.diagnosis.drill.request import (
+    DEFAULT_CASES,
+    DEFAULT_RUNS,
+    MOST_CASES,
+    MOST_RUNS,
+    DrillRequest,
+)
 from driftscope_probes.errors import ProbeError
 from driftscope_service.cli.drill_tables import markdown, print_drill
 from driftscope_service.terminal.commands import (
@@ -38,6 +44,9 @@ def drill(
         int,
         typer.Option(min=1, max=MOST_CASES, help="Faulty ones; half as many healthy are added."),
     ] = DEFAULT_CASES,
+    runs: Annotated[
+        int, typer.Option(min=0, max=MOST_RUNS, help="Of twelve steps, diagnosed over all of them.")
+    ] = DEFAULT_RUNS,
     causes: Annotated[
         str | None, typer.Option(help="Comma-separated names. Default: all that can be injected.")
     ] = None,
@@ -64,7 +73,14 @@ def drill(
     """
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
-    asked = {"cases": cases, "causes": causes, "way": way, "models": models, "seed": seed}
+    asked = {
+        "cases": cases,
+        "runs": runs,
+        "causes": causes,
+        "way": way,
+        "models": models,
+        "seed": seed,
+    }
     result = _run(asked, out)
     report = DrillReport.read(result)
     if markdown_file is not None:

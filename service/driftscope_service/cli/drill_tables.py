@@ -6,7 +6,7 @@ was named, from which severity on, and for what it was taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from rich.box import SIMPLE_HEAD
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.diagnosis.drill.report import DrillReport
+from driftscope_probes.diagnosis.drill.request import DEFAULT_RUNS
 from driftscope_probes.diagnosis.drill.score import (
     CALIBRATION_ERROR_AT_MOST,
     FALSE_ALARMS_AT_MOST,
@@ -25,6 +26,8 @@ from driftscope_probes.diagnosis.drill.score import (
     CauseScore,
     Score,
 )
+
+Matrix = Mapping[str, Mapping[str, int]]
 
 NOT_RUN = "–"
 #: Wrong answers that fit into a row; the JSON has all.
@@ -52,7 +55,9 @@ def print_drill(report: DrillReport, console: Console) -> None:
     for row in cause_rows(score):
         table.add_row(*map(Text, row))
     console.print(table)
-    console.print(_confusion(score))
+    console.print(_said("injected", score.confusion))
+    if report.courses:
+        console.print(_said("course of a run", report.course_score.by_cause))
     console.print(Text("\n".join(_groups(score)), "dim"))
     for missed in score.shortfalls():
         console.print(Text(f"Missed: {missed}.", "bold red"))
@@ -76,6 +81,7 @@ def markdown(report: DrillReport, day: date) -> str:
         "\n".join(_markdown_table(HEADS, cause_rows(score))),
         "## What was said of what",
         "\n".join(_markdown_confusion(score)),
+        *_courses(report),
         "## By way, model and dtypes",
         "\n".join(f"- {line}" for line in _groups(score)),
     ]
@@ -86,6 +92,7 @@ def command(report: DrillReport) -> str:
     """That asks for the same."""
     request = report.request
     words = ["driftscope drill", f"--cases {request.cases}"]
+    words += [f"--runs {request.runs}"] if request.runs != DEFAULT_RUNS else []
     words += [f"--causes {','.join(request.causes)}"] if request.causes else []
     words += [f"--way {request.way}"] if request.way != "both" else []
     words += [f"--models {','.join(request.models)}"] if request.models else []
@@ -139,13 +146,30 @@ def _answers(score: Score) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
-def _confusion(score: Score) -> Table:
+def _said(head: str, rows: Matrix) -> Table:
     """One line per injected cause, its answers as text: a square of 40 fits no terminal."""
-    table = _table(("injected", "answered"))
-    for injected, row in score.confusion.items():
-        said = ", ".join(f"{name} {count}" for name, count in row.items())
-        table.add_row(Text(injected), Text(said))
+    table = _table((head, "answered"))
+    for injected, row in rows.items():
+        table.add_row(Text(injected), Text(_counts(row)))
     return table
+
+
+def _counts(row: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in row.items())
+
+
+def _courses(report: DrillReport) -> Iterator[str]:
+    """Of the page: runs diagnosed over their steps."""
+    if not report.courses:
+        return
+    score = report.course_score
+    yield "## Over the steps of a run"
+    yield (
+        f"{score.runs} runs with a fault, right cause named in {_part(score.top1)}; "
+        f"{score.healthy} healthy runs, called a fault in {_part(score.healthy_false_alarms)}."
+    )
+    rows = ((name, _counts(row)) for name, row in score.by_cause.items())
+    yield "\n".join(_markdown_table(("course", "named"), rows))
 
 
 def _markdown_confusion(score: Score) -> Iterable[str]:

@@ -64,3 +64,10 @@ class Injection:
     inject: Callable[[Lab, float, np.random.Generator, Setting], PushedStep]
     models: tuple[str, ...] | None = None  # policies it needs; None: any
     dtypes: tuple[Dtype, ...] | None = None  # of both sides; in others it is below the floor
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether the setting's model and dtypes can have it."""
+        dtypes = {setting.rollout_dtype, setting.trainer_dtype}
+        return (self.models is None or setting.model in self.models) and (
+            self.dtypes is None or dtypes <= set(self.dtypes)
+        )

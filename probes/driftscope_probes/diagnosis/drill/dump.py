@@ -66,7 +66,7 @@ def plan(injections: Sequence[Injection], settings: Sequence[Setting]) -> Iterat
     golden = (5**0.5 - 1) / 2
     for setting in settings:
         for injection in injections:
-            if injection.models is not None and setting.model not in injection.models:
+            if not injection.fits(setting):
                 continue
             phase = crc32(f"{injection.cause} {injection.way}".encode()) / 2**32
             severity = (setting.seed * golden + phase) % 1.0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from driftscope_probes.diagnosis.drill.course_score import CourseAnswer, CourseScore, score_courses
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.score import Score
 
@@ -30,15 +31,24 @@ class AnsweredCase:
 class DrillReport:
     score: Score
     answers: tuple[AnsweredCase, ...]
+    courses: tuple[CourseAnswer, ...]
     request: DrillRequest
     environment: Mapping[str, Any]
     seconds: float
+
+    @property
+    def course_score(self) -> CourseScore:
+        return score_courses(self.courses)
 
     def to_dict(self) -> dict[str, Any]:
         """What `drill --json` prints."""
         return {
             **self.score.to_dict(),
             "answers": [asdict(answer) for answer in self.answers],
+            "runs": {
+                **self.course_score.to_dict(),
+                "answers": [asdict(answer) for answer in self.courses],
+            },
             "request": self.request.model_dump(mode="json"),
             "environment": dict(self.environment),
             "seconds": self.seconds,
@@ -51,9 +61,14 @@ class DrillReport:
             AnsweredCase(**{**answer, "first": tuple(answer["first"])})
             for answer in given["answers"]
         )
+        courses = tuple(
+            CourseAnswer(**{**run, "first": tuple(run["first"]), "excess": tuple(run["excess"])})
+            for run in given["runs"]["answers"]
+        )
         return DrillReport(
             Score.read(given),
             answers,
+            courses,
             DrillRequest(**given["request"]),
             given["environment"],
             given["seconds"],

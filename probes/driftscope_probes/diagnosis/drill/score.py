@@ -151,10 +151,11 @@ class Score:
 
 
 def answered(diagnosis: Diagnosis) -> str:
-    """The column of the confusion matrix: a cause sure enough, `unexplained`, or the verdict."""
-    if diagnosis.cause is not None:
-        return diagnosis.cause.name
-    return UNEXPLAINED if diagnosis.unexplained else diagnosis.verdict
+    """The column of the confusion matrix: `unexplained`, a cause sure enough, or the verdict."""
+    # First: rounding may be seen as well where something else is left unexplained.
+    if diagnosis.unexplained:
+        return UNEXPLAINED
+    return diagnosis.verdict if diagnosis.cause is None else diagnosis.cause.name
 
 
 def false_alarm(diagnosis: Diagnosis, healthy_causes: frozenset[str]) -> bool:

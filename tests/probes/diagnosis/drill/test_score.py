@@ -179,3 +179,5 @@ def test_what_a_reader_is_told() -> None:
     assert answered(NOTHING) == "at_floor"
     assert answered(UNEXPLAINED) == "unexplained"
     assert answered(says(("a", 0.5))) == "a"
+    # Rounding is there, and does not explain all of it.
+    assert answered(replace(says((ROUNDING, 0.9)), unexplained=True)) == "unexplained"
