@@ -127,7 +127,9 @@ def _healthy(
     """Healthy pairs have settings of their own, many more than the faults."""
     chosen = [injection for injection in injections if injection in rounding.INJECTIONS]
     settings = [
-        setting for setting in rounding.HEALTHY_SETTINGS if not models or setting.model in models.split(",")
+        setting
+        for setting in rounding.HEALTHY_SETTINGS
+        if not models or setting.model in models.split(",")
     ]
     return plan(chosen, settings[first : first + count])
 
