@@ -45,6 +45,11 @@ driftscope_probes.determinism.engines.vllm_batches
     tests/probes/determinism/test_vllm_batches.py run_determinism(
 driftscope_probes.determinism.run_session
     tests/probes/determinism/test_hf_batches.py run_determinism(
+driftscope_probes.diagnosis.families.*
+    tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
+driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
+driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
+driftscope_probes.diagnosis.sentence tests/probes/diagnosis/test_diagnose.py .sentence.startswith(
 driftscope_probes.engines.vllm_in_process
     tests/probes/engines/test_vllm_in_process.py make_task("vllm"
 driftscope_probes.mismatch.frameworks.token_read

@@ -1,32 +1,18 @@
-"""Cause, what a detector finds of it, and the Diagnosis that is made of both.
+"""Evidence, what a detector finds, and the Diagnosis that is made of it.
 
 In: nothing. Out: the values of a diagnosis, `to_dict` as docs/push-api.md shows it. Free of torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from driftscope_probes.diagnosis.floor import Floor
-
-if TYPE_CHECKING:
-    from driftscope_probes.diagnosis.examination import Examination
 
 ComparisonVerdict = Literal[
     "bitwise_equal", "at_floor", "above_floor", "bug_like", "not_comparable"
 ]
-#: The order of reasoning: what stands earlier explains what later tests see.
-Level = Literal["comparable", "alignment", "semantics", "context", "weights", "arithmetic"]
-LEVELS: tuple[Level, ...] = (
-    "comparable",
-    "alignment",
-    "semantics",
-    "context",
-    "weights",
-    "arithmetic",
-)
 #: A cause below this confidence is a candidate, not an answer: the step is then `unexplained`.
 NAMED_FROM = 0.5
 
@@ -71,28 +57,6 @@ class Finding:
 
     confidence: float  # 0 to 1
     evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One row of the catalogue. Its page is docs/causes/<name>.md."""
-
-    name: str  # as in the catalogue of the field
-    title: str  # a sentence without its full stop: what went wrong
-    level: Level
-    mechanism: str  # how it comes about, one or two sentences
-    signature: str  # what the data look like
-    remedy: str  # what to change
-    next_control: str  # the cheapest run that would settle it
-    detect: Callable[[Examination], Finding | None] | None  # None: told by the steps of a run only
-    plot: Callable[[Examination], Plot]  # the one picture of its evidence
-    healthy: bool = False  # rounding as it should be
-    #: Faults that look alike in one step share their probability, and name the control.
-    alike: tuple[str, ...] = ()
-
-    @property
-    def doc(self) -> str:
-        return f"docs/causes/{self.name}.md"
 
 
 @dataclass(frozen=True, slots=True)

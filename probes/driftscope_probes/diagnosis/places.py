@@ -188,7 +188,7 @@ class Places:
         for period in PERIODS:
             if present.size < 3 * period:
                 break
-            found = self.by_label(np.arange(self.signals.tokens.sequences) % period, period)
+            found = self.by_token_label(self.body.sequence % period, period)
             # A multiple of the true period gains as much: the shortest wins unless one is better.
             if found is not None and (best is None or found.gain > 1.15 * best.gain):
                 best = found

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_probes.diagnosis.cause import LEVELS, Cause, Finding, NamedCause
+from driftscope_probes.diagnosis.cause import Finding, NamedCause
 from driftscope_probes.diagnosis.examination import Examination
+from driftscope_probes.diagnosis.families.base import LEVELS, Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 #: What an earlier level at full confidence leaves of a later one's.

@@ -29,8 +29,9 @@ MAX_BODY_TOKENS = 2**17
 IMPOSSIBLE_BELOW = -100.0
 #: The largest log-probability that rounding of an exact one gives: float32's step near 0.
 ROUNDING_ABOVE_ZERO = 1e-5
-#: log-probabilities that are exactly 0 on one side: the other one is then 0 up to its dtype.
-CERTAIN_ABOVE = -0.05
+#: A value of exactly 0 on one side: the other one is then within a few steps of bf16 logits (0.06
+#: to 0.125) of it, or at the log of the mass that a nucleus kept.
+CERTAIN_ABOVE = -0.5
 #: Added to 1 - p where it divides: below it float32 rounding of r itself (6e-8) would show.
 CERTAINTY_EPSILON = 1e-3
 #: Ratios above e^5 are counted as e^5 in E[ρ]: one token must not carry the standard error.
@@ -132,8 +133,8 @@ class Signals:
         zero = np.flatnonzero(rollout == 0.0)
         zero = zero[finite_t[zero] & (trainer[zero] < CERTAIN_ABOVE)]
         with np.errstate(invalid="ignore"):
-            above_r = np.flatnonzero(rollout > ROUNDING_ABOVE_ZERO)
-            above_t = np.flatnonzero(trainer > ROUNDING_ABOVE_ZERO)
+            above_r = np.flatnonzero((rollout > ROUNDING_ABOVE_ZERO) & finite_r)
+            above_t = np.flatnonzero((trainer > ROUNDING_ABOVE_ZERO) & finite_t)
             low_r = np.flatnonzero((rollout <= IMPOSSIBLE_BELOW) & finite_r)
             low_t = np.flatnonzero((trainer <= IMPOSSIBLE_BELOW) & finite_t)
         repeated, value = self._repeated(rollout, trainer, finite_r & finite_t)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.places import Split
 from driftscope_probes.diagnosis.plots import noise_by_length, noise_by_sequence
 from driftscope_probes.diagnosis.signals import Bools
@@ -253,7 +254,7 @@ def packed_state(seen: Examination) -> Finding | None:
 def _fading(along: float, split: Split) -> float:
     """1 for a state: it fades along the document, and carries a trace where attention to a whole
     foreign document changes everything, by nats."""
-    return 0.15 + 0.7 * max(ramp(along, -0.4, -1.0), ramp(split.dirty_sigma, 1.6, 0.8))
+    return 0.15 + 0.7 * max(ramp(along, -0.4, -1.0), ramp(split.dirty_sigma, 0.9, 0.5))
 
 
 def _packed_finding(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import ALIKE, other_function, share
 from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_position
@@ -109,6 +110,7 @@ def dropout(seen: Examination) -> Finding | None:
             0.9
             * ramp(random, 0.3, 0.6)
             * ramp(spread / seen.floor.sigma, 1.3, 2.5)
+            * ramp(seen.signals.excess or 0.0, 1.4, 2.2)
             * ramp(pairs, 1, 4)
             * seen.same_token
             * (1.0 - clean_group(seen))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftscope_probes.diagnosis.cause import Cause
 from driftscope_probes.diagnosis.families import (
     alignment,
     batching,
@@ -17,6 +16,7 @@ from driftscope_probes.diagnosis.families import (
     sampling,
     weights,
 )
+from driftscope_probes.diagnosis.families.base import Cause
 
 CAUSES: tuple[Cause, ...] = (
     *records.CAUSES,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.cause import Cause, Evidence, Finding
+from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, trainer_on_rollout
 
