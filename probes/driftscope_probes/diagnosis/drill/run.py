@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from driftscope_probes.analysis import analyze_step, compared_tokens
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
@@ -25,7 +24,7 @@ from driftscope_probes.diagnosis.drill.report import AnsweredCase, DrillReport
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.score import Answer, answered, score
 from driftscope_probes.diagnosis.families.registry import CAUSES
-from driftscope_probes.diagnosis.observed import observed_step
+from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.push.pushed_step import PushedStep
@@ -104,11 +103,8 @@ def _answer(case: PlannedCase, file: Path, keep: bool) -> Answer:
 def diagnosed(file: Path, cause: str | None) -> tuple[Diagnosis, Diagnosis | None]:
     """As `driftscope analyze` does it; and, of a fault, with the detector of `cause` removed."""
     step = read_step(file)
-    diagnosis = analyze_step(step, resamples=0).diagnosis
-    if cause is None:
-        return diagnosis, None
     observed = observed_step(step, compared_tokens(step))
-    return diagnosis, diagnose(observed, without={cause})
+    return diagnose(observed), None if cause is None else diagnose(observed, without={cause})
 
 
 def _course_answer(run: PlannedRun, workdir: Path, keep: bool) -> CourseAnswer:
