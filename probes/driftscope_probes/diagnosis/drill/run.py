@@ -35,6 +35,8 @@ PREPARED = 0.1
 CASES_DONE = 0.85
 #: The tiny policies' products are too small for a second thread to be worth its start.
 THREADS = 1
+#: A detector that asks another one and adds what the metadata say goes with it.
+BUILT_ON: Mapping[str, str] = {"generation_config_defaults": "truncation_renorm"}
 HEALTHY_CAUSES = frozenset(cause.name for cause in CAUSES if cause.healthy)
 
 
@@ -104,7 +106,10 @@ def diagnosed(file: Path, cause: str | None) -> tuple[Diagnosis, Diagnosis | Non
     """As `driftscope analyze` does it; and, of a fault, with the detector of `cause` removed."""
     step = read_step(file)
     observed = observed_step(step, compared_tokens(step))
-    return diagnose(observed), None if cause is None else diagnose(observed, without={cause})
+    if cause is None:
+        return diagnose(observed), None
+    left_out = {cause, *(name for name, base in BUILT_ON.items() if base == cause)}
+    return diagnose(observed), diagnose(observed, without=left_out)
 
 
 def _course_answer(run: PlannedRun, workdir: Path, keep: bool) -> CourseAnswer:
