@@ -9,7 +9,7 @@ in float32. A fault that cannot reach it stops at its largest strength.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,9 @@ from driftscope_probes.diagnosis.drill.pool import kept, pair, rollout, sampling
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.push.pushed_step import PushedStep
 
-#: The floor of a tiny policy in bf16: such a fault drowns there, and is seen in fp16 and fp32.
-SIGMA_AT_0 = 0.03
+#: Barely visible: the border of what bf16 explains, 1.4 times the prior of its floor; in pairs of
+#: finer dtypes, whose floors are far lower, what nobody would call rounding any more.
+SIGMA_AT_0: Mapping[str, float] = {"bf16": 0.1, "fp16": 0.03, "fp32": 0.03}
 #: Nats. A wrong prompt template was measured at 0.8 per token; a lost tensor at 2 to 5.
 SIGMA_AT_1 = 2.0
 TRIALS = 7  # bisection steps: the strength within 1 % of its logarithmic range
@@ -43,8 +44,10 @@ def sigma(rollout_logprobs: NDArray[Any], trainer_logprobs: NDArray[Any]) -> flo
     return float(np.sqrt(np.square(difference).sum() / uncertain)) if uncertain > 0.0 else 0.0
 
 
-def sigma_of(severity: float) -> float:
-    return float(SIGMA_AT_0 * (SIGMA_AT_1 / SIGMA_AT_0) ** severity)
+def sigma_of(lab: Lab, severity: float) -> float:
+    """Nats that a severity asks for in this lab's dtypes."""
+    lowest = max(SIGMA_AT_0[lab.rollout_dtype], SIGMA_AT_0[lab.trainer_dtype])
+    return float(lowest * (SIGMA_AT_1 / lowest) ** severity)
 
 
 def strength(
@@ -54,11 +57,12 @@ def strength(
     fp32 = Lab(lab.model_folder, "fp32", "fp32", lab.seed)
     sampled = _few(lab, setting)
     healthy = kept(fp32, ("trial", setting), lambda: fp32.score(fp32.trainer(), sampled).logprobs)
+    asked = sigma_of(lab, severity)
     low, high = map(math.log, bounds)
     for _ in range(TRIALS):
         middle = (low + high) / 2
         model = damage(fp32.trainer(fresh=True), math.exp(middle), seed)
-        if sigma(healthy, fp32.score(model, sampled).logprobs) < sigma_of(severity):
+        if sigma(healthy, fp32.score(model, sampled).logprobs) < asked:
             low = middle
         else:
             high = middle

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from driftscope_probes.diagnosis.drill.case import Case, Injection, Setting
-from driftscope_probes.diagnosis.drill.faults.rounding import HEALTHY_SETTINGS
+from driftscope_probes.diagnosis.drill.faults import rounding
 from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.policies import policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
@@ -125,9 +125,11 @@ def _healthy(
     injections: Sequence[Injection], models: str, count: int, first: int
 ) -> Iterator[Planned]:
     """Healthy pairs have settings of their own, many more than the faults."""
-    chosen = [injection for injection in injections if injection.cause is None]
+    chosen = [injection for injection in injections if injection in rounding.INJECTIONS]
     settings = [
-        setting for setting in HEALTHY_SETTINGS if not models or setting.model in models.split(",")
+        setting
+        for setting in rounding.HEALTHY_SETTINGS
+        if not models or setting.model in models.split(",")
     ]
     return plan(chosen, settings[first : first + count])
 

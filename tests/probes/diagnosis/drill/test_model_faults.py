@@ -37,7 +37,7 @@ from driftscope_probes.push.pushed_step import PushedStep
 SETTING = Setting("tiny", "tiny-qwen", "fp32", "fp32", sequences=8, max_tokens=24)
 #: Nats in float32; measured up to 5e-6. Below any fault, above any order of summation.
 ROUNDING = 5e-5
-FAULTS = [
+FAULTS: list[Injection] = [
     injection for part in (weights, model, cache, batch, shares) for injection in part.INJECTIONS
 ]
 LABELS = {"rank", "replica", "cached_tokens"}
@@ -60,20 +60,23 @@ def inject(injection: Injection, lab: Lab, severity: float, seed: int = 0) -> Pu
 
 
 def the(cause: str, way: str) -> Injection:
-    return next(one for one in FAULTS if (one.cause, one.way) == (cause, way))
+    found = [one for one in FAULTS if (one.cause, one.way) == (cause, way)]
+    return found[0]
 
 
 def difference(step: PushedStep) -> NDArray[np.float64]:
     return step.trainer.astype(np.float64) - step.rollout
 
 
+def _dtype(name: str) -> Dtype:
+    """A quantised engine computes in the lab's float32."""
+    return next((known for known in DTYPES if known == name), "fp32")
+
+
 def healthy_sigma(lab: Lab, step: PushedStep) -> float:
-    """Of an undamaged pair in the dtypes of the step; the largest of a few draws."""
-    sides = [step.metadata[name] for name in ("rollout_dtype", "trainer_dtype")]
-    dtypes: list[Dtype] = [
-        next((known for known in DTYPES if known == side), "fp32") for side in sides
-    ]
-    sound = Lab(lab.model_folder, *dtypes, lab.seed)
+    """Of an undamaged pair in the dtypes of the step."""
+    rollout, trainer = (_dtype(step.metadata[f"{side}_dtype"]) for side in ("rollout", "trainer"))
+    sound = Lab(lab.model_folder, rollout, trainer, lab.seed)
     made = pair(sound, SETTING)
     return sigma(np.concatenate(made.sampled.logprobs), made.scored.logprobs)
 
@@ -123,7 +126,7 @@ def test_a_dose_has_the_noise_that_its_severity_asks_for(lab: Lab, severity: flo
     damaged = lab.score(model.extra_bias(lab.trainer(fresh=True), dose, 1), made.sampled)
     measured = sigma(made.scored.logprobs, damaged.logprobs)
     # The dose is found on a few of the sequences.
-    assert measured == pytest.approx(sigma_of(severity), rel=0.4)
+    assert measured == pytest.approx(sigma_of(lab, severity), rel=0.4)
 
 
 # Weights

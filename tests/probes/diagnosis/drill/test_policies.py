@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from driftscope_probes.diagnosis.drill import policies
 from driftscope_probes.diagnosis.drill.lab import Lab, Sampling
 from driftscope_probes.errors import ModelError
+from driftscope_probes.models.cache import home
 from driftscope_probes.progress import Progress
 
 
@@ -43,7 +44,7 @@ def test_training_lowers_the_loss_and_leaves_a_folder_that_loads(
 @pytest.mark.parametrize("name", [name for name in policies.POLICIES if name.startswith("tiny")])
 def test_a_trained_policy_is_sure_of_some_tokens_and_open_at_others(name: str) -> None:
     """Only where it is built already: training takes minutes."""
-    folder = policies.home() / "drill" / name
+    folder = home() / "drill" / name
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"{name} is not built on this machine")
     lab = Lab(folder, "fp32", "fp32", 0)

@@ -33,7 +33,7 @@ from driftscope_probes.push.pushed_step import PushedStep
 BLOCK = 16  # tokens of a block of vLLM's prefix cache: only whole blocks are cached
 #: A cache that is read by all tokens moves them less than weights that compute them: the weights
 #: behind it are moved as far as a severity this much higher asks for.
-CACHE_SEVERITY = 0.3
+CACHE_SEVERITY = 0.45
 
 
 def _older(lab: Lab, setting: Setting, severity: float) -> Any:
@@ -111,9 +111,10 @@ def _in_flight(
     `parts` waves of requests started at different times: each is hit at another response token.
     Also says which sequences began before the update.
     """
-    older, newer = _older(lab, setting, severity), lab.engine()
+    older, newer = _older(lab, setting, severity + 0.1), lab.engine()
     prompts = lab.prompts(setting.sequences, setting.seed, setting.context)
-    waves = np.array_split(np.arange(setting.sequences), min(parts, setting.sequences))
+    # A step's order is not the order in which its requests were sent.
+    waves = np.array_split(rng.permutation(setting.sequences), min(parts, setting.sequences))
     rolled: list[Sampled] = []
     began_before = np.zeros(setting.sequences, np.bool_)
     for index, wave in enumerate(waves):
@@ -132,7 +133,7 @@ def _in_flight(
                 decoding=Decoding() if late else Decoding(swap_at=at, later_model=newer),
             )
         )
-    return joined(rolled, list(range(setting.sequences))), began_before
+    return joined(rolled, np.argsort(np.concatenate(waves)).tolist()), began_before
 
 
 def _hybrid(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
@@ -155,19 +156,17 @@ def _hybrid_with_versions(
 
 @dataclass(frozen=True, slots=True)
 class _Fp8Cache:
-    """Keys and values of new columns as fp8 keeps them, in `layers` of the layers from the last."""
+    """Keys and values of new columns as fp8 keeps them."""
 
     scale: float
-    layers: float  # fraction
     rounded: Callable[[Tensor, float], Tensor]
     from_position: int = 0  # absolute, prompt included; earlier columns stay as they are
 
     def __call__(self, cache: Any, padding: Tensor, columns: range) -> None:
-        chosen = cache.layers[-max(1, round(self.layers * len(cache.layers))) :]
         index = torch.arange(columns.start, columns.stop)
         hit = (index[None] - padding[:, None] >= self.from_position)[:, None, :, None]
         part = slice(columns.start, columns.stop)
-        for layer in chosen:
+        for layer in cache.layers:
             for states in (layer.keys, layer.values):
                 new = states[:, :, part]
                 states[:, :, part] = torch.where(hit, self.rounded(new, self.scale), new)
@@ -178,16 +177,19 @@ def _e5m2(states: Tensor, scale: float) -> Tensor:
     return (narrow.float() * scale).to(states.dtype)
 
 
-#: A layer's states are around 1: with this scale most of them are below e4m3's least normal number.
-COARSEST_SCALE = 256.0
+#: A layer's states are around 1: with the coarsest scale most of them are below e4m3's least
+#: normal number, 2^-6.
+FINEST_SCALE, COARSEST_SCALE = 16.0, 512.0
+
+
+def _scale(severity: float) -> float:
+    return float(FINEST_SCALE * (COARSEST_SCALE / FINEST_SCALE) ** severity)
 
 
 def _fp8_scales(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    fault = _Fp8Cache(
-        COARSEST_SCALE ** max(0.0, 2 * severity - 1), min(1.0, 2 * severity), quantised_e4m3
-    )
+    fault = _Fp8Cache(_scale(severity), quantised_e4m3)
     sampled = _with_decoding(lab, setting, Decoding(on_cache=fault))
     return lab.step(sampled, scores(lab, setting, sampled))
 
@@ -201,7 +203,7 @@ def _fp8_clipped(
 ) -> PushedStep:
     """Scales of a calibration whose states were smaller: large values are cut off."""
     largest = MOST_CLIP * (LEAST_CLIP / MOST_CLIP) ** severity
-    fault = _Fp8Cache(largest / E4M3_MAX, 1.0, quantised_e4m3)
+    fault = _Fp8Cache(largest / E4M3_MAX, quantised_e4m3)
     sampled = _with_decoding(lab, setting, Decoding(on_cache=fault))
     return lab.step(sampled, scores(lab, setting, sampled))
 
@@ -218,7 +220,7 @@ def _fp8_tile(lab: Lab, severity: float, rng: np.random.Generator, setting: Sett
     position = _tile(
         lab.prompts(setting.sequences, setting.seed, setting.context), setting.max_tokens, rng
     )
-    fault = _Fp8Cache(COARSEST_SCALE**severity, 1.0, quantised_e4m3, from_position=position)
+    fault = _Fp8Cache(_scale(severity), quantised_e4m3, from_position=position)
     sampled = _with_decoding(lab, setting, Decoding(on_cache=fault))
     return lab.step(sampled, scores(lab, setting, sampled))
 

@@ -26,7 +26,7 @@ MIXTURES = ("tiny-moe",)
 Routes = NDArray[np.uint8]  # [tokens, layers, k]
 
 
-def routers(model: Any) -> list[nn.Module]:
+def routers(model: Any) -> list[Any]:
     """The gates, in the order of the layers."""
     return [part for part in model.modules() if type(part).__name__.endswith("TopKRouter")]
 

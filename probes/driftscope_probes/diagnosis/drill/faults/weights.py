@@ -265,7 +265,7 @@ MERGES = 300
 
 def _merged(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
     """The engine merges at each sync into bf16 weights, and computes in a finer dtype."""
-    fine = finer(lab, severity)
+    fine = finer(lab, 2 * severity)
     adapter, dose = _adapter(lab, setting, 0.6)
     engine = fine.engine(fresh=True)
     for _ in range(round(MERGES**severity) - 1):
