@@ -19,6 +19,8 @@ from statistics import median
 
 import numpy as np
 
+from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import compare, profiles
 from driftscope_probes.mismatch.frameworks import aliases, presets
@@ -49,7 +51,7 @@ def document() -> dict[str, object]:
     histogram = profiles(rollout, trainer, limits).abs_diff_histogram.to_dict()
     return {
         "comparison": comparison,
-        "diagnosis": None,
+        "diagnosis": diagnose(Observed(pair, DTYPES)).to_dict(),
         "aliases": aliases(pair),
         "presets": presets(pair),
         "crossed_limits": [limit.to_dict() for limit in crossed],

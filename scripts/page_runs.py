@@ -19,6 +19,10 @@ STEPS = 36
 SEQUENCES = 16
 #: Spread of Δ for a token of one nat surprise; healthy BF16 pairs have 0.045 to 0.06 over all.
 SPREAD = 0.05
+#: Of the run with routes: a small mixture of experts.
+LAYERS, EXPERTS, CHOSEN = 12, 32, 4
+#: Spread of router logits after rounding, of 1; near ties flip.
+ROUTER_SPREAD = 0.01
 #: Ids that every tokenizer has.
 TEXT = tuple(range(200))
 MEDIA_TYPE = "application/vnd.safetensors"
@@ -32,11 +36,13 @@ class PageRun:
     from_step: int = 0
     #: So many tokens on which one side has no finite number.
     nonfinite: int = 0
+    #: Experts are recorded on both sides; from_step on, replay is broken after so many tokens.
+    replayed_until: int | None = None
 
 
 HEALTHY = PageRun("healthy")
 DRIFTING = PageRun("drifting", factor=1.5, from_step=24)
-BROKEN = PageRun("broken", factor=14.0, from_step=28, nonfinite=3)
+BROKEN = PageRun("broken", factor=14.0, from_step=28, nonfinite=3, replayed_until=64)
 RUNS = (HEALTHY, DRIFTING, BROKEN)
 
 
@@ -52,12 +58,32 @@ def step_tensors(run: PageRun, step: int, *, text: Sequence[int] = TEXT) -> dict
     trainer = np.minimum(rollout + random.normal(0.0, spread), 0.0)
     if moved and run.nonfinite:
         trainer[random.choice(tokens, run.nonfinite, replace=False)] = np.nan
+    until = run.replayed_until
     return {
+        **({} if until is None else _routes(run, step, lengths, until)),
         "rollout_logprobs": rollout.astype(np.float32),
         "trainer_logprobs": trainer.astype(np.float32),
         "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "token_ids": np.resize(np.roll(text, -7 * step), tokens).astype(np.int32),
     }
+
+
+def _routes(
+    run: PageRun, step: int, lengths: NDArray[np.int64], until: int
+) -> dict[str, NDArray[Any]]:
+    """After so many tokens of a sequence the trainer replays the routes of others."""
+    random = np.random.default_rng([len(run.name), step, EXPERTS])
+    tokens = int(lengths.sum())
+    logits = random.standard_normal((tokens, LAYERS, EXPERTS))
+    rounded = logits + random.normal(0.0, ROUTER_SPREAD, logits.shape)
+    rollout, trainer = (
+        np.argsort(-side, axis=-1)[..., :CHOSEN].astype(np.uint8) for side in (logits, rounded)
+    )
+    if step >= run.from_step:
+        place = np.arange(tokens) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        late = place >= until
+        trainer[late] = np.roll(trainer[late], tokens // 3, axis=0)
+    return {"routed_experts": rollout, "trainer_routed_experts": trainer}
 
 
 def push_runs(client: httpx.Client, *, model: str, text: Sequence[int] = TEXT) -> None:

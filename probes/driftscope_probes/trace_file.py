@@ -62,8 +62,8 @@ PAIR_SCHEMA_VERSION = "1"
 FRAMEWORK = "driftscope"
 
 
-def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
-    """Tensors and metadata as the push format names them."""
+def pair_metadata(rollout: Trace, trainer: Trace) -> dict[str, str]:
+    """What both sides say of themselves, as the push format names it."""
     asked = rollout.meta.settings
     metadata = {
         "schema_version": PAIR_SCHEMA_VERSION,
@@ -75,7 +75,11 @@ def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
         "framework": FRAMEWORK,
     }
     names = ("temperature", "top_p", "top_k", "logprobs_mode")
-    metadata |= {name: str(asked[name]) for name in names if name in asked}
+    return metadata | {name: str(asked[name]) for name in names if name in asked}
+
+
+def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
+    """Tensors and metadata as the push format names them."""
     tensors = {
         "rollout_logprobs": rollout.logprobs,
         "trainer_logprobs": trainer.logprobs,
@@ -83,4 +87,5 @@ def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
         "token_ids": rollout.token_ids,
         "mask": rollout.mask.astype(np.uint8),
     }
-    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, metadata)
+    arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+    save_file(arrays, path, pair_metadata(rollout, trainer))

@@ -37,6 +37,10 @@ COMPARISON_VERDICTS: Final[Mapping[str, str]] = {
     "bug_like": "no difference of precision explains it",
     "not_comparable": "the sides do not hold the same tokens",
 }
+#: From best to worst, for rules, alerts and lines over the steps: what cannot be compared is worst.
+COMPARISON_RANK: Final[Mapping[str, int]] = {
+    word: rank for rank, word in enumerate(COMPARISON_VERDICTS)
+}
 #: Says nothing about the item, so it has no rank.
 NOT_RUN: Final[Mapping[str, ItemVerdictName]] = {"kernel": "NOT_RUN", "engine": "not_run"}
 #: Verdicts of nightly items by kind, from worst to best.

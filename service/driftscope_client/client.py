@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
 from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
@@ -63,8 +64,12 @@ class DriftscopeClient:
     unreachable or malformed; `last_error`) and logged at most once a minute. With strict=True they
     send at once and raise DriftscopeError.
 
-    `on_result` is called on the background thread with each answer. A client survives fork(): the
-    child starts with an empty queue, what the parent had queued stays with the parent.
+    `on_result` is called on the background thread with each answer: the analysis of a step, whose
+    `diagnosis` says first whether rounding explains it and, if not, what does; or the receipt of a
+    shard. A verdict of `bug_like` or `not_comparable` is also logged, once per change.
+
+    A client survives fork(): the child starts with an empty queue, what the parent had queued stays
+    with the parent.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class DriftscopeClient:
         self.on_result = on_result
         self.pushed = self.dropped = self.failed = 0
         self.last_error: Exception | None = None
+        self._latest = LatestDiagnosis()
         self._api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip() or None
         self.close_timeout_s = close_timeout_s
         self._timeout_s, self._retry = timeout_s, retry
@@ -151,7 +157,9 @@ class DriftscopeClient:
     ) -> dict[str, Any]:
         """push(), but wait for the service's analysis and return it. Raises DriftscopeError."""
         sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
-        return self._send(_Push(step, None, snapshot(sides | tensors), metadata or {}))
+        answer = self._send(_Push(step, None, snapshot(sides | tensors), metadata or {}))
+        self._latest.heard(self.run, answer)
+        return answer
 
     def complete(self, step: int) -> dict[str, Any]:
         """Have the shards of a step merged and analysed, and wait. push_shard() does it by itself.
@@ -159,6 +167,17 @@ class DriftscopeClient:
         Raises DriftscopeError, with status 409 while shards are missing.
         """
         return self._transport.post(f"/v1/runs/{self.run}/steps/{step}/complete", {})
+
+    @property
+    def last_diagnosis(self) -> StepDiagnosis | None:
+        """Of the highest step that was answered, as long as there is one."""
+        return self._latest.value
+
+    def metrics(self) -> dict[str, float]:
+        """For a trainer's own log: driftscope/verdict (0 bitwise equal to 3 bug-like, 4 not
+        comparable) and driftscope/excess of the last answer, which may be some steps old."""
+        latest = self._latest.value
+        return {} if latest is None else latest.metrics()
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything was sent or given up; False if that took longer."""
@@ -281,6 +300,7 @@ class DriftscopeClient:
         end.told.set()
 
     def _report(self, answer: dict[str, Any]) -> None:
+        self._latest.heard(self.run, answer)
         if self.on_result is not None:
             self.on_result(answer)
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from driftscope_service.auth import login_page
 from driftscope_service.experiments import pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
-from driftscope_service.pages import page_errors, static_files
+from driftscope_service.pages import cause_page, page_errors, static_files
 from driftscope_service.pages.navigation import Section
 from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts
@@ -52,6 +52,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     home_router,
     login_page.router,
     static_files.router,
+    cause_page.router,
     runs_page.router,
     run_page.router,
     drift_plot.router,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from driftscope_probes.verdicts import COMPARISON_VERDICTS
+
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
 
@@ -39,7 +41,8 @@ def test_nine_cells_and_a_bitwise_equal_rerun(paired: Paired, tmp_path: Path) ->
         for name, value in found.items():
             assert cell["comparison"][name] == pytest.approx(value, rel=1e-12), (key, name)
         assert cell["comparison"]["tokens"] == 4 * 16
-        assert cell["diagnosis"] is None
+        assert cell["diagnosis"]["verdict"] in COMPARISON_VERDICTS
+        assert cell["diagnosis"]["floor"]["rollout_dtype"] == cell["engine_dtype"]
 
     def mean(key: tuple[str, str]) -> float:
         return float(cells[key]["comparison"]["abs_diff_mean"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +26,8 @@ from safetensors.numpy import save
 from sqlalchemy import URL, func, make_url, select, text
 from starlette.testclient import TestClient
 
+from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause, Plot
+from driftscope_probes.diagnosis.floor import Floor
 from driftscope_service.app import create_app
 from driftscope_service.jobs.probe_process import JOB_VARIABLE
 from driftscope_service.server import listen
@@ -302,6 +306,94 @@ def pushing_at_url(running: Running, url: str) -> Iterator[Pushing]:
     """Through a socket: for clients that go away, and several at once."""
     with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield Pushing(running, client)
+
+
+@dataclass(frozen=True)
+class Diagnoses:
+    """One of each sort that pages, terminals and metrics tell apart, as a detector may give it."""
+
+    bug_like: Diagnosis
+    at_floor: Diagnosis
+    unexplained: Diagnosis
+    not_comparable: Diagnosis
+
+    @staticmethod
+    def stored(diagnosis: Diagnosis) -> dict[str, Any]:
+        """Through JSON, as a step holds it."""
+        read: dict[str, Any] = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
+        return read
+
+
+def named_cause(name: str, confidence: float, plot: Plot | None = None) -> NamedCause:
+    values: tuple[float | int | str, ...] = (0.6123456, 12_345, "from token 512 on", 1e-9, 7)
+    return NamedCause(
+        name=name,
+        title=f"The {name.replace('_', ' ')} is wrong",
+        confidence=confidence,
+        evidence=tuple(
+            Evidence(f"{name} evidence {place}", value, "none <of this>")
+            for place, value in enumerate(values)
+        ),
+        remedy=f"Set what {name} names to the same value on both sides.",
+        next_control=f"Score the same tokens with {name} switched off.",
+        doc=f"docs/causes/{name}.md",
+        plot=plot,
+    )
+
+
+@pytest.fixture(scope="session")
+def diagnoses() -> Diagnoses:
+    floor = Floor(0.07, "prior", "bf16", "bf16", assumed=("trainer_dtype",))
+    line = Plot(
+        "line", "Δ by log p", "log p (nats)", "Δ (nats)", (-3.0, -2.0, -1.0), (0.4, None, 0.1)
+    )
+    first = named_cause("temperature_semantics", 0.931, line)
+    return Diagnoses(
+        bug_like=Diagnosis(
+            verdict="bug_like",
+            sentence="The rollout sampled at temperature 0.61 & the trainer scored at 1.",
+            excess=11.24,
+            sigma=0.787,
+            floor=floor,
+            causes=(first, named_cause("rope_config", 0.04), named_cause("norm_eps", 0.011)),
+            unexplained=False,
+            stood_out=(Evidence("slope of Δ over log p", 0.63, "0 within 0.01"),),
+            missing=("entropy", "rank", "routed_experts", "cached_tokens"),
+        ),
+        at_floor=Diagnosis(
+            verdict="at_floor",
+            sentence="Rounding alone explains the difference.",
+            excess=0.93,
+            sigma=0.065,
+            floor=Floor(0.07, "calibrated", "bf16", "bf16", model="m"),
+            causes=(named_cause("bf16_rounding_tail", 0.97),),
+            unexplained=False,
+            stood_out=(),
+            missing=(),
+        ),
+        unexplained=Diagnosis(
+            verdict="above_floor",
+            sentence="Rounding does not explain the difference, and no known cause does.",
+            excess=3.4,
+            sigma=0.24,
+            floor=floor,
+            causes=(named_cause("lm_head_precision", 0.31),),
+            unexplained=True,
+            stood_out=(Evidence("mean of Δ over its error", 9.1, "within 3 of 0"),),
+            missing=("entropy",),
+        ),
+        not_comparable=Diagnosis(
+            verdict="not_comparable",
+            sentence="The sides hold different tokens from token 3 of sequence 0 on.",
+            excess=None,
+            sigma=None,
+            floor=floor,
+            causes=(named_cause("retokenization_drift", 0.99),),
+            unexplained=False,
+            stood_out=(),
+            missing=(),
+        ),
+    )
 
 
 def binary(name: str) -> str:

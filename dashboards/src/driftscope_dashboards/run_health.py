@@ -33,6 +33,18 @@ DRIFT_STATE = (
 )
 
 
+#: COMPARISON_VERDICTS of the service by rank.
+VERDICTS = panel.value_map(
+    {
+        "0": ("bitwise equal", "green"),
+        "1": ("at the floor", "green"),
+        "2": ("above the floor", "orange"),
+        "3": ("bug-like", "red"),
+        "4": ("not comparable", "purple"),
+    }
+)
+
+
 def run_health() -> dashboard.Dashboard:
     made = board(
         UID,
@@ -67,7 +79,7 @@ def run_health() -> dashboard.Dashboard:
             ),
         ],
     )
-    for add in (_now, _limits, _divergence, _weights, _tokens):
+    for add in (_now, _diagnosis, _limits, _divergence, _weights, _tokens):
         made = add(made)
     return made
 
@@ -156,6 +168,48 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
             )
         )
     )  # fmt: skip
+
+
+def _diagnosis(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        made.with_row(row("Diagnosis"))
+        .with_panel(
+            panel.state_timeline(
+                "Verdict",
+                "Whether rounding explains the difference of the last step. Bug-like: no change of "
+                "precision does; the page of the run says what does. Metric: "
+                "`driftscope_run_verdict`",
+                [Query(f"max by (run) (driftscope_run_verdict{{{RUN}}})", "{{run}}")],
+                [VERDICTS],
+                width=panel.THIRD,
+            )
+        )
+        .with_panel(
+            panel.plot(
+                "Causes",
+                "How sure the diagnosis is of each cause; two that look alike share their "
+                "confidence, and the control on the page of the step tells them apart. Metric: "
+                "`driftscope_run_cause_confidence`",
+                [
+                    Query(
+                        f"max by (run, cause) (driftscope_run_cause_confidence{{{RUN}}})",
+                        "{{run}} {{cause}}",
+                    )
+                ],
+                unit="percentunit",
+            )
+        )
+        .with_panel(
+            panel.plot(
+                "Times the floor",
+                "Noise of the last step over the floor of its dtypes; up to the line rounding "
+                "explains it. Metric: `driftscope_run_excess_ratio`",
+                [Query(f"max by (run) (driftscope_run_excess_ratio{{{RUN}}})", "{{run}}")],
+                logarithmic=True,
+                limit=2.0,
+            )
+        )
+    )
 
 
 def _limits(made: dashboard.Dashboard) -> dashboard.Dashboard:

@@ -97,7 +97,7 @@ def _verdict(
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
     excess = signals.excess or 0.0
-    if _unclean(seen):
+    if seen.unclean:
         return "bug_like", None
     if named and named.name in NO_BUG:
         return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
@@ -106,7 +106,8 @@ def _verdict(
     if excess <= AT_FLOOR_UP_TO:
         # Rounding has a shape as well as a size: what is small and not of that shape is no floor.
         return ("at_floor" if seen.rounding_shape else "above_floor"), None
-    if excess <= ABOVE_FLOOR_UP_TO or (seen.rounding_shape and seen.floor.source == "prior"):
+    noisy_model = seen.rounding_shape and seen.floor.source == "prior"
+    if excess <= ABOVE_FLOOR_UP_TO or noisy_model or seen.tail_only:
         return "above_floor", None
     return "bug_like", None
 
@@ -114,13 +115,6 @@ def _verdict(
 def _ids_differ(seen: Examination) -> bool:
     engine, trained = seen.observed.rollout_token_ids, seen.signals.extras.token_ids
     return engine is not None and trained is not None and bool(np.any(engine != trained))
-
-
-def _unclean(seen: Examination) -> bool:
-    """Values that no distribution gives are no rounding, whatever the others do."""
-    impossible = seen.signals.impossible
-    above = np.concatenate([impossible.positive_rollout, impossible.positive_trainer])
-    return bool(impossible.rows.size) or above.size >= FEW_TOKENS
 
 
 def _same_bits(signals: Signals) -> bool:

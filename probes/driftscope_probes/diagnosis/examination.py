@@ -11,12 +11,12 @@ from functools import cached_property
 import numpy as np
 
 from driftscope_probes.diagnosis.cause import Evidence
-from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, Floor
 from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.diagnosis.places import Places, Split
 from driftscope_probes.diagnosis.relation import Relation, correlation
 from driftscope_probes.diagnosis.settings import Settings, settings_of
-from driftscope_probes.diagnosis.signals import Ints, Signals
+from driftscope_probes.diagnosis.signals import FEW_TOKENS, Ints, Signals
 
 #: Healthy pairs: 0.05 to 0.10 in every dtype and model; above this, tokens moved that the engine
 #: was sure of.
@@ -30,6 +30,11 @@ SEQUENCE_EFFECT_OF_ROUNDING = 3.0
 #: The noisiest healthy model that was published, pythia-160m, is at 23 to 29 times the prior in
 #: every dtype: beyond this a shape of rounding does not make it rounding.
 LARGEST_HEALTHY_EXCESS = 40.0
+#: As many values that look like placeholders are no accident.
+FEW_PLACEHOLDERS = 4
+#: P(the next token is wild too) over that of any token, for tokens that have nothing to do with
+#: each other; and standard errors of where they lie.
+ISOLATED_BELOW, STRUCTURE_OF_CHANCE = 0.2, 5.0
 #: A part is dirty when it differs this many times as much as the rest: e^0.7 = 2.
 CONTRAST = 0.7
 
@@ -82,6 +87,36 @@ class Examination:
     @cached_property
     def rounding_shape(self) -> bool:
         return not self.shape_faults and (self.signals.excess or 0.0) <= LARGEST_HEALTHY_EXCESS
+
+    @cached_property
+    def unclean(self) -> bool:
+        """Values that no distribution gives are no rounding, whatever the others do."""
+        impossible = self.signals.impossible
+        never = (
+            impossible.nonfinite_rollout,
+            impossible.nonfinite_trainer,
+            impossible.sentinel_rollout,
+            impossible.sentinel_trainer,
+        )
+        # One token may be certain on one side and not on the other, where its experts flipped.
+        seldom = (impossible.zero_rollout, impossible.repeated_rollout)
+        above = (impossible.positive_rollout, impossible.positive_trainer)
+        return (
+            any(rows.size for rows in never)
+            or sum(rows.size for rows in seldom) >= FEW_PLACEHOLDERS
+            or sum(rows.size for rows in above) >= FEW_TOKENS
+        )
+
+    @cached_property
+    def tail_only(self) -> bool:
+        """Single wild tokens anywhere, all others at the floor: flips of near ties, as mixtures of
+        experts have them in health, rather than a fault of the whole."""
+        after, base = self.places.adjacency
+        return (
+            self.moved <= AT_FLOOR_UP_TO
+            and after - base < ISOLATED_BELOW
+            and self.places.wild_structure < STRUCTURE_OF_CHANCE
+        )
 
     # Where ----------------------------------------------------------------------------------
 

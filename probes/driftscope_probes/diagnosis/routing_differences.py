@@ -49,7 +49,12 @@ class RouteDifferences:
 
 def checked_routes(name: str, routes: ArrayLike, tokens: int) -> Routes:
     """[tokens, layers, k] integers, -1 where no route was captured. Raises TraceError."""
-    array = np.asarray(routes)
+    try:
+        array = np.asarray(routes)
+    except (ValueError, TypeError) as error:  # ragged lists, tensors of a dtype numpy lacks
+        raise TraceError(
+            f"{name} is not an array: {error}", remedy=f"give {name} as a numpy array of integers."
+        ) from error
     fits = array.ndim == 3 and array.shape[0] == tokens and min(array.shape[1:]) > 0
     if not fits or not np.issubdtype(array.dtype, np.integer):
         raise TraceError(

@@ -122,11 +122,8 @@ def _integrity(
     trainer: Routes | None,
     found: RouteDifferences | None,
 ) -> RoutingIntegrity:
-    signs: list[Sign] = []
-    if rollout is not None:
-        signs += row_signs(tokens, rollout, "rollout")
-    if trainer is not None:
-        signs += row_signs(tokens, trainer, "trainer")
+    replayed = found is not None and not found.layer_flips.any()
+    signs = row_signs(tokens, rollout, trainer, replayed)
     if found is not None and rollout is not None and trainer is not None:
         signs += alignment_signs(tokens, rollout, trainer, found)
-    return RoutingIntegrity(tuple(signs))
+    return RoutingIntegrity(signs)

@@ -22,9 +22,9 @@ Side: TypeAlias = Literal["rollout", "trainer", "both"]
 SIGNIFICANT: Final = 1e-6
 
 NULLS: Final[Mapping[SignName, str]] = {
-    "repeated_rows": "a row equals the one before as often as other rows of this side do",
-    "padding_rows": "layers choose independently, and name an expert twice (with k = 1: the same "
-    "one) as often as in the side's other tokens, which a router never does within a layer",
+    "repeated_rows": "a row equals the one before it independently, at most as often as runs begin",
+    "padding_rows": "layers choose independently: each names an expert twice as often as in other "
+    "tokens (a router never does), with k = 1 the same one by the frequencies of all tokens",
     "shifted_rows": "a neighbour's route is as likely to fit better as the token's own",
     "unrelated_rows": "near ties alone: layers are independent and replace as many experts as in "
     "the tokens that agree, or as published for bf16 where that is more",
@@ -48,6 +48,7 @@ class Sign:
     detail: str  # a sentence with its numbers
     sequence: int | None = None
     place: int | None = None  # token of that sequence, from 0
+    alternative: str | None = None  # a sound cause that these data cannot tell from corruption
 
     @property
     def significant(self) -> bool:
@@ -66,6 +67,7 @@ class Sign:
             "sequence": self.sequence,
             "place": self.place,
             "detail": self.detail,
+            "alternative": self.alternative,
         }
 
 

@@ -29,8 +29,9 @@ MAX_BODY_TOKENS = 2**17
 IMPOSSIBLE_BELOW = -100.0
 #: The largest log-probability that rounding of an exact one gives: float32's step near 0.
 ROUNDING_ABOVE_ZERO = 1e-5
-#: log-probabilities that are exactly 0 on one side: the other one is then 0 up to its dtype.
-CERTAIN_ABOVE = -0.05
+#: A value of exactly 0 on one side: the other one is then within a few steps of bf16 logits (0.06
+#: to 0.125) of it, or at the log of the mass that a nucleus kept.
+CERTAIN_ABOVE = -0.5
 #: Added to 1 - p where it divides: below it float32 rounding of r itself (6e-8) would show.
 CERTAINTY_EPSILON = 1e-3
 #: Ratios above e^5 are counted as e^5 in E[ρ]: one token must not carry the standard error.

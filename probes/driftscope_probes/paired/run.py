@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.device.environment import environment
+from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.errors import RequestError
@@ -26,7 +29,7 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
 from driftscope_probes.trace import Trace, both_sides
-from driftscope_probes.trace_file import write_pair
+from driftscope_probes.trace_file import pair_metadata, write_pair
 
 SCHEMA_VERSION = "1"
 #: Fraction of the whole at which each part ends, from the default grid on two cores.
@@ -43,6 +46,7 @@ class Compared:
     trainer: Trace
     comparison: Comparison
     profiles: Profiles
+    diagnosis: Diagnosis
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -167,8 +171,17 @@ def _compare_all(
             trainer = scores.traces[dtype, mode]
             tokens = both_sides(rollout.trace, trainer)
             comparison, _ = compare_tokens(tokens, resamples=request.resamples)
+            metadata = pair_metadata(rollout.trace, trainer)
             cells.append(
-                Compared(dtype, mode, rollout.trace, trainer, comparison, profiles_of(tokens))
+                Compared(
+                    engine_dtype=dtype,
+                    trainer_dtype=mode,
+                    rollout=rollout.trace,
+                    trainer=trainer,
+                    comparison=comparison,
+                    profiles=profiles_of(tokens),
+                    diagnosis=diagnose(Observed(tokens, metadata)),
+                )
             )
     return cells
 
@@ -189,7 +202,7 @@ def _stored(cell: Compared, workdir: Path) -> Cell:
         engine_dtype=cell.engine_dtype,
         trainer_dtype=cell.trainer_dtype,
         comparison=cell.comparison.to_dict(),
-        diagnosis=None,
+        diagnosis=cell.diagnosis.to_dict(),
         profiles=cell.profiles.to_dict(),
         rollout=cell.rollout.meta.to_dict(),
         trainer=cell.trainer.meta.to_dict(),

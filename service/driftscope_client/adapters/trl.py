@@ -178,6 +178,13 @@ class DriftscopeMixin:
         self.driftscope.finish()
         return result
 
+    def log(self: Any, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
+        """As TRL's, with what the service last said of a step: see DriftscopeClient.metrics."""
+        if self.driftscope is not None and self.model.training:
+            with self.driftscope.undisturbed(self.state.global_step):
+                logs = {**logs, **self.driftscope.metrics()}
+        super().log(logs, *arguments, **named)  # type: ignore[misc]
+
     def _generate_single_turn(self: Any, *arguments: Any, **named: Any) -> Any:
         self._driftscope_recorded = None
         elsewhere = ("use_vllm", "use_transformers_continuous_batching", "tools")

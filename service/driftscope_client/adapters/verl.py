@@ -48,6 +48,12 @@ def push_batch(
         client.push(step, metadata={**described, **(metadata or {})}, **tensors)
 
 
+def metrics(client: DriftscopeClient) -> dict[str, float]:
+    """What the service last said, for verl's own `metrics.update(…)` in fit(): the rank of the
+    verdict and the excess over the floor, of the latest step that was answered."""
+    return client.metrics()
+
+
 def environments_of(sources: Iterable[object]) -> tuple[list[int], str]:
     """One data source per sequence → the index of each, and what is counted, in verl's order."""
     # In the metadata a comma separates the names, and spaces around them do not count.

@@ -104,6 +104,8 @@ def load(
     settings = load_settings(data_dir=data_dir)
     with progress_bar() as show:
         loaded = load_demo(settings, show)
+    for line in loaded.said:
+        typer.echo(line)
     typer.echo(
         f"{loaded.runs} runs with {loaded.steps} steps, {loaded.reports} new reports in "
         f"{settings.data_dir}. Now: driftscope serve --data-dir {settings.data_dir}"

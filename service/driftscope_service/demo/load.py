@@ -94,6 +94,7 @@ class Loaded:
     runs: int
     steps: int
     reports: int  # new ones
+    said: tuple[str, ...] = ()  # by the last step of each run
 
 
 def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
@@ -110,7 +111,16 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
             httpx.Client(base_url=address, timeout=TIMEOUT_S) as client,
         ):
             steps = push_runs(client, progress)
-    return Loaded(len(RUNS), steps, reports)
+            said = tuple(last_sentence(client, run) for run in RUNS)
+    return Loaded(len(RUNS), steps, reports, said)
+
+
+def last_sentence(client: httpx.Client, run: str) -> str:
+    """What the diagnosis of the run's last step says."""
+    known = client.get(f"/v1/runs/{run}").raise_for_status().json()
+    step = client.get(f"/v1/runs/{run}/steps/{known['last_step']}").raise_for_status().json()
+    diagnosis = step["diagnosis"]  # null: loaded by an older version
+    return f"{run}: {'no diagnosis' if diagnosis is None else diagnosis['sentence']}"
 
 
 def push_runs(client: httpx.Client, progress: ProgressSink, runs: tuple[str, ...] = RUNS) -> int:

@@ -134,6 +134,17 @@ RUN_ABS_DIFF = _metric(
     "Distribution of |Δ| over the tokens of the last step, from binned counts; le=\"0\" holds the "
     "exactly equal ones. It is no counter: read it without rate().", ("run",),
 )
+RUN_VERDICT = gauge(
+    "run_verdict", "", "Verdict on the last step, from best to worst: 0 bitwise equal, 1 at the "
+    "floor, 2 above the floor, 3 bug-like, 4 not comparable.", "run",
+)
+RUN_EXCESS = gauge("run_excess", "ratio", "How many times as large as the floor the noise of the "
+                    "last step is; up to 2 rounding explains it.", "run")
+RUN_CAUSE = gauge(
+    "run_cause_confidence", "", "How sure the diagnosis of the last step is of a cause, 0 to 1, "
+    "for causes above 0; unexplained is 1 where no cause is sure enough to be the answer.",
+    "run", "cause",
+)
 RUN_LIMIT = gauge(
     "run_limit", "", "Published limit on a number of a comparison, in its unit, for the dtypes of "
     "the run.", "run", "metric", "direction",

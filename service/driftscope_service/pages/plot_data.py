@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import Request, Response
 
+from driftscope_probes.diagnosis.cause import Plot
 from driftscope_service.pages.response import PAGE_HEADERS, compressed
 
 Format: TypeAlias = Literal["json", "csv"]
@@ -60,3 +61,15 @@ def _spreadsheet(cell: Cell) -> Cell:
     if isinstance(cell, str) and cell.startswith(_FORMULA):
         return "'" + cell
     return cell
+
+
+def evidence_plot(plot: Plot) -> PlotData:
+    """What static/plots/evidence.js draws of a cause."""
+    about = {
+        "kind": plot.kind,
+        "title": plot.title,
+        "x_label": plot.x_label,
+        "y_label": plot.y_label,
+        "empty": "There is no number to draw.",
+    }
+    return PlotData((plot.x_label, plot.y_label), list(zip(plot.x, plot.y, strict=True)), about)

@@ -19,7 +19,7 @@ from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.record import Record
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import grouped, shown, written
-from driftscope_service.pages import navigation, words
+from driftscope_service.pages import diagnosis, navigation, words
 from driftscope_service.pages.sparkline import sparkline
 
 ABSENT = "–"
@@ -132,6 +132,7 @@ def environment() -> Environment:
         grouped=grouped,
         shown=shown,
         formula=_formula,
+        plot_rows=diagnosis.plot_rows,
         embedded=_embedded,
     )
     made.tests["infinite"] = math.isinf

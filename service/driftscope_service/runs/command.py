@@ -27,6 +27,11 @@ from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, r
 from driftscope_probes.push.step_file import BY_SUFFIX
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
 from driftscope_service.runs.terminal import print_analysis
+from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
+
+EveryNumber = Annotated[
+    bool, typer.Option("--all", help="Every number, and what each preset would do to the step.")
+]
 
 
 def analyze(
@@ -38,15 +43,25 @@ def analyze(
     resamples: Annotated[
         int, typer.Option(help="For the 95 % intervals; 0: none.")
     ] = DEFAULT_RESAMPLES,
+    every_number: EveryNumber = False,
+    fail_on: FailOn = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a service: its calibrated floors are used.", show_default=False
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare what both sides said about the tokens of one step, from a file."""
+    """Say whether the sides of a step differ by rounding or by a bug, and which, from a file."""
     step = _read(file, known_format(step_format))
     analysis = analyze_step(step, resamples=resamples).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
-        return
-    print_analysis(file.name, step, analysis, Console())
+    else:
+        print_analysis(file.name, step, analysis, Console(), every_number=every_number)
+    judged = Judged(analysis["comparison"], analysis["diagnosis"])
+    exit_where_a_rule_holds(fail_on, [judged])
 
 
 def _read(file: Path, step_format: StepFormat | None) -> PushedStep:
@@ -107,6 +122,7 @@ def push(
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="… of so many.")] = 1,
     zstd: Annotated[bool, typer.Option("--zstd", help="Compress on the way.")] = False,
+    every_number: EveryNumber = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
 ) -> None:
     """Push one step to a running service, and show what it finds.
@@ -124,7 +140,8 @@ def push(
         print(json.dumps(answer, allow_nan=False, ensure_ascii=False))
     elif "comparison" in answer:
         shown = AnsweredStep(answer["sequences"], answer["tokens"], answer["metadata"])
-        print_analysis(f"{run} step {step}", shown, answer, Console())
+        where = f"{run} step {step}"
+        print_analysis(where, shown, answer, Console(), every_number=every_number)
     else:
         missing = ", ".join(map(str, answer["missing"]))
         typer.echo(f"shard {shard} of {shards} is stored; missing: {missing}")

@@ -6,11 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.diagnosis.cause import NamedCause
 from driftscope_probes.drift import StepValues, drift_of
+from driftscope_service.runs.course import RunCauses
 from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import StepRepository
@@ -25,6 +28,7 @@ MAX_STEPS = 10_000
 class RunDrift:
     def __init__(self) -> None:
         self._drifts: LastUsed[int, dict[str, Any]] = LastUsed(MAX_RUNS)
+        self.causes = RunCauses()
 
     def of(self, run: Run, connection: Connection) -> dict[str, Any]:
         """`run` as `connection` sees it."""
@@ -37,6 +41,14 @@ class RunDrift:
         return self._drifts.get(run.number, drift, version=run.complete_steps)
 
 
+@dataclass(frozen=True, slots=True)
+class RunCourse:
+    """What the steps of a run say together."""
+
+    drift: Mapping[str, Any]  # Drift.to_dict()
+    causes: tuple[NamedCause, ...]  # most likely first
+
+
 #: A round is followed by a pause of this many times its length: a fifth of a core at most.
 PAUSE_ROUNDS: Final = 4.0
 _log = logging.getLogger("driftscope")
@@ -47,17 +59,17 @@ class RunDrifts:
         self._database = database
         self._run_drift = run_drift
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[int, Mapping[str, Any]]] = {}  # steps and Drift.to_dict()
+        self._known: dict[int, tuple[int, RunCourse]] = {}  # with its number of steps
         self._round: threading.Thread | None = None
         self._next_round_at = 0.0
         self._stopping = threading.Event()
 
-    def known(self, runs: Sequence[Run]) -> dict[int, Mapping[str, Any]]:
-        """By number of the run; a run whose drift was never computed is missing."""
+    def known(self, runs: Sequence[Run]) -> dict[int, RunCourse]:
+        """By number of the run; a run whose course was never computed is missing."""
         with self._lock:
             active = {run.number for run in runs}
             self._known = {number: one for number, one in self._known.items() if number in active}
-            return {number: drift for number, (_, drift) in self._known.items()}
+            return {number: course for number, (_, course) in self._known.items()}
 
     def refresh(self, runs: Sequence[Run]) -> None:
         """Begin a round on those with new steps, unless one is under way or it is too early."""
@@ -81,7 +93,8 @@ class RunDrifts:
             current.join()
 
     def _steps(self, run: Run) -> int:
-        return self._known.get(run.number, (0, {}))[0]
+        known = self._known.get(run.number)
+        return 0 if known is None else known[0]
 
     def _work(self, names: Sequence[str]) -> None:
         start = time.monotonic()
@@ -102,5 +115,6 @@ class RunDrifts:
             run = RunRepository(connection).get(name)
             assert run is not None, "no run is ever removed"
             drift = self._run_drift.of(run, connection)
+            course = RunCourse(drift, self._run_drift.causes.of(run, connection))
         with self._lock:
-            self._known[run.number] = (run.complete_steps, drift)
+            self._known[run.number] = (run.complete_steps, course)

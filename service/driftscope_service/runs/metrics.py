@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
+from driftscope_probes.diagnosis.cause import NAMED_FROM, NamedCause
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.verdicts import COMPARISON_RANK
 from driftscope_service.metrics import metric_names as names
 from driftscope_service.metrics.exposition import Exemplar, Families, Family, Lines
+from driftscope_service.numbers.diagnosis_words import UNEXPLAINED
 from driftscope_service.pages.navigation import step_page
-from driftscope_service.runs.run_states import ExportedRun, RunStates, StepState
+from driftscope_service.runs.course import HEALTHY
+from driftscope_service.runs.drift import RunCourse
+from driftscope_service.runs.run_states import DiagnosedNumbers, ExportedRun, RunStates, StepState
 from driftscope_service.runs.store.runs import Run
 
 
@@ -64,7 +70,7 @@ _Lines = Mapping[str, Lines]  # by name of the metric
 @dataclass(frozen=True, slots=True)
 class _Written:
     state: ExportedRun
-    drift: Mapping[str, Any] | None
+    course: RunCourse | None
     lines: _Lines
 
 
@@ -72,12 +78,10 @@ class RunFamilies:
     def __init__(self) -> None:
         self._written: dict[int, _Written] = {}
 
-    def families(
-        self, states: RunStates, drifts: Mapping[int, Mapping[str, Any]]
-    ) -> Iterator[Family]:
+    def families(self, states: RunStates, courses: Mapping[int, RunCourse]) -> Iterator[Family]:
         # Another scrape may replace it meanwhile.
         written = self._written = {
-            state.run.number: self._of(state, drifts.get(state.run.number))
+            state.run.number: self._of(state, courses.get(state.run.number))
             for state in states.states
         }
         yield _counts(states)
@@ -88,11 +92,11 @@ class RunFamilies:
                     family.extend(each.lines[metric.name])
             yield family
 
-    def _of(self, state: ExportedRun, drift: Mapping[str, Any] | None) -> _Written:
+    def _of(self, state: ExportedRun, course: RunCourse | None) -> _Written:
         written = self._written.get(state.run.number)
-        if written is not None and written.state is state and written.drift is drift:
+        if written is not None and written.state is state and written.course is course:
             return written
-        return _Written(state, drift, _lines(state, drift))
+        return _Written(state, course, _lines(state, course))
 
 
 def _counts(states: RunStates) -> Family:
@@ -106,14 +110,17 @@ def _counts(states: RunStates) -> Family:
     return family
 
 
-def _lines(state: ExportedRun, drift: Mapping[str, Any] | None) -> _Lines:
+def _lines(state: ExportedRun, course: RunCourse | None) -> _Lines:
     families = Families()
     _add_run(families, state)
     if state.step is not None:
         _add_step(families, state.run.name, state.step)
+        if state.step.numbers.diagnosis is not None:
+            causes = () if course is None else course.causes
+            _add_diagnosis(families, state.run.name, state.step.numbers.diagnosis, causes)
         _add_thresholds(families, state, state.step)
-    if drift is not None:
-        _add_drift(families, state.run.name, drift)
+    if course is not None:
+        _add_drift(families, state.run.name, course.drift)
     return families.lines()
 
 
@@ -152,6 +159,26 @@ def _add_step(families: Families, run: str, step: StepState) -> None:
             families.of(sample.metric).add([run, *sample.more_labels], value)
     if histogram is not None:
         _add_histogram(families.of(names.RUN_ABS_DIFF), run, step, histogram)
+
+
+def _add_diagnosis(
+    families: Families,
+    run: str,
+    diagnosis: DiagnosedNumbers,
+    course: Collection[NamedCause],  # what the steps of the run say together
+) -> None:
+    families.of(names.RUN_VERDICT).add([run], COMPARISON_RANK[diagnosis.verdict])
+    if diagnosis.excess is not None:
+        families.of(names.RUN_EXCESS).add([run], diagnosis.excess)
+    sure = dict(diagnosis.causes)
+    if diagnosis.verdict not in HEALTHY:
+        for cause in course:
+            sure[cause.name] = max(sure.get(cause.name, 0.0), cause.confidence)
+    for name, confidence in sure.items():
+        if name in BY_NAME:  # bounds the label: another version may have known others
+            families.of(names.RUN_CAUSE).add([run, name], confidence)
+    if diagnosis.unexplained and max(sure.values(), default=0.0) < NAMED_FROM:
+        families.of(names.RUN_CAUSE).add([run, UNEXPLAINED], 1.0)
 
 
 def _add_histogram(family: Family, run: str, step: StepState, histogram: Mapping[str, Any]) -> None:

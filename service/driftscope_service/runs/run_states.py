@@ -15,6 +15,7 @@ from driftscope_probes.mismatch.thresholds import Precision, pair_precision
 from driftscope_service.runs.store.runs import ActiveRuns, LastStep, Run, RunSummaries
 
 _FIRST: Final = '{"comparison":'
+_SECOND: Final = ',"diagnosis":'
 _LAST: Final = ',"crossed_limits":'
 _decoder = json.JSONDecoder()
 
@@ -24,6 +25,15 @@ class StoredNumbers:
     comparison: Mapping[str, Any]
     abs_diff_histogram: Mapping[str, Any] | None  # None: stored by a version without it
     overflowed: frozenset[str]  # names of metrics beyond their limit without a finite value
+    diagnosis: DiagnosedNumbers | None = None  # None: stored by a version without it
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosedNumbers:
+    verdict: str  # of COMPARISON_VERDICTS
+    excess: float | None
+    causes: Mapping[str, float]  # confidence above 0 by name
+    unexplained: bool
 
 
 def stored_numbers(analysis: bytes) -> StoredNumbers:
@@ -36,11 +46,19 @@ def stored_numbers(analysis: bytes) -> StoredNumbers:
         comparison=document.get("comparison", {}),
         abs_diff_histogram=document.get("profiles", {}).get("abs_diff_histogram"),
         overflowed=frozenset(limit["metric"] for limit in crossed if limit["value"] is None),
+        diagnosis=_diagnosed(document.get("diagnosis")),
     )
 
 
+def _diagnosed(stored: Mapping[str, Any] | None) -> DiagnosedNumbers | None:
+    if stored is None:
+        return None
+    sure = {one["name"]: one["confidence"] for one in stored["causes"] if one["confidence"] > 0}
+    return DiagnosedNumbers(stored["verdict"], stored["excess"], sure, stored["unexplained"])
+
+
 def _both_ends(text: str) -> dict[str, Any] | None:
-    """The first member and those from `crossed_limits` on; None if the layout differs.
+    """The first two members and those from `crossed_limits` on; None if the layout differs.
 
     What follows `_LAST` is an object to exactly the end of the text, so that it cannot have begun
     deeper inside; nor within a string, where quotes are escaped.
@@ -49,11 +67,16 @@ def _both_ends(text: str) -> dict[str, Any] | None:
     if start < 0 or not text.startswith(_FIRST):
         return None
     try:
-        comparison, _ = _decoder.raw_decode(text, len(_FIRST))
+        comparison, end = _decoder.raw_decode(text, len(_FIRST))
+        diagnosis = None
+        if text.startswith(_SECOND, end):
+            diagnosis, _ = _decoder.raw_decode(text, end + len(_SECOND))
         rest: dict[str, Any] = json.loads("{" + text[start + 1 :])
     except json.JSONDecodeError:
         return None
-    return {"comparison": comparison, **rest} if "profiles" in rest else None
+    if "profiles" not in rest:
+        return None
+    return {"comparison": comparison, "diagnosis": diagnosis, **rest}
 
 
 @dataclass(frozen=True, slots=True)

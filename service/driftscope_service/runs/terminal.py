@@ -1,21 +1,26 @@
-"""An analysed step in the terminal: its comparison, and what the presets would do to it.
+"""An analysed step in the terminal: the answer on half a screen, and every number where asked.
 
-In: a step, its analysis and a rich Console. Out: tables that never cut a number.
+In: a step, its analysis and a rich Console. Out: text and tables that never cut a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_service.numbers.metric_words import Shown, grouped, share
+from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause
+from driftscope_service.numbers import diagnosis_words as words
+from driftscope_service.numbers.diagnosis_words import read_diagnosis
+from driftscope_service.numbers.metric_words import Shown, grouped, share, with_unit
+from driftscope_service.runs.routing_words import print_routing, routing_summary
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -45,20 +50,146 @@ class Described(Protocol):
     def metadata(self) -> Mapping[str, str]: ...
 
 
+#: Size, tail, divergence, bias (rounding keeps the mean ratio at 1), what training loses, and what
+#: could not be compared at all: one number for each question that the others do not answer. Their
+#: labels of the tables are sentences; three have to fit on a line.
+SIX: Final[Mapping[str, str]] = {
+    "abs_diff_mean": "mean |Δ|",
+    "abs_diff_p99": "p99 |Δ|",
+    "kl_k3": "k3",
+    "ratio_mean": "mean ρ",
+    "ess_ratio_token": "ESS/tokens",
+    "nonfinite_tokens": "tokens not finite",
+}
+PER_LINE: Final = 3
+#: Half of a terminal of 48 lines; where more is said, evidence beyond the second line goes first.
+HALF_SCREEN: Final = 24
+MOST_EVIDENCE, LEAST_EVIDENCE = 4, 2
+#: Missing data that are named; --json has the rest.
+MOST_MISSING: Final = 3
+TONES: Final[Mapping[str, str]] = {
+    "bitwise_equal": "bold green",
+    "at_floor": "bold green",
+    "above_floor": "bold yellow",
+    "bug_like": "bold red",
+    "not_comparable": "bold red",
+}
+INDENT: Final = 2
+HEALTHY: Final = ("bitwise_equal", "at_floor")
+
+
 def print_analysis(
-    name: str, step: Described, analysis: Mapping[str, Any], console: Console
+    name: str,
+    step: Described,
+    analysis: Mapping[str, Any],
+    console: Console,
+    *,
+    every_number: bool = False,
 ) -> None:
+    """The diagnosis and six numbers; with `every_number` the tables below them."""
+    diagnosis = read_diagnosis(analysis.get("diagnosis"))
+    routes = None if every_number else routing_summary(analysis.get("routing"))
     console.print(Text(f"{name}: {step.sequences:,} sequences, {step.tokens:,} tokens", "bold"))
+    if every_number:
+        _print_metadata(step, console)
+    for part in _answer(diagnosis, analysis["comparison"], routes, console):
+        console.print(part)
+    if every_number:
+        _print_all(analysis, console)
+    else:
+        console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
+
+
+def _answer(
+    diagnosis: Diagnosis | None,
+    comparison: Mapping[str, Any],
+    routes: str | None,
+    console: Console,
+) -> list[RenderableType]:
+    """As much evidence as half a screen holds."""
+    numbers = [*_six(comparison), *([] if routes is None else [Text(routes)])]
+    if diagnosis is None:
+        return [Text("No diagnosis: analysed by an older version.", "dim"), *numbers]
+    for evidence in range(MOST_EVIDENCE, LEAST_EVIDENCE - 1, -1):
+        parts = [*diagnosis_parts(diagnosis, evidence), Text(), *numbers]
+        lines = sum(len(console.render_lines(part)) for part in parts)
+        if lines + 2 <= HALF_SCREEN:  # the heading and the line that names --all
+            break
+    return parts
+
+
+def diagnosis_parts(diagnosis: Diagnosis, evidence: int = MOST_EVIDENCE) -> list[RenderableType]:
+    """The verdict, the sentence, the first cause with so much evidence, and what is left open."""
+    verdict = Text(words.verdict_words(diagnosis.verdict), TONES[diagnosis.verdict])
+    verdict.append(f": {words.excess_words(diagnosis)}", "not bold default")
+    parts: list[RenderableType] = [verdict, Text(diagnosis.sentence)]
+    if diagnosis.cause is not None:
+        parts += _cause(diagnosis.cause, evidence)
+    elif diagnosis.unexplained:
+        parts.append(Text("Unexplained: no cause reaches the confidence of an answer.", "bold"))
+        parts += _evidence(diagnosis.stood_out[:evidence])
+    candidates = words.others(diagnosis)
+    if candidates:
+        also = "Also possible" if diagnosis.cause else "Candidates"
+        parts.append(Text(f"{also}: {words.named(candidates)}"))
+    if diagnosis.missing:
+        named = "; ".join(diagnosis.missing[:MOST_MISSING])
+        more = len(diagnosis.missing) - MOST_MISSING
+        rest = f"; {more} more in --json" if more > 0 else ""
+        parts.append(Text(f"Would tell more: {named}{rest}", "dim"))
+    return parts
+
+
+def _cause(cause: NamedCause, evidence: int) -> list[RenderableType]:
+    head = Text(f"{cause.name}", "bold")
+    head.append(f"  confidence {words.confidence(cause)}", "not bold")
+    return [
+        head,
+        *_evidence(cause.evidence[:evidence]),
+        _labelled("Change", cause.remedy),
+        _labelled("Settle it", cause.next_control),
+        _labelled("Page", cause.doc),
+    ]
+
+
+def _evidence(items: Sequence[Evidence]) -> list[RenderableType]:
+    return [
+        Padding(
+            Text(f"{item.what}: {words.evidence_value(item)} (expected {item.expected})"),
+            (0, 0, 0, INDENT),
+            expand=False,
+        )
+        for item in items
+    ]
+
+
+def _labelled(title: str, text: str) -> RenderableType:
+    return Text.assemble((f"{title}: ", "bold"), text)
+
+
+def _six(comparison: Mapping[str, Any]) -> list[RenderableType]:
+    """In lines of three."""
+    told = [f"{short} {with_unit(name, comparison.get(name))}" for name, short in SIX.items()]
+    return [
+        Text("   ".join(told[first : first + PER_LINE])) for first in range(0, len(told), PER_LINE)
+    ]
+
+
+def _print_metadata(step: Described, console: Console) -> None:
     # Sorted: the safetensors library writes metadata in an order of its own.
     described = [f"{key} {v}" for key, v in sorted(step.metadata.items()) if key != ABOUT_FILE]
     if described:
         console.print(Text(", ".join(described), "dim"))
+
+
+def _print_all(analysis: Mapping[str, Any], console: Console) -> None:
     groups = grouped(analysis["comparison"])
     console.print()
     console.print(_numbers(groups), crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *_undefined(groups)]), "dim"))
-    _print_presets(analysis["presets"], console)
+    print_routing(analysis.get("routing"), console)
+    _print_presets(analysis["presets"], console, drops_healthy(analysis))
 
 
 def _numbers(groups: Groups) -> Table:
@@ -88,7 +219,9 @@ def _undefined(groups: Groups) -> list[str]:
     return [f"Undefined, {reason}: {', '.join(names)}." for reason, names in labels.items()]
 
 
-def _print_presets(presets: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+def _print_presets(
+    presets: Mapping[str, Mapping[str, Any]], console: Console, too_narrow: Sequence[str]
+) -> None:
     """Those that would drop or clip something; the others in one line."""
     acting = {name: e for name, e in presets.items() if e.get("sequences_touched")}
     left_out = [name for name, e in presets.items() if "left_out" in e]
@@ -102,11 +235,31 @@ def _print_presets(presets: Mapping[str, Mapping[str, Any]], console: Console) -
             table.add_row(*map(Text, row))
         console.print(table, crop=False)
         console.print()
+    if too_narrow:
+        console.print(Text(f"{', '.join(too_narrow)}: {DROPS_HEALTHY}", "yellow"))
     idle = len(presets) - len(acting) - len(left_out)
     lines = [f"{idle} {'more ' if acting else ''}presets would drop and clip nothing."]
     if left_out:
         lines.append(f"Not tried (no advantages or tokens): {', '.join(left_out)}.")
     console.print(Text("\n".join(lines), "dim"))
+
+
+#: Beside presets that leave nothing of a step whose difference is rounding.
+DROPS_HEALTHY: Final = (
+    "drops all of this step, whose difference is rounding alone: its bounds are narrower than the "
+    "floor at this precision and length, so it would stop training, not protect it."
+)
+
+
+def drops_healthy(analysis: Mapping[str, Any]) -> list[str]:
+    """Names of the presets that leave no token or no sequence of a step at its floor."""
+    if (analysis.get("diagnosis") or {}).get("verdict") not in HEALTHY:
+        return []
+    return [
+        name
+        for name, effect in analysis["presets"].items()
+        if effect.get("tokens_dropped") == 1 or effect.get("sequences_dropped") == 1
+    ]
 
 
 def _empty(columns: Sequence[tuple[str, Sequence[str]]]) -> Table:

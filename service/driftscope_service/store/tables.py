@@ -217,6 +217,8 @@ steps = Table(
     Column("tokens_file", String(FILE_NAME_LENGTH)),
     Column("crossed", JSON, nullable=False),  # names of metrics
     Column("series", JSON, nullable=False),  # {metric: number or null}
+    # {verdict, excess, cause, confidence}; null: stored by a version without a diagnosis
+    Column("verdict", JSON(none_as_null=True)),
     Column("metadata", JSON, nullable=False),
     Column("analysis", LargeBinary, nullable=False),  # JSON object, zlib
     UniqueConstraint("run_number", "step"),

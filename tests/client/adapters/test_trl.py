@@ -175,3 +175,16 @@ def test_an_unnamed_run_is_told_before_the_training(make_trainer: MakeTrainer) -
     with pytest.raises(DriftscopeError, match="no run name"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+def test_the_verdict_is_among_the_numbers_that_trl_logs(
+    make_trainer: MakeTrainer, serve: Callable[..., Any], connect: Callable[..., DriftscopeClient]
+) -> None:
+    told = {"verdict": "bug_like", "sentence": "It is.", "excess": 7.5, "causes": []}
+    stub = serve((201, {"state": "complete", "step": 0, "diagnosis": told}, {}))
+    trainer = make_trainer(connect(stub.url, strict=True))
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert logged[-1]["driftscope/verdict"] == 3.0
+    assert logged[-1]["driftscope/excess"] == 7.5
+    assert "reward" in logged[-1]  # TRL's own are there as before

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_service.experiments.registry import load_kinds
 from driftscope_service.metrics.metric_names import PREFIX, sample_names
 from driftscope_service.metrics_page import every_metric
+from driftscope_service.numbers.diagnosis_words import UNEXPLAINED
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "dashboards" / "prometheus"
@@ -23,6 +25,7 @@ TEST_FILES = sorted((FOLDER / "tests").glob("*.test.yml"))
 CASES = ("firing", "not firing", "missing series")
 #: The only alert that has to fire where a series is missing.
 FIRES_WITHOUT_SERIES = {"ServiceAbsent"}
+NAME_THEIR_CAUSE = {"RunBugLike"}
 BOARDS = {"driftscope-run-health", "driftscope-attribution", "driftscope-determinism",
           "driftscope-service"}  # fmt: skip
 
@@ -116,14 +119,31 @@ def test_an_alert_says_what_to_do(alert: str) -> None:
     assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url",
                                 "page_url"}  # fmt: skip
     assert "$value" in annotations["summary"]
-    assert annotations["runbook_url"] == f"docs/runbooks/{alert}.md"
-    page = (ROOT / annotations["runbook_url"]).read_text(encoding="utf-8")
+    if alert in NAME_THEIR_CAUSE:  # the runbook is the page of the cause
+        assert annotations["runbook_url"] == "docs/causes/{{ $labels.cause }}.md"
+    else:
+        assert annotations["runbook_url"] == f"docs/runbooks/{alert}.md"
+    page = (ROOT / "docs" / "runbooks" / f"{alert}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {alert}\n")
     for heading in ("## What it says", "## What to look at", "## What to do"):
         assert heading in page
     [fired, *_] = expected_alerts(case_of(alert, "firing"))
     board = urlsplit(fired["exp_annotations"]["dashboard_url"]).path
     assert board.removeprefix("/d/") in BOARDS
+
+
+@pytest.mark.parametrize("cause", [*BY_NAME, UNEXPLAINED])
+def test_every_cause_that_an_alert_may_name_has_a_page(cause: str) -> None:
+    page = (ROOT / "docs" / "causes" / f"{cause}.md").read_text(encoding="utf-8")
+    assert cause in page
+
+
+def test_the_firing_cases_name_the_cause_in_their_annotations() -> None:
+    for alert in ("RunBugLike", "RunDivergenceHigh"):
+        fired = expected_alerts(case_of(alert, "firing"))[0]["exp_annotations"]
+        assert any(name in fired["description"] for name in BY_NAME)
+    runbook = expected_alerts(case_of("RunBugLike", "firing"))[0]["exp_annotations"]["runbook_url"]
+    assert Path(runbook).stem in BY_NAME
 
 
 def test_rules_use_only_metrics_that_are_exported() -> None:

@@ -79,7 +79,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
     done = analyze(pair_file.name, "--json", "--resamples", "50")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert set(printed) == {"comparison", "diagnosis", "aliases", "presets"}
+    assert set(printed) == {"comparison", "diagnosis", "routing", "aliases", "presets"}
     expected = compare(
         sides["rollout_logprobs"],
         sides["trainer_logprobs"],
@@ -88,7 +88,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
         resamples=50,
     )
     assert printed["comparison"] == json.loads(json.dumps(expected.to_dict()))
-    assert printed["diagnosis"] is None
+    assert printed["diagnosis"] is None and printed["routing"] is None
     assert {"verl", "trl", "prime_rl"} <= set(printed["aliases"])
     assert "left_out" in printed["presets"]["prime_rl.dppo_mask"]
 
@@ -125,7 +125,7 @@ def test_entropy_and_versions_reach_the_comparison(sides: dict[str, NDArray[Any]
 
 
 def test_the_table_fits_and_cuts_no_number(analyze: Run, pair_file: Path) -> None:
-    done = analyze(pair_file.name)
+    done = analyze(pair_file.name, "--all")
     assert done.returncode == 0, done.stderr
     assert "bf16-fp32.safetensors: 4 sequences, 18 tokens" in done.stdout
     assert "engine vllm, engine_version 0.32, framework driftscope, model tiny" in done.stdout
@@ -133,9 +133,19 @@ def test_the_table_fits_and_cuts_no_number(analyze: Run, pair_file: Path) -> Non
     assert "presets would drop and clip nothing" in done.stdout
     assert "…" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    narrow = analyze(pair_file.name, columns=40).stdout
+    narrow = analyze(pair_file.name, "--all", columns=40).stdout
     words = {word for word in done.stdout.split() if any(map(str.isdigit, word))}
     assert words <= set(narrow.split())
+
+
+def test_the_answer_fits_on_half_a_screen(analyze: Run, pair_file: Path) -> None:
+    done = analyze(pair_file.name, columns=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("bf16-fp32.safetensors: 4 sequences, 18 tokens\n")
+    assert len(done.stdout.splitlines()) <= 24
+    for label in ("mean |Δ|", "k3", "mean ρ"):
+        assert label in done.stdout
+    assert "presets would drop" not in done.stdout and "--all" in done.stdout
 
 
 def test_small_steps_as_json_and_prime_rl_exports(analyze: Run, tmp_path: Path) -> None:
@@ -158,7 +168,7 @@ def test_small_steps_as_json_and_prime_rl_exports(analyze: Run, tmp_path: Path) 
 
 def test_a_step_without_tokens_says_why_nothing_is_defined(analyze: Run, tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text('{"rollout_logprobs": [[]], "trainer_logprobs": [[]]}')
-    done = analyze("e.json")
+    done = analyze("e.json", "--all")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("no unmasked token has a finite log-probability") == 1
 

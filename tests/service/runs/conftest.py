@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 
+from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import Extras, compare, profiles
 from driftscope_probes.mismatch.thresholds import crossed_thresholds
+from driftscope_service.runs.ingest.analysis import step_verdict
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
 
@@ -23,7 +25,13 @@ BF16 = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}
 @pytest.fixture
 def add_step() -> AddStep:
     def add(
-        running: Any, run: str, step: int, rollout: Any, trainer: Any, **metadata: str
+        running: Any,
+        run: str,
+        step: int,
+        rollout: Any,
+        trainer: Any,
+        diagnosis: Diagnosis | None = None,
+        **metadata: str,
     ) -> dict[str, Any]:
         """Returns the analysis."""
         rollout, trainer = np.asarray(rollout, np.float64), np.asarray(trainer, np.float64)
@@ -34,6 +42,7 @@ def add_step() -> AddStep:
         dtypes = {name: known[name] for name in BF16}
         document = {
             "comparison": comparison,
+            "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
             "crossed_limits": [each.to_dict() for each in crossed_thresholds(comparison, **dtypes)],
             "profiles": {
                 "abs_diff_histogram": profiles(
@@ -47,7 +56,8 @@ def add_step() -> AddStep:
             runs = RunRepository(connection)
             found, _ = runs.put(run, {})
             new = NewStep(
-                step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis
+                *(step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis),
+                step_verdict(diagnosis),
             )
             StepRepository(connection).add(found.number, new)
             runs.step_completed(found.number, new)

@@ -36,7 +36,7 @@ def test_a_round_makes_it_known_until_the_run_is_not_asked_for(
     assert drifts.known([run]) == {}
     drifts.refresh([run])
     eventually(lambda: drifts.known([run]).keys() == {run.number})
-    assert drifts.known([run])[run.number]["steps"] == 1
+    assert drifts.known([run])[run.number].drift["steps"] == 1
     assert drifts.known([]) == drifts.known([run]) == {}
     drifts.stop()
     drifts.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shutil
@@ -40,6 +41,48 @@ def test_every_number_is_that_of_the_last_step(running: Any, add_step: Any, page
         labels = dict(zip(sample.metric.labels[1:], sample.more_labels, strict=True))
         value = found.value(sample.metric.name.removeprefix("driftscope_"), run="r", **labels)
         assert value == expected.get(sample.source), sample.metric.name
+
+
+def test_verdict_and_causes_are_those_of_the_last_step(
+    running: Any, add_step: Any, page: Any, diagnoses: Any
+) -> None:
+    add_step(running, "r", 1, ROLLOUT, shifted(0.1), diagnoses.at_floor)
+    found = page(running)
+    assert found.value("run_verdict", run="r") == 1
+    assert found.value("run_excess_ratio", run="r") == 0.93
+    assert found.value("run_cause_confidence", run="r", cause="bf16_rounding_tail") == 0.97
+    add_step(running, "r", 2, ROLLOUT, shifted(1.0), diagnoses.bug_like)
+    found = page(running)
+    assert found.value("run_verdict", run="r") == 3
+    causes = {"temperature_semantics": 0.931, "rope_config": 0.04, "norm_eps": 0.011}
+    # Of a cause that is no longer one there is no series.
+    assert found.labels("run_cause_confidence", "cause") == set(causes)
+    for cause, confidence in causes.items():
+        assert found.value("run_cause_confidence", run="r", cause=cause) == confidence
+
+
+def test_a_cause_that_the_catalogue_does_not_have_gets_no_series(
+    running: Any, add_step: Any, page: Any, diagnoses: Any
+) -> None:
+    strange = dataclasses.replace(diagnoses.bug_like.causes[0], name="of_another_version")
+    said = dataclasses.replace(diagnoses.bug_like, causes=(strange, *diagnoses.bug_like.causes[1:]))
+    add_step(running, "r", 0, ROLLOUT, shifted(1.0), said)
+    assert page(running).labels("run_cause_confidence", "cause") == {"rope_config", "norm_eps"}
+
+
+def test_without_an_answer_unexplained_is_sure(
+    running: Any, add_step: Any, page: Any, diagnoses: Any
+) -> None:
+    add_step(running, "u", 0, ROLLOUT, shifted(1.0), diagnoses.unexplained)
+    add_step(running, "n", 0, ROLLOUT, shifted(1.0), diagnoses.not_comparable)
+    add_step(running, "old", 0, ROLLOUT, shifted(1.0))
+    found = page(running)
+    assert found.value("run_cause_confidence", run="u", cause="unexplained") == 1
+    assert found.value("run_cause_confidence", run="u", cause="lm_head_precision") == 0.31
+    assert found.value("run_verdict", run="n") == 4
+    assert found.value("run_excess_ratio", run="n") is None
+    assert found.value("run_verdict", run="old") is None
+    assert found.labels("run_verdict", "run") == {"u", "n"}
 
 
 def test_totals_follow_and_are_the_same_after_a_restart(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftscope_service.runs.run_states import stored_numbers
+from driftscope_service.runs.run_states import DiagnosedNumbers, stored_numbers
 
 COMPACT = (",", ":")
 CROSSED = [{"metric": "kl_k3", "value": None}, {"metric": "kl_k1", "value": 1.0}]
@@ -47,6 +47,21 @@ def test_the_middle_of_what_the_intake_writes_is_not_read(monkeypatch: pytest.Mo
     document = DOCUMENT | {"aliases": {"verl": {"a" * 1000: 1.0}}}
     assert stored_numbers(written(document)) == stored_numbers(written(DOCUMENT))
     assert max(read) < 200
+
+
+@pytest.mark.parametrize("separators", [COMPACT, (", ", ": ")])
+def test_the_diagnosis_in_numbers(diagnoses: Any, separators: tuple[str, str]) -> None:
+    document = DOCUMENT | {"diagnosis": diagnoses.stored(diagnoses.bug_like)}
+    document["diagnosis"]["causes"].append({"name": "router_replay_corrupt", "confidence": 0.0})
+    found = stored_numbers(written(document, separators))
+    assert found.diagnosis == DiagnosedNumbers(
+        "bug_like",
+        11.24,
+        {"temperature_semantics": 0.931, "rope_config": 0.04, "norm_eps": 0.011},
+        False,
+    )
+    assert found.overflowed == {"kl_k3"}
+    assert stored_numbers(written(DOCUMENT, separators)).diagnosis is None
 
 
 @pytest.mark.parametrize("missing", [["profiles"], ["crossed_limits", "profiles"], [*DOCUMENT]])

@@ -253,7 +253,7 @@ def packed_state(seen: Examination) -> Finding | None:
 def _fading(along: float, split: Split) -> float:
     """1 for a state: it fades along the document, and carries a trace where attention to a whole
     foreign document changes everything, by nats."""
-    return 0.15 + 0.7 * max(ramp(along, -0.4, -1.0), ramp(split.dirty_sigma, 1.6, 0.8))
+    return 0.15 + 0.7 * max(ramp(along, -0.4, -1.0), ramp(split.dirty_sigma, 0.9, 0.5))
 
 
 def _packed_finding(

@@ -120,6 +120,8 @@ def replay_corrupt(seen: Examination) -> Finding | None:
         # A repeated or padding row is a fact of the record, whatever it did to Δ.
         moved = ramp(seen.signals.excess or 0.0, 0.5, 2.0)
         confidence = 0.95 * max(0.75, moved)
+        if all(sign.alternative is not None for sign in signs):
+            confidence *= 0.5  # a sound cause fits as well
     elif flipped > NEAR_TIES:
         confidence = 0.5 * ramp(flipped, NEAR_TIES, 2 * NEAR_TIES)
     if confidence < 0.05:
@@ -161,8 +163,8 @@ CAUSES = (
         "floor.",
         remedy="Replay the engine's routes in the trainer (R3), or compute the router in float32 "
         "on both sides.",
-        next_control="Push routed_experts and trainer_routed_experts: the difference sits in the "
-        "tokens that flipped.",
+        next_control="Score once with the engine's routes replayed (push both sides' routes with "
+        "it): the difference falls to the floor.",
         detect=routing_flip,
         plot=noise_by_certainty,
     ),

@@ -109,6 +109,7 @@ def dropout(seen: Examination) -> Finding | None:
             0.9
             * ramp(random, 0.3, 0.6)
             * ramp(spread / seen.floor.sigma, 1.3, 2.5)
+            * ramp(seen.signals.excess or 0.0, 1.4, 2.2)
             * ramp(pairs, 1, 4)
             * seen.same_token
             * (1.0 - clean_group(seen))

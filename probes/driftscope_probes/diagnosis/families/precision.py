@@ -23,9 +23,9 @@ def rounding(seen: Examination) -> Finding | None:
     if signals.sigma is None or signals.sigma == 0:
         return None
     size = ramp(seen.moved, 2.0 * AT_FLOOR_UP_TO, AT_FLOOR_UP_TO)
-    shape = 1.0 if seen.rounding_shape else 0.3
+    shape = 1.0 if seen.rounding_shape and not seen.unclean else 0.3
     if seen.rounding_shape and seen.floor.source == "prior":
-        size = max(size, 0.6)  # the shape holds for models whose size nobody calibrated
+        size = max(size, 0.5)  # the shape holds for models whose size nobody calibrated
     confidence = 0.9 * size * shape
     if confidence < 0.05:
         return None

@@ -92,8 +92,8 @@ def sub_ulp(seen: Examination) -> Finding | None:
     if settings.trainer_dtype != "fp32" or settings.rollout_dtype not in ("bf16", "fp16"):
         return None
     # The same tokens move the same way, as rounding never does.
-    same = ramp(seen.signals.id_effect or 0.0, 1.8, 3.5)
-    confidence = 0.85 * max(along_gradient(seen), 0.9 * same)
+    same = ramp(seen.signals.id_effect or 0.0, 3.0, 5.0)
+    confidence = 0.85 * max(along_gradient(seen), 0.8 * same)
     confidence *= ramp(seen.signals.excess or 0.0, 3.5, 2.0)
     if settings.first_version:
         confidence *= 0.2

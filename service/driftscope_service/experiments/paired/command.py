@@ -18,6 +18,7 @@ from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
 from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
+from driftscope_service.experiments.paired.diagnoses import judged
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
 from driftscope_service.terminal.commands import (
@@ -31,6 +32,7 @@ from driftscope_service.terminal.commands import (
     request_options,
     run_child,
 )
+from driftscope_service.terminal.fail_on import FailOn, exit_where_a_rule_holds
 
 #: Far above any probe's need; a mistaken path to a data set must not fill the memory.
 MAX_FILE_BYTES = 64 * 2**20
@@ -139,6 +141,7 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
 def paired(
     values: dict[str, Any],
     out: Annotated[Path | None, typer.Option(help="New folder for the report.")] = None,
+    fail_on: FailOn = None,
     json_: Json = False,
 ) -> None:
     """Roll out through the engine, score with the trainer, compare every dtype with every mode."""
@@ -160,6 +163,7 @@ def paired(
         print_json(without_profiles(report))
     else:
         print_report(report, Console(), location=str(target / REPORT_HTML))
+    exit_where_a_rule_holds(fail_on, judged(report))
 
 
 def mount(_app: typer.Typer, probe: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, ReportPage, Summary
+from driftscope_service.experiments.paired.diagnoses import report_sentence
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.html import render
 from driftscope_service.experiments.paired.job import NAME, PairedProbeRequest, probe_request
@@ -17,7 +18,7 @@ def summarise(report: PairedReport) -> dict[str, Any]:
     """The sentence and the comparisons."""
     names = ("engine_dtype", "trainer_dtype", "comparison")
     return {
-        "sentence": report.reading.sentence,
+        "sentence": report_sentence(report),
         "cells": [{name: getattr(cell, name) for name in names} for cell in report.grid],
     }
 

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from driftscope_probes.paired.report import Gradient, PairedReport, Reading
+from driftscope_service.experiments.paired.diagnoses import diagnosed_cells, leading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
 from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
 
@@ -31,12 +32,19 @@ INDENT = 2
 
 def print_report(report: PairedReport, console: Console, *, location: str | None = None) -> None:
     """`location`: where the HTML report is; None leaves that line out."""
-    grid = grid_table(paired_grid(report.grid), console.width)
+    cells = paired_grid(report.grid)
+    grid = grid_table(cells, console.width)
     console.print(Text(_heading(report), style="bold"))
+    first = leading(cells)
+    if first is not None:
+        console.print(Text(first.sentence))
     console.print()
     console.print(grid.table, crop=False)
     console.print()
     console.print(Text("\n".join([LEGEND, *grid.undefined]), style="dim"))
+    diagnosed = diagnosed_cells(cells)
+    if diagnosed:
+        _print_block(console, "Rounding or not", [one.line for one in diagnosed])
     _print_block(console, "What the grid says", _reading(report.reading))
     if report.headroom is not None:
         _print_block(console, "FP16 headroom", [report.headroom["sentence"]])

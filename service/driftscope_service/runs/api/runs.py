@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -21,6 +22,7 @@ from driftscope_service.runs.api.schemas import (
     StepAnalysis,
     StepNumber,
     StepSeries,
+    StepVerdictBody,
     run_path,
     step_answer,
 )
@@ -169,5 +171,14 @@ def _point(point: SeriesPoint, wanted: tuple[str, ...] | None) -> dict[str, Any]
         # A step of an older version may lack what the series has now.
         "values": values if wanted is None else {name: values.get(name) for name in wanted},
         "crossed_limits": point.crossed,
+        "verdict": _verdict(point),
         "tokens_kept": point.kept_bytes > 0,
     }
+
+
+def _verdict(point: SeriesPoint) -> dict[str, Any] | None:
+    """Without the entropy, which is among the numbers of the step."""
+    if point.verdict is None:
+        return None
+    names = StepVerdictBody.model_fields
+    return {name: value for name, value in asdict(point.verdict).items() if name in names}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from driftscope_probes.diagnosis.cause import ComparisonVerdict, Diagnosis
 from driftscope_service.runs.ingest.accept import ShardReceipt
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StoredStep
@@ -134,7 +135,10 @@ class StepAnalysis(BaseModel):
     shards: int
     metadata: dict[str, str]
     comparison: dict[str, Any] = Field(description="every number of the comparison")
-    diagnosis: dict[str, Any] | None
+    diagnosis: Diagnosis | None = Field(
+        description="verdict, ranked causes with their evidence, and what data would tell more; "
+        "null for a step that an older version stored"
+    )
     routing: dict[str, Any] | None = Field(
         default=None,  # steps of older versions say nothing of it
         description="agreement of both sides' experts and signs of corrupt routes; null: no routes",
@@ -187,6 +191,18 @@ class ShardReceiptBody(BaseModel):
         )
 
 
+class StepVerdictBody(BaseModel):
+    """The diagnosis of a step in one line; the step has the whole."""
+
+    verdict: ComparisonVerdict
+    excess: float | None = Field(description="measured sigma over that of the floor")
+    cause: str | None = Field(
+        description="the first cause; `unexplained` where none is sure enough; null where there is "
+        "nothing to explain"
+    )
+    confidence: float | None = Field(description="of the cause, 0 to 1")
+
+
 class StepPoint(BaseModel):
     step: int
     received_at: datetime
@@ -194,6 +210,7 @@ class StepPoint(BaseModel):
     sequences: int
     values: dict[str, float | None] = Field(description="of the comparison; null: not defined")
     crossed_limits: list[str] = Field(description="metrics that crossed a limit")
+    verdict: StepVerdictBody | None = Field(description="null: stored by an older version")
     tokens_kept: bool
 
 

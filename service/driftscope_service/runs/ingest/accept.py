@@ -113,6 +113,7 @@ def new_step(
         metadata=analysis.content.metadata,
         crossed=analysis.crossed,
         series=analysis.series,
+        verdict=analysis.verdict,
         analysis=analysis.document,
     )
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driftscope_probes.analysis import analyze_step
+from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.step_file import join_steps
+from driftscope_service.numbers.diagnosis_words import cause_name
+from driftscope_service.runs.store.steps import StepVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class StepAnalysis:
     content: StepContent
     crossed: tuple[str, ...]  # names of metrics
     series: Mapping[str, float | None]
+    verdict: StepVerdict | None
     document: bytes  # JSON object: comparison, diagnosis, …, crossed_limits, profiles
     took_s: float  # reading included
 
@@ -76,8 +80,23 @@ def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis
         crossed=tuple(dict.fromkeys(limit.metric for limit in crossed)),
         # Some numbers exist only where the optional tensors were pushed.
         series={name: document["comparison"].get(name) for name in SERIES},
+        verdict=step_verdict(analysis.diagnosis, document["comparison"].get("entropy_mean")),
         document=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
         took_s=time.perf_counter() - start,
+    )
+
+
+def step_verdict(diagnosis: Diagnosis | None, entropy: float | None = None) -> StepVerdict | None:
+    """What lists and lines over the steps show. `entropy`: nats, mean over tokens."""
+    if diagnosis is None:
+        return None
+    cause = diagnosis.cause
+    return StepVerdict(
+        verdict=diagnosis.verdict,
+        excess=diagnosis.excess,
+        cause=cause_name(diagnosis),
+        confidence=None if cause is None else round(cause.confidence, 3),
+        entropy=entropy,
     )
 
 

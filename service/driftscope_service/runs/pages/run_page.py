@@ -11,19 +11,26 @@ from sqlalchemy import Connection
 from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
 from driftscope_service.pages import navigation
+from driftscope_service.pages.diagnosis import diagnosis_view
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
+from driftscope_service.pages.plot_data import Format, evidence_plot, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
-from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.course import with_course
+from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
-from driftscope_service.runs.pages.run_state import NO_STEPS, crossed_at, movements, run_state
+from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, movements, run_state
+from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
-from driftscope_service.runs.store.steps import SeriesPoint, points_before
+from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
 
 STEPS_SHOWN: Final = 30
+#: As many as drift is worked out over.
+STRIP_STEPS: Final = 10_000
 SPARK_STEPS: Final = 60
 #: A plot is about a thousand pixels wide.
 BUCKETS: Final = 500
@@ -60,7 +67,7 @@ def get_run_page(
         if found is None:
             raise not_found("run", run)
         drift = service.run_drift.of(found, connection)
-        shown = _shown(connection, found, drift, metric, before)
+        shown = _shown(service, connection, found, drift, metric, before)
     chosen = {"metric": None if metric == metric_words.DEFAULT else metric}
     span = {"first": first or None, "last": last}
     return page(
@@ -87,23 +94,51 @@ def get_run_page(
 
 
 def _shown(
-    connection: Connection, run: Run, drift: dict[str, Any], metric: str, before: int | None
+    service: RunsService,
+    connection: Connection,
+    run: Run,
+    drift: dict[str, Any],
+    metric: str,
+    before: int | None,
 ) -> dict[str, Any]:
     latest = points_before(connection, run.number, SPARK_STEPS, before=None)[::-1]
-    state, crossed = NO_STEPS, list[dict[str, Any]]()
+    causes = service.run_drift.causes.of(run, connection)
+    state, crossed, diagnosis = NO_STEPS, list[dict[str, Any]](), None
     if run.last_step is not None:
-        crossed = crossed_at(connection, run.name, run.last_step)
+        analysis = analysis_at(connection, run.name, run.last_step)
+        crossed = analysis["crossed_limits"]
+        diagnosis = read_diagnosis(analysis.get("diagnosis"))
+        if diagnosis is not None:
+            diagnosis = with_course(diagnosis, causes)
         state = run_state(run.last_step, crossed, drift)
     # One more than is shown tells whether there are more.
     rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before)
     return {
         "state": state,
+        "diagnosis": diagnosis_view(diagnosis),
+        "of_course": diagnosis is not None and diagnosis.cause in causes,
+        "strip": verdict_strip(verdict_points(connection, run.number, STRIP_STEPS)),
         "crossed": crossed,
         "metric_drift": drift["metrics"].get(metric),
         "tiles": [_tile(name, run, latest, drift) for name in metric_words.HEADLINE],
         "rows": rows[:STEPS_SHOWN],
         "earlier": rows[STEPS_SHOWN - 1].step if len(rows) > STEPS_SHOWN else None,
     }
+
+
+@router.get("/{run}/plots/course.{format_}")
+def get_course_plot(
+    request: Request, run: RunName, format_: Format, service: CurrentService
+) -> Response:
+    """Of the cause that the steps of the run show together."""
+    with service.database.read() as connection:
+        found = RunRepository(connection).get(run)
+        if found is None:
+            raise not_found("run", run)
+        causes = service.run_drift.causes.of(found, connection)
+    if not causes or causes[0].plot is None:
+        raise not_found("plot of a cause over the steps of run", run)
+    return plot_response(request, evidence_plot(causes[0].plot), format_, f"{run}-course")
 
 
 def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any]) -> Tile:

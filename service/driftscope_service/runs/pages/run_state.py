@@ -172,10 +172,16 @@ def run_verdict(service: RunsService, connection: Connection, run: Run, *, drift
 
 
 def crossed_at(connection: Connection, run: str, step: int) -> list[dict[str, Any]]:
+    crossed: list[dict[str, Any]] = analysis_at(connection, run, step)["crossed_limits"]
+    return crossed
+
+
+def analysis_at(connection: Connection, run: str, step: int) -> dict[str, Any]:
+    """Of a step that is complete."""
     stored = StepRepository(connection).get(run, step)
     assert stored is not None, "a last step is complete"
-    crossed: list[dict[str, Any]] = json.loads(stored.analysis)["crossed_limits"]
-    return crossed
+    analysis: dict[str, Any] = json.loads(stored.analysis)
+    return analysis
 
 
 def step_state(crossed: Sequence[Mapping[str, Any]]) -> RunState:

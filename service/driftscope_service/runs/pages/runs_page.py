@@ -19,10 +19,12 @@ from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.api.schemas import RunName
+from driftscope_service.runs.course import named_by
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.run_state import run_verdict
+from driftscope_service.runs.pages.verdict_strip import Stretch, verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
-from driftscope_service.runs.store.steps import latest_values
+from driftscope_service.runs.store.steps import VerdictPoint, latest_values, verdict_points
 
 PAGE_SIZE: Final = 20
 SPARK_STEPS: Final = 60
@@ -36,6 +38,7 @@ router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRout
 class Row:
     run: Run
     state: RunState
+    verdict: Stretch | None  # of the last step; None: stored by a version without a diagnosis
     complete: bool  # the state has drift in it
     values: list[float | None]
 
@@ -93,5 +96,11 @@ def _rows(
             budget -= run.complete_steps
         state = run_verdict(service, connection, run, drift=complete)
         values = latest_values(connection, run.number, metric, SPARK_STEPS)
-        rows.append(Row(run, state, complete, values))
+        points = verdict_points(connection, run.number, 1)
+        if complete:
+            causes = service.run_drift.causes.of(run, connection)
+            points = [VerdictPoint(one.step, named_by(one.verdict, causes)) for one in points]
+        strip = verdict_strip(points)
+        verdict = None if strip is None else strip.stretches[0]
+        rows.append(Row(run, state, verdict, complete, values))
     return rows

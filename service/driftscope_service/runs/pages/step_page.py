@@ -11,15 +11,18 @@ from fastapi import APIRouter, Query, Request, Response
 
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
+from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import grouped
 from driftscope_service.pages import navigation
+from driftscope_service.pages.diagnosis import diagnosis_view, shown_plot
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
-from driftscope_service.pages.plot_data import Format, plot_response
+from driftscope_service.pages.plot_data import Format, evidence_plot, plot_response
 from driftscope_service.runs.api.schemas import RunName, StepNumber, step_path
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindow, token_window
+from driftscope_service.runs.pages.routing_view import routing_plot, routing_view
 from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.step_view import (
     NoTokens,
@@ -31,10 +34,11 @@ from driftscope_service.runs.pages.step_view import (
     token_source,
 )
 from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
+from driftscope_service.runs.routing_words import SIGN_LABELS
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
-from driftscope_service.runs.terminal import EFFECTS
+from driftscope_service.runs.terminal import DROPS_HEALTHY, EFFECTS, drops_healthy
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
@@ -78,20 +82,50 @@ def get_step_page(
         beside=beside,
         path=navigation.step_page(run, step),
         api=step_path(run, step),
+        diagnosis=diagnosis_view(read_diagnosis(analysis.get("diagnosis"))),
         state=step_state(analysis["crossed_limits"]),
         crossed=analysis["crossed_limits"],
         groups=grouped(analysis["comparison"]),
         presets=analysis["presets"],
+        drops_healthy=drops_healthy(analysis),
+        drops_healthy_words=DROPS_HEALTHY,
         effects={name: label.replace("\n", " ") for name, label in EFFECTS.items()},
         aliases=analysis["aliases"],
         words=metric_words,
         tiles=_tiles(analysis["comparison"], analysis["crossed_limits"]),
         looked=looked,
+        routing=routing_view(analysis.get("routing")),
+        sign_labels=SIGN_LABELS,
         order=order,
         orders=ORDERS,
         chosen=chosen,
         cell=CELL,
     )
+
+
+@router.get("/{run}/steps/{step}/plots/routing.{format_}")
+def get_routing_plot(
+    request: Request, run: RunName, step: StepNumber, format_: Format, service: CurrentService
+) -> Response:
+    """From the stored numbers: it lasts when the tokens are gone."""
+    stored, _, _ = _stored(service, run, step)
+    data = routing_plot(json.loads(stored.analysis).get("routing"))
+    if data is None:
+        raise not_found("pair of routes of step", f"{step} of run {run}")
+    return plot_response(request, data, format_, f"{run}-{step}-routing")
+
+
+@router.get("/{run}/steps/{step}/plots/evidence.{format_}")
+def get_evidence_plot(
+    request: Request, run: RunName, step: StepNumber, format_: Format, service: CurrentService
+) -> Response:
+    """Of the step's cause; from the stored analysis, so that it outlives the tokens."""
+    stored, _, _ = _stored(service, run, step)
+    diagnosis = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
+    plot = None if diagnosis is None else shown_plot(diagnosis)
+    if plot is None:
+        raise not_found("plot of a cause of step", f"{step} of run {run}")
+    return plot_response(request, evidence_plot(plot), format_, f"{run}-{step}-evidence")
 
 
 @router.get("/{run}/steps/{step}/plots/{plot}.{format_}")

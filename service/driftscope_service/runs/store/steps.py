@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from driftscope_service.store.tables import runs, steps
 
@@ -18,6 +18,17 @@ class RawFile(TypedDict):
 
     file: str  # in the folder of StepFiles
     format: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepVerdict:
+    """What a series says of a step's diagnosis, without reading its analysis."""
+
+    verdict: str  # of COMPARISON_VERDICTS
+    excess: float | None
+    cause: str | None  # the named cause, `unexplained`, or None: nothing to explain
+    confidence: float | None  # of the named cause
+    entropy: float | None = None  # nats, mean over tokens, where entropies were pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class NewStep:
     crossed: Sequence[str]
     series: Mapping[str, float | None]
     analysis: bytes  # JSON object
+    verdict: StepVerdict | None = None
 
     @property
     def nonfinite_tokens(self) -> int:
@@ -69,6 +81,7 @@ class SeriesPoint:
     series: dict[str, float | None]
     crossed: list[str]
     kept_bytes: int
+    verdict: StepVerdict | None  # None: stored by a version without a diagnosis
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +124,7 @@ class StepRepository:
                 raw_files=list(new.raw_files),
                 crossed=list(new.crossed),
                 series=dict(new.series),
+                verdict=None if new.verdict is None else asdict(new.verdict),
                 metadata=dict(new.metadata),
                 analysis=zlib.compress(new.analysis),
             )
@@ -130,13 +144,13 @@ class StepRepository:
     def points(self, run_number: int, limit: int, *, after: int = -1) -> list[SeriesPoint]:
         """Ascending by step. Reads no analysis."""
         statement = _points(run_number).where(steps.c.step > after).order_by(steps.c.step)
-        return [SeriesPoint(*row) for row in self._connection.execute(statement.limit(limit))]
+        return [_point(row) for row in self._connection.execute(statement.limit(limit))]
 
     def latest_points(self, run_number: int, limit: int) -> list[SeriesPoint]:
         """The highest steps, ascending."""
         statement = _points(run_number).order_by(steps.c.step.desc())
         rows = self._connection.execute(statement.limit(limit))
-        return [SeriesPoint(*row) for row in rows][::-1]
+        return [_point(row) for row in rows][::-1]
 
     def kept(self) -> list[StepTokens]:
         """Every step with tokens on disk, oldest first."""
@@ -175,6 +189,14 @@ class StepRepository:
 def _points(run_number: int) -> Select[Any]:
     names = SeriesPoint.__dataclass_fields__
     return select(*(steps.c[name] for name in names)).where(steps.c.run_number == run_number)
+
+
+def _point(row: Row[Any]) -> SeriesPoint:
+    return SeriesPoint(**{**row._mapping, "verdict": _verdict(row.verdict)})
+
+
+def _verdict(stored: Mapping[str, Any] | None) -> StepVerdict | None:
+    return None if stored is None else StepVerdict(**stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +257,23 @@ def latest_values(
     return [row[0] for row in rows][::-1]
 
 
+@dataclass(frozen=True, slots=True)
+class VerdictPoint:
+    step: int
+    verdict: StepVerdict | None
+
+
+def verdict_points(connection: Connection, run_number: int, limit: int) -> list[VerdictPoint]:
+    """Of the highest steps, ascending."""
+    rows = connection.execute(
+        select(steps.c.step, steps.c.verdict)
+        .where(steps.c.run_number == run_number)
+        .order_by(steps.c.step.desc())
+        .limit(limit)
+    )
+    return [VerdictPoint(step, _verdict(stored)) for step, stored in rows][::-1]
+
+
 def metric_points(
     connection: Connection,
     run_number: int,
@@ -262,13 +301,7 @@ def points_before(
     connection: Connection, run_number: int, limit: int, *, before: int | None
 ) -> list[SeriesPoint]:
     """The highest steps below `before`, or of all, descending."""
-    names = SeriesPoint.__dataclass_fields__
-    statement = (
-        select(*(steps.c[name] for name in names))
-        .where(steps.c.run_number == run_number)
-        .order_by(steps.c.step.desc())
-        .limit(limit)
-    )
+    statement = _points(run_number).order_by(steps.c.step.desc()).limit(limit)
     if before is not None:
         statement = statement.where(steps.c.step < before)
-    return [SeriesPoint(*row) for row in connection.execute(statement)]
+    return [_point(row) for row in connection.execute(statement)]
