@@ -36,8 +36,9 @@ PACKAGES = ("driftscope", "torch", "transformers", "numpy")
 INTRODUCTION = (
     "Made by the command below; not edited by hand. Each case is a fault that was put into a real "
     "pair of engine and trainer, where it happens in life, and pushed as a trainer's file. Each "
-    "cause comes about in two independent ways: detectors were tuned on the first, the second is "
-    "held apart."
+    "cause comes about in two independent ways: detectors were tuned on a, b is held apart. Every "
+    "third case whose cause the log-probabilities themselves show, and every third healthy pair, "
+    "is pushed with the required tensors, the ids and the dtypes alone."
 )
 HEADS = ("cause", "cases", "first", "of three", "seen from", "left out", "taken for")
 

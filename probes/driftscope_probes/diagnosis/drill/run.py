@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from driftscope_probes.analysis import analyze_step, compared_tokens
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
@@ -25,7 +24,7 @@ from driftscope_probes.diagnosis.drill.report import AnsweredCase, DrillReport
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.score import Answer, answered, score
 from driftscope_probes.diagnosis.families.registry import CAUSES
-from driftscope_probes.diagnosis.observed import observed_step
+from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.push.pushed_step import PushedStep
@@ -36,6 +35,8 @@ PREPARED = 0.1
 CASES_DONE = 0.85
 #: The tiny policies' products are too small for a second thread to be worth its start.
 THREADS = 1
+#: A detector that asks another one and adds what the metadata say goes with it.
+BUILT_ON: Mapping[str, str] = {"generation_config_defaults": "truncation_renorm"}
 HEALTHY_CAUSES = frozenset(cause.name for cause in CAUSES if cause.healthy)
 
 
@@ -104,11 +105,11 @@ def _answer(case: PlannedCase, file: Path, keep: bool) -> Answer:
 def diagnosed(file: Path, cause: str | None) -> tuple[Diagnosis, Diagnosis | None]:
     """As `driftscope analyze` does it; and, of a fault, with the detector of `cause` removed."""
     step = read_step(file)
-    diagnosis = analyze_step(step, resamples=0).diagnosis
-    if cause is None:
-        return diagnosis, None
     observed = observed_step(step, compared_tokens(step))
-    return diagnosis, diagnose(observed, without={cause})
+    if cause is None:
+        return diagnose(observed), None
+    left_out = {cause, *(name for name, base in BUILT_ON.items() if base == cause)}
+    return diagnose(observed), diagnose(observed, without=left_out)
 
 
 def _course_answer(run: PlannedRun, workdir: Path, keep: bool) -> CourseAnswer:
