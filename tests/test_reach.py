@@ -60,6 +60,7 @@ driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_n
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
+driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
     tests/service/experiments/nightly/test_api.py "/v1/nightly"
