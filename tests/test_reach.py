@@ -46,8 +46,8 @@ driftscope_probes.determinism.engines.vllm_batches
 driftscope_probes.determinism.run_session
     tests/probes/determinism/test_hf_batches.py run_determinism(
 driftscope_probes.diagnosis.families.*
-    tests/probes/diagnosis/test_diagnose.py diagnose(make(7, dtype))
-driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot is not None
+    tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
+driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
 driftscope_probes.diagnosis.sentence tests/probes/diagnosis/test_diagnose.py .sentence.startswith(
 driftscope_probes.engines.vllm_in_process
@@ -60,6 +60,7 @@ driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_n
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
+driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
     tests/service/experiments/nightly/test_api.py "/v1/nightly"

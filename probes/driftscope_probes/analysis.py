@@ -6,14 +6,13 @@ the frameworks' formulas share.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.floor import Floor
-from driftscope_probes.diagnosis.observed import observed_step
+from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
@@ -29,10 +28,7 @@ from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.tokens import Extras, Tokens
-
-#: Nine digits fit the int32 in which `behavior_version` is sent; a hash or a time does not count.
-MAX_VERSION_DIGITS = 9
+from driftscope_probes.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +65,7 @@ def analyze_step(
 
     `floor`: calibrated for this model and these dtypes; None: the prior of the dtypes.
     """
-    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
-    mask = None if step.mask.all() else step.mask
-    tokens = Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
+    tokens = compared_tokens(step)
     (comparison, histogram), (aliases, presets) = in_two_threads(
         lambda: compare_tokens(tokens, resamples=resamples),
         lambda: _of_frameworks(step, tokens),
@@ -89,12 +83,3 @@ def _of_frameworks(
     advantages = unmasked_values("advantages", step.advantages, tokens)
     entropy = unmasked_values("entropy", tokens.extras.entropy, tokens)
     return aliases_of(unmasked, advantages, entropy), preset_effects_of(unmasked, advantages)
-
-
-def _extras(step: PushedStep) -> Extras:
-    """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
-    version = step.metadata.get("weights_version", "")
-    countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
-    if not countable:
-        return dataclasses.replace(step.extras, behavior_version=None)
-    return dataclasses.replace(step.extras, train_version=int(version))

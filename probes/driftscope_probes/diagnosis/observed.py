@@ -6,7 +6,7 @@ In: a pushed step, or the two sides of a probe's cell. Out: one value for the de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.routing_integrity import Routing
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.tokens import Tokens
+from driftscope_probes.tokens import Extras, Tokens
+
+#: Nine digits fit the int32 in which `behavior_version` is sent; a hash or a time does not count.
+MAX_VERSION_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,3 +42,19 @@ def observed_step(step: PushedStep, tokens: Tokens, routing: Routing | None = No
         trainer_routed_experts=step.trainer_routed_experts,
         routing=routing,
     )
+
+
+def compared_tokens(step: PushedStep) -> Tokens:
+    """The step as its comparison reads it."""
+    # A step always has a mask; where it leaves nothing out, the compiled pass need not look at it.
+    mask = None if step.mask.all() else step.mask
+    return Tokens(step.rollout, step.trainer, step.cu_seqlens, mask, _extras(step))
+
+
+def _extras(step: PushedStep) -> Extras:
+    """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
+    version = step.metadata.get("weights_version", "")
+    countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
+    if not countable:
+        return replace(step.extras, behavior_version=None)
+    return replace(step.extras, train_version=int(version))

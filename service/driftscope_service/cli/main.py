@@ -17,6 +17,7 @@ import typer
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.cli import keys, model
+from driftscope_service.cli.drill import drill
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
@@ -120,6 +121,7 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app.command()(serve)
     app.command()(runs.analyze)
     app.command()(runs.push)
+    app.command()(drill)
     mount_commands(app, experiments)
     app.add_typer(model.app, name="model")
     app.add_typer(jobs.app, name="jobs")

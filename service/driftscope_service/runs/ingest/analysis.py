@@ -40,12 +40,20 @@ class StepContent:
 
 
 @dataclass(frozen=True, slots=True)
-class Dtypes:
+class RunFacts:
     """Of a run, for steps whose metadata name none."""
 
-    rollout: str | None = None
-    trainer: str | None = None
-    model: str | None = None  # the same for the model, whose floor is looked up
+    model: str | None = None
+    rollout_dtype: str | None = None
+    trainer_dtype: str | None = None
+
+    def of_step(self, metadata: Mapping[str, str]) -> RunFacts:
+        """What the step says itself goes before what its run says."""
+        return RunFacts(
+            metadata.get("model", self.model),
+            metadata.get("rollout_dtype", self.rollout_dtype),
+            metadata.get("trainer_dtype", self.trainer_dtype),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +71,17 @@ def read_part(part: StepPart) -> StepContent:
     return _content(read_step(part.path, part.step_format))
 
 
-def analyze_parts(
-    parts: Sequence[StepPart], run_dtypes: Dtypes, floors: Path | None = None
-) -> StepAnalysis:
-    """`floors`: folder of measured floors; None: the verdict rests on priors.
+def analyze_parts(parts: Sequence[StepPart], run: RunFacts, floors: Path) -> StepAnalysis:
+    """`floors`: folder of the calibrated ones, which need not exist.
 
     Raises PushError where a file is malformed or the shards do not fit together.
     """
     start = time.perf_counter()
     step = whole_step(parts)
-    rollout_dtype = step.metadata.get("rollout_dtype", run_dtypes.rollout)
-    trainer_dtype = step.metadata.get("trainer_dtype", run_dtypes.trainer)
-    floor = None
-    if floors is not None:
-        model = step.metadata.get("model", run_dtypes.model)
-        floor = find_floor(floors, model, rollout_dtype, trainer_dtype)
+    known = run.of_step(step.metadata)
+    floor = find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype)
     analysis = analyze_step(step, floor=floor)
-    crossed = analysis.crossed_thresholds(rollout_dtype, trainer_dtype)
+    crossed = analysis.crossed_thresholds(known.rollout_dtype, known.trainer_dtype)
     document = analysis.to_dict() | {
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": analysis.abs_diff_histogram.to_dict()},

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftscope_probes.floor.store import FOLDER
+from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
@@ -44,11 +44,11 @@ class StepLocks:
 class Intake:
     database: Database
     files: StepFiles
+    floors: Path  # folder of calibrated ones
     pool: AnalysisPool
     locks: StepLocks
     slots: UploadSlots
     keeper: TokenKeeper
-    floors: Path  # folder of measured floors, read with every step
 
     def sweep(self) -> None:
         """Remove what a killed service left on disk, before anything is received."""
@@ -73,6 +73,7 @@ def build_intake(settings: Settings, database: Database) -> Intake:
     return Intake(
         database=database,
         files=files,
+        floors=settings.data_dir / FLOORS,
         pool=AnalysisPool(settings.analysis_processes),
         locks=StepLocks(),
         slots=UploadSlots(
@@ -85,5 +86,4 @@ def build_intake(settings: Settings, database: Database) -> Intake:
             budget_bytes=settings.token_budget_bytes,
             open_step_s=settings.open_step_seconds,
         ),
-        floors=settings.data_dir / FOLDER,
     )

@@ -1,0 +1,116 @@
+"""`driftscope drill`: injects known faults into real pairs and scores what is said of them.
+
+The work is done in a process of its own: the service itself never imports torch.
+Exit codes: 0 every bar is reached, 1 one is missed, 2 it could not run.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from driftscope_probes.crashes import explain_probe_crash
+from driftscope_probes.diagnosis.drill.report import DrillReport
+from driftscope_probes.diagnosis.drill.request import (
+    DEFAULT_CASES,
+    DEFAULT_RUNS,
+    MOST_CASES,
+    MOST_RUNS,
+    DrillRequest,
+)
+from driftscope_probes.errors import ProbeError
+from driftscope_service.cli.drill_tables import markdown, print_drill
+from driftscope_service.terminal.commands import (
+    Json,
+    checked,
+    output_folder,
+    print_result,
+    run_child,
+)
+
+RUNNER = "driftscope_probes.diagnosis.drill.run"
+MISSED, COULD_NOT_RUN = 1, 2
+
+
+def drill(
+    cases: Annotated[
+        int,
+        typer.Option(min=1, max=MOST_CASES, help="Faulty ones; half as many healthy are added."),
+    ] = DEFAULT_CASES,
+    runs: Annotated[
+        int, typer.Option(min=0, max=MOST_RUNS, help="Of twelve steps, diagnosed over all of them.")
+    ] = DEFAULT_RUNS,
+    causes: Annotated[
+        str | None, typer.Option(help="Comma-separated names. Default: all that can be injected.")
+    ] = None,
+    way: Annotated[
+        Literal["a", "b", "both"],
+        typer.Option(help="Of injection: detectors were tuned on a, b is held apart."),
+    ] = "both",
+    models: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: smollm2-135m, tiny-llama, tiny-qwen, tiny-moe."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the page docs/drill.md.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder that keeps the push file of every case.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
+
+    Exits 1 where a bar is missed: right cause first, among three, healthy pairs, calibration.
+    """
+    if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
+    asked = {
+        "cases": cases,
+        "runs": runs,
+        "causes": causes,
+        "way": way,
+        "models": models,
+        "seed": seed,
+    }
+    result = _run(asked, out)
+    report = DrillReport.read(result)
+    if markdown_file is not None:
+        markdown_file.write_text(markdown(report, datetime.now(UTC).date()), encoding="utf-8")
+    print_result(result, json_, lambda _, console: print_drill(report, console))
+    if report.score.shortfalls():
+        raise typer.Exit(MISSED)
+
+
+def _run(asked: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    try:
+        request = checked(DrillRequest, asked, command="drill", whole="options")
+        with _work_folder(out) as work:
+            sent = {
+                "kind": "drill",
+                "runner": RUNNER,
+                "request": request.model_dump(mode="json"),
+                "keep": out is not None,
+            }
+            return run_child("driftscope_probes.run_probe", sent, work, explain_probe_crash)
+    except ProbeError as error:
+        print(f"driftscope: {error}", file=sys.stderr)
+        raise typer.Exit(COULD_NOT_RUN) from error
+
+
+@contextmanager
+def _work_folder(out: Path | None) -> Iterator[Path]:
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
+            yield Path(folder)
+        return
+    with output_folder(out) as folder:
+        yield folder
