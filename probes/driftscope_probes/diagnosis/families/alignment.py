@@ -73,7 +73,7 @@ def _other_prompt(seen: Examination) -> Finding | None:
     at_first, stays = typical(body.residual[first]), typical(body.residual[later])
     ordered = max(seen.accounts(seen.places.block), seen.accounts(seen.places.periodic))
     confidence = (
-        0.7
+        0.55
         * ramp(split.contrast, 1.2, 2.2)
         * seen.clean(split)
         * seen.two_kinds

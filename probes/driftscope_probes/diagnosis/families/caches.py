@@ -61,7 +61,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
     rest = ~split.dirty & (body.index < 4)
     at_once = typical(body.residual[early]) / max(typical(body.residual[rest]), 1e-12)
     confidence = (
-        0.55
+        0.65
         * ramp(split.contrast, 1.0, 1.8)
         * ramp(ordered, 0.8, 0.5)
         * seen.clean(split)
