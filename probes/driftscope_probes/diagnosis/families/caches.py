@@ -70,7 +70,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
         * seen.unlabelled
         * ramp(at_once, 1.5, 4.0)
         # What another prompt does to later tokens an older cache does not.
-        * ramp(typical(body.residual[split.dirty & (body.index >= 4)]), 1.3, 0.8)
+        * ramp(typical(body.residual[split.dirty & (body.index >= 4)]), 1.6, 1.0)
     )
     if confidence < 0.05:
         return None
