@@ -42,7 +42,7 @@ LEAVES: tuple[str, ...] = (
 )
 LEAVES += ("kernels list", "kernels check", "kernels bench", "model list", "model fetch")
 LEAVES += ("jobs list", "jobs show", "jobs logs", "jobs cancel", "runs list", "runs finish")
-LEAVES += ("keys create", "keys list", "keys revoke", "db upgrade", "demo load")
+LEAVES += ("keys create", "keys list", "keys revoke", "db upgrade", "demo load", "floor")
 
 
 ENGINE_COMMANDS = {

@@ -30,7 +30,7 @@ from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.diagnosis.rank import ranked
 from driftscope_probes.diagnosis.sentence import sentence_of
 from driftscope_probes.diagnosis.settings import settings_of
-from driftscope_probes.diagnosis.signals import FEW_TOKENS, Signals
+from driftscope_probes.diagnosis.signals import FEW_TOKENS
 
 #: Below FEW_TOKENS tokens nothing is surer than this: shapes cannot be read.
 CONFIDENCE_OF_FEW = 0.3
@@ -92,7 +92,7 @@ def _verdict(
         return "not_comparable", "the two sides hold other token ids"
     if signals.body.tokens == 0:
         return "not_comparable", "no token has two values that are log-probabilities"
-    if _same_bits(signals):
+    if signals.same_bits:
         return "bitwise_equal", None
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
@@ -115,15 +115,6 @@ def _verdict(
 def _ids_differ(seen: Examination) -> bool:
     engine, trained = seen.observed.rollout_token_ids, seen.signals.extras.token_ids
     return engine is not None and trained is not None and bool(np.any(engine != trained))
-
-
-def _same_bits(signals: Signals) -> bool:
-    tokens = signals.tokens
-    if tokens.mask is None:
-        rollout, trainer = tokens.rollout, tokens.trainer
-    else:
-        rollout, trainer = tokens.rollout[signals.rows], tokens.trainer[signals.rows]
-    return bool(np.array_equal(rollout, trainer))
 
 
 def _answer(

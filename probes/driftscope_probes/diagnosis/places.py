@@ -53,19 +53,20 @@ def typical(residual: Floats) -> float:
     return float(np.median(np.abs(residual))) / 0.6745 if residual.size else 0.0
 
 
-def split_of(body: Body, dirty: Bools, at: float = 0.0) -> Split | None:
-    """None where one part is empty or has too few tokens to speak."""
-    count = int(dirty.sum())
+def split_of(body: Body, dirty: Bools, at: float = 0.0, least: float = 0.0) -> Split | None:
+    """None where a part has too few tokens to speak, or where the split gains less than `least`."""
+    count = int(np.count_nonzero(dirty))
     rest = dirty.size - count
     if count < 4 or rest < 4:
         return None
-    mean_dirty = float(body.size[dirty].mean())
-    mean_clean = float(body.size[~dirty].mean())
+    total, square = float(body.size.sum()), float(np.dot(body.size, body.size))
+    inside = float(np.dot(body.size, dirty))
+    mean_dirty, mean_clean = inside / count, (total - inside) / rest
     contrast = mean_dirty - mean_clean
-    within = (
-        float(body.size[dirty].var()) * count + float(body.size[~dirty].var()) * rest
-    ) / dirty.size
-    gain = contrast**2 * count * rest / dirty.size / max(within, 0.1)
+    within = square - count * mean_dirty**2 - rest * mean_clean**2
+    gain = contrast**2 * count * rest / dirty.size / max(within / dirty.size, 0.1)
+    if gain < least or contrast <= 0:
+        return None
     return Split(
         dirty, gain, contrast, typical(body.residual[~dirty]), typical(body.residual[dirty]), at
     )
@@ -126,7 +127,7 @@ class Places:
             return None
         dirty = np.zeros(self.signals.tokens.sequences, np.bool_)
         dirty[present[order[cut:]]] = True
-        return self._kept(split_of(self.body, dirty[self.body.sequence]))
+        return split_of(self.body, dirty[self.body.sequence], 0.0, SMALLEST_GAIN)
 
     @cached_property
     def two_kinds(self) -> float:
@@ -177,8 +178,9 @@ class Places:
                 continue
             dirty = np.zeros(self.signals.tokens.sequences, np.bool_)
             dirty[present[start:stop]] = True
-            best = _better(best, split_of(self.body, dirty[self.body.sequence], float(start)))
-        return self._kept(best)
+            found = split_of(self.body, dirty[self.body.sequence], float(start), SMALLEST_GAIN)
+            best = _better(best, found)
+        return best
 
     @cached_property
     def periodic(self) -> Split | None:
@@ -269,16 +271,17 @@ class Places:
         self, labels: NDArray[np.integer], at: float = 0.0, least: float = SMALLEST_GAIN
     ) -> Split | None:
         """[body] labels: the values in two groups, at the best cut of their means."""
-        values, group = np.unique(labels, return_inverse=True)
+        group = _small(labels)
         counts = np.bincount(group).astype(np.float64)
-        means = np.bincount(group, self.body.size) / counts
+        present = np.flatnonzero(counts)
+        means = np.bincount(group, self.body.size)[present] / counts[present]
         order = np.argsort(means, kind="stable")
-        cut, _ = _best_cut(counts[order], means[order])
+        cut, _ = _best_cut(counts[present][order], means[order])
         if cut is None:
             return None
-        dirty = np.zeros(values.size, np.bool_)
-        dirty[order[cut:]] = True
-        return self._kept(split_of(self.body, dirty[group], at), least)
+        dirty = np.zeros(counts.size, np.bool_)
+        dirty[present[order[cut:]]] = True
+        return split_of(self.body, dirty[group], at, least)
 
     def from_coordinate(self, coordinate: NDArray[np.integer]) -> Split | None:
         """Tokens at or above the best cut are dirty; `at` is the cut."""
@@ -293,7 +296,7 @@ class Places:
         if cut is None:
             return None
         at = int(present[cut])
-        return self._kept(split_of(self.body, shifted >= at, float(at + lowest)))
+        return split_of(self.body, shifted >= at, float(at + lowest), SMALLEST_GAIN)
 
     @cached_property
     def own_onsets(self) -> tuple[Split, Ints] | None:
@@ -333,7 +336,7 @@ class Places:
         first[body.sequence[significant]] = significant
         rows = np.arange(body.tokens)
         dirty = rows >= first[body.sequence] if rising else rows < first[body.sequence]
-        found = self._kept(split_of(body, dirty))
+        found = split_of(body, dirty, 0.0, SMALLEST_GAIN)
         return None if found is None else (found, significant)
 
     # Single tokens --------------------------------------------------------------------------
@@ -378,10 +381,15 @@ class Places:
         crowded = (spread - freedom) / float(np.sqrt(2 * freedom)) / 3.0
         return max(float(found), crowded)
 
-    def _kept(self, found: Split | None, least: float = SMALLEST_GAIN) -> Split | None:
-        if found is None or found.gain < least or found.contrast <= 0:
-            return None
-        return found
+
+def _small(labels: NDArray[np.integer]) -> Ints:
+    """The same groups, as small numbers from 0."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if highest - lowest < MAX_COORDINATE:
+        small: Ints = (labels - lowest).astype(np.int64)
+        return small
+    groups: Ints = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    return groups
 
 
 def _better(one: Split | None, other: Split | None) -> Split | None:

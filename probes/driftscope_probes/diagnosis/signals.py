@@ -21,9 +21,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-#: Shapes are read on whole sequences of at most this many tokens: their error is then far below
-#: what any detector asks for, and a step of 3.2M tokens costs no more than its comparison.
-MAX_BODY_TOKENS = 2**17
+#: Shapes are read on at most this many tokens: their error is then far below what any detector
+#: asks for, and a step of 3.2M tokens costs no more than its comparison.
+MAX_BODY_TOKENS = 2**14
+#: Neighbours stay together, since shifts, runs and turns are read from them.
+WINDOW = 16
+GOLDEN = 0.6180339887498949  # its multiples fill the unit interval evenly
 #: No vocabulary makes a sampled token rarer: 100 nats are e-44, a uniform choice among a million
 #: is 14 nats. SkyRL and vLLM's JSON write -9999.
 IMPOSSIBLE_BELOW = -100.0
@@ -43,9 +46,12 @@ FEW_TOKENS = 16
 SMALLEST_RESIDUAL = 0.25
 
 
+NONE: Ints = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """Unmasked tokens whose two values are possible log-probabilities, of whole sequences."""
+    """Unmasked tokens whose two values are possible log-probabilities, in their order."""
 
     token: Ints  # [n] index into the step
     sequence: Ints  # [n]
@@ -109,83 +115,105 @@ class Signals:
     # What takes part ------------------------------------------------------------------------
 
     @cached_property
-    def rows(self) -> Ints:
-        """[unmasked] rows of the step."""
+    def rows(self) -> Ints | None:
+        """[unmasked] rows of the step; None where all take part."""
         mask = self.tokens.mask
-        return np.arange(self.tokens.rollout.size) if mask is None else np.flatnonzero(mask)
+        return None if mask is None else np.flatnonzero(mask)
 
     @cached_property
     def unmasked(self) -> int:
-        return int(self.rows.size)
+        return int(self.tokens.rollout.size if self.rows is None else self.rows.size)
+
+    def step_rows(self, found: Ints) -> Ints:
+        """Rows of the step, of rows among the unmasked."""
+        return found if self.rows is None else self.rows[found]
 
     @cached_property
     def _pair(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        if self.tokens.mask is None:
+        if self.rows is None:
             return self.tokens.rollout, self.tokens.trainer
         return self.tokens.rollout[self.rows], self.tokens.trainer[self.rows]
 
     @cached_property
+    def same_bits(self) -> bool:
+        """Both sides, for every unmasked token; NaN equals nothing."""
+        rollout, trainer = self._pair
+        return bool(np.array_equal(rollout, trainer))
+
+    @cached_property
     def impossible(self) -> Impossible:
         rollout, trainer = self._pair
-        rows = self.rows
-        finite_r, finite_t = np.isfinite(rollout), np.isfinite(trainer)
-        # A placeholder is far from the truth; a token that is certain on both sides is not.
-        zero = np.flatnonzero(rollout == 0.0)
-        zero = zero[finite_t[zero] & (trainer[zero] < CERTAIN_ABOVE)]
+        # Two reductions say that there is nothing to look for, which is the usual answer.
         with np.errstate(invalid="ignore"):
-            above_r = np.flatnonzero((rollout > ROUNDING_ABOVE_ZERO) & finite_r)
-            above_t = np.flatnonzero((trainer > ROUNDING_ABOVE_ZERO) & finite_t)
-            low_r = np.flatnonzero((rollout <= IMPOSSIBLE_BELOW) & finite_r)
-            low_t = np.flatnonzero((trainer <= IMPOSSIBLE_BELOW) & finite_t)
-        repeated, value = self._repeated(rollout, trainer, finite_r & finite_t)
+            lowest, highest = _range(rollout), _range(trainer)
+            finite_r = np.isfinite(rollout) if not np.isfinite(lowest).all() else None
+            finite_t = np.isfinite(trainer) if not np.isfinite(highest).all() else None
+        zero = np.flatnonzero(rollout == 0.0) if lowest[1] >= 0.0 or finite_r is not None else NONE
+        with np.errstate(invalid="ignore"):
+            zero = zero[trainer[zero] < CERTAIN_ABOVE]
+            zero = zero[np.isfinite(trainer[zero])]
+        repeated, value = self._repeated(rollout, trainer)
         return Impossible(
-            rows[~finite_r],
-            rows[~finite_t],
-            rows[low_r],
-            rows[low_t],
-            rows[above_r],
-            rows[above_t],
-            rows[zero],
-            rows[repeated],
+            self._where(None if finite_r is None else ~finite_r),
+            self._where(None if finite_t is None else ~finite_t),
+            self._where(_outside(rollout, lowest, finite_r, low=True)),
+            self._where(_outside(trainer, highest, finite_t, low=True)),
+            self._where(_outside(rollout, lowest, finite_r, low=False)),
+            self._where(_outside(trainer, highest, finite_t, low=False)),
+            self.step_rows(zero),
+            self.step_rows(repeated),
             value,
         )
 
-    def _repeated(
-        self, rollout: NDArray[Any], trainer: NDArray[Any], finite: Bools
-    ) -> tuple[Ints, float | None]:
+    def _where(self, chosen: Bools | None) -> Ints:
+        return NONE if chosen is None else self.step_rows(np.flatnonzero(chosen))
+
+    def _repeated(self, rollout: NDArray[Any], trainer: NDArray[Any]) -> tuple[Ints, float | None]:
         """Tokens that share one value of the rollout's although the trainer's differ."""
-        none = np.zeros(0, np.int64)
-        step = max(1, rollout.size // MAX_BODY_TOKENS)
-        values = rollout[::step][finite[::step]]
-        values = values[(values != 0.0) & (values > IMPOSSIBLE_BELOW)]
+        values = rollout[:: max(1, rollout.size // MAX_BODY_TOKENS)]
+        with np.errstate(invalid="ignore"):
+            values = values[np.isfinite(values) & (values != 0.0) & (values > IMPOSSIBLE_BELOW)]
         if values.size < FEW_TOKENS:
-            return none, None
+            return NONE, None
         ordered = np.sort(values)
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         counts = np.diff(np.append(starts, ordered.size))
+        enough = counts.max() >= max(4, 0.005 * values.size)
+        if not enough:
+            return NONE, None
         value = ordered[starts[int(np.argmax(counts))]]
-        where = np.flatnonzero((rollout == value) & finite)
+        where = np.flatnonzero(rollout == value)
+        where = where[np.isfinite(trainer[where])]
         # Equal contexts give equal values on both sides: then the trainer's repeat as well. Values
         # of few bits repeat too, and then the trainer's lie close by.
         far = np.abs(trainer[where] - value) > 0.25
         spread = float(np.std(trainer[where])) if where.size else 0.0
-        enough = counts.max() >= max(4, 0.005 * values.size)
-        if enough and far.mean() > 0.8 and (spread > 0.5 or value > ROUNDING_ABOVE_ZERO):
+        if where.size and far.mean() > 0.8 and (spread > 0.5 or value > ROUNDING_ABOVE_ZERO):
             return where, float(value)
-        return none, None
+        return NONE, None
 
     # The body -------------------------------------------------------------------------------
 
     @cached_property
     def _first_last(self) -> tuple[Ints, Ints]:
         """[sequences] rows of the first unmasked token and behind the last one."""
-        before = np.searchsorted(self.rows, self.tokens.cu_seqlens)
+        limits = self.tokens.cu_seqlens
         first = np.zeros(self.tokens.sequences, np.int64)
         last = np.zeros(self.tokens.sequences, np.int64)
+        before = self._unmasked_before
         filled = before[1:] > before[:-1]
-        first[filled] = self.rows[before[:-1][filled]]
-        last[filled] = self.rows[before[1:][filled] - 1] + 1
+        if self.rows is None:
+            first[filled], last[filled] = limits[:-1][filled], limits[1:][filled]
+        else:
+            first[filled] = self.rows[before[:-1][filled]]
+            last[filled] = self.rows[before[1:][filled] - 1] + 1
         return first, last
+
+    @cached_property
+    def _unmasked_before(self) -> Ints:
+        """[sequences + 1] unmasked tokens before each limit."""
+        limits: Ints = self.tokens.cu_seqlens
+        return limits if self.rows is None else np.searchsorted(self.rows, limits)
 
     @cached_property
     def response_lengths(self) -> Ints:
@@ -221,18 +249,27 @@ class Signals:
         )
 
     def _body_rows(self) -> Ints:
+        """All where they fit; else windows of neighbours from as many sequences as fit, their
+        first and last tokens among them: every place of every sequence has its chance."""
         if self.unmasked <= MAX_BODY_TOKENS:
-            return self.rows
-        # Whole sequences at even distances; a sequence longer than the whole body is cut.
-        counts = np.diff(np.searchsorted(self.rows, self.tokens.cu_seqlens))
-        wanted = max(1, int(self.tokens.sequences * MAX_BODY_TOKENS / self.unmasked))
-        chosen = np.unique(np.linspace(0, self.tokens.sequences - 1, wanted).astype(np.int64))
-        starts = np.searchsorted(self.rows, self.tokens.cu_seqlens[chosen])
-        parts = [
-            self.rows[start : start + min(int(counts[index]), MAX_BODY_TOKENS)]
-            for index, start in zip(chosen, starts, strict=True)
-        ]
-        return np.concatenate(parts)[: 2 * MAX_BODY_TOKENS]
+            return np.arange(self.unmasked) if self.rows is None else self.rows
+        before = self._unmasked_before
+        counts = np.diff(before)
+        filled = np.flatnonzero(counts)
+        most = MAX_BODY_TOKENS // (2 * WINDOW)
+        chosen = filled[np.unique(np.linspace(0, filled.size - 1, most).astype(np.int64))]
+        windows = max(2, MAX_BODY_TOKENS // (chosen.size * WINDOW))
+        # Starts at even distances from the first token to the last window, moved a little from
+        # sequence to sequence so that together they meet every index.
+        room = np.maximum(counts[chosen] - WINDOW, 0)
+        share = np.linspace(0.0, 1.0, windows)
+        moved = (chosen[:, None] * GOLDEN) % 1.0 / max(1, windows - 1)
+        moved = np.where((share > 0) & (share < 1), moved - 0.5 / max(1, windows - 1), 0.0)
+        starts = (np.clip(share + moved, 0.0, 1.0) * room[:, None]).astype(np.int64)
+        inside = starts[:, :, None] + np.arange(WINDOW)
+        known = inside < counts[chosen][:, None, None]
+        rows = np.unique((before[:-1][chosen][:, None, None] + inside)[known])
+        return self.step_rows(rows)
 
     @cached_property
     def positions(self) -> Ints | None:
@@ -368,6 +405,26 @@ class Signals:
         if residual.size < 4 * FEW_TOKENS:
             return None
         return variance_of_means(residual, self.body.sequence[unsure], least=4)
+
+
+def _range(values: NDArray[Any]) -> NDArray[Any]:
+    """Lowest and highest; NaN where there is one."""
+    if values.size == 0:
+        return np.zeros(2)
+    return np.array([values.min(), values.max()])
+
+
+def _outside(
+    values: NDArray[Any], bounds: NDArray[Any], finite: Bools | None, *, low: bool
+) -> Bools | None:
+    """Finite values that are no log-probabilities; None without looking where none can be."""
+    if finite is None and (
+        bounds[0] > IMPOSSIBLE_BELOW if low else bounds[1] <= ROUNDING_ABOVE_ZERO
+    ):
+        return None
+    with np.errstate(invalid="ignore"):
+        found: Bools = values <= IMPOSSIBLE_BELOW if low else values > ROUNDING_ABOVE_ZERO
+    return found if finite is None else found & finite
 
 
 def noise_on_logits(body: Body) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from driftscope_probes.mismatch import Comparison, RatioInterval, Undefined, ratio_interval
 from driftscope_probes.paired.request import PairedRequest
+from driftscope_probes.paired.which_side import WhichSide
 from driftscope_probes.record import Record
 
 
@@ -101,6 +102,7 @@ class Cell(Record):
     rollout: dict[str, Any]  # fields of TraceMeta, like `trainer`
     trainer: dict[str, Any]
     pair_file: str | None
+    which_side: WhichSide | None = None  # None in reports of before it was measured
 
 
 class Gradient(Record):

@@ -6,7 +6,7 @@ In: a PairedRequest. Out: the report, and the pairs of every cell as files.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +15,27 @@ from typing import Any
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import Rollout, roll_out
 from driftscope_probes.errors import RequestError
+from driftscope_probes.floor.store import FloorFileError, FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
-from driftscope_probes.paired.report import Cell, PairedReport, read_grid, semantic_notes
+from driftscope_probes.paired.grid_floors import grid_floors
+from driftscope_probes.paired.report import Cell, Gradient, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
-from driftscope_probes.paired.sides import Rollout, Scores, roll_out, score
+from driftscope_probes.paired.sides import Scores, score
+from driftscope_probes.paired.which_side import (
+    REFERENCE_MODE,
+    Errors,
+    WhichSide,
+    errors_of,
+    which_sides,
+)
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
@@ -50,15 +61,26 @@ class Compared:
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """`model_path`: folder of the model, or null."""
-    folder = request.get("model_path")
+    """`model_path`: folder of the model; `floors`: where floors are kept. Both may be null."""
+    folder, floors = request.get("model_path"), request.get("floors")
+    store = FloorStore(Path(floors)) if floors else None
     report = run_paired(
         PairedRequest(**request["request"]),
         workdir,
         progress,
         model_path=Path(folder) if folder else None,
+        floors=store,
     )
-    return report.to_dict()
+    return (report if store is None else _with_floors_kept(report, store)).to_dict()
+
+
+def _with_floors_kept(report: PairedReport, store: FloorStore) -> PairedReport:
+    """A folder that cannot be written costs the next verdict its floor, not this report."""
+    try:
+        store.put(grid_floors(report))
+    except FloorFileError as error:
+        return report.model_copy(update={"notes": [*report.notes, error.message]})
+    return report
 
 
 def run_paired(
@@ -67,10 +89,12 @@ def run_paired(
     progress: ProgressSink,
     *,
     model_path: Path | None = None,
+    floors: FloorStore | None = None,
 ) -> PairedReport:
     """Raises ProbeError with a remedy; `workdir` then holds logs but no report.
 
-    `model_path`: the folder of a model whose name the caller has resolved.
+    `model_path`: the folder of a model whose name the caller has resolved. `floors`: measured
+    ones, which the verdicts go by; None: priors.
     """
     started = time.monotonic()
     _check_engine(request)
@@ -86,19 +110,28 @@ def run_paired(
         model_name=request.model,
         prompts=prompts,
         rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
-        modes=request.trainer_dtypes,
+        # The reference tells which side carries the error, whether or not it is in the grid.
+        modes=list(dict.fromkeys([*request.trainer_dtypes, REFERENCE_MODE])),
         settings=request.trainer,
         workdir=workdir / "trainer",
         progress=scaled(progress, ROLLED_OUT, SCORED),
     )
     progress(Progress("comparing", SCORED))
     analysis_started = time.monotonic()
-    cells = _compare_all(request, rollouts, scores)
+
+    def floor_of(engine_dtype: str, mode: str) -> Floor | None:
+        if floors is None:
+            return None
+        weights = model.fingerprint
+        return floors.find(request.model, engine_dtype, mode, fingerprint=weights)
+
+    cells = _compare_all(request, rollouts, scores, floor_of)
     comparisons: dict[tuple[str, str], Comparison] = {
         (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
     }
     reading = read_grid(comparisons, resamples=request.resamples)
-    grid = tuple(_stored(cell, workdir) for cell in cells)
+    sides = which_sides(_errors(cells, scores), resamples=request.resamples)
+    grid = tuple(_stored(cell, sides, workdir) for cell in cells)
     now = time.monotonic()
     return PairedReport(
         schema_version=SCHEMA_VERSION,
@@ -109,7 +142,7 @@ def run_paired(
         reading=reading,
         grid=grid,
         headroom=scores.headroom,
-        gradients=scores.gradients,
+        gradients=_gradients(request, scores),
         notes=semantic_notes(request),
         environment=environment(),
         timing={
@@ -163,7 +196,10 @@ def _roll_out_all(
 
 
 def _compare_all(
-    request: PairedRequest, rollouts: Mapping[Dtype, Rollout], scores: Scores
+    request: PairedRequest,
+    rollouts: Mapping[Dtype, Rollout],
+    scores: Scores,
+    floor_of: Callable[[str, str], Floor | None],
 ) -> list[Compared]:
     cells = []
     for dtype, rollout in rollouts.items():
@@ -180,7 +216,7 @@ def _compare_all(
                     trainer=trainer,
                     comparison=comparison,
                     profiles=profiles_of(tokens),
-                    diagnosis=diagnose(Observed(tokens, metadata)),
+                    diagnosis=diagnose(Observed(tokens, metadata), floor_of(dtype, mode)),
                 )
             )
     return cells
@@ -193,7 +229,23 @@ def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
     return facts | {"name": request.model}
 
 
-def _stored(cell: Compared, workdir: Path) -> Cell:
+def _errors(cells: Sequence[Compared], scores: Scores) -> dict[tuple[str, str], Errors]:
+    return {
+        (cell.engine_dtype, cell.trainer_dtype): errors_of(
+            cell.rollout, cell.trainer, scores.traces[cell.engine_dtype, REFERENCE_MODE]
+        )
+        for cell in cells
+    }
+
+
+def _gradients(request: PairedRequest, scores: Scores) -> tuple[Gradient, ...] | None:
+    """Those of the grid; the reference's own has served as what their norms are held against."""
+    if scores.gradients is None:
+        return None
+    return tuple(row for row in scores.gradients if row.trainer_dtype in request.trainer_dtypes)
+
+
+def _stored(cell: Compared, sides: Mapping[tuple[str, str], WhichSide], workdir: Path) -> Cell:
     folder = workdir / "pairs"
     folder.mkdir(exist_ok=True)
     name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
@@ -207,4 +259,5 @@ def _stored(cell: Compared, workdir: Path) -> Cell:
         rollout=cell.rollout.meta.to_dict(),
         trainer=cell.trainer.meta.to_dict(),
         pair_file=f"pairs/{name}",
+        which_side=sides[cell.engine_dtype, cell.trainer_dtype],
     )

@@ -1,4 +1,4 @@
-"""Each side in its own process: a rollout's Trace, then the trainer's on it. Free of torch."""
+"""The trainer's side in a process of its own: every rollout scored in every mode. Free of torch."""
 
 from __future__ import annotations
 
@@ -9,49 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import ChildProcess
-from driftscope_probes.crashes import explain_engine_crash, explain_trainer_crash
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.settings import available_cores, child_environment
+from driftscope_probes.crashes import explain_trainer_crash
+from driftscope_probes.engines.settings import available_cores
 from driftscope_probes.paired.report import Gradient
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts
 from driftscope_probes.trace import Trace
 from driftscope_probes.trace_file import read_trace
 from driftscope_probes.trainer.settings import TrainerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    trace: Trace
-    trace_file: Path
-    load_s: float  # process start, imports and engine initialisation
-    generate_s: float
-
-
-def roll_out(task: RolloutTask, workdir: Path, progress: ProgressSink) -> Rollout:
-    """Run the engine; its memory is freed when this returns. Raises EngineError, RequestError."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    prompts_file = workdir / "prompts.safetensors"
-    write_prompts(task.prompts, prompts_file)
-    child = ChildProcess(
-        "driftscope_probes.engines.run_rollout",
-        {
-            "model_path": str(task.model_path),
-            "model_name": task.model_name,
-            "dtype": task.dtype,
-            "prompts": str(prompts_file),
-            "sampling": task.sampling.model_dump(),
-            "engine": task.engine.model_dump(),
-            "started": time.time(),
-        },
-        workdir,
-        explain_crash=explain_engine_crash,
-        on_progress=progress,
-        environment=child_environment(task.engine),
-    )
-    result = child.wait()
-    trace_file = Path(result["trace"])
-    return Rollout(read_trace(trace_file), trace_file, result["load_s"], result["generate_s"])
 
 
 @dataclass(frozen=True, slots=True)

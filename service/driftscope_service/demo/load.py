@@ -116,10 +116,9 @@ def load_demo(settings: Settings, progress: ProgressSink) -> Loaded:
 
 
 def last_sentence(client: httpx.Client, run: str) -> str:
-    """What the diagnosis of the run's last step says."""
-    known = client.get(f"/v1/runs/{run}").raise_for_status().json()
-    step = client.get(f"/v1/runs/{run}/steps/{known['last_step']}").raise_for_status().json()
-    diagnosis = step["diagnosis"]  # null: loaded by an older version
+    """What the diagnosis of the run says, from its last step and from all together."""
+    series = client.get(f"/v1/runs/{run}/steps", params={"limit": 1}).raise_for_status().json()
+    diagnosis = series["diagnosis"]  # null: loaded by an older version
     return f"{run}: {'no diagnosis' if diagnosis is None else diagnosis['sentence']}"
 
 

@@ -17,6 +17,7 @@ EXPERIMENTS: Final[tuple[str, ...]] = (
     "driftscope_service.experiments.paired",
     "driftscope_service.experiments.kernels",
     "driftscope_service.experiments.determinism",
+    "driftscope_service.experiments.floor",
     "driftscope_service.experiments.nightly",
 )
 

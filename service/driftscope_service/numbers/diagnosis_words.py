@@ -21,6 +21,14 @@ MOST_OTHERS: Final = 5
 #: What the field `cause` of a series says where nothing reaches the confidence of an answer.
 UNEXPLAINED: Final = "unexplained"
 
+_VERDICTS: Final[Mapping[str, str]] = {
+    "bitwise_equal": "bitwise equal",
+    "at_floor": "at the floor",
+    "above_floor": "above the floor",
+    "bug_like": "bug-like",
+    "not_comparable": "not comparable",
+}
+
 
 @cache
 def _reader() -> TypeAdapter[Diagnosis]:
@@ -34,7 +42,7 @@ def read_diagnosis(stored: Mapping[str, Any] | None) -> Diagnosis | None:
 
 def verdict_words(verdict: str) -> str:
     """`bug_like` as people read it: bug-like."""
-    return verdict.replace("_", "-") if verdict == "bug_like" else verdict.replace("_", " ")
+    return _VERDICTS[verdict]
 
 
 def excess_words(diagnosis: Diagnosis) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, st
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.errors import RequestError
+from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
@@ -29,6 +30,8 @@ from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, cal
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
 
+#: What a calibrated floor is found by, in the metadata of a step.
+FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
 EveryNumber = Annotated[
     bool, typer.Option("--all", help="Every number, and what each preset would do to the step.")
 ]
@@ -48,14 +51,17 @@ def analyze(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a service: its calibrated floors are used.", show_default=False
+            help="Folder of a service: its calibrated floors are used.",
+            show_default=DEFAULT_DATA,
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether the sides of a step differ by rounding or by a bug, and which, from a file."""
     step = _read(file, known_format(step_format))
-    analysis = analyze_step(step, resamples=resamples).to_dict()
+    floors = default_folder() if data_dir is None else data_dir / FOLDER
+    floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
+    analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
     else:

@@ -6,6 +6,7 @@ In: verdicts by step. Out: causes, most likely first, and the diagnosis of the l
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -14,9 +15,15 @@ from sqlalchemy import Connection
 from driftscope_probes.diagnosis.cause import NAMED_FROM, Diagnosis, NamedCause
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
 from driftscope_service.numbers import diagnosis_words as words
+from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.store.runs import Run
-from driftscope_service.runs.store.steps import StepVerdict, VerdictPoint, verdict_points
+from driftscope_service.runs.store.steps import (
+    StepRepository,
+    StepVerdict,
+    VerdictPoint,
+    verdict_points,
+)
 
 #: A longer run is thinned evenly: looking at these takes some ten milliseconds.
 MOST_POINTS: Final = 600
@@ -43,6 +50,17 @@ class RunCauses:
 
         # A complete step never changes, so that their number tells one state from the next.
         return self._causes.get(run.number, causes, version=run.complete_steps)
+
+
+def run_diagnosis(causes: RunCauses, run: Run, connection: Connection) -> Diagnosis | None:
+    """Of the last step, with what the steps show together; None where it was stored without one."""
+    stored = None
+    if run.last_step is not None:
+        stored = StepRepository(connection).get(run.name, run.last_step)
+    last = None
+    if stored is not None:
+        last = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
+    return None if last is None else with_course(last, causes.of(run, connection))
 
 
 def course_causes(points: Sequence[VerdictPoint]) -> tuple[NamedCause, ...]:
@@ -98,6 +116,6 @@ def _sentence(last: Diagnosis, cause: NamedCause) -> str:
     word = words.verdict_words(last.verdict)
     return (
         f"{word[:1].upper()}{word[1:]}: {cause.title}, as the steps together show "
-        f"({cause.name}, {cause.confidence * 100:.0f} %); the last step is at "
-        f"{words.excess_words(last)}."
+        f"({cause.name}, {cause.confidence * 100:.0f} %; the last step at "
+        f"{words.excess_words(last).partition(' (')[0]})."
     )

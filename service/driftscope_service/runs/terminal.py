@@ -236,7 +236,7 @@ def _print_presets(
         console.print(table, crop=False)
         console.print()
     if too_narrow:
-        console.print(Text(f"{', '.join(too_narrow)}: {DROPS_HEALTHY}", "yellow"))
+        console.print(Text(f"{DROPS_HEALTHY}: {', '.join(too_narrow)}.", "yellow"))
     idle = len(presets) - len(acting) - len(left_out)
     lines = [f"{idle} {'more ' if acting else ''}presets would drop and clip nothing."]
     if left_out:
@@ -246,8 +246,8 @@ def _print_presets(
 
 #: Beside presets that leave nothing of a step whose difference is rounding.
 DROPS_HEALTHY: Final = (
-    "drops all of this step, whose difference is rounding alone: its bounds are narrower than the "
-    "floor at this precision and length, so it would stop training, not protect it."
+    "Leaves nothing of this step, whose difference is rounding alone; bounds narrower than the "
+    "floor at this precision and length would stop training, not protect it"
 )
 
 

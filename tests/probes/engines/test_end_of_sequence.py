@@ -7,8 +7,8 @@ import pytest
 
 from driftscope_probes.engines.base import RolloutTask, end_of_sequence_ids
 from driftscope_probes.engines.hf_generate import HfGenerate
+from driftscope_probes.engines.rollout import roll_out
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import discard
 from driftscope_probes.trace import Trace
 

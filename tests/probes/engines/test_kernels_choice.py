@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import roll_out
 from driftscope_probes.engines.settings import EngineSettings, child_environment
-from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import discard
 
 MakeTask = Callable[..., RolloutTask]

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import roll_out
 from driftscope_probes.errors import EngineError, RequestError
-from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import Progress, discard
 
 pytest.importorskip("vllm")

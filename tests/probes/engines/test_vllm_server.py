@@ -14,11 +14,11 @@ import pytest
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run import run_determinism
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.rollout import roll_out
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.nightly.run import run_nightly
-from driftscope_probes.paired.sides import roll_out
 from driftscope_probes.progress import Progress, discard
 
 MakeTask = Callable[..., RolloutTask]

@@ -84,7 +84,7 @@ def test_one_op_that_rounds_elsewhere_is_seen(
     def with_fault(engine: EngineSettings) -> dict[str, str]:
         return child_environment(engine) | {ROUNDING_VARIABLE: "transformers,rotary=vllm"}
 
-    monkeypatch.setattr("driftscope_probes.paired.sides.child_environment", with_fault)
+    monkeypatch.setattr("driftscope_probes.engines.rollout.child_environment", with_fault)
     cell = probe(tiny_llama, ["bf16"])["bf16", "bf16"]
     assert cell["comparison"]["bitwise_equal_fraction"] < 0.5
     coverage = cell["rollout"]["settings"]["kernel_coverage"]

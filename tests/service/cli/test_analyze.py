@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from driftscope_probes.analysis import analyze_step
+from driftscope_probes.floor.store import FloorStore, StoredFloor
 from driftscope_probes.mismatch import compare
 from driftscope_probes.push.pushed_step import pushed_step
 from driftscope_probes.trace import Trace, TraceMeta
@@ -88,7 +89,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
         resamples=50,
     )
     assert printed["comparison"] == json.loads(json.dumps(expected.to_dict()))
-    assert printed["diagnosis"] is None and printed["routing"] is None
+    assert printed["diagnosis"]["verdict"] and printed["routing"] is None
     assert {"verl", "trl", "prime_rl"} <= set(printed["aliases"])
     assert "left_out" in printed["presets"]["prime_rl.dppo_mask"]
 
@@ -146,6 +147,27 @@ def test_the_answer_fits_on_half_a_screen(analyze: Run, pair_file: Path) -> None
     for label in ("mean |Δ|", "k3", "mean ρ"):
         assert label in done.stdout
     assert "presets would drop" not in done.stdout and "--all" in done.stdout
+
+
+def test_the_floors_of_a_service_are_used(analyze: Run, pair_file: Path, tmp_path: Path) -> None:
+    floor = StoredFloor(
+        schema_version="1", model="tiny", fingerprint=None, rollout_dtype="bf16",
+        trainer_dtype="fp32", machine="a CPU", sigma=0.0123, low=None, high=None,
+        basis="same_side", tokens=512, sequences=16, measured_by="floor",
+        created_at="2026-11-29T17:00:00+00:00",
+    )  # fmt: skip
+    FloorStore(tmp_path / "data" / "floors").put([floor])
+
+    def found(*arguments: str) -> Any:
+        done = analyze(pair_file.name, "--json", "--resamples", "0", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["diagnosis"]["floor"]
+
+    assert found()["source"] == "prior"
+    calibrated = found("--data-dir", "data")
+    assert (calibrated["source"], calibrated["sigma"]) == ("calibrated", 0.0123)
+    said = analyze(pair_file.name, "--data-dir", "data", columns=100).stdout
+    assert "times the calibrated floor (bf16 × fp32, σ 0.0123 nats)" in said
 
 
 def test_small_steps_as_json_and_prime_rl_exports(analyze: Run, tmp_path: Path) -> None:

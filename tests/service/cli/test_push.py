@@ -61,7 +61,7 @@ def export(step: int, rank: int) -> str:
 def test_the_comparison_is_that_of_analyze(push: Run, url: str, step_file: str) -> None:
     done = push(step_file, "--run", "r", "--step", "3", "--url", url)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("r step 3: 4 sequences, 18 tokens\nat floor: ")
+    assert done.stdout.startswith("r step 3: 4 sequences, 18 tokens\nat the floor: ")
     assert "Difference in log-probability" not in done.stdout
     done = push(step_file, "--run", "r", "--step", "3", "--url", url, "--all")
     assert "model tiny" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,9 @@ def test_the_run_answers_where_the_last_step_has_no_answer(diagnoses: Any) -> No
     causes = course_causes(growing(30))
     said = with_course(diagnoses.unexplained, causes)
     assert said.cause is not None and said.cause.name == STALE and not said.unexplained
-    assert said.sentence.startswith("Above floor: ")
+    assert said.sentence.startswith("Above the floor: ")
     assert "as the steps together show (stale_engine_weights," in said.sentence
-    assert "3.40 times the prior floor" in said.sentence
+    assert said.sentence.endswith("the last step at 3.40 times the prior floor).")
     # The candidates of the step stay behind it.
     assert "lm_head_precision" in {cause.name for cause in said.causes[1:]}
 
@@ -100,6 +101,9 @@ def test_the_page_of_the_run_leads_with_it_and_draws_its_course(stale: Any) -> N
     assert [row[0] for row in found["rows"]] == list(range(12))
     row = stale.client.get("/runs", headers=HTML).text
     assert f"<code>{STALE}</code>" in row[row.index('href="/runs/r"') :][:900]
+    series = stale.client.get("/v1/runs/r/steps?limit=1").json()
+    assert series["diagnosis"]["causes"][0]["name"] == STALE
+    assert html.escape(series["diagnosis"]["sentence"]) in lead
     assert stale.client.get("/runs/nobody/plots/course.json").status_code == 404
 
 

@@ -53,8 +53,11 @@ def along_gradient(seen: Examination) -> float:
 
 def share(seen: Examination, name: str) -> float:
     """What a cause gets of the group's probability when nothing speaks for it in particular."""
+    whole = other_function(seen)
+    if whole == 0.0:
+        return 0.0
     weights = _weights(seen)
-    return KNOWN * other_function(seen) * weights[name] / sum(weights.values())
+    return KNOWN * whole * weights[name] / sum(weights.values())
 
 
 def _weights(seen: Examination) -> Mapping[str, float]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
+from driftscope_probes.floor.store import default_folder as default_floors
 from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
 from driftscope_probes.prompts import Message, Prompt
@@ -155,7 +156,11 @@ def paired(
     request = check(PairedRequest, {**values, **sides, "prompts": prompts})
     target = out or default_folder(request.model)
     with output_folder(target) as work:
-        asked = {"kind": "paired", "request": request.model_dump()}
+        asked = {
+            "kind": "paired",
+            "request": request.model_dump(),
+            "floors": str(default_floors().absolute()),
+        }
         found = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
         report = PairedReport.read(found)
         write_report(report, work)

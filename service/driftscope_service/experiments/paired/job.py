@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import ConfigDict, Field, field_validator
 
 from driftscope_probes.engines.settings import EngineSettings
+from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.experiments.quotas import (
     FROM_OPERATOR,
@@ -124,4 +125,8 @@ def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, 
     if endpoint is not None:
         fields["engine"] |= {"server_url": endpoint.url, "server_model": endpoint.model}
     folder = model_folder(request.model, settings)
-    return {"request": fields, "model_path": None if folder is None else str(folder)}
+    return {
+        "request": fields,
+        "model_path": None if folder is None else str(folder),
+        "floors": str((settings.data_dir / FLOORS).absolute()),
+    }

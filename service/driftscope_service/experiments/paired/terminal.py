@@ -46,6 +46,9 @@ def print_report(report: PairedReport, console: Console, *, location: str | None
     if diagnosed:
         _print_block(console, "Rounding or not", [one.line for one in diagnosed])
     _print_block(console, "What the grid says", _reading(report.reading))
+    sides = _which_side(report)
+    if sides:
+        _print_block(console, "Which side carries the error", sides)
     if report.headroom is not None:
         _print_block(console, "FP16 headroom", [report.headroom["sentence"]])
     if report.gradients is not None:
@@ -82,6 +85,15 @@ def _reading(reading: Reading) -> list[str]:
     """The sentence holds the figures and the published ones; their sources are below it."""
     sources = dict.fromkeys(figure.source for figure in reading.figures)
     return [reading.sentence, *(f"Published in: {source}" for source in sources)]
+
+
+def _which_side(report: PairedReport) -> list[str]:
+    """Of the cells that compute in one format, as training runs do; of all where there is none."""
+    return [
+        f"{cell.label}: {cell.report.which_side.sentence}"
+        for cell in paired_grid(report.grid).selected
+        if cell.report.which_side is not None
+    ]
 
 
 def _gradient(row: Gradient) -> str:

@@ -26,6 +26,7 @@ from driftscope_service.runs.api.schemas import (
     run_path,
     step_answer,
 )
+from driftscope_service.runs.course import run_diagnosis
 from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, StepRepository
@@ -124,9 +125,11 @@ def list_steps(
         # One more than asked for tells whether there is a next page.
         points = StepRepository(connection).points(found.number, limit + 1, after=after)
         drift = service.run_drift.of(found, connection)
+        diagnosis = run_diagnosis(service.run_drift.causes, found, connection)
     page = points[:limit]
     body = {
         "run": run,
+        "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
         "steps": [_point(point, wanted) for point in page],
         "drift": drift,
         "next_after": page[-1].step if len(points) > limit else None,

@@ -216,6 +216,10 @@ class StepPoint(BaseModel):
 
 class StepSeries(BaseModel):
     run: str
+    diagnosis: Diagnosis | None = Field(
+        description="of the last step, with what the steps of the run show together; null where an "
+        "older version stored it"
+    )
     steps: list[StepPoint] = Field(description="ascending")
     drift: dict[str, Any] = Field(
         description="trends and shifts over the last 10,000 steps of the run, whatever the page"

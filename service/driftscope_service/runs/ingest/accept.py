@@ -13,7 +13,7 @@ from driftscope_probes.push.step_file import StepFormat
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found
 from driftscope_service.runs.ingest.analysis import (
-    Dtypes,
+    RunFacts,
     StepAnalysis,
     StepContent,
     StepPart,
@@ -46,10 +46,10 @@ class KnownState:
     shards: Sequence[Shard]
 
     @property
-    def dtypes(self) -> Dtypes:
-        return (
-            Dtypes() if self.run is None else Dtypes(self.run.rollout_dtype, self.run.trainer_dtype)
-        )
+    def facts(self) -> RunFacts:
+        if self.run is None:
+            return RunFacts()
+        return RunFacts(self.run.model, self.run.rollout_dtype, self.run.trainer_dtype)
 
 
 def known_state(intake: Intake, run: str, step: int) -> KnownState:
@@ -75,10 +75,9 @@ async def accept_step(
             raise conflict(run, step, f"with SHA-256 {known.step.content_sha256}", received)
         if known.shards:
             raise conflict(run, step, f"as {known.shards[0].shards} shards, in part", received)
+        parts = (StepPart(received.path, kind.step_format),)
         analysis, _ = await asyncio.gather(
-            intake.pool.run(
-                analyze_parts, (StepPart(received.path, kind.step_format),), known.dtypes
-            ),
+            intake.pool.run(analyze_parts, parts, known.facts, intake.floors),
             asyncio.to_thread(sync, received.path),
         )
         stored = await asyncio.to_thread(_store_step, intake, run, step, received, kind, analysis)
@@ -197,7 +196,7 @@ async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
             raise not_found("shard of", f"step {step} of run {run}")
         _check_whole(known.shards)
         parts = tuple(_part(intake, shard) for shard in known.shards)
-        analysis = await intake.pool.run(analyze_parts, parts, known.dtypes)
+        analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
         new = new_step(
             step,
             analysis,

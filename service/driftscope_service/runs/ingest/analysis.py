@@ -15,6 +15,7 @@ from pathlib import Path
 from driftscope_probes.analysis import analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
+from driftscope_probes.floor.store import find_floor
 from driftscope_probes.push import PushedStep, StepFormat, read_step
 from driftscope_probes.push.step_file import join_steps
 from driftscope_service.numbers.diagnosis_words import cause_name
@@ -39,11 +40,20 @@ class StepContent:
 
 
 @dataclass(frozen=True, slots=True)
-class Dtypes:
+class RunFacts:
     """Of a run, for steps whose metadata name none."""
 
-    rollout: str | None = None
-    trainer: str | None = None
+    model: str | None = None
+    rollout_dtype: str | None = None
+    trainer_dtype: str | None = None
+
+    def of_step(self, metadata: Mapping[str, str]) -> RunFacts:
+        """What the step says itself goes before what its run says."""
+        return RunFacts(
+            metadata.get("model", self.model),
+            metadata.get("rollout_dtype", self.rollout_dtype),
+            metadata.get("trainer_dtype", self.trainer_dtype),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +71,17 @@ def read_part(part: StepPart) -> StepContent:
     return _content(read_step(part.path, part.step_format))
 
 
-def analyze_parts(parts: Sequence[StepPart], run_dtypes: Dtypes) -> StepAnalysis:
-    """Raises PushError where a file is malformed or the shards do not fit together."""
+def analyze_parts(parts: Sequence[StepPart], run: RunFacts, floors: Path) -> StepAnalysis:
+    """`floors`: folder of the calibrated ones, which need not exist.
+
+    Raises PushError where a file is malformed or the shards do not fit together.
+    """
     start = time.perf_counter()
     step = whole_step(parts)
-    analysis = analyze_step(step)
-    crossed = analysis.crossed_thresholds(
-        step.metadata.get("rollout_dtype", run_dtypes.rollout),
-        step.metadata.get("trainer_dtype", run_dtypes.trainer),
-    )
+    known = run.of_step(step.metadata)
+    floor = find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype)
+    analysis = analyze_step(step, floor=floor)
+    crossed = analysis.crossed_thresholds(known.rollout_dtype, known.trainer_dtype)
     document = analysis.to_dict() | {
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": analysis.abs_diff_histogram.to_dict()},

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
@@ -42,6 +44,7 @@ class StepLocks:
 class Intake:
     database: Database
     files: StepFiles
+    floors: Path  # folder of calibrated ones
     pool: AnalysisPool
     locks: StepLocks
     slots: UploadSlots
@@ -70,6 +73,7 @@ def build_intake(settings: Settings, database: Database) -> Intake:
     return Intake(
         database=database,
         files=files,
+        floors=settings.data_dir / FLOORS,
         pool=AnalysisPool(settings.analysis_processes),
         locks=StepLocks(),
         slots=UploadSlots(

@@ -58,20 +58,24 @@ class VerdictStrip:
     def svg(self) -> Markup:
         """Steps side by side, equally wide, in the colours of their verdicts."""
         steps = sum(one.steps for one in self.stretches)
-        parts, start = [], 0
+        # Of narrow ones one per place, so that a run that flickers stays a small page.
+        drawn: dict[tuple[int, bool], str] = {}
+        start = 0
         for one in self.stretches:
             x, width = WIDTH * start / steps, max(NARROWEST, WIDTH * one.steps / steps)
             title = f"<title>{escape(_steps(one))}: {escape(one.said)}</title>"
-            parts.append(
-                f'<rect class="{one.tone}" x="{x:.1f}" y="0" width="{width:.1f}" '
-                f'height="{HEIGHT}">{title}</rect>'
-            )
+            key = int(x / NARROWEST), width > NARROWEST
+            if key not in drawn or one.tone == "bad":
+                drawn[key] = (
+                    f'<rect class="{one.tone}" x="{x:.1f}" y="0" width="{width:.1f}" '
+                    f'height="{HEIGHT}">{title}</rect>'
+                )
             start += one.steps
         told = "; ".join(f"{_steps(one)} {one.said}" for one in self.shown)
         return Markup(
             f'<svg class="strip" role="img" aria-label="Verdicts over the steps, newest first: '
             f'{escape(told)}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">'
-            f"{''.join(parts)}</svg>"
+            f"{''.join(drawn.values())}</svg>"
         )
 
 

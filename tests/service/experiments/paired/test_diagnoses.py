@@ -60,7 +60,7 @@ def test_the_terminal_says_it_first_and_every_cell(diagnosed: PairedReport) -> N
     lines = stream.getvalue().splitlines()
     assert lines[1].startswith("fp16 × fp16: The rollout sampled at temperature 0.61")
     block = lines[lines.index("Rounding or not") + 1 :][:9]
-    assert "bf16 × bf16: at floor, 0.930 times the calibrated floor" in block[0]
+    assert "bf16 × bf16: at the floor, 0.930 times the calibrated floor" in block[0]
     assert block[0].rstrip().endswith("bf16_rounding_tail 0.97")
     assert any("fp32 × bf16: not comparable, nothing that could be held" in line for line in lines)
 

@@ -15,9 +15,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from driftscope_probes.drift import SERIES
+from driftscope_probes.floor.store import FloorStore, StoredFloor
 from driftscope_probes.push import PushError
 from driftscope_service.http.errors import ServiceError
-from driftscope_service.runs.ingest.analysis import Dtypes, StepPart, analyze_parts, read_part
+from driftscope_service.runs.ingest.analysis import RunFacts, StepPart, analyze_parts, read_part
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 
 LENGTHS = (5, 3, 9, 1)
@@ -38,12 +39,40 @@ def test_shards_give_the_analysis_of_the_whole(pushing: Any, tmp_path: Path, cut
     tensors = pushing.tensors(LENGTHS)
     whole = part(tmp_path, tensors, 0, 4)
     shards = [part(tmp_path, tensors, 0, cut), part(tmp_path, tensors, cut, 4)]
-    once, joined = analyze_parts([whole], Dtypes()), analyze_parts(shards, Dtypes())
+    once, joined = (analyze_parts(parts, RunFacts(), tmp_path) for parts in ([whole], shards))
     assert joined.document == once.document and joined.content == once.content
     assert sum(read_part(shard).tokens for shard in shards) == once.content.tokens == sum(LENGTHS)
     document = json.loads(once.document)
     assert once.series == {name: document["comparison"].get(name) for name in SERIES}
     assert set(once.crossed) == {limit["metric"] for limit in document["crossed_limits"]}
+
+
+def test_a_calibrated_floor_goes_before_the_prior(pushing: Any, tmp_path: Path) -> None:
+    step = part(tmp_path, pushing.tensors(LENGTHS), 0, 4)
+    run = RunFacts("my-model", "bf16", "bf16")
+    floors = tmp_path / "floors"
+
+    def floor_of(known: RunFacts) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(analyze_parts([step], known, floors).document)
+        return dict(found["diagnosis"]["floor"])
+
+    prior = floor_of(run)
+    assert prior["source"] == "prior"
+    FloorStore(floors).put([calibrated("my-model", 0.0123)])
+    found = floor_of(run)
+    assert (found["source"], found["sigma"], found["model"]) == ("calibrated", 0.0123, "my-model")
+    assert floor_of(RunFacts("other", "bf16", "bf16"))["source"] == "prior"
+    assert floor_of(RunFacts("my-model", "fp16", "bf16"))["source"] == "prior"
+    # What a step says of itself goes before what its run says.
+    assert run.of_step({"model": "other"}) == RunFacts("other", "bf16", "bf16")
+
+
+def calibrated(model: str, sigma: float) -> StoredFloor:
+    return StoredFloor(
+        schema_version="1", model=model, fingerprint=None, rollout_dtype="bf16",
+        trainer_dtype="bf16", machine="a CPU", sigma=sigma, low=None, high=None, basis="same_side",
+        tokens=512, sequences=16, measured_by="floor", created_at="2026-11-29T17:00:00+00:00",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

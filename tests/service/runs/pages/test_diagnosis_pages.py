@@ -114,7 +114,7 @@ def test_the_run_shows_verdict_and_cause_over_its_steps(diagnosed: Any) -> None:
     )
     assert said[:3] == [
         ("bug-like", "temperature_semantics"),
-        ("at floor", "bf16_rounding_tail"),
+        ("at the floor", "bf16_rounding_tail"),
         ("no diagnosis", ""),
     ]
 
@@ -124,7 +124,7 @@ def test_the_runs_say_verdict_and_cause(diagnosed: Any) -> None:
     row = text[text.index('href="/runs/r"') :]
     assert "bug-like" in row[:800] and "<code>temperature_semantics</code>" in row[:800]
     other = text[text.index('href="/runs/u"') :]
-    assert "above floor" in other[:800] and "<code>unexplained</code>" in other[:800]
+    assert "above the floor" in other[:800] and "<code>unexplained</code>" in other[:800]
 
 
 def test_the_series_has_a_verdict_per_step(diagnosed: Any) -> None:

@@ -23,9 +23,9 @@ def test_neighbours_that_say_the_same_are_one_stretch() -> None:
     told = [(s.first_step, s.last_step, s.steps, s.said, s.excess) for s in strip.stretches]
     assert told == [
         (0, 0, 1, "no diagnosis", None),
-        (10, 20, 2, "at floor, bf16_rounding_tail", 0.9),
+        (10, 20, 2, "at the floor, bf16_rounding_tail", 0.9),
         (30, 50, 3, "bug-like, stale_engine_weights", 12.0),
-        (60, 60, 1, "at floor, bf16_rounding_tail", 0.9),
+        (60, 60, 1, "at the floor, bf16_rounding_tail", 0.9),
     ]
     assert [s.first_step for s in strip.shown] == [60, 30, 10, 0] and strip.hidden == 0
 
@@ -50,6 +50,23 @@ def test_a_name_cannot_leave_its_place() -> None:
 def test_steps_without_a_verdict_have_no_strip() -> None:
     assert verdict_strip([]) is None
     assert verdict_strip([VerdictPoint(step, None) for step in range(3)]) is None
+
+
+def test_a_long_stretch_behind_a_single_step_is_drawn() -> None:
+    points = [VerdictPoint(step, STALE if step == 0 else FLOOR) for step in range(10_000)]
+    strip = verdict_strip(points)
+    assert strip is not None
+    widths = [(r.get("class"), float(r.get("width", ""))) for r in ET.fromstring(strip.svg)]
+    assert [tone for tone, _ in widths] == ["bad", "good"]
+    assert widths[1][1] > 0.99 * WIDTH
+
+
+def test_ten_thousand_changes_are_a_small_page_and_hide_no_bug() -> None:
+    points = [VerdictPoint(step, FLOOR if step % 2 else STALE) for step in range(10_000)]
+    strip = verdict_strip(points)
+    assert strip is not None
+    assert 'class="bad"' in strip.svg and 'class="good"' not in strip.svg
+    assert len(strip.svg) < 100_000
 
 
 def test_a_run_that_flickers_shows_its_newest_stretches() -> None:
