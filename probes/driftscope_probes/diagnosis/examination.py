@@ -32,6 +32,8 @@ SEQUENCE_EFFECT_OF_ROUNDING = 3.0
 LARGEST_HEALTHY_EXCESS = 40.0
 #: As many values that look like placeholders are no accident.
 FEW_PLACEHOLDERS = 4
+#: Nats of surprise that not one bit differs before a position: e^-12 by chance, and beyond doubt.
+SURPRISE_OF_ONSET = (12.0, 25.0)
 #: P(the next token is wild too) over that of any token, for tokens that have nothing to do with
 #: each other; and standard errors of where they lie.
 ISOLATED_BELOW, STRUCTURE_OF_CHANCE = 0.2, 5.0
@@ -179,13 +181,17 @@ class Examination:
         the sides mean by a log-probability, for that would act everywhere."""
         places = self.places
         splits = (places.onset, places.onset_position, places.ends, places.two_groups)
+        exact = places.exact_onset
         return max(
-            (
-                ramp(found.contrast, 1.2, 2.2) * self.clean(found)
-                for found in splits
-                if found is not None
+            0.0 if exact is None else ramp(exact[1], *SURPRISE_OF_ONSET),
+            max(
+                (
+                    ramp(found.contrast, 1.2, 2.2) * self.clean(found)
+                    for found in splits
+                    if found is not None
+                ),
+                default=0.0,
             ),
-            default=0.0,
         )
 
     @cached_property

@@ -218,6 +218,20 @@ class Places:
         return self.from_coordinate(self.positions)
 
     @cached_property
+    def exact_onset(self) -> tuple[int, float] | None:
+        """The first absolute position at which any bit differs, and how surprising it is that none
+        does before: -log (1 - f)^n nats, with f the fraction that differs after it and n the
+        tokens before."""
+        positions = self.signals.positions
+        differs = self.signals.body.delta != 0.0
+        if positions is None or not differs.any():
+            return None
+        at = int(positions[differs].min())
+        before = int((positions < at).sum())
+        fraction = float(differs[positions >= at].mean())
+        return at, -before * float(np.log1p(-min(fraction, 0.999)))
+
+    @cached_property
     def falling(self) -> Split | None:
         """Up to one response index; `at` is the last of the dirty ones, negative."""
         return self.from_coordinate(-self.body.index)

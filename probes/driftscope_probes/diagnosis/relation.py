@@ -207,8 +207,8 @@ class Relation:
         """-1: the trainer is below the engine wherever they differ by more than rounding; +1:
         above; 0: as often as not."""
         body = self.body
-        shown = np.abs(body.residual) > 4.0 * self.signals.floor.sigma
-        shown &= np.abs(body.delta) > 0.25 * self.signals.floor.sigma
+        shown = np.abs(body.residual) > 4.0 * self.signals.grain
+        shown &= np.abs(body.delta) > 0.25 * self.signals.grain
         if shown.sum() < FEW_TOKENS // 2:
             return 0.0
         return 2 * float((body.delta[shown] > 0).mean()) - 1

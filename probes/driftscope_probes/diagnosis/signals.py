@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.floor import Floor
+from driftscope_probes.diagnosis.floor import PRIOR_SIGMA, Floor
 from driftscope_probes.diagnosis.observed import Observed
 
 Floats = NDArray[np.float64]
@@ -195,6 +195,12 @@ class Signals:
     # The body -------------------------------------------------------------------------------
 
     @cached_property
+    def grain(self) -> float:
+        """Differences below it show nothing, in nats on the logits: the floor, or bf16's where
+        quantised weights may move everything by more, all tokens alike."""
+        return min(self.floor.sigma, PRIOR_SIGMA["bf16"])
+
+    @cached_property
     def _first_last(self) -> tuple[Ints, Ints]:
         """[sequences] rows of the first unmasked token and behind the last one."""
         limits = self.tokens.cu_seqlens
@@ -234,7 +240,7 @@ class Signals:
         delta = trainer - rollout
         certainty = np.exp(np.minimum(rollout, 0.0))
         residual = delta / (1.0 - certainty + CERTAINTY_EPSILON)
-        least = SMALLEST_RESIDUAL * self.floor.sigma
+        least = SMALLEST_RESIDUAL * self.grain
         return Body(
             rows,
             sequence,

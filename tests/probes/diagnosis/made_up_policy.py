@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.tokens import Extras, Tokens
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 #: Noise on the logits of one side: with two of them about half the prior floor of bf16.
 NOISE = {"bf16": 0.025, "fp16": 0.003, "fp32": 5e-6}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.over_steps import FEW_STEPS, RunPoint, diagnose_run
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 STEPS = np.arange(40)
 
 

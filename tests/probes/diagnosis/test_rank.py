@@ -24,7 +24,7 @@ def order(**confidence: float) -> list[tuple[str, float]]:
 
 
 def test_one_finding_keeps_its_confidence() -> None:
-    assert order(off_by_one=0.9) == [("off_by_one", pytest.approx(0.9))]
+    assert dict(order(off_by_one=0.9)) == pytest.approx({"off_by_one": 0.9})
 
 
 def test_two_equals_share() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.diagnosis.cause import LEVELS
+from driftscope_probes.diagnosis.families.base import LEVELS
 from driftscope_probes.diagnosis.families.registry import CAUSES
 from driftscope_service.pages.cause_page import LEVEL_TITLES
 

@@ -12,7 +12,6 @@ from zlib import crc32
 
 import numpy as np
 
-from driftscope_probes.diagnosis.cause import Level
 from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
 from driftscope_probes.diagnosis.drill.courses import COURSES, Course, RunInjection
 from driftscope_probes.diagnosis.drill.dump import Planned
@@ -23,6 +22,7 @@ from driftscope_probes.diagnosis.drill.policies import POLICIES, policy_folder
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.settings import SETTINGS
+from driftscope_probes.diagnosis.families.base import Level
 from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.errors import RequestError
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from driftscope_probes.diagnosis.cause import Evidence, Finding
-from driftscope_probes.diagnosis.examination import Examination, ramp
+from driftscope_probes.diagnosis.examination import SURPRISE_OF_ONSET, Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.batching import by_label
 from driftscope_probes.diagnosis.places import Split, typical
@@ -24,6 +24,8 @@ from driftscope_probes.diagnosis.signals import Ints
 SMALLEST_CHUNK, LARGEST_CHUNK, MOST_WILD = 10, 4096, 256
 #: Tiles of attention kernels over the keys.
 TILES = (32, 48, 64, 80, 96, 112, 128, 160, 176, 192, 224, 256, 512)
+#: An onset below it is that of decoding, not of a tile.
+SMALLEST_TILE = 8
 #: Tokens before and after an onset that show how sharp it is.
 AROUND = 8
 #: Draft models propose up to so many tokens.
@@ -143,11 +145,24 @@ def _sharp_onset(seen: Examination) -> tuple[Split, int, float, bool] | None:
 
 
 def kv_tile(seen: Examination) -> Finding | None:
+    exact = seen.places.exact_onset
+    if exact is not None and exact[0] >= SMALLEST_TILE:
+        confidence = 0.93 * ramp(exact[1], *SURPRISE_OF_ONSET)
+        if confidence > 0.5:
+            return _tile_finding(
+                confidence,
+                exact[0],
+                "absolute position",
+                (
+                    Evidence("tokens before it that differ in any bit", 0, "as many as after it"),
+                    Evidence("surprise of that by chance, nats", round(exact[1], 1), "below 12"),
+                ),
+            )
     onset = _sharp_onset(seen)
     if onset is None:
         return None
     split, cut, sharp, absolute = onset
-    if cut < 8:
+    if cut < SMALLEST_TILE:
         return None
     turns = seen.places.by_turn
     if turns is not None and turns.gain > 0.8 * split.gain:
@@ -168,16 +183,30 @@ def kv_tile(seen: Examination) -> Finding | None:
     if confidence < 0.05:
         return None
     what = "absolute position" if absolute else "response index"
+    return _tile_finding(
+        confidence,
+        cut,
+        what,
+        (
+            Evidence("noise from it on over before", round(float(np.exp(split.contrast)), 1), "1"),
+            Evidence("of that, within 8 tokens", round(sharp, 2), "a slow rise stays below 0.3"),
+        ),
+    )
+
+
+def _tile_finding(
+    confidence: float, cut: int, what: str, evidence: tuple[Evidence, ...]
+) -> Finding:
+    nearest = min(TILES, key=lambda tile: abs(tile - cut))
     return Finding(
         confidence,
         (
             Evidence(
                 f"first {what} that differs, in all sequences",
                 cut,
-                f"none; nearest tile of a kernel: {min(TILES, key=lambda t: abs(t - cut))}",
+                f"none; nearest tile of a kernel: {nearest}",
             ),
-            Evidence("noise from it on over before", round(float(np.exp(split.contrast)), 1), "1"),
-            Evidence("of that, within 8 tokens", round(sharp, 2), "a slow rise stays below 0.3"),
+            *evidence,
         ),
     )
 

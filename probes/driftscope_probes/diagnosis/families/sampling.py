@@ -113,7 +113,7 @@ def truncation(seen: Examination) -> Finding | None:
     if body.tokens < 8:
         return None
     ratio, distance = signals.mean_ratio
-    shown = np.abs(body.residual) > 4.0 * seen.floor.sigma
+    shown = np.abs(body.residual) > 4.0 * seen.signals.grain
     if shown.sum() < 4:
         return None
     deep = float(np.quantile(body.delta[shown], 0.02))

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from driftscope_probes.floor.store import FloorStore, StoredFloor
-from driftscope_service.runs.ingest.analysis import Dtypes, StepPart, analyze_parts
+from driftscope_service.runs.ingest.analysis import RunFacts, StepPart, analyze_parts
 
-RUN = Dtypes("bf16", "bf16", "org/odd-model")
+RUN = RunFacts("org/odd-model", "bf16", "bf16")
 SIGMA = 0.5  # of both the floor and the step: a bug by the prior of dense models
 
 
@@ -54,7 +54,7 @@ def stored(**fields: Any) -> StoredFloor:
     )
 
 
-def diagnosis(step: StepPart, run: Dtypes, floors: Path | None) -> dict[str, Any]:
+def diagnosis(step: StepPart, run: RunFacts, floors: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(analyze_parts([step], run, floors).document)["diagnosis"]
     return found
 
@@ -67,8 +67,8 @@ def test_a_measured_floor_goes_before_the_prior(step: StepPart, tmp_path: Path) 
     after = diagnosis(step, RUN, floors)
     assert after["floor"]["source"] == "calibrated" and after["floor"]["sigma"] == SIGMA
     assert after["excess"] == pytest.approx(1.0, rel=0.2)
-    assert diagnosis(step, RUN, None)["floor"]["source"] == "prior"
-    assert diagnosis(step, Dtypes("bf16", "bf16"), floors)["floor"]["source"] == "prior"
+    assert diagnosis(step, RUN, tmp_path / "none")["floor"]["source"] == "prior"
+    assert diagnosis(step, RunFacts(None, "bf16", "bf16"), floors)["floor"]["source"] == "prior"
 
 
 def test_a_broken_floor_does_not_fail_the_step(step: StepPart, tmp_path: Path) -> None:
