@@ -181,6 +181,8 @@ def _each_linear(model: Any) -> list[Tensor]:
 
 
 INT4_GROUP, NORMAL_GROUP = 32, 64
+#: NF4 has 4; more make the milder half of the severities.
+LEAST_BITS, MOST_BITS = 4, 6
 #: Formats from barely visible to gross.
 FORMATS = ("int8", "fp8", "int4")
 
@@ -228,7 +230,7 @@ def _quantised_engine(
 def _quantised_trainer(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    bits = round(6 - 2 * severity)
+    bits = round(MOST_BITS + (LEAST_BITS - MOST_BITS) * severity)
     return trainer_step(lab, setting, quantise_to_normal_levels(lab.trainer(fresh=True), bits))
 
 
@@ -261,12 +263,14 @@ def _adapter_missing_in_trainer(
 
 #: Syncs at which the adapter was taken out and merged again.
 MERGES = 300
+#: An adapter whose own effect is plain; the fault is only in how it is added.
+ADAPTER_SEVERITY = 0.6
 
 
 def _merged(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
     """The engine merges at each sync into bf16 weights, and computes in a finer dtype."""
     fine = finer(lab, 2 * severity)
-    adapter, dose = _adapter(lab, setting, 0.6)
+    adapter, dose = _adapter(lab, setting, ADAPTER_SEVERITY)
     engine = fine.engine(fresh=True)
     for _ in range(round(MERGES**severity) - 1):
         earlier = dose * rng.uniform(0.0, 1.0)
