@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
-from driftscope_probes.diagnosis.drill.damage import E4M3_MAX, quantised_e4m3, sample, strength
+from driftscope_probes.diagnosis.drill.damage import (
+    E4M3_MAX,
+    noted,
+    quantised_e4m3,
+    sample,
+    strength,
+)
 from driftscope_probes.diagnosis.drill.faults.low_rank import adapter_of, apply_adapter
 from driftscope_probes.diagnosis.drill.faults.weights import STEP_BOUNDS, joined
 from driftscope_probes.diagnosis.drill.lab import (
@@ -259,7 +265,7 @@ def _other_tile(
     return lab.step(sampled, scores(lab, setting, sampled))
 
 
-INJECTIONS: tuple[Injection, ...] = (
+_ALL: tuple[Injection, ...] = (
     Injection(
         "stale_prefix_cache",
         "a",
@@ -297,3 +303,17 @@ INJECTIONS: tuple[Injection, ...] = (
         "fp8_kv_tile", "b", "the whole cache is read coarsely once it reaches a tile", _other_tile
     ),
 )
+
+#: Half the frameworks push their engine's settings.
+PUSHED = 0.5
+
+
+def _as_pushed(injection: Injection) -> Injection:
+    if str(injection.cause).startswith("fp8"):
+        return noted(injection, PUSHED, kv_cache_dtype="fp8_e4m3")
+    if injection.cause == "stale_prefix_cache":
+        return noted(injection, PUSHED, enable_prefix_caching="True")
+    return injection
+
+
+INJECTIONS: tuple[Injection, ...] = tuple(map(_as_pushed, _ALL))

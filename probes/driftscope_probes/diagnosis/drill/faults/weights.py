@@ -17,8 +17,10 @@ from driftscope_probes.diagnosis.drill.damage import (
     E4M3_MAX,
     engine_step,
     finer,
+    from_first_step,
     in_engine,
     in_trainer,
+    noted,
     quantised_e4m3,
     sample,
     scored_by,
@@ -26,6 +28,7 @@ from driftscope_probes.diagnosis.drill.damage import (
     trainer_step,
 )
 from driftscope_probes.diagnosis.drill.faults.low_rank import (
+    RANK,
     Adapter,
     adapter_of,
     apply_adapter,
@@ -296,7 +299,7 @@ def _merged_into_fp8(
     )
 
 
-INJECTIONS: tuple[Injection, ...] = (
+_ALL: tuple[Injection, ...] = (
     Injection(
         "stale_engine_weights",
         "a",
@@ -384,3 +387,13 @@ INJECTIONS: tuple[Injection, ...] = (
         _merged_into_fp8,
     ),
 )
+
+
+def _as_pushed(injection: Injection) -> Injection:
+    """Who trains an adapter says so; weights are quantised from the first step on."""
+    if str(injection.cause).startswith("lora"):
+        return noted(injection, 1.0, lora_rank=str(RANK))
+    return from_first_step(injection) if injection.cause == "quantized_weights" else injection
+
+
+INJECTIONS: tuple[Injection, ...] = tuple(map(_as_pushed, _ALL))
