@@ -53,6 +53,7 @@ def diagnose(
             settings.rollout_dtype,
             settings.trainer_dtype,
             moe=observed.routed_experts is not None,
+            model=settings.model,
         )
     seen = Examination(observed, floor)
     signals = seen.signals

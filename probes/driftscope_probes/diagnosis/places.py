@@ -24,6 +24,8 @@ SMALLEST_GAIN = 30.0
 SMALLEST_STATED_GAIN = 12.0
 #: Coordinates beyond this count as one: no context is longer.
 MAX_COORDINATE = 2**20
+#: The first tokens of a response may have the same bits for another reason: prefill.
+PLACES_BEFORE_ONSET = 12
 #: Periods that a round-robin over replicas or workers may have.
 PERIODS = tuple(range(2, 17))
 #: Certain up to what float32 and bf16 logits resolve: its Δ is 0 by rounding, not by agreement.
@@ -222,12 +224,16 @@ class Places:
         """The first absolute position at which any bit differs, and how surprising it is that none
         does before: -log (1 - f)^n nats, with f the fraction that differs after it and n the
         tokens before."""
-        positions = self.signals.positions
-        differs = self.signals.body.delta != 0.0
+        positions = self.positions
+        differs = self.body.delta != 0.0
         if positions is None or not differs.any():
             return None
         at = int(positions[differs].min())
-        before = int((positions < at).sum())
+        earlier = positions < at
+        if np.unique(positions[earlier]).size < PLACES_BEFORE_ONSET:
+            return None
+        # Responses to one prompt share their first contexts: only different values are draws.
+        before = np.unique(self.body.rollout[earlier]).size
         fraction = float(differs[positions >= at].mean())
         return at, -before * float(np.log1p(-min(fraction, 0.999)))
 

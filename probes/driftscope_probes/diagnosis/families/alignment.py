@@ -10,9 +10,15 @@ import numpy as np
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
+from driftscope_probes.diagnosis.places import typical
 from driftscope_probes.diagnosis.plots import noise_by_end, noise_by_sequence, trainer_on_rollout
 
 SURE = 0.97
+#: Tokens that have nothing but the prompt as their context, nearly.
+FIRST_TOKENS = 4
+#: Noise that another prompt leaves on later tokens, in nats: a model that reads its prompt is off
+#: by one and more, where a cache of older weights is soon outweighed.
+OTHER_QUESTION = (0.55, 1.0)
 
 
 def off_by_one(seen: Examination) -> Finding | None:
@@ -38,7 +44,7 @@ def off_by_one(seen: Examination) -> Finding | None:
 def mispaired(seen: Examination) -> Finding | None:
     swapped = seen.relation.swapped
     if swapped.shape[0] == 0:
-        return None
+        return _other_prompt(seen)
     unlike = int(seen.relation.unlike_sequences.sum())
     first = swapped[0]
     return Finding(
@@ -51,6 +57,44 @@ def mispaired(seen: Examination) -> Finding | None:
                 "first", f"trainer's sequence {first[0]} is the engine's {first[1]}", "its own"
             ),
             Evidence("sequences far apart in all", unlike, "0"),
+        ),
+    )
+
+
+def _other_prompt(seen: Examination) -> Finding | None:
+    """Responses under another prompt: gross from the first token on, in some sequences."""
+    split, body = seen.places.two_groups, seen.places.body
+    if split is None:
+        return None
+    first = split.dirty & (body.index < FIRST_TOKENS)
+    later = split.dirty & (body.index >= FIRST_TOKENS)
+    if first.sum() < 4 or later.sum() < 4:
+        return None
+    at_first, stays = typical(body.residual[first]), typical(body.residual[later])
+    ordered = max(seen.accounts(seen.places.block), seen.accounts(seen.places.periodic))
+    confidence = (
+        0.7
+        * ramp(split.contrast, 1.2, 2.2)
+        * seen.clean(split)
+        * seen.two_kinds
+        * seen.unlabelled
+        * ramp(at_first, 0.2, 0.5)
+        # Another question stays another one; an older cache is soon outweighed by new tokens.
+        * ramp(stays, *OTHER_QUESTION)
+        * ramp(ordered, 0.9, 0.6)
+    )
+    if confidence < 0.05:
+        return None
+    return Finding(
+        confidence,
+        (
+            Evidence(
+                "sequences far off from their first token on",
+                int(seen.places.dirty_sequences.sum()),
+                "0",
+            ),
+            Evidence("noise of their first four tokens, nats", round(at_first, 2), "the floor"),
+            Evidence("noise of their later tokens, nats", round(stays, 2), "the floor"),
         ),
     )
 

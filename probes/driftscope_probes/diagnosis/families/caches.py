@@ -69,6 +69,8 @@ def stale_prefix(seen: Examination) -> Finding | None:
         * seen.same_token
         * seen.unlabelled
         * ramp(at_once, 1.5, 4.0)
+        # What another prompt does to later tokens an older cache does not.
+        * ramp(typical(body.residual[split.dirty & (body.index >= 4)]), 1.3, 0.8)
     )
     if confidence < 0.05:
         return None
@@ -224,7 +226,7 @@ def kv_scales(seen: Examination) -> Finding | None:
     draws = np.unique(body.rollout[first]).size
     error = float(np.sqrt(1.3 / draws + 1.3 / max(1, second.sum())))
     later = body.index >= 5
-    onset = seen.places.onset_position or seen.places.onset
+    onset = seen.places.onset
     flat = abs(float(body.size[later].mean() - body.size[second].mean())) if later.any() else 0.0
     clean = typical(body.residual[first]) / seen.floor.sigma
     by_data = (
