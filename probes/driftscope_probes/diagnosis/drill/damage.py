@@ -22,7 +22,7 @@ from driftscope_probes.diagnosis.drill.case import Injection, Setting, Way
 from driftscope_probes.diagnosis.drill.lab import Lab, Sampled, Scored
 from driftscope_probes.diagnosis.drill.pool import kept, pair, rollout, sampling_of, scores
 from driftscope_probes.dtypes import Dtype
-from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 
 #: Barely visible: the border of what bf16 explains, 1.4 times the prior of its floor; in pairs of
 #: finer dtypes, whose floors are far lower, what nobody would call rounding any more.
@@ -167,3 +167,32 @@ def in_trainer(
         return trainer_step(lab, setting, damage(lab.trainer(fresh=True), dose, seed))
 
     return Injection(cause, way, description, inject, models)
+
+
+#: A wrong configuration is there from the first step on, where it is mostly met.
+MET_AT_FIRST_STEP = 0.6
+
+
+def from_first_step(injection: Injection) -> Injection:
+    """The same fault, most of the time in a step before which no weights were synced."""
+
+    def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
+        step = injection.inject(lab, severity, rng, setting)
+        if rng.random() >= MET_AT_FIRST_STEP:
+            return step
+        version = {"behavior_version": np.zeros(step.sequences, np.int32)}
+        return pushed_step(step.tensors() | version, {**step.metadata, "weights_version": "0"})
+
+    return replace(injection, inject=inject)
+
+
+def noted(injection: Injection, part: float, **settings: str) -> Injection:
+    """The same fault; `part` of those who meet it push these settings of theirs as metadata."""
+
+    def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
+        step = injection.inject(lab, severity, rng, setting)
+        if rng.random() >= part:
+            return step
+        return pushed_step(step.tensors(), {**step.metadata, **settings})
+
+    return replace(injection, inject=inject)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from driftscope_probes.dtypes import TORCH_NAMES, Dtype
 from driftscope_probes.errors import RequestError
@@ -410,6 +411,7 @@ _LOADED: dict[tuple[Path, str], Any] = {}
 def _model(folder: Path, dtype: Dtype, fresh: bool) -> Any:
     key = (folder, dtype)
     if key not in _LOADED:
+        transformers_logging.disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, TORCH_NAMES[dtype]),

@@ -8,6 +8,7 @@ answered in the chat format, and then sharpened as a policy is by reinforcement 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -92,9 +93,11 @@ def policy_folder(name: str, progress: ProgressSink = discard) -> Path:
 def _train(
     seed_model: Callable[[Path, ProgressSink], None], folder: Path, progress: ProgressSink
 ) -> None:
-    """Same seeds, same text; across machines the weights differ by rounding, and need not agree."""
+    """Same seeds on every machine; the weights differ by rounding, and by the few sentences in
+    which versions of Python do, and need not agree."""
     seed_model(folder, progress)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokenizer.model_max_length = sys.maxsize  # a text, not a context: no warning
     text = torch.tensor(_tokens(tokenizer))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     # Room for 2,048 response tokens behind a prompt.

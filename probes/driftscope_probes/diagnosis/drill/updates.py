@@ -22,6 +22,8 @@ Rule = Literal["gradient", "adam"]
 MOST_SEQUENCES, MOST_TOKENS = 16, 64
 STEPS = 3
 ADAM_LEARNING_RATE = 1e-5
+EARLIER = 10_000  # added to the seed: prompts that no setting draws
+GRADIENT_STEP = 1e-3  # length of each plain step, by clipping the norm; doses multiply it
 Displacement = Mapping[str, Tensor]  # float32, by parameter name
 
 
@@ -68,13 +70,15 @@ def _displacement(lab: Lab, setting: Setting, rule: Rule) -> Displacement:
     for step in range(STEPS):
         # Plain ascent sees the pushed batch again (several passes over one batch); Adam has seen
         # other prompts, as a trainer that is a few batches ahead of its engine.
-        batch = setting if rule == "gradient" else replace(setting, seed=setting.seed + 100 + step)
+        batch = (
+            setting if rule == "gradient" else replace(setting, seed=setting.seed + EARLIER + step)
+        )
         sampled = rollout(lab, batch)
         optimizer.zero_grad()
         loss = _loss(model, sampled, lab.advantages(len(sampled.prompts)).tolist(), setting)
         loss.backward()  # type: ignore[no-untyped-call]
         if rule == "gradient":
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_STEP)
         optimizer.step()
     return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
 

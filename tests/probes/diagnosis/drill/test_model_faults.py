@@ -41,6 +41,7 @@ FAULTS: list[Injection] = [
     injection for part in (weights, model, cache, batch, shares) for injection in part.INJECTIONS
 ]
 LABELS = {"rank", "replica", "cached_tokens"}
+NOTES = {"lora_rank", "kv_cache_dtype", "enable_prefix_caching", "num_speculative_tokens"}
 
 
 def _named(injection: Injection) -> str:
@@ -93,7 +94,7 @@ def test_a_gross_fault_is_measurable_and_leaves_the_rest_alone(
     assert np.isfinite(step.rollout).all() and np.isfinite(step.trainer).all()
     assert (step.rollout <= 0.0).all() and (step.trainer <= 0.0).all()
     assert set(step.tensors()) - set(sound.tensors()) <= LABELS
-    assert set(step.metadata) == set(sound.metadata)
+    assert set(sound.metadata) <= set(step.metadata) <= set(sound.metadata) | NOTES
     assert step.mask.all()
 
 
@@ -114,6 +115,26 @@ def test_healthy_settings_are_more_than_three_hundred_in_three_dtypes_and_two_fa
 def test_a_healthy_pair_is_at_rounding(lab: Lab) -> None:
     step = inject(rounding.INJECTIONS[0], lab, 0.5)
     assert np.abs(difference(step)).max() < ROUNDING
+
+
+def test_a_wrong_configuration_is_mostly_met_at_the_first_step(lab: Lab) -> None:
+    steps = [inject(the("trainer_model_bug", "a"), lab, 1.0, seed) for seed in range(8)]
+    versions = [step.metadata["weights_version"] for step in steps]
+    assert set(versions) == {"0", "20"}
+    for step, version in zip(steps, versions, strict=True):
+        assert step.extras.behavior_version is not None
+        assert set(step.extras.behavior_version.tolist()) == {int(version)}
+    stale = inject(the("stale_engine_weights", "a"), lab, 1.0)
+    assert stale.metadata["weights_version"] == "20"
+
+
+def test_an_adapter_is_always_noted_and_an_engines_settings_now_and_then(lab: Lab) -> None:
+    assert inject(the("lora_not_applied", "b"), lab, 0.5).metadata["lora_rank"] == str(RANK)
+    noted = {
+        "kv_cache_dtype" in inject(the("fp8_kv_scales", "a"), lab, 0.5, seed).metadata
+        for seed in range(8)
+    }
+    assert noted == {True, False}
 
 
 # Dosage

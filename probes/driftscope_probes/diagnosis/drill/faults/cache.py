@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
-from driftscope_probes.diagnosis.drill.damage import E4M3_MAX, quantised_e4m3, sample, strength
+from driftscope_probes.diagnosis.drill.damage import (
+    E4M3_MAX,
+    noted,
+    quantised_e4m3,
+    sample,
+    strength,
+)
 from driftscope_probes.diagnosis.drill.faults.low_rank import adapter_of, apply_adapter
 from driftscope_probes.diagnosis.drill.faults.weights import STEP_BOUNDS, joined
 from driftscope_probes.diagnosis.drill.lab import (
@@ -34,6 +40,7 @@ BLOCK = 16  # tokens of a block of vLLM's prefix cache: only whole blocks are ca
 #: A cache that is read by all tokens moves them less than weights that compute them: the weights
 #: behind it are moved as far as a severity this much higher asks for.
 CACHE_SEVERITY = 0.45
+IN_FLIGHT_SEVERITY = 0.1  # the same for a cache that half the tokens share
 
 
 def _older(lab: Lab, setting: Setting, severity: float) -> Any:
@@ -111,7 +118,7 @@ def _in_flight(
     `parts` waves of requests started at different times: each is hit at another response token.
     Also says which sequences began before the update.
     """
-    older, newer = _older(lab, setting, severity + 0.1), lab.engine()
+    older, newer = _older(lab, setting, severity + IN_FLIGHT_SEVERITY), lab.engine()
     prompts = lab.prompts(setting.sequences, setting.seed, setting.context)
     # A step's order is not the order in which its requests were sent.
     waves = np.array_split(rng.permutation(setting.sequences), min(parts, setting.sequences))
@@ -208,10 +215,14 @@ def _fp8_clipped(
     return lab.step(sampled, scores(lab, setting, sampled))
 
 
+#: Where in the longest response the tile begins: the shortest ends at 0.4 of it.
+TILE_PART = (0.1, 0.35)
+
+
 def _tile(prompts: Prompts, max_tokens: int, rng: np.random.Generator) -> int:
     """A multiple of BLOCK that most sequences reach in the middle of their response."""
     lengths = _prompt_lengths(prompts)
-    middle = int(np.median(lengths)) + max_tokens * rng.uniform(0.1, 0.35)
+    middle = int(np.median(lengths)) + max_tokens * rng.uniform(*TILE_PART)
     return max(BLOCK, round(middle / BLOCK) * BLOCK)
 
 
@@ -254,7 +265,7 @@ def _other_tile(
     return lab.step(sampled, scores(lab, setting, sampled))
 
 
-INJECTIONS: tuple[Injection, ...] = (
+_ALL: tuple[Injection, ...] = (
     Injection(
         "stale_prefix_cache",
         "a",
@@ -292,3 +303,17 @@ INJECTIONS: tuple[Injection, ...] = (
         "fp8_kv_tile", "b", "the whole cache is read coarsely once it reaches a tile", _other_tile
     ),
 )
+
+#: Half the frameworks push their engine's settings.
+PUSHED = 0.5
+
+
+def _as_pushed(injection: Injection) -> Injection:
+    if str(injection.cause).startswith("fp8"):
+        return noted(injection, PUSHED, kv_cache_dtype="fp8_e4m3")
+    if injection.cause == "stale_prefix_cache":
+        return noted(injection, PUSHED, enable_prefix_caching="True")
+    return injection
+
+
+INJECTIONS: tuple[Injection, ...] = tuple(map(_as_pushed, _ALL))

@@ -17,6 +17,7 @@ from driftscope_probes.diagnosis.drill.case import Injection, Setting
 from driftscope_probes.diagnosis.drill.damage import (
     engine_step,
     finer,
+    from_first_step,
     in_engine,
     in_trainer,
     trainer_step,
@@ -270,7 +271,7 @@ class _Reordered:
         return (inputs[0][..., self.order],)
 
 
-INJECTIONS: tuple[Injection, ...] = (
+_ALL: tuple[Injection, ...] = (
     in_engine(
         "rope_config", "a", "the engine's rope base is another", other_rope_base, (1e-4, 1e4)
     ),
@@ -353,4 +354,9 @@ INJECTIONS: tuple[Injection, ...] = (
         heads_in_other_order,
         (1e-3, 1.0),
     ),
+)
+
+#: Sharpening grows while a policy trains; all others are wrong from the beginning.
+INJECTIONS: tuple[Injection, ...] = tuple(
+    one if one.cause == "entropy_sharpening" else from_first_step(one) for one in _ALL
 )

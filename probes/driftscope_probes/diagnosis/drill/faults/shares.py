@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.drill.case import Injection, Setting
-from driftscope_probes.diagnosis.drill.damage import scored_by, strength
+from driftscope_probes.diagnosis.drill.damage import noted, scored_by, strength
 from driftscope_probes.diagnosis.drill.faults.batch import neighbour_row
 from driftscope_probes.diagnosis.drill.faults.weights import (
     FORMATS,
@@ -27,6 +27,8 @@ from driftscope_probes.diagnosis.drill.pool import between, logits_of, pair, sco
 from driftscope_probes.diagnosis.drill.updates import displacement, move
 from driftscope_probes.push.pushed_step import PushedStep
 
+#: Half the frameworks push their engine's settings.
+PUSHED = 0.5
 RANKS, REPLICAS = (2, 4, 8), (2, 3, 4)
 
 
@@ -184,16 +186,24 @@ INJECTIONS: tuple[Injection, ...] = (
     Injection(
         "replica_differs", "b", "one engine replica runs quantised weights", _quantised_replica
     ),
-    Injection(
-        "spec_decode_logprobs",
-        "a",
-        "the last tokens carry the draft model's log-probabilities",
-        _draft_at_the_end,
+    noted(
+        Injection(
+            "spec_decode_logprobs",
+            "a",
+            "the last tokens carry the draft model's log-probabilities",
+            _draft_at_the_end,
+        ),
+        PUSHED,
+        num_speculative_tokens="5",
     ),
-    Injection(
-        "spec_decode_logprobs",
-        "b",
-        "one token of each verified window carries its neighbour's row",
-        _shifted_drafts,
+    noted(
+        Injection(
+            "spec_decode_logprobs",
+            "b",
+            "one token of each verified window carries its neighbour's row",
+            _shifted_drafts,
+        ),
+        PUSHED,
+        num_speculative_tokens="5",
     ),
 )

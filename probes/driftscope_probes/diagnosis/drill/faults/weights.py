@@ -17,8 +17,10 @@ from driftscope_probes.diagnosis.drill.damage import (
     E4M3_MAX,
     engine_step,
     finer,
+    from_first_step,
     in_engine,
     in_trainer,
+    noted,
     quantised_e4m3,
     sample,
     scored_by,
@@ -26,6 +28,7 @@ from driftscope_probes.diagnosis.drill.damage import (
     trainer_step,
 )
 from driftscope_probes.diagnosis.drill.faults.low_rank import (
+    RANK,
     Adapter,
     adapter_of,
     apply_adapter,
@@ -181,6 +184,8 @@ def _each_linear(model: Any) -> list[Tensor]:
 
 
 INT4_GROUP, NORMAL_GROUP = 32, 64
+#: NF4 has 4; more make the milder half of the severities.
+LEAST_BITS, MOST_BITS = 4, 6
 #: Formats from barely visible to gross.
 FORMATS = ("int8", "fp8", "int4")
 
@@ -228,7 +233,7 @@ def _quantised_engine(
 def _quantised_trainer(
     lab: Lab, severity: float, rng: np.random.Generator, setting: Setting
 ) -> PushedStep:
-    bits = round(6 - 2 * severity)
+    bits = round(MOST_BITS + (LEAST_BITS - MOST_BITS) * severity)
     return trainer_step(lab, setting, quantise_to_normal_levels(lab.trainer(fresh=True), bits))
 
 
@@ -261,12 +266,14 @@ def _adapter_missing_in_trainer(
 
 #: Syncs at which the adapter was taken out and merged again.
 MERGES = 300
+#: An adapter whose own effect is plain; the fault is only in how it is added.
+ADAPTER_SEVERITY = 0.6
 
 
 def _merged(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
     """The engine merges at each sync into bf16 weights, and computes in a finer dtype."""
     fine = finer(lab, 2 * severity)
-    adapter, dose = _adapter(lab, setting, 0.6)
+    adapter, dose = _adapter(lab, setting, ADAPTER_SEVERITY)
     engine = fine.engine(fresh=True)
     for _ in range(round(MERGES**severity) - 1):
         earlier = dose * rng.uniform(0.0, 1.0)
@@ -292,7 +299,7 @@ def _merged_into_fp8(
     )
 
 
-INJECTIONS: tuple[Injection, ...] = (
+_ALL: tuple[Injection, ...] = (
     Injection(
         "stale_engine_weights",
         "a",
@@ -380,3 +387,13 @@ INJECTIONS: tuple[Injection, ...] = (
         _merged_into_fp8,
     ),
 )
+
+
+def _as_pushed(injection: Injection) -> Injection:
+    """Who trains an adapter says so; weights are quantised from the first step on."""
+    if str(injection.cause).startswith("lora"):
+        return noted(injection, 1.0, lora_rank=str(RANK))
+    return from_first_step(injection) if injection.cause == "quantized_weights" else injection
+
+
+INJECTIONS: tuple[Injection, ...] = tuple(map(_as_pushed, _ALL))
