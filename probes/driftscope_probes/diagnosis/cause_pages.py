@@ -15,10 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftscope_probes.analysis import analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis, NamedCause
+from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.families.base import LEVELS, Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
+from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
+from driftscope_probes.diagnosis.routing_integrity import routing_of
 from driftscope_probes.push.step_file import read_step
 
 EXAMPLE = "## An example"
@@ -111,7 +113,10 @@ def index_page() -> str:
 def best_example(name: str, files: Iterable[Path]) -> Example | None:
     best: Example | None = None
     for path in files:
-        diagnosis = analyze_step(read_step(path), resamples=0).diagnosis
+        step = read_step(path)
+        tokens = compared_tokens(step)
+        routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+        diagnosis = diagnose(observed_step(step, tokens, routing))
         named = next((cause for cause in diagnosis.causes if cause.name == name), None)
         if named and (best is None or named.confidence > best.named.confidence):
             best = Example(path.name.removesuffix(".safetensors"), diagnosis, named)

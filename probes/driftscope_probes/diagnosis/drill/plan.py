@@ -39,6 +39,8 @@ HEALTHY_PART = 0.5
 OTHER_HEALTHY_PART = 0.3
 #: Spreads any number of points evenly over 0 to 1.
 GOLDEN = (5**0.5 - 1) / 2
+#: Below it most faults are smaller than the rounding of their pair: nothing is there to be seen.
+MILDEST = 0.25
 SEEDS = 10_000
 #: A run is twelve steps: small ones, of the models that decode fast.
 REAL_MODEL = "smollm2-135m"
@@ -163,7 +165,8 @@ def _case(
     start = crc32(f"{injection.cause}/{injection.way}/{injection.description}".encode())
     fitting = _fitting(injection, settings)
     setting = fitting[(start + own) % len(fitting)]
-    severity = round((start % 1000 / 1000 + own * GOLDEN) % 1.0, 2)
+    spread = (start % 1000 / 1000 + own * GOLDEN) % 1.0
+    severity = round(MILDEST + (1 - MILDEST) * spread, 2)
     cause = BY_NAME.get(injection.cause or "")
     shown = injection.cause is None or (cause is not None and cause.level in PLAIN_LEVELS)
     return PlannedCase(

@@ -18,6 +18,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.drill.course_score import CourseAnswer
 from driftscope_probes.diagnosis.drill.dump import save_step
+from driftscope_probes.diagnosis.drill.floors import floor_of
 from driftscope_probes.diagnosis.drill.plan import PlannedCase, PlannedRun, plan, plan_runs
 from driftscope_probes.diagnosis.drill.policies import policy_folder
 from driftscope_probes.diagnosis.drill.report import AnsweredCase, DrillReport
@@ -26,6 +27,7 @@ from driftscope_probes.diagnosis.drill.score import Answer, answered, score
 from driftscope_probes.diagnosis.families.registry import CAUSES
 from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
+from driftscope_probes.diagnosis.routing_integrity import routing_of
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.step_file import read_step
@@ -105,11 +107,14 @@ def _answer(case: PlannedCase, file: Path, keep: bool) -> Answer:
 def diagnosed(file: Path, cause: str | None) -> tuple[Diagnosis, Diagnosis | None]:
     """As `driftscope analyze` does it; and, of a fault, with the detector of `cause` removed."""
     step = read_step(file)
-    observed = observed_step(step, compared_tokens(step))
+    tokens = compared_tokens(step)
+    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+    observed = observed_step(step, tokens, routing)
+    floor = floor_of(step.metadata)
     if cause is None:
-        return diagnose(observed), None
+        return diagnose(observed, floor), None
     left_out = {cause, *(name for name, base in BUILT_ON.items() if base == cause)}
-    return diagnose(observed), diagnose(observed, without=left_out)
+    return diagnose(observed, floor), diagnose(observed, floor, without=left_out)
 
 
 def _course_answer(run: PlannedRun, workdir: Path, keep: bool) -> CourseAnswer:

@@ -28,6 +28,8 @@ CALIBRATION_ERROR_AT_MOST = 0.10  # said 80 %, right between 70 % and 90 %
 
 #: Bins of the expected calibration error (Naeini et al. 2015 use 10).
 CONFIDENCE_BINS = 10
+#: Verdicts that leave nothing to explain.
+HIDDEN = frozenset({"bitwise_equal", "at_floor"})
 #: Severity 0 to 1 in quarters: with about 15 cases per cause a finer bin holds two or three.
 SEVERITY_BINS = 4
 #: A cause is seen from the bin on in which, and above which, this part is named first.
@@ -244,7 +246,12 @@ def _seen_from(answers: Sequence[Answer]) -> float | None:
 
 
 def _unseen(answers: Iterable[Answer]) -> float | None:
-    return _fraction(answer.without.unexplained for answer in answers if answer.without is not None)
+    """Of the cases that show at all: what rounding hides leaves nothing to explain."""
+    return _fraction(
+        answer.without.unexplained
+        for answer in answers
+        if answer.without is not None and answer.diagnosis.verdict not in HIDDEN
+    )
 
 
 def _groups(answers: Iterable[Answer], key: Callable[[Answer], str]) -> dict[str, Group]:
