@@ -18,7 +18,7 @@ SURE = 0.97
 FIRST_TOKENS = 4
 #: Noise that another prompt leaves on later tokens, in nats: a model that reads its prompt is off
 #: by one and more, where a cache of older weights is soon outweighed.
-OTHER_QUESTION = (0.55, 1.0)
+OTHER_QUESTION = (0.8, 1.2)
 
 
 def off_by_one(seen: Examination) -> Finding | None:
@@ -73,7 +73,7 @@ def _other_prompt(seen: Examination) -> Finding | None:
     at_first, stays = typical(body.residual[first]), typical(body.residual[later])
     ordered = max(seen.accounts(seen.places.block), seen.accounts(seen.places.periodic))
     confidence = (
-        0.7
+        0.55
         * ramp(split.contrast, 1.2, 2.2)
         * seen.clean(split)
         * seen.two_kinds

@@ -61,7 +61,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
     rest = ~split.dirty & (body.index < 4)
     at_once = typical(body.residual[early]) / max(typical(body.residual[rest]), 1e-12)
     confidence = (
-        0.55
+        0.65
         * ramp(split.contrast, 1.0, 1.8)
         * ramp(ordered, 0.8, 0.5)
         * seen.clean(split)
@@ -70,7 +70,7 @@ def stale_prefix(seen: Examination) -> Finding | None:
         * seen.unlabelled
         * ramp(at_once, 1.5, 4.0)
         # What another prompt does to later tokens an older cache does not.
-        * ramp(typical(body.residual[split.dirty & (body.index >= 4)]), 1.3, 0.8)
+        * ramp(typical(body.residual[split.dirty & (body.index >= 4)]), 1.6, 1.0)
     )
     if confidence < 0.05:
         return None
