@@ -186,12 +186,13 @@ def _each_linear(model: Any) -> list[Tensor]:
 INT4_GROUP, NORMAL_GROUP = 32, 64
 #: NF4 has 4; more make the milder half of the severities.
 LEAST_BITS, MOST_BITS = 4, 6
-#: Formats from barely visible to gross.
-FORMATS = ("int8", "fp8", "int4")
+#: Formats from barely visible to gross; int8 with a scale per row is below the floor of bf16.
+FORMATS = ("fp8", "int4", "int4-row")
 
 
 def quantise(model: Any, form: str) -> Any:
-    """int8 per row, fp8 e4m3 per tensor, int4 in groups: rounded and back, all linear weights."""
+    """int8 and int4-row per row, fp8 e4m3 per tensor, int4 in groups: all linear weights, rounded
+    and back."""
     with torch.no_grad():
         for tensor in _each_linear(model):
             wide = tensor.float()
@@ -199,7 +200,11 @@ def quantise(model: Any, form: str) -> Any:
                 tensor.copy_(quantised_e4m3(wide, float(wide.abs().amax()) / E4M3_MAX))
                 continue
             most = 127.0 if form == "int8" else 7.0
-            groups = wide if form == "int8" else wide.reshape(*wide.shape[:-1], -1, INT4_GROUP)
+            groups = (
+                wide
+                if form in ("int8", "int4-row")
+                else wide.reshape(*wide.shape[:-1], -1, INT4_GROUP)
+            )
             scale = groups.abs().amax(-1, keepdim=True).clamp_min(1e-12) / most
             rounded = (groups / scale).round().clamp(-most, most) * scale
             tensor.copy_(rounded.reshape(wide.shape))
@@ -226,8 +231,8 @@ def _quantised_engine(
     form = FORMATS[min(int(severity * len(FORMATS)), len(FORMATS) - 1)]
     sampled = sample(lab, setting, quantise(lab.engine(fresh=True), form))
     # Half the trainers note the engine's format, the others only the dtype it computes in.
-    noted = {"rollout_dtype": form} if rng.random() < 0.5 else {}
-    return lab.step(sampled, scores(lab, setting, sampled), noted)
+    metadata = {"rollout_dtype": form.removesuffix("-row")} if rng.random() < 0.5 else {}
+    return lab.step(sampled, scores(lab, setting, sampled), metadata)
 
 
 def _quantised_trainer(
@@ -353,7 +358,7 @@ _ALL: tuple[Injection, ...] = (
     Injection(
         "quantized_weights",
         "a",
-        "the engine's linear weights in int8, fp8 or int4",
+        "the engine's linear weights in fp8 or int4",
         _quantised_engine,
     ),
     Injection(
