@@ -9,6 +9,7 @@ from collections.abc import Set
 
 import numpy as np
 
+from driftscope_probes.diagnosis.body import FEW_TOKENS
 from driftscope_probes.diagnosis.cause import (
     NAMED_FROM,
     ComparisonVerdict,
@@ -30,7 +31,6 @@ from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.diagnosis.rank import ranked
 from driftscope_probes.diagnosis.sentence import sentence_of
 from driftscope_probes.diagnosis.settings import settings_of
-from driftscope_probes.diagnosis.signals import FEW_TOKENS
 
 #: Below FEW_TOKENS tokens nothing is surer than this: shapes cannot be read.
 CONFIDENCE_OF_FEW = 0.3

@@ -5,9 +5,9 @@ In: an Examination and its verdict. Out: sentences, the most useful first.
 
 from __future__ import annotations
 
+from driftscope_probes.diagnosis.body import FEW_TOKENS
 from driftscope_probes.diagnosis.cause import ComparisonVerdict
 from driftscope_probes.diagnosis.examination import Examination
-from driftscope_probes.diagnosis.signals import FEW_TOKENS
 
 FLOOR = "a calibrated floor (driftscope floor --model …): the prior is that of other models"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from driftscope_probes.diagnosis.cause import Evidence, NamedCause, Plot
 from driftscope_probes.diagnosis.examination import ramp
 from driftscope_probes.diagnosis.families.registry import BY_NAME
+from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,12 @@ class Course:
     size: Floats  # log excess
     entropy: Floats  # nats, NaN where unknown
     resumed: NDArray[np.bool_]
+    told: NDArray[np.bool_]  # the step's own diagnosis names what is no matter of weights
+
+    @property
+    def untold(self) -> float:
+        """1 where the latest steps do not say themselves what it is."""
+        return 1.0 - 0.7 * float(self.told[-5:].mean())
 
     @property
     def first(self) -> float:
@@ -81,6 +88,7 @@ def diagnose_run(points: Sequence[RunPoint]) -> tuple[NamedCause, ...]:
         np.log(np.array([float(point.excess or 1.0) for point in known])),
         np.array([np.nan if point.entropy is None else point.entropy for point in known]),
         np.array([point.resumed for point in known]),
+        np.array([point.cause is not None and _tells(point.cause) for point in known]),
     )
     found = [
         _named(name, confidence, evidence, course)
@@ -89,6 +97,12 @@ def diagnose_run(points: Sequence[RunPoint]) -> tuple[NamedCause, ...]:
         if confidence >= SHOWN_FROM
     ]
     return tuple(sorted(found, key=lambda cause: -cause.confidence))
+
+
+def _tells(cause: str) -> bool:
+    """A fault of data, meaning or context: it explains a course, and no course explains it."""
+    known = BY_NAME.get(cause)
+    return known is not None and known.level not in ("weights", "arithmetic")
 
 
 Answer = tuple[float, tuple[Evidence, ...]]
@@ -141,6 +155,8 @@ def _reload(course: Course) -> Answer:
         * ramp(before, 2 * CLEAN_EXCESS, CLEAN_EXCESS)
         * ramp(rise, JUMP, 1.5 * JUMP)
         * ramp(after, 2 * GARBAGE_EXCESS, GARBAGE_EXCESS)
+        * course.untold
+        * _not_with_entropy(course)
     )
     return confidence, _jump_evidence(course, at, rise, after)
 
@@ -155,6 +171,8 @@ def _sleep(course: Course) -> Answer:
         0.8
         * ramp(before, 2 * CLEAN_EXCESS, CLEAN_EXCESS)
         * ramp(after, 0.5 * GARBAGE_EXCESS, GARBAGE_EXCESS)
+        * course.untold
+        * _not_with_entropy(course)
     )
     return confidence, _jump_evidence(course, at, rise, after)
 
@@ -183,7 +201,8 @@ def _never_synced(course: Course) -> Answer:
         * ramp(related, 0.6, 0.85)
         * ramp(first, 2 * CLEAN_EXCESS, CLEAN_EXCESS)
         * ramp(last / first, 2.0, 4.0)
-        * (1.0 - 0.7 * ramp(-_with_entropy(course), 0.6, 0.9))
+        * _not_with_entropy(course)
+        * course.untold
         * (0.4 if _stays(course) is not None else 1.0)
     )
     return confidence, _growth_evidence(course, related, first, last)
@@ -198,6 +217,7 @@ def _sharpening(course: Course) -> Answer:
         0.8
         * ramp(-with_entropy, 0.6, 0.9)
         * ramp(last / first, 1.3, 2.5)
+        * ramp(last, AT_FLOOR_UP_TO, 1.5 * AT_FLOOR_UP_TO)
         * ramp(fall / max(float(course.entropy[0]), 1e-9), 0.1, 0.3)
         if np.isfinite(with_entropy) and with_entropy != 0.0
         else 0.0
@@ -215,6 +235,11 @@ def _with_entropy(course: Course) -> float:
     if np.ptp(course.size) == 0:
         return 0.0
     return float(np.corrcoef(course.entropy, course.size)[0, 1])
+
+
+def _not_with_entropy(course: Course) -> float:
+    """Weights do not follow the entropy of the policy."""
+    return 1.0 - 0.7 * ramp(-_with_entropy(course), 0.6, 0.9)
 
 
 def _growth_evidence(

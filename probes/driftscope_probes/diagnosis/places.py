@@ -8,13 +8,22 @@ variance π²/8 whatever its scale, so a split of n tokens gains about χ²(1) b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.signals import FEW_TOKENS, Body, Bools, Floats, Ints, Signals
+from driftscope_probes.diagnosis.body import FEW_TOKENS, Body, Bools, Floats, Ints
+from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.diagnosis.split import (
+    MAX_COORDINATE,
+    Split,
+    best_cut,
+    better,
+    small_groups,
+    split_of,
+    typical,
+)
 
 #: A split has to gain this much in units of the variance within: χ²(1) beyond 30 has p = 4e-8, so
 #: a search over thousands of cuts still finds nothing by chance.
@@ -22,8 +31,6 @@ SMALLEST_GAIN = 30.0
 #: A split that was fixed before anybody looked (a label that was pushed): χ²(1) beyond 12 has
 #: p = 5e-4.
 SMALLEST_STATED_GAIN = 12.0
-#: Coordinates beyond this count as one: no context is longer.
-MAX_COORDINATE = 2**20
 #: The first tokens of a response may have the same bits for another reason: prefill.
 PLACES_BEFORE_ONSET = 12
 #: Periods that a round-robin over replicas or workers may have.
@@ -33,45 +40,6 @@ OPEN_BELOW = 0.99
 #: A token is wild from this many typical residuals on (normal: 2e-9; the shape of rounding has
 #: heavier tails, 12 was the largest of healthy pairs).
 WILD = 8.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """The body in two: the tokens that differ more, and the rest."""
-
-    dirty: Bools  # [body]
-    gain: float  # sum of squares explained, in units of the variance within
-    contrast: float  # mean log size of the dirty minus that of the clean: log of the ratio
-    clean_sigma: float  # typical noise on the logits of the rest, nats
-    dirty_sigma: float
-    at: float = 0.0  # the cut, the period, the number of tokens from the end …
-
-    @property
-    def fraction(self) -> float:
-        return float(self.dirty.mean())
-
-
-def typical(residual: Floats) -> float:
-    return float(np.median(np.abs(residual))) / 0.6745 if residual.size else 0.0
-
-
-def split_of(body: Body, dirty: Bools, at: float = 0.0, least: float = 0.0) -> Split | None:
-    """None where a part has too few tokens to speak, or where the split gains less than `least`."""
-    count = int(np.count_nonzero(dirty))
-    rest = dirty.size - count
-    if count < 4 or rest < 4:
-        return None
-    total, square = float(body.size.sum()), float(np.dot(body.size, body.size))
-    inside = float(np.dot(body.size, dirty))
-    mean_dirty, mean_clean = inside / count, (total - inside) / rest
-    contrast = mean_dirty - mean_clean
-    within = square - count * mean_dirty**2 - rest * mean_clean**2
-    gain = contrast**2 * count * rest / dirty.size / max(within / dirty.size, 0.1)
-    if gain < least or contrast <= 0:
-        return None
-    return Split(
-        dirty, gain, contrast, typical(body.residual[~dirty]), typical(body.residual[dirty]), at
-    )
 
 
 class Places:
@@ -124,7 +92,7 @@ class Places:
         if present.size < 4:
             return None
         order = np.argsort(means, kind="stable")
-        cut, _ = _best_cut(weights[order], means[order])
+        cut, _ = best_cut(weights[order], means[order])
         if cut is None:
             return None
         dirty = np.zeros(self.signals.tokens.sequences, np.bool_)
@@ -181,7 +149,7 @@ class Places:
             dirty = np.zeros(self.signals.tokens.sequences, np.bool_)
             dirty[present[start:stop]] = True
             found = split_of(self.body, dirty[self.body.sequence], float(start), SMALLEST_GAIN)
-            best = _better(best, found)
+            best = better(best, found)
         return best
 
     @cached_property
@@ -291,12 +259,12 @@ class Places:
         self, labels: NDArray[np.integer], at: float = 0.0, least: float = SMALLEST_GAIN
     ) -> Split | None:
         """[body] labels: the values in two groups, at the best cut of their means."""
-        group = _small(labels)
+        group = small_groups(labels)
         counts = np.bincount(group).astype(np.float64)
         present = np.flatnonzero(counts)
         means = np.bincount(group, self.body.size)[present] / counts[present]
         order = np.argsort(means, kind="stable")
-        cut, _ = _best_cut(counts[present][order], means[order])
+        cut, _ = best_cut(counts[present][order], means[order])
         if cut is None:
             return None
         dirty = np.zeros(counts.size, np.bool_)
@@ -312,7 +280,7 @@ class Places:
         counts = np.bincount(shifted).astype(np.float64)
         sums = np.bincount(shifted, self.body.size)
         present = np.flatnonzero(counts)
-        cut, _ = _best_cut(counts[present], sums[present] / counts[present])
+        cut, _ = best_cut(counts[present], sums[present] / counts[present])
         if cut is None:
             return None
         at = int(present[cut])
@@ -400,38 +368,3 @@ class Places:
         freedom = max(1, int(likely.sum()) - 1)
         crowded = (spread - freedom) / float(np.sqrt(2 * freedom)) / 3.0
         return max(float(found), crowded)
-
-
-def _small(labels: NDArray[np.integer]) -> Ints:
-    """The same groups, as small numbers from 0."""
-    lowest, highest = int(labels.min()), int(labels.max())
-    if highest - lowest < MAX_COORDINATE:
-        small: Ints = (labels - lowest).astype(np.int64)
-        return small
-    groups: Ints = np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    return groups
-
-
-def _better(one: Split | None, other: Split | None) -> Split | None:
-    if one is None or other is None:
-        return one or other
-    return (
-        one if one.gain * np.sign(one.contrast) >= other.gain * np.sign(other.contrast) else other
-    )
-
-
-def _best_cut(weights: Floats, means: Floats) -> tuple[int | None, float]:
-    """Where the weighted means before and after differ most, the later being larger."""
-    if means.size < 2:
-        return None, 0.0
-    total = float(weights.sum())
-    sums = np.cumsum(weights * means)[:-1]
-    before = np.cumsum(weights)[:-1]
-    after = total - before
-    whole = float(np.sum(weights * means))
-    rise = (whole - sums) / after - sums / before
-    gain = np.where(rise > 0, before * after / total * rise**2, -np.inf)
-    best = int(np.argmax(gain))
-    if not np.isfinite(gain[best]):
-        return None, 0.0
-    return best + 1, float(gain[best])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.diagnosis.body import Ints
 from driftscope_probes.diagnosis.cause import Plot
 from driftscope_probes.diagnosis.examination import Examination
-from driftscope_probes.diagnosis.signals import Ints
 
 #: More than a screen shows apart.
 MAX_POINTS = 256

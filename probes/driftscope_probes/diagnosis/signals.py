@@ -7,19 +7,29 @@ the engine reported (E[ρ] = 1), and the shape of rounding (std Δ ∝ 1 − p).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.diagnosis.body import (
+    CERTAINTY_EPSILON,
+    FEW_TOKENS,
+    Body,
+    Ints,
+    noise_on_logits,
+    reach_of,
+)
+from driftscope_probes.diagnosis.estimates import (
+    clustered_mean,
+    trimmed_rms,
+    variance_of_means,
+    winsorised,
+)
 from driftscope_probes.diagnosis.floor import PRIOR_SIGMA, Floor
+from driftscope_probes.diagnosis.impossible import Impossible, find_impossible
 from driftscope_probes.diagnosis.observed import Observed
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 #: Shapes are read on at most this many tokens: their error is then far below what any detector
 #: asks for, and a step of 3.2M tokens costs no more than its comparison.
@@ -27,79 +37,11 @@ MAX_BODY_TOKENS = 2**14
 #: Neighbours stay together, since shifts, runs and turns are read from them.
 WINDOW = 16
 GOLDEN = 0.6180339887498949  # its multiples fill the unit interval evenly
-#: No vocabulary makes a sampled token rarer: 100 nats are e-44, a uniform choice among a million
-#: is 14 nats. SkyRL and vLLM's JSON write -9999.
-IMPOSSIBLE_BELOW = -100.0
-#: The largest log-probability that rounding of an exact one gives: float32's step near 0.
-ROUNDING_ABOVE_ZERO = 1e-5
-#: A value of exactly 0 on one side: the other one is then within a few steps of bf16 logits (0.06
-#: to 0.125) of it, or at the log of the mass that a nucleus kept.
-CERTAIN_ABOVE = -0.5
-#: Added to 1 - p where it divides: below it float32 rounding of r itself (6e-8) would show.
-CERTAINTY_EPSILON = 1e-3
 #: Ratios above e^5 are counted as e^5 in E[ρ]: one token must not carry the standard error.
 MAX_LOG_RATIO = 5.0
-#: Below this many tokens no shape is read.
-FEW_TOKENS = 16
 #: Residuals below this fraction of the floor count as equal to it: that some tokens have the same
 #: bits and others differ within rounding is no structure.
 SMALLEST_RESIDUAL = 0.25
-
-
-NONE: Ints = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Body:
-    """Unmasked tokens whose two values are possible log-probabilities, in their order."""
-
-    token: Ints  # [n] index into the step
-    sequence: Ints  # [n]
-    index: Ints  # [n] of the token in its response, from 0
-    from_end: Ints  # [n] 1 for the last unmasked token of its sequence
-    rollout: Floats  # [n] nats
-    trainer: Floats  # [n] nats
-    delta: Floats  # [n] nats, trainer - rollout
-    certainty: Floats  # [n] p = exp(rollout), at most 1
-    residual: Floats  # [n] Δ / (1 - p), nats on the logits
-    size: Floats  # [n] log |residual|, not below what rounding leaves
-
-    def of(self, rows: Bools) -> Body:
-        return Body(*(getattr(self, name)[rows] for name in self.__slots__))
-
-    @property
-    def tokens(self) -> int:
-        return int(self.delta.size)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Impossible:
-    """Unmasked tokens whose values are no log-probabilities, as rows of the step."""
-
-    nonfinite_rollout: Ints
-    nonfinite_trainer: Ints
-    sentinel_rollout: Ints  # finite, at IMPOSSIBLE_BELOW or below
-    sentinel_trainer: Ints
-    positive_rollout: Ints
-    positive_trainer: Ints
-    zero_rollout: Ints  # exactly 0 while the trainer is far from it
-    repeated_rollout: Ints  # one constant other than 0, where the trainer varies
-    repeated_value: float | None
-
-    @property
-    def rows(self) -> Ints:
-        return np.unique(
-            np.concatenate(
-                [
-                    self.nonfinite_rollout,
-                    self.nonfinite_trainer,
-                    self.sentinel_rollout,
-                    self.sentinel_trainer,
-                    self.zero_rollout,
-                    self.repeated_rollout,
-                ]
-            )
-        )
 
 
 class Signals:
@@ -143,56 +85,7 @@ class Signals:
     @cached_property
     def impossible(self) -> Impossible:
         rollout, trainer = self._pair
-        # Two reductions say that there is nothing to look for, which is the usual answer.
-        with np.errstate(invalid="ignore"):
-            lowest, highest = _range(rollout), _range(trainer)
-            finite_r = np.isfinite(rollout) if not np.isfinite(lowest).all() else None
-            finite_t = np.isfinite(trainer) if not np.isfinite(highest).all() else None
-        zero = np.flatnonzero(rollout == 0.0) if lowest[1] >= 0.0 or finite_r is not None else NONE
-        with np.errstate(invalid="ignore"):
-            zero = zero[trainer[zero] < CERTAIN_ABOVE]
-            zero = zero[np.isfinite(trainer[zero])]
-        repeated, value = self._repeated(rollout, trainer)
-        return Impossible(
-            self._where(None if finite_r is None else ~finite_r),
-            self._where(None if finite_t is None else ~finite_t),
-            self._where(_outside(rollout, lowest, finite_r, low=True)),
-            self._where(_outside(trainer, highest, finite_t, low=True)),
-            self._where(_outside(rollout, lowest, finite_r, low=False)),
-            self._where(_outside(trainer, highest, finite_t, low=False)),
-            self.step_rows(zero),
-            self.step_rows(repeated),
-            value,
-        )
-
-    def _where(self, chosen: Bools | None) -> Ints:
-        return NONE if chosen is None else self.step_rows(np.flatnonzero(chosen))
-
-    def _repeated(self, rollout: NDArray[Any], trainer: NDArray[Any]) -> tuple[Ints, float | None]:
-        """Tokens that share one value of the rollout's although the trainer's differ."""
-        values = rollout[:: max(1, rollout.size // MAX_BODY_TOKENS)]
-        with np.errstate(invalid="ignore"):
-            values = values[np.isfinite(values) & (values != 0.0) & (values > IMPOSSIBLE_BELOW)]
-        if values.size < FEW_TOKENS:
-            return NONE, None
-        ordered = np.sort(values)
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        counts = np.diff(np.append(starts, ordered.size))
-        enough = counts.max() >= max(4, 0.005 * values.size)
-        if not enough:
-            return NONE, None
-        value = ordered[starts[int(np.argmax(counts))]]
-        where = np.flatnonzero(rollout == value)
-        where = where[np.isfinite(trainer[where])]
-        # Equal contexts give equal values on both sides: then the trainer's repeat as well. Values
-        # of few bits repeat too, and then the trainer's lie close by.
-        far = np.abs(trainer[where] - value) > 0.25
-        spread = float(np.std(trainer[where])) if where.size else 0.0
-        if where.size and far.mean() > 0.8 and (spread > 0.5 or value > ROUNDING_ABOVE_ZERO):
-            return where, float(value)
-        return NONE, None
-
-    # The body -------------------------------------------------------------------------------
+        return find_impossible(rollout, trainer, self.step_rows)
 
     @cached_property
     def grain(self) -> float:
@@ -411,86 +304,3 @@ class Signals:
         if residual.size < 4 * FEW_TOKENS:
             return None
         return variance_of_means(residual, self.body.sequence[unsure], least=4)
-
-
-def _range(values: NDArray[Any]) -> NDArray[Any]:
-    """Lowest and highest; NaN where there is one."""
-    if values.size == 0:
-        return np.zeros(2)
-    return np.array([values.min(), values.max()])
-
-
-def _outside(
-    values: NDArray[Any], bounds: NDArray[Any], finite: Bools | None, *, low: bool
-) -> Bools | None:
-    """Finite values that are no log-probabilities; None without looking where none can be."""
-    if finite is None and (
-        bounds[0] > IMPOSSIBLE_BELOW if low else bounds[1] <= ROUNDING_ABOVE_ZERO
-    ):
-        return None
-    with np.errstate(invalid="ignore"):
-        found: Bools = values <= IMPOSSIBLE_BELOW if low else values > ROUNDING_ABOVE_ZERO
-    return found if finite is None else found & finite
-
-
-def noise_on_logits(body: Body) -> float | None:
-    """sqrt(sum Δ² / sum (1 - p)²); None without a token that could differ."""
-    weight = float(np.sum((1.0 - body.certainty + CERTAINTY_EPSILON) ** 2))
-    if body.tokens == 0 or weight == 0.0:
-        return None
-    return float(np.sqrt(np.sum(body.delta**2) / weight))
-
-
-def reach_of(body: Body) -> float | None:
-    residual = np.abs(body.residual[body.certainty < 0.9])
-    if residual.size < 4 * FEW_TOKENS:
-        return None
-    ordinary = float(np.median(residual)) / 0.6745
-    return float(np.quantile(residual, 0.995)) / ordinary if ordinary > 0 else None
-
-
-def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:
-    """Mean over tokens, and its standard error with sequences as the independent draws."""
-    if values.size == 0:
-        return 0.0, 0.0
-    mean = float(values.mean())
-    sums = np.bincount(sequence, values - mean)
-    counts = np.bincount(sequence)
-    sums = sums[counts > 0]
-    clusters = sums.size
-    if clusters < 2:  # one sequence: its tokens have to stand for draws
-        return mean, float(values.std()) / max(1.0, float(np.sqrt(values.size)))
-    variance = float(np.sum(sums**2)) * clusters / (clusters - 1)
-    return mean, float(np.sqrt(variance)) / values.size
-
-
-def trimmed_rms(values: Floats, fraction: float = 0.01) -> float:
-    """Root mean square without the largest hundredth: single wild tokens have tests of theirs."""
-    squares = np.sort(values**2)
-    kept = squares[: max(1, int(squares.size * (1 - fraction)))]
-    return float(np.sqrt(kept.mean()))
-
-
-def winsorised(values: Floats, deviations: float = 6.0) -> Floats:
-    """Cut at so many typical deviations around the median."""
-    centre = float(np.median(values))
-    width = deviations * float(np.median(np.abs(values - centre))) / 0.6745
-    return np.clip(values, centre - width, centre + width) if width > 0 else values
-
-
-def variance_of_means(values: Floats, group: Ints, least: int) -> float | None:
-    """One-way F: mean square between groups over that within, groups of `least` members on."""
-    counts = np.bincount(group)
-    big = counts >= least
-    if int(big.sum()) < 3:
-        return None
-    inside = big[group]
-    values, group = values[inside], group[inside]
-    counts = np.bincount(group)
-    present = counts > 0
-    sums = np.bincount(group, values)
-    means = np.divide(sums, counts, out=np.zeros_like(sums), where=present)
-    groups = int(present.sum())
-    within = float(np.sum((values - means[group]) ** 2)) / max(1, values.size - groups)
-    between = float(np.sum(counts * (means - values.mean()) ** 2)) / max(1, groups - 1)
-    return between / within if within > 0 else None

@@ -63,6 +63,18 @@ def test_growth_with_falling_entropy_is_sharpening() -> None:
     assert names[0][0] == "entropy_sharpening"
 
 
+def test_a_policy_that_cools_at_the_floor_is_healthy() -> None:
+    assert answer(0.4 * np.exp(0.02 * STEPS), entropy=1.0 - 0.02 * STEPS) == []
+
+
+def test_what_the_steps_say_themselves_is_no_reload() -> None:
+    points = [
+        RunPoint(step, 1.0 if step < 12 else 15.0, cause=None if step < 12 else "off_by_one")
+        for step in range(40)
+    ]
+    assert all(cause.confidence < 0.5 for cause in diagnose_run(points))
+
+
 def test_few_steps_have_no_course() -> None:
     assert answer(np.array([1.0, 50.0, 90.0])[: FEW_STEPS - 1]) == []
     assert diagnose_run([RunPoint(step, None) for step in range(20)]) == ()

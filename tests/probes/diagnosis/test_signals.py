@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from driftscope_probes.diagnosis.estimates import clustered_mean, variance_of_means
 from driftscope_probes.diagnosis.floor import prior_floor
-from driftscope_probes.diagnosis.signals import Signals, clustered_mean, variance_of_means
+from driftscope_probes.diagnosis.signals import Signals
 
 from .faults import noisier
 from .made_up_policy import MadeUpPolicy, log_softmax

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.diagnosis.body import reach_of
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.plots import noise_by_certainty
-from driftscope_probes.diagnosis.signals import reach_of
 
 #: Spacing of bfloat16 between 8 and 16, where most logits lie: 2^-4; half of it is the most that
 #: rounding moves one.

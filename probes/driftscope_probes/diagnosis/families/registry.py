@@ -9,12 +9,14 @@ from driftscope_probes.diagnosis.families import (
     batching,
     caches,
     conversation,
+    decoding,
     experts,
     model,
     precision,
     records,
     sampling,
     weights,
+    workers,
 )
 from driftscope_probes.diagnosis.families.base import Cause
 
@@ -24,7 +26,9 @@ CAUSES: tuple[Cause, ...] = (
     *sampling.CAUSES,
     *conversation.CAUSES,
     *batching.CAUSES,
+    *workers.CAUSES,
     *caches.CAUSES,
+    *decoding.CAUSES,
     *weights.CAUSES,
     *model.CAUSES,
     *experts.CAUSES,

@@ -1,0 +1,57 @@
+"""Estimates: means, errors and variances that survive wild tokens and dependent ones.
+
+In: values and their groups. Out: plain numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from driftscope_probes.diagnosis.body import Floats, Ints
+
+
+def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:
+    """Mean over tokens, and its standard error with sequences as the independent draws."""
+    if values.size == 0:
+        return 0.0, 0.0
+    mean = float(values.mean())
+    sums = np.bincount(sequence, values - mean)
+    counts = np.bincount(sequence)
+    sums = sums[counts > 0]
+    clusters = sums.size
+    if clusters < 2:  # one sequence: its tokens have to stand for draws
+        return mean, float(values.std()) / max(1.0, float(np.sqrt(values.size)))
+    variance = float(np.sum(sums**2)) * clusters / (clusters - 1)
+    return mean, float(np.sqrt(variance)) / values.size
+
+
+def trimmed_rms(values: Floats, fraction: float = 0.01) -> float:
+    """Root mean square without the largest hundredth: single wild tokens have tests of theirs."""
+    squares = np.sort(values**2)
+    kept = squares[: max(1, int(squares.size * (1 - fraction)))]
+    return float(np.sqrt(kept.mean()))
+
+
+def winsorised(values: Floats, deviations: float = 6.0) -> Floats:
+    """Cut at so many typical deviations around the median."""
+    centre = float(np.median(values))
+    width = deviations * float(np.median(np.abs(values - centre))) / 0.6745
+    return np.clip(values, centre - width, centre + width) if width > 0 else values
+
+
+def variance_of_means(values: Floats, group: Ints, least: int) -> float | None:
+    """One-way F: mean square between groups over that within, groups of `least` members on."""
+    counts = np.bincount(group)
+    big = counts >= least
+    if int(big.sum()) < 3:
+        return None
+    inside = big[group]
+    values, group = values[inside], group[inside]
+    counts = np.bincount(group)
+    present = counts > 0
+    sums = np.bincount(group, values)
+    means = np.divide(sums, counts, out=np.zeros_like(sums), where=present)
+    groups = int(present.sum())
+    within = float(np.sum((values - means[group]) ** 2)) / max(1, values.size - groups)
+    between = float(np.sum(counts * (means - values.mean()) ** 2)) / max(1, groups - 1)
+    return between / within if within > 0 else None
