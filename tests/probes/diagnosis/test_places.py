@@ -8,6 +8,7 @@ import pytest
 from driftscope_probes.diagnosis.floor import prior_floor
 from driftscope_probes.diagnosis.places import SMALLEST_GAIN, Places
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.diagnosis.split import split_of
 
 from .faults import with_noise
 from .made_up_policy import MadeUpPolicy, Pair
@@ -25,6 +26,20 @@ def test_chance_makes_no_place(seed: int) -> None:
     for split in (found.onset, found.onset_position, found.ends, found.block, found.periodic):
         assert split is None
     assert found.two_groups is None or found.two_groups.contrast < 1.0
+
+
+def test_a_split_gains_what_its_means_explain() -> None:
+    body = places(MadeUpPolicy(6).pair()).body
+    dirty = np.arange(body.tokens) % 3 == 0
+    size = body.size + 2.0 * dirty
+    moved = type(body)(*(getattr(body, name) for name in body.__slots__[:-1]), size)
+    split = split_of(moved, dirty)
+    assert split is not None
+    one, two = size[dirty], size[~dirty]
+    within = (one.var() * one.size + two.var() * two.size) / size.size
+    explained = (one.mean() - two.mean()) ** 2 * one.size * two.size / size.size
+    assert split.gain == pytest.approx(explained / within)
+    assert split_of(moved, ~dirty) is None, "the other part differs less"
 
 
 def test_an_onset_is_found_to_the_token() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from driftscope_probes.diagnosis.body import noise_on_logits
 from driftscope_probes.diagnosis.estimates import clustered_mean, variance_of_means
 from driftscope_probes.diagnosis.floor import prior_floor
+from driftscope_probes.diagnosis.impossible import find_impossible
 from driftscope_probes.diagnosis.signals import Signals
 
 from .faults import noisier
@@ -23,6 +25,9 @@ def test_sigma_is_the_noise_on_the_logits() -> None:
     signals = Signals(policy.pair(logits=noisier(policy, 0.2)).observed(), FLOOR)
     assert signals.sigma is not None and 0.2 <= signals.sigma <= 0.2 * 2**0.5
     assert signals.typical_sigma is not None and 0.15 <= signals.typical_sigma <= 0.3
+    body = signals.body
+    by_hand = sum(body.delta**2) / sum((1 - body.certainty + 1e-3) ** 2)
+    assert noise_on_logits(body) == pytest.approx(by_hand**0.5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -65,6 +70,13 @@ def test_impossible_values_by_kind() -> None:
     assert found.positive_trainer.tolist() == [6]
     assert found.zero_rollout.tolist() == [10]
     assert found.rows.tolist() == [0, 1, 2, 3, 4, 5, 10]
+
+
+def test_a_clean_step_has_no_impossible_value() -> None:
+    pair = MadeUpPolicy(4).pair()
+    found = find_impossible(pair.rollout, pair.trainer, lambda rows: rows)
+    assert found.rows.size == 0 and found.positive_trainer.size == 0
+    assert found.repeated_value is None
 
 
 def test_standard_errors_count_sequences() -> None:
