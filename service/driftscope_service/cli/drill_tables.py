@@ -103,6 +103,7 @@ def command(report: DrillReport) -> str:
 
 def figure_rows(score: Score) -> Iterator[tuple[str, str, str]]:
     yield "right cause first", _part(score.top1), f"at least {TOP1_AT_LEAST:.0%}"
+    yield "the right one, or one that looks alike in one step, first", _part(score.top1_alike), ""
     yield "right cause among the first three", _part(score.top3), f"at least {TOP3_AT_LEAST:.0%}"
     alarms = score.healthy_false_alarms
     yield "healthy pairs called a fault", _part(alarms), f"at most {FALSE_ALARMS_AT_MOST:.0%}"

@@ -26,6 +26,7 @@ SCORE = Score(
     cases=3,
     healthy=1,
     top1=2 / 3,
+    top1_alike=1.0,
     top3=1.0,
     healthy_false_alarms=0.0,
     unseen_named_unexplained=None,

@@ -12,8 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.families.registry import CAUSES
 
 Key = TypeVar("Key", str, int)
+ALIKE_OF: Mapping[str, tuple[str, ...]] = {cause.name: cause.alike for cause in CAUSES}
 
 HEALTHY = "healthy"  # row of the confusion matrix: nothing was injected
 UNEXPLAINED = "unexplained"  # column: not at the floor, and no cause sure enough
@@ -46,6 +48,13 @@ class Answer:
     setting: str  # model, dtypes, size: what the answer may depend on
     diagnosis: Diagnosis
     without: Diagnosis | None = None  # with the detector of this very cause removed
+
+    def named_alike(self) -> bool:
+        """Named first, or a cause that one step's data cannot tell from it is."""
+        if not self.diagnosis.causes or self.cause is None:
+            return False
+        first = self.diagnosis.causes[0].name
+        return first == self.cause or first in ALIKE_OF.get(self.cause, ())
 
     def named_within(self, first: int) -> bool:
         return self.cause in [cause.name for cause in self.diagnosis.causes[:first]]
@@ -91,6 +100,9 @@ class Score:
     cases: int  # with a fault
     healthy: int
     top1: float | None
+    #: The same where a cause that looks alike in one step counts as well: the group is listed with
+    #: shared probability and the control that splits it.
+    top1_alike: float | None
     top3: float | None
     healthy_false_alarms: float | None
     unseen_named_unexplained: float | None
@@ -129,6 +141,7 @@ class Score:
             "cases": self.cases,
             "healthy": self.healthy,
             "top1": self.top1,
+            "top1_alike": self.top1_alike,
             "top3": self.top3,
             "healthy_false_alarms": self.healthy_false_alarms,
             "unseen_named_unexplained": self.unseen_named_unexplained,
@@ -176,6 +189,7 @@ def score(answers: Sequence[Answer], healthy_causes: frozenset[str]) -> Score:
         cases=len(faulty),
         healthy=len(healthy),
         top1=_fraction(answer.named_within(1) for answer in faulty),
+        top1_alike=_fraction(answer.named_alike() for answer in faulty),
         top3=_fraction(answer.named_within(3) for answer in faulty),
         healthy_false_alarms=_fraction(
             false_alarm(answer.diagnosis, healthy_causes) for answer in healthy

@@ -25,6 +25,7 @@ ALIKE = (
     "trainer_model_bug",
     "norm_eps",
     "rope_config",
+    "rope_parameters_dropped",
     "entropy_sharpening",
     "chat_template_mismatch",
 )

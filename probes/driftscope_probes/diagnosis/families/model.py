@@ -215,7 +215,7 @@ CAUSES = (
         next_control="Score short prompts only: they are at the floor.",
         detect=rope_config,
         plot=noise_by_position,
-        alike=("rope_parameters_dropped",),
+        alike=ALIKE,
     ),
     Cause(
         name="rope_parameters_dropped",
@@ -229,7 +229,7 @@ CAUSES = (
         next_control="Print the base that each side really uses.",
         detect=rope_dropped,
         plot=noise_by_position,
-        alike=("rope_config",),
+        alike=ALIKE,
     ),
     Cause(
         name="norm_eps",

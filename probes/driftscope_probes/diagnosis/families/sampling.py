@@ -10,7 +10,7 @@ import numpy as np
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
-from driftscope_probes.diagnosis.families.function import share
+from driftscope_probes.diagnosis.families.function import ALIKE, share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, trainer_on_rollout
 
 #: The power of a softmax is not told from 1 below this.
@@ -288,5 +288,6 @@ CAUSES = (
         "difference follows the entropy, not the weights.",
         detect=sharpening,
         plot=noise_by_certainty,
+        alike=ALIKE,
     ),
 )
