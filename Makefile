@@ -44,6 +44,7 @@ bench: setup    ## speed and memory against verl and the plain way, as ratios
 	$(BIN)/python bench/drift_rates.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pages.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/metrics_page.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/diagnosis.py
 	OMP_NUM_THREADS=1 $(BIN)/python -P bench/kernels_attention.py
 	OMP_NUM_THREADS=1 $(BIN)/python -P bench/vllm_plugin.py
 	OMP_NUM_THREADS=1 $(BIN)/python -P bench/invariant_mode.py

@@ -100,9 +100,14 @@ def diagnose_run(points: Sequence[RunPoint]) -> tuple[NamedCause, ...]:
 
 
 def _tells(cause: str) -> bool:
-    """A fault of data, meaning or context: it explains a course, and no course explains it."""
+    """A fault of data, meaning or context: it explains a course, and no course explains it.
+
+    A recorded lag may grow because nothing is synced any more: the course says that.
+    """
     known = BY_NAME.get(cause)
-    return known is not None and known.level not in ("weights", "arithmetic")
+    if known is None or cause == "policy_staleness":
+        return False
+    return known.level not in ("weights", "arithmetic")
 
 
 Answer = tuple[float, tuple[Evidence, ...]]
