@@ -19,6 +19,7 @@ from driftscope_probes.diagnosis.cause import (
     NamedCause,
 )
 from driftscope_probes.diagnosis.examination import Examination
+from driftscope_probes.diagnosis.families.records import one_constant
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
 from driftscope_probes.diagnosis.floor import (
     ABOVE_FLOOR_UP_TO,
@@ -34,6 +35,8 @@ from driftscope_probes.diagnosis.settings import settings_of
 
 #: Below FEW_TOKENS tokens nothing is surer than this: shapes cannot be read.
 CONFIDENCE_OF_FEW = 0.3
+#: A cause so sure needs no more data.
+SURE_FROM = 0.8
 #: Levels whose signatures are unmistakable: no size of rounding looks like them.
 UNMISTAKABLE = frozenset({"comparable", "alignment", "semantics", "context"})
 #: Meant, or how routing is in short dtypes: the size decides, and it is no bug of either side.
@@ -59,6 +62,8 @@ def diagnose(
     signals = seen.signals
     if signals.unmasked == 0:
         return _answer(seen, "not_comparable", (), reason="every token is masked")
+    if signals.same_bits:
+        return _answer(seen, "bitwise_equal", (), reason=None)
     findings = _findings(seen, without)
     causes = ranked(seen, findings)
     verdict, reason = _verdict(seen, causes)
@@ -67,11 +72,14 @@ def diagnose(
 
 def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
     findings = {}
-    few = seen.signals.body.tokens < FEW_TOKENS
+    body = seen.signals.body
+    few = body.tokens < FEW_TOKENS
+    # Without values, or with one constant for all of them, there is no shape to read.
+    blank = body.tokens == 0 or one_constant(body.rollout) or one_constant(body.trainer)
     for cause in CAUSES:
         if cause.name in without or cause.detect is None:
             continue
-        if seen.signals.body.tokens == 0 and cause.level != "comparable":
+        if blank and cause.level != "comparable":
             continue
         found = cause.detect(seen)
         if found is None:
@@ -93,8 +101,6 @@ def _verdict(
         return "not_comparable", "the two sides hold other token ids"
     if signals.body.tokens == 0:
         return "not_comparable", "no token has two values that are log-probabilities"
-    if signals.same_bits:
-        return "bitwise_equal", None
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
     excess = signals.excess or 0.0
@@ -107,8 +113,11 @@ def _verdict(
     if excess <= AT_FLOOR_UP_TO:
         # Rounding has a shape as well as a size: what is small and not of that shape is no floor.
         return ("at_floor" if seen.rounding_shape else "above_floor"), None
+    if excess <= ABOVE_FLOOR_UP_TO:
+        return "above_floor", None
     noisy_model = seen.rounding_shape and seen.floor.source == "prior"
-    if excess <= ABOVE_FLOOR_UP_TO or noisy_model or seen.tail_only:
+    sick = named is not None and not BY_NAME[named.name].healthy
+    if not sick and (noisy_model or seen.tail_only):
         return "above_floor", None
     return "bug_like", None
 
@@ -135,6 +144,9 @@ def _answer(
         and (first is None or first.confidence < NAMED_FROM or BY_NAME[first.name].healthy)
     )
     stood_out: tuple[Evidence, ...] = () if empty or not sick else seen.shape_faults
+    if stood_out or sick:
+        environments = None if empty else seen.environments
+        stood_out += () if environments is None else (environments,)
     excess = None if empty else signals.excess
     return Diagnosis(
         verdict=verdict,
@@ -145,5 +157,7 @@ def _answer(
         causes=causes,
         unexplained=unexplained,
         stood_out=stood_out,
-        missing=missing_data(seen, verdict),
+        missing=missing_data(
+            seen, verdict, sure=first is not None and first.confidence >= SURE_FROM
+        ),
     )

@@ -9,6 +9,9 @@ import numpy as np
 
 from driftscope_probes.diagnosis.body import Floats, Ints
 
+#: Below so many sequences their sums do not say how far a mean may be off.
+FEW_CLUSTERS = 12
+
 
 def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:
     """Mean over tokens, and its standard error with sequences as the independent draws."""
@@ -22,7 +25,10 @@ def clustered_mean(values: Floats, sequence: Ints) -> tuple[float, float]:
     if clusters < 2:  # one sequence: its tokens have to stand for draws
         return mean, float(values.std()) / max(1.0, float(np.sqrt(values.size)))
     variance = float(np.sum(sums**2)) * clusters / (clusters - 1)
-    return mean, float(np.sqrt(variance)) / values.size
+    error = float(np.sqrt(variance)) / values.size
+    if clusters < FEW_CLUSTERS:  # a variance of few sums may be small by chance
+        error = max(error, float(values.std()) / float(np.sqrt(values.size)))
+    return mean, error
 
 
 def trimmed_rms(values: Floats, fraction: float = 0.01) -> float:
@@ -34,6 +40,8 @@ def trimmed_rms(values: Floats, fraction: float = 0.01) -> float:
 
 def winsorised(values: Floats, deviations: float = 6.0) -> Floats:
     """Cut at so many typical deviations around the median."""
+    if values.size == 0:
+        return values
     centre = float(np.median(values))
     width = deviations * float(np.median(np.abs(values - centre))) / 0.6745
     return np.clip(values, centre - width, centre + width) if width > 0 else values

@@ -18,7 +18,7 @@ from driftscope_probes.diagnosis.places import Places
 from driftscope_probes.diagnosis.relation import Relation, correlation
 from driftscope_probes.diagnosis.settings import Settings, settings_of
 from driftscope_probes.diagnosis.signals import Signals
-from driftscope_probes.diagnosis.split import Split
+from driftscope_probes.diagnosis.split import Split, typical
 
 #: Healthy pairs: 0.05 to 0.10 in every dtype and model; above this, tokens moved that the engine
 #: was sure of.
@@ -32,6 +32,10 @@ SEQUENCE_EFFECT_OF_ROUNDING = 3.0
 #: The noisiest healthy model that was published, pythia-160m, is at 23 to 29 times the prior in
 #: every dtype: beyond this a shape of rounding does not make it rounding.
 LARGEST_HEALTHY_EXCESS = 40.0
+#: A part this much noisier, e^1.2 = 3.3 times, by a gain that no search over cuts makes by chance.
+STRUCTURE, STRUCTURE_GAIN = 1.2, 60.0
+#: Correlation of sixteen bins with their order, and how much noisier the last sixth is.
+GROWING, RISE = 0.9, 3.0
 #: As many values that look like placeholders are no accident.
 FEW_PLACEHOLDERS = 4
 #: Nats of surprise that not one bit differs before a position: e^-12 by chance, and beyond doubt.
@@ -67,8 +71,11 @@ class Examination:
     def shape_faults(self) -> tuple[Evidence, ...]:
         """What is not as rounding leaves it, over the whole body."""
         signals, found = self.signals, []
+        if self.places.body.tokens == 0:
+            return ()  # certain everywhere: nothing could have a shape
         ratio, distance = signals.mean_ratio
-        if abs(distance) > RATIO_ERRORS_OF_ROUNDING and abs(ratio - 1) > 0.002:
+        least = max(0.002, 0.1 * signals.grain)
+        if abs(distance) > RATIO_ERRORS_OF_ROUNDING and abs(ratio - 1) > least:
             found.append(Evidence("mean ratio ρ", round(ratio, 4), "1 within 4 standard errors"))
         sure = signals.sure_ratio
         if sure is not None and sure > SURE_RATIO_OF_ROUNDING:
@@ -83,10 +90,42 @@ class Examination:
         kurtosis = signals.kurtosis
         if kurtosis is not None and kurtosis > KURTOSIS_OF_ROUNDING:
             found.append(Evidence("kurtosis of residuals", round(kurtosis, 1), "4 to 30"))
+        found += self._structure
         positive = signals.fraction_positive
         if not 0.2 <= positive <= 0.7:
             found.append(Evidence("fraction of Δ above 0", round(positive, 3), "0.35 to 0.5"))
         return tuple(found)
+
+    @cached_property
+    def _structure(self) -> tuple[Evidence, ...]:
+        """Over position, turn, end and sequences: rounding has none."""
+        places = self.places
+        for what, split in (
+            ("from one absolute position on", places.onset_position),
+            ("from one response index on", places.onset),
+            ("in the last tokens", places.ends),
+            ("in some turns", places.by_turn),
+            ("in some sequences", places.two_groups if self.two_kinds > 0.5 else None),
+        ):
+            if split is None or split.contrast < STRUCTURE or split.gain < STRUCTURE_GAIN:
+                continue
+            if split.dirty_sigma > AT_FLOOR_UP_TO * self.floor.sigma:
+                times = round(float(np.exp(split.contrast)), 1)
+                return (Evidence(f"noise {what} over the rest", times, "1"),)
+        by_index, by_position = self.growth
+        if max(by_index, by_position) > GROWING and self.rise > RISE:
+            return (Evidence("noise of the last sixth over the first", round(self.rise, 1), "1"),)
+        return ()
+
+    @cached_property
+    def rise(self) -> float:
+        """Noise in the last sixth of the positions (or indices) over that in the first."""
+        body, positions = self.places.body, self.places.positions
+        coordinate = body.index if positions is None else positions
+        if body.tokens < 96:
+            return 1.0
+        parts = np.array_split(body.residual[np.argsort(coordinate, kind="stable")], 6)
+        return typical(parts[-1]) / max(typical(parts[0]), 1e-12)
 
     @cached_property
     def rounding_shape(self) -> bool:
@@ -138,13 +177,33 @@ class Examination:
         """How much of the difference between sequences a label that was pushed accounts for."""
         extras = self.signals.extras
         lag = extras.lag()
-        labels = [extras.rank, extras.replica]
+        labels = [extras.rank, extras.replica, extras.environment]
         if extras.cached_tokens is not None:
             labels.append((extras.cached_tokens > 0).astype(np.int64))
         if lag is not None:
             labels.append((lag > 0).astype(np.int64))
         splits = [self.places.by_label(values) for values in labels if values is not None]
         return max((self.accounts(found) for found in splits if found is not None), default=0.0)
+
+    @cached_property
+    def environments(self) -> Evidence | None:
+        """Those whose sequences alone differ."""
+        labels = self.signals.extras.environment
+        split = None if labels is None else self.places.by_label(labels)
+        if (
+            labels is None
+            or split is None
+            or self.accounts(split) < 0.6
+            or split.contrast < CONTRAST
+        ):
+            return None
+        numbers = np.unique(labels[np.unique(self.places.body.sequence[split.dirty])])
+        names = self.observed.metadata.get("environments", "").split(",")
+        told = [
+            names[number].strip() if number < len(names) and names[number] else str(number)
+            for number in numbers
+        ]
+        return Evidence("environments whose sequences differ", ", ".join(told), "none")
 
     @cached_property
     def unlabelled(self) -> float:

@@ -259,6 +259,8 @@ class Places:
         self, labels: NDArray[np.integer], at: float = 0.0, least: float = SMALLEST_GAIN
     ) -> Split | None:
         """[body] labels: the values in two groups, at the best cut of their means."""
+        if self.body.tokens == 0:
+            return None
         group = small_groups(labels)
         counts = np.bincount(group).astype(np.float64)
         present = np.flatnonzero(counts)
@@ -275,8 +277,9 @@ class Places:
         """Tokens at or above the best cut are dirty; `at` is the cut."""
         if self.body.tokens < 2 * FEW_TOKENS:
             return None
-        lowest = int(coordinate.min())
-        shifted = np.minimum(coordinate - lowest, MAX_COORDINATE)
+        wide = coordinate.astype(np.int64)
+        lowest = int(wide.min())
+        shifted = np.minimum(wide - lowest, MAX_COORDINATE)
         counts = np.bincount(shifted).astype(np.float64)
         sums = np.bincount(shifted, self.body.size)
         present = np.flatnonzero(counts)

@@ -22,6 +22,8 @@ SHIFTED_BELOW = 0.25
 SWAP_TOKENS, SWAP_ROWS = 48, 256
 #: A difference that cannot be a shift or a swap: rounding of half a nat is no model's.
 UNLIKE = 0.3
+#: Nobody divides by a temperature of ten; and a line needs points that differ.
+SMALLEST_SLOPE, SMALLEST_SPREAD = 0.1, 0.1
 #: Standard errors of E[ρ] above 1 from which the tokens were not drawn from what the engine says.
 DRAWN_FROM_TRAINER = 5.0
 #: Significant bits of bfloat16, float16 and of what a float32 holds.
@@ -142,6 +144,8 @@ class Relation:
             return None
         rollout, trainer = body.rollout[far], body.trainer[far]
         slope = float(np.median(trainer / rollout))
+        if slope < SMALLEST_SLOPE or np.std(rollout) < SMALLEST_SPREAD * abs(rollout.mean()):
+            return None  # a constant lies on any line
         left = (trainer - slope * rollout) / (1.0 - body.certainty[far] + CERTAINTY_EPSILON)
         return slope, typical(left), typical(body.residual[far])
 

@@ -57,9 +57,12 @@ def split_of(body: Body, dirty: Bools, at: float = 0.0, least: float = 0.0) -> S
 
 def small_groups(labels: NDArray[np.integer]) -> Ints:
     """The same groups, as small numbers from 0."""
-    lowest, highest = int(labels.min()), int(labels.max())
+    wide = labels.astype(np.int64)
+    if wide.size == 0:
+        return wide
+    lowest, highest = int(wide.min()), int(wide.max())
     if highest - lowest < MAX_COORDINATE:
-        small: Ints = (labels - lowest).astype(np.int64)
+        small: Ints = wide - lowest
         return small
     groups: Ints = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     return groups

@@ -103,6 +103,10 @@ def hybrid_version(seen: Examination) -> Finding | None:
         * max(ramp(fallen, 0.25, 0.5), ramp(shared, 0.6, 0.9))
         * ramp(cuts.size, 1, 4)
         * ramp(split.dirty_sigma / seen.floor.sigma, 2.0, 3.5)
+        # What is left after the update is more than rounding; where it is not, the context faded.
+        * ramp(rest, 1.1, 1.6)
+        * ramp(float(np.median(body.index[cuts])), 3.0, 6.0)
+        * seen.unlabelled
         * seen.same_token
     )
     if confidence < 0.05:

@@ -54,6 +54,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
         with_span = np.isin(body.sequence, body.sequence[inside])
         noise = typical(body.residual[with_span & ~inside]) / seen.floor.sigma
         part = float(inside[with_span].mean())
+        explained = float(inside[_foreign(seen)].mean())
         starts_late = float(np.mean([start > 2 for start, _, _ in spans]))
         heals = float(np.mean([healed for _, _, healed in spans]))
         found = (
@@ -64,6 +65,7 @@ def mask_contamination(seen: Examination) -> Finding | None:
             * ramp(starts_late, 0.2, 0.6)
             * ramp(covered, 0.9, 0.6)
             * ramp(part, 0.8, 0.6)
+            * ramp(explained, 0.4, 0.75)
         )
         best = max(best, found)
         evidence.append(
@@ -82,13 +84,22 @@ def mask_contamination(seen: Examination) -> Finding | None:
     return Finding(best, tuple(evidence))
 
 
+def _foreign(seen: Examination) -> np.ndarray:
+    """[body] tokens that were hardly drawn from what the engine reported."""
+    body = seen.places.body
+    far: np.ndarray = (np.abs(body.delta) > FOREIGN) & (
+        np.abs(body.residual) > 12 * seen.floor.sigma
+    )
+    return far
+
+
 def spans_of(seen: Examination) -> tuple[list[tuple[int, int, bool]], np.ndarray]:
     """(start index, length, whether clean tokens follow) of runs of foreign tokens; [body] inside.
 
     A run may hold a few close tokens: those that are likely under both sides.
     """
     body = seen.places.body
-    foreign = (np.abs(body.delta) > FOREIGN) & (np.abs(body.residual) > 12 * seen.floor.sigma)
+    foreign = _foreign(seen)
     inside = np.zeros(body.tokens, np.bool_)
     if not foreign.any():
         return [], inside

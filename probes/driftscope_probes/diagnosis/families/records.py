@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import Ints
+from driftscope_probes.diagnosis.body import FEW_TOKENS, Floats, Ints
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
@@ -22,6 +22,8 @@ LOWEST_KEPT_MASS = -1.0
 #: of times that.
 ROUNDED_LOGIT_ABOVE = 2e-3
 SURE = 0.97
+#: More values above 0 than this are no rounding of likely tokens.
+MOST_ABOVE = 0.6
 #: Nats between two values that do not speak of the same draw.
 FAR_APART = 2.0
 
@@ -35,6 +37,14 @@ def sentinel_or_nan(seen: Examination) -> Finding | None:
         ("trainer", "below -100 nats", impossible.sentinel_trainer),
     )
     found = [item for item in sides if item[2].size]
+    most = MOST_ABOVE * seen.signals.unmasked
+    for side, rows in (
+        ("rollout", impossible.positive_rollout),
+        ("trainer", impossible.positive_trainer),
+    ):
+        if rows.size > most:
+            what = "above 0: probabilities, or log-probabilities without their sign"
+            found.append((side, what, rows))
     if not found:
         return None
     evidence = [
@@ -83,12 +93,24 @@ def placeholder(seen: Examination) -> Finding | None:
             )
         )
         rows = np.union1d(rows, repeated)
+    sides = (("engine", body.rollout, body.trainer), ("trainer", body.trainer, body.rollout))
+    for side, values, others in sides:
+        # A policy that is certain everywhere says 0 on both sides, up to rounding.
+        if one_constant(values) and float(np.abs(others - values[0]).max()) > -CERTAIN_ABOVE:
+            confidence = SURE
+            evidence.append(
+                Evidence(f"all {side} values", f"exactly {values[0]:g}", "they differ by token")
+            )
     if confidence == 0.0:
         return None
     return Finding(
         confidence,
-        (*evidence, *_where(seen, rows)),
+        (*evidence, *(_where(seen, rows) if rows.size else ())),
     )
+
+
+def one_constant(values: Floats) -> bool:
+    return values.size >= FEW_TOKENS and bool(np.ptp(values) == 0)
 
 
 def positive(seen: Examination) -> Finding | None:
@@ -116,6 +138,8 @@ def positive(seen: Examination) -> Finding | None:
         )
     rows = np.unique(np.concatenate([item[1] for item in found]))
     count = ramp(rows.size, 0, 3)
+    if rows.size > MOST_ABOVE * seen.signals.unmasked:
+        return None  # no rounding: probabilities, or the sign is lost
     return Finding(
         SURE * ramp(highest, 1e-4, ROUNDED_LOGIT_ABOVE) * count,
         tuple(evidence),
@@ -302,8 +326,8 @@ CAUSES = (
         "own, often the start of a turn, and wrong from it on.",
         remedy="Hand the engine's token ids to the trainer (return_token_ids); never tokenise the "
         "text of a response again.",
-        next_control="Push rollout_token_ids beside token_ids: they say at which token the sides "
-        "part.",
+        next_control="Compare the engine's ids with the trainer's around the first token that "
+        "differs (rollout_token_ids beside token_ids say where).",
         detect=other_token_ids,
         plot=other_ids_by_sequence,
     ),

@@ -12,6 +12,7 @@ from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import ALIKE, share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, trainer_on_rollout
+from driftscope_probes.diagnosis.relation import correlation
 
 #: The power of a softmax is not told from 1 below this.
 SMALLEST_POWER = 0.02
@@ -69,7 +70,10 @@ def temperature(seen: Examination) -> Finding | None:
         * ramp(scaled.explained, asked - 0.35, asked)
         * ramp(off, 0.01, SMALLEST_POWER * 2)
     )
-    shape *= 1 - 0.8 * seen.localised
+    body = signals.body
+    # The same token under another temperature keeps its place among the others.
+    same = correlation(np.maximum(body.rollout, -30), np.maximum(body.trainer, -30))
+    shape *= (1 - 0.8 * seen.localised) * ramp(same, 0.5, 0.8)
     confidence = 0.95 * shape
     said = stated is not None and stated > 0 and abs(stated - 1) > 1e-6
     if said:
@@ -81,6 +85,7 @@ def temperature(seen: Examination) -> Finding | None:
     power = scaled.power
     evidence = [
         Evidence("temperature of the engine over that of the trainer", round(power, 3), "1"),
+        *_stated_temperature(seen),
         Evidence(
             "variance of Δ that a softmax at that temperature explains",
             round(scaled.explained, 3),
@@ -89,7 +94,6 @@ def temperature(seen: Examination) -> Finding | None:
         Evidence("Δ of one sign at p between 0.6 and 0.98", round(scaled.purity, 2), "0.3 at most"),
         Evidence("mean ratio ρ", round(signals.mean_ratio[0], 4), "1"),
     ]
-    evidence += _stated_temperature(seen)
     return Finding(confidence, tuple(evidence))
 
 
