@@ -94,9 +94,9 @@ def placeholder(seen: Examination) -> Finding | None:
         )
         rows = np.union1d(rows, repeated)
     sides = (("engine", body.rollout, body.trainer), ("trainer", body.trainer, body.rollout))
-    for side, values, others in sides:
+    for side, values, partner in sides:
         # A policy that is certain everywhere says 0 on both sides, up to rounding.
-        if one_constant(values) and float(np.abs(others - values[0]).max()) > -CERTAIN_ABOVE:
+        if one_constant(values) and float(np.abs(partner - values[0]).max()) > -CERTAIN_ABOVE:
             confidence = SURE
             evidence.append(
                 Evidence(f"all {side} values", f"exactly {values[0]:g}", "they differ by token")
