@@ -9,7 +9,7 @@ from driftscope_probes.diagnosis.body import FEW_TOKENS
 from driftscope_probes.diagnosis.cause import ComparisonVerdict
 from driftscope_probes.diagnosis.examination import Examination
 
-FLOOR = "a calibrated floor (driftscope floor --model …): the prior is that of other models"
+FLOOR = "a calibrated floor (driftscope floor --model MODEL): the prior is that of other models"
 
 
 def missing_data(

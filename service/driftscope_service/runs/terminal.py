@@ -89,7 +89,8 @@ def print_analysis(
     """The diagnosis and six numbers; with `every_number` the tables below them."""
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     routes = None if every_number else routing_summary(analysis.get("routing"))
-    console.print(Text(f"{name}: {step.sequences:,} sequences, {step.tokens:,} tokens", "bold"))
+    size = f"{_counted(step.sequences, 'sequence')}, {_counted(step.tokens, 'token')}"
+    console.print(Text(f"{name}: {size}", "bold"))
     if every_number:
         _print_metadata(step, console)
     for part in _answer(diagnosis, analysis["comparison"], routes, console):
@@ -98,6 +99,10 @@ def print_analysis(
         _print_all(analysis, console)
     else:
         console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _answer(
@@ -143,9 +148,11 @@ def diagnosis_parts(diagnosis: Diagnosis, evidence: int = MOST_EVIDENCE) -> list
 def _cause(cause: NamedCause, evidence: int) -> list[RenderableType]:
     head = Text(f"{cause.name}", "bold")
     head.append(f"  confidence {words.confidence(cause)}", "not bold")
+    cut = len(cause.evidence) - evidence
     return [
         head,
         *_evidence(cause.evidence[:evidence]),
+        *([Text(f"  {cut} more in --json", "dim")] if cut > 0 else []),
         _labelled("Change", cause.remedy),
         _labelled("Settle it", cause.next_control),
         _labelled("Page", cause.doc),

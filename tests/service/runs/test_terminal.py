@@ -26,7 +26,7 @@ def test_presets_by_what_they_do() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     print_analysis("step", step, analysis, console, every_number=True)
     text = console.export_text()
-    assert "step: 1 sequences, 6 tokens" in text
+    assert "step: 1 sequence, 6 tokens" in text
     assert "model [bold]m[/bold]\n" in text
     row = next(line for line in text.splitlines() if line.startswith("a.drops"))
     assert row.split() == ["a.drops", "25.0%", "0%", "0%", "100%"]
