@@ -65,6 +65,15 @@ def drill(
     out: Annotated[
         Path | None, typer.Option(help="New folder that keeps the push file of every case.")
     ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            resolve_path=True,
+            help="Folder of an earlier --out: answers its push files again.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
@@ -80,6 +89,7 @@ def drill(
         "way": way,
         "models": models,
         "seed": seed,
+        "again": again,
     }
     result = _run(asked, out)
     report = DrillReport.read(result)

@@ -98,6 +98,7 @@ def command(report: DrillReport) -> str:
     words += [f"--way {request.way}"] if request.way != "both" else []
     words += [f"--models {','.join(request.models)}"] if request.models else []
     words += [f"--seed {request.seed}"] if request.seed else []
+    words += [f"--again {request.again}"] if request.again else []
     return " ".join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,3 +27,5 @@ class DrillRequest(BaseModel):
     way: Literal["a", "b", "both"] = "both"
     models: list[str] | None = None  # policies of the drill; None: all
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    #: Push files of an earlier drill or dump, answered again instead of new ones; no runs then.
+    again: Path | None = None

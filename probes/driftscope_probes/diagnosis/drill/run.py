@@ -17,7 +17,7 @@ from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.drill.course_score import CourseAnswer
-from driftscope_probes.diagnosis.drill.dump import save_step
+from driftscope_probes.diagnosis.drill.dump import HEALTHY, save_step
 from driftscope_probes.diagnosis.drill.floors import floor_of
 from driftscope_probes.diagnosis.drill.plan import PlannedCase, PlannedRun, plan, plan_runs
 from driftscope_probes.diagnosis.drill.policies import policy_folder
@@ -28,6 +28,7 @@ from driftscope_probes.diagnosis.families.registry import CAUSES
 from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
 from driftscope_probes.diagnosis.routing_integrity import routing_of
+from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.step_file import read_step
@@ -54,6 +55,8 @@ def run_drill(
     """Raises ProbeError with a remedy."""
     started = time.monotonic()
     torch.set_num_threads(THREADS)
+    if request.again is not None:
+        return _answered_again(request, request.again, progress, started)
     cases, runs = plan(request), plan_runs(request)
     models = sorted(
         {case.planned.setting.model for case in cases} | {run.setting.model for run in runs}
@@ -83,6 +86,69 @@ def run_drill(
         environment(),
         round(time.monotonic() - started, 1),
     )
+
+
+def _answered_again(
+    request: DrillRequest, folder: Path, progress: ProgressSink, started: float
+) -> DrillReport:
+    """The files of a folder, by the causes that their names hold."""
+    files = [
+        file for file in sorted(folder.glob("*__*__*__*__*.safetensors")) if _wanted(file, request)
+    ]
+    if not files:
+        raise RequestError(
+            f"{folder} has no push file of a drill that was asked for.",
+            remedy="give a folder that `driftscope drill --out` or the drill's dump has written.",
+        )
+    answers, told = [], []
+    for index, file in enumerate(files):
+        name, way, severity, setting, _ = file.stem.split("__")
+        cause = None if name == HEALTHY else name
+        progress(Progress("diagnosing", index / len(files), f"{index}/{len(files)}: {name}"))
+        diagnosis, without = diagnosed(file, cause)
+        metadata = read_step(file).metadata
+        model = metadata.get("model", "a pair without a model's name")
+        dtypes = f"{metadata.get('rollout_dtype', '?')}/{metadata.get('trainer_dtype', '?')}"
+        answers.append(
+            Answer(
+                cause,
+                float(severity),
+                way if cause else "",
+                f"{model} {dtypes}",
+                diagnosis,
+                without,
+            )
+        )
+        told.append(
+            AnsweredCase(
+                file.name,
+                cause,
+                way,
+                float(severity),
+                setting,
+                False,
+                answered(diagnosis),
+                tuple(item.name for item in diagnosis.causes[:3]),
+                diagnosis.causes[0].confidence if diagnosis.causes else None,
+                answered(without) if without else None,
+            )
+        )
+    return DrillReport(
+        score(answers, HEALTHY_CAUSES),
+        tuple(told),
+        (),
+        request,
+        environment(),
+        round(time.monotonic() - started, 1),
+    )
+
+
+def _wanted(file: Path, request: DrillRequest) -> bool:
+    name, way, *_ = file.stem.split("__")
+    if name == HEALTHY:
+        return True
+    asked = request.causes is None or name in request.causes
+    return asked and request.way in ("both", way)
 
 
 def _answer(case: PlannedCase, file: Path, keep: bool) -> Answer:
