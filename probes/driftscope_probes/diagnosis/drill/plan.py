@@ -170,7 +170,7 @@ def _case(
     cause = BY_NAME.get(injection.cause or "")
     shown = injection.cause is None or (cause is not None and cause.level in PLAIN_LEVELS)
     return PlannedCase(
-        Planned(injection, setting, severity, index), plain=shown and own % PLAIN_EVERY == 2
+        Planned(injection, setting, severity, index), plain=shown and turn % PLAIN_EVERY == 2
     )
 
 
