@@ -47,6 +47,13 @@ driftscope_probes.determinism.run_session
     tests/probes/determinism/test_hf_batches.py run_determinism(
 driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
+driftscope_probes.diagnosis.drill.floors
+    tests/probes/diagnosis/drill/test_run.py driftscope_probes.diagnosis.drill.run
+driftscope_probes.diagnosis.routing_*
+    tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
+driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
+driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
+driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
 driftscope_probes.diagnosis.sentence tests/probes/diagnosis/test_diagnose.py .sentence.startswith(
