@@ -81,6 +81,8 @@ def plan(request: DrillRequest) -> tuple[PlannedCase, ...]:
             by_cause.setdefault(injection.cause, []).append(injection)
     faulty = sorted(cause for cause in by_cause if cause is not None)
     if not faulty:
+        if plan_runs(request):  # a resume or a sleep shows over the steps alone
+            return ()
         raise RequestError(
             "none of the faults asked for can be injected into these models.",
             remedy="name more causes with --causes, or more models with --models.",
@@ -170,12 +172,15 @@ def _case(
     cause = BY_NAME.get(injection.cause or "")
     shown = injection.cause is None or (cause is not None and cause.level in PLAIN_LEVELS)
     return PlannedCase(
-        Planned(injection, setting, severity, index), plain=shown and own % PLAIN_EVERY == 2
+        Planned(injection, setting, severity, index), plain=shown and turn % PLAIN_EVERY == 2
     )
 
 
 def _asked(request: DrillRequest) -> list[Injection]:
-    known = sorted({injection.cause for injection in INJECTIONS if injection.cause is not None})
+    known = sorted(
+        {item.cause for item in INJECTIONS if item.cause is not None}
+        | {course.cause for course in COURSES if course.cause is not None}
+    )
     _check("cause", request.causes, known)
     return [
         injection for injection in INJECTIONS if _is_asked(injection.cause, injection.way, request)

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from driftscope_probes.diagnosis.drill.courses import COURSES
-from driftscope_probes.diagnosis.drill.plan import PlannedCase, plainly, plan, plan_runs
+from driftscope_probes.diagnosis.drill.plan import (
+    MILDEST,
+    PlannedCase,
+    plainly,
+    plan,
+    plan_runs,
+)
 from driftscope_probes.diagnosis.drill.policies import POLICIES
 from driftscope_probes.diagnosis.drill.registry import INJECTIONS
 from driftscope_probes.diagnosis.drill.request import DrillRequest
@@ -47,7 +53,7 @@ def test_ways_take_turns_and_severities_are_spread() -> None:
         severities = sorted(
             case.planned.severity for case in cases if case.planned.injection.way == way
         )
-        gaps = np.diff([0.0, *severities, 1.0])
+        gaps = np.diff([MILDEST, *severities, 1.0])
         assert gaps.max() < 3.0 / len(severities)
 
 
