@@ -52,7 +52,7 @@ def drill(
     ] = None,
     way: Annotated[
         Literal["a", "b", "both"],
-        typer.Option(help="Of injection: detectors were tuned on a, b is held apart."),
+        typer.Option(help="Of injection: each cause has two independent ones, scored apart."),
     ] = "both",
     models: Annotated[
         str | None,

@@ -36,7 +36,7 @@ PACKAGES = ("driftscope", "torch", "transformers", "numpy")
 INTRODUCTION = (
     "Made by the command below; not edited by hand. Each case is a fault that was put into a real "
     "pair of engine and trainer, where it happens in life, and pushed as a trainer's file. Each "
-    "cause comes about in two independent ways: detectors were tuned on a, b is held apart. Every "
+    "cause comes about in two independent ways, scored apart below. Every "
     "third case whose cause the log-probabilities themselves show, and every third healthy pair, "
     "is pushed with the required tensors, the ids and the dtypes alone."
 )
@@ -92,13 +92,15 @@ def markdown(report: DrillReport, day: date) -> str:
 def command(report: DrillReport) -> str:
     """That asks for the same."""
     request = report.request
+    if request.again is not None:
+        made = "python -m driftscope_probes.diagnosis.drill.dump CASES"
+        return f"{made} && driftscope drill --again CASES"
     words = ["driftscope drill", f"--cases {request.cases}"]
     words += [f"--runs {request.runs}"] if request.runs != DEFAULT_RUNS else []
     words += [f"--causes {','.join(request.causes)}"] if request.causes else []
     words += [f"--way {request.way}"] if request.way != "both" else []
     words += [f"--models {','.join(request.models)}"] if request.models else []
     words += [f"--seed {request.seed}"] if request.seed else []
-    words += [f"--again {request.again}"] if request.again else []
     return " ".join(words)
 
 
