@@ -29,7 +29,8 @@ def rounding(seen: Examination) -> Finding | None:
         size = max(size, 0.5)  # the shape holds for models whose size nobody calibrated
     confidence = 0.9 * size * shape
     if (signals.excess or 0.0) > AT_FLOOR_UP_TO:
-        confidence = min(confidence, 0.45)  # a candidate: "nothing has to change" is no answer
+        # A candidate: "nothing has to change" is no answer, least of all above a measured floor.
+        confidence = min(confidence, 0.45 if seen.floor.source == "prior" else 0.15)
     if confidence < 0.05:
         return None
     ratio, distance = signals.mean_ratio
