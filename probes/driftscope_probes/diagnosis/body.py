@@ -50,9 +50,18 @@ def noise_on_logits(body: Body) -> float | None:
     return float(np.sqrt(np.sum(body.delta**2) / weight))
 
 
+#: Median of |N(0, 1)|.
+MEDIAN_OF_NORMAL = 0.6745
+
+
+def typical(residual: Floats) -> float:
+    """Standard deviation from the median, so that wild values do not count; 0 of none."""
+    return float(np.median(np.abs(residual))) / MEDIAN_OF_NORMAL if residual.size else 0.0
+
+
 def reach_of(body: Body) -> float | None:
     residual = np.abs(body.residual[body.certainty < 0.9])
     if residual.size < 4 * FEW_TOKENS:
         return None
-    ordinary = float(np.median(residual)) / 0.6745
+    ordinary = typical(residual)
     return float(np.quantile(residual, 0.995)) / ordinary if ordinary > 0 else None

@@ -19,8 +19,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis, NamedCause
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.families.base import LEVELS, Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
-from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
-from driftscope_probes.diagnosis.routing_integrity import routing_of
+from driftscope_probes.diagnosis.observed import observed_of
 from driftscope_probes.push.step_file import read_step
 
 EXAMPLE = "## An example"
@@ -113,10 +112,7 @@ def index_page() -> str:
 def best_example(name: str, files: Iterable[Path]) -> Example | None:
     best: Example | None = None
     for path in files:
-        step = read_step(path)
-        tokens = compared_tokens(step)
-        routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
-        diagnosis = diagnose(observed_step(step, tokens, routing))
+        diagnosis = diagnose(observed_of(read_step(path)))
         named = next((cause for cause in diagnosis.causes if cause.name == name), None)
         if named and (best is None or named.confidence > best.named.confidence):
             best = Example(path.name.removesuffix(".safetensors"), diagnosis, named)

@@ -39,7 +39,7 @@ CONFIDENCE_OF_FEW = 0.3
 SURE_FROM = 0.8
 #: Levels whose signatures are unmistakable: no size of rounding looks like them.
 UNMISTAKABLE = frozenset({"comparable", "alignment", "semantics", "context"})
-#: Meant, or how routing is in short dtypes: the size decides, and it is no bug of either side.
+#: Intended, or normal for routing in short dtypes: no bug of either side, so the size decides.
 NO_BUG = frozenset({"policy_staleness", "moe_routing_flip"})
 
 
@@ -74,7 +74,7 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
     findings = {}
     body = seen.signals.body
     few = body.tokens < FEW_TOKENS
-    # Without values, or with one constant for all of them, there is no shape to read.
+    # No shape can be read from no values, nor from one constant.
     blank = body.tokens == 0 or one_constant(body.rollout) or one_constant(body.trainer)
     for cause in CAUSES:
         if cause.name in without or cause.detect is None:
@@ -111,7 +111,7 @@ def _verdict(
     if named and BY_NAME[named.name].level in UNMISTAKABLE:
         return "bug_like", None
     if excess <= AT_FLOOR_UP_TO:
-        # Rounding has a shape as well as a size: what is small and not of that shape is no floor.
+        # Rounding has a shape as well as a size: a small difference of another shape is more.
         return ("at_floor" if seen.rounding_shape else "above_floor"), None
     if excess <= ABOVE_FLOOR_UP_TO:
         return "above_floor", None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import Floats, Ints
+from driftscope_probes.diagnosis.body import Floats, Ints, typical
 
 #: Below so many sequences their sums do not say how far a mean may be off.
 FEW_CLUSTERS = 12
@@ -43,7 +43,7 @@ def winsorised(values: Floats, deviations: float = 6.0) -> Floats:
     if values.size == 0:
         return values
     centre = float(np.median(values))
-    width = deviations * float(np.median(np.abs(values - centre))) / 0.6745
+    width = deviations * typical(values - centre)
     return np.clip(values, centre - width, centre + width) if width > 0 else values
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import FEW_TOKENS, Ints
+from driftscope_probes.diagnosis.body import FEW_TOKENS, Ints, typical
 from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, Floor
 from driftscope_probes.diagnosis.observed import Observed
@@ -18,7 +18,7 @@ from driftscope_probes.diagnosis.places import Places
 from driftscope_probes.diagnosis.relation import Relation, correlation
 from driftscope_probes.diagnosis.settings import Settings, settings_of
 from driftscope_probes.diagnosis.signals import Signals
-from driftscope_probes.diagnosis.split import Split, typical
+from driftscope_probes.diagnosis.split import Split
 
 #: Healthy pairs: 0.05 to 0.10 in every dtype and model; above this, tokens moved that the engine
 #: was sure of.

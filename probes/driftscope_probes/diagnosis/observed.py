@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.routing_integrity import Routing
+from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.tokens import Extras, Tokens
 
@@ -29,6 +29,13 @@ class Observed:
     routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
     trainer_routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
     routing: Routing | None = None  # what the routes say; None: there are none
+
+
+def observed_of(step: PushedStep) -> Observed:
+    """All of a step, its routes compared; raises TraceError where they do not fit."""
+    tokens = compared_tokens(step)
+    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
+    return observed_step(step, tokens, routing)
 
 
 def observed_step(step: PushedStep, tokens: Tokens, routing: Routing | None = None) -> Observed:

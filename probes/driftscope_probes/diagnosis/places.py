@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.body import FEW_TOKENS, Body, Bools, Floats, Ints
+from driftscope_probes.diagnosis.body import FEW_TOKENS, Body, Bools, Floats, Ints, typical
 from driftscope_probes.diagnosis.signals import Signals
 from driftscope_probes.diagnosis.split import (
     MAX_COORDINATE,
@@ -22,7 +22,6 @@ from driftscope_probes.diagnosis.split import (
     better,
     small_groups,
     split_of,
-    typical,
 )
 
 #: A split has to gain this much in units of the variance within: χ²(1) beyond 30 has p = 4e-8, so

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.body import Ints
+from driftscope_probes.diagnosis.body import Ints, typical
 from driftscope_probes.diagnosis.cause import Plot
 from driftscope_probes.diagnosis.examination import Examination
 
@@ -132,10 +132,7 @@ def _noise_by(seen: Examination, coordinate: Ints, x_label: str, kind: Any = "li
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     if starts.size > MAX_POINTS:
         starts = np.unique(np.linspace(0, ordered.size, MAX_POINTS + 1)[:-1].astype(np.int64))
-    noise = [
-        float(np.median(np.abs(part))) / 0.6745
-        for part in np.split(body.residual[order], starts[1:])
-    ]
+    noise = [typical(part) for part in np.split(body.residual[order], starts[1:])]
     return Plot(
         kind,
         f"noise by {x_label}",

@@ -11,9 +11,15 @@ from functools import cached_property
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import CERTAINTY_EPSILON, FEW_TOKENS, Bools, Floats, Ints
+from driftscope_probes.diagnosis.body import (
+    CERTAINTY_EPSILON,
+    FEW_TOKENS,
+    Bools,
+    Floats,
+    Ints,
+    typical,
+)
 from driftscope_probes.diagnosis.signals import Signals
-from driftscope_probes.diagnosis.split import typical
 
 LAGS = (-3, -2, -1, 1, 2, 3)
 #: Squared difference at the better lag over that in place: a shift leaves only rounding.

@@ -20,6 +20,7 @@ from driftscope_probes.diagnosis.body import (
     Ints,
     noise_on_logits,
     reach_of,
+    typical,
 )
 from driftscope_probes.diagnosis.estimates import (
     clustered_mean,
@@ -94,7 +95,7 @@ class Signals:
         return min(self.floor.sigma, PRIOR_SIGMA["bf16"])
 
     @cached_property
-    def _first_last(self) -> tuple[Ints, Ints]:
+    def first_and_last(self) -> tuple[Ints, Ints]:
         """[sequences] rows of the first unmasked token and behind the last one."""
         limits = self.tokens.cu_seqlens
         first = np.zeros(self.tokens.sequences, np.int64)
@@ -117,7 +118,7 @@ class Signals:
     @cached_property
     def response_lengths(self) -> Ints:
         """[sequences] tokens from the first unmasked to the last."""
-        first, last = self._first_last
+        first, last = self.first_and_last
         return last - first
 
     @cached_property
@@ -127,7 +128,7 @@ class Signals:
         if bad.size:
             rows = rows[~np.isin(rows, bad, assume_unique=True)]
         sequence = np.searchsorted(self.tokens.cu_seqlens, rows, side="right") - 1
-        first, last = self._first_last
+        first, last = self.first_and_last
         rollout = self.tokens.rollout[rows].astype(np.float64)
         trainer = self.tokens.trainer[rows].astype(np.float64)
         delta = trainer - rollout
@@ -177,7 +178,7 @@ class Signals:
             return self.extras.position_ids[self.body.token].astype(np.int64)
         if self.extras.prompt_lengths is not None:
             return self.extras.prompt_lengths[self.body.sequence] + self.body.index
-        first, _ = self._first_last
+        first, _ = self.first_and_last
         lead = first - self.tokens.cu_seqlens[:-1]
         if lead.any():  # the prompts are there, masked
             return self.body.token - self.tokens.cu_seqlens[self.body.sequence]
@@ -196,12 +197,12 @@ class Signals:
 
     @cached_property
     def typical_sigma(self) -> float | None:
-        """The same from medians: wild tokens do not count. Median |N(0, 1)| is 0.6745."""
+        """The same from medians: wild tokens do not count."""
         body = self.body
         unsure = body.certainty < 0.99
         if int(unsure.sum()) < FEW_TOKENS:
             return None
-        return float(np.median(np.abs(body.residual[unsure]))) / 0.6745
+        return typical(body.residual[unsure])
 
     @cached_property
     def excess(self) -> float | None:

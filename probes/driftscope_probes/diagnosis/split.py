@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.diagnosis.body import Body, Bools, Floats, Ints
+from driftscope_probes.diagnosis.body import Body, Bools, Floats, Ints, typical
 
 #: Coordinates beyond this count as one: no context is longer.
 MAX_COORDINATE = 2**20
@@ -30,10 +30,6 @@ class Split:
     @property
     def fraction(self) -> float:
         return float(self.dirty.mean())
-
-
-def typical(residual: Floats) -> float:
-    return float(np.median(np.abs(residual))) / 0.6745 if residual.size else 0.0
 
 
 def split_of(body: Body, dirty: Bools, at: float = 0.0, least: float = 0.0) -> Split | None:

@@ -143,12 +143,10 @@ def in_engine(
 ) -> Injection:
     """The engine samples with a damaged model."""
 
-    def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
-        seed = int(rng.integers(2**31))
-        dose = strength(lab, setting, damage, severity, seed, bounds)
+    def step(lab: Lab, setting: Setting, dose: float, seed: int) -> PushedStep:
         return engine_step(lab, setting, damage(lab.engine(fresh=True), dose, seed))
 
-    return Injection(cause, way, description, inject, models)
+    return _dosed(cause, way, description, damage, bounds, models, step)
 
 
 def in_trainer(
@@ -161,10 +159,24 @@ def in_trainer(
 ) -> Injection:
     """The trainer scores with a damaged model."""
 
+    def step(lab: Lab, setting: Setting, dose: float, seed: int) -> PushedStep:
+        return trainer_step(lab, setting, damage(lab.trainer(fresh=True), dose, seed))
+
+    return _dosed(cause, way, description, damage, bounds, models, step)
+
+
+def _dosed(
+    cause: str,
+    way: Way,
+    description: str,
+    damage: Damage,
+    bounds: Bounds,
+    models: tuple[str, ...] | None,
+    step: Callable[[Lab, Setting, float, int], PushedStep],
+) -> Injection:
     def inject(lab: Lab, severity: float, rng: np.random.Generator, setting: Setting) -> PushedStep:
         seed = int(rng.integers(2**31))
-        dose = strength(lab, setting, damage, severity, seed, bounds)
-        return trainer_step(lab, setting, damage(lab.trainer(fresh=True), dose, seed))
+        return step(lab, setting, strength(lab, setting, damage, severity, seed, bounds), seed)
 
     return Injection(cause, way, description, inject, models)
 

@@ -25,9 +25,8 @@ from driftscope_probes.diagnosis.drill.report import AnsweredCase, DrillReport
 from driftscope_probes.diagnosis.drill.request import DrillRequest
 from driftscope_probes.diagnosis.drill.score import Answer, answered, score
 from driftscope_probes.diagnosis.families.registry import CAUSES
-from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
+from driftscope_probes.diagnosis.observed import observed_of
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
-from driftscope_probes.diagnosis.routing_integrity import routing_of
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.push.pushed_step import PushedStep
@@ -105,8 +104,9 @@ def _answered_again(
         name, way, severity, setting, _ = file.stem.split("__")
         cause = None if name == HEALTHY else name
         progress(Progress("diagnosing", index / len(files), f"{index}/{len(files)}: {name}"))
-        diagnosis, without = diagnosed(file, cause)
-        metadata = read_step(file).metadata
+        step = read_step(file)
+        diagnosis, without = diagnosed_step(step, cause)
+        metadata = step.metadata
         model = metadata.get("model", "a pair without a model's name")
         dtypes = f"{metadata.get('rollout_dtype', '?')}/{metadata.get('trainer_dtype', '?')}"
         answers.append(
@@ -172,10 +172,12 @@ def _answer(case: PlannedCase, file: Path, keep: bool) -> Answer:
 
 def diagnosed(file: Path, cause: str | None) -> tuple[Diagnosis, Diagnosis | None]:
     """As `driftscope analyze` does it; and, of a fault, with the detector of `cause` removed."""
-    step = read_step(file)
-    tokens = compared_tokens(step)
-    routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
-    observed = observed_step(step, tokens, routing)
+    return diagnosed_step(read_step(file), cause)
+
+
+def diagnosed_step(step: PushedStep, cause: str | None) -> tuple[Diagnosis, Diagnosis | None]:
+    """The same of a step that has been read."""
+    observed = observed_of(step)
     floor = floor_of(step.metadata)
     if cause is None:
         return diagnose(observed, floor), None

@@ -48,17 +48,6 @@ def move(model: Any, difference: Displacement, by: float) -> Any:
     return model
 
 
-def relative_size(model: Any, difference: Displacement) -> float:
-    """Root mean square of the displacement over that of the weights it moves."""
-    squares = sum(float(part.double().square().sum()) for part in difference.values())
-    weights = sum(
-        float(parameter.double().square().sum())
-        for name, parameter in model.named_parameters()
-        if name in difference
-    )
-    return float((squares / weights) ** 0.5)
-
-
 def _displacement(lab: Lab, setting: Setting, rule: Rule) -> Displacement:
     model = lab.trainer(fresh=True).requires_grad_(True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

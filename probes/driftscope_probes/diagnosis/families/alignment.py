@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.diagnosis.body import typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.plots import noise_by_end, noise_by_sequence, trainer_on_rollout
-from driftscope_probes.diagnosis.split import typical
 
 SURE = 0.97
 #: Tokens that have nothing but the prompt as their context, nearly.

@@ -84,7 +84,7 @@ def pad_attended(seen: Examination) -> Finding | None:
 
 def _first_positions(seen: Examination) -> NDArray[np.int64]:
     """[sequences] position of the first response token, 0 where there is none."""
-    first, _ = seen.signals._first_last
+    first, _ = seen.signals.first_and_last
     ids = seen.signals.extras.position_ids
     assert ids is not None
     positions: NDArray[np.int64] = ids[np.minimum(first, ids.size - 1)].astype(np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.diagnosis.body import typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import SURPRISE_OF_ONSET, Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
@@ -17,7 +18,7 @@ from driftscope_probes.diagnosis.plots import (
     noise_by_position,
     noise_by_sequence,
 )
-from driftscope_probes.diagnosis.split import Split, typical
+from driftscope_probes.diagnosis.split import Split
 
 #: Tiles of attention kernels over the keys.
 TILES = (32, 48, 64, 80, 96, 112, 128, 160, 176, 192, 224, 256, 512)

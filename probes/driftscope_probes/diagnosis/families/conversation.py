@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftscope_probes.diagnosis.body import typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import share
 from driftscope_probes.diagnosis.plots import noise_by_index, noise_by_turn
-from driftscope_probes.diagnosis.split import typical
 
 #: |Δ| beyond which a token was hardly sampled from what the engine reported, in nats.
 FOREIGN = 1.0

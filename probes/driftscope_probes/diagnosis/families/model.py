@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import Floats, Ints
+from driftscope_probes.diagnosis.body import Floats, Ints, typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.function import ALIKE, other_function, share
 from driftscope_probes.diagnosis.plots import noise_by_certainty, noise_by_position
-from driftscope_probes.diagnosis.split import typical
 
 
 def _grows(seen: Examination) -> tuple[float, str, Ints]:

@@ -14,10 +14,6 @@ from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.plots import noise_by_certainty
 
-#: Spacing of bfloat16 between 8 and 16, where most logits lie: 2^-4; half of it is the most that
-#: rounding moves one.
-BF16_LOGIT_STEPS = (0.03125, 0.0625, 0.125)
-
 
 def rounding(seen: Examination) -> Finding | None:
     signals = seen.signals

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftscope_probes.diagnosis.body import FEW_TOKENS, Floats, Ints
+from driftscope_probes.diagnosis.body import FEW_TOKENS, Floats, Ints, typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.impossible import CERTAIN_ABOVE
 from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
-from driftscope_probes.diagnosis.split import typical
 
 #: log of the mass that a nucleus keeps at the least: values of exactly 0 whose partner is above it
 #: may be tokens that were alone in their nucleus.

@@ -50,13 +50,6 @@ def other_rope_base(model: Any, excess: float, seed: int) -> Any:
     return model
 
 
-def positions_stretched(model: Any, excess: float, seed: int) -> Any:
-    """Linear scaling: every position divided by 1 + excess."""
-    rotary = model.model.rotary_emb
-    rotary.inv_freq = rotary.inv_freq / (1.0 + excess)
-    return model
-
-
 def rotated_partly(model: Any, fraction: float, seed: int) -> Any:
     """The slowest frequencies turn too little, the last ones not at all (partial rotary factor)."""
     rotary = model.model.rotary_emb
