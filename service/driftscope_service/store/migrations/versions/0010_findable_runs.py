@@ -1,4 +1,4 @@
-"""What runs are found and sorted by: tags, a note, a pinned baseline, and the last step's answer."""
+"""What runs are found by: tags, a note, a pinned baseline, and the answer of the last step."""
 
 from __future__ import annotations
 
