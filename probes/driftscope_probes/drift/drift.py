@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from driftscope_probes.drift.cusum import WARM_UP, LevelChange, level_changes
+from driftscope_probes.drift.event import Event
 from driftscope_probes.drift.trend import MIN_STEPS, Trend, trend
 from driftscope_probes.mismatch.number import FloatArray, IntArray
 from driftscope_probes.numbers import NUMBERS, ScaleKind
@@ -243,6 +244,8 @@ class StepValues:
 class Drift:
     steps: int
     metrics: Mapping[str, MetricDrift]  # the names in SERIES that have a value at any step
+    events: tuple[Event, ...] = ()  # rising by step, one per point in time
+    resumed_at: tuple[int, ...] = ()  # first steps of resumed attempts
 
     @property
     def state(self) -> State:
@@ -255,12 +258,17 @@ class Drift:
         return {
             "state": self.state,
             "steps": self.steps,
+            "events": [event.to_dict() for event in self.events],
+            "resumed_at": list(self.resumed_at),
             "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
         }
 
 
-def drift_of(points: Sequence[StepValues]) -> Drift:
-    """points: one per step, rising by step (gaps are allowed). Names beyond SERIES are not read."""
+def drift_of(points: Sequence[StepValues], *, resumed_at: Sequence[int] = ()) -> Drift:
+    """points: one per step, rising by step (gaps are allowed). Names beyond SERIES are not read.
+    resumed_at: step numbers, each the first one of a resumed attempt in this series, in any order;
+    those at or before the first point and beyond the last one have no before and after: not read.
+    """
     steps = np.array([point.step for point in points], dtype=np.int64)
     assert bool(np.all(np.diff(steps) > 0)), "steps rise and none comes twice"
     metrics = {}
@@ -272,4 +280,5 @@ def drift_of(points: Sequence[StepValues]) -> Drift:
             # None becomes NaN.
             levels = np.array(values, dtype=np.float64)
             metrics[name] = metric_drift(row.scale, row.ideal, steps, levels)
-    return Drift(len(points), metrics)
+    inside = (step for step in sorted(set(resumed_at)) if steps.size and steps[0] < step <= steps[-1])
+    return Drift(len(points), metrics, resumed_at=tuple(inside))
