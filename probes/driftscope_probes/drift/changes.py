@@ -147,8 +147,9 @@ def _growth(
             continue
         fit = growth_at(window)
         inside = [index - first for index in at if index < last]
-        levels = laplace_criterion(_from_levels(window, inside), 1 + 2 * len(inside))
-        if staircase or fit.criterion(3) < levels - CLEARLY:
+        memory = fit.memory
+        levels = laplace_criterion(_from_levels(window, inside), 1 + 2 * len(inside), memory)
+        if staircase or fit.criterion(3, memory) < levels - CLEARLY:
             posterior = fit.posterior
             if len(inside) == 1 and not staircase:
                 posterior = _mixed(shift_at(window, inside[0]), fit)

@@ -49,6 +49,13 @@ REFERENCE: Final = 1.0
 DECISION: Final = 8.0
 #: Most that one step adds before REFERENCE is taken off: 3 of them are needed to pass DECISION.
 WINSOR: Final = 4.0
+#: So many values in a row this many stds off, on one side, are a change whatever the sum says: noise
+#: with memory goes that far, but not for long. The limit grows with the memory, and the values must
+#: not fade as after one huge shock: none is below half of another.
+ROW: Final = 3
+ROW_OFF: Final = 4.0
+ROW_MEMORY: Final = 0.25
+FADED: Final = 0.5
 #: Longest memory that is corrected for; beyond it a series wanders, and its level does change.
 MAX_AUTOCORRELATION: Final = 0.9
 #: Delay, in steps, before a step is learned from: a shift would otherwise hide itself by raising
@@ -70,8 +77,14 @@ def chart(values: Sequence[float], start: int, outliers: set[int]) -> Alarm | No
     level = _Level(values[start : start + WARM_UP])
     rise = fall = 0.0
     rise_from = fall_from = start + WARM_UP
+    row: list[float] = []
     for index in range(start + WARM_UP, len(values)):
-        score = level.score(values[index])
+        raw, shrunk = level.score(values[index])
+        score = raw * shrunk
+        if abs(raw) > ROW_OFF and abs(raw) * shrunk**ROW_MEMORY > ROW_OFF:
+            row.append(raw)
+        else:
+            row.clear()
         if index - GAP >= start + WARM_UP:
             level.take_in(values[index - GAP])
         if abs(score) > WINSOR:
@@ -85,7 +98,15 @@ def chart(values: Sequence[float], start: int, outliers: set[int]) -> Alarm | No
             fall, fall_from = 0.0, index + 1
         if max(rise, fall) > DECISION:
             return Alarm(index, rise_from if rise > DECISION else fall_from)
+        if len(row) >= ROW and _stays(row[-ROW:]):
+            return Alarm(index, index - ROW + 1)
     return None
+
+
+def _stays(row: Sequence[float]) -> bool:
+    sizes = [abs(one) for one in row]
+    one_side = min(row) > 0.0 or max(row) < 0.0
+    return one_side and min(sizes) > FADED * max(sizes)
 
 
 class _Level:
@@ -105,14 +126,15 @@ class _Level:
         self._products = float(np.dot(scores[1:], scores[:-1]))
         self._last = float(scores[-1])
 
-    def score(self, value: float) -> float:
-        """Standard normal if `value` comes from the level so far."""
+    def score(self, value: float) -> tuple[float, float]:
+        """Standard normal if `value` comes from the level so far, and the factor by which it counts
+        in a sum: less with memory."""
         count = self._count
         deviation = (value - self._mean) / self._spread()
         score = normal_score(deviation / math.sqrt(1.0 + 1.0 / count), count - 1)
         memory = self._autocorrelation()
         # The sum of a series with memory grows like that of noise of this larger spread.
-        return score * math.sqrt((1.0 - memory) / (1.0 + memory))
+        return score, math.sqrt((1.0 - memory) / (1.0 + memory))
 
     def _autocorrelation(self) -> float:
         """One standard error above its estimate: too low costs false alarms, too high delay."""

@@ -58,17 +58,22 @@ class Fitted:
     def at(self) -> int:
         return int(np.argmax(self.posterior)) + 1
 
-    def criterion(self, parameters: int) -> float:
+    def criterion(self, parameters: int, memory: float = 0.0) -> float:
         """Schwarz' criterion with Laplace noise, so that outliers do not decide."""
-        return laplace_criterion(self.residuals, parameters)
+        return laplace_criterion(self.residuals, parameters, memory)
+
+    @property
+    def memory(self) -> float:
+        return _noise(self.residuals, np.finfo(float).tiny)[0]
 
 
-def laplace_criterion(residuals: FloatArray, parameters: int, least: float = 0.0) -> float:
-    """residuals: [n]; `least`: of their mean size, where noise may be absent."""
-    mean = max(float(np.abs(residuals).mean()), least)
+def laplace_criterion(residuals: FloatArray, parameters: int, memory: float = 0.0) -> float:
+    """residuals: [n]; `memory`: lag-1 autocorrelation, which makes n values worth fewer."""
+    mean = float(np.abs(residuals).mean())
     if mean == 0.0:
         return -math.inf
-    return 2.0 * residuals.size * math.log(mean) + parameters * math.log(residuals.size)
+    worth = residuals.size * (1.0 - memory) / (1.0 + memory)
+    return 2.0 * worth * math.log(mean) + parameters * math.log(residuals.size)
 
 
 def dated(posterior: FloatArray) -> Dated:

@@ -23,7 +23,7 @@ OFF_CONSTANT: Final = 3
 #: Normal scores that a split has to reach: among fewer than LATE values, where it is judged anew with
 #: every step; among LATE; at a later look. bench/drift_rates.py prints what each costs and finds.
 EARLY_DECISION: Final = 4.0
-LATE_DECISION: Final = 5.0
+LATE_DECISION: Final = 4.5
 LOOK_DECISION: Final = 5.5
 #: From LATE values on there is a look whenever there are this many times more.
 LOOK_GROWTH: Final = 1.15
@@ -87,7 +87,8 @@ def _first_change(
         return late
     if alarm is None:
         return None
-    split = best_split(np.asarray(values[start : alarm.at + 1]), noise.typical)
+    seen = np.asarray(values[start : alarm.at + 1])
+    split = best_split(seen, noise.typical, near_ends=True)
     at = alarm.since if split is None else start + split.at
     return LevelChange(at, alarm.at)
 

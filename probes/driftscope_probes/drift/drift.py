@@ -119,21 +119,22 @@ def metric_drift(
     starts = [start for start in dict.fromkeys(starts) if start < values.size]
     series = _Series(scale, steps, values, levels)
     changes, outliers, line = list[Change](), list[int](), None
-    resumptions = list[Resumption]()
+    resumptions, level_from = list[Resumption](), 0
     for start, end in zip(starts, [*starts[1:], values.size], strict=True):
         detected = level_changes(levels[start:end].tolist(), noise)
         found = [_moved(one, start) for one in changes_of(levels[start:end], detected.changes)]
         outliers += [start + index for index in detected.outliers]
         if start:
-            last = max((one.at for one in changes), default=0)
-            did = resumption(row.name, steps, values, levels, (last, start, end), noise)
+            did = resumption(row.name, steps, values, levels, (level_from, start, end), noise)
             if did is not None:
                 resumptions.append(did)
                 found = [one for one in found if one.at > did.settled]
+                level_from = start if did.lasts else level_from
         line = _told(series, start, end, found)
         if line is not None and line.first == start:
             found = []  # the steps of a staircase are not separate events
         changes += found
+        level_from = max([level_from, *(one.at for one in found)])
     points = tuple(_change_point(series, change) for change in changes)
     state: State = "trending" if line else "shifted" if changes else "steady"
     if state == "steady" and values.size <= WARM_UP:

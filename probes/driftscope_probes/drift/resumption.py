@@ -113,7 +113,7 @@ def _values_away(off: FloatArray) -> int:
 
 def _differs(levels: FloatArray, at: int, noise: Noise) -> bool:
     """Whether the values from index `at` on have another mean, too near to see in single ones."""
-    split = best_split(levels, noise.typical)
+    split = best_split(levels, noise.typical, near_ends=True)
     return split is not None and split.score > LASTS and abs(split.at - at) <= 1
 
 

@@ -18,8 +18,8 @@ from driftscope_probes.mismatch.number import FloatArray
 
 #: Values at the new level before it is told from an outlier.
 AFTER: Final = 3
-#: Values before a change, below which one of them may be an outlier of heavy-tailed noise: they
-#: then have to lie this many times further off than any value of the other level.
+#: So few values before a change may be outliers of heavy-tailed noise: one has to lie this many times
+#: further off than any value of the other level, each of two further than any.
 FEW: Final = 2
 FURTHER: Final = 1.5
 #: A value further than this from the median of itself and its neighbours is cut, in stds.
@@ -28,7 +28,7 @@ SPIKE: Final = 3.0
 DIFFERENCE_CONSISTENCY: Final = 1.4826 / math.sqrt(2.0)
 #: In more values than LATE a change is looked for LATE_MARGIN values from either end only: nearer to
 #: the start a shorter look has seen it, nearer to the end the chart does.
-LATE: Final = 40
+LATE: Final = 60
 LATE_MARGIN: Final = 10
 #: Makes the median absolute deviation consistent for Gaussian noise.
 MAD_CONSISTENCY: Final = 1.4826
@@ -45,9 +45,12 @@ class Split:
     score: float  # normal score of the difference; infinite without any noise
 
 
-def best_split(values: FloatArray, typical: float | None) -> Split | None:
+def best_split(
+    values: FloatArray, typical: float | None, *, near_ends: bool = False
+) -> Split | None:
     """values: [n] finite; typical: std that noise of this kind usually has, None where nothing is
-    known. None where fewer than AFTER + 1 values are there, or all are equal."""
+    known; near_ends: look there among many values too, where it is known that something changed.
+    None where fewer than AFTER + 1 values are there, or all are equal."""
     count = values.size
     if count < AFTER + 1:
         return None
@@ -56,7 +59,7 @@ def best_split(values: FloatArray, typical: float | None) -> Split | None:
     if largest == 0.0:
         return None
     cleaned = without_spikes(centred / largest)
-    aside = LATE_MARGIN if count > LATE else 0
+    aside = LATE_MARGIN if count > LATE and not near_ends else 0
     before = np.arange(max(1, aside), count - max(AFTER, aside) + 1)
     sums = np.cumsum(cleaned)
     means = sums[before - 1] / before
@@ -79,7 +82,8 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
         return Split(at, math.inf if at > FEW else 0.0)
     if at <= FEW:
         nearest = float(np.min(np.abs(first - second.mean())))
-        if nearest < FURTHER * float(np.max(np.abs(second - second.mean()))):
+        further = FURTHER if at == 1 else 1.0
+        if nearest < further * float(np.max(np.abs(second - second.mean()))):
             return Split(at, 0.0)
     memory = min(
         MAX_AUTOCORRELATION,
