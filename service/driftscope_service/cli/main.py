@@ -19,6 +19,7 @@ from typing import Annotated, Final
 import typer
 
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.plural import counted
 from driftscope_service.cli import keys, model
 from driftscope_service.cli.drill import drill
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
@@ -110,7 +111,8 @@ def load(
     for line in loaded.said:
         typer.echo(line)
     typer.echo(
-        f"{loaded.runs} runs with {loaded.steps} steps, {loaded.reports} new reports in "
+        f"{counted(loaded.runs, 'run')} with {counted(loaded.steps, 'step')}, "
+        f"{counted(loaded.reports, 'new report')} in "
         f"{settings.data_dir}. Now: driftscope serve --data-dir {settings.data_dir}"
     )
 
