@@ -11,8 +11,8 @@ from driftscope_probes.diagnosis.body import FEW_TOKENS, Floats, Ints, typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
-from driftscope_probes.diagnosis.impossible import CERTAIN_ABOVE
 from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
+from driftscope_probes.mismatch.impossible import CERTAIN_ABOVE
 
 #: log of the mass that a nucleus keeps at the least: values of exactly 0 whose partner is above it
 #: may be tokens that were alone in their nucleus.
@@ -30,16 +30,16 @@ FAR_APART = 2.0
 def sentinel_or_nan(seen: Examination) -> Finding | None:
     impossible = seen.signals.impossible
     sides = (
-        ("rollout", "NaN or infinite", impossible.nonfinite_rollout),
-        ("trainer", "NaN or infinite", impossible.nonfinite_trainer),
-        ("rollout", "below -100 nats", impossible.sentinel_rollout),
-        ("trainer", "below -100 nats", impossible.sentinel_trainer),
+        ("rollout", "NaN or infinite", impossible.rollout.nonfinite),
+        ("trainer", "NaN or infinite", impossible.trainer.nonfinite),
+        ("rollout", "below -100 nats", impossible.rollout.sentinel),
+        ("trainer", "below -100 nats", impossible.trainer.sentinel),
     )
     found = [item for item in sides if item[2].size]
     most = MOST_ABOVE * seen.signals.unmasked
     for side, rows in (
-        ("rollout", impossible.positive_rollout),
-        ("trainer", impossible.positive_trainer),
+        ("rollout", impossible.rollout.positive),
+        ("trainer", impossible.trainer.positive),
     ):
         if rows.size > most:
             what = "above 0: probabilities, or log-probabilities without their sign"
@@ -57,7 +57,7 @@ def sentinel_or_nan(seen: Examination) -> Finding | None:
 
 def placeholder(seen: Examination) -> Finding | None:
     impossible = seen.signals.impossible
-    zero, repeated = impossible.zero_rollout, impossible.repeated_rollout
+    zero, repeated = impossible.placeholder, impossible.rollout.repeated
     trainer = seen.signals.tokens.trainer
     confidence = 0.0
     evidence: list[Evidence] = []
@@ -86,7 +86,7 @@ def placeholder(seen: Examination) -> Finding | None:
         confidence = max(confidence, SURE * ramp(repeated.size, 2, 6) * alone)
         evidence.append(
             Evidence(
-                f"engine values of exactly {impossible.repeated_value:g}",
+                f"engine values of exactly {impossible.rollout.repeated_value:g}",
                 int(repeated.size),
                 "no value repeats while the trainer's differ",
             )
@@ -116,10 +116,10 @@ def positive(seen: Examination) -> Finding | None:
     impossible, tokens = seen.signals.impossible, seen.signals.tokens
     found = []
     for side, rows, values in (
-        ("rollout", impossible.positive_rollout, tokens.rollout),
-        ("trainer", impossible.positive_trainer, tokens.trainer),
+        ("rollout", impossible.rollout.positive, tokens.rollout),
+        ("trainer", impossible.trainer.positive, tokens.trainer),
     ):
-        rows = rows[~np.isin(rows, impossible.repeated_rollout)]
+        rows = rows[~np.isin(rows, impossible.rollout.repeated)]
         if rows.size:
             found.append((side, rows, float(values[rows].max())))
     if not found:
