@@ -18,7 +18,7 @@ WITHOUT_IDEAL = {
     *("bitwise_equal_sequences", "first_differing_token", "first_differing_token_median"),
     *("first_differing_position", "first_differing_position_median"),
     *("first_differing_position_max", "rollout_significant_bits", "trainer_significant_bits"),
-    *("rollout_half_step_max", "trainer_half_step_max"),
+    *("rollout_half_step_p99", "trainer_half_step_p99"),
     *("entropy_mean", "lag_mean", "lag_max", "stale_token_share", "staleness_share"),
 }
 

@@ -193,7 +193,7 @@ def _grid(tokens: Tokens, comparison: Comparison, side: str) -> Oddity | None:
     bits: int = getattr(comparison.stored, f"{side}_significant_bits")
     if bits >= FLOAT32_BITS:
         return None
-    half: float = getattr(comparison.stored, f"{side}_half_step_max")
+    half: float = getattr(comparison.stored, f"{side}_half_step_p99")
     noise, difference = _noises(tokens, side, bits)
     if difference <= 0.0:
         beside = "and both sides are equal"

@@ -21,6 +21,7 @@ BFLOAT16_BITS, FLOAT16_BITS, FLOAT32_BITS = 8, 11, 24
 LEAST_VALUES, LEAST_DIFFERENT = 32, 16
 #: Share of the values on a grid: a stray one may have been computed elsewhere.
 ON_GRID = 0.99
+LARGE = 0.99
 #: A grid is read from about so many values.
 MOST_LOOKED_AT = 2**12
 FORMAT_OF_BITS = {BFLOAT16_BITS: "bf16", FLOAT16_BITS: "fp16"}
@@ -30,13 +31,14 @@ FORMAT_OF_BITS = {BFLOAT16_BITS: "bf16", FLOAT16_BITS: "fp16"}
 class StoredBits:
     """Of the unmasked values of a side that are finite and no sentinels.
 
-    Half a step is that of the largest value; of float32's own grid it is read from a part of them.
+    Half a step is that of a value as large as the 99th percentile; of float32's own grid it is read
+    from a part of them.
     """
 
     rollout_significant_bits: int  # 24: float32's own
     trainer_significant_bits: int
-    rollout_half_step_max: float  # nats; 0 without a value that is none of those
-    trainer_half_step_max: float
+    rollout_half_step_p99: float  # nats; 0 without a value that is none of those
+    trainer_half_step_p99: float
 
 
 def stored_bits(tokens: Tokens) -> StoredBits:
@@ -50,7 +52,7 @@ def _grid(values: NDArray[Any], tokens: Tokens) -> tuple[int, float]:
     looked = _looked_at(values, tokens)
     bits = significant_bits(looked)
     # The whole side is only looked through where its grid is coarse.
-    return bits, half_step_max(looked if bits == FLOAT32_BITS else values[tokens.takes_part], bits)
+    return bits, half_step_p99(looked if bits == FLOAT32_BITS else values[tokens.takes_part], bits)
 
 
 def _looked_at(values: NDArray[Any], tokens: Tokens) -> NDArray[Any]:
@@ -75,13 +77,14 @@ def significant_bits(values: NDArray[Any]) -> int:
     return FLOAT32_BITS
 
 
-def half_step_max(values: NDArray[Any], bits: int) -> float:
-    """Nats, of the largest of values that could be log-probabilities."""
+def half_step_p99(values: NDArray[Any], bits: int) -> float:
+    """Nats, at the 99th percentile of the sizes that could be log-probabilities: steps double with
+    every octave, and the few rarest tokens would speak for all."""
     with np.errstate(invalid="ignore"):
         sizes = np.abs(values[(values > SENTINEL_AT_MOST) & (values < np.inf)])
     if not sizes.size:
         return 0.0
-    return float(np.ldexp(1.0, math.frexp(float(sizes.max()))[1] - bits - 1))
+    return float(np.ldexp(1.0, math.frexp(float(np.quantile(sizes, LARGE)))[1] - bits - 1))
 
 
 def storing_noise(values: NDArray[Any], bits: int) -> float:

@@ -13,6 +13,7 @@ from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
 from driftscope_probes.mismatch.impossible import CERTAIN_ABOVE
+from driftscope_probes.mismatch.token_places import token_places
 
 #: log of the mass that a nucleus keeps at the least: values of exactly 0 whose partner is above it
 #: may be tokens that were alone in their nucleus.
@@ -240,35 +241,9 @@ def _at_turn_start(seen: Examination, cuts: Ints) -> float:
 
 
 def _where(seen: Examination, rows: Ints) -> list[Evidence]:
-    """Which sequences, and whether it is their last token or a run to their end."""
-    signals = seen.signals
-    cu_seqlens = signals.tokens.cu_seqlens
-    sequence = np.searchsorted(cu_seqlens, rows, side="right") - 1
-    which = np.unique(sequence)
-    shown = ", ".join(map(str, which[:5])) + (", …" if which.size > 5 else "")
-    found = [Evidence("in sequences", f"{which.size} ({shown})", "none")]
-    turns = signals.extras.turn_ids
-    if turns is not None:
-        values = np.unique(turns[rows])
-        found.append(Evidence("in turns", ", ".join(map(str, values[:8])), "none"))
-    last = cu_seqlens[sequence + 1] - 1
-    at_end = float((rows == last).mean())
-    if at_end > 0.9:
-        found.append(Evidence("at the last token of a sequence", round(at_end, 2), "by chance"))
-    elif _run_to_the_end(rows, sequence, last) > 0.9:
-        first = int(rows[0] - cu_seqlens[sequence[0]])
-        found.append(
-            Evidence(
-                "from a token on to the end", f"token {first} of sequence {sequence[0]}", "no runs"
-            )
-        )
-    return found
-
-
-def _run_to_the_end(rows: Ints, sequence: Ints, last: Ints) -> float:
-    """Fraction of rows in an unbroken run that ends with its sequence."""
-    follows = np.append((rows[1:] == rows[:-1] + 1) & (sequence[1:] == sequence[:-1]), False)
-    return float((follows | (rows == last)).mean())
+    """The same words as where the values themselves are listed."""
+    found = token_places(seen.signals.tokens, np.sort(rows))
+    return [Evidence("where", found.words, "nowhere")]
 
 
 CAUSES = (
