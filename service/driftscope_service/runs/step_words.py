@@ -33,6 +33,13 @@ def hygiene_sentences(analysis: Mapping[str, Any], *, every: bool = False) -> li
     return shown
 
 
+def repeated_values(analysis: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The constant of the rollout's values and of the trainer's; None where there is none."""
+    found = (analysis.get("hygiene") or {}).get("found", [])
+    of_side = {one["side"]: one["value"] for one in found if one["kind"] == "constant"}
+    return of_side.get("rollout"), of_side.get("trainer")
+
+
 def place_sentence(analysis: Mapping[str, Any]) -> str | None:
     """Where the differences lie; None where no place stands out or nobody looked."""
     sentence: str | None = (analysis.get("profiles") or {}).get("sentence")
