@@ -20,10 +20,12 @@ from driftscope_client.snapshot import CopiedArray
 from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, stored
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 from driftscope_probes.analysis import analyze_step
+from driftscope_probes.diagnosis.observed import compared_tokens
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.plural import counted
+from driftscope_probes.profiles.step_profiles import step_profiles
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
@@ -63,6 +65,7 @@ def analyze(
     floors = default_folder() if data_dir is None else data_dir / FOLDER
     floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
     analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
+    analysis["profiles"] = step_profiles(compared_tokens(step)).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
     else:
