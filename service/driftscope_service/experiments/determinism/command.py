@@ -63,6 +63,7 @@ REPORT_JSON = "report.json"
             "max_tokens": "Decoded per request.",
             "samples": "Of thinking_machines.",
             "runs": "Of run_to_run.",
+            "run_rows": "Rows that run_to_run repeats; default: 8 and the largest batch size.",
             "seed": "",
         },
         panel="Size",
