@@ -20,6 +20,7 @@ from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.rollout import Rollout, roll_out
+from driftscope_probes.engines.server_logprobs import SENT_NOT_FINITE, Gap, gap_sentences
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import FloorFileError, FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
@@ -143,7 +144,7 @@ def run_paired(
         grid=grid,
         headroom=scores.headroom,
         gradients=_gradients(request, scores),
-        notes=semantic_notes(request),
+        notes=[*_sent_notes(rollouts), *semantic_notes(request)],
         environment=environment(),
         timing={
             "engine_load_s": sum(rollout.load_s for rollout in rollouts.values()),
@@ -153,6 +154,16 @@ def run_paired(
             "total_s": now - started,
         },
     )
+
+
+def _sent_notes(rollouts: Mapping[Dtype, Rollout]) -> list[str]:
+    """What servers sent in place of finite log-probabilities."""
+    sent = [
+        Gap.from_dict(gap)
+        for rollout in rollouts.values()
+        for gap in rollout.trace.meta.settings.get(SENT_NOT_FINITE, [])
+    ]
+    return gap_sentences(sent)
 
 
 def _check_engine(request: PairedRequest) -> None:

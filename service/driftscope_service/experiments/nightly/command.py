@@ -19,14 +19,13 @@ from driftscope_probes.nightly.run import run_nightly
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
 from driftscope_service.terminal.commands import (
+    COULD_NOT_RUN,
     Json,
     json_text,
     print_json,
     print_result,
     progress_bar,
 )
-
-COULD_NOT_RUN = 2
 
 
 def nightly(
