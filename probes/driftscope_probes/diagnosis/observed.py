@@ -63,5 +63,5 @@ def _extras(step: PushedStep) -> Extras:
     version = step.metadata.get("weights_version", "")
     countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
     if not countable:
-        return replace(step.extras, behavior_version=None)
+        return replace(step.extras, behavior_version=None, token_behavior_version=None)
     return replace(step.extras, train_version=int(version))

@@ -73,6 +73,7 @@ RULES: Mapping[str, TensorRule] = {
     "position_ids": _IDS,
     "turn_ids": _IDS,
     "behavior_version": _PER_SEQUENCE,
+    "token_behavior_version": _IDS,
     "rank": _PER_SEQUENCE,
     "replica": _PER_SEQUENCE,
     "cached_tokens": _PER_SEQUENCE,
