@@ -132,7 +132,7 @@ def _next_activity() -> ColumnElement[int]:
 
 
 def _run(row: Row[Any]) -> Run:
-    return Run(**row._mapping)
+    return Run(**{name: row._mapping[name] for name in Run.__dataclass_fields__})
 
 
 def _now() -> datetime:
