@@ -176,7 +176,7 @@ class Examination:
     def labelled(self) -> float:
         """How much of the difference between sequences a label that was pushed accounts for."""
         extras = self.signals.extras
-        lag = extras.lag()
+        lag = self.signals.tokens.lag()
         labels = [extras.rank, extras.replica, extras.environment]
         if extras.cached_tokens is not None:
             labels.append((extras.cached_tokens > 0).astype(np.int64))

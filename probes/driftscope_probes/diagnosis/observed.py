@@ -61,7 +61,7 @@ def compared_tokens(step: PushedStep) -> Tokens:
 def _extras(step: PushedStep) -> Extras:
     """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
     if not countable_version(step.metadata):
-        return replace(step.extras, behavior_version=None)
+        return replace(step.extras, behavior_version=None, token_behavior_version=None)
     return replace(step.extras, train_version=int(step.metadata["weights_version"]))
 
 

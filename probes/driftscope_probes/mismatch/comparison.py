@@ -81,7 +81,7 @@ from driftscope_probes.mismatch.shard import Shard, shard_of_pass
 from driftscope_probes.mismatch.staleness import (
     MismatchEntropy,
     Staleness,
-    lag_buckets,
+    lag_buckets_of,
     mismatch_entropy,
     staleness,
 )
@@ -224,7 +224,6 @@ def compare_tokens(
 ) -> tuple[Comparison, Histogram]:
     """compare() of arrays that have been checked, and the histogram of |Δ| that it makes."""
     check_resamples(resamples, least=0)
-    lag = tokens.extras.lag()
     found = token_pass(tokens)
     shard = shard_of_pass(tokens, found)
     sums, divergences, spread = shard.sums, shard.divergences, shard.spread
@@ -233,6 +232,7 @@ def compare_tokens(
         tokens, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens)
     )
     kl_of_sums = kl(sums)
+    lags = lag_buckets_of(tokens, sums)
     comparison = Comparison(
         hygiene=shard.hygiene,
         absolute_difference=absolute_difference(sums, spread, extremes, ranked.abs_diff),
@@ -265,7 +265,7 @@ def compare_tokens(
         stored=stored_bits(tokens),
         length_slope=length_slope(sums),
         entropy=_entropy(tokens, counts.tokens, kl_of_sums.kl_k3),
-        staleness=None if lag is None else staleness(lag_buckets(sums, lag)),
+        staleness=None if lags is None else staleness(lags),
         intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
         seed=seed,
