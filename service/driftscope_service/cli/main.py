@@ -18,6 +18,7 @@ import typer
 from driftscope_probes.errors import ProbeError
 from driftscope_service.cli import keys, model
 from driftscope_service.cli.drill import drill
+from driftscope_service.experiments import reports_command as reports
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
@@ -125,6 +126,7 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     mount_commands(app, experiments)
     app.add_typer(model.app, name="model")
     app.add_typer(jobs.app, name="jobs")
+    app.add_typer(reports.app, name="reports")
     app.add_typer(runs.app, name="runs")
     app.add_typer(keys.app, name="keys")
     app.add_typer(db_app, name="db")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.http.current_service import current_service
@@ -58,6 +58,32 @@ def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[F
     return iter(())
 
 
+def no_same_work(_report: Report, _connection: Connection) -> str | None:
+    """For a kind whose reports are the same only where their content is."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVerdicts:
+    """A table that keeps the last verdict on every subject, each with the report it came from."""
+
+    table: Table  # with a column report_id
+    words: str  # "last verdicts on kernels, which /kernels and /metrics show"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """How the command line asks for what a request says. Options are named after their fields."""
+
+    words: tuple[str, ...]  # ("driftscope", "probe", "paired")
+    #: By dotted name of the field: the option, or both switches of a flag ("--a/--b").
+    options: Mapping[str, str] = field(default_factory=dict)
+    #: Fields that the option of another one sets as well, by dotted names.
+    shared: Mapping[str, str] = field(default_factory=dict)
+    #: Fields that only a service has, with what to give in their place.
+    service_only: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     name: str  # in requests, reports, addresses and the database
@@ -83,9 +109,20 @@ class Kind:
     policy: str = PLAIN_POLICY
     page: ReportPage | None = None  # None: the self-contained page is the only one
     put_verdicts: Callable[[Summary, str | None, str, Connection], None] = no_verdicts
+    kept_verdicts: KeptVerdicts | None = None  # what put_verdicts fills
     metrics: tuple[Metric, ...] = ()
     #: The second argument: names of the models that the service offers.
     families: Callable[[Connection, frozenset[str]], Iterator[Family]] = no_families
+
+    # From a report that was made elsewhere. Raises ValidationError.
+    check_submitted: Callable[[Report], Report] = dict
+    #: The id of the stored report of the same piece of work, in whichever words it says it.
+    same_work: Callable[[Report, Connection], str | None] = no_same_work
+    #: None: driftscope probe NAME.
+    command_line: CommandLine | None = None
+
+    # When a report is deleted.
+    stays: str = ""  # a sentence on what of it goes on being used
 
     # What only some have.
     schedulable: bool = True
@@ -100,6 +137,10 @@ class Kind:
     @property
     def of_a_model(self) -> bool:
         return self.request is not None and "model" in self.request.model_fields
+
+    @property
+    def command(self) -> CommandLine:
+        return self.command_line or CommandLine(("driftscope", "probe", self.name))
 
     def job(self, request: BaseModel | None, settings: Settings) -> dict[str, Any]:
         """The request of a job, as the probe's process reads it. Raises InvalidField."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,9 @@ class JobFolder:
             return ""
         logs = sorted(self.path.rglob(LOG_NAME), key=lambda log: (log.stat().st_mtime, log))
         return "".join(f"== {log.relative_to(self.path)} ==\n{_tail(log)}\n" for log in logs)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def tidy(self) -> None:
         """Drop traces and results: they can be gigabytes, and the report has what matters."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import UNFINISHED, Job, JobError, JobState
-from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports
+from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports, schedules
 
 WAITING = Progress("waiting for a free slot", 0.0)
 STARTING = Progress("starting", 0.0)
@@ -144,6 +144,13 @@ class JobRepository:
 
     def cancelled(self, job_id: str) -> None:
         self._finish(job_id, JobState.CANCELLED)
+
+    def remove(self, job_id: str) -> None:
+        """A finished one without a report; a schedule that started it forgets it."""
+        self._connection.execute(
+            update(schedules).where(schedules.c.last_job_id == job_id).values(last_job_id=None)
+        )
+        self._connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def finish_unfinished(self, error_of: Callable[[Job], JobError]) -> list[Job]:
         """End jobs without a process: cancelled if that was requested, else failed."""

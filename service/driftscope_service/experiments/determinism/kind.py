@@ -12,7 +12,14 @@ from driftscope_service.experiments.determinism.job import DeterminismProbeReque
 from driftscope_service.experiments.determinism.metrics import METRICS, families
 from driftscope_service.experiments.determinism.page import axes_data, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kind import Kind, ReportPage, Summary
+from driftscope_service.experiments.kind import (
+    CommandLine,
+    KeptVerdicts,
+    Kind,
+    ReportPage,
+    Summary,
+)
+from driftscope_service.store.tables import determinism_verdicts
 
 
 def summarise(report: DeterminismReport) -> dict[str, Any]:
@@ -61,6 +68,13 @@ KIND: Final = Kind(
         {"axes": lambda report: axes_data(report.axes)},
     ),
     put_verdicts=put_verdicts,
+    kept_verdicts=KeptVerdicts(
+        determinism_verdicts, "last verdicts on axes, which /kernels and /metrics show"
+    ),
+    command_line=CommandLine(
+        ("driftscope", "probe", "determinism"),
+        service_only={"engine_endpoint": "--server-url and --server-model"},
+    ),
     metrics=METRICS,
     families=families,
     recordings=("determinism",),

@@ -8,7 +8,7 @@ from driftscope_probes.floor.report import FloorReport
 from driftscope_service.experiments.floor.job import NAME, FloorProbeRequest, probe_request
 from driftscope_service.experiments.floor.metrics import METRICS, families
 from driftscope_service.experiments.floor.page import page_data, pairs_data, render
-from driftscope_service.experiments.kind import Kind, ReportPage, Summary
+from driftscope_service.experiments.kind import CommandLine, Kind, ReportPage, Summary
 
 
 def summarise(report: FloorReport) -> dict[str, Any]:
@@ -46,6 +46,8 @@ KIND: Final = Kind(
         page_data,
         {"pairs": lambda report: pairs_data(report.pairs)},
     ),
+    stays="The floors that it measured stay in use: they are files in the folder floors.",
+    command_line=CommandLine(("driftscope", "floor")),
     metrics=METRICS,
     families=families,
     recordings=("floor",),

@@ -11,7 +11,8 @@ from driftscope_service.experiments.kernels.html import render
 from driftscope_service.experiments.kernels.job import NAME, KernelsProbeRequest, probe_request
 from driftscope_service.experiments.kernels.metrics import METRICS, families
 from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
-from driftscope_service.experiments.kind import Kind, Summary
+from driftscope_service.experiments.kind import CommandLine, KeptVerdicts, Kind, Summary
+from driftscope_service.store.tables import kernel_verdicts
 
 
 def summarise(report: KernelsReport) -> dict[str, Any]:
@@ -56,6 +57,13 @@ KIND: Final = Kind(
     sentence=sentence,
     render=render,
     put_verdicts=put_verdicts,
+    kept_verdicts=KeptVerdicts(
+        kernel_verdicts, "last verdicts on kernels, which /kernels and /metrics show"
+    ),
+    command_line=CommandLine(
+        ("driftscope", "kernels", "check"),
+        {"targets": "--target", "ops": "--op", "dtypes": "--dtype", "quick": "--quick/--no-quick"},
+    ),
     metrics=METRICS,
     families=families,
     recordings=("kernels",),

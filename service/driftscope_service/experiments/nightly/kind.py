@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from driftscope_probes.nightly.report import NightlyReport, Outcome
 from driftscope_probes.verdicts import OUTCOMES
-from driftscope_service.experiments.kind import Kind, Report, Summary
+from driftscope_service.experiments.kind import (
+    CommandLine,
+    KeptVerdicts,
+    Kind,
+    Report,
+    Summary,
+)
 from driftscope_service.experiments.nightly import api, page
 from driftscope_service.experiments.nightly.html import render
 from driftscope_service.experiments.nightly.job import NAME, probe_request
 from driftscope_service.experiments.nightly.metrics import METRICS, families
 from driftscope_service.experiments.nightly.store import NightlyRepository
 from driftscope_service.pages.navigation import Section
-from driftscope_service.store.tables import MODEL_NAME_LENGTH
+from driftscope_service.store.tables import MODEL_NAME_LENGTH, nightly_runs
 
 
 def summarise(report: NightlyReport) -> dict[str, Any]:
@@ -47,6 +54,13 @@ def recorded(connection: Connection, report: Report) -> bool:
     return last is not None and last.started_at.isoformat() >= report["started_at"]
 
 
+def same_work(report: Report, connection: Connection) -> str | None:
+    """A night is named by its configuration and its start."""
+    started_at = datetime.fromisoformat(report["started_at"])
+    known = NightlyRepository(connection).known(report["config"]["sha256"], started_at)
+    return None if known is None else known.report_id
+
+
 KIND: Final = Kind(
     name=NAME,
     label="Nightly check",
@@ -64,6 +78,10 @@ KIND: Final = Kind(
     sentence=sentence,
     render=render,
     put_verdicts=put_verdicts,
+    kept_verdicts=KeptVerdicts(nightly_runs, "night in the history that /nightly shows"),
+    check_submitted=lambda report: api.NightlyResultBody.model_validate(report).to_dict(),
+    same_work=same_work,
+    command_line=CommandLine(("driftscope", "nightly")),
     metrics=METRICS,
     families=families,
     routers=(api.router,),

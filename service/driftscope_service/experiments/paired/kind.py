@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from driftscope_probes.paired.report import PairedReport
-from driftscope_service.experiments.kind import SCRIPT_POLICY, Kind, ReportPage, Summary
+from driftscope_service.experiments.kind import (
+    SCRIPT_POLICY,
+    CommandLine,
+    Kind,
+    ReportPage,
+    Summary,
+)
 from driftscope_service.experiments.paired.diagnoses import report_sentence
 from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.html import render
@@ -49,6 +55,16 @@ KIND: Final = Kind(
         "experiments/paired/templates/report",
         page_data,
         {"grid": lambda report: grid_data(paired_grid(report.grid))},
+    ),
+    command_line=CommandLine(
+        ("driftscope", "probe", "paired"),
+        {"engine.kind": "--engine", "engine.compile": "--compile/--enforce-eager"},
+        shared={
+            "trainer.threads": "engine.threads",
+            "trainer.kernels": "engine.kernels",
+            "trainer.seed": "sampling.seed",
+        },
+        service_only={"engine_endpoint": "--server-url and --server-model"},
     ),
     metrics=METRICS,
     families=families,
