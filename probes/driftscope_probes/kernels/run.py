@@ -18,11 +18,9 @@ from typing import Any
 from driftscope_probes.children import child_main
 from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
+from driftscope_probes.kernels.report import SCHEMA
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.progress import Progress, ProgressSink
-
-#: Version of a kernel check's report.
-SCHEMA = "1"
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

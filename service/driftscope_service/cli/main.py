@@ -18,6 +18,7 @@ import typer
 from driftscope_probes.errors import ProbeError
 from driftscope_service.cli import keys, model
 from driftscope_service.cli.drill import drill
+from driftscope_service.cli.local_store import DataFolders
 from driftscope_service.experiments import reports_command as reports
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
@@ -118,7 +119,7 @@ FAILED, TERMINATED = 1, 128 + signal.SIGTERM
 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback()(_driftscope)
+    app.callback(context_settings={"obj": DataFolders(experiments)})(_driftscope)
     app.command()(serve)
     app.command()(runs.analyze)
     app.command()(runs.push)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
+import click
 import typer
 
 from driftscope_probes.durable_file import write_whole
@@ -54,6 +55,9 @@ Url = Annotated[
         help="Hand the report to the service at this address instead.", rich_help_panel="Report"
     ),
 ]
+#: Stores a report in a data folder (None: the default one), with the files of a folder that it
+#: names; gives its page. The object of the command line's context.
+LocalStore: TypeAlias = Callable[[Mapping[str, Any], Path | None, Path | None], str]
 #: What a kept command gets in their place, by the name of its parameter.
 PARAMETER: Final = "keep"
 OPTIONS: Final[tuple[tuple[str, Any, Any], ...]] = (
@@ -70,6 +74,7 @@ class Keep:
     store: bool = True
     data_dir: Path | None = None
     url: str | None = None
+    local: LocalStore | None = None  # of the command line that runs
 
     def __call__(self, report: Mapping[str, Any], folder: Path | None = None) -> None:
         if self.url is None and not self.store:
@@ -98,18 +103,8 @@ class Keep:
         return f"report: {self.url.rstrip('/')}{answer['links']['page']}"
 
     def _stored(self, report: Mapping[str, Any], folder: Path | None) -> str:
-        from driftscope_service.experiments.registry import load_kinds
-        from driftscope_service.experiments.store import ReportFiles
-        from driftscope_service.experiments.submitted import Shelf, submit
-        from driftscope_service.service import shared_database
-        from driftscope_service.settings import load_settings
-
-        settings = load_settings(data_dir=self.data_dir)
-        with shared_database(settings) as database:
-            files = ReportFiles(settings.data_dir)
-            shelf = Shelf(settings.data_dir, database, files, load_kinds())
-            done = submit(report, shelf, origin=origin(), folder=folder)
-        page = shelf.kinds[report["kind"]].report_page(done.report_id)
+        assert self.local is not None, "the command line brings the store of a data folder"
+        page = self.local(report, self.data_dir, folder)
         serve = "" if self.data_dir is None else f" --data-dir {shlex.quote(str(self.data_dir))}"
         return f"stored for the pages: driftscope serve{serve} shows it at {page}"
 
@@ -133,7 +128,8 @@ def kept(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: given[name] for name, _, _ in OPTIONS}
         for parameter in added:
             del given[parameter.name]
-        command(*arguments, **given, **{PARAMETER: Keep(**said)})
+        local = click.get_current_context().obj
+        command(*arguments, **given, **{PARAMETER: Keep(**said, local=local)})
 
     parameters = [parameter for parameter in own if parameter.name != PARAMETER] + added
     run.__name__, run.__doc__ = command.__name__, command.__doc__

@@ -21,6 +21,7 @@ from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section
 from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import Tone
 from driftscope_service.settings import Settings
 
 Report = Mapping[str, Any]
@@ -56,6 +57,22 @@ def no_verdicts(
 def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[Family]:
     """For a kind that /metrics does not show."""
     return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a report comes to, as a list of reports shows it first."""
+
+    tone: Tone
+    word: str
+    cause: str | None = None  # name, of /causes/{name}
+    side: str | None = None  # which side carries the error, in a sentence
+    remedy: str | None = None
+
+
+def no_answer(_summary: Summary) -> Answer | None:
+    """For a kind whose sentence says all."""
+    return None
 
 
 def no_same_work(_report: Report, _connection: Connection) -> str | None:
@@ -97,6 +114,7 @@ class Kind:
     request: type[BaseModel] | None  # None: the operator's settings say all
     #: `request` and, where a model is given by its folder, `model_path`. Raises InvalidField.
     prepare: Callable[[Any, Settings], dict[str, Any]]
+    quotas: tuple[str, ...] = ()  # names of the settings that `prepare` holds a request to
     runner: str  # the module whose `run_probe` the process of the probe calls
     smaller: str  # what to ask for where the machine ran out of memory
 
@@ -105,6 +123,7 @@ class Kind:
     read: Callable[[Report], Any] = dict  # the typed report, which all below take
     summarise: Callable[[Any], dict[str, Any]]
     sentence: Callable[[Summary], str]
+    answer: Callable[[Summary], Answer | None] = no_answer
     render: Callable[[Any], str]  # the self-contained page
     policy: str = PLAIN_POLICY
     page: ReportPage | None = None  # None: the self-contained page is the only one

@@ -45,6 +45,7 @@ def list_reports(
 
 @app.command()
 def add(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A report.json, or what --json printed.")],
     data_dir: DataDir = None,
     url: Annotated[
@@ -53,7 +54,7 @@ def add(
 ) -> None:
     """Put a report that lies in a file where the pages show it."""
     report = _read(file)
-    keep = Keep(data_dir=data_dir, url=url)
+    keep = Keep(data_dir=data_dir, url=url, local=context.obj)
     typer.echo(keep.put(report, file.parent))
 
 

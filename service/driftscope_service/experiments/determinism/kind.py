@@ -13,6 +13,7 @@ from driftscope_service.experiments.determinism.metrics import METRICS, families
 from driftscope_service.experiments.determinism.page import axes_data, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
 from driftscope_service.experiments.kind import (
+    Answer,
     CommandLine,
     KeptVerdicts,
     Kind,
@@ -38,6 +39,11 @@ def sentence(summary: Summary) -> str:
     return axes_state([AxisReport.read(axis) for axis in summary["axes"]]).sentence
 
 
+def answer(summary: Summary) -> Answer:
+    state = axes_state([AxisReport.read(axis) for axis in summary["axes"]])
+    return Answer(state.tone, state.word)
+
+
 def put_verdicts(
     summary: Summary, model: str | None, report_id: str, connection: Connection
 ) -> None:
@@ -55,12 +61,14 @@ KIND: Final = Kind(
     "engine gives other bits, from which value on.",
     request=DeterminismProbeRequest,
     prepare=probe_request,
+    quotas=("max_response_tokens", "max_threads"),
     runner="driftscope_probes.determinism.run",
     smaller="ask for fewer axes, smaller batch sizes or a smaller model.",
     report_holds="a verdict per axis with its onset",
     read=DeterminismReport.read,
     summarise=summarise,
     sentence=sentence,
+    answer=answer,
     render=render,
     page=ReportPage(
         "experiments/determinism/templates/report",

@@ -34,6 +34,7 @@ KIND: Final = Kind(
     "every pair of dtypes, on the service's machine. Later verdicts are read against it.",
     request=FloorProbeRequest,
     prepare=probe_request,
+    quotas=("max_response_tokens", "max_threads"),
     runner="driftscope_probes.floor.run",
     smaller="ask for fewer prompts or tokens, a smaller batch_size or a smaller model.",
     report_holds="sigma of every pair of dtypes by three estimates",

@@ -19,9 +19,8 @@ import typer
 
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.kernels.report import KernelsCheck
+from driftscope_probes.kernels.report import SCHEMA, KernelsCheck
 from driftscope_probes.kernels.request import KernelsRequest
-from driftscope_probes.kernels.run import SCHEMA
 from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.kernels.markdown import markdown
 from driftscope_service.experiments.kernels.terminal import (

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from driftscope_probes.nightly.report import NightlyReport, Outcome
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import (
+    Answer,
     CommandLine,
     KeptVerdicts,
     Kind,
@@ -41,6 +42,18 @@ def summarise(report: NightlyReport) -> dict[str, Any]:
 
 def sentence(summary: Summary) -> str:
     return f"{OUTCOMES[summary['exit_code']]}: {len(summary['outcomes'])} items."
+
+
+#: By exit code.
+_ANSWERS: Final = (
+    Answer("good", "as expected"),
+    Answer("bad", "changed"),
+    Answer("watch", "could not run"),
+)
+
+
+def answer(summary: Summary) -> Answer:
+    return _ANSWERS[summary["exit_code"]]
 
 
 def put_verdicts(
@@ -76,6 +89,7 @@ KIND: Final = Kind(
     read=NightlyReport.read,
     summarise=summarise,
     sentence=sentence,
+    answer=answer,
     render=render,
     put_verdicts=put_verdicts,
     kept_verdicts=KeptVerdicts(nightly_runs, "night in the history that /nightly shows"),
