@@ -51,6 +51,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    progress(Progress("importing torch and the kernels", 0.0))
     from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
     from driftscope_kernels.check.static.static_kernels import StaticKernel

@@ -13,10 +13,11 @@ from driftscope_probes.children import Crash
 from driftscope_probes.crashes import killed_or_ended
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
+from driftscope_service.jobs.stages import STAGES_NAME
 
 LOG_NAME = "log.txt"
 #: What stays when the job is over: small, and enough to see why it failed.
-KEPT_NAMES = (LOG_NAME, "request.json", "error.json")
+KEPT_NAMES = (LOG_NAME, STAGES_NAME, "request.json", "error.json")
 #: Bytes kept of each log; the whole may be larger than a client wants.
 LOG_TAIL_BYTES = 65_536
 
