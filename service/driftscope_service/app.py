@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import health, metrics_page, openapi, site
 from driftscope_service.auth.access import KeyGuard
+from driftscope_service.experiments import reports_api
 from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
 from driftscope_service.http import errors
@@ -64,6 +65,7 @@ def create_app(service: Service) -> FastAPI:
         probe_routes(kinds),
         jobs.router,
         jobs.events_router,
+        reports_api.router,
         report_routes(kinds),
         *(router for kind in kinds for router in kind.routers),
         schedule_routes(kinds),
@@ -84,6 +86,7 @@ def _body_limits(service: Service) -> BodyLimits:
         of_paths={
             uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
+            reports_api.REPORTS_PATH: reports_api.MAX_REPORT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

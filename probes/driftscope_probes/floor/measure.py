@@ -55,7 +55,7 @@ class MeasureRequest:
 
 
 def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
-    sink(Progress("starting", 0.0))
+    sink(Progress("importing torch", 0.0))
     os.environ.update(ENVIRONMENT)
     fields = {**request, **{name: Path(request[name]) for name in ("prompts", "rollout")}}
     asked = MeasureRequest(**fields)

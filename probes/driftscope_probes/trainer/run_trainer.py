@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
     """Result: traces {mode: {engine dtype: path}}, gradients, headroom, timing in seconds."""
-    sink(Progress("starting the trainer", 0.0))
+    sink(Progress("starting the trainer: importing torch", 0.0))
     os.environ.update(ENVIRONMENT)
     started = time.perf_counter()
     # Imported late: huggingface_hub reads the environment when it is imported.

@@ -107,7 +107,11 @@ reports = Table(
     Column("file", String(200), nullable=False),  # relative to the data folder
     Column("size_bytes", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # {host, command} of a report that was made elsewhere; null: a job of this service made it
+    Column("origin", JSON(none_as_null=True)),
+    Column("content_sha256", String(SHA256_HEX_LENGTH)),  # null: stored by an older version
     Index(None, "kind", "model", "number"),
+    Index(None, "content_sha256"),
     sqlite_autoincrement=True,
 )
 

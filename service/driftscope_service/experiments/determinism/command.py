@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_service.experiments.determinism.terminal import DIFFERING, print_determinism
+from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.terminal.commands import (
     CHOICES,
     FOUND,
@@ -34,6 +35,17 @@ from driftscope_service.terminal.commands import (
 )
 
 REPORT_JSON = "report.json"
+
+
+def request_of(values: Mapping[str, Any]) -> DeterminismRequest:
+    """Raises RequestError. `values`: of the options, by name of their fields."""
+    points = [int(part) if part.isdecimal() else part for part in split(values["values"]) or ()]
+    return checked(
+        DeterminismRequest,
+        {**values, "values": None if values["values"] is None else points},
+        command="probe determinism",
+        whole="options",
+    )
 
 
 @request_options(
@@ -71,8 +83,10 @@ REPORT_JSON = "report.json"
         panel="Size",
     ),
 )
+@kept
 def determinism(
     values: dict[str, Any],
+    keep: Keep,
     out: Annotated[Path | None, typer.Option(help="New folder for report.json and logs.")] = None,
     json_: Json = False,
 ) -> None:
@@ -80,13 +94,7 @@ def determinism(
 
     Exits 1 where an axis differs or does not repeat.
     """
-    points = [int(part) if part.isdecimal() else part for part in split(values["values"]) or ()]
-    request = checked(
-        DeterminismRequest,
-        {**values, "values": None if values["values"] is None else points},
-        command="probe determinism",
-        whole="options",
-    )
+    request = request_of(values)
     with _work_folder(out) as work:
         asked = {"kind": "determinism", "request": request.model_dump(mode="json")}
         report = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
@@ -94,6 +102,7 @@ def determinism(
             _tidy(report, work)
     typed = DeterminismReport.read(report)
     print_result(report, json_, lambda _, console: print_determinism(typed, console))
+    keep(report, out)
     if any(axis.verdict in DIFFERING for axis in typed.axes):
         raise typer.Exit(FOUND)
 

@@ -19,8 +19,9 @@ import typer
 
 from driftscope_probes.crashes import KERNELS_MODULE, explain_kernel_crash
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.kernels.report import KernelsCheck
+from driftscope_probes.kernels.report import SCHEMA, KernelsCheck
 from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.kernels.markdown import markdown
 from driftscope_service.experiments.kernels.terminal import (
     print_kernels,
@@ -61,7 +62,9 @@ def list_(target: Target = None, op: Op = None, json_: Json = False) -> None:
 
 
 @app.command()
+@kept
 def check(
+    keep: Keep,
     target: Target = None,
     op: Op = None,
     dtype: Dtypes = None,
@@ -85,16 +88,11 @@ def check(
     if replay is not None:
         _replay(replay, json_)
         return
-    request: dict[str, Any] = {
-        "targets": split(target),
-        "ops": split(op),
-        "dtypes": split(dtype),
-        "threads": _thread_counts(threads),
-        "quick": quick,
-        "seed": seed,
-    }
+    given = {"target": target, "op": op, "dtype": dtype, "threads": threads}
+    request = request_of({**given, "quick": quick, "seed": seed})
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
+    began = datetime.now(UTC)
     result = _run({"action": "check", **request})
     checked = KernelsCheck.read(result)
     if markdown_file is not None:
@@ -103,8 +101,29 @@ def check(
         text = markdown(checked, asked, datetime.now(UTC).date())
         markdown_file.write_text(text, encoding="utf-8")
     print_result(result, json_, lambda _, console: print_verdicts(checked, console))
+    keep(
+        {
+            "schema_version": SCHEMA,
+            "kind": "kernels",
+            "created_at": began.isoformat(timespec="seconds"),
+            "request": request,
+            **result,
+        }
+    )
     if is_finding(checked):
         raise typer.Exit(FOUND)
+
+
+def request_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a KernelsRequest, which the child checks against the kernels that there are."""
+    return {
+        "targets": split(options["target"]),
+        "ops": split(options["op"]),
+        "dtypes": split(options["dtype"]),
+        "threads": _thread_counts(options["threads"]),
+        "quick": options["quick"],
+        "seed": options["seed"],
+    }
 
 
 @app.command()
