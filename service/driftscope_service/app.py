@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from itertools import chain
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -24,6 +24,7 @@ from driftscope_service.http.middleware import (
     RequestId,
     RequestMeter,
 )
+from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
 from driftscope_service.runs.api import runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
@@ -41,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_function_name,
+        dependencies=[Depends(known_parameters)],
         lifespan=_lifespan,
     )
     app.state.service = service
