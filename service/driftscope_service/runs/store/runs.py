@@ -38,6 +38,17 @@ class Run:
     compared_tokens: int
     nonfinite_tokens: int
     confident_disagreements: int
+    attempt: int  # the newest
+    revision: int  # grows with every change of its steps or attempts
+    note: str | None
+    pinned_at: datetime | None  # as the baseline of the runs of its model
+    # Of the last step of the series, with what the steps together are surer of; None: no step, or
+    # stored by a version without a diagnosis.
+    verdict: str | None
+    excess: float | None
+    cause: str | None
+    confidence: float | None
+    crossed: int  # limits
 
 
 class RunRepository:
@@ -48,14 +59,14 @@ class RunRepository:
 
     def get(self, name: str) -> Run | None:
         row = self._connection.execute(select(runs).where(runs.c.name == name)).one_or_none()
-        return None if row is None else _run(row)
+        return None if row is None else run_of_row(row)
 
     def page(self, limit: int, *, before: int | None = None) -> list[Run]:
         """Latest activity first; `before` is the activity of the last one seen."""
         statement = select(runs).order_by(runs.c.activity.desc()).limit(limit)
         if before is not None:
             statement = statement.where(runs.c.activity < before)
-        return [_run(row) for row in self._connection.execute(statement)]
+        return [run_of_row(row) for row in self._connection.execute(statement)]
 
     def put(
         self, name: str, fields: Mapping[str, Any], *, finished: bool | None = None
@@ -131,7 +142,7 @@ def _next_activity() -> ColumnElement[int]:
     return select(func.coalesce(func.max(every.c.activity), 0) + 1).scalar_subquery()
 
 
-def _run(row: Row[Any]) -> Run:
+def run_of_row(row: Row[Any]) -> Run:
     return Run(**{name: row._mapping[name] for name in Run.__dataclass_fields__})
 
 
@@ -170,7 +181,7 @@ class RunSummaries:
         count, active = self._connection.execute(
             select(func.count(), func.coalesce(func.sum(recent), 0)).select_from(runs)
         ).one()
-        return ActiveRuns([_run(row) for row in rows], active, count - active)
+        return ActiveRuns([run_of_row(row) for row in rows], active, count - active)
 
     def last_steps(self, numbers: Collection[int]) -> dict[int, LastStep]:
         """The highest complete step of each run that has one."""
