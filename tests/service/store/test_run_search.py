@@ -164,13 +164,13 @@ def same(value: str | None, wanted: str | None) -> bool:
 
 
 def in_order(found: list[Run], order: Order) -> list[Run]:
-    rank = {None: 0, **{word: place for place, word in enumerate(COMPARISON_VERDICTS, 1)}}
+    worst_last = (None, *COMPARISON_VERDICTS)
     keys: dict[Order, Any] = {
         "activity": lambda run: -run.activity,
         "name": lambda run: run.name.encode(),
         "created": lambda run: (-run.created_at.timestamp(), -run.number),
         "worst": lambda run: (
-            -rank[run.verdict],
+            -worst_last.index(run.verdict),
             -(-1.0 if run.excess is None else run.excess),
             -run.number,
         ),

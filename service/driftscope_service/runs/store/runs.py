@@ -15,6 +15,8 @@ from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs, steps
 
 #: What describes a run, in a PUT and in the metadata of a pushed step alike.
 DESCRIPTION = ("model", "framework", "engine", "rollout_dtype", "trainer_dtype")
+#: Of the diagnosis of the last step; lists sort and filter by them.
+OF_LAST_STEP = ("verdict", "excess", "cause", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,35 @@ class RunRepository:
     def step_completed(self, number: int, new: NewStep) -> None:
         self._update(
             number,
-            complete_steps=runs.c.complete_steps + 1,
-            last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
             finished_at=None,
             compared_tokens=runs.c.compared_tokens + new.tokens,
             nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
             confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
+        )
+        self.series_changed(number)
+
+    def series_changed(self, number: int) -> None:
+        """What the row says of the series, after steps came in or were taken away."""
+        series = and_(steps.c.run_number == number, steps.c.superseded_by.is_(None))
+        count, last = self._connection.execute(
+            select(func.count(), func.max(steps.c.step)).where(series)
+        ).one()
+        told = self._connection.execute(
+            select(steps.c.verdict, steps.c.crossed).where(series, steps.c.step == last)
+        ).one_or_none()
+        verdict = {} if told is None else told.verdict or {}
+        values = {name: verdict.get(name) for name in OF_LAST_STEP}
+        self._connection.execute(
+            update(runs)
+            .where(runs.c.number == number)
+            .values(
+                complete_steps=count,
+                last_step=last,
+                revision=runs.c.revision + 1,
+                crossed=0 if told is None else len(told.crossed),
+                **values,
+            )
         )
 
     def shard_arrived(self, number: int) -> None:

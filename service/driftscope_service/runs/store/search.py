@@ -160,7 +160,7 @@ class RunSearch:
             for one in columns:
                 statement = select(one).distinct().where(one.is_not(None)).order_by(one)
                 rows = self._connection.execute(statement.limit(MOST_CHOICES))
-                found.update(row[0] for row in rows)
+                found.update(value for (value,) in rows if value is not None)
             return sorted(found)
 
         return Choices(
@@ -250,7 +250,8 @@ class Choices:
 
 
 def _same(column_: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    return func.lower(column_) == func.lower(value)
+    same: ColumnElement[bool] = func.lower(column_) == func.lower(value)
+    return same
 
 
 def _tagged(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -274,7 +275,7 @@ def _beyond(
 ) -> ColumnElement[bool]:
     """Later in the order than `values`."""
     first, value = keys[0], values[0]
-    further = first < value if descending else first > value
+    further: ColumnElement[bool] = first < value if descending else first > value
     if len(keys) == 1:
         return further
     return or_(further, and_(first == value, _beyond(keys[1:], values[1:], descending)))
