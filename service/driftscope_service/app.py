@@ -26,7 +26,7 @@ from driftscope_service.http.middleware import (
 )
 from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import runs, uploads
+from driftscope_service.runs.api import removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -63,6 +63,7 @@ def create_app(service: Service) -> FastAPI:
         runs.router,
         runs.steps_router,
         uploads.router,
+        removal.router,
         probe_routes(kinds),
         jobs.router,
         jobs.events_router,
