@@ -137,7 +137,7 @@ class RunSearch:
 
     def __init__(self, connection: Connection, now: datetime | None = None) -> None:
         self._connection = connection
-        self._now = now or datetime.now(UTC)
+        self.now = now or datetime.now(UTC)
 
     def page(
         self, wanted: RunFilter, order: Order, limit: int, *, after: Place | None = None
@@ -207,7 +207,7 @@ class RunSearch:
             found.append(or_(*(_same(side, wanted.dtype) for side in sides)))
         if wanted.states:
             dialect = self._connection.dialect
-            found.append(or_(*(has_progress(one, self._now, dialect) for one in wanted.states)))
+            found.append(or_(*(has_progress(one, self.now, dialect) for one in wanted.states)))
         if wanted.verdicts:
             found.append(runs.c.verdict.in_(wanted.verdicts))
         found += [_tagged(_same(run_tags.c.tag, tag)) for tag in wanted.tags]
