@@ -80,7 +80,12 @@ def list_reports_page(
 
 
 @router.get("/{report_id}")
-def get_probe_page(request: Request, report_id: ReportId, service: CurrentService) -> Response:
+def get_probe_page(
+    request: Request,
+    report_id: ReportId,
+    service: CurrentService,
+    metric: Annotated[str | None, Query(max_length=64)] = None,  # of kinds that show one
+) -> Response:
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None:

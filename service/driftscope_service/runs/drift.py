@@ -113,7 +113,8 @@ class RunDrifts:
     def _update(self, name: str) -> None:
         with self._database.read() as connection:
             run = RunRepository(connection).get(name)
-            assert run is not None, "no run is ever removed"
+            if run is None:
+                return  # deleted meanwhile
             drift = self._run_drift.of(run, connection)
             course = RunCourse(drift, self._run_drift.causes.of(run, connection))
         with self._lock:

@@ -12,6 +12,7 @@ from driftscope_probes.durable_file import sync
 from driftscope_probes.push.step_file import StepFormat
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.analysis import (
     RunFacts,
     StepAnalysis,
@@ -125,6 +126,7 @@ def record(intake: Intake, run: str, new: NewStep) -> StoredStep:
         steps.add(of.number, new)
         ShardRepository(connection).completed(of.number, new.step)
         runs.step_completed(of.number, new)
+        settle_answer(connection, run)
         stored = steps.get(run, new.step)
     assert stored is not None
     intake.keeper.announce()

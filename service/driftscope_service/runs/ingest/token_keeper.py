@@ -170,17 +170,23 @@ class TokenKeeper:
         try:
             size = write_tokens(self._files.path(name), whole_step(self._parts(tokens)))
         except PushError as error:
+            if not self._exists(tokens):
+                return  # deleted meanwhile, with its files
             # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
             return
         try:
             with self._database.write() as connection:
-                StepRepository(connection).converted(tokens.number, name, size)
+                kept = StepRepository(connection).converted(tokens.number, name, size)
         except Exception:
             self._files.remove([name])
             raise
-        self._files.remove(tokens.files)
+        self._files.remove(tokens.files if kept else [*tokens.files, name])
+
+    def _exists(self, tokens: StepTokens) -> bool:
+        with self._database.read() as connection:
+            return StepRepository(connection).exists(tokens.number)
 
     def _parts(self, tokens: StepTokens) -> list[StepPart]:
         return [

@@ -15,6 +15,8 @@ from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs, steps
 
 #: What describes a run, in a PUT and in the metadata of a pushed step alike.
 DESCRIPTION = ("model", "framework", "engine", "rollout_dtype", "trainer_dtype")
+#: Of the diagnosis of the last step; lists sort and filter by them.
+OF_LAST_STEP = ("verdict", "excess", "cause", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,17 @@ class Run:
     compared_tokens: int
     nonfinite_tokens: int
     confident_disagreements: int
+    attempt: int  # the newest
+    revision: int  # grows with every change of its steps or attempts
+    note: str | None
+    pinned_at: datetime | None  # as the baseline of the runs of its model
+    # Of the last step of the series, with what the steps together are surer of; None: no step, or
+    # stored by a version without a diagnosis.
+    verdict: str | None
+    excess: float | None
+    cause: str | None
+    confidence: float | None
+    crossed: int  # limits
 
 
 class RunRepository:
@@ -48,14 +61,14 @@ class RunRepository:
 
     def get(self, name: str) -> Run | None:
         row = self._connection.execute(select(runs).where(runs.c.name == name)).one_or_none()
-        return None if row is None else _run(row)
+        return None if row is None else run_of_row(row)
 
     def page(self, limit: int, *, before: int | None = None) -> list[Run]:
         """Latest activity first; `before` is the activity of the last one seen."""
         statement = select(runs).order_by(runs.c.activity.desc()).limit(limit)
         if before is not None:
             statement = statement.where(runs.c.activity < before)
-        return [_run(row) for row in self._connection.execute(statement)]
+        return [run_of_row(row) for row in self._connection.execute(statement)]
 
     def put(
         self, name: str, fields: Mapping[str, Any], *, finished: bool | None = None
@@ -79,13 +92,35 @@ class RunRepository:
     def step_completed(self, number: int, new: NewStep) -> None:
         self._update(
             number,
-            complete_steps=runs.c.complete_steps + 1,
-            last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
             finished_at=None,
             compared_tokens=runs.c.compared_tokens + new.tokens,
             nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
             confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
+        )
+        self.series_changed(number)
+
+    def series_changed(self, number: int) -> None:
+        """What the row says of the series, after steps came in or were taken away."""
+        series = and_(steps.c.run_number == number, steps.c.superseded_by.is_(None))
+        count, last = self._connection.execute(
+            select(func.count(), func.max(steps.c.step)).where(series)
+        ).one()
+        told = self._connection.execute(
+            select(steps.c.verdict, steps.c.crossed).where(series, steps.c.step == last)
+        ).one_or_none()
+        verdict = {} if told is None else told.verdict or {}
+        values = {name: verdict.get(name) for name in OF_LAST_STEP}
+        self._connection.execute(
+            update(runs)
+            .where(runs.c.number == number)
+            .values(
+                complete_steps=count,
+                last_step=last,
+                revision=runs.c.revision + 1,
+                crossed=0 if told is None else len(told.crossed),
+                **values,
+            )
         )
 
     def shard_arrived(self, number: int) -> None:
@@ -131,7 +166,7 @@ def _next_activity() -> ColumnElement[int]:
     return select(func.coalesce(func.max(every.c.activity), 0) + 1).scalar_subquery()
 
 
-def _run(row: Row[Any]) -> Run:
+def run_of_row(row: Row[Any]) -> Run:
     return Run(**{name: row._mapping[name] for name in Run.__dataclass_fields__})
 
 
@@ -170,7 +205,7 @@ class RunSummaries:
         count, active = self._connection.execute(
             select(func.count(), func.coalesce(func.sum(recent), 0)).select_from(runs)
         ).one()
-        return ActiveRuns([_run(row) for row in rows], active, count - active)
+        return ActiveRuns([run_of_row(row) for row in rows], active, count - active)
 
     def last_steps(self, numbers: Collection[int]) -> dict[int, LastStep]:
         """The highest complete step of each run that has one."""

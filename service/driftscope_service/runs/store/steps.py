@@ -171,19 +171,23 @@ class StepRepository:
         )
         return [StepTokens(**{**row._mapping, "crossed": bool(row.crossed)}) for row in rows]
 
-    def converted(self, number: int, tokens_file: str, size_bytes: int) -> None:
-        """The raw uploads have become one file."""
-        self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
+    def converted(self, number: int, tokens_file: str, size_bytes: int) -> bool:
+        """The raw uploads have become one file. False: the step was deleted meanwhile."""
+        return self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
 
-    def dropped(self, number: int) -> None:
-        """The tokens are no longer kept."""
-        self._set(number, raw_files=None, tokens_file=None, kept_bytes=0)
+    def dropped(self, number: int) -> bool:
+        """The tokens are no longer kept. False: the step was deleted meanwhile."""
+        return self._set(number, raw_files=None, tokens_file=None, kept_bytes=0)
 
-    def _set(self, number: int, **values: Any) -> None:
+    def exists(self, number: int) -> bool:
+        found = select(steps.c.number).where(steps.c.number == number)
+        return self._connection.execute(found).first() is not None
+
+    def _set(self, number: int, **values: Any) -> bool:
         changed = self._connection.execute(
             update(steps).where(steps.c.number == number).values(**values)
         ).rowcount
-        assert changed == 1, f"there is no step number {number}"
+        return changed == 1
 
 
 def _points(run_number: int) -> Select[Any]:
