@@ -28,6 +28,7 @@ class Settings:
     quantization: str | None  # of the engine's weights
     kv_cache_dtype: str | None
     adapter: str | None  # LoRA
+    trainer_dropout: str | None  # rates that were drawn while the trainer scored
     speculative: str | None
     prefix_caching: bool | None
     weights_version: int | None
@@ -82,6 +83,7 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         or (rollout if rollout in ("fp8", "int8", "int4") else None),
         kv_cache_dtype=short_dtype(said("kv_cache_dtype")),
         adapter=said("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
+        trainer_dropout=said("trainer_dropout", "dropout"),
         speculative=said(
             "speculative_config", "speculative", "num_speculative_tokens", "spec_decode"
         ),
