@@ -27,6 +27,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "quantization": ("quantization", "rollout_quantization"),
     "kv_cache_dtype": ("kv_cache_dtype",),
     "adapter": ("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
+    "trainer_dropout": ("trainer_dropout", "dropout"),
     "speculative": (
         *("speculative_config", "speculative"),
         *("num_speculative_tokens", "spec_decode"),
@@ -49,6 +50,7 @@ class Settings:
     quantization: str | None  # of the engine's weights
     kv_cache_dtype: str | None
     adapter: str | None  # LoRA
+    trainer_dropout: str | None  # rates that were drawn while the trainer scored
     speculative: str | None
     prefix_caching: bool | None
     weights_version: int | None
@@ -103,6 +105,7 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         or (rollout if rollout in ("fp8", "int8", "int4") else None),
         kv_cache_dtype=short_dtype(said("kv_cache_dtype")),
         adapter=said("adapter"),
+        trainer_dropout=said("trainer_dropout"),
         speculative=said("speculative"),
         prefix_caching=None if caching is None else caching.lower() not in OFF,
         weights_version=None if version is None else int(version),

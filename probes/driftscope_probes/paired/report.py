@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from driftscope_probes.mismatch import Comparison, RatioInterval, Undefined, ratio_interval
+from driftscope_probes.paired.parts import Dropout, Weights
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.which_side import WhichSide
 from driftscope_probes.record import Record
@@ -111,6 +112,8 @@ class PairedReport(Record):
     grid: tuple[Cell, ...]
     headroom: dict[str, Any] | None
     gradients: tuple[Gradient, ...] | None
+    dropout: Dropout | None = None  # None: the trainer draws nothing at random
+    weights: Weights | None = None  # None: both sides have the same weights
     notes: list[str]
     environment: dict[str, Any]
     timing: dict[str, float | int]
