@@ -215,7 +215,7 @@ def quotas(kind: Kind, settings: Settings) -> list[Quota]:
 def _quota(name: str, settings: Settings) -> Quota:
     # The setting that may be left open says so by the number that holds in its place.
     value = settings.threads_allowed if name == "max_threads" else getattr(settings, name)
-    words = Settings.model_fields[name].description or name
+    words = (Settings.model_fields[name].description or name).removesuffix(" at most")
     return Quota(
         words, f"{value:,}" if isinstance(value, int) else f"{value:,g}", PREFIX + name.upper()
     )
