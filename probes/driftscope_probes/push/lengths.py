@@ -34,22 +34,22 @@ def lengths_fault(
     first, difference = off[0]
     message = (
         f"{name} has {lengths[first]} tokens in sequence {first} (number {first + 1} of "
-        f"{len(lengths)}), {other} has {expected[first]}; "
+        f"{len(lengths)}), {other} has {expected[first]}. {len(off)} of {len(lengths)} sequences "
+        f"{'differs' if len(off) == 1 else 'differ'}"
     )
-    if len(off) == 1:
-        message += "all others agree."
-        why = f"look at that sequence: {STOP_TOKEN}, a response cut short, or {RETOKENISED}."
-    elif len({by for _, by in off}) > 1:
+    if len({by for _, by in off}) > 1:
         least, most = min(by for _, by in off), max(by for _, by in off)
-        message += f"{len(off)} of {len(lengths)} sequences differ, by {least:+d} to {most:+d}."
+        message += f", by {least:+d} to {most:+d}."
         why = f"usually it is {RETOKENISED}: score the token ids that the engine returned."
     else:
-        which = "every sequence has" if len(off) == len(lengths) else f"{len(off)} sequences have"
-        more = f"{_count(abs(difference))} {'more' if difference > 0 else 'fewer'}"
-        message += f"{which} {more} in {name}."
-        why = f"usually it is {STOP_TOKEN}, or else {RETOKENISED}: leave it out or score it."
-    return LengthsFault(message, f"{why} Both sides need one value for each of the same tokens.")
+        each = "every sequence has" if len(off) == len(lengths) else "each has"
+        message += f": {each} {_more(name, other, difference)}."
+        why = f"usually it is {STOP_TOKEN}, a response cut short, or else {RETOKENISED}."
+    return LengthsFault(message, f"{why} Give both sides one value for each of the same tokens.")
 
 
-def _count(number: int) -> str:
-    return "one" if number == 1 else str(number)
+def _more(name: str, other: str, difference: int) -> str:
+    count = "one" if abs(difference) == 1 else str(abs(difference))
+    longer = name if difference > 0 else other
+    side = longer.removesuffix("_logprobs")
+    return f"{count} more on the {side} side" if side != longer else f"{count} more in {longer}"

@@ -210,7 +210,7 @@ def _without_ones(tensor: StoredTensor, tensors: Mapping[str, StoredTensor]) -> 
 
 
 def counted_per(tensor: StoredTensor, layout: StepLayout) -> str:
-    """ "token", "sequence" or "limit": of its rule, unless it is one of those that may be either."""
+    """Token, sequence or limit: as its rule says, unless it is one of those that may be either."""
     rows = ((layout.sequences,), (layout.sequences, 1))
     if tensor.name in ONE_FOR_ALL and tensor.shape in rows and tensor.shape != layout.token_shape:
         return "sequence"
@@ -256,7 +256,7 @@ def read_safetensors_step(path: Path) -> PushedStep:
         header = read_header(stream)
         layout = step_layout(header.tensors)
         tensors = {name: _read(stream, tensor) for name, tensor in layout.tensors.items()}
-    return pushed_step(_packed(tensors, layout) if layout.padded else tensors, header.metadata)
+    return pushed_step(packed(tensors, layout) if layout.padded else tensors, header.metadata)
 
 
 def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
@@ -270,15 +270,15 @@ def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
     return converted(tensor.name, values.reshape(tensor.shape), tensor.dtype)
 
 
-def _packed(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:
+def packed(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:
     """[sequences, longest, …] → [tokens, …] from each row's first to its last unmasked token."""
     rows, longest = layout.token_shape
     limits = np.arange(rows + 1, dtype=np.int64) * longest
     span = response_span(as_mask(tensors["mask"]).reshape(-1), limits)
-    packed = {
+    kept = {
         name: tensor.reshape(rows * longest, *tensor.shape[2:])[span.keep]
         if counted_per(layout.tensors[name], layout) == "token"
         else tensor
         for name, tensor in tensors.items()
     }
-    return {**packed, "cu_seqlens": span.cu_seqlens}
+    return {**kept, "cu_seqlens": span.cu_seqlens}

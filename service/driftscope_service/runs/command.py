@@ -27,7 +27,7 @@ from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.plural import counted
 from driftscope_probes.profiles.step_profiles import step_profiles
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
-from driftscope_probes.push.step_file import BY_SUFFIX
+from driftscope_probes.push.readers.registry import reader_of
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
@@ -41,10 +41,10 @@ EveryNumber = Annotated[
 
 
 def analyze(
-    file: Annotated[Path, typer.Argument(help="A step: .safetensors, .json or prime-rl .jsonl.")],
+    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
     step_format: Annotated[
         str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
     ] = None,
     resamples: Annotated[
         int, typer.Option(help="For the 95 % intervals; 0: none.")
@@ -114,9 +114,7 @@ class AnsweredStep:
 
 
 def push(
-    file: Annotated[
-        Path, typer.Argument(help="A step: .safetensors, .arrows, .json or prime-rl .jsonl.")
-    ],
+    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
     run: Annotated[str, typer.Option(envvar=RUN_VARIABLE, help="Name of the run.")],
     step: Annotated[int, typer.Option(min=0, help="Number of the training step.")],
     url: Url = DEFAULT_URL,
@@ -125,7 +123,7 @@ def push(
     ] = KEY_VARIABLE,
     step_format: Annotated[
         str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
     ] = None,
     shard: Annotated[
         int | None, typer.Option(min=0, help="The file is this shard of the step, from 0 …")
@@ -181,7 +179,7 @@ def _send(
 
 
 def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody:
-    known = step_format or BY_SUFFIX.get(file.suffix)
+    known = step_format or _format_of(file)
     if known is not None and known in CONTENT_TYPES and file.is_file():
         kind, size = CONTENT_TYPES[known], file.stat().st_size
         chunks: Callable[[], Iterator[bytes]] = partial(_chunks, file)
@@ -191,6 +189,14 @@ def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody
     if zstd:
         return RequestBody(partial(_compressed, chunks), None, kind, "zstd")
     return RequestBody(chunks, size, kind)
+
+
+def _format_of(file: Path) -> StepFormat | None:
+    """None where the reader says what is wrong."""
+    try:
+        return reader_of(file).step_format
+    except (PushError, OSError):
+        return None
 
 
 def _chunks(file: Path) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from driftscope_probes.durable_file import sync
-from driftscope_probes.push.step_file import StepFormat
+from driftscope_probes.push.readers.base import StepFormat
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found
 from driftscope_service.runs.answer import settle_answer
