@@ -25,7 +25,7 @@ from driftscope_service.http.middleware import (
     RequestMeter,
 )
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import runs, uploads
+from driftscope_service.runs.api import attempts, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -59,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(RequestId)
     for router in (
         runs.router,
+        attempts.router,
         runs.steps_router,
         uploads.router,
         probe_routes(kinds),
@@ -84,6 +85,7 @@ def _body_limits(service: Service) -> BodyLimits:
         of_paths={
             uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
+            attempts.ATTEMPTS_PATH: attempts.MAX_ATTEMPT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

@@ -6,22 +6,30 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from driftscope_probes.diagnosis.cause import ComparisonVerdict, Diagnosis
 from driftscope_service.runs.ingest.accept import ShardReceipt
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StoredStep
-from driftscope_service.store.tables import RUN_TEXT_LENGTH
+from driftscope_service.store.tables import ATTEMPT_ID_LENGTH, RUN_TEXT_LENGTH
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+#: Names of jobs, UUIDs, anything a launcher prints: visible ASCII.
+ATTEMPT_PATTERN = rf"^[!-~]{{1,{ATTEMPT_ID_LENGTH}}}$"
 #: JavaScript and JSON readers keep integers exactly up to here.
 MAX_STEP = 2**53 - 1
 MAX_LABELS = 16
 
 RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="name of the run")]
 StepNumber = Annotated[int, Path(ge=0, le=MAX_STEP, description="number of the training step")]
+#: More starts than anybody makes under one name.
+MAX_ATTEMPT = 2**31 - 1
+AttemptNumber = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_ATTEMPT, description="number of one attempt; default: the series"),
+]
 RunProgress = Literal["running", "finished"]
 RunText = Annotated[str, StringConstraints(max_length=RUN_TEXT_LENGTH)]
 
@@ -60,6 +68,7 @@ class RunFields(BaseModel):
 class RunLinks(BaseModel):
     self: str
     steps: str
+    attempts: str
 
 
 class RunBody(BaseModel):
@@ -74,9 +83,13 @@ class RunBody(BaseModel):
     finished_at: datetime | None = Field(description="when that was said")
     created_at: datetime
     updated_at: datetime = Field(description="the last PUT, shard or step")
-    steps: int = Field(description="complete ones")
-    last_step: int | None = Field(description="the highest complete one")
+    steps: int = Field(description="complete ones of the series")
+    last_step: int | None = Field(description="the highest of the series")
     last_step_at: datetime | None = Field(description="when a step was last completed")
+    attempt: int = Field(description="number of the newest, and so how many there are")
+    resumed: bool = Field(description="whether it was started again under its name")
+    received_steps: int = Field(description="all that are stored, those of earlier attempts too")
+    refused_steps: int = Field(description="steps and shards that were not taken; see attempts")
     links: RunLinks
 
     @staticmethod
@@ -97,7 +110,11 @@ class RunBody(BaseModel):
             steps=run.complete_steps,
             last_step=run.last_step,
             last_step_at=run.last_step_at,
-            links=RunLinks(self=path, steps=f"{path}/steps"),
+            attempt=run.attempt,
+            resumed=run.resumed,
+            received_steps=run.received_steps,
+            refused_steps=run.refused_steps,
+            links=RunLinks(self=path, steps=f"{path}/steps", attempts=f"{path}/attempts"),
         )
 
 
@@ -133,6 +150,11 @@ class StepAnalysis(BaseModel):
     sequences: int
     size_bytes: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="the later attempt whose steps the series shows instead; null: it is in the "
+        "series"
+    )
     metadata: dict[str, str]
     comparison: dict[str, Any] = Field(description="every number of the comparison")
     diagnosis: Diagnosis | None = Field(
@@ -167,6 +189,7 @@ class ShardReceiptBody(BaseModel):
     state: Literal["open"]
     shard: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
     content_sha256: str
     received: list[int] = Field(description="shards that are there")
     missing: list[int] = Field(description="shards that are not")
@@ -183,6 +206,7 @@ class ShardReceiptBody(BaseModel):
             state="open",
             shard=place.shard,
             shards=place.shards,
+            attempt=receipt.shard.attempt,
             content_sha256=receipt.shard.content_sha256,
             received=list(receipt.received),
             missing=list(receipt.missing),
@@ -205,6 +229,10 @@ class StepVerdictBody(BaseModel):
 
 class StepPoint(BaseModel):
     step: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="null in the series; only steps asked for by their attempt have another value"
+    )
     received_at: datetime
     tokens: int
     sequences: int
@@ -247,6 +275,8 @@ def step_answer(stored: StoredStep) -> bytes:
         "sequences": stored.sequences,
         "size_bytes": stored.size_bytes,
         "shards": stored.shards,
+        "attempt": stored.attempt,
+        "superseded_by": stored.superseded_by,
         "metadata": stored.metadata,
         "tokens_kept": stored.kept_bytes > 0,
         "links": {"self": step_path(stored.run, stored.step), "run": run_path(stored.run)},
