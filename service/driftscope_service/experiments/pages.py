@@ -101,7 +101,7 @@ def get_probe_plot(
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None or plot not in kind.page.plots:
-        raise not_found(f"plot of {report_id}", plot)
+        raise not_found("plot", plot, f"report {report_id!r}")
     data = kind.page.plots[plot](kind.read(content))
     return plot_response(request, data, format_, f"{report_id}-{plot}")
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from driftscope_client import DriftscopeError
 from driftscope_client.client import KEY_VARIABLE
@@ -24,11 +23,13 @@ from driftscope_probes.analysis import analyze_step
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.plural import counted
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.step_file import BY_SUFFIX
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
+from driftscope_service.terminal.listing import print_list
 
 #: What a calibrated floor is found by, in the metadata of a step.
 FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
@@ -243,12 +244,13 @@ def list_runs(
     page = call("GET", url, "/v1/runs", {"limit": limit}).json()
     if as_json:
         return _print_json(page)
-    table = Table(*COLUMNS)
-    for run in page["runs"]:
-        last = "" if run["last_step"] is None else f"{run['last_step']}"
-        counts = (f"{run['steps']}", last, run["last_step_at"] or "")
-        table.add_row(run["run"], run["state"], run["model"] or "", *counts)
-    Console().print(table)
+    print_list(COLUMNS, map(_row, page["runs"]))
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    last = "" if run["last_step"] is None else f"{run['last_step']}"
+    counts = (f"{run['steps']}", last, run["last_step_at"] or "")
+    return (run["run"], run["state"], run["model"] or "", *counts)
 
 
 @app.command()
@@ -270,7 +272,7 @@ def finish(
     answer = call("PUT", url, path, body=json.dumps({"state": "finished"})).json()
     if as_json:
         return _print_json(answer)
-    typer.echo(f"{run}  finished  {answer['steps']} steps")
+    typer.echo(f"{run}  finished  {counted(answer['steps'], 'step')}")
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from driftscope_probes.plural import counted
 from driftscope_service.numbers.metric_words import UNDEFINED, number, share
 
 #: Of a sign, as the heading of its row.
@@ -31,8 +32,8 @@ def routing_sentence(routing: Mapping[str, Any]) -> str:
         return str(routing["not_compared"])
     if agreement["choices_flipped"] is None:
         return "No unmasked token has a route on both sides."
-    layers = f"{len(agreement['layers'])} layers"
-    tokens = f"{agreement['tokens']:,} tokens"
+    layers = counted(len(agreement["layers"]), "layer")
+    tokens = counted(agreement["tokens"], "token")
     if not agreement["choices_flipped"]:
         return f"All {tokens} take the same experts in {layers} on both sides."
     return (

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause
+from driftscope_probes.plural import counted
 from driftscope_service.numbers import diagnosis_words as words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import Shown, grouped, share, with_unit
@@ -89,7 +90,7 @@ def print_analysis(
     """The diagnosis and six numbers; with `every_number` the tables below them."""
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     routes = None if every_number else routing_summary(analysis.get("routing"))
-    size = f"{_counted(step.sequences, 'sequence')}, {_counted(step.tokens, 'token')}"
+    size = f"{counted(step.sequences, 'sequence')}, {counted(step.tokens, 'token')}"
     console.print(Text(f"{name}: {size}", "bold"))
     if every_number:
         _print_metadata(step, console)
@@ -99,10 +100,6 @@ def print_analysis(
         _print_all(analysis, console)
     else:
         console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _answer(

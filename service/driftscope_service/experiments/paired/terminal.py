@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from driftscope_probes.paired.report import Gradient, PairedReport, Reading
+from driftscope_probes.plural import counted
 from driftscope_service.experiments.paired.diagnoses import diagnosed_cells, leading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
 from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
@@ -75,8 +76,8 @@ def _heading(report: PairedReport) -> str:
     count = prompts if isinstance(prompts, int) else len(prompts)
     return (
         f"{report.model['name']}: {rollout['engine']} {rollout['engine_version']} against the "
-        f"training-mode forward, {count} {'prompt' if count == 1 else 'prompts'} × "
-        f"{request.sampling.max_tokens} tokens, "
+        f"training-mode forward, {counted(count, 'prompt')} × "
+        f"{counted(request.sampling.max_tokens, 'token')}, "
         f"seed {request.sampling.seed}"
     )
 

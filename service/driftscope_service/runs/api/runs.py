@@ -156,7 +156,7 @@ def get_step(
     with service.database.read() as connection:
         stored = StepRepository(connection).get(run, step, attempt=attempt)
     if stored is None:
-        raise not_found("complete step", f"{step} of run {run}")
+        raise not_found("complete step", step, f"run {run!r}")
     return Response(step_answer(stored), media_type="application/json")
 
 

@@ -215,7 +215,7 @@ async def complete_step(
         if known.step is not None:
             return AcceptedStep(known.step, None)
         if not known.shards:
-            raise not_found("shard of", f"step {step} of run {run}")
+            raise not_found("shard of step", step, f"run {run!r}")
         _check_whole(known.shards)
         parts = tuple(_part(intake, shard) for shard in known.shards)
         analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.plural import counted
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
+from driftscope_service.numbers.limit_words import beside
 from driftscope_service.numbers.metric_words import grouped
 from driftscope_service.pages import navigation
 from driftscope_service.pages.diagnosis import diagnosis_view, shown_plot
@@ -111,7 +113,7 @@ def get_routing_plot(
     stored, _, _ = _stored(service, run, step)
     data = routing_plot(json.loads(stored.analysis).get("routing"))
     if data is None:
-        raise not_found("pair of routes of step", f"{step} of run {run}")
+        raise not_found("pair of routes of step", step, f"run {run!r}")
     return plot_response(request, data, format_, f"{run}-{step}-routing")
 
 
@@ -124,7 +126,7 @@ def get_evidence_plot(
     diagnosis = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
     plot = None if diagnosis is None else shown_plot(diagnosis)
     if plot is None:
-        raise not_found("plot of a cause of step", f"{step} of run {run}")
+        raise not_found("plot of a cause of step", step, f"run {run!r}")
     return plot_response(request, evidence_plot(plot), format_, f"{run}-{step}-evidence")
 
 
@@ -140,7 +142,7 @@ def get_step_plot(
     try:
         view = _views(request).of(token_source(service, run, step))
     except NoTokens as error:
-        raise not_found("plot of the tokens of step", f"{step} of run {run}. {error}") from None
+        raise not_found("plot of the tokens of step", step, f"run {run!r}. {error}") from None
     return plot_response(request, step_plot(view, plot), format_, f"{run}-{step}-{plot}")
 
 
@@ -149,7 +151,7 @@ def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run,
         of_run = RunRepository(connection).get(run)
         stored = StepRepository(connection).get(run, step)
         if of_run is None or stored is None:
-            raise not_found("complete step", f"{step} of run {run}")
+            raise not_found("complete step", step, f"run {run!r}")
         return stored, of_run, neighbours(connection, of_run.number, step)
 
 
@@ -190,7 +192,7 @@ def _window(
     except IndexError:
         raise InvalidField(
             "query/sequence",
-            f"the step has {source.place.sequences:,} sequences, counted from 0",
+            f"the step has {counted(source.place.sequences, 'sequence')}, counted from 0",
             remedy="choose one of the table.",
         ) from None
     return token_window(tokens, texts.of_model(models), at)
@@ -207,13 +209,9 @@ class Tile:
 def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
     beyond = {one["metric"] for one in crossed}
     return [
-        Tile(
-            metric_words.label(name),
-            metric_words.value(name, comparison.get(name)),
-            metric_words.unit(name, comparison.get(name)),
-            name in beyond,
-        )
+        Tile(shown.label, shown.value, shown.unit, name in beyond)
         for name in metric_words.HEADLINE
+        for shown in [beside(name, comparison.get(name))]
     ]
 
 

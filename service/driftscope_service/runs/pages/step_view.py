@@ -16,6 +16,7 @@ from driftscope_probes.mismatch.report_profiles import (
     probability_bins,
 )
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.plural import counted
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.tokens import Tokens
@@ -169,7 +170,7 @@ _PROFILE_COLUMNS: Final = (
 def _histogram(view: StepView) -> PlotData:
     about: dict[str, Any] = {**_EMPTY, "zero": view.histogram.zero}
     if view.histogram.zero:
-        about["note"] = f"{view.histogram.zero:,} tokens with Δ exactly 0 are not drawn."
+        about["note"] = f"Not drawn, since Δ is exactly 0: {counted(view.histogram.zero, 'token')}."
     return PlotData(("above", "up_to", "tokens"), view.histogram.rows(), about)
 
 

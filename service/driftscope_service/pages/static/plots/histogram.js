@@ -1,7 +1,7 @@
 // |Δ| in logarithmic buckets, as a stepped line for each thing that is compared. Tokens of a step;
 // percent per doubling of two steps; tokens on a logarithmic axis of the cells of a report.
 
-import { number, tick } from "./number.js";
+import { counted, number, tick } from "./number.js";
 import { countScale, linearScale, logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -18,7 +18,7 @@ export function option(data, theme) {
   const total = buckets.reduce((sum, bucket) => sum + bucket.tokens, 0);
   const told = (bucket) => {
     if (data.sides) return `${number(100 * bucket.share)} %`;
-    const tokens = `${bucket.tokens.toLocaleString("en")} tokens`;
+    const tokens = counted(bucket.tokens, "token");
     return data.drawn ? tokens : `${tokens}, ${number((100 * bucket.tokens) / total)} %`;
   };
   const across = logScale(buckets.flatMap((bucket) => [bucket.above, bucket.up_to]));
