@@ -25,7 +25,7 @@ from driftscope_probes.drift.dating import (
     shift_at,
 )
 from driftscope_probes.drift.detection import LevelChange
-from driftscope_probes.drift.split import FEW, score_at
+from driftscope_probes.drift.split import AFTER, FEW, score_at
 from driftscope_probes.drift.trend import theil_sen
 from driftscope_probes.mismatch.number import FloatArray
 
@@ -87,7 +87,10 @@ def _confirmed(values: FloatArray, change: Change, typical: float | None) -> boo
     if change.kind == "growth":
         return True
     at = change.at - change.start
-    return score_at(values[change.start : change.end], at, typical) > CONFIRMED
+    score = score_at(values[change.start : change.end], at, typical)
+    if change.end - change.at < AFTER and math.isfinite(score):
+        return False
+    return score > CONFIRMED
 
 
 def structure_residuals(values: FloatArray, changes: Sequence[Change]) -> FloatArray:
@@ -145,10 +148,17 @@ def _next_change(
 
 def _same_direction(values: FloatArray, start: int, at: Sequence[int]) -> int:
     """How many of the changes, from the first on, go the way of the first."""
-    parts = np.split(values[start:], [index - start for index in at])
-    moves = np.sign(np.diff([float(np.median(part)) for part in parts]))
-    other = np.flatnonzero(moves != moves[0])
-    return int(other[0]) if other.size else len(at)
+    bounds = [start, *at, values.size]
+    level, way = float(np.median(values[start : at[0]])), 0.0
+    for index in range(len(at)):
+        reached = float(np.median(values[bounds[index + 1] : bounds[index + 2]]))
+        move = np.sign(reached - level)
+        if index == 0:
+            way = move
+        elif move != way:
+            return index
+        level = reached
+    return len(at)
 
 
 def _growth(
@@ -161,7 +171,8 @@ def _growth(
     for until in (end, at[-1]) if len(at) > 1 else (end,):
         last = min(until, at[0] + WINDOW)
         window = values[first:last]
-        if last - at[0] < LINE_AFTER and not _exact_line(values[at[0] : last]):
+        fewest = MIN_LINE if _exact_line(values[at[0] : last]) else LINE_AFTER
+        if last - at[0] < fewest:
             continue
         fit = growth_at(window)
         inside = [index - first for index in at if index < last]
@@ -171,7 +182,9 @@ def _growth(
             posterior = fit.posterior
             if len(inside) == 1 and not staircase:
                 posterior = _mixed(shift_at(window, inside[0]), fit)
-            return _indices(dated(posterior), first), until
+            when = _indices(dated(posterior), first)
+            if last - when[0] >= fewest:
+                return when, until
     return None
 
 

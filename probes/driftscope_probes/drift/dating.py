@@ -23,7 +23,7 @@ from driftscope_probes.mismatch.number import FloatArray
 #: Heavy tails without losing much for Gaussian noise (Lange, Little and Taylor, JASA 84, 1989).
 FREEDOM: Final = 4.0
 #: Most values of either side that are read: more make the levels no surer than they have to be.
-WINDOW: Final = 200
+WINDOW: Final = 120
 #: Rounds of: levels for an index, index for the levels. They settle in two or three.
 ROUNDS: Final = 4
 MAX_AUTOCORRELATION: Final = 0.9

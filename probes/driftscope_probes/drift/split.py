@@ -89,7 +89,7 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
     squares = float(np.dot(residuals, residuals))
     if squares <= np.finfo(float).eps * difference * difference:
         # Without noise a level has to have been held; one value is no level.
-        return Split(at, math.inf if at > FEW else 0.0)
+        return Split(at, math.inf if at > 1 else 0.0)
     if at <= FEW:
         nearest = float(np.min(np.abs(first - second.mean())))
         further = FURTHER if at == 1 else 1.0
