@@ -86,12 +86,14 @@ def dated(posterior: FloatArray) -> Dated:
     return Dated(at, min(low, at), max(min(high, posterior.size), at))
 
 
-def shift_at(values: FloatArray, guess: int) -> Fitted:
-    """values: [n] finite, one level up to about index `guess`, 0 < guess < n, another from there."""
+def shift_at(values: FloatArray, guess: int, line: FloatArray | None = None) -> Fitted:
+    """values: [n] finite, one level up to about index `guess`, 0 < guess < n, another from there.
+    line: [n], what the values before follow in place of a level."""
     at, least = guess, _least_noise(values)
     posterior, path = np.empty(0), values
     for _ in range(ROUNDS):
-        before, after = np.median(values[:at]), np.median(values[at:])
+        before = np.median(values[:at]) if line is None else line
+        after = np.median(values[at:])
         path = np.where(np.arange(values.size) < at, before, after)
         memory, spread = _noise(values - path, least)
         below, above = values - before, values - after
@@ -178,7 +180,7 @@ def _noise(residuals: FloatArray, least: float) -> tuple[float, float]:
 
 
 def _least_noise(values: FloatArray) -> float:
-    return max(LEAST_NOISE * float(np.ptp(values)), np.finfo(float).tiny)
+    return max(LEAST_NOISE * float(np.ptp(without_spikes(values))), np.finfo(float).tiny)
 
 
 def _log_density(residuals: FloatArray, spread: float) -> FloatArray:
