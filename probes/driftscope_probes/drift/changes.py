@@ -154,15 +154,21 @@ def _next_change(
     stop = at[1] if len(at) > 1 else values.size
     same = _same_direction(values, start, at)
     end = at[same] if same < len(at) else values.size
-    if _constant(values[start : at[0]]) and not _staircase(values, start, at[:same], end):
-        return _off_a_constant(values, start, left)
+    constant = _constant(values[start : at[0]])
+    if constant and _line_ends(values, at[0]) - at[0] >= MIN_LINE:
+        return _ramp(values, start, left)
     jump = _jump(values, start, at[:same], end)
     if jump is not None:
         same, end = jump, at[jump]
     growth = _growth(values, start, at[:same], end)
     if growth is not None:
         when, until = growth
+        if constant:
+            when = at[0], at[0], at[0]
         return Change("growth", *when, left[0].found_at, start, until, end), same
+    if constant:
+        # Without noise the first other value is the date.
+        return Change("shift", at[0], at[0], at[0], left[0].found_at, start, at[0], stop), 1
     if before is not None and before.kind == "growth" and at[0] - start >= MIN_LINE:
         posterior, first, goes_on = _beside_a_line(values, start, at[0], stop)
     else:
@@ -171,21 +177,19 @@ def _next_change(
     return Change("shift", *when, left[0].found_at, start, when[0], stop, goes_on), 1
 
 
-def _off_a_constant(
-    values: FloatArray, start: int, left: Sequence[LevelChange]
-) -> tuple[Change, int]:
-    """Without noise the first other value is the date; what goes up every step by the same is one
-    growth for as long as it does."""
-    at, found_at = left[0].at, left[0].found_at
+def _line_ends(values: FloatArray, at: int) -> int:
+    """Index up to which every value is as far from the one before as values[at] is."""
     rises = np.diff(values[at - 1 :])
     other = np.flatnonzero(rises != rises[0])
-    until = at + (int(other[0]) if other.size else rises.size)
-    if until - at < MIN_LINE:
-        stop = left[1].at if len(left) > 1 else values.size
-        return Change("shift", at, at, at, found_at, start, at, stop), 1
+    return at + (int(other[0]) if other.size else rises.size)
+
+
+def _ramp(values: FloatArray, start: int, left: Sequence[LevelChange]) -> tuple[Change, int]:
+    """1, 2, 3 after nothing but 0: one growth for as long as it goes up by the same."""
+    at, until = left[0].at, _line_ends(values, left[0].at)
     used = sum(change.at <= until for change in left)
     stop = left[used].at if used < len(left) else values.size
-    return Change("growth", at, at, at, found_at, start, until, stop), used
+    return Change("growth", at, at, at, left[0].found_at, start, until, stop), used
 
 
 def _shift(values: FloatArray, start: int, at: int, stop: int) -> tuple[FloatArray, int]:

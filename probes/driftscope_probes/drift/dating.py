@@ -29,6 +29,8 @@ ROUNDS: Final = 4
 MAX_AUTOCORRELATION: Final = 0.9
 #: Smallest std of the noise, as a part of the range of the values. An exact ramp has none at all.
 LEAST_NOISE: Final = 1e-3
+#: The same with spikes counted: squares of residuals in units of it must not overflow.
+LEAST_OF_ALL: Final = 1e-12
 #: Values after the change from which on a line can be told from a level.
 LINE_AFTER: Final = 6
 #: Central part of the posterior that is the interval.
@@ -180,7 +182,8 @@ def _noise(residuals: FloatArray, least: float) -> tuple[float, float]:
 
 
 def _least_noise(values: FloatArray) -> float:
-    return max(LEAST_NOISE * float(np.ptp(without_spikes(values))), np.finfo(float).tiny)
+    usual = LEAST_NOISE * float(np.ptp(without_spikes(values)))
+    return max(usual, LEAST_OF_ALL * float(np.ptp(values)), float(np.finfo(float).tiny))
 
 
 def _log_density(residuals: FloatArray, spread: float) -> FloatArray:
