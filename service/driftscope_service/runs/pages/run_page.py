@@ -24,7 +24,8 @@ from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
 from driftscope_service.runs.course import with_course
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
-from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, movements, run_state
+from driftscope_service.runs.pages.run_events import event_rows
+from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
@@ -89,7 +90,7 @@ def get_run_page(
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
-        movements=movements(drift),
+        events=event_rows(drift),
         **shown,
     )
 
