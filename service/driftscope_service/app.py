@@ -27,7 +27,7 @@ from driftscope_service.http.middleware import (
 )
 from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import removal, runs, uploads
+from driftscope_service.runs.api import attempts, removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -62,6 +62,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(RequestId)
     for router in (
         runs.router,
+        attempts.router,
         runs.steps_router,
         uploads.router,
         removal.router,
@@ -90,6 +91,7 @@ def _body_limits(service: Service) -> BodyLimits:
             uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
             reports_api.REPORTS_PATH: reports_api.MAX_REPORT_BYTES,
+            attempts.ATTEMPTS_PATH: attempts.MAX_ATTEMPT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

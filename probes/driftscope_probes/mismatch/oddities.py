@@ -23,7 +23,7 @@ from driftscope_probes.mismatch.impossible import (
     most_frequent,
     repeated_value,
 )
-from driftscope_probes.mismatch.number import IntArray, Undefined
+from driftscope_probes.mismatch.number import IntArray
 from driftscope_probes.mismatch.stored_bits import FLOAT32_BITS, FORMAT_OF_BITS, storing_noise
 from driftscope_probes.mismatch.terms import ABOUT_ZERO, SENTINEL_AT_MOST
 from driftscope_probes.mismatch.token_places import TokenPlaces, token_places

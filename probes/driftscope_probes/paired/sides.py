@@ -20,7 +20,6 @@ from driftscope_probes.trace_file import read_trace
 from driftscope_probes.trainer.randomness import Rate
 from driftscope_probes.trainer.settings import TrainerSettings
 
-
 Traces = Mapping[tuple[str, str], Trace]  # (engine dtype, trainer mode) -> trainer trace
 
 

@@ -72,9 +72,7 @@ def get_step_page(
     stored, of_run, beside = _stored(service, run, step)
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
-    looked = _look(
-        request, service, stored, names, repeated_values(analysis), order, sequence, at
-    )
+    looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     band = None if looked.view is None else band_of(looked.view, diagnosis)
     chosen = {

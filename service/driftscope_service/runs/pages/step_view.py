@@ -175,9 +175,7 @@ class StepViews:
             )
 
 
-PlotName: TypeAlias = Literal[
-    "histogram", "density", "position", "end", "absolute", "probability"
-]
+PlotName: TypeAlias = Literal["histogram", "density", "position", "end", "absolute", "probability"]
 #: Plots that are profiles along a place.
 PROFILE_PLOTS: Final[Mapping[PlotName, ProfileName]] = {
     "position": "index",
@@ -218,9 +216,7 @@ def band_of(view: StepView, diagnosis: Diagnosis | None) -> Band | None:
     if diagnosis is None:
         return None
     counts = view.by_probability.counts.tolist()
-    return rounding_band(
-        diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor)
-    )
+    return rounding_band(diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor))
 
 
 def step_plot(view: StepView, plot: PlotName, band: Band | None = None) -> PlotData | None:
