@@ -49,7 +49,7 @@ def parse_key(token: str) -> KeyText | None:
 
 
 class Scope(StrEnum):
-    INGEST = "ingest"  # push runs, steps and nights
+    INGEST = "ingest"  # push and mark runs, push steps and nights
     READ = "read"  # everything that changes nothing, /metrics and pages included
     PROBE = "probe"  # start and cancel probes, which use the machine
     ADMIN = "admin"  # all of these, and everything that none of them covers
@@ -60,7 +60,7 @@ class Scope(StrEnum):
 _OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+|/login|/static/.+")
 _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
-_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly")
+_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/runs/[^/]+/(marks|pin)")
 _PROBE = re.compile(r"/v1/probes/.+|(/v1)?/jobs/[^/]+/cancel")
 
 

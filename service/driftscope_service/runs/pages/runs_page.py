@@ -30,7 +30,7 @@ from driftscope_service.runs.api.run_query import (
 )
 from driftscope_service.runs.api.schemas import RunName
 from driftscope_service.runs.baseline import Marks, marks_of
-from driftscope_service.runs.current import CurrentService, RunsService
+from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.pages import run_filters
 from driftscope_service.runs.pages.run_filters import PAGE_SIZE, Listing
 from driftscope_service.runs.pages.run_state import NO_STEPS, run_verdict
