@@ -85,7 +85,7 @@ def test_five_hundred_runs_are_narrowed_down_as_one_types(look: Any) -> None:
     again.goto(address)
     assert again.locator("table.runs tbody tr").count() == narrowed.count()
     assert again.get_by_role("checkbox", name="bug-like").is_checked()
-    expect(again.get_by_label("Model")).to_have_value("Qwen3-8B")
+    expect(again.get_by_role("combobox", name="Model")).to_have_value("Qwen3-8B")
     # A chip takes its condition back, and the form follows.
     again.get_by_role("link", name="Without verdict: bug-like").click()
     assert not again.get_by_role("checkbox", name="bug-like").is_checked()
