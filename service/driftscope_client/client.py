@@ -17,11 +17,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
-from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
+from driftscope_client.background_queue import BackgroundQueue
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
+from driftscope_client.layouts import step_tensors
+from driftscope_client.outcomes import (
+    AFTER_CLOSE,
+    LEFT_AT_CLOSE,
+    NO_ROOM,
+    Outcomes,
+    PushCounts,
+    PushTicket,
+    outcome_of,
+)
+from driftscope_client.run_log import RunLog
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
-from driftscope_client.step_body import CONTENT_TYPE, step_body, step_tensors
-from driftscope_client.transport import RequestBody, RetryPolicy, Transport
+from driftscope_client.step_body import CONTENT_TYPE, step_body
+from driftscope_client.transport import NO_ANSWER_AT_CLOSE, RequestBody, RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 URL_VARIABLE, KEY_VARIABLE = "DRIFTSCOPE_URL", "DRIFTSCOPE_API_KEY"
@@ -33,6 +44,9 @@ QUEUE_SIZE = 8
 QUEUE_BYTES = 2**30
 #: How long a trainer that is done waits for its last steps.
 CLOSE_TIMEOUT_S = 30.0
+#: A broken connection or an ended wait is noticed within milliseconds once the client closes; what
+#: is under way and takes longer than this is counted as not answered.
+SETTLE_S = 0.2
 
 #: The tensors that push(), push_now() and push_shard() take besides the two log-probabilities:
 #: cu_seqlens, mask, token_ids, rollout_token_ids, advantages, entropy, position_ids, turn_ids,
@@ -47,6 +61,7 @@ class _Push:
     shard: tuple[int, int] | None  # (index, of how many)
     copies: Mapping[str, Copy]
     metadata: Mapping[str, object]
+    ticket: PushTicket
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +71,15 @@ class _End:
     told: threading.Event
 
 
-class DriftscopeClient:
+class DriftscopeClient(PushCounts):
     """Pushes steps of one run.
 
     push() and push_shard() copy what they are given, return, and never raise once the client
-    exists: what cannot be sent is counted (`dropped`: no room, or closed; `failed`: refused,
-    unreachable or malformed; `last_error`) and logged at most once a minute. With strict=True they
-    send at once and raise DriftscopeError.
+    exists. Every push ends in one counter: `pushed` (the service has it), `refused` (the service
+    does not take it), `failed` (no answer, an error of the service, malformed tensors) or `dropped`
+    (no room, or closed first); `pushes` is their sum once nothing waits. `last_error` is the latest
+    error; each kind is logged at most once a minute, and close() logs how many steps did not
+    arrive, and why. With strict=True they send at once and raise DriftscopeError.
 
     `on_result` is called on the background thread with each answer: the analysis of a step, whose
     `diagnosis` says first whether rounding explains it and, if not, what does; or the receipt of a
@@ -96,7 +113,6 @@ class DriftscopeClient:
         self.run = checked_run(run or os.environ.get(RUN_VARIABLE))
         self.strict = strict
         self.on_result = on_result
-        self.pushed = self.dropped = self.failed = 0
         self.last_error: Exception | None = None
         self._latest = LatestDiagnosis()
         self._api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip() or None
@@ -157,7 +173,8 @@ class DriftscopeClient:
     ) -> dict[str, Any]:
         """push(), but wait for the service's analysis and return it. Raises DriftscopeError."""
         sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
-        answer = self._send(_Push(step, None, snapshot(sides | tensors), metadata or {}))
+        with self._counted() as ticket:
+            answer = self._send(self._copied(step, None, sides | tensors, metadata, ticket))
         self._latest.heard(self.run, answer)
         return answer
 
@@ -167,6 +184,11 @@ class DriftscopeClient:
         Raises DriftscopeError, with status 409 while shards are missing.
         """
         return self._transport.post(f"/v1/runs/{self.run}/steps/{step}/complete", {})
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser shows the run."""
+        return f"{self._transport.url}/runs/{self.run}"
 
     @property
     def last_diagnosis(self) -> StepDiagnosis | None:
@@ -198,7 +220,8 @@ class DriftscopeClient:
         if self.flush(max(0.0, deadline - time.monotonic())) and self._queue.put(end, 0):
             self.flush(max(0.0, deadline - time.monotonic()))
         if not end.told.is_set():
-            self._warning.warn(f"{self.url} does not know that run {self.run} has ended.")
+            self._log.end_untold(self._transport)
+        self._tell_losses()
         return end.told.is_set()
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -212,9 +235,15 @@ class DriftscopeClient:
         atexit.unregister(self.close)
         deadline = time.monotonic() + (self.close_timeout_s if timeout_s is None else timeout_s)
         self._queue.flush(max(0.0, deadline - time.monotonic()))
-        if left := self._queue.close():
-            self._drop(left, f"{left} steps were not sent before the client closed.")
+        for item in self._queue.close():
+            if isinstance(item, _Push):
+                self._outcomes.end(item.ticket, "dropped", LEFT_AT_CLOSE)
         self._transport.stop()
+        self._queue.flush(SETTLE_S)
+        for item in self._queue.under_way():
+            if isinstance(item, _Push):
+                self._outcomes.end(item.ticket, "failed", NO_ANSWER_AT_CLOSE)
+        self._tell_losses()
 
     def __enter__(self) -> Self:
         return self
@@ -229,23 +258,38 @@ class DriftscopeClient:
 
     @contextmanager
     def undisturbed(self, step: int) -> Iterator[None]:
-        """Failures within the block are counted and logged, or raised with strict=True."""
+        """For adapters: what fails within the block, before a push, counts as a failed push of the
+        step and is logged; with strict=True it is raised."""
         try:
             yield
         except Exception as error:  # whatever it was, training continues: that is the promise
             if self.strict:
                 raise
-            self._fail(step, error)
+            self._fail(self._outcomes.begin(), step, error)
 
     def _open(self) -> None:
-        self._warning = RepeatedWarning()
-        self._counting = threading.Lock()
+        self._outcomes = Outcomes()
+        self._log = RunLog(self.run)
         self._transport = Transport(
-            self.url, self._api_key, timeout_s=self._timeout_s, retry=self._retry
+            self.url,
+            self._api_key,
+            timeout_s=self._timeout_s,
+            retry=self._retry,
+            on_retry=self._log.trouble,
         )
         self._queue = BackgroundQueue[_Push | _End](
             self._work, max_items=self._queue_size, max_bytes=self._queue_bytes
         )
+
+    @contextmanager
+    def _counted(self) -> Iterator[PushTicket]:
+        """A push that is sent at once: what is raised within is counted and raised on."""
+        ticket = self._outcomes.begin()
+        try:
+            yield ticket
+        except Exception as error:
+            self._outcomes.end(ticket, *outcome_of(error))
+            raise
 
     def _push(
         self,
@@ -254,14 +298,33 @@ class DriftscopeClient:
         tensors: Mapping[str, Tensor],
         metadata: Mapping[str, object] | None,
     ) -> None:
-        with self.undisturbed(step):
-            if not self.strict and not self._queue.has_room(0):  # before the cost of copying
-                return self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
-            push = _Push(step, shard, snapshot(tensors), dict(metadata or {}))
-            if self.strict:
-                return self._report(self._send(push))
-            if not self._queue.put(push, size_in_memory(push.copies)):
-                self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
+        if self.strict:
+            with self._counted() as ticket:
+                push = self._copied(step, shard, tensors, metadata, ticket)
+                answer = self._send(push)
+            return self._report(answer)
+        ticket = self._outcomes.begin()
+        if not self._queue.has_room(0):  # before the cost of copying
+            return self._drop(ticket, step)
+        try:
+            push = self._copied(step, shard, tensors, metadata, ticket)
+            size = size_in_memory(push.copies)
+        except Exception as error:  # whatever it was, training continues: that is the promise
+            return self._fail(ticket, step, error)
+        if not self._queue.put(push, size):
+            self._drop(ticket, step)
+
+    def _copied(
+        self,
+        step: int,
+        shard: tuple[int, int] | None,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, object] | None,
+        ticket: PushTicket,
+    ) -> _Push:
+        push = _Push(step, shard, snapshot(tensors), dict(metadata or {}), ticket)
+        self._log.unknown_dtypes(push.metadata)
+        return push
 
     def _work(self, push: _Push | _End) -> None:
         """On the background thread, where an exception would go unseen."""
@@ -270,9 +333,12 @@ class DriftscopeClient:
         try:
             answer = self._send(push)
         except Exception as error:
-            return self._fail(push.step, error)
-        with self.undisturbed(push.step):
+            return self._fail(push.ticket, push.step, error)
+        try:
             self._report(answer)
+        except Exception as error:  # the step has arrived: it is the caller's function that failed
+            self.last_error = _without_frames(error)
+            self._log.callback_failed(push.step, error)
 
     def _send(self, push: _Push) -> dict[str, Any]:
         shard, shards = push.shard or (0, 0)
@@ -284,16 +350,14 @@ class DriftscopeClient:
         answer = self._transport.post(path, params, request)
         if answer.get("missing") == []:  # ours was the last shard; two may see that and both ask
             answer = self.complete(push.step)
-        with self._counting:
-            self.pushed += 1
+        self._outcomes.end(push.ticket, "pushed")
         return answer
 
     def _try_to_tell(self, end: _End) -> None:
         try:
             self._tell(end)
         except DriftscopeError as error:
-            with self._counting:
-                self.last_error = _without_frames(error)
+            self.last_error = _without_frames(error)
 
     def _tell(self, end: _End) -> None:
         self._transport.put(f"/v1/runs/{self.run}", {"state": "finished"})
@@ -304,24 +368,22 @@ class DriftscopeClient:
         if self.on_result is not None:
             self.on_result(answer)
 
-    def _drop(self, count: int, message: str) -> None:
-        with self._counting:
-            self.dropped += count
-        self._warning.warn(message)
+    def _fail(self, ticket: PushTicket, step: int, error: Exception) -> None:
+        self.last_error = _without_frames(error)
+        outcome, reason = outcome_of(error)
+        if self._outcomes.end(ticket, outcome, reason):
+            self._log.lost(step, outcome, reason, error)
 
-    def _fail(self, step: int, error: Exception) -> None:
-        with self._counting:
-            self.failed += 1
-            self.last_error = _without_frames(error)
-        self._warning.warn(f"step {step} was not pushed: {error}")
-
-    def _why_no_room(self) -> str:
+    def _drop(self, ticket: PushTicket, step: int) -> None:
+        self._outcomes.end(ticket, "dropped", AFTER_CLOSE if self._closed else NO_ROOM)
         if self._closed:
-            return "the client is closed"
-        return (
-            f"{self._queue_size} steps or {self._queue_bytes:,} bytes wait for {self.url}, "
-            "which does not keep up"
-        )
+            return self._log.after_close(step)
+        queue = f"{self._queue_size} steps or {self._queue_bytes:,} bytes"
+        self._log.no_room(step, queue, self._transport, self._queue.backlog_since)
+
+    def _tell_losses(self) -> None:
+        if not self.strict:  # each was raised
+            self._log.total(self._outcomes, self.last_error)
 
     def _after_fork(self) -> None:
         """In the child: the thread does not exist, locks may stay held, connections are shared."""

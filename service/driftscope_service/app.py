@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import health, metrics_page, openapi, site
 from driftscope_service.auth.access import KeyGuard
+from driftscope_service.experiments import reports_api
 from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
 from driftscope_service.http import errors
@@ -26,7 +27,7 @@ from driftscope_service.http.middleware import (
 )
 from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import removal, runs, uploads
+from driftscope_service.runs.api import attempts, removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -61,12 +62,14 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(RequestId)
     for router in (
         runs.router,
+        attempts.router,
         runs.steps_router,
         uploads.router,
         removal.router,
         probe_routes(kinds),
         jobs.router,
         jobs.events_router,
+        reports_api.router,
         report_routes(kinds),
         *(router for kind in kinds for router in kind.routers),
         schedule_routes(kinds),
@@ -87,6 +90,8 @@ def _body_limits(service: Service) -> BodyLimits:
         of_paths={
             uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
+            reports_api.REPORTS_PATH: reports_api.MAX_REPORT_BYTES,
+            attempts.ATTEMPTS_PATH: attempts.MAX_ATTEMPT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

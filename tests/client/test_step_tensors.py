@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_client.errors import MalformedStep
+from driftscope_client.layouts import step_tensors
 from driftscope_client.snapshot import TENSORS, size_in_memory, snapshot
-from driftscope_client.step_body import step_body, step_tensors
+from driftscope_client.step_body import step_body
 from driftscope_probes.push import PushedStep, read_step
 from driftscope_probes.push.rules import REQUIRED, RULES
 

@@ -50,7 +50,8 @@ class GenerationRecorder:
         if rows != len(completion_ids) or any(len(ids) > longest for ids in completion_ids):
             raise MalformedStep(
                 f"{rows} sequences of {longest} tokens were recorded, which is not what generate() "
-                f"gave: {len(completion_ids)} sequences."
+                f"gave: {len(completion_ids)} sequences.",
+                remedy="sample one sequence per row without beams, or set use_vllm=True.",
             )
         listed = [column.tolist() for column in self._columns]
         found = []

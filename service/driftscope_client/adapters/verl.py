@@ -21,6 +21,10 @@ NEEDED = {
 }
 #: Advantages come later in verl's step; position_ids cover the prompt as well.
 OPTIONAL = {"advantages": "advantages", "entropy": "entropys"}
+WHEN = (
+    "set actor_rollout_ref.rollout.calculate_log_probs=True, and push after old_log_probs were "
+    "computed."
+)
 #: For a sequence whose data source is an empty name.
 UNNAMED = "unknown"
 
@@ -67,10 +71,14 @@ def batch_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
     names = set(batch.keys())
     for theirs in NEEDED.values():
         if theirs not in names:
-            raise MalformedStep(f"the batch has no {theirs}; it has {', '.join(sorted(names))}.")
+            raise MalformedStep(
+                f"the batch has no {theirs}; it has {', '.join(sorted(names))}.", remedy=WHEN
+            )
     if batch["old_log_probs"] is batch["rollout_log_probs"]:
         raise MalformedStep(
-            "old_log_probs are the rollout's own (bypass mode): there is nothing to compare."
+            "old_log_probs are the rollout's own (bypass mode): there is nothing to compare.",
+            remedy="turn bypass mode off (algorithm.rollout_correction.bypass_mode=False), so that "
+            "the actor scores the responses itself.",
         )
     tensors = {ours: batch[theirs] for ours, theirs in NEEDED.items()}
     tensors |= {ours: batch[theirs] for ours, theirs in OPTIONAL.items() if theirs in names}

@@ -23,6 +23,7 @@ from driftscope_service.runs.api.run_query import (
 )
 from driftscope_service.runs.api.schemas import (
     MAX_STEP,
+    AttemptNumber,
     RunBody,
     RunFields,
     RunName,
@@ -165,16 +166,20 @@ def list_steps(
             examples=["kl_k3,abs_diff_mean"],
         ),
     ] = None,
+    attempt: AttemptNumber = None,
 ) -> Response:
     """The series of a run: per complete step the numbers to draw, and the drift of the
-    whole run."""
+    whole run. With `attempt` the steps are those of one attempt, superseded ones among them."""
     wanted = None if metrics is None else _metrics(metrics)
     with service.database.read() as connection:
         found = RunRepository(connection).get(run)
         if found is None:
             raise not_found("run", run)
         # One more than asked for tells whether there is a next page.
-        points = StepRepository(connection).points(found.number, limit + 1, after=after)
+        _check_attempt(found, attempt)
+        points = StepRepository(connection).points(
+            found.number, limit + 1, after=after, attempt=attempt
+        )
         drift = service.run_drift.of(found, connection)
         diagnosis = run_diagnosis(service.run_drift.causes, found, connection)
     page = points[:limit]
@@ -194,13 +199,21 @@ def list_steps(
     response_model=StepAnalysis,
     responses=_PROBLEMS,
 )
-def get_step(run: RunName, step: StepNumber, service: CurrentService) -> Response:
-    """The analysis of a complete step, as it was answered when the step was pushed."""
+def get_step(
+    run: RunName, step: StepNumber, service: CurrentService, attempt: AttemptNumber = None
+) -> Response:
+    """The analysis of a complete step, as it was answered when the step was pushed: that of the
+    series, or else of the latest attempt that had the step, or of the one that is asked for."""
     with service.database.read() as connection:
-        stored = StepRepository(connection).get(run, step)
+        stored = StepRepository(connection).get(run, step, attempt=attempt)
     if stored is None:
-        raise not_found("complete step", f"{step} of run {run}")
+        raise not_found("complete step", step, f"run {run!r}")
     return Response(step_answer(stored), media_type="application/json")
+
+
+def _check_attempt(run: Run, attempt: int | None) -> None:
+    if attempt is not None and attempt > run.attempt:
+        raise not_found("attempt", f"{attempt} of run {run.name}, which has {run.attempt}")
 
 
 def _metrics(given: str) -> tuple[str, ...]:
@@ -219,6 +232,8 @@ def _point(point: SeriesPoint, wanted: tuple[str, ...] | None) -> dict[str, Any]
     values = point.series
     return {
         "step": point.step,
+        "attempt": point.attempt,
+        "superseded_by": point.superseded_by,
         "received_at": point.received_at.isoformat().replace("+00:00", "Z"),
         "tokens": point.tokens,
         "sequences": point.sequences,

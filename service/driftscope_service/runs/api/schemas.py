@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from driftscope_probes.diagnosis.cause import ComparisonVerdict, Diagnosis
@@ -16,15 +16,28 @@ from driftscope_service.runs.store.marks import MAX_TAGS
 from driftscope_service.runs.store.progress import Progress, run_progress
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StoredStep
-from driftscope_service.store.tables import NOTE_LENGTH, RUN_TEXT_LENGTH, TAG_LENGTH
+from driftscope_service.store.tables import (
+    ATTEMPT_ID_LENGTH,
+    NOTE_LENGTH,
+    RUN_TEXT_LENGTH,
+    TAG_LENGTH,
+)
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+#: Names of jobs, UUIDs, anything a launcher prints: visible ASCII.
+ATTEMPT_PATTERN = rf"^[!-~]{{1,{ATTEMPT_ID_LENGTH}}}$"
 #: JavaScript and JSON readers keep integers exactly up to here.
 MAX_STEP = 2**53 - 1
 MAX_LABELS = 16
 
 RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="name of the run")]
 StepNumber = Annotated[int, Path(ge=0, le=MAX_STEP, description="number of the training step")]
+#: More starts than anybody makes under one name.
+MAX_ATTEMPT = 2**31 - 1
+AttemptNumber = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_ATTEMPT, description="number of one attempt; default: the series"),
+]
 RunProgress = Literal["running", "finished"]
 RunText = Annotated[str, StringConstraints(max_length=RUN_TEXT_LENGTH)]
 #: Without space and comma, which part tags in a form and on a command line.
@@ -113,6 +126,7 @@ class BaselineBody(BaseModel):
 class RunLinks(BaseModel):
     self: str
     steps: str
+    attempts: str
 
 
 class RunBody(BaseModel):
@@ -130,8 +144,8 @@ class RunBody(BaseModel):
     finished_at: datetime | None = Field(description="when that was said")
     created_at: datetime
     updated_at: datetime = Field(description="the last PUT, shard or step")
-    steps: int = Field(description="complete ones")
-    last_step: int | None = Field(description="the highest complete one")
+    steps: int = Field(description="complete ones of the series")
+    last_step: int | None = Field(description="the highest of the series")
     last_step_at: datetime | None = Field(description="when a step was last completed")
     verdict: StepVerdictBody | None = Field(
         description="of the last step, with what the steps together are surer of; null: no step, "
@@ -144,6 +158,10 @@ class RunBody(BaseModel):
     baseline: BaselineBody | None = Field(
         description="that of its model; null: there is none, or this run is it"
     )
+    attempt: int = Field(description="number of the newest, and so how many there are")
+    resumed: bool = Field(description="whether it was started again under its name")
+    received_steps: int = Field(description="all that are stored, those of earlier attempts too")
+    refused_steps: int = Field(description="steps and shards that were not taken; see attempts")
     links: RunLinks
 
     @staticmethod
@@ -170,7 +188,11 @@ class RunBody(BaseModel):
             note=run.note,
             pinned=run.pinned_at is not None,
             baseline=None if marks.against is None else BaselineBody.of(marks.against),
-            links=RunLinks(self=path, steps=f"{path}/steps"),
+            attempt=run.attempt,
+            resumed=run.resumed,
+            received_steps=run.received_steps,
+            refused_steps=run.refused_steps,
+            links=RunLinks(self=path, steps=f"{path}/steps", attempts=f"{path}/attempts"),
         )
 
 
@@ -207,6 +229,11 @@ class StepAnalysis(BaseModel):
     sequences: int
     size_bytes: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="the later attempt whose steps the series shows instead; null: it is in the "
+        "series"
+    )
     metadata: dict[str, str]
     comparison: dict[str, Any] = Field(description="every number of the comparison")
     diagnosis: Diagnosis | None = Field(
@@ -241,6 +268,7 @@ class ShardReceiptBody(BaseModel):
     state: Literal["open"]
     shard: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
     content_sha256: str
     received: list[int] = Field(description="shards that are there")
     missing: list[int] = Field(description="shards that are not")
@@ -257,6 +285,7 @@ class ShardReceiptBody(BaseModel):
             state="open",
             shard=place.shard,
             shards=place.shards,
+            attempt=receipt.shard.attempt,
             content_sha256=receipt.shard.content_sha256,
             received=list(receipt.received),
             missing=list(receipt.missing),
@@ -267,6 +296,10 @@ class ShardReceiptBody(BaseModel):
 
 class StepPoint(BaseModel):
     step: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="null in the series; only steps asked for by their attempt have another value"
+    )
     received_at: datetime
     tokens: int
     sequences: int
@@ -309,6 +342,8 @@ def step_answer(stored: StoredStep) -> bytes:
         "sequences": stored.sequences,
         "size_bytes": stored.size_bytes,
         "shards": stored.shards,
+        "attempt": stored.attempt,
+        "superseded_by": stored.superseded_by,
         "metadata": stored.metadata,
         "tokens_kept": stored.kept_bytes > 0,
         "links": {"self": step_path(stored.run, stored.step), "run": run_path(stored.run)},

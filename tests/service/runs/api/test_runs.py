@@ -12,7 +12,9 @@ def test_a_run_is_made_then_changed(running: Any) -> None:
     new = client.put("/v1/runs/a.b-c_1", json={"model": "m", "labels": {"team": "rl"}})
     assert new.status_code == 201
     assert new.headers["location"] == "/v1/runs/a.b-c_1"
-    assert new.json()["links"] == {"self": "/v1/runs/a.b-c_1", "steps": "/v1/runs/a.b-c_1/steps"}
+    path = "/v1/runs/a.b-c_1"
+    links = {"self": path, "steps": f"{path}/steps", "attempts": f"{path}/attempts"}
+    assert new.json()["links"] == links
     assert (new.json()["steps"], new.json()["last_step"]) == (0, None)
     known = client.put("/v1/runs/a.b-c_1", json={"engine": "vllm"})
     assert known.status_code == 200
