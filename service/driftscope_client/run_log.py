@@ -45,8 +45,8 @@ class RunLog:
         self._warning.warn("on_result", told)
 
     def end_untold(self, link: Transport) -> None:
-        why = "" if link.trouble is None else f" {link.trouble.message}"
-        told = f"{link.url} does not know that run {self._run} has ended.{why}"
+        why = "." if link.trouble is None else f": {link.trouble.message}"
+        told = f"{link.url} does not know that run {self._run} has ended{why}"
         self._warning.warn("end of the run", told)
 
     def total(self, outcomes: Outcomes, latest: Exception | None) -> None:
