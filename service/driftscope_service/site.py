@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from driftscope_service.auth import login_page
-from driftscope_service.experiments import pages, verdict_page
+from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.pages import cause_page, page_errors, static_files
 from driftscope_service.pages.navigation import Section
@@ -59,6 +59,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     step_page.router,
     jobs_page.router,
     jobs_page.job_router,
+    start_pages.router,
+    delete_pages.router,
     pages.router,
     verdict_page.router,
     compare_page.router,

@@ -8,6 +8,9 @@ from driftscope_kernels.options import VerdictName
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.record import Record
 
+#: Version of a kernel check's report.
+SCHEMA = "1"
+
 
 class Difference(Record):
     """The first element of a row that differs."""

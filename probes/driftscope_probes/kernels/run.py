@@ -18,11 +18,9 @@ from typing import Any
 from driftscope_probes.children import child_main
 from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
+from driftscope_probes.kernels.report import SCHEMA
 from driftscope_probes.kernels.request import KernelsRequest
 from driftscope_probes.progress import Progress, ProgressSink
-
-#: Version of a kernel check's report.
-SCHEMA = "1"
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -53,6 +51,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    progress(Progress("importing torch and the kernels", 0.0))
     from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
     from driftscope_kernels.check.static.static_kernels import StaticKernel

@@ -12,12 +12,13 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 
+from driftscope_probes.plural import counted, noun
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found, problems
 from driftscope_service.jobs.api import JobBody
-from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.store import JobRepository
 
 #: A job takes minutes: polling every 2 s is enough.
@@ -77,20 +78,26 @@ def _endpoint(kind: Kind) -> Callable[..., JobBody]:
     return start_with
 
 
-def _start(
-    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService
-) -> JobBody:
+def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService) -> Job:
+    """Raises InvalidField where the operator does not allow it, ServiceError with a full queue."""
     fields, limit = kind.job(request, service.settings), service.settings.max_queued_jobs
     with service.database.write() as connection:
         jobs = JobRepository(connection)
         if jobs.count(JobState.QUEUED) >= limit:
             raise ServiceError(
                 problem_kinds.QUEUE_FULL,
-                f"{limit} jobs are waiting already",
+                f"{counted(limit, 'job')} {noun(limit, 'is', 'are')} waiting already",
                 headers={"Retry-After": str(QUEUE_RETRY_S)},
             )
         job = jobs.add(kind.name, getattr(request, "model", None), fields)
     service.executor.announce()
+    return job
+
+
+def _start(
+    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService
+) -> JobBody:
+    job = start_job(kind, request, service)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_S)
     return JobBody.of(job)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.readers.json_file import read_json_step
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.readers.json_file import read_json_step
 from driftscope_probes.push.rules import MAX_JSON_BYTES, REQUIRED, PushError
 from driftscope_probes.tokens import SEQUENCE_LABELS
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.plural import counted
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
@@ -117,7 +118,7 @@ def drift_data(
     }
     if len(found) < len(points):
         about["note"] = (
-            f"{len(points):,} steps in {len(found):,} groups: the line is the mean of a group, the "
-            "band reaches from its lowest to its highest step."
+            f"{counted(len(points), 'step')} in {counted(len(found), 'group')}: the line is the "
+            "mean of a group, the band reaches from its lowest to its highest step."
         )
     return PlotData(COLUMNS, rows, about)

@@ -12,7 +12,8 @@ from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
-from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
+from driftscope_service.numbers.limit_words import LimitText, beside
+from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
 from driftscope_service.pages import navigation
 from driftscope_service.pages.diagnosis import diagnosis_view
 from driftscope_service.pages.navigation import Crumb
@@ -45,7 +46,7 @@ class Tile:
     label: str
     text: str
     unit: str
-    limits: list[MetricThreshold]
+    limits: tuple[LimitText, ...]
     beyond: bool
     state: str
     values: list[float | None]
@@ -145,12 +146,13 @@ def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any])
     values = [point.series.get(name) for point in latest]
     last = values[-1] if values else None
     known = drift["metrics"].get(name)
+    shown = beside(name, last, metric_thresholds(name, run.rollout_dtype, run.trainer_dtype))
     return Tile(
         name=name,
-        label=metric_words.label(name),
-        text=metric_words.value(name, last),
-        unit=metric_words.unit(name, last),
-        limits=metric_thresholds(name, run.rollout_dtype, run.trainer_dtype),
+        label=shown.label,
+        text=shown.value,
+        unit=shown.unit,
+        limits=shown.limits,
         beyond=bool(latest) and name in latest[-1].crossed,
         state="no values" if known is None else known["state"].replace("_", " "),
         values=values,

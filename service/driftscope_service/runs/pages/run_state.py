@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
-from driftscope_service.numbers import metric_words
+from driftscope_service.numbers import limit_words, metric_words
 from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
@@ -115,9 +115,9 @@ def crossed_sentence(crossed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _limit(one: Mapping[str, Any]) -> str:
-    name = one["metric"]
-    value = "not finite" if one["value"] is None else metric_words.with_unit(name, one["value"])
-    return f"{metric_words.label(name)} is {value} (limit {number(one['limit'])})"
+    shown = limit_words.crossed(one)
+    limit = f"{shown.limits[0].text} {shown.unit}".rstrip()
+    return f"{shown.label} is {shown.value_with_unit} (limit {limit})"
 
 
 def _movement(drift: Mapping[str, Any]) -> str:
