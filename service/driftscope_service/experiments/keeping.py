@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-import click
 import typer
 
 from driftscope_probes.durable_file import write_whole
@@ -60,6 +59,8 @@ Url = Annotated[
 LocalStore: TypeAlias = Callable[[Mapping[str, Any], Path | None, Path | None], str]
 #: What a kept command gets in their place, by the name of its parameter.
 PARAMETER: Final = "keep"
+#: Typer gives a parameter of this type the command line that runs: its `obj` is the local store.
+CONTEXT: Final = "context"
 OPTIONS: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("store", Store, True),
     ("data_dir", DataDir, None),
@@ -128,10 +129,14 @@ def kept(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: given[name] for name, _, _ in OPTIONS}
         for parameter in added:
             del given[parameter.name]
-        local = click.get_current_context().obj
+        local = given.pop(CONTEXT).obj
         command(*arguments, **given, **{PARAMETER: Keep(**said, local=local)})
 
-    parameters = [parameter for parameter in own if parameter.name != PARAMETER] + added
+    context = inspect.Parameter(
+        CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
+    )
+    parameters = [parameter for parameter in own if parameter.name != PARAMETER]
+    parameters += [*added, context]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
