@@ -14,7 +14,6 @@ from driftscope_probes.numbers import NUMBERS
 from driftscope_service.numbers.limit_words import Beside, beside, crossed
 from driftscope_service.numbers.metric_words import MetricThreshold
 
-
 ESS = "effective sample size / tokens"
 
 
