@@ -228,13 +228,26 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
                export=_BAD_SEQUENCES, export_label="empty"),
         *(_plain(f"{side}_{what}", f"{side}: {words}",
                  export=_BAD_TOKENS, export_label=f"{side}_{what}")
-          for what, words in (("nonfinite", "not finite"), ("zero", "exactly 0"),
+          for what, words in (("nonfinite", "not finite"), ("nan", "NaN"),
+                              ("minus_infinity", "−∞"), ("plus_infinity", "+∞"),
+                              ("sentinel", "no log-probability, −100 or below"),
+                              ("zero", "exactly 0"),
+                              ("zero_unmatched", "exactly 0 where the other side is not"),
                               ("positive", "above 0"))
+          for side in ("rollout", "trainer")),
+        *(_plain(f"{side}_significant_bits", f"{side}: significant bits of its values")
+          for side in ("rollout", "trainer")),
+        *(_nats(f"{side}_half_step_p99", f"{side}: half a step of that grid, 99th percentile")
+          for side in ("rollout", "trainer")),
+        *(_nats(f"{side}_highest", f"{side}: how far above 0 at most")
           for side in ("rollout", "trainer")),
     ),
 }
-#: Only where a step brings entropies or versions of the weights.
+#: Only where a step brings entropies, positions or versions of the weights.
 EXTRAS: Final = (
+    _plain("first_differing_position", "first differing absolute position"),
+    _plain("first_differing_position_median", "median of that over sequences"),
+    _plain("first_differing_position_max", "largest of that over sequences"),
     _nats("entropy_mean", "mean entropy"),
     _plain("kl_k3_entropy_ratio", "k3 relative to the entropy", scale="log",
            export=Export("kl_entropy", "ratio",

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from driftscope_probes.children import child_main
 from driftscope_probes.errors import RequestError
-from driftscope_probes.progress import ProgressSink
+from driftscope_probes.progress import Progress, ProgressSink
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
             f"unknown probe {kind!r}: there is no {runner}.",
             remedy="install the same version of driftscope for the service and its probes.",
         )
+    progress(Progress("importing the probe", 0.0))
     try:
         report: dict[str, Any] = import_module(runner).run_probe(request, workdir, progress)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,11 +35,16 @@ from driftscope_service.store.database import Database
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
+LOCK_NAME = "service.lock"
 _log = logging.getLogger("driftscope")
 
 
 class DataDirError(ProbeError):
     """The data folder cannot be used."""
+
+
+class DataDirInUse(DataDirError):
+    """Another service, or a command that prepares the folder, holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +138,10 @@ def _held_database(database: Database) -> Iterator[None]:
 def held_data_dir(data_dir: Path) -> Iterator[None]:
     try:
         data_dir.mkdir(mode=DATA_DIR_MODE, parents=True, exist_ok=True)
-        lock = FileLock(data_dir / "service.lock", timeout=0)
+        lock = FileLock(data_dir / LOCK_NAME, timeout=0)
         lock.acquire()
     except Timeout:
-        raise DataDirError(
+        raise DataDirInUse(
             f"another driftscope service uses {data_dir}.",
             remedy="stop it, or give another --data-dir.",
         ) from None
@@ -148,6 +154,50 @@ def held_data_dir(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+#: Another command may be making the same folder at this moment; a migration takes less.
+PREPARED_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.1
+
+
+@contextmanager
+def shared_database(settings: Settings) -> Iterator[Database]:
+    """The database of a data folder, for short writes beside a service that may run on it.
+
+    Raises DataDirError or MigrationError where its schema is not that of this version and cannot
+    be brought there now.
+    """
+    deadline = time.monotonic() + PREPARED_WITHIN_S
+    while not _is_current(settings):
+        try:
+            with held_data_dir(settings.data_dir):
+                migrate.upgrade(settings.database)
+        except DataDirInUse:
+            if time.monotonic() > deadline:
+                raise _other_schema(settings) from None
+            time.sleep(_LOOK_EVERY_S)
+    database = Database(settings.database)
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+def _is_current(settings: Settings) -> bool:
+    address = settings.database
+    if isinstance(address, Path) and not address.is_file():
+        return False
+    return migrate.is_current(address)
+
+
+def _other_schema(settings: Settings) -> DataDirError:
+    return DataDirError(
+        f"the service that runs on {settings.data_dir} has another schema of the database than "
+        f"this version, which needs revision {migrate.newest_revision()}.",
+        remedy="use one version of driftscope for both: stop the service and start it again with "
+        "this one, or hand the report to it with --url.",
+    )
 
 
 def _end_unfinished(database: Database) -> None:

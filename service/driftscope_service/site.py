@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from driftscope_service.auth import login_page
-from driftscope_service.experiments import pages, verdict_page
+from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.pages import (
     api_reference,
@@ -23,7 +23,14 @@ from driftscope_service.pages import (
     static_files,
 )
 from driftscope_service.pages.navigation import Section
-from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
+from driftscope_service.runs.pages import (
+    compare_page,
+    drift_plot,
+    manage_page,
+    run_page,
+    runs_page,
+    step_page,
+)
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts
 from driftscope_service.runs.pages.step_view import StepViews
 from driftscope_service.service import Service
@@ -69,8 +76,11 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     run_page.router,
     drift_plot.router,
     step_page.router,
+    manage_page.router,
     jobs_page.router,
     jobs_page.job_router,
+    start_pages.router,
+    delete_pages.router,
     pages.router,
     verdict_page.router,
     compare_page.router,

@@ -21,26 +21,31 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import read_prompts
 from driftscope_probes.trace_file import write_trace
 
+#: Loading and sampling take about equally long for a small model; half of loading is imports.
+LOAD_FRACTION = 0.5
+IMPORT_FRACTION = LOAD_FRACTION / 2
 
-def open_engine(task: RolloutTask) -> RolloutEngine:
+
+def open_engine(task: RolloutTask, progress: ProgressSink) -> RolloutEngine:
     """Load the engine that the task names. Raises EngineError or RequestError with a remedy."""
     match task.engine.kind:
         case "vllm":
+            progress(Progress("importing vLLM", 0.0))
             from driftscope_probes.engines.vllm_in_process import VllmInProcess
 
+            progress(Progress("loading the model", IMPORT_FRACTION))
             return VllmInProcess(task)
         case "vllm-server":
+            progress(Progress("asking the server", 0.0))
             from driftscope_probes.engines.vllm_server import VllmServer
 
             return VllmServer(task)
         case "hf":
+            progress(Progress("importing transformers", 0.0))
             from driftscope_probes.engines.hf_generate import HfGenerate
 
+            progress(Progress("loading the model", IMPORT_FRACTION))
             return HfGenerate(task)
-
-
-#: Loading and sampling take about equally long for a small model.
-LOAD_FRACTION = 0.5
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -52,8 +57,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         sampling=SamplingSettings(**request["sampling"]),
         engine=EngineSettings(**request["engine"]),
     )
-    progress(Progress("loading", 0.0))
-    engine = open_engine(task)
+    engine = open_engine(task, progress)
     loaded = time.time()
     trace = engine.generate(scaled(progress, LOAD_FRACTION, 1.0))
     generated = time.time()

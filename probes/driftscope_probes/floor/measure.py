@@ -55,7 +55,7 @@ class MeasureRequest:
 
 
 def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
-    sink(Progress("starting", 0.0))
+    sink(Progress("importing torch", 0.0))
     os.environ.update(ENVIRONMENT)
     fields = {**request, **{name: Path(request[name]) for name in ("prompts", "rollout")}}
     asked = MeasureRequest(**fields)
@@ -104,6 +104,8 @@ class _Scores:
         loaded = load_model(
             self.asked.model_path, self.asked.model_name, dtype, self._settings(micro_batch=1)
         )
+        # A floor is rounding alone: dropout is drawn by training mode and would be part of it.
+        loaded.model.eval()
         prompts, rollout = first_sequences(self.prompts, self.rollout, self.asked.sequences[dtype])
         mode = parse_mode(dtype)
         self._tell(f"{dtype}: each sequence alone", 0.1)

@@ -2,8 +2,8 @@
 
     python -m driftscope_probes.kernels.run WORKDIR
 
-request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads" (lists,
-null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
+request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads", "axes"
+(lists, null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
 {"action": "bench", "groups", "dtypes" (lists, null: all), "threads", "rounds" (null: the usual)},
 with the JSON of `kernels bench`.
 """
@@ -18,11 +18,10 @@ from typing import Any
 from driftscope_probes.children import child_main
 from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
+from driftscope_probes.kernels.report import SCHEMA
 from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_probes.nightly.item import KERNEL_AXES
 from driftscope_probes.progress import Progress, ProgressSink
-
-#: Version of a kernel check's report.
-SCHEMA = "1"
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -53,6 +52,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 
 def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    progress(Progress("importing torch and the kernels", 0.0))
     from driftscope_kernels.check.cases.case import DTYPES
     from driftscope_kernels.check.run_check import Plan, default_threads, run_check
     from driftscope_kernels.check.static.static_kernels import StaticKernel
@@ -62,6 +62,9 @@ def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
         threads=tuple(request["threads"] or default_threads()),
         quick=bool(request["quick"]),
         seed=int(request["seed"]),
+        axes=None
+        if request.get("axes") is None
+        else frozenset(_known("axis", request["axes"], KERNEL_AXES)),
     )
 
     def tell(stage: str, fraction: float) -> None:

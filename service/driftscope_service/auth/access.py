@@ -94,6 +94,14 @@ def _refusal(database: Database, text: KeyText, needed: Scope) -> Refusal | None
     return None
 
 
+def why_not(settings: Settings, database: Database, headers: Headers, needed: Scope) -> str | None:
+    """For a page that offers what another request would do; None: its sender may."""
+    if not settings.keys_required:
+        return None
+    refused = refusal(database, session.authorization(headers), needed)
+    return None if refused is None else refused.detail
+
+
 def _bearer(authorization: str) -> KeyText | None:
     # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
     scheme, _, token = authorization.partition(" ")

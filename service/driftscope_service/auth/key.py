@@ -49,7 +49,7 @@ def parse_key(token: str) -> KeyText | None:
 
 
 class Scope(StrEnum):
-    INGEST = "ingest"  # push runs, steps and nights
+    INGEST = "ingest"  # push and mark runs, push steps, nights and reports
     READ = "read"  # everything that changes nothing, /metrics and pages included
     PROBE = "probe"  # start and cancel probes, which use the machine
     ADMIN = "admin"  # all of these, and everything that none of them covers
@@ -60,8 +60,10 @@ class Scope(StrEnum):
 _OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+|/login|/static/.+")
 _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
-_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly")
-_PROBE = re.compile(r"/v1/probes/.+|(/v1)?/jobs/[^/]+/cancel")
+_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/v1/reports|/runs/[^/]+/(marks|pin)")
+_PROBE = re.compile(r"/v1/probes/.+|/probes/new/[^/]+|(/v1)?/jobs/[^/]+/cancel")
+#: Says what a request would be, and starts nothing; a form may be too long for an address.
+_CHECKED_FORM = re.compile(r"/probes/new/[^/]+/check")
 
 
 def required_scope(method: str, path: str) -> Scope | None:
@@ -71,6 +73,8 @@ def required_scope(method: str, path: str) -> Scope | None:
         return None if _OPEN.fullmatch(path) else Scope.READ
     if method == "POST" and path in _FORMS:
         return None
+    if method == "POST" and _CHECKED_FORM.fullmatch(path):
+        return Scope.READ
     if method in ("PUT", "POST") and _INGEST.fullmatch(path):
         return Scope.INGEST
     if method == "POST" and _PROBE.fullmatch(path):

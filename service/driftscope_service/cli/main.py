@@ -22,6 +22,8 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.plural import counted
 from driftscope_service.cli import keys, model
 from driftscope_service.cli.drill import drill
+from driftscope_service.cli.local_store import DataFolders
+from driftscope_service.experiments import reports_command as reports
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
@@ -125,7 +127,10 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         # Of every command below as well.
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "obj": DataFolders(experiments),
+        },
     )
     app.callback()(_driftscope)
     app.command()(serve)
@@ -135,6 +140,7 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     mount_commands(app, experiments)
     app.add_typer(model.app, name="model")
     app.add_typer(jobs.app, name="jobs")
+    app.add_typer(reports.app, name="reports")
     app.add_typer(runs.app, name="runs")
     app.add_typer(keys.app, name="keys")
     app.add_typer(db_app, name="db")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.http.current_service import current_service
@@ -21,6 +21,7 @@ from driftscope_service.metrics.exposition import Family
 from driftscope_service.metrics.metric_names import Metric
 from driftscope_service.pages.navigation import Section
 from driftscope_service.pages.plot_data import PlotData
+from driftscope_service.pages.words import Tone
 from driftscope_service.settings import Settings
 
 Report = Mapping[str, Any]
@@ -58,6 +59,48 @@ def no_families(_connection: Connection, _offered: frozenset[str]) -> Iterator[F
     return iter(())
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a report comes to, as a list of reports shows it first."""
+
+    tone: Tone
+    word: str
+    cause: str | None = None  # name, of /causes/{name}
+    side: str | None = None  # which side carries the error, in a sentence
+    remedy: str | None = None
+
+
+def no_answer(_summary: Summary) -> Answer | None:
+    """For a kind whose sentence says all."""
+    return None
+
+
+def no_same_work(_report: Report, _connection: Connection) -> str | None:
+    """For a kind whose reports are the same only where their content is."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVerdicts:
+    """A table that keeps the last verdict on every subject, each with the report it came from."""
+
+    table: Table  # with a column report_id
+    words: str  # "last verdicts on kernels, which /kernels and /metrics show"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """How the command line asks for what a request says. Options are named after their fields."""
+
+    words: tuple[str, ...]  # ("driftscope", "probe", "paired")
+    #: By dotted name of the field: the option, or both switches of a flag ("--a/--b").
+    options: Mapping[str, str] = field(default_factory=dict)
+    #: Fields that the option of another one sets as well, by dotted names.
+    shared: Mapping[str, str] = field(default_factory=dict)
+    #: Fields that only a service has, with what to give in their place.
+    service_only: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     name: str  # in requests, reports, addresses and the database
@@ -71,6 +114,7 @@ class Kind:
     request: type[BaseModel] | None  # None: the operator's settings say all
     #: `request` and, where a model is given by its folder, `model_path`. Raises InvalidField.
     prepare: Callable[[Any, Settings], dict[str, Any]]
+    quotas: tuple[str, ...] = ()  # names of the settings that `prepare` holds a request to
     runner: str  # the module whose `run_probe` the process of the probe calls
     smaller: str  # what to ask for where the machine ran out of memory
 
@@ -79,13 +123,25 @@ class Kind:
     read: Callable[[Report], Any] = dict  # the typed report, which all below take
     summarise: Callable[[Any], dict[str, Any]]
     sentence: Callable[[Summary], str]
+    answer: Callable[[Summary], Answer | None] = no_answer
     render: Callable[[Any], str]  # the self-contained page
     policy: str = PLAIN_POLICY
     page: ReportPage | None = None  # None: the self-contained page is the only one
     put_verdicts: Callable[[Summary, str | None, str, Connection], None] = no_verdicts
+    kept_verdicts: KeptVerdicts | None = None  # what put_verdicts fills
     metrics: tuple[Metric, ...] = ()
     #: The second argument: names of the models that the service offers.
     families: Callable[[Connection, frozenset[str]], Iterator[Family]] = no_families
+
+    # From a report that was made elsewhere. Raises ValidationError.
+    check_submitted: Callable[[Report], Report] = dict
+    #: The id of the stored report of the same piece of work, in whichever words it says it.
+    same_work: Callable[[Report, Connection], str | None] = no_same_work
+    #: None: driftscope probe NAME.
+    command_line: CommandLine | None = None
+
+    # When a report is deleted.
+    stays: str = ""  # a sentence on what of it goes on being used
 
     # What only some have.
     schedulable: bool = True
@@ -100,6 +156,10 @@ class Kind:
     @property
     def of_a_model(self) -> bool:
         return self.request is not None and "model" in self.request.model_fields
+
+    @property
+    def command(self) -> CommandLine:
+        return self.command_line or CommandLine(("driftscope", "probe", self.name))
 
     def job(self, request: BaseModel | None, settings: Settings) -> dict[str, Any]:
         """The request of a job, as the probe's process reads it. Raises InvalidField."""

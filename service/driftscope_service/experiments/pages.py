@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from driftscope_service.experiments.kind import CurrentService, Kind
+from driftscope_service.experiments.kind import Answer, CurrentService, Kind
 from driftscope_service.experiments.route import stored_report
 from driftscope_service.experiments.store import ListedReport, latest_reports, report_counts
 from driftscope_service.http import paging
@@ -33,6 +33,7 @@ class Row:
     report: ListedReport
     said: str
     page: str
+    answer: Answer | None  # None: stored by a version that summed up less
 
 
 @router.get("")
@@ -41,6 +42,7 @@ def list_reports_page(
     service: CurrentService,
     kind: Annotated[str | None, Query(max_length=20)] = None,
     cursor: Cursor = None,
+    deleted: Annotated[str | None, Query(max_length=ID_LENGTH)] = None,
 ) -> Response:
     kinds = _listed(service.kinds.values())
     if kind is not None and kind not in kinds:
@@ -68,6 +70,9 @@ def list_reports_page(
         },
         kinds={name: each.label for name, each in kinds.items()},
         kind=kind,
+        commands={name: " ".join(each.command.words) for name, each in kinds.items()},
+        data_dir=service.settings.data_dir,
+        deleted=deleted,
         counts=counts,
         cursor=cursor,
         next_cursor=None if kind is None else cuts[kind][1],
@@ -75,7 +80,12 @@ def list_reports_page(
 
 
 @router.get("/{report_id}")
-def get_probe_page(request: Request, report_id: ReportId, service: CurrentService) -> Response:
+def get_probe_page(
+    request: Request,
+    report_id: ReportId,
+    service: CurrentService,
+    metric: Annotated[str | None, Query(max_length=64)] = None,  # of kinds that show one
+) -> Response:
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None:
@@ -112,4 +122,5 @@ def _listed(kinds: Iterable[Kind]) -> dict[str, Kind]:
 
 
 def _row(kind: Kind, report: ListedReport) -> Row:
-    return Row(report, kind.sentence(report.summary), kind.report_page(report.id))
+    page = kind.report_page(report.id)
+    return Row(report, kind.sentence(report.summary), page, kind.answer(report.summary))

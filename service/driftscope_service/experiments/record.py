@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from driftscope_service.experiments.kind import Kind, Report
-from driftscope_service.experiments.store import ReportFile, ReportFiles, ReportRepository
+from driftscope_service.experiments.store import (
+    Origin,
+    ReportFile,
+    ReportFiles,
+    ReportRepository,
+)
 from driftscope_service.jobs.run_job import JobOf
 from driftscope_service.store.database import Database
 
@@ -19,6 +24,7 @@ def store_report(
     job_of: JobOf,
     database: Database,
     files: ReportFiles,
+    origin: Origin | None = None,
 ) -> ReportFile:
     """All or nothing: a report that cannot be recorded leaves no file."""
     file = files.write(report, workdir)
@@ -26,10 +32,15 @@ def store_report(
         with database.write() as connection:
             summary = kind.summarise(kind.read(report))
             ReportRepository(connection).add(
-                file, job_id=job_of(connection), kind=kind.name, model=model, summary=summary
+                file,
+                job_id=job_of(connection),
+                kind=kind.name,
+                model=model,
+                summary=summary,
+                origin=origin,
             )
             kind.put_verdicts(summary, model, file.report_id, connection)
     except Exception:
-        files.discard(file)
+        files.discard(file.report_id)
         raise
     return file

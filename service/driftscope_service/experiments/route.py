@@ -18,7 +18,7 @@ from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found, problems
 from driftscope_service.jobs.api import JobBody
-from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.store import JobRepository
 
 #: A job takes minutes: polling every 2 s is enough.
@@ -78,9 +78,8 @@ def _endpoint(kind: Kind) -> Callable[..., JobBody]:
     return start_with
 
 
-def _start(
-    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService
-) -> JobBody:
+def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService) -> Job:
+    """Raises InvalidField where the operator does not allow it, ServiceError with a full queue."""
     fields, limit = kind.job(request, service.settings), service.settings.max_queued_jobs
     with service.database.write() as connection:
         jobs = JobRepository(connection)
@@ -92,6 +91,13 @@ def _start(
             )
         job = jobs.add(kind.name, getattr(request, "model", None), fields)
     service.executor.announce()
+    return job
+
+
+def _start(
+    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService
+) -> JobBody:
+    job = start_job(kind, request, service)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_S)
     return JobBody.of(job)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
 from driftscope_probes.durable_file import PARTIAL, publish, write_whole
 from driftscope_service.store.tables import new_id, reports
@@ -21,6 +22,27 @@ class ReportFile:
     report_id: str
     path: str  # path of report.json, relative to the data folder
     size_bytes: int
+    content_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a report was made that no job of this service made, as its maker says."""
+
+    host: str
+    command: str  # as it was typed
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def content_sha256(report: Mapping[str, Any]) -> str:
+    """Of what a report says, whatever the order of its keys; not of the files beside it."""
+    said = dict(report)
+    if "grid" in said:
+        said["grid"] = [{**cell, "pair_file": None} for cell in said["grid"]]
+    text = json.dumps(said, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ReportFiles:
@@ -39,7 +61,9 @@ class ReportFiles:
         write_whole(partial / "report.json", text)
         publish(partial, folder)
         file_path = (folder / "report.json").relative_to(self._data_dir)
-        return ReportFile(report_id, file_path.as_posix(), len(text.encode()))
+        return ReportFile(
+            report_id, file_path.as_posix(), len(text.encode()), content_sha256(report)
+        )
 
     def path(self, file: str) -> Path:
         """Path of a report's file as the report table names it."""
@@ -54,9 +78,9 @@ class ReportFiles:
         content: dict[str, Any] = json.loads(text)
         return content
 
-    def discard(self, file: ReportFile) -> None:
-        """Remove a report that could not be recorded."""
-        shutil.rmtree(self._root / file.report_id)
+    def discard(self, report_id: str) -> None:
+        """Remove a report that could not be recorded, or that was deleted."""
+        shutil.rmtree(self._root / report_id, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what a killed service left half-written."""
@@ -86,6 +110,8 @@ class StoredReport:
     file: str  # relative to the data folder
     size_bytes: int
     created_at: datetime
+    origin: dict[str, str] | None = None  # of Origin
+    content_sha256: str | None = None  # None: stored by an older version
 
 
 class ReportRepository:
@@ -102,6 +128,7 @@ class ReportRepository:
         kind: str,
         model: str | None,
         summary: Mapping[str, Any],
+        origin: Origin | None = None,
     ) -> None:
         self._connection.execute(
             insert(reports).values(
@@ -113,20 +140,32 @@ class ReportRepository:
                 file=file.path,
                 size_bytes=file.size_bytes,
                 created_at=datetime.now(UTC),
+                origin=None if origin is None else origin.to_dict(),
+                content_sha256=file.content_sha256,
             )
         )
 
     def get(self, report_id: str) -> StoredReport | None:
-        row = self._connection.execute(
-            select(reports).where(reports.c.id == report_id)
-        ).one_or_none()
+        return self._first(select(reports).where(reports.c.id == report_id))
+
+    def with_content(self, sha256: str) -> StoredReport | None:
+        """The first one that says just this."""
+        return self._first(
+            select(reports).where(reports.c.content_sha256 == sha256).order_by(reports.c.number)
+        )
+
+    def remove(self, report_id: str) -> None:
+        """Its row alone: what refers to it goes first."""
+        self._connection.execute(delete(reports).where(reports.c.id == report_id))
+
+    def _first(self, statement: Select[Any]) -> StoredReport | None:
+        row = self._connection.execute(statement.limit(1)).one_or_none()
         return None if row is None else _report(row)
 
     def latest(self, kind: str) -> StoredReport | None:
-        row = self._connection.execute(
-            select(reports).where(reports.c.kind == kind).order_by(reports.c.number.desc()).limit(1)
-        ).one_or_none()
-        return None if row is None else _report(row)
+        return self._first(
+            select(reports).where(reports.c.kind == kind).order_by(reports.c.number.desc())
+        )
 
     def latest_per_model(self, kind: str) -> list[StoredReport]:
         """The last one of every model, by model name."""
@@ -152,19 +191,18 @@ class ListedReport:
     model: str | None
     summary: dict[str, Any]  # of Kind.summarise
     created_at: datetime
+    origin: dict[str, str] | None  # of Origin
 
 
 def latest_reports(
-    connection: Connection, kind: str, limit: int, *, before: int | None = None
+    connection: Connection, kind: str | None, limit: int, *, before: int | None = None
 ) -> list[ListedReport]:
-    """`before` is the number of the last one seen."""
+    """Newest first, of one kind or of all. `before` is the number of the last one seen."""
     names = ListedReport.__dataclass_fields__
-    statement = (
-        select(*(reports.c[name] for name in names))
-        .where(reports.c.kind == kind)
-        .order_by(reports.c.number.desc())
-        .limit(limit)
-    )
+    columns = (reports.c[name] for name in names)
+    statement = select(*columns).order_by(reports.c.number.desc()).limit(limit)
+    if kind is not None:
+        statement = statement.where(reports.c.kind == kind)
     if before is not None:
         statement = statement.where(reports.c.number < before)
     return [ListedReport(*row) for row in connection.execute(statement)]

@@ -106,6 +106,18 @@ JOB_FINISHED = ProblemKind(
     "A job that succeeded or failed cannot be cancelled. (Cancelling a cancelled job again is no "
     "error.)",
 )
+JOB_UNFINISHED = ProblemKind(
+    "job-unfinished",
+    409,
+    "The job has not ended",
+    "A job that waits or runs cannot be deleted. Cancel it, and delete it when it has ended.",
+)
+IN_USE = ProblemKind(
+    "in-use",
+    409,
+    "Something else rests on it",
+    "`detail` says what, `remedy` what to do first. Nothing was deleted.",
+)
 REPORT_GONE = ProblemKind(
     "report-gone",
     410,
@@ -188,6 +200,8 @@ KINDS = (
     STEP_CONFLICT,
     SHARDS_MISSING,
     JOB_FINISHED,
+    JOB_UNFINISHED,
+    IN_USE,
     REPORT_GONE,
     CONTENT_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,

@@ -162,6 +162,43 @@ def cancel_job(job_id: str, service: CurrentService) -> JobBody:
     return JobBody.of(job)
 
 
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses=problems(problem_kinds.NOT_FOUND, problem_kinds.JOB_UNFINISHED, problem_kinds.IN_USE),
+)
+def delete_job(job_id: str, service: CurrentService) -> None:
+    """Delete a job that has ended, with its log. One that left a report goes with the report:
+    `DELETE /v1/reports/{report}`."""
+    with service.database.write() as connection:
+        jobs = JobRepository(connection)
+        job = jobs.get(job_id)
+        if job is None:
+            raise not_found("job", job_id)
+        why_kept = kept_for(job)
+        if why_kept is not None:
+            raise why_kept
+        jobs.remove(job_id)
+    JobFolder(service.settings.data_dir, job_id).remove()
+
+
+def kept_for(job: Job) -> ServiceError | None:
+    """What stands against deleting it."""
+    if not job.state.finished:
+        return ServiceError(
+            problem_kinds.JOB_UNFINISHED,
+            f"the job is {job.state}",
+            remedy="cancel it first.",
+        )
+    if job.report_id is not None:
+        return ServiceError(
+            problem_kinds.IN_USE,
+            f"the report {job.report_id} is of this job",
+            remedy="delete the report, and the job goes with it.",
+        )
+    return None
+
+
 @router.get(
     "/{job_id}/logs",
     response_class=PlainTextResponse,

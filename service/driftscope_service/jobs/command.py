@@ -60,6 +60,19 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
     return (*names, _progress(job), job["created_at"])
 
 
+@app.command()
+def delete(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
+    """Delete a job that has ended and left no report, with its log."""
+    if not yes:
+        typer.confirm(f"Delete {job_id} and its log?", abort=True)
+    call("DELETE", url, f"/v1/jobs/{job_id}")
+    typer.echo(f"{job_id} is deleted.")
+
+
 def _print_job(job: dict[str, Any], url: str, as_json: bool) -> None:
     if as_json:
         return _print_json(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,10 +13,11 @@ from driftscope_probes.children import Crash
 from driftscope_probes.crashes import killed_or_ended
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
+from driftscope_service.jobs.stages import STAGES_NAME
 
 LOG_NAME = "log.txt"
 #: What stays when the job is over: small, and enough to see why it failed.
-KEPT_NAMES = (LOG_NAME, "request.json", "error.json")
+KEPT_NAMES = (LOG_NAME, STAGES_NAME, "request.json", "error.json")
 #: Bytes kept of each log; the whole may be larger than a client wants.
 LOG_TAIL_BYTES = 65_536
 
@@ -30,6 +32,9 @@ class JobFolder:
             return ""
         logs = sorted(self.path.rglob(LOG_NAME), key=lambda log: (log.stat().st_mtime, log))
         return "".join(f"== {log.relative_to(self.path)} ==\n{_tail(log)}\n" for log in logs)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def tidy(self) -> None:
         """Drop traces and results: they can be gigabytes, and the report has what matters."""

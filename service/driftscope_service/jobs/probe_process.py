@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.jobs.job import JobKind, explain_crash
+from driftscope_service.jobs.stages import StageLog
 
 #: Each write is an fsync; a person would not notice a faster change.
 MIN_INTERVAL_S = 0.5
@@ -94,6 +95,8 @@ DEFAULT_MODULE = "driftscope_probes.run_probe"
 JOB_VARIABLE = "DRIFTSCOPE_JOB_ID"
 #: Clients name local models only, so a probe never needs the Hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
+#: The page of a job shows its log while it grows.
+AT_ONCE = {"PYTHONUNBUFFERED": "1"}
 #: How soon a cancel takes effect; two system calls per tick.
 TICK_S = 0.1
 
@@ -115,13 +118,21 @@ class ProbeProcess:
     ) -> dict[str, Any]:
         """Raises Cancelled; `stop` then names the reason."""
         kind = self.kinds[request["kind"]]
+        workdir.mkdir(parents=True, exist_ok=True)
+        stages = StageLog(workdir)
+        stages.note(Progress("starting a process", 0.0))
+
+        def heard(made: Progress) -> None:
+            stages.note(made)
+            progress.offer(made)
+
         child = ChildProcess(
             self.module,
             {**request, "runner": kind.runner},
             workdir,
             explain_crash=partial(explain_crash, kind.smaller),
-            on_progress=progress.offer,
-            environment={JOB_VARIABLE: job_id, **OFFLINE},
+            on_progress=heard,
+            environment={JOB_VARIABLE: job_id, **OFFLINE, **AT_ONCE},
             new_session=True,
             python=str(self.python or sys.executable),
         )

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import UNFINISHED, Job, JobError, JobState
-from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports
+from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports, schedules
 
 WAITING = Progress("waiting for a free slot", 0.0)
-STARTING = Progress("starting", 0.0)
+STARTING = Progress("starting a process", 0.0)
 DONE = Progress("done", 1.0)
 #: From which states a job may reach each final one.
 _SOURCES = {
@@ -22,6 +22,14 @@ _SOURCES = {
     JobState.FAILED: UNFINISHED,
     JobState.CANCELLED: UNFINISHED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """What the page of a job says of its report."""
+
+    sentence: str | None  # None: its summary has none
+    origin: dict[str, str] | None  # host and command; None: it was made here
 
 
 class JobRepository:
@@ -95,13 +103,24 @@ class JobRepository:
             .limit(1)
         ).scalar_one_or_none()
 
-    def report_sentence(self, report_id: str) -> str | None:
-        """The summary's sentence, if it has one."""
-        summary = self._connection.execute(
-            select(reports.c.summary).where(reports.c.id == report_id)
-        ).scalar_one()
-        sentence: str | None = summary.get("sentence")
-        return sentence
+    def succeeded_like(self, job: Job, limit: int) -> list[Job]:
+        """The last ones of the kind and model of `job` that ran here; newest first."""
+        same_model = jobs.c.model.is_(None) if job.model is None else jobs.c.model == job.model
+        statement = (
+            _selection()
+            .where(jobs.c.kind == job.kind, same_model, jobs.c.state == JobState.SUCCEEDED)
+            # What was done elsewhere took no time here.
+            .where(jobs.c.started_at != jobs.c.created_at)
+            .order_by(jobs.c.number.desc())
+            .limit(limit)
+        )
+        return [_job(row) for row in self._connection.execute(statement)]
+
+    def report_facts(self, report_id: str) -> ReportFacts:
+        row = self._connection.execute(
+            select(reports.c.summary, reports.c.origin).where(reports.c.id == report_id)
+        ).one()
+        return ReportFacts(row.summary.get("sentence"), row.origin)
 
     def claim_next(self) -> Job | None:
         """The oldest queued job, now running; None if nothing waits."""
@@ -144,6 +163,13 @@ class JobRepository:
 
     def cancelled(self, job_id: str) -> None:
         self._finish(job_id, JobState.CANCELLED)
+
+    def remove(self, job_id: str) -> None:
+        """A finished one without a report; a schedule that started it forgets it."""
+        self._connection.execute(
+            update(schedules).where(schedules.c.last_job_id == job_id).values(last_job_id=None)
+        )
+        self._connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def finish_unfinished(self, error_of: Callable[[Job], JobError]) -> list[Job]:
         """End jobs without a process: cancelled if that was requested, else failed."""

@@ -49,6 +49,10 @@ SHA256_HEX_LENGTH = 64
 FILE_NAME_LENGTH = 64
 KEY_NAME_LENGTH = 100
 KERNEL_NAME_LENGTH = 100
+ATTEMPT_ID_LENGTH = 128
+TAG_LENGTH = 64
+NOTE_LENGTH = 4000
+CAUSE_NAME_LENGTH = 64
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -103,7 +107,11 @@ reports = Table(
     Column("file", String(200), nullable=False),  # relative to the data folder
     Column("size_bytes", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # {host, command} of a report that was made elsewhere; null: a job of this service made it
+    Column("origin", JSON(none_as_null=True)),
+    Column("content_sha256", String(SHA256_HEX_LENGTH)),  # null: stored by an older version
     Index(None, "kind", "model", "number"),
+    Index(None, "content_sha256"),
     sqlite_autoincrement=True,
 )
 
@@ -187,14 +195,53 @@ runs = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     # Grows with every change of any run: the order of the listing, free of clocks.
     Column("activity", Integer, nullable=False, unique=True),
-    Column("complete_steps", Integer, nullable=False),
+    Column("complete_steps", Integer, nullable=False),  # that the series holds
     Column("last_step", BigInteger),
     Column("last_step_at", UtcDateTime),
     Column("finished_at", UtcDateTime),  # null: it is running, or ended without saying so
-    # Over the complete steps.
+    # Over every step that ever came in, those of earlier attempts too: they never fall.
+    Column("received_steps", Integer, nullable=False, server_default=text("0")),
+    Column("refused_steps", Integer, nullable=False, server_default=text("0")),
     Column("compared_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("nonfinite_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("confident_disagreements", BigInteger, nullable=False, server_default=text("0")),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),  # the newest
+    # Grows with every change of its steps or attempts: tells one state of the series from the next.
+    Column("revision", Integer, nullable=False, server_default=text("0")),
+    Column("note", String(NOTE_LENGTH)),
+    Column("pinned_at", UtcDateTime),  # as the baseline of runs of its model
+    # Of the last step of the series; null: none, or stored by a version without a diagnosis.
+    Column("verdict", String(20)),
+    Column("excess", Float),
+    Column("cause", String(CAUSE_NAME_LENGTH)),
+    Column("confidence", Float),
+    Column("crossed", Integer, nullable=False, server_default=text("0")),  # limits
+    sqlite_autoincrement=True,
+)
+
+run_tags = Table(
+    "run_tags",
+    metadata,
+    Column("run_number", ForeignKey("runs.number"), primary_key=True),
+    Column("tag", String(TAG_LENGTH), primary_key=True),
+    Index(None, "tag"),
+)
+
+#: Every run has a first one. A later one begins when training is started again under its name.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run_number", ForeignKey("runs.number"), nullable=False),
+    Column("attempt", Integer, nullable=False),  # 1, 2, 3 …
+    Column("id", String(ATTEMPT_ID_LENGTH)),  # the client's; null: a step that went back opened it
+    Column("resumed_from", BigInteger),  # the last step that still holds; null: from scratch
+    Column("opened_by", String(20), nullable=False),  # client or step
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("refused_steps", Integer, nullable=False, server_default=text("0")),
+    Column("last_refusal", JSON(none_as_null=True)),  # {"step", "reason", "at"}
+    UniqueConstraint("run_number", "attempt"),
+    UniqueConstraint("run_number", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -221,7 +268,18 @@ steps = Table(
     Column("verdict", JSON(none_as_null=True)),
     Column("metadata", JSON, nullable=False),
     Column("analysis", LargeBinary, nullable=False),  # JSON object, zlib
-    UniqueConstraint("run_number", "step"),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    # The attempt whose steps took its place in the series; null: it is in the series.
+    Column("superseded_by", Integer),
+    UniqueConstraint("run_number", "attempt", "step"),
+    Index(
+        "ix_steps_current",
+        "run_number",
+        "step",
+        unique=True,
+        sqlite_where=text("superseded_by IS NULL"),
+        postgresql_where=text("superseded_by IS NULL"),
+    ),
     Index(None, "kept_bytes"),
     sqlite_autoincrement=True,
 )
@@ -241,7 +299,8 @@ shards = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("format", String(20), nullable=False),
     Column("file", String(FILE_NAME_LENGTH)),  # null once the step is complete
-    UniqueConstraint("run_number", "step", "shard"),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    UniqueConstraint("run_number", "attempt", "step", "shard"),
     Index(None, "received_at"),
     sqlite_autoincrement=True,
 )

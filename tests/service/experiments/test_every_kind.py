@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,12 +20,15 @@ from driftscope_service.app import create_app
 from driftscope_service.cli.main import build_app
 from driftscope_service.demo import load
 from driftscope_service.demo.load import add_report
-from driftscope_service.experiments.kind import PLAIN_POLICY, SCRIPT_POLICY, Kind
+from driftscope_service.experiments.form import slots
+from driftscope_service.experiments.kind import PLAIN_POLICY, SCRIPT_POLICY, CommandLine, Kind
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.jobs.job import explain_crash
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import Settings
+
+from .asked_alike import check_alike
 
 DOCS = Path(__file__).parents[3] / "docs"
 KINDS = list(load_kinds().values())
@@ -152,10 +156,36 @@ def openapi(kind: Kind, served: Served) -> None:
     assert kind.report_holds in " ".join(described.split())
 
 
+def form(kind: Kind, served: Served) -> None:
+    """A form whose defaults are those of the API, with the same request in two other ways."""
+    page = served.client.get(f"/probes/new/{kind.name}")
+    assert page.status_code == 200 and shlex.join(kind.command.words) in page.text
+    assert f"/v1/probes/{kind.name}" in page.text
+    if kind.request is None:
+        return
+    for slot in slots(kind.request):
+        assert f'name="{slot.name}"' in page.text, slot.name
+    assert check_alike(kind, served.service.settings) > 2
+
+
+def kept(kind: Kind, served: Served) -> None:
+    """Its commands hand their report on, and the store takes it from elsewhere."""
+    report = load.recorded_report(kind, kind.recordings[-1])
+    origin = {"host": "h", "command": "driftscope"}
+    answer = served.client.post("/v1/reports", json={**report, "origin": origin})
+    assert answer.status_code == 200, answer.text  # the recording itself
+    refused = served.client.post("/v1/reports", json={"kind": kind.name})
+    assert refused.status_code == 422
+    command: Any = get_command(build_app([kind.package]))
+    for word in kind.command.words[1:]:
+        command = command.commands[word]
+    assert {"store", "data_dir", "url"} <= {one.name for one in command.params}
+
+
 Part = Callable[[Kind, Served], None]
 PARTS: tuple[Part, ...] = (
     *(command, job, runner, crash_words, summary, page, self_contained_page, metrics, docs),
-    openapi,
+    *(openapi, form, kept),
 )
 #: Per part what a careless author of a kind might give.
 FAULTS: Mapping[Part, Mapping[str, Any]] = {
@@ -169,6 +199,8 @@ FAULTS: Mapping[Part, Mapping[str, Any]] = {
     metrics: {"families": lambda connection, offered: iter(())},
     docs: {"docs": "paired-probe.md"},
     openapi: {"operation": "start_probe"},
+    form: {"command_line": CommandLine(("driftscope", "probe", "pared"))},
+    kept: {"command_line": CommandLine(("driftscope", "probe", "pared"))},
 }
 
 

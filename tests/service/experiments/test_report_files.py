@@ -67,7 +67,7 @@ def test_sweep_keeps_whole_reports(tmp_path: Path, workdir: Path) -> None:
     stored = files.write(report_with(), workdir)
     files.sweep()
     assert files.path(stored.path).exists()
-    files.discard(stored)
+    files.discard(stored.report_id)
     assert not files.path(stored.path).exists()
 
 

@@ -12,7 +12,15 @@ from driftscope_service.experiments.determinism.job import DeterminismProbeReque
 from driftscope_service.experiments.determinism.metrics import METRICS, families
 from driftscope_service.experiments.determinism.page import axes_data, page_data
 from driftscope_service.experiments.determinism.store import DeterminismRepository
-from driftscope_service.experiments.kind import Kind, ReportPage, Summary
+from driftscope_service.experiments.kind import (
+    Answer,
+    CommandLine,
+    KeptVerdicts,
+    Kind,
+    ReportPage,
+    Summary,
+)
+from driftscope_service.store.tables import determinism_verdicts
 
 
 def summarise(report: DeterminismReport) -> dict[str, Any]:
@@ -29,6 +37,11 @@ def _axis(axis: AxisReport) -> dict[str, Any]:
 
 def sentence(summary: Summary) -> str:
     return axes_state([AxisReport.read(axis) for axis in summary["axes"]]).sentence
+
+
+def answer(summary: Summary) -> Answer:
+    state = axes_state([AxisReport.read(axis) for axis in summary["axes"]])
+    return Answer(state.tone, state.word)
 
 
 def put_verdicts(
@@ -48,12 +61,14 @@ KIND: Final = Kind(
     "engine gives other bits, from which value on.",
     request=DeterminismProbeRequest,
     prepare=probe_request,
+    quotas=("max_response_tokens", "max_threads"),
     runner="driftscope_probes.determinism.run",
     smaller="ask for fewer axes, smaller batch sizes or a smaller model.",
     report_holds="a verdict per axis with its onset",
     read=DeterminismReport.read,
     summarise=summarise,
     sentence=sentence,
+    answer=answer,
     render=render,
     page=ReportPage(
         "experiments/determinism/templates/report",
@@ -61,6 +76,13 @@ KIND: Final = Kind(
         {"axes": lambda report: axes_data(report.axes)},
     ),
     put_verdicts=put_verdicts,
+    kept_verdicts=KeptVerdicts(
+        determinism_verdicts, "last verdicts on axes, which /kernels and /metrics show"
+    ),
+    command_line=CommandLine(
+        ("driftscope", "probe", "determinism"),
+        service_only={"engine_endpoint": "--server-url and --server-model"},
+    ),
     metrics=METRICS,
     families=families,
     recordings=("determinism",),

@@ -28,6 +28,7 @@ from driftscope_probes.floor.store import (
     stored_floors,
 )
 from driftscope_service.experiments.floor.terminal import print_floor, print_stored
+from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.terminal.commands import (
     Json,
     checked,
@@ -52,8 +53,10 @@ from driftscope_service.terminal.commands import (
         },
     ),
 )
+@kept
 def floor(
     values: dict[str, Any],
+    keep: Keep,
     model: Annotated[
         str | None, typer.Option(help="Catalogue name, local folder or Hub id.")
     ] = None,
@@ -87,7 +90,7 @@ def floor(
         raise RequestError(
             "no model was named.", remedy="give --model NAME, or --list for what is stored."
         )
-    request = checked(FloorRequest, {**values, "model": model}, command="floor")
+    request = request_of({**values, "model": model})
     report = FloorReport.read(_measured(request, store))
     if export is not None:
         _export(stored_floors(report), export)
@@ -95,6 +98,12 @@ def floor(
         print_json(report.to_dict())
     else:
         print_floor(report, Console(), store.folder)
+    keep(report.to_dict())
+
+
+def request_of(values: Mapping[str, Any]) -> FloorRequest:
+    """Raises RequestError. `values`: of the options, by name of their fields."""
+    return checked(FloorRequest, values, command="floor")
 
 
 def _measured(request: FloorRequest, store: FloorStore) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from driftscope_probes.floor.report import FloorReport
 from driftscope_service.experiments.floor.job import NAME, FloorProbeRequest, probe_request
 from driftscope_service.experiments.floor.metrics import METRICS, families
 from driftscope_service.experiments.floor.page import page_data, pairs_data, render
-from driftscope_service.experiments.kind import Kind, ReportPage, Summary
+from driftscope_service.experiments.kind import CommandLine, Kind, ReportPage, Summary
 
 
 def summarise(report: FloorReport) -> dict[str, Any]:
@@ -34,6 +34,7 @@ KIND: Final = Kind(
     "every pair of dtypes, on the service's machine. Later verdicts are read against it.",
     request=FloorProbeRequest,
     prepare=probe_request,
+    quotas=("max_response_tokens", "max_threads"),
     runner="driftscope_probes.floor.run",
     smaller="ask for fewer prompts or tokens, a smaller batch_size or a smaller model.",
     report_holds="sigma of every pair of dtypes by three estimates",
@@ -46,6 +47,8 @@ KIND: Final = Kind(
         page_data,
         {"pairs": lambda report: pairs_data(report.pairs)},
     ),
+    stays="The floors that it measured stay in use: they are files in the folder floors.",
+    command_line=CommandLine(("driftscope", "floor")),
     metrics=METRICS,
     families=families,
     recordings=("floor",),

@@ -11,7 +11,8 @@ from driftscope_service.experiments.kernels.html import render
 from driftscope_service.experiments.kernels.job import NAME, KernelsProbeRequest, probe_request
 from driftscope_service.experiments.kernels.metrics import METRICS, families
 from driftscope_service.experiments.kernels.store import SUBJECT, KernelVerdictRepository
-from driftscope_service.experiments.kind import Kind, Summary
+from driftscope_service.experiments.kind import Answer, CommandLine, KeptVerdicts, Kind, Summary
+from driftscope_service.store.tables import kernel_verdicts
 
 
 def summarise(report: KernelsReport) -> dict[str, Any]:
@@ -32,6 +33,13 @@ def sentence(summary: Summary) -> str:
     )
 
 
+def answer(summary: Summary) -> Answer:
+    if summary["planted"]["missed"]:
+        return Answer("bad", "checker blind")
+    refuted = any(verdict["verdict"] == "REFUTED" for verdict in summary["verdicts"])
+    return Answer("watch", "some refuted") if refuted else Answer("good", "none refuted")
+
+
 def put_verdicts(
     summary: Summary, _model: str | None, report_id: str, connection: Connection
 ) -> None:
@@ -48,14 +56,26 @@ KIND: Final = Kind(
     "with the smallest counterexample where it is refuted.",
     request=KernelsProbeRequest,
     prepare=probe_request,
+    quotas=("max_threads",),
     runner="driftscope_probes.kernels.run",
     smaller="ask for one target and op at a time to find the kernel that ends it.",
     report_holds="verdicts with counterexamples and proofs, planted faults",
     read=KernelsReport.read,
     summarise=summarise,
     sentence=sentence,
+    answer=answer,
     render=render,
     put_verdicts=put_verdicts,
+    kept_verdicts=KeptVerdicts(
+        kernel_verdicts, "last verdicts on kernels, which /kernels and /metrics show"
+    ),
+    command_line=CommandLine(
+        ("driftscope", "kernels", "check"),
+        {
+            **{"targets": "--target", "ops": "--op", "dtypes": "--dtype", "axes": "--axis"},
+            "quick": "--quick/--no-quick",
+        },
+    ),
     metrics=METRICS,
     families=families,
     recordings=("kernels",),

@@ -16,20 +16,21 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.models.cache import home
 from driftscope_probes.nightly.request import DEFAULT_FILE, MOST_MINUTES, NightlyConfig, read_config
 from driftscope_probes.nightly.run import run_nightly
+from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
 from driftscope_service.terminal.commands import (
+    COULD_NOT_RUN,
     Json,
-    json_text,
     print_json,
     print_result,
     progress_bar,
 )
 
-COULD_NOT_RUN = 2
 
-
+@kept
 def nightly(
+    keep: Keep,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file. Default: the one shipped for a CPU.")
     ] = None,
@@ -44,9 +45,6 @@ def nightly(
     list_: Annotated[
         bool, typer.Option("--list", help="Check the file, print its items, run nothing.")
     ] = False,
-    url: Annotated[
-        str | None, typer.Option(help="Hand the night to the service at this address as well.")
-    ] = None,
     json_: Json = False,
 ) -> None:
     """Run every check of a file and compare with what it expects and with the last night.
@@ -80,19 +78,8 @@ def nightly(
         raise typer.Exit(COULD_NOT_RUN) from error
     result = report.to_dict()
     print_result(result, json_, lambda _, console: print_night(report, console))
-    if url is not None:
-        _hand_in(json_text(result), url)
+    keep(result)
     raise typer.Exit(report.exit_code)
-
-
-def _hand_in(text: str, url: str) -> None:
-    """The night is over and in the history: failing to submit it changes no verdict."""
-    from driftscope_service.auth.service_call import ApiError, call
-
-    try:
-        call("POST", url, "/v1/nightly", body=text)
-    except ApiError as error:
-        print(f"driftscope: the night was not handed in: {error}", file=sys.stderr)
 
 
 def _print_items(config: NightlyConfig, json_: bool) -> None:

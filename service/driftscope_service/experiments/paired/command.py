@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
 from driftscope_probes.prompts import Message, Prompt
 from driftscope_probes.trainer.settings import TrainerSettings
+from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.paired.diagnoses import judged
 from driftscope_service.experiments.paired.html import REPORT_HTML, without_profiles, write_report
 from driftscope_service.experiments.paired.terminal import print_report
@@ -83,11 +85,25 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         ) from error
 
 
+def request_of(values: Mapping[str, Any]) -> PairedRequest:
+    """Raises RequestError. `values`: of the options, by name of their fields."""
+    check = partial(checked, command="probe paired")
+    sides = {
+        "sampling": check(SamplingSettings, values),
+        "engine": check(EngineSettings, values),
+        "trainer": check(TrainerSettings, values),
+    }
+    prompts = read_prompts_option(values["prompts"])
+    return check(PairedRequest, {**values, **sides, "prompts": prompts})
+
+
 @request_options(
     fields(
         PairedRequest,
         {
             "model": "Catalogue name, local folder or Hub id.",
+            "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
+            "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
             "engine_dtypes": "Comma-separated.",
             "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
             "each also with +fp32-head.",
@@ -139,21 +155,16 @@ def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
         panel="Trainer",
     ),
 )
+@kept
 def paired(
     values: dict[str, Any],
+    keep: Keep,
     out: Annotated[Path | None, typer.Option(help="New folder for the report.")] = None,
     fail_on: FailOn = None,
     json_: Json = False,
 ) -> None:
     """Roll out through the engine, score with the trainer, compare every dtype with every mode."""
-    check = partial(checked, command="probe paired")
-    sides = {
-        "sampling": check(SamplingSettings, values),
-        "engine": check(EngineSettings, values),
-        "trainer": check(TrainerSettings, values),
-    }
-    prompts = read_prompts_option(values["prompts"])
-    request = check(PairedRequest, {**values, **sides, "prompts": prompts})
+    request = request_of(values)
     target = out or default_folder(request.model)
     with output_folder(target) as work:
         asked = {
@@ -168,6 +179,7 @@ def paired(
         print_json(without_profiles(report))
     else:
         print_report(report, Console(), location=str(target / REPORT_HTML))
+    keep(report.to_dict(), target)
     exit_where_a_rule_holds(fail_on, judged(report))
 
 

@@ -28,6 +28,12 @@ class DiagnosedCell:
         return f"{self.cell.label}: {self.diagnosis.sentence}"
 
     @property
+    def side(self) -> str | None:
+        """Which side carries the error, in a sentence; None where it was not measured."""
+        measured = self.cell.report.which_side
+        return None if measured is None else measured.sentence
+
+    @property
     def line(self) -> str:
         """For the terminal: verdict, excess and the surest cause."""
         verdict = words.verdict_words(self.diagnosis.verdict)
@@ -56,8 +62,28 @@ def leading(grid: PairedGrid) -> DiagnosedCell | None:
 def report_sentence(report: PairedReport) -> str:
     """What the report says first, then what its grid says."""
     first = leading(paired_grid(report.grid))
-    reading = report.reading.sentence
-    return reading if first is None else f"{first.sentence} {reading}"
+    said = [*known(report), *([] if first is None else [first.sentence]), report.reading.sentence]
+    return " ".join(said)
+
+
+def known(report: PairedReport) -> list[str]:
+    """What the probe knows of both sides before any comparison: it explains what follows."""
+    parts = (report.weights, report.dropout)
+    return [part.sentence for part in parts if part is not None]
+
+
+def report_answer(report: PairedReport) -> dict[str, Any] | None:
+    """Verdict, cause, side and remedy, as a list of reports has them; None without a diagnosis."""
+    first = leading(paired_grid(report.grid))
+    if first is None:
+        return None
+    view = first.view
+    cause = view.cause
+    return {
+        **{"tone": view.tone, "word": view.word, "side": first.side},
+        "cause": None if cause is None else cause.name,
+        "remedy": None if cause is None else cause.remedy,
+    }
 
 
 def judged(report: PairedReport) -> list[Judged]:

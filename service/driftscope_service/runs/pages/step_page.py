@@ -27,16 +27,20 @@ from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindo
 from driftscope_service.runs.pages.routing_view import routing_plot, routing_view
 from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.step_view import (
+    PROFILE_PLOTS,
+    Constants,
     NoTokens,
     PlotName,
     StepView,
     StepViews,
     TokenSource,
+    band_of,
     step_plot,
     token_source,
 )
 from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
 from driftscope_service.runs.routing_words import SIGN_LABELS
+from driftscope_service.runs.step_words import hygiene_sentences, repeated_values
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
@@ -68,7 +72,9 @@ def get_step_page(
     stored, of_run, beside = _stored(service, run, step)
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
-    looked = _look(request, service, stored, names, order, sequence, at)
+    looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
+    diagnosis = read_diagnosis(analysis.get("diagnosis"))
+    band = None if looked.view is None else band_of(looked.view, diagnosis)
     chosen = {
         "order": None if order == "mean" else order,
         "sequence": sequence,
@@ -84,7 +90,13 @@ def get_step_page(
         beside=beside,
         path=navigation.step_page(run, step),
         api=step_path(run, step),
-        diagnosis=diagnosis_view(read_diagnosis(analysis.get("diagnosis"))),
+        diagnosis=diagnosis_view(diagnosis),
+        band=band,
+        values=hygiene_sentences(analysis, every=True),
+        notes=analysis.get("notes") or [],
+        unused={one["name"]: one["why"] for one in analysis.get("unused") or []},
+        profiles=[] if looked.view is None else looked.view.profiles.profiles(),
+        profile_plots={name: plot for plot, name in PROFILE_PLOTS.items()},
         state=step_state(analysis["crossed_limits"]),
         crossed=analysis["crossed_limits"],
         groups=grouped(analysis["comparison"]),
@@ -139,11 +151,17 @@ def get_step_plot(
     format_: Format,
     service: CurrentService,
 ) -> Response:
+    stored, _, _ = _stored(service, run, step)
+    analysis = json.loads(stored.analysis)
     try:
-        view = _views(request).of(token_source(service, run, step))
+        view = _views(request).of(token_source(service, run, step), repeated_values(analysis))
     except NoTokens as error:
         raise not_found("plot of the tokens of step", step, f"run {run!r}. {error}") from None
-    return plot_response(request, step_plot(view, plot), format_, f"{run}-{step}-{plot}")
+    band = band_of(view, read_diagnosis(analysis.get("diagnosis")))
+    data = step_plot(view, plot, band)
+    if data is None:
+        raise not_found(f"profile by {plot} of step", step, f"run {run!r}: it was not pushed")
+    return plot_response(request, data, format_, f"{run}-{step}-{plot}")
 
 
 def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
@@ -160,16 +178,18 @@ def _look(
     service: RunsService,
     stored: StoredStep,
     models: tuple[str | None, ...],
+    constants: Constants,
     order: Order,
     sequence: int | None,
     at: int | None,
 ) -> Looked:
     try:
         source = token_source(service, stored.run, stored.step)
-        view = _views(request).of(source)
-        worst = view.worst.of[order]
-        if sequence is None and worst:
-            sequence = worst[0].sequence
+        view = _views(request).of(source, constants)
+        # What cannot be compared goes before what differs.
+        offered = [*view.odd.first, *view.worst.of[order]]
+        if sequence is None and offered:
+            sequence = offered[0].sequence
         window = None
         if sequence is not None:
             window = _window(source, sequence, _texts(request, service), models, at)

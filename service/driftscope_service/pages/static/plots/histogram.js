@@ -10,6 +10,14 @@ const MOST_FILLED = 3; // more than that, and their fills only hide each other
 // Of percent: buckets are not of the same width, and a wider one must not look like a higher one.
 const perDoubling = (bucket) => (100 * bucket.share) / Math.log2(bucket.up_to / bucket.above);
 
+// What rounding allows, from the left edge of the plot to its end.
+const rounding = (band, across, theme) => ({
+  silent: true,
+  itemStyle: { color: band.inside ? theme.good : theme.bad, opacity: 0.1 },
+  label: { color: theme.muted, fontSize: 11, position: "insideTopLeft" },
+  data: [[{ name: "rounding", xAxis: across.axis.min }, { xAxis: Math.max(across.axis.min, Math.min(across.axis.max, across.place(band.up_to))) }]],
+});
+
 export function option(data, theme) {
   // The open ends have no place on a logarithmic axis; the table has them.
   const buckets = records(data).filter((bucket) => bucket.above > 0 && bucket.up_to !== null);
@@ -43,7 +51,8 @@ export function option(data, theme) {
     },
     xAxis: axis(theme, "|Δ| (nats)", { type: "value", ...across.axis, splitLine: { show: false } }),
     yAxis: axis(theme, data.sides ? "% of tokens per doubling" : "tokens per bucket", { type: "value", nameGap: 46, ...(data.drawn ? up.axis : { axisLabel: { formatter: tick } }) }),
-    series: sides.map(({ key, name, line, colour }) => ({
+    series: sides.map(({ key, name, line, colour }, index) => ({
+      markArea: index === 0 && data.band ? rounding(data.band, across, theme) : undefined,
       name, type: "line", symbol: "none", lineStyle: line, itemStyle: { color: colour },
       areaStyle: sides.length > MOST_FILLED ? undefined : { color: colour, opacity: 0.12, origin: "start" },
       data: outline(key === "" ? buckets : buckets.filter((bucket) => bucket.side === key)),

@@ -23,7 +23,7 @@ SIZE: Final = Metric("driftscope_toy_size", "gauge", "", "Size of the last toy."
 class ToyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, description="how far to count")
 
 
 def prepare(request: ToyRequest, settings: Settings) -> dict[str, Any]:
