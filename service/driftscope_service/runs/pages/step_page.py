@@ -220,6 +220,7 @@ def _window(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
+    name: str
     label: str
     text: str
     unit: str
@@ -229,7 +230,7 @@ class Tile:
 def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
     beyond = {one["metric"] for one in crossed}
     return [
-        Tile(shown.label, shown.value, shown.unit, name in beyond)
+        Tile(name, shown.label, shown.value, shown.unit, name in beyond)
         for name in metric_words.HEADLINE
         for shown in [beside(name, comparison.get(name))]
     ]
