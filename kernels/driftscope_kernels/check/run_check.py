@@ -235,7 +235,9 @@ class _Check:
         name: VerdictName = "NOT_REFUTED" if compared else "INCONCLUSIVE"
         reason = f"nothing is compared on {names}: this op or number of threads has no such axis"
         if compared:
-            reason = f"no difference in {compared} comparisons on {names}; other axes were not tried"
+            reason = (
+                f"no difference in {compared} comparisons on {names}; other axes were not tried"
+            )
         return KernelVerdict(
             subject=self.subject,
             verdict=name,
