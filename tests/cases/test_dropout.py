@@ -1,4 +1,4 @@
-"""Dropout in the trainer (TRL 3500, TRL 3234): GPT-2's own defaults, named, and the cell without."""
+"""Dropout in the trainer (TRL 3500, 3234): GPT-2's own defaults, named, and the cell without."""
 
 from __future__ import annotations
 
