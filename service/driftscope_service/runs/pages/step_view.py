@@ -73,6 +73,11 @@ class TokenSource:
             except FileNotFoundError:
                 place = require_place(self.service, self.run, self.step)
             except (TokenFileError, PushError) as error:
+                # The reader of steps has a word of its own for a file that is gone.
+                now = require_place(self.service, self.run, self.step)
+                if (now.raw_files, now.tokens_file) != (place.raw_files, place.tokens_file):
+                    place = now
+                    continue
                 raise NoTokens("The file with the tokens of this step is damaged.") from error
         raise NoTokens("The tokens of this step are being moved; look again in a moment.")
 
@@ -217,9 +222,8 @@ def band_of(view: StepView, diagnosis: Diagnosis | None) -> Band | None:
     if diagnosis is None:
         return None
     counts = view.by_probability.counts.tolist()
-    return rounding_band(
-        diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor)
-    )
+    floor = diagnosis.floor
+    return rounding_band(floor, diagnosis.excess, counts, view.histogram, floor_words(floor))
 
 
 def step_plot(view: StepView, plot: PlotName, band: Band | None = None) -> PlotData | None:
