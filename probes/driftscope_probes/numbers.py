@@ -184,13 +184,13 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _near_one("seq_geo_ratio_max", "largest geometric ratio"),
     ),
     "Perplexity of the responses": (
-        _plain("training_ppl", "trainer"),
-        _per_token("training_log_ppl", "trainer, logarithm",
+        _plain("training_ppl", "perplexity by the trainer"),
+        _per_token("training_log_ppl", "log of the perplexity by the trainer",
                    export=_LOG_PPL, export_label="trainer"),
-        _plain("rollout_ppl", "rollout"),
-        _per_token("rollout_log_ppl", "rollout, logarithm", scale="linear",
+        _plain("rollout_ppl", "perplexity by the rollout"),
+        _per_token("rollout_log_ppl", "log of the perplexity by the rollout", scale="linear",
                    export=_LOG_PPL, export_label="rollout"),
-        _per_token("log_ppl_diff_mean", "mean difference of logarithms"),
+        _per_token("log_ppl_diff_mean", "mean difference of both logs of perplexity"),
         _per_token("log_ppl_diff_abs_mean", "mean size of that difference",
                    export=Export("log_perplexity_abs_diff", "nats", "Mean over sequences of the "
                                  "difference of both logarithms of perplexity, unsigned.")),

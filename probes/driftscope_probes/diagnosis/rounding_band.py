@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, Floor
 from driftscope_probes.mismatch.histogram import EDGES, Histogram

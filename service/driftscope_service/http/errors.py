@@ -68,8 +68,10 @@ class InvalidField(ServiceError):
         )
 
 
-def not_found(what: str, identifier: str) -> ServiceError:
-    return ServiceError(problem_kinds.NOT_FOUND, f"there is no {what} {identifier[:80]!r}")
+def not_found(what: str, identifier: str, why: str = "") -> ServiceError:
+    """`why`: a sentence, where more is known than that it is not there."""
+    said = f"there is no {what} {identifier[:80]!r}"
+    return ServiceError(problem_kinds.NOT_FOUND, f"{said}. {why}" if why else said)
 
 
 def request_id(scope: Scope) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 from driftscope_probes.diagnosis.floor import prior_floor
 from driftscope_probes.diagnosis.relation import Relation, theil_slope
-from driftscope_probes.mismatch.stored_bits import significant_bits
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.stored_bits import significant_bits
 
 from .made_up_policy import MadeUpPolicy, Pair
 

@@ -8,8 +8,8 @@ import pytest
 from driftscope_probes.diagnosis.body import noise_on_logits
 from driftscope_probes.diagnosis.estimates import clustered_mean, variance_of_means
 from driftscope_probes.diagnosis.floor import prior_floor
-from driftscope_probes.mismatch.impossible import find_impossible
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.impossible import find_impossible
 
 from .faults import noisier
 from .made_up_policy import MadeUpPolicy, log_softmax

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.mismatch.counts import SIDES
 from driftscope_probes.mismatch import Shard, compare, merge_shards, shard_of
+from driftscope_probes.mismatch.counts import SIDES
 from driftscope_probes.tokens import Tokens
 
 NEEDS_ALL_TOKENS = {

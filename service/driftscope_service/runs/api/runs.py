@@ -148,7 +148,7 @@ def get_step(run: RunName, step: StepNumber, service: CurrentService) -> Respons
     with service.database.read() as connection:
         stored = StepRepository(connection).get(run, step)
     if stored is None:
-        raise not_found("complete step", f"{step} of run {run}")
+        raise not_found(f"complete step {step} of run", run)
     return Response(step_answer(stored), media_type="application/json")
 
 

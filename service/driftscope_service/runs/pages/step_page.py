@@ -70,9 +70,7 @@ def get_step_page(
     stored, of_run, beside = _stored(service, run, step)
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
-    looked = _look(
-        request, service, stored, names, repeated_values(analysis), order, sequence, at
-    )
+    looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     band = None if looked.view is None else band_of(looked.view, diagnosis)
     chosen = {
@@ -125,7 +123,7 @@ def get_routing_plot(
     stored, _, _ = _stored(service, run, step)
     data = routing_plot(json.loads(stored.analysis).get("routing"))
     if data is None:
-        raise not_found("pair of routes of step", f"{step} of run {run}")
+        raise not_found(f"pair of routes of step {step} of run", run)
     return plot_response(request, data, format_, f"{run}-{step}-routing")
 
 
@@ -138,7 +136,7 @@ def get_evidence_plot(
     diagnosis = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
     plot = None if diagnosis is None else shown_plot(diagnosis)
     if plot is None:
-        raise not_found("plot of a cause of step", f"{step} of run {run}")
+        raise not_found(f"plot of a cause of step {step} of run", run)
     return plot_response(request, evidence_plot(plot), format_, f"{run}-{step}-evidence")
 
 
@@ -156,11 +154,11 @@ def get_step_plot(
     try:
         view = _views(request).of(token_source(service, run, step), repeated_values(analysis))
     except NoTokens as error:
-        raise not_found("plot of the tokens of step", f"{step} of run {run}. {error}") from None
+        raise not_found(f"plot of the tokens of step {step} of run", run, str(error)) from None
     band = band_of(view, read_diagnosis(analysis.get("diagnosis")))
     data = step_plot(view, plot, band)
     if data is None:
-        raise not_found(f"profile by {plot} of step", f"{step} of run {run}: it was not pushed")
+        raise not_found(f"profile by {plot} of step {step} of run", run, "It was not pushed.")
     return plot_response(request, data, format_, f"{run}-{step}-{plot}")
 
 
@@ -169,7 +167,7 @@ def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run,
         of_run = RunRepository(connection).get(run)
         stored = StepRepository(connection).get(run, step)
         if of_run is None or stored is None:
-            raise not_found("complete step", f"{step} of run {run}")
+            raise not_found(f"complete step {step} of run", run)
         return stored, of_run, neighbours(connection, of_run.number, step)
 
 
@@ -187,9 +185,10 @@ def _look(
         source = token_source(service, stored.run, stored.step)
         view = _views(request).of(source, constants)
         # What cannot be compared goes before what differs.
-        offered = [*view.odd.first, *view.worst.of[order]]
+        offered = [one.sequence for one in view.odd.first]
+        offered += [one.sequence for one in view.worst.of[order]]
         if sequence is None and offered:
-            sequence = offered[0].sequence
+            sequence = offered[0]
         window = None
         if sequence is not None:
             window = _window(source, sequence, _texts(request, service), models, at)

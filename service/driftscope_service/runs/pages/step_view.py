@@ -165,13 +165,13 @@ class StepViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._views: LastUsed[int, StepView] = LastUsed(MOST_VIEWS)
+        self._views: LastUsed[tuple[int, Constants], StepView] = LastUsed(MOST_VIEWS)
 
-    def of(self, source: TokenSource, constants: Constants) -> StepView:
+    def of(self, source: TokenSource, constants: Constants = (None, None)) -> StepView:
         """`constants`: what the step's analysis found repeated on each side. Raises NoTokens."""
         with self._lock:
             return self._views.get(
-                source.place.number,
+                (source.place.number, constants),
                 lambda: source.read(
                     lambda path: view_of(file_blocks(path, MOST_TOKENS), constants),
                     lambda step: view_of([(step, 0)], constants),
@@ -179,9 +179,7 @@ class StepViews:
             )
 
 
-PlotName: TypeAlias = Literal[
-    "histogram", "density", "position", "end", "absolute", "probability"
-]
+PlotName: TypeAlias = Literal["histogram", "density", "position", "end", "absolute", "probability"]
 #: Plots that are profiles along a place.
 PROFILE_PLOTS: Final[Mapping[PlotName, ProfileName]] = {
     "position": "index",

@@ -117,9 +117,7 @@ class WorstSequences:
         default_factory=lambda: {order: [] for order in ORDERS}
     )
 
-    def add(
-        self, tokens: TokenDifferences, odd: NDArray[np.int64], first_sequence: int
-    ) -> None:
+    def add(self, tokens: TokenDifferences, odd: NDArray[np.int64], first_sequence: int) -> None:
         """odd: [sequences given] tokens whose value is no log-probability."""
         if not tokens.start.size:
             return
