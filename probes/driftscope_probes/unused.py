@@ -1,4 +1,4 @@
-"""Unused: what a step brought and no number, plot or diagnosis looks at, so that nobody waits for it.
+"""Unused: what a step brought and no number, plot or diagnosis looks at; nobody need wait for it.
 
 In: PushedStep. Out: UnusedInput, with what would make it count.
 """

@@ -89,7 +89,7 @@ def oddities(tokens: Tokens, comparison: Comparison) -> Oddities:
     pair = [side if rows is None else side[rows] for side in (tokens.rollout, tokens.trainer)]
     if not _anything(comparison.hygiene, pair):
         return Oddities(tuple(grids), (), 0, comparison.hygiene.tokens, None)
-    impossible = find_impossible(*pair, lambda own: own if rows is None else rows[own])
+    impossible = find_impossible(pair[0], pair[1], lambda own: own if rows is None else rows[own])
     found: list[Oddity] = []
     bad: list[IntArray] = []
     for side, odd in zip(SIDES, (impossible.rollout, impossible.trainer), strict=True):
@@ -101,9 +101,7 @@ def oddities(tokens: Tokens, comparison: Comparison) -> Oddities:
     left, mean = _without(tokens, every) if every.size else (comparison.hygiene.tokens, None)
     which = np.unique(np.searchsorted(tokens.cu_seqlens, every, side="right") - 1)
     found.sort(key=lambda one: (not one.faulty, -one.count))
-    return Oddities(
-        (*found, *grids), tuple(which[:LISTED].tolist()), int(every.size), left, mean
-    )
+    return Oddities((*found, *grids), tuple(which[:LISTED].tolist()), int(every.size), left, mean)
 
 
 def _anything(counted: Hygiene, pair: list[NDArray[Any]]) -> bool:
@@ -213,7 +211,9 @@ def _grid(tokens: Tokens, comparison: Comparison, side: str) -> Oddity | None:
 def _noises(tokens: Tokens, side: str, bits: int) -> tuple[float, float]:
     """Root mean squares, nats, on a part of the tokens: of rounding to the grid, and of Δ."""
     every = slice(None, None, max(1, tokens.rollout.size // MOST_LOOKED_AT))
-    rollout, trainer = (side_[every].astype(np.float64) for side_ in (tokens.rollout, tokens.trainer))
+    rollout, trainer = (
+        side_[every].astype(np.float64) for side_ in (tokens.rollout, tokens.trainer)
+    )
     with np.errstate(invalid="ignore", over="ignore"):
         diff = trainer - rollout
         inside = np.isfinite(diff) & (rollout > SENTINEL_AT_MOST) & (trainer > SENTINEL_AT_MOST)
@@ -234,7 +234,9 @@ def _without(tokens: Tokens, rows: IntArray) -> tuple[int, float | None]:
     return int(diff.size), mean if math.isfinite(mean) else None
 
 
-def faulty_values(tokens: Tokens, constants: tuple[float | None, float | None]) -> NDArray[np.bool_]:
+def faulty_values(
+    tokens: Tokens, constants: tuple[float | None, float | None]
+) -> NDArray[np.bool_]:
     """[tokens] where a value of either side is no log-probability, as oddities() counts them.
 
     constants: the repeated one of each side, if oddities() found one.
