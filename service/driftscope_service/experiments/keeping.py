@@ -132,9 +132,7 @@ def kept(command: Callable[..., None]) -> Callable[..., None]:
         local = given.pop(CONTEXT).obj
         command(*arguments, **given, **{PARAMETER: Keep(**said, local=local)})
 
-    context = inspect.Parameter(
-        CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
-    )
+    context = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [parameter for parameter in own if parameter.name != PARAMETER]
     parameters += [*added, context]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
