@@ -14,6 +14,7 @@ from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
+from driftscope_probes.diagnosis.settings import settings_of
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -25,10 +26,13 @@ from driftscope_probes.mismatch.frameworks.registry import (
 )
 from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_tokens
 from driftscope_probes.mismatch.histogram import Histogram
+from driftscope_probes.mismatch.oddities import Oddities, oddities
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.sampling_notes import NOT_OF_THE_DRAW, sampling_notes
 from driftscope_probes.tokens import Tokens
+from driftscope_probes.unused import UnusedInput, unused_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,9 @@ class Analysis:
     aliases: dict[str, AliasValues]  # by framework
     presets: dict[str, PresetEffect | LeftOut]  # by `framework.preset`
     diagnosis: Diagnosis
+    hygiene: Oddities
+    notes: tuple[str, ...] = ()  # what settings of the sampling do to the comparison
+    unused: tuple[UnusedInput, ...] = ()
     routing: Routing | None = None  # None: the step has no routes
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,6 +52,9 @@ class Analysis:
         return {
             "comparison": self.comparison.to_dict(),
             "diagnosis": self.diagnosis.to_dict(),
+            "hygiene": self.hygiene.to_dict(),
+            "notes": list(self.notes),
+            "unused": [one.to_dict() for one in self.unused],
             "routing": None if self.routing is None else self.routing.to_dict(),
             "aliases": self.aliases,
             "presets": {name: value.to_dict() for name, value in self.presets.items()},
@@ -73,7 +83,32 @@ def analyze_step(
     )
     routing = routing_of(tokens, step.routed_experts, step.trainer_routed_experts)
     diagnosis = diagnose(observed_step(step, tokens, routing), floor)
-    return Analysis(comparison, histogram, aliases, presets, diagnosis, routing)
+    return Analysis(
+        comparison,
+        histogram,
+        aliases,
+        presets,
+        diagnosis,
+        oddities(tokens, comparison),
+        _notes(step, diagnosis),
+        unused_inputs(step),
+        routing,
+    )
+
+
+def _notes(step: PushedStep, diagnosis: Diagnosis) -> tuple[str, ...]:
+    """Of what the metadata state; what nobody stated is not guessed."""
+    settings = settings_of(step.metadata)
+    if settings.processed is None:
+        return ()
+    found = sampling_notes(
+        temperature=1.0 if settings.temperature is None else settings.temperature,
+        truncated=settings.truncated,
+        processed=settings.processed,
+    )
+    # Only where both sides agree are both known to be those of the unscaled model.
+    agree = diagnosis.verdict in ("bitwise_equal", "at_floor")
+    return tuple(note for note in found if note != NOT_OF_THE_DRAW or agree)
 
 
 def _of_frameworks(

@@ -135,8 +135,8 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _near_one("token_mult_prob_error", "mean exp |Δ|", scale="log",
                   export=Export("token_mult_prob_error", "ratio", "Mean of e^|Δ| over tokens.")),
         _near_one("seq_mult_prob_error_mean", "mean exp |Δ| over sequences"),
-        _near_one("seq_mult_prob_error_min", "smallest of a sequence"),
-        _near_one("seq_mult_prob_error_max", "largest of a sequence"),
+        _near_one("seq_mult_prob_error_min", "smallest mean exp |Δ| of a sequence"),
+        _near_one("seq_mult_prob_error_max", "largest mean exp |Δ| of a sequence"),
     ),
     "Importance ratio ρ": (
         _near_one("ratio_mean", "mean ρ", export=_WEIGHT, export_label="mean"),
@@ -161,8 +161,9 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _near_one("ess_ratio_sequence", "effective sample size / sequences",
                   export=Export("sequence_effective_sample", "ratio", "Effective sample size over "
                                 "sequences of their weights, untruncated.")),
-        _near_one("ess_ratio_token_truncated", "the same with ρ capped at 2, tokens"),
-        _near_one("ess_ratio_sequence_truncated", "the same with exp S capped at 2, sequences"),
+        _near_one("ess_ratio_token_truncated", "effective sample size / tokens, ρ capped at 2"),
+        _near_one("ess_ratio_sequence_truncated",
+                  "effective sample size / sequences, exp S capped at 2"),
     ),
     "Sequence log-ratio S": (
         _nats("seq_logratio_mean", "mean S", export=_LOG_RATIO, export_label="mean"),
@@ -184,18 +185,18 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _near_one("seq_geo_ratio_max", "largest geometric ratio"),
     ),
     "Perplexity of the responses": (
-        _plain("training_ppl", "trainer"),
-        _per_token("training_log_ppl", "trainer, logarithm",
+        _plain("training_ppl", "perplexity by the trainer"),
+        _per_token("training_log_ppl", "log-perplexity by the trainer",
                    export=_LOG_PPL, export_label="trainer"),
-        _plain("rollout_ppl", "rollout"),
-        _per_token("rollout_log_ppl", "rollout, logarithm", scale="linear",
+        _plain("rollout_ppl", "perplexity by the rollout"),
+        _per_token("rollout_log_ppl", "log-perplexity by the rollout", scale="linear",
                    export=_LOG_PPL, export_label="rollout"),
-        _per_token("log_ppl_diff_mean", "mean difference of logarithms"),
-        _per_token("log_ppl_diff_abs_mean", "mean size of that difference",
+        _per_token("log_ppl_diff_mean", "mean difference of log-perplexities"),
+        _per_token("log_ppl_diff_abs_mean", "mean |difference of log-perplexities|",
                    export=Export("log_perplexity_abs_diff", "nats", "Mean over sequences of the "
                                  "difference of both logarithms of perplexity, unsigned.")),
-        _per_token("log_ppl_diff_max", "largest difference"),
-        _per_token("log_ppl_diff_min", "smallest difference"),
+        _per_token("log_ppl_diff_max", "largest difference of log-perplexities"),
+        _per_token("log_ppl_diff_min", "smallest difference of log-perplexities"),
         _near_one("ppl_ratio", "mean ratio of perplexities"),
     ),
     "Bitwise equality": (
@@ -209,7 +210,7 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
                                 "Share of sequences whose tokens all have.")),
         _plain("first_differing_token", "first differing token, counted from 0",
                short="first ≠ at"),
-        _plain("first_differing_token_median", "median of that over sequences"),
+        _plain("first_differing_token_median", "median first differing token of a sequence"),
         _plain("ulp_distance_p50", "median distance in float32 ULPs"),
         _plain("ulp_distance_max", "largest distance in float32 ULPs"),
     ),
@@ -221,19 +222,32 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _plain("masked_tokens", "masked tokens", export=_BAD_TOKENS, export_label="masked"),
         _plain("nonfinite_tokens", "tokens left out: a side is not finite", scale="linear",
                export=_BAD_TOKENS, export_label="nonfinite"),
-        _plain("nonfinite_sequences", "sequences with such tokens",
+        _plain("nonfinite_sequences", "sequences with tokens left out",
                export=_BAD_SEQUENCES, export_label="nonfinite"),
         _plain("empty_sequences", "sequences without any token",
                export=_BAD_SEQUENCES, export_label="empty"),
         *(_plain(f"{side}_{what}", f"{side}: {words}",
                  export=_BAD_TOKENS, export_label=f"{side}_{what}")
-          for what, words in (("nonfinite", "not finite"), ("zero", "exactly 0"),
+          for what, words in (("nonfinite", "not finite"), ("nan", "NaN"),
+                              ("minus_infinity", "−∞"), ("plus_infinity", "+∞"),
+                              ("sentinel", "no log-probability, −100 or below"),
+                              ("zero", "exactly 0"),
+                              ("zero_unmatched", "exactly 0 where the other side is not"),
                               ("positive", "above 0"))
+          for side in ("rollout", "trainer")),
+        *(_plain(f"{side}_significant_bits", f"{side}: significant bits of its values")
+          for side in ("rollout", "trainer")),
+        *(_nats(f"{side}_half_step_p99", f"{side}: half a step of that grid, 99th percentile")
+          for side in ("rollout", "trainer")),
+        *(_nats(f"{side}_highest", f"{side}: how far above 0 at most")
           for side in ("rollout", "trainer")),
     ),
 }
-#: Only where a step brings entropies or versions of the weights.
+#: Only where a step brings entropies, positions or versions of the weights.
 EXTRAS: Final = (
+    _plain("first_differing_position", "first differing absolute position"),
+    _plain("first_differing_position_median", "median of that over sequences"),
+    _plain("first_differing_position_max", "largest of that over sequences"),
     _nats("entropy_mean", "mean entropy"),
     _plain("kl_k3_entropy_ratio", "k3 relative to the entropy", scale="log",
            export=Export("kl_entropy", "ratio",

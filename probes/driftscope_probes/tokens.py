@@ -30,6 +30,7 @@ class Extras:
     position_ids: NDArray[np.integer[Any]] | None = None  # [tokens] index, prompt included
     turn_ids: NDArray[np.integer[Any]] | None = None  # [tokens] turn of the conversation
     behavior_version: NDArray[np.integer[Any]] | None = None  # [sequences] step that rolled out
+    token_behavior_version: NDArray[np.integer[Any]] | None = None  # [tokens], partial rollouts
     rank: NDArray[np.integer[Any]] | None = None  # [sequences] trainer rank that scored
     replica: NDArray[np.integer[Any]] | None = None  # [sequences] engine replica that sampled
     cached_tokens: NDArray[np.integer[Any]] | None = None  # [sequences] prompt tokens from a cache
@@ -39,18 +40,20 @@ class Extras:
 
     def lag(self) -> NDArray[np.int64] | None:
         """[sequences] train_version − behavior_version; TraceError where that is not a lag."""
-        if self.behavior_version is None:
-            return None
+        return None if self.behavior_version is None else self.lag_of(self.behavior_version)
+
+    def lag_of(self, versions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Train steps between `versions` and train_version; TraceError where that is not a lag."""
         if self.train_version is None:
             raise TraceError(
                 "behavior_version was given without train_version.",
                 remedy="give the train step whose weights scored the tokens as train_version.",
             )
-        lag: NDArray[np.int64] = self.train_version - self.behavior_version.astype(np.int64)
+        lag: NDArray[np.int64] = self.train_version - versions.astype(np.int64)
         if lag.size and lag.min() < 0:
             raise TraceError(
-                f"behavior_version reaches {self.behavior_version.max()}, "
-                f"train_version is {self.train_version}.",
+                f"behavior_version reaches {versions.max()}, train_version is "
+                f"{self.train_version}.",
                 remedy="a rollout cannot come from later weights: count both in the same steps.",
             )
         return lag
@@ -74,6 +77,28 @@ class Tokens:
     def takes_part(self) -> NDArray[np.bool_]:
         """[tokens] the mask, or what stands for it where all do."""
         return np.ones(self.rollout.size, np.bool_) if self.mask is None else self.mask
+
+    def token_lag(self) -> NDArray[np.int64] | None:
+        """[tokens] train steps, 0 where a token is masked; None: no version of each token is known.
+
+        Raises TraceError where versions are no lag."""
+        versions = self.extras.token_behavior_version
+        if versions is None:
+            return None
+        lag = np.zeros(versions.size, np.int64)
+        lag[self.takes_part] = self.extras.lag_of(versions[self.takes_part])
+        return lag
+
+    def lag(self) -> NDArray[np.int64] | None:
+        """[sequences] train steps; of a partial rollout its oldest token's. As token_lag()."""
+        by_token = self.token_lag()
+        if by_token is None:
+            return self.extras.lag()
+        oldest = np.zeros(self.sequences, np.int64)
+        filled = np.flatnonzero(np.diff(self.cu_seqlens))
+        if filled.size:
+            oldest[filled] = np.maximum.reduceat(by_token, self.cu_seqlens[:-1][filled])
+        return oldest
 
     def sequence(self, index: int) -> slice:
         return slice(int(self.cu_seqlens[index]), int(self.cu_seqlens[index + 1]))
@@ -267,6 +292,9 @@ def _checked_extras(extras: Extras, tokens: int, sequences: int) -> Extras:
         turn_ids=_integers("turn_ids", extras.turn_ids, tokens, "token"),
         behavior_version=_integers(
             "behavior_version", extras.behavior_version, sequences, "sequence"
+        ),
+        token_behavior_version=_integers(
+            "token_behavior_version", extras.token_behavior_version, tokens, "token"
         ),
         **{
             name: _integers(name, getattr(extras, name), sequences, "sequence")

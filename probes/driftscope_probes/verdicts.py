@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from driftscope_kernels.options import VerdictName
 
-AxisVerdictName = Literal["equal", "differs", "not_run"]
+AxisVerdictName = Literal["equal", "differs", "not_repeatable", "not_run"]
 #: Verdict on an item of a nightly run: a kernel or an axis of an engine.
 ItemVerdictName = Literal[VerdictName, "NOT_RUN", AxisVerdictName]
 
@@ -21,13 +21,15 @@ KERNEL_VERDICTS: Final[Mapping[VerdictName, str]] = {
     "STATIC": "compiled code without atomics, one binary for all batch sizes; read, not run",
     "NOT_REFUTED": "no difference found by tests that catch the stated share of planted twins",
     "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
-    "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
+    "REFUTED": "the bits of a row depend on what is named: the batch, the layout of memory, the "
+    "number of threads …; the replay command shows them",
 }
 #: Verdicts on one axis of a kernel: a proof covers the whole kernel.
 KERNEL_AXIS_VERDICTS: Final = ("REFUTED", "NOT_REFUTED")
 AXIS_VERDICTS: Final[Mapping[AxisVerdictName, str]] = {
     "equal": "the same bits at every value of the axis",
     "differs": "other bits at some value of the axis",
+    "not_repeatable": "other bits, but the same request gives other bits again: not the axis's",
     "not_run": "the axis could not be run, for the reason stated",
 }
 COMPARISON_VERDICTS: Final[Mapping[str, str]] = {
@@ -46,7 +48,7 @@ NOT_RUN: Final[Mapping[str, ItemVerdictName]] = {"kernel": "NOT_RUN", "engine": 
 #: Verdicts of nightly items by kind, from worst to best.
 RANKS: Final[Mapping[str, tuple[ItemVerdictName, ...]]] = {
     "kernel": tuple(reversed(tuple(KERNEL_VERDICTS))),
-    "engine": ("differs", "equal"),
+    "engine": ("differs", "not_repeatable", "equal"),
 }
 #: States of an item, most urgent first.
 ITEM_STATES: Final = ("worse", "better", "unexpected", "not run", "new", "as expected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -20,6 +20,8 @@ class BackgroundQueue(Generic[Item]):
         self._max_items, self._max_bytes = max_items, max_bytes
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Item, int]] = deque()
+        self._working: tuple[Item, ...] = ()  # the one under way
+        self._backlog_since = 0.0  # time.monotonic() of the put that ended the latest emptiness
         self._items = self._bytes = 0  # waiting and being worked on
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -32,6 +34,8 @@ class BackgroundQueue(Generic[Item]):
         with self._changed:
             if not self._has_room(size):
                 return False
+            if not self._items:
+                self._backlog_since = time.monotonic()
             self._waiting.append((item, size))
             self._items += 1
             self._bytes += size
@@ -48,16 +52,25 @@ class BackgroundQueue(Generic[Item]):
         with self._changed:
             return self._changed.wait_for(lambda: not self._items, timeout_s)
 
-    def close(self) -> int:
-        """Accept nothing more, drop what waits, and return how many items were dropped."""
+    @property
+    def backlog_since(self) -> float:
+        """time.monotonic(): since when it has not been empty."""
+        return self._backlog_since
+
+    def close(self) -> list[Item]:
+        """Accept nothing more, and return what waits and will not be worked on."""
         with self._changed:
             self._closed = True
-            left = len(self._waiting)
-            self._items -= left
+            left = [item for item, _ in self._waiting]
+            self._items -= len(left)
             self._bytes -= sum(size for _, size in self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
         return left
+
+    def under_way(self) -> tuple[Item, ...]:
+        """The item that is being worked on, or none."""
+        return self._working
 
     def _has_room(self, size: int) -> bool:
         fits = self._items < self._max_items and self._bytes + size <= self._max_bytes
@@ -70,11 +83,13 @@ class BackgroundQueue(Generic[Item]):
                 if not self._waiting:
                     return
                 item, size = self._waiting.popleft()
+                self._working = (item,)
             try:
                 self._work(item)
             finally:
                 del item
                 with self._changed:
+                    self._working = ()
                     self._items -= 1
                     self._bytes -= size
                     self._changed.notify_all()
@@ -87,22 +102,25 @@ log = logging.getLogger("driftscope_client")
 
 
 class RepeatedWarning:
+    """One line a minute for each `kind` of warning, so that no kind hides another."""
+
     def __init__(
         self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._interval_s = interval_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._next_at = float("-inf")
-        self._left_out = 0
+        self._next_at: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
 
-    def warn(self, message: str) -> None:
+    def warn(self, kind: str, message: str) -> None:
+        """`kind`: of a small set, such as the reason of a failure."""
         with self._lock:
             now = self._clock()
-            if now < self._next_at:
-                self._left_out += 1
+            if now < self._next_at.get(kind, float("-inf")):
+                self._left_out[kind] += 1
                 return
-            left_out, self._left_out = self._left_out, 0
-            self._next_at = now + self._interval_s
+            left_out = self._left_out.pop(kind, 0)
+            self._next_at[kind] = now + self._interval_s
         more = f" ({left_out} more such warnings since the last one)" if left_out else ""
         log.warning("%s%s", message, more)

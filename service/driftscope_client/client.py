@@ -17,11 +17,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
-from driftscope_client.background_queue import BackgroundQueue, RepeatedWarning
+from driftscope_client.attempt import PushedAttempt, Start
+from driftscope_client.background_queue import BackgroundQueue
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
+from driftscope_client.layouts import step_tensors
+from driftscope_client.outcomes import (
+    AFTER_CLOSE,
+    LEFT_AT_CLOSE,
+    NO_ROOM,
+    Outcomes,
+    PushCounts,
+    PushTicket,
+    outcome_of,
+)
+from driftscope_client.run_log import RunLog
 from driftscope_client.snapshot import Copy, size_in_memory, snapshot
-from driftscope_client.step_body import CONTENT_TYPE, step_body, step_tensors
-from driftscope_client.transport import RequestBody, RetryPolicy, Transport
+from driftscope_client.step_body import CONTENT_TYPE, step_body
+from driftscope_client.transport import NO_ANSWER_AT_CLOSE, RequestBody, RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 URL_VARIABLE, KEY_VARIABLE = "DRIFTSCOPE_URL", "DRIFTSCOPE_API_KEY"
@@ -33,6 +45,9 @@ QUEUE_SIZE = 8
 QUEUE_BYTES = 2**30
 #: How long a trainer that is done waits for its last steps.
 CLOSE_TIMEOUT_S = 30.0
+#: A broken connection or an ended wait is noticed within milliseconds once the client closes; what
+#: is under way and takes longer than this is counted as not answered.
+SETTLE_S = 0.2
 
 #: The tensors that push(), push_now() and push_shard() take besides the two log-probabilities:
 #: cu_seqlens, mask, token_ids, rollout_token_ids, advantages, entropy, position_ids, turn_ids,
@@ -47,6 +62,7 @@ class _Push:
     shard: tuple[int, int] | None  # (index, of how many)
     copies: Mapping[str, Copy]
     metadata: Mapping[str, object]
+    ticket: PushTicket
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +72,15 @@ class _End:
     told: threading.Event
 
 
-class DriftscopeClient:
+class DriftscopeClient(PushCounts):
     """Pushes steps of one run.
 
     push() and push_shard() copy what they are given, return, and never raise once the client
-    exists: what cannot be sent is counted (`dropped`: no room, or closed; `failed`: refused,
-    unreachable or malformed; `last_error`) and logged at most once a minute. With strict=True they
-    send at once and raise DriftscopeError.
+    exists. Every push ends in one counter: `pushed` (the service has it), `refused` (the service
+    does not take it), `failed` (no answer, an error of the service, malformed tensors) or `dropped`
+    (no room, or closed first); `pushes` is their sum once nothing waits. `last_error` is the latest
+    error; each kind is logged at most once a minute, and close() logs how many steps did not
+    arrive, and why. With strict=True they send at once and raise DriftscopeError.
 
     `on_result` is called on the background thread with each answer: the analysis of a step, whose
     `diagnosis` says first whether rounding explains it and, if not, what does; or the receipt of a
@@ -85,9 +103,16 @@ class DriftscopeClient:
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         on_result: Callable[[dict[str, Any]], None] | None = None,
         retry: RetryPolicy | None = None,
+        attempt: str | None = None,
+        resumed_from: int | None = None,
     ) -> None:
         """Without url, api_key and run: DRIFTSCOPE_URL (default http://127.0.0.1:8321),
         DRIFTSCOPE_API_KEY (default none) and DRIFTSCOPE_RUN.
+
+        attempt: a name of this start of training, the same on all ranks (DRIFTSCOPE_ATTEMPT;
+        default: what torchrun or srun say of the launch). resumed_from: the last step that still
+        holds after a restart; default: that before the first one pushed. Without both, the service
+        sees a restart by itself once a step arrives again with other content.
 
         queue_size, queue_bytes: what may wait, in steps and bytes, the one being sent included.
         Raises DriftscopeError for a missing or malformed run, URL or key.
@@ -96,7 +121,6 @@ class DriftscopeClient:
         self.run = checked_run(run or os.environ.get(RUN_VARIABLE))
         self.strict = strict
         self.on_result = on_result
-        self.pushed = self.dropped = self.failed = 0
         self.last_error: Exception | None = None
         self._latest = LatestDiagnosis()
         self._api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip() or None
@@ -104,6 +128,7 @@ class DriftscopeClient:
         self._timeout_s, self._retry = timeout_s, retry
         self._queue_size, self._queue_bytes = queue_size, queue_bytes
         self._closed = False
+        self._start = Start.chosen(attempt, resumed_from)
         self._open()
         _clients.add(self)
         atexit.register(self.close)
@@ -157,7 +182,8 @@ class DriftscopeClient:
     ) -> dict[str, Any]:
         """push(), but wait for the service's analysis and return it. Raises DriftscopeError."""
         sides = {"rollout_logprobs": rollout_logprobs, "trainer_logprobs": trainer_logprobs}
-        answer = self._send(_Push(step, None, snapshot(sides | tensors), metadata or {}))
+        with self._counted() as ticket:
+            answer = self._send(self._copied(step, None, sides | tensors, metadata, ticket))
         self._latest.heard(self.run, answer)
         return answer
 
@@ -166,7 +192,19 @@ class DriftscopeClient:
 
         Raises DriftscopeError, with status 409 while shards are missing.
         """
-        return self._transport.post(f"/v1/runs/{self.run}/steps/{step}/complete", {})
+        path = f"/v1/runs/{self.run}/steps/{step}/complete"
+        return self._transport.post(path, self._attempt.params)
+
+    def begin_attempt(self, attempt: str | None = None, resumed_from: int | None = None) -> None:
+        """What is pushed from now on belongs to another start of training; as in the constructor.
+        Raises DriftscopeError for an id or a step that is not accepted."""
+        self._start = Start.chosen(attempt, resumed_from)
+        self._attempt = PushedAttempt(self._start)
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser shows the run."""
+        return f"{self._transport.url}/runs/{self.run}"
 
     @property
     def last_diagnosis(self) -> StepDiagnosis | None:
@@ -198,7 +236,8 @@ class DriftscopeClient:
         if self.flush(max(0.0, deadline - time.monotonic())) and self._queue.put(end, 0):
             self.flush(max(0.0, deadline - time.monotonic()))
         if not end.told.is_set():
-            self._warning.warn(f"{self.url} does not know that run {self.run} has ended.")
+            self._log.end_untold(self._transport)
+        self._tell_losses()
         return end.told.is_set()
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -212,9 +251,15 @@ class DriftscopeClient:
         atexit.unregister(self.close)
         deadline = time.monotonic() + (self.close_timeout_s if timeout_s is None else timeout_s)
         self._queue.flush(max(0.0, deadline - time.monotonic()))
-        if left := self._queue.close():
-            self._drop(left, f"{left} steps were not sent before the client closed.")
+        for item in self._queue.close():
+            if isinstance(item, _Push):
+                self._outcomes.end(item.ticket, "dropped", LEFT_AT_CLOSE)
         self._transport.stop()
+        self._queue.flush(SETTLE_S)
+        for item in self._queue.under_way():
+            if isinstance(item, _Push):
+                self._outcomes.end(item.ticket, "failed", NO_ANSWER_AT_CLOSE)
+        self._tell_losses()
 
     def __enter__(self) -> Self:
         return self
@@ -229,23 +274,39 @@ class DriftscopeClient:
 
     @contextmanager
     def undisturbed(self, step: int) -> Iterator[None]:
-        """Failures within the block are counted and logged, or raised with strict=True."""
+        """For adapters: what fails within the block, before a push, counts as a failed push of the
+        step and is logged; with strict=True it is raised."""
         try:
             yield
         except Exception as error:  # whatever it was, training continues: that is the promise
             if self.strict:
                 raise
-            self._fail(step, error)
+            self._fail(self._outcomes.begin(), step, error)
 
     def _open(self) -> None:
-        self._warning = RepeatedWarning()
-        self._counting = threading.Lock()
+        self._outcomes = Outcomes()
+        self._log = RunLog(self.run)
+        self._attempt = PushedAttempt(self._start)
         self._transport = Transport(
-            self.url, self._api_key, timeout_s=self._timeout_s, retry=self._retry
+            self.url,
+            self._api_key,
+            timeout_s=self._timeout_s,
+            retry=self._retry,
+            on_retry=self._log.trouble,
         )
         self._queue = BackgroundQueue[_Push | _End](
             self._work, max_items=self._queue_size, max_bytes=self._queue_bytes
         )
+
+    @contextmanager
+    def _counted(self) -> Iterator[PushTicket]:
+        """A push that is sent at once: what is raised within is counted and raised on."""
+        ticket = self._outcomes.begin()
+        try:
+            yield ticket
+        except Exception as error:
+            self._outcomes.end(ticket, *outcome_of(error))
+            raise
 
     def _push(
         self,
@@ -254,14 +315,33 @@ class DriftscopeClient:
         tensors: Mapping[str, Tensor],
         metadata: Mapping[str, object] | None,
     ) -> None:
-        with self.undisturbed(step):
-            if not self.strict and not self._queue.has_room(0):  # before the cost of copying
-                return self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
-            push = _Push(step, shard, snapshot(tensors), dict(metadata or {}))
-            if self.strict:
-                return self._report(self._send(push))
-            if not self._queue.put(push, size_in_memory(push.copies)):
-                self._drop(1, f"step {step} was dropped: {self._why_no_room()}.")
+        if self.strict:
+            with self._counted() as ticket:
+                push = self._copied(step, shard, tensors, metadata, ticket)
+                answer = self._send(push)
+            return self._report(answer)
+        ticket = self._outcomes.begin()
+        if not self._queue.has_room(0):  # before the cost of copying
+            return self._drop(ticket, step)
+        try:
+            push = self._copied(step, shard, tensors, metadata, ticket)
+            size = size_in_memory(push.copies)
+        except Exception as error:  # whatever it was, training continues: that is the promise
+            return self._fail(ticket, step, error)
+        if not self._queue.put(push, size):
+            self._drop(ticket, step)
+
+    def _copied(
+        self,
+        step: int,
+        shard: tuple[int, int] | None,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, object] | None,
+        ticket: PushTicket,
+    ) -> _Push:
+        push = _Push(step, shard, snapshot(tensors), dict(metadata or {}), ticket)
+        self._log.unknown_dtypes(push.metadata)
+        return push
 
     def _work(self, push: _Push | _End) -> None:
         """On the background thread, where an exception would go unseen."""
@@ -270,9 +350,12 @@ class DriftscopeClient:
         try:
             answer = self._send(push)
         except Exception as error:
-            return self._fail(push.step, error)
-        with self.undisturbed(push.step):
+            return self._fail(push.ticket, push.step, error)
+        try:
             self._report(answer)
+        except Exception as error:  # the step has arrived: it is the caller's function that failed
+            self.last_error = _without_frames(error)
+            self._log.callback_failed(push.step, error)
 
     def _send(self, push: _Push) -> dict[str, Any]:
         shard, shards = push.shard or (0, 0)
@@ -281,19 +364,34 @@ class DriftscopeClient:
         request = RequestBody(body.chunks, body.size, CONTENT_TYPE)
         params = {"shard": shard, "shards": shards} if push.shard else {}
         path = f"/v1/runs/{self.run}/steps/{push.step}/logprobs"
-        answer = self._transport.post(path, params, request)
+        answer = self._post(path, params, request, push)
         if answer.get("missing") == []:  # ours was the last shard; two may see that and both ask
             answer = self.complete(push.step)
-        with self._counting:
-            self.pushed += 1
+        self._outcomes.end(push.ticket, "pushed")
         return answer
+
+    def _post(
+        self, path: str, params: Mapping[str, str | int], request: RequestBody, push: _Push
+    ) -> dict[str, Any]:
+        """Within the attempt of this client, which the first push opens."""
+        link, of_shards = self._transport, push.shard is not None and push.shard[1] > 1
+
+        def send() -> dict[str, Any]:
+            of = self._attempt.opened(link, self.run, push.step, of_shards=of_shards)
+            return link.post(path, {**params, **of}, request)
+
+        try:
+            return send()
+        except DriftscopeError as error:
+            if not self._attempt.to_be_sent_anew(error):
+                raise
+        return send()
 
     def _try_to_tell(self, end: _End) -> None:
         try:
             self._tell(end)
         except DriftscopeError as error:
-            with self._counting:
-                self.last_error = _without_frames(error)
+            self.last_error = _without_frames(error)
 
     def _tell(self, end: _End) -> None:
         self._transport.put(f"/v1/runs/{self.run}", {"state": "finished"})
@@ -304,24 +402,22 @@ class DriftscopeClient:
         if self.on_result is not None:
             self.on_result(answer)
 
-    def _drop(self, count: int, message: str) -> None:
-        with self._counting:
-            self.dropped += count
-        self._warning.warn(message)
+    def _fail(self, ticket: PushTicket, step: int, error: Exception) -> None:
+        self.last_error = _without_frames(error)
+        outcome, reason = outcome_of(error)
+        if self._outcomes.end(ticket, outcome, reason):
+            self._log.lost(step, outcome, reason, error)
 
-    def _fail(self, step: int, error: Exception) -> None:
-        with self._counting:
-            self.failed += 1
-            self.last_error = _without_frames(error)
-        self._warning.warn(f"step {step} was not pushed: {error}")
-
-    def _why_no_room(self) -> str:
+    def _drop(self, ticket: PushTicket, step: int) -> None:
+        self._outcomes.end(ticket, "dropped", AFTER_CLOSE if self._closed else NO_ROOM)
         if self._closed:
-            return "the client is closed"
-        return (
-            f"{self._queue_size} steps or {self._queue_bytes:,} bytes wait for {self.url}, "
-            "which does not keep up"
-        )
+            return self._log.after_close(step)
+        queue = f"{self._queue_size} steps or {self._queue_bytes:,} bytes"
+        self._log.no_room(step, queue, self._transport, self._queue.backlog_since)
+
+    def _tell_losses(self) -> None:
+        if not self.strict:  # each was raised
+            self._log.total(self._outcomes, self.last_error)
 
     def _after_fork(self) -> None:
         """In the child: the thread does not exist, locks may stay held, connections are shared."""

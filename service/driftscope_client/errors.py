@@ -8,14 +8,18 @@ import re
 class DriftscopeError(Exception):
     """A step was not accepted. `status`: of the HTTP answer; None if there was none.
 
-    `remedy` says what to do; str() includes it.
+    `remedy` says what to do; str() includes it. `reason` is the cause in a few words, of a small
+    set: failures are counted by it.
     """
 
-    def __init__(self, message: str, *, remedy: str, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, remedy: str, status: int | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.status = status
+        self.reason = reason or ("error" if status is None else f"HTTP {status}")
 
     def __str__(self) -> str:
         return f"{self.message}\nWhat to do: {self.remedy}"
@@ -24,12 +28,8 @@ class DriftscopeError(Exception):
 class MalformedStep(DriftscopeError):
     """The tensors do not make up a step; nothing was sent."""
 
-    def __init__(
-        self,
-        message: str,
-        remedy: str = "see docs/client.md, and docs/push-format.md for the tensors.",
-    ) -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy, reason="malformed tensors")
 
 
 RUN_VARIABLE = "DRIFTSCOPE_RUN"

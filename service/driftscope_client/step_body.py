@@ -1,4 +1,4 @@
-"""A step as the body of a request: the tensors of one step, chunked and compressed."""
+"""A step as the body of a request: each tensor in the dtype that it is sent in, and the bytes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_client.errors import MalformedStep
-from driftscope_client.snapshot import (
-    REQUIRED,
-    SCHEMA_VERSION,
-    TENSORS,
-    CopiedArray,
-    Copy,
-    is_per_sequence,
-)
+from driftscope_client.snapshot import SCHEMA_VERSION, TENSORS, CopiedArray
 
 # A bfloat16 is the upper half of a float32.
 MISSING_BITS = np.uint32(16)
@@ -26,6 +19,10 @@ HALF_AND_SINGLE = {"float16": ("F16", "<f2"), "float32": ("F32", "<f4")}
 LEAST_I32, LARGEST_I32 = -(2**31), 2**31 - 1
 #: The first that holds every id is taken; −1, where no route was captured, needs a signed one.
 EXPERT_DTYPES = {"U8": "u1", "I16": "<i2", "U16": "<u2", "I32": "<i4"}
+
+
+#: What torch's losses skip, and so what Hugging Face's labels hold where no token counts.
+IGNORED_LABEL = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +39,17 @@ def stored(name: str, given: CopiedArray) -> StoredTensor:
     if holds == "number":
         return StoredTensor("F32", _float32(name, _widened(given)))
     if given.bfloat16 or given.values.dtype.kind not in "iub" + "f" * (holds == "flag"):
-        raise MalformedStep(f"{name} has dtype {_dtype(given)}; accepted are integers.")
+        raise MalformedStep(
+            f"{name} has dtype {dtype_name(given)}; accepted are integers.",
+            remedy=f"give {name} as integers, such as {name}.long() or astype(np.int64).",
+        )
     if holds == "flag":
         return _flags(name, given.values)
     if holds == "expert":
         return _experts(name, given.values)
     if name == "cu_seqlens":
         return StoredTensor("I64", _little(given.values, "<i8"))
-    _check_range(name, given.values, LEAST_I32, LARGEST_I32)
+    _check_range(name, given.values)
     return StoredTensor("I32", _little(given.values, "<i4"))
 
 
@@ -60,7 +60,10 @@ def _logprobs(name: str, given: CopiedArray) -> StoredTensor:
         dtype, kept = HALF_AND_SINGLE[given.values.dtype.name]
         return StoredTensor(dtype, _little(given.values, kept))
     if given.values.dtype.kind != "f":
-        raise MalformedStep(f"{name} has dtype {_dtype(given)}; accepted are floats.")
+        raise MalformedStep(
+            f"{name} has dtype {dtype_name(given)}; accepted are floats.",
+            remedy=f"give the log-probabilities as {name}, in nats; token ids go into token_ids.",
+        )
     return StoredTensor("F32", _float32(name, given.values))
 
 
@@ -76,15 +79,24 @@ def _float32(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         single = _little(values, "<f4")
     if not np.array_equal(np.isfinite(values), np.isfinite(single)):
-        raise MalformedStep(f"{name} holds numbers beyond the range of float32.")
+        raise MalformedStep(
+            f"{name} holds numbers beyond the range of float32.",
+            remedy=f"look where {name} comes from: no log-probability or advantage is that large.",
+        )
     return single
 
 
 def _flags(name: str, values: NDArray[Any]) -> StoredTensor:
     if values.dtype == np.bool_:
         return StoredTensor("BOOL", values)
-    if not ((values == 0) | (values == 1)).all():
-        raise MalformedStep(f"{name} holds values other than 0 and 1, such as weights.")
+    other = values[(values != 0) & (values != 1)]
+    if other.size:
+        raise MalformedStep(
+            f"{name} holds {other[0]}; accepted are 0 and 1.",
+            remedy="-100 marks labels that are left out: give mask=(labels != -100)."
+            if (other == IGNORED_LABEL).all()
+            else f"give {name} != 0: which tokens take part, without their weights.",
+        )
     return StoredTensor("U8", _little(values, "u1"))
 
 
@@ -101,16 +113,20 @@ def _experts(name: str, values: NDArray[Any]) -> StoredTensor:
     )
 
 
-def _check_range(name: str, values: NDArray[Any], least: int, largest: int) -> None:
-    if values.size and (int(values.min()) < least or int(values.max()) > largest):
-        raise MalformedStep(f"{name} holds numbers outside {least} to {largest}.")
+def _check_range(name: str, values: NDArray[Any]) -> None:
+    outside = values[(values < LEAST_I32) | (values > LARGEST_I32)]
+    if outside.size:
+        raise MalformedStep(
+            f"{name} holds {outside[0]}, outside {LEAST_I32} to {LARGEST_I32}.",
+            remedy=f"give {name} before any offset or hash is applied; int32 holds every real one.",
+        )
 
 
 def _little(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return np.ascontiguousarray(values, dtype=np.dtype(dtype))
 
 
-def _dtype(given: CopiedArray) -> str:
+def dtype_name(given: CopiedArray) -> str:
     return "bfloat16" if given.bfloat16 else str(given.values.dtype)
 
 
@@ -150,125 +166,3 @@ def step_body(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, object
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % LENGTH_BYTES)
     return StepBody((memoryview(len(text).to_bytes(LENGTH_BYTES, "little") + text), *parts))
-
-
-LAYOUTS = (
-    "give one array or list per sequence, flat [tokens] tensors with cu_seqlens, or padded "
-    "[sequences, longest] tensors with a mask."
-)
-#: A list of Python numbers carries no dtype: floats are float64, as Python has them.
-LISTED_AS: Mapping[str, type] = {
-    "logprob": np.float64,
-    "number": np.float64,
-    "integer": np.int64,
-    "flag": np.int64,
-    "expert": np.int64,
-}
-
-
-def step_tensors(copies: Mapping[str, Copy], rank: int | None = None) -> dict[str, StoredTensor]:
-    """rank: of every sequence, where the caller did not give one for each."""
-    for name in REQUIRED:
-        if name not in copies:
-            raise MalformedStep(f"there is no {name}; the step needs both sides.")
-    lengths = _lengths(copies)
-    joined = {name: _joined(name, copy) for name, copy in copies.items()}
-    first = joined[REQUIRED[0]].values
-    if lengths is not None:
-        joined["cu_seqlens"] = CopiedArray(np.cumsum([0, *lengths], dtype=np.int64))
-    elif first.ndim == 2:
-        joined = _packed(joined, first.shape)
-    elif "cu_seqlens" not in joined:
-        raise MalformedStep(f"{REQUIRED[0]} is flat, and there is no cu_seqlens; {LAYOUTS}")
-    if rank is not None and "rank" not in joined:
-        sequences = max(0, joined["cu_seqlens"].values.size - 1)
-        joined["rank"] = CopiedArray(np.full(sequences, rank, dtype=np.int64))
-    tensors = {name: stored(name, joined[name]) for name in TENSORS if name in joined}
-    _check_counts(tensors)
-    return tensors
-
-
-def _lengths(copies: Mapping[str, Copy]) -> list[int] | None:
-    """Sequence lengths where each sequence has its own entry. All such tensors must agree."""
-    lengths: list[int] | None = None
-    for name, copy in copies.items():
-        if TENSORS[name][0] != "token" or not isinstance(copy, list) or not is_per_sequence(copy):
-            continue
-        own = [len(one.values) if isinstance(one, CopiedArray) else len(one) for one in copy]
-        if lengths not in (None, own):
-            raise MalformedStep(f"{name} is cut into sequences of other lengths than the rest.")
-        lengths = own
-    if lengths is not None and "cu_seqlens" in copies:
-        raise MalformedStep("there is one entry per sequence and cu_seqlens as well; give one.")
-    return lengths
-
-
-def _joined(name: str, copy: Copy) -> CopiedArray:
-    if isinstance(copy, CopiedArray):
-        return copy
-    if not is_per_sequence(copy):
-        return _listed(name, copy)
-    parts = [_joined(name, one) for one in copy if isinstance(one, CopiedArray) or one]
-    parts = parts or [_listed(name, [])]
-    if len({(part.values.dtype, part.bfloat16) for part in parts}) > 1:
-        raise MalformedStep(f"{name} has sequences of different dtypes.")
-    # A label of one sequence may come as a tensor without any dimension.
-    values = [np.atleast_1d(part.values) for part in parts]
-    return CopiedArray(np.concatenate(values), parts[0].bfloat16)
-
-
-def _listed(name: str, numbers: list[Any]) -> CopiedArray:
-    holds = TENSORS[name][1]
-    try:
-        if holds in ("logprob", "number"):
-            numbers = [np.nan if number is None else number for number in numbers]
-        elif any(type(number) is float for number in numbers):
-            raise TypeError("a number is not an integer")
-        return CopiedArray(np.array(numbers, dtype=LISTED_AS[holds]))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise MalformedStep(f"{name} cannot be read as numbers: {error}.") from error
-
-
-def _packed(tensors: dict[str, CopiedArray], shape: tuple[int, ...]) -> dict[str, CopiedArray]:
-    """Each row from its first to its last unmasked token; a row without any becomes empty."""
-    if "mask" not in tensors or "cu_seqlens" in tensors:
-        raise MalformedStep(f"{REQUIRED[0]} is padded, {list(shape)}: it takes a mask; {LAYOUTS}")
-    for name, tensor in tensors.items():
-        if TENSORS[name][0] == "token" and tensor.values.shape[:2] != shape:
-            raise MalformedStep(
-                f"{name} has shape {list(tensor.values.shape)}; {REQUIRED[0]} has {list(shape)}."
-            )
-    keep, lengths = _span(tensors["mask"].values != 0)
-    packed = {
-        name: CopiedArray(tensor.values[keep], tensor.bfloat16)
-        if TENSORS[name][0] == "token"
-        else tensor
-        for name, tensor in tensors.items()
-    }
-    return {**packed, "cu_seqlens": CopiedArray(np.concatenate([[0], np.cumsum(lengths)]))}
-
-
-def _span(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which tokens of [sequences, longest] stay, and how many of each row."""
-    rows, longest = mask.shape
-    if not longest:
-        return mask, np.zeros(rows, dtype=np.int64)
-    first = mask.argmax(axis=1)
-    end = longest - mask[:, ::-1].argmax(axis=1)
-    end = np.where(mask.any(axis=1), end, first)
-    index = np.arange(longest)
-    keep = (index >= first[:, None]) & (index < end[:, None])
-    return keep, (end - first).astype(np.int64)
-
-
-def _check_counts(tensors: Mapping[str, StoredTensor]) -> None:
-    tokens, limits = len(tensors[REQUIRED[0]].values), len(tensors["cu_seqlens"].values)
-    expected = {"token": tokens, "sequence": limits - 1, "limit": limits}
-    for name, tensor in tensors.items():
-        per, holds = TENSORS[name]
-        dimensions = 3 if holds == "expert" else 1
-        if tensor.values.ndim != dimensions or len(tensor.values) != expected[per]:
-            raise MalformedStep(
-                f"{name} has shape {list(tensor.values.shape)}; the step has {tokens} tokens in "
-                f"{limits - 1} sequences."
-            )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +53,10 @@ SHOWN_CHARACTERS = 200
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 CHECK_URL = "check that the URL is the address of a driftscope service."
+CLOSED = "give close() or close_timeout_s more time."
+#: Of a step under way when the client closed: whether it arrived, nobody knows.
+NO_ANSWER_AT_CLOSE = "no answer before the client closed"
+SLOW = "look at the service's log and at the load of its machine, or give a longer timeout_s."
 START = "start the service with `driftscope serve`, or give its address (DRIFTSCOPE_URL)."
 
 
@@ -70,14 +77,29 @@ class RequestBody:
 
 
 class Transport:
-    """May be used from several threads. Raises DriftscopeError for a malformed URL or key."""
+    """May be used from several threads. Raises DriftscopeError for a malformed URL or key.
+
+    `trouble` is what kept the latest attempt from an answer, None once there was one: what a step
+    that finds no room is told. `on_retry` hears of each attempt that failed and is made again.
+    """
 
     def __init__(
-        self, url: str, api_key: str | None, *, timeout_s: float, retry: RetryPolicy | None = None
+        self,
+        url: str,
+        api_key: str | None,
+        *,
+        timeout_s: float,
+        retry: RetryPolicy | None = None,
+        on_retry: Callable[[DriftscopeError], None] = lambda _: None,
     ) -> None:
         self.url = url.rstrip("/")
+        self.trouble: DriftscopeError | None = None
+        self.asked_at: float | None = None  # time.monotonic(), of the first attempt under way
+        self.answered_at = float("-inf")  # of the latest success
+        self._on_retry = on_retry
         self._retry = retry or RetryPolicy()
         self._stopped = threading.Event()
+        self._using, self._under_way = threading.Lock(), 0  # requests
         self._base_url, self._headers = _checked_url(self.url), _authorization(api_key)
         self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
@@ -94,22 +116,52 @@ class Transport:
     def _request(
         self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
     ) -> dict[str, Any]:
+        with self._using:
+            if self._stopped.is_set():
+                raise DriftscopeError(
+                    f"the client has closed its connections to {self.url}.",
+                    remedy=CLOSED,
+                    reason=NO_ANSWER_AT_CLOSE,
+                )
+            self._under_way += 1
+        self.asked_at = time.monotonic()
+        try:
+            return self._until_answered(method, path, params, body)
+        finally:
+            self.asked_at = None
+            with self._using:
+                self._under_way -= 1
+                self._close_if_unused()
+
+    def _until_answered(
+        self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
+    ) -> dict[str, Any]:
         failures = 0
         while True:
             answer, broken = self._try(method, path, params, body)
             if answer is not None and answer.is_success:
+                self.trouble, self.answered_at = None, time.monotonic()
                 return _json_object(answer)
             failures += 1
+            error = (
+                unanswered(self.url, broken, self._timeout) if answer is None else refusal(answer)
+            )
+            self.trouble = error
             wait_s = self._retry.wait_s(failures, answer)
+            if wait_s is not None and not self._stopped.is_set():
+                self._on_retry(error)
             if wait_s is None or self._stopped.wait(wait_s):
-                if answer is not None:
-                    raise refusal(answer)
-                raise _unreachable(self.url, broken) from broken
+                raise error from broken
 
     def stop(self) -> None:
-        """Waits between attempts end, and the connections close."""
-        self._stopped.set()
-        if "_http" in vars(self):
+        """Waits between attempts end. Connections close, one that is in use after its answer: from
+        another thread, it could be neither woken nor closed for certain."""
+        with self._using:
+            self._stopped.set()
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._stopped.is_set() and not self._under_way and "_http" in vars(self):
             self._http.close()
 
     @cached_property
@@ -134,10 +186,6 @@ class Transport:
             return answer, None
         except (httpx.TransportError, httpx.DecodingError) as error:
             return None, error
-        except RuntimeError as error:
-            if not self._stopped.is_set():  # httpx says so when it was closed meanwhile
-                raise
-            return None, error
 
 
 def refusal(answer: httpx.Response) -> DriftscopeError:
@@ -149,9 +197,12 @@ def refusal(answer: httpx.Response) -> DriftscopeError:
         return DriftscopeError(
             f"{answer.url} answered {status}: {shown}", remedy=CHECK_URL, status=status
         )
-    told = f"{problem.get('title', status)}: {problem.get('detail', '')}".rstrip(" :.")
+    title = str(problem.get("title", status))
+    told = f"{title}: {problem.get('detail', '')}".rstrip(" :.")
     remedy = problem.get("remedy") or f"see {answer.url.join(str(problem.get('type', '/')))}"
-    return DriftscopeError(f"{told}.", remedy=str(remedy), status=status)
+    return DriftscopeError(
+        f"{told}.", remedy=str(remedy), status=status, reason=f"HTTP {status}, {title}"
+    )
 
 
 def _json_object(answer: httpx.Response) -> dict[str, Any]:
@@ -170,9 +221,41 @@ def _parsed(answer: httpx.Response) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _unreachable(url: str, error: Exception | None) -> DriftscopeError:
-    why = str(error) or type(error).__name__
-    return DriftscopeError(f"the service at {url} cannot be reached: {why}.", remedy=START)
+LOOK_AT_LOG = "look at the service's log, and at proxies on the way."
+
+
+def unanswered(url: str, error: Exception | None, timeout: httpx.Timeout) -> DriftscopeError:
+    """What kept the service from answering, by the error at the root: httpx names it by layer."""
+    root = _root(error)
+    if isinstance(error, httpx.ConnectTimeout):
+        why, reason = f"no connection within {timeout.connect:g} s", "no connection in time"
+    elif isinstance(error, httpx.TimeoutException):
+        told = (
+            f"the service at {url} took the connection and has not answered in {timeout.read:g} s."
+        )
+        return DriftscopeError(told, remedy=SLOW, reason="no answer in time")
+    elif isinstance(root, ConnectionRefusedError):
+        why, reason = "connection refused, nothing listens there", "connection refused"
+    elif isinstance(root, socket.gaierror):
+        why, reason = f"the name of its host is unknown ({root.strerror})", "host name unknown"
+    elif isinstance(root, ssl.SSLError):
+        why, reason = f"TLS failed: {root}", "TLS failed"
+    elif isinstance(error, httpx.ConnectError):
+        why, reason = str(root) or type(root).__name__, "no connection"
+    else:
+        told = f"the connection to {url} broke before the answer: {root or type(root).__name__}"
+        return DriftscopeError(
+            f"{told.rstrip('.')}.", remedy=LOOK_AT_LOG, reason="connection broken"
+        )
+    return DriftscopeError(
+        f"the service at {url} cannot be reached: {why}.", remedy=START, reason=reason
+    )
+
+
+def _root(error: BaseException | None) -> BaseException | None:
+    while error is not None and (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _checked_url(url: str) -> httpx.URL:

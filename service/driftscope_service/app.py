@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from itertools import chain
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -25,8 +25,9 @@ from driftscope_service.http.middleware import (
     RequestId,
     RequestMeter,
 )
+from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
-from driftscope_service.runs.api import runs, uploads
+from driftscope_service.runs.api import attempts, removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
 
@@ -42,6 +43,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_function_name,
+        dependencies=[Depends(known_parameters)],
         lifespan=_lifespan,
     )
     app.state.service = service
@@ -60,8 +62,10 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(RequestId)
     for router in (
         runs.router,
+        attempts.router,
         runs.steps_router,
         uploads.router,
+        removal.router,
         probe_routes(kinds),
         jobs.router,
         jobs.events_router,
@@ -87,6 +91,7 @@ def _body_limits(service: Service) -> BodyLimits:
             uploads.UPLOAD_PATH: service.settings.max_upload_bytes,
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
             reports_api.REPORTS_PATH: reports_api.MAX_REPORT_BYTES,
+            attempts.ATTEMPTS_PATH: attempts.MAX_ATTEMPT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

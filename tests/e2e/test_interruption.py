@@ -54,7 +54,7 @@ def test_a_killed_engine_is_a_clear_error(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         engine_of(process).kill()
         _, told = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "the engine process was killed by SIGKILL" in told
     assert "What to do:" in told
     assert not list(tmp_path.iterdir())

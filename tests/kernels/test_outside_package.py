@@ -59,7 +59,7 @@ def test_it_is_listed_checked_and_replayed(acme: Path) -> None:
     assert [k["implementation"] for k in json.loads(listed.stdout)["kernels"]] == ["half_split"]
 
     done = _run(acme, *"check --target acme --quick --threads 1 --json".split())
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     (verdict,) = json.loads(done.stdout)["verdicts"]
     assert (verdict["target"], verdict["verdict"]) == ("acme", "REFUTED")
 

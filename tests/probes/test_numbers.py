@@ -16,6 +16,9 @@ ROWS = [row for rows in (*GROUPS.values(), EXTRAS) for row in rows]
 WITHOUT_IDEAL = {
     *("training_ppl", "training_log_ppl", "rollout_ppl", "rollout_log_ppl", "tokens", "sequences"),
     *("bitwise_equal_sequences", "first_differing_token", "first_differing_token_median"),
+    *("first_differing_position", "first_differing_position_median"),
+    *("first_differing_position_max", "rollout_significant_bits", "trainer_significant_bits"),
+    *("rollout_half_step_p99", "trainer_half_step_p99"),
     *("entropy_mean", "lag_mean", "lag_max", "stale_token_share", "staleness_share"),
 }
 
@@ -23,7 +26,12 @@ WITHOUT_IDEAL = {
 @pytest.fixture(scope="module")
 def equal_sides() -> dict[str, Any]:
     logprobs = -np.random.default_rng(0).exponential(0.5, 40)
-    extras = Extras(entropy=np.ones(40), behavior_version=np.array([0, 1, 1]), train_version=1)
+    extras = Extras(
+        entropy=np.ones(40),
+        behavior_version=np.array([0, 1, 1]),
+        position_ids=np.arange(40),
+        train_version=1,
+    )
     return compare(logprobs, logprobs, [0, 10, 25, 40], extras=extras).to_dict()
 
 

@@ -12,14 +12,19 @@ UID = "driftscope-determinism"
 MODEL = 'model=~"$model"'
 TARGET = 'target=~"$target"'
 SUBJECT = "{{model}} {{axis}} {{dtype}} {{kernels}}"
-#: One series per subject: 0 equal, 1 differs, 2 not run.
+#: One series per subject: 0 equal, 1 differs, 2 not run, 3 not repeatable.
 VERDICT = " or ".join(
     f"max by (model, axis, dtype, kernels) (driftscope_determinism_verdict{{{MODEL}, "
     f'verdict="{verdict}"}} * {number})'
-    for number, verdict in ((1, "differs"), (2, "not_run"), (0, "equal"))
+    for number, verdict in ((1, "differs"), (3, "not_repeatable"), (2, "not_run"), (0, "equal"))
 )
 VERDICTS = panel.value_map(
-    {"0": ("equal", "green"), "1": ("differs", "orange"), "2": ("not run", "text")}
+    {
+        "0": ("equal", "green"),
+        "1": ("differs", "orange"),
+        "2": ("not run", "text"),
+        "3": ("not repeatable", "purple"),
+    }
 )
 #: Older than one night and some hours.
 NIGHT_S = 26 * 3600.0

@@ -9,12 +9,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.determinism.request import AxisName, DeterminismRequest
+from driftscope_probes.determinism.request import ROWS, AxisName, DeterminismRequest
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.record import Record
 
 Value = int | str
+
+
+#: Setting of the axis whose values are numbers of rows.
+ROWS_TOGETHER = "rows together"
 
 
 class Onset(Record):
@@ -38,7 +42,7 @@ def find_onset(
     """`values`: the reference first, ascending or descending; `differs` has all but the reference.
 
     `test` is asked at most `budget` times, for integers strictly between an equal and a differing
-    one. None where nothing differs.
+    one. A reference that is no number lies before all numbers, below 1. None where nothing differs.
     """
     tested = list(values)
     index = next((i for i, value in enumerate(values) if differs.get(value)), None)
@@ -48,6 +52,8 @@ def find_onset(
     if not ordered:
         return Onset(setting=setting, equal_up_to=None, differs_from=far, tested=tuple(tested))
     near = values[index - 1]
+    if index == 1 and not isinstance(near, int) and isinstance(far, int):
+        near = 0
     while isinstance(near, int) and isinstance(far, int) and abs(far - near) > 1 and budget > 0:
         middle = (near + far) // 2
         tested.append(middle)
@@ -56,7 +62,8 @@ def find_onset(
             far = middle
         else:
             near = middle
-    return Onset(setting=setting, equal_up_to=near, differs_from=far, tested=tuple(tested))
+    equal = None if near == 0 and not isinstance(values[0], int) else near
+    return Onset(setting=setting, equal_up_to=equal, differs_from=far, tested=tuple(tested))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +168,6 @@ class Answer:
         return Answer(outputs, fields["preemptions"], fields["cached_tokens"])
 
 
-#: Rows of a batch whose size is not the question: enough that no engine treats it as a single one.
-ROWS = 8
 #: Odd and rarely a divisor of the text's length: prompts begin at different words.
 PROMPT_STRIDE = 37
 

@@ -24,7 +24,7 @@ class Difference:
     equal_tokens: int
     equal_logprobs: int
     max_abs_diff: float | None  # nats; None: nothing comparable and finite
-    max_ulps: int | None
+    max_ulps: int | None  # None: as above
     first_token: int | None  # index of the first differing token
     first_logprob: int | None  # index of the first differing bit of a log-probability
 
@@ -43,6 +43,7 @@ def compare_outputs(reference: Output, other: Output) -> Difference:
     same_bits = left.view(np.uint32) == right.view(np.uint32)
     unequal = np.flatnonzero(~same_bits)
     finite = np.isfinite(left) & np.isfinite(right)
+    steps = np.abs(_rank(left[finite]) - _rank(right[finite]))
     apart = np.abs(left[finite].astype(np.float64) - right[finite].astype(np.float64))
     first_token = comparable if comparable < longest else None
     return Difference(
@@ -50,7 +51,7 @@ def compare_outputs(reference: Output, other: Output) -> Difference:
         equal_tokens=comparable,
         equal_logprobs=int(same_bits.sum()),
         max_abs_diff=float(apart.max()) if apart.size else None,
-        max_ulps=int(np.abs(_rank(left) - _rank(right)).max()) if comparable else None,
+        max_ulps=int(steps.max()) if steps.size else None,
         first_token=first_token,
         first_logprob=int(unequal[0]) if unequal.size else first_token,
     )
@@ -175,7 +176,7 @@ class _Tried(Record):
     kernels: str
     engine: str
     verdict: AxisVerdictName
-    reason: str | None = None  # why it was not run
+    reason: str | None = None  # why it was not run, or why a difference is not the axis's
     reference: Value | None = None
 
 
@@ -194,13 +195,16 @@ class AxisReport(Measured, _Tried):
         cells: Mapping[Value, Measure],
         onset: Onset | None,
         *,
+        not_repeatable: str | None = None,
         bits: str | None = None,
         seconds: float = 0.0,
     ) -> AxisReport:
+        """`not_repeatable`: why a difference is not the axis's."""
+        differs: AxisVerdictName = "differs" if not_repeatable is None else "not_repeatable"
         return AxisReport(
             **asdict(subject),
-            verdict="differs" if total.differs else "equal",
-            reason=None,
+            verdict=differs if total.differs else "equal",
+            reason=not_repeatable,
             reference=reference,
             **total.fields(),
             bits=bits,
@@ -247,6 +251,7 @@ _OPTIONS = {
     "prompt_tokens": "--prompt-tokens",
     "max_tokens": "--max-tokens",
     "samples": "--samples",
+    "runs": "--runs",
     "seed": "--seed",
     "server_url": "--server-url",
     "server_model": "--server-model",

@@ -39,6 +39,8 @@ KernelsChoice = Literal["stock", "invariant", "both"]
 MOST_BATCH = 1024
 MOST_VALUES = 64
 MOST_SAMPLES = 10_000
+#: Rows of a batch whose size is not the question: enough that no engine treats it as a single one.
+ROWS = 8
 #: Short ones fill batches cheaply. One in eight is long: only from about a hundred tokens on does
 #: vLLM's CPU attention cut the keys of one sequence into pieces for its threads.
 PROMPT_TOKENS = (24, 320, 40, 32, 48, 24, 56, 40)
@@ -79,12 +81,18 @@ class DeterminismRequest(BaseModel):
     max_tokens: int = Field(12, ge=1, le=4096, description="tokens decoded per request")
     samples: int = Field(50, ge=2, le=MOST_SAMPLES, description="of thinking_machines")
     runs: int = Field(3, ge=2, le=100, description="of run_to_run")
+    run_rows: list[Annotated[int, Field(ge=1, le=MOST_BATCH)]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_VALUES,
+        description="rows that run_to_run repeats; null: 8 and the largest of batch_sizes",
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     bisect: bool = Field(True, description="look for the onset between tested values")
     server_url: str | None = Field(None, max_length=2000, description="for vllm-server")
     server_model: str | None = Field(None, max_length=500)
 
-    @field_validator("axes", "engine_dtypes", "batch_sizes", "values")
+    @field_validator("axes", "engine_dtypes", "batch_sizes", "values", "run_rows")
     @classmethod
     def _unique(cls, given: list[str | int] | None) -> list[str | int] | None:
         if given is not None and len(set(given)) != len(given):
@@ -119,6 +127,11 @@ class DeterminismRequest(BaseModel):
         """In an order in which axes that share an engine come together."""
         asked = DEFAULT_AXES if self.axes is None else self.axes
         return tuple(axis for axis in AXES if axis in asked)
+
+    @property
+    def rows_repeated(self) -> tuple[int, ...]:
+        """Of run_to_run, rising."""
+        return tuple(sorted(self.run_rows or {ROWS, max(self.batch_sizes)}))
 
     @property
     def chosen_kernels(self) -> tuple[Kernels, ...]:

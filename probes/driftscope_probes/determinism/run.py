@@ -25,6 +25,7 @@ from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
 from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.server_logprobs import gap_sentences
 from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve
@@ -36,7 +37,10 @@ PREPARED = 0.05
 #: Longest prompt of the axes that cut prompts of their own length.
 LONGEST_PROMPT = 320
 #: Axes whose values are batch sizes, and the largest batch of those that have their own.
-SIZED_AXES = ("batch_size", "seeded_sampling", "sglang_single", "sglang_mixed", "sglang_prefix")
+SIZED_AXES = (
+    *("run_to_run", "batch_size", "seeded_sampling"),
+    *("sglang_single", "sglang_mixed", "sglang_prefix"),
+)
 LEAST_ROWS_AT_ONCE = 32
 
 
@@ -82,7 +86,7 @@ def run_determinism(
         engines=runner.engines,
         environment=environment(),
         timing={"total_s": time.monotonic() - started, "processes": runner.processes},
-        notes=_notes(request),
+        notes=[*gap_sentences(runner.gaps), *_notes(request)],
     )
 
 
@@ -106,13 +110,15 @@ def run_axes(
         for kernels in request.chosen_kernels
         for axis in request.chosen_axes
     ]
-    results, failures = [], []
+    results: list[AxisReport] = []
+    failures = []
     for index, (axis, dtype, kernels) in enumerate(subjects):
         part = scaled(progress, index / len(subjects), (index + 1) / len(subjects))
         subject = Subject(axis, dtype, kernels, request.engine)
         plan = Plan(request, _setup(request, dtype, kernels), tuple(text))
         try:
-            results.append(_run_axis(axis, subject, plan, memory, part))
+            unrepeatable_from = _unrepeatable_from(subject, results)
+            results.append(_run_axis(axis, subject, plan, memory, part, unrepeatable_from))
         except NotExercised as error:
             # The remedy belongs here: nothing has failed that would state it elsewhere.
             reason = f"{error.message}: {error.remedy}".removesuffix(".")
@@ -125,8 +131,23 @@ def run_axes(
     return results
 
 
+def _unrepeatable_from(subject: Subject, found: Sequence[AxisReport]) -> int | None:
+    """Rows from which run_to_run differs for the same dtype and kernels; it is the first axis."""
+    for one in found:
+        same = (one.dtype, one.kernels) == (subject.dtype, subject.kernels)
+        if same and one.axis == "run_to_run" and one.onset is not None:
+            assert isinstance(one.onset.differs_from, int), "its values are numbers of rows"
+            return one.onset.differs_from
+    return None
+
+
 def _run_axis(
-    name: AxisName, subject: Subject, plan: Plan, runner: Runner, progress: ProgressSink
+    name: AxisName,
+    subject: Subject,
+    plan: Plan,
+    runner: Runner,
+    progress: ProgressSink,
+    unrepeatable_from: int | None,
 ) -> AxisReport:
     reason = not_applicable(name, plan)
     if reason is not None:
@@ -143,7 +164,7 @@ def _run_axis(
         done += 1
 
     run = AxisRun(axis, plan, runner, on_cell)
-    result = run.result(subject, values, request.bisect)
+    result = run.result(subject, values, request.bisect, unrepeatable_from)
     if result.onset is None:
         return result
     smallest = (values[0], result.onset.differs_from)
@@ -170,7 +191,7 @@ def _rows_at_once(request: DeterminismRequest) -> int:
     """Room for the largest batch of any axis: a batch cut in two would test less than claimed."""
     named = request.values if request.values and request.chosen_axes[0] in SIZED_AXES else []
     sizes = [value for value in named if isinstance(value, int)]
-    return max(LEAST_ROWS_AT_ONCE, *request.batch_sizes, *sizes)
+    return max(LEAST_ROWS_AT_ONCE, *request.batch_sizes, *request.rows_repeated, *sizes)
 
 
 def context(request: DeterminismRequest) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
+from driftscope_probes.determinism.axes.protocols import ThinkingMachines
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
 from driftscope_probes.determinism.batch import Answer, Batch, Output, Plan, Row, Value, find_onset
 from driftscope_probes.determinism.report import (
@@ -28,6 +29,10 @@ from driftscope_probes.errors import ProbeError, RequestError
 
 #: Bisections between two tested values: enough for any gap below 256.
 BISECT_BUDGET = 8
+
+#: Jobs of the reference that are asked again where an axis differs: a batch of 44 rows is compared
+#: with 44 of one row, and eight of them show whether the engine repeats itself.
+CONTROLLED_JOBS = 8
 
 Keyed = list[tuple[str, Output]]
 Seen = dict[str, set[bytes]]
@@ -49,8 +54,16 @@ class AxisRun:
         self._hash = hashlib.sha256()
         self.cells: dict[Value, Measure] = {}
 
-    def result(self, subject: Subject, values: Sequence[Value], bisect: bool) -> AxisReport:
-        """Raises ProbeError."""
+    def result(
+        self,
+        subject: Subject,
+        values: Sequence[Value],
+        bisect: bool,
+        unrepeatable_from: int | None = None,
+    ) -> AxisReport:
+        """`unrepeatable_from`: rows together from which run_to_run found other bits. Raises
+        ProbeError.
+        """
         started = time.monotonic()
         for value in values[1:]:
             self._measure(values[0], value)
@@ -70,6 +83,9 @@ class AxisRun:
             total(list(cells.values()), *unique),
             cells,
             onset,
+            not_repeatable=None
+            if onset is None
+            else self._not_repeatable(values[0], onset.differs_from, unrepeatable_from),
             bits=self._hash.hexdigest() if self._repeats() else None,
             seconds=time.monotonic() - started,
         )
@@ -82,6 +98,34 @@ class AxisRun:
         repeated = isinstance(self._axis, RunToRun | FreshProcess)
         differs = any(cell.differs for cell in self.cells.values())
         return not self._plan.on_server and not (repeated and differs)
+
+    def _not_repeatable(
+        self, reference: Value, value: Value, unrepeatable_from: int | None
+    ) -> str | None:
+        """The control of a difference: either side asked again, with nothing changed.
+
+        Why the axis is not to blame; None where both sides repeat, or the axis itself repeats.
+        """
+        if isinstance(self._axis, RunToRun | ThinkingMachines):
+            return None
+        case = self._axis.case(self._plan, reference, value)
+        most = max(len(job.batch.rows) for job in (*case.variant, *case.reference))
+        if unrepeatable_from is not None and most >= unrepeatable_from:
+            return _no_blame(most, self._axis.setting)
+        for job in (*case.variant, *case.reference[:CONTROLLED_JOBS]):
+            if not self._job_repeats(job):
+                return _no_blame(len(job.batch.rows), self._axis.setting)
+        return None
+
+    def _job_repeats(self, job: Job) -> bool:
+        job = replace(job, demand=None)
+        first = run_job(self._runner, job)
+        for run in range(1, self._plan.request.runs):
+            again = run_job(self._runner, replace(job, batch=replace(job.batch, run=run)))
+            pairs = zip(first, again, strict=True)
+            if not all(compare_outputs(one, other).equal for (_, one), (_, other) in pairs):
+                return False
+        return True
 
     def _measure(self, reference: Value, value: Value) -> Measure:
         self._on_cell(value)
@@ -109,12 +153,18 @@ class AxisRun:
         return expected, outputs
 
 
+def _no_blame(rows: int, setting: str) -> str:
+    asked = "the same row asked again gives" if rows == 1 else f"the same {rows} rows asked again give"
+    return f"{asked} other bits, so the {setting} is not what explains the difference"
+
+
 def outwards(cells: Mapping[Value, Measure], reference: Value) -> dict[Value, Measure]:
     """Cells added by bisection come between the given ones; names come last."""
 
+    start = reference if isinstance(reference, int) else 0
+
     def distance(value: Value) -> float:
-        both = isinstance(value, int) and isinstance(reference, int)
-        return abs(int(value) - int(reference)) if both else math.inf
+        return abs(value - start) if isinstance(value, int) else math.inf
 
     return {value: cells[value] for value in sorted(cells, key=distance)}
 

@@ -15,8 +15,9 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.determinism.batch import Answer, Batch, Output, Row, Setup
 from driftscope_probes.determinism.engines.registry import task_of
+from driftscope_probes.engines.server_logprobs import Gap, SentLogprobs, read_logprobs
 from driftscope_probes.engines.settings import child_environment
-from driftscope_probes.engines.vllm_server import VllmServer
+from driftscope_probes.engines.vllm_server import VllmServer, completion_tokens
 from driftscope_probes.errors import EngineError, ProbeError
 from driftscope_probes.progress import Progress, Told
 
@@ -113,6 +114,7 @@ class EngineRunner:
         self._opened: Setup | None = None
         self.processes = 0
         self.engines: list[dict[str, Any]] = []
+        self.gaps: dict[Gap, None] = {}  # an engine of ours sends bits, not JSON
 
     def run(self, setup: Setup, batch: Batch) -> Answer:
         return self._session_for(setup).run(batch)
@@ -151,6 +153,8 @@ class ServerRunner:
         self._server: VllmServer | None = None
         self.processes = 0
         self.engines: list[dict[str, Any]] = []
+        # Each once, however many batches it showed in; a dict keeps the order of arrival.
+        self.gaps: dict[Gap, None] = {}
 
     def run(self, setup: Setup, batch: Batch) -> Answer:
         if self._server is None:
@@ -159,13 +163,15 @@ class ServerRunner:
         salt = uuid.uuid4().hex
         if batch.warm:
             _send_all(self._server, batch, salt)
-        return _send_all(self._server, batch, salt)
+        answer, gaps = _send_all(self._server, batch, salt)
+        self.gaps.update(dict.fromkeys(gaps))
+        return answer
 
     def close(self) -> None:
         """The server is not ours."""
 
 
-def _send_all(server: VllmServer, batch: Batch, salt: str) -> Answer:
+def _send_all(server: VllmServer, batch: Batch, salt: str) -> tuple[Answer, list[Gap]]:
     started = time.monotonic()
     with (
         server.open() as client,
@@ -179,8 +185,10 @@ def _send_all(server: VllmServer, batch: Batch, salt: str) -> Answer:
 
         answers = list(pool.map(send, batch.rows))
     pairs = zip(batch.rows, answers, strict=True)
-    outputs = tuple(_output(row, answer["choices"][0]) for row, answer in pairs)
-    return Answer(outputs, cached_tokens=_cached_tokens(answers))
+    read = [_read(row, answer["choices"][0]) for row, answer in pairs]
+    outputs = tuple(Output.of(tokens, list(sent.values)) for tokens, sent in read)
+    gaps = [gap for _, sent in read for gap in sent.gaps]
+    return Answer(outputs, cached_tokens=_cached_tokens(answers)), gaps
 
 
 def _body(row: Row, max_tokens: int) -> dict[str, Any]:
@@ -196,18 +204,25 @@ def _body(row: Row, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _output(row: Row, choice: dict[str, Any]) -> Output:
-    if row.score:
-        steps = choice["prompt_logprobs"][len(row.prompt) :]
-        scored = [step[str(token)]["logprob"] for token, step in zip(row.score, steps, strict=True)]
-        return Output.of(list(row.score), scored)
-    tokens, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {})
-    if tokens is None or "token_logprobs" not in logprobs:
+def _read(row: Row, choice: dict[str, Any]) -> tuple[list[int], SentLogprobs]:
+    sequence = row.key or "a neighbour"
+    if not row.score:
+        return completion_tokens(choice, sequence)
+    steps = (choice.get("prompt_logprobs") or [])[len(row.prompt) :]
+    if len(steps) != len(row.score):
         raise EngineError(
-            "the server's answer holds no token ids or no log-probabilities.",
-            remedy="use a vLLM server that knows return_token_ids (0.10.2 or newer).",
+            f"the server's answer to {sequence} holds {len(steps)} prompt_logprobs of "
+            f"{len(row.score)} tokens that were scored.",
+            remedy="leave the axis decode_vs_prefill out, or use a server that sends them.",
         )
-    return Output.of(tokens, logprobs["token_logprobs"])
+    scored = [_scored(step, token) for token, step in zip(row.score, steps, strict=True)]
+    return list(row.score), read_logprobs(scored, sequence)
+
+
+def _scored(step: Mapping[str, Any] | None, token: int) -> object:
+    """What the server says of one token of the prompt; None where it says nothing."""
+    entry = None if step is None else step.get(str(token))
+    return None if entry is None else entry["logprob"]
 
 
 def _cached_tokens(answers: list[dict[str, Any]]) -> int | None:

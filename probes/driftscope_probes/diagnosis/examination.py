@@ -136,14 +136,14 @@ class Examination:
         """Values that no distribution gives are no rounding, whatever the others do."""
         impossible = self.signals.impossible
         never = (
-            impossible.nonfinite_rollout,
-            impossible.nonfinite_trainer,
-            impossible.sentinel_rollout,
-            impossible.sentinel_trainer,
+            impossible.rollout.nonfinite,
+            impossible.trainer.nonfinite,
+            impossible.rollout.sentinel,
+            impossible.trainer.sentinel,
         )
         # One token may be certain on one side and not on the other, where its experts flipped.
-        seldom = (impossible.zero_rollout, impossible.repeated_rollout)
-        above = (impossible.positive_rollout, impossible.positive_trainer)
+        seldom = (impossible.placeholder, impossible.rollout.repeated)
+        above = (impossible.rollout.positive, impossible.trainer.positive)
         return (
             any(rows.size for rows in never)
             or sum(rows.size for rows in seldom) >= FEW_PLACEHOLDERS
@@ -176,7 +176,7 @@ class Examination:
     def labelled(self) -> float:
         """How much of the difference between sequences a label that was pushed accounts for."""
         extras = self.signals.extras
-        lag = extras.lag()
+        lag = self.signals.tokens.lag()
         labels = [extras.rank, extras.replica, extras.environment]
         if extras.cached_tokens is not None:
             labels.append((extras.cached_tokens > 0).astype(np.int64))

@@ -33,6 +33,9 @@ def missing_data(
         return tuple(found)
     if sure:
         return tuple(found)  # nothing that is asked for would change the answer
+    versions = extras.behavior_version
+    if versions is None:
+        versions = extras.token_behavior_version
     wanted = (
         (extras.token_ids, "token_ids: whether equal contexts and equal tokens differ alike"),
         (
@@ -50,7 +53,7 @@ def missing_data(
         ),
         (extras.entropy, "entropy: whether one temperature explains the difference"),
         (extras.turn_ids, "turn_ids: whether whole turns differ"),
-        (extras.behavior_version, "behavior_version: whether it grows with the lag"),
+        (versions, "behavior_version: whether it grows with the lag"),
         (extras.rank, "rank: whether one trainer rank differs"),
         (extras.replica, "replica: whether one engine replica differs"),
         (extras.cached_tokens, "cached_tokens: whether only cached prefixes differ"),

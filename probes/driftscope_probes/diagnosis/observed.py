@@ -60,8 +60,12 @@ def compared_tokens(step: PushedStep) -> Tokens:
 
 def _extras(step: PushedStep) -> Extras:
     """Lags need the trainer's own step beside the rollouts': metadata `weights_version`."""
-    version = step.metadata.get("weights_version", "")
-    countable = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
-    if not countable:
-        return replace(step.extras, behavior_version=None)
-    return replace(step.extras, train_version=int(version))
+    if not countable_version(step.metadata):
+        return replace(step.extras, behavior_version=None, token_behavior_version=None)
+    return replace(step.extras, train_version=int(step.metadata["weights_version"]))
+
+
+def countable_version(metadata: Mapping[str, str]) -> bool:
+    """`weights_version` is the number of a step, against which `behavior_version` counts."""
+    version = metadata.get("weights_version", "")
+    return version.isdecimal() and len(version) <= MAX_VERSION_DIGITS

@@ -92,7 +92,7 @@ def noise_by_certainty(seen: Examination) -> Plot:
 def impossible_by_sequence(seen: Examination) -> Plot:
     impossible = seen.signals.impossible
     rows = np.unique(
-        np.concatenate([impossible.rows, impossible.positive_rollout, impossible.positive_trainer])
+        np.concatenate([impossible.rows, impossible.rollout.positive, impossible.trainer.positive])
     )
     return _rows_by_sequence(seen, rows, "values that are no log-probabilities, by sequence")
 

@@ -20,6 +20,7 @@ from driftscope_probes.diagnosis.body import (
     typical,
 )
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.stored_bits import significant_bits
 
 LAGS = (-3, -2, -1, 1, 2, 3)
 #: Squared difference at the better lag over that in place: a shift leaves only rounding.
@@ -32,8 +33,6 @@ UNLIKE = 0.3
 SMALLEST_SLOPE, SMALLEST_SPREAD = 0.1, 0.1
 #: Standard errors of E[ρ] above 1 from which the tokens were not drawn from what the engine says.
 DRAWN_FROM_TRAINER = 5.0
-#: Significant bits of bfloat16, float16 and of what a float32 holds.
-BFLOAT16_BITS, FLOAT16_BITS = 8, 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,19 +240,6 @@ def theil_slope(x: Floats, y: Floats) -> float:
     if not fine.any():
         return 1.0
     return float(np.median((y[high] - y[low])[fine] / run[fine]))
-
-
-def significant_bits(values: Floats) -> int:
-    """The smallest mantissa that holds all but a hundredth of the values, other than 0."""
-    inner = values[(values != 0) & np.isfinite(values)]
-    if inner.size < 2 * FEW_TOKENS:
-        return 24
-    for bits in (BFLOAT16_BITS, FLOAT16_BITS):
-        mantissa, _ = np.frexp(inner)
-        scaled = mantissa * 2.0**bits
-        if float((scaled == np.round(scaled)).mean()) > 0.99:
-            return bits
-    return 24
 
 
 def _log_odds(logprob: Floats) -> Floats:

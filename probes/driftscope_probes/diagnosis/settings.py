@@ -9,11 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from driftscope_probes.diagnosis.floor import short_dtype
 
 #: Spellings of "off" in settings that frameworks pass on as strings.
 OFF = frozenset({"", "0", "false", "none", "null", "off", "no", "auto", "bf16", "fp16", "fp32"})
+#: Names under which a setting is looked for, in this order, whatever their case.
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "rollout_dtype": ("rollout_dtype", "engine_dtype"),
+    "trainer_dtype": ("trainer_dtype",),
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "logprobs_mode": ("logprobs_mode",),
+    "quantization": ("quantization", "rollout_quantization"),
+    "kv_cache_dtype": ("kv_cache_dtype",),
+    "adapter": ("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
+    "trainer_dropout": ("trainer_dropout", "dropout"),
+    "speculative": (
+        *("speculative_config", "speculative"),
+        *("num_speculative_tokens", "spec_decode"),
+    ),
+    "prefix_caching": ("prefix_caching", "enable_prefix_caching"),
+    "weights_version": ("weights_version",),
+    "model": ("model",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +50,7 @@ class Settings:
     quantization: str | None  # of the engine's weights
     kv_cache_dtype: str | None
     adapter: str | None  # LoRA
+    trainer_dropout: str | None  # rates that were drawn while the trainer scored
     speculative: str | None
     prefix_caching: bool | None
     weights_version: int | None
@@ -51,16 +74,16 @@ class Settings:
 def settings_of(metadata: Mapping[str, str]) -> Settings:
     lower = {name.lower(): value.strip() for name, value in metadata.items()}
 
-    def first(*names: str) -> str | None:
-        return next((lower[name] for name in names if lower.get(name)), None)
+    def first(setting: str) -> str | None:
+        return next((lower[name] for name in NAMES[setting] if lower.get(name)), None)
 
-    def said(*names: str) -> str | None:
-        value = first(*names)
+    def said(setting: str) -> str | None:
+        value = first(setting)
         return None if value is None or value.lower() in OFF else value
 
-    def number(*names: str) -> float | None:
+    def number(setting: str) -> float | None:
         try:
-            value = float(first(*names) or "nan")
+            value = float(first(setting) or "nan")
         except ValueError:
             return None
         return value if math.isfinite(value) else None
@@ -68,8 +91,8 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
     mode = first("logprobs_mode")
     top_k = number("top_k")
     version = number("weights_version")
-    rollout = short_dtype(first("rollout_dtype", "engine_dtype"))
-    caching = first("prefix_caching", "enable_prefix_caching")
+    rollout = short_dtype(first("rollout_dtype"))
+    caching = first("prefix_caching")
     return Settings(
         rollout_dtype=rollout,
         trainer_dtype=short_dtype(first("trainer_dtype")),
@@ -78,13 +101,12 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         top_k=None if top_k is None else int(top_k),
         min_p=number("min_p"),
         processed=None if mode is None else mode.startswith("processed"),
-        quantization=said("quantization", "rollout_quantization")
+        quantization=said("quantization")
         or (rollout if rollout in ("fp8", "int8", "int4") else None),
         kv_cache_dtype=short_dtype(said("kv_cache_dtype")),
-        adapter=said("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
-        speculative=said(
-            "speculative_config", "speculative", "num_speculative_tokens", "spec_decode"
-        ),
+        adapter=said("adapter"),
+        trainer_dropout=said("trainer_dropout"),
+        speculative=said("speculative"),
         prefix_caching=None if caching is None else caching.lower() not in OFF,
         weights_version=None if version is None else int(version),
         model=first("model"),

@@ -29,8 +29,8 @@ from driftscope_probes.diagnosis.estimates import (
     winsorised,
 )
 from driftscope_probes.diagnosis.floor import PRIOR_SIGMA, Floor
-from driftscope_probes.diagnosis.impossible import Impossible, find_impossible
 from driftscope_probes.diagnosis.observed import Observed
+from driftscope_probes.mismatch.impossible import Impossible, find_impossible
 
 #: Shapes are read on at most this many tokens: their error is then far below what any detector
 #: asks for, and a step of 3.2M tokens costs no more than its comparison.

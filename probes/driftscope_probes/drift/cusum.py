@@ -1,4 +1,8 @@
-"""Level changes of one number over a run's steps: a CUSUM chart in units of a robust std."""
+"""A CUSUM chart of one number over a run's steps, in units of a robust std.
+
+Two-sided and self-starting (Hawkins, Journal of Quality Technology 19, 1987), winsorised (1993). It
+tells soon that a level changed; split.py looks at the steps that it learns from, dating.py says when.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def robust_spread(values: FloatArray) -> float:
     return float(values.std(ddof=1))
 
 
-#: Steps that a level is learned from before anything is reported; a shift among them is missed.
+#: Steps that a level is learned from before the chart reports anything.
 WARM_UP: Final = 20
 #: Reference value: best for shifts of 2 spreads; a doubling of a mean over many tokens is more.
 REFERENCE: Final = 1.0
@@ -45,6 +49,13 @@ REFERENCE: Final = 1.0
 DECISION: Final = 8.0
 #: Most that one step adds before REFERENCE is taken off: 3 of them are needed to pass DECISION.
 WINSOR: Final = 4.0
+#: So many values in a row this many stds off, on one side, are a change whatever the sum says: noise
+#: with memory goes that far, but not for long. The limit grows with the memory, and the values must
+#: not fade as after one huge shock: none is below half of another.
+ROW: Final = 3
+ROW_OFF: Final = 4.0
+ROW_MEMORY: Final = 0.25
+FADED: Final = 0.5
 #: Longest memory that is corrected for; beyond it a series wanders, and its level does change.
 MAX_AUTOCORRELATION: Final = 0.9
 #: Delay, in steps, before a step is learned from: a shift would otherwise hide itself by raising
@@ -52,82 +63,28 @@ MAX_AUTOCORRELATION: Final = 0.9
 GAP: Final = 20
 #: The square of a smaller one is 0.
 SMALLEST_SPREAD: Final = 1e-150
-#: Exact zeros (bitwise-equal steps) after which the first other value is a change.
-ZEROS: Final = 5
-#: Steps that have to differ from any other constant: the fewest that the chart needs.
-OFF_CONSTANT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LevelChange:
-    """Indices in the series: the level changes at `at`, which was clear at `found_at`."""
-
-    at: int
-    found_at: int
+class Alarm:
+    at: int  # index of the value at which the sum passed its limit
+    since: int  # first index after the last zero of the sum
 
 
-@dataclass(frozen=True, slots=True)
-class LevelChanges:
-    changes: tuple[LevelChange, ...]
-    outliers: tuple[int, ...]  # single values far from the level of their time
-
-
-def level_changes(values: Sequence[float], zero: float) -> LevelChanges:
-    """values: finite; `zero` is the value that represents an exact zero."""
-    changes: list[LevelChange] = []
-    outliers: set[int] = set()
-    start = 0
-    while (found := _first_change(values, start, zero, outliers)) is not None:
-        outliers.difference_update(range(found.at, found.found_at + 1))
-        changes.append(found)
-        start = found.at
-    return LevelChanges(tuple(changes), tuple(sorted(outliers)))
-
-
-def _first_change(
-    values: Sequence[float], start: int, zero: float, outliers: set[int]
-) -> LevelChange | None:
-    same = _length_of_constant(values, start)
-    if start + same == len(values):
-        return None
-    if values[start] == zero and same >= ZEROS:
-        return LevelChange(start + same, start + same)
-    if same >= WARM_UP:
-        return _change_from_constant(values, start, outliers)
-    if len(values) - start <= WARM_UP:
-        return None
-    return _chart(values, start, outliers)
-
-
-def _length_of_constant(values: Sequence[float], start: int) -> int:
-    end = start
-    while end < len(values) and values[end] == values[start]:
-        end += 1
-    return end - start
-
-
-def _change_from_constant(
-    values: Sequence[float], start: int, outliers: set[int]
-) -> LevelChange | None:
-    """Without any noise every deviation counts, once it persists."""
-    off = 0
-    for index in range(start, len(values)):
-        if values[index] == values[start]:
-            off = 0
-            continue
-        off += 1
-        outliers.add(index)
-        if off == OFF_CONSTANT:
-            return LevelChange(index - OFF_CONSTANT + 1, index)
-    return None
-
-
-def _chart(values: Sequence[float], start: int, outliers: set[int]) -> LevelChange | None:
+def chart(values: Sequence[float], start: int, outliers: set[int]) -> Alarm | None:
+    """The first alarm of a chart that learns from values[start : start + WARM_UP], of which there
+    are as many. Indices of single values far from the level of their time join `outliers`."""
     level = _Level(values[start : start + WARM_UP])
     rise = fall = 0.0
     rise_from = fall_from = start + WARM_UP
+    row: list[float] = []
     for index in range(start + WARM_UP, len(values)):
-        score = level.score(values[index])
+        raw, shrunk = level.score(values[index])
+        score = raw * shrunk
+        if abs(raw) > ROW_OFF and abs(raw) * shrunk**ROW_MEMORY > ROW_OFF:
+            row.append(raw)
+        else:
+            row.clear()
         if index - GAP >= start + WARM_UP:
             level.take_in(values[index - GAP])
         if abs(score) > WINSOR:
@@ -140,22 +97,16 @@ def _chart(values: Sequence[float], start: int, outliers: set[int]) -> LevelChan
         if fall <= 0.0:
             fall, fall_from = 0.0, index + 1
         if max(rise, fall) > DECISION:
-            since = rise_from if rise > DECISION else fall_from
-            scores = [level.score(value) for value in values[since : index + 1]]
-            return LevelChange(since + _likeliest_index(scores), index)
+            return Alarm(index, rise_from if rise > DECISION else fall_from)
+        if len(row) >= ROW and _stays(row[-ROW:]):
+            return Alarm(index, index - ROW + 1)
     return None
 
 
-def _likeliest_index(scores: Sequence[float]) -> int:
-    """Index from which a level other than 0 explains the scores best: maximum likelihood for
-    Gaussian scores of std 1 and an unknown new level."""
-    total, best, found = 0.0, 0.0, 0
-    for index in range(len(scores) - 1, -1, -1):
-        total += min(WINSOR, max(-WINSOR, scores[index]))
-        gain = total * total / (len(scores) - index)
-        if gain > best:
-            best, found = gain, index
-    return found
+def _stays(row: Sequence[float]) -> bool:
+    sizes = [abs(one) for one in row]
+    one_side = min(row) > 0.0 or max(row) < 0.0
+    return one_side and min(sizes) > FADED * max(sizes)
 
 
 class _Level:
@@ -175,14 +126,15 @@ class _Level:
         self._products = float(np.dot(scores[1:], scores[:-1]))
         self._last = float(scores[-1])
 
-    def score(self, value: float) -> float:
-        """Standard normal if `value` comes from the level so far."""
+    def score(self, value: float) -> tuple[float, float]:
+        """Standard normal if `value` comes from the level so far, and the factor by which it counts
+        in a sum: less with memory."""
         count = self._count
         deviation = (value - self._mean) / self._spread()
-        score = _normal_score(deviation / math.sqrt(1.0 + 1.0 / count), count - 1)
+        score = normal_score(deviation / math.sqrt(1.0 + 1.0 / count), count - 1)
         memory = self._autocorrelation()
         # The sum of a series with memory grows like that of noise of this larger spread.
-        return score * math.sqrt((1.0 - memory) / (1.0 + memory))
+        return score, math.sqrt((1.0 - memory) / (1.0 + memory))
 
     def _autocorrelation(self) -> float:
         """One standard error above its estimate: too low costs false alarms, too high delay."""
@@ -204,7 +156,7 @@ class _Level:
         self._last = deviation
 
 
-def _normal_score(t: float, freedom: int) -> float:
+def normal_score(t: float, freedom: float) -> float:
     """Student's t → normal score: Wallace's approximation (Annals of Mathematical Statistics 30,
     1959), within 0.02 of the exact one from 19 degrees of freedom on up to 4."""
     factor = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0)

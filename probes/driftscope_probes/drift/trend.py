@@ -37,6 +37,14 @@ class Trend:
     p_value: float  # two-sided, against no trend at all
 
 
+def theil_sen(steps: FloatArray, values: FloatArray) -> tuple[float, float]:
+    """steps: [n] rising, values: [n] finite, n ≥ 2. Slope and intercept of the robust line."""
+    at, level = _blocks(steps), _blocks(values)
+    left, right = np.triu_indices(at.size, 1)
+    slope = float(np.median((level[right] - level[left]) / (at[right] - at[left])))
+    return slope, float(np.median(level - slope * at))
+
+
 def trend(steps: FloatArray, values: FloatArray) -> Trend:
     """steps: [n] rising, values: [n] finite, n ≥ MIN_STEPS."""
     at, level = _blocks(steps), _blocks(values)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.server_logprobs import Gap
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.progress import ProgressSink
@@ -82,6 +83,7 @@ class Response:
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)  # nats
+    gaps: tuple[Gap, ...] = ()  # of a server: what it did not send as a finite number
 
 
 def trace_of(

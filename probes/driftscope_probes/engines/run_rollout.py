@@ -21,7 +21,6 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import read_prompts
 from driftscope_probes.trace_file import write_trace
 
-
 #: Loading and sampling take about equally long for a small model; half of loading is imports.
 LOAD_FRACTION = 0.5
 IMPORT_FRACTION = LOAD_FRACTION / 2

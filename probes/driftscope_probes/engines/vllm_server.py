@@ -6,12 +6,19 @@ dtype, its logprobs mode) is recorded as declared by the user.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import httpx
 
 from driftscope_probes.engines.base import Response, RolloutTask, asked_settings, trace_of
+from driftscope_probes.engines.server_logprobs import (
+    SENT_NOT_FINITE,
+    Gap,
+    SentLogprobs,
+    read_logprobs,
+)
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
@@ -63,8 +70,9 @@ class VllmServer:
             for done, future in enumerate(as_completed(pending), start=1):
                 responses[pending[future]] = future.result()
                 progress(Progress("sampling", done / count, f"{done}/{count} prompts"))
+        gaps = [gap for response in responses for gap in response.gaps]
         return trace_of(
-            responses, self._task, engine_version=self._version, settings=self.used_settings()
+            responses, self._task, engine_version=self._version, settings=self.used_settings(gaps)
         )
 
     def complete(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
@@ -85,21 +93,30 @@ class VllmServer:
             "return_token_ids": True,
         }
         choice = self.complete(client, body)["choices"][0]
-        token_ids = choice.get("token_ids")
-        logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
-        if token_ids is None or logprobs is None or None in logprobs:
-            raise EngineError(
-                "the server's answer holds no token ids or no log-probabilities.",
-                remedy="use a vLLM server that knows return_token_ids (0.10.2 or newer).",
-            )
-        return Response(list(token_ids), list(logprobs))
+        token_ids, sent = completion_tokens(choice, f"prompt {index}")
+        return Response(token_ids, list(sent.values), sent.gaps)
 
-    def used_settings(self) -> dict[str, Any]:
+    def used_settings(self, gaps: Sequence[Gap] = ()) -> dict[str, Any]:
+        """`gaps`: log-probabilities that the server did not send as finite numbers."""
         declared = ["dtype", "logprobs_mode"]
         return asked_settings(self._task) | {
             "server_model": self._model,
             "declared_by_user": declared,
+            SENT_NOT_FINITE: [gap.to_dict() for gap in gaps],
         }
+
+
+def completion_tokens(choice: Mapping[str, Any], sequence: str) -> tuple[list[int], SentLogprobs]:
+    """Token ids of one choice of a completion and their log-probabilities. Raises EngineError."""
+    token_ids = choice.get("token_ids")
+    logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
+    if token_ids is None or logprobs is None:
+        missing = "token ids" if token_ids is None else "log-probabilities"
+        raise EngineError(
+            f"the server's answer to {sequence} holds no {missing}.",
+            remedy="use a vLLM server that knows return_token_ids (0.10.2 or newer).",
+        )
+    return list(token_ids), read_logprobs(logprobs, sequence)
 
 
 def _send(

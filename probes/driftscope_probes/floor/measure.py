@@ -104,6 +104,8 @@ class _Scores:
         loaded = load_model(
             self.asked.model_path, self.asked.model_name, dtype, self._settings(micro_batch=1)
         )
+        # A floor is rounding alone: dropout is drawn by training mode and would be part of it.
+        loaded.model.eval()
         prompts, rollout = first_sequences(self.prompts, self.rollout, self.asked.sequences[dtype])
         mode = parse_mode(dtype)
         self._tell(f"{dtype}: each sequence alone", 0.1)

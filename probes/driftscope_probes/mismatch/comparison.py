@@ -19,8 +19,10 @@ from driftscope_probes.mismatch.counts import (
     Bitwise,
     ConfidentDisagreement,
     Hygiene,
+    PositionOnset,
     bitwise,
     confident_disagreement,
+    position_onset,
 )
 from driftscope_probes.mismatch.divergences import (
     KL,
@@ -79,10 +81,11 @@ from driftscope_probes.mismatch.shard import Shard, shard_of_pass
 from driftscope_probes.mismatch.staleness import (
     MismatchEntropy,
     Staleness,
-    lag_buckets,
+    lag_buckets_of,
     mismatch_entropy,
     staleness,
 )
+from driftscope_probes.mismatch.stored_bits import StoredBits, stored_bits
 from driftscope_probes.mismatch.sums import SequenceSums, unbiased_std_of
 from driftscope_probes.mismatch.token_differences import token_differences
 from driftscope_probes.mismatch.weights import (
@@ -120,7 +123,9 @@ class Comparison:
     confident_disagreement: ConfidentDisagreement
     effective_sample_size: EffectiveSampleSize
     bitwise: Bitwise
+    onset: PositionOnset | None  # where position_ids were given; else its names are absent
     ulp: ULP
+    stored: StoredBits
     length_slope: LengthSlope
     entropy: MismatchEntropy | None  # where entropies were given; else its names are absent
     staleness: Staleness | None  # where versions were given; else its names are absent
@@ -177,7 +182,9 @@ class Comparison:
             self.confident_disagreement,
             self.effective_sample_size,
             self.bitwise,
+            self.onset,
             self.ulp,
+            self.stored,
             self.length_slope,
             self.entropy,
             self.staleness,
@@ -217,7 +224,6 @@ def compare_tokens(
 ) -> tuple[Comparison, Histogram]:
     """compare() of arrays that have been checked, and the histogram of |Δ| that it makes."""
     check_resamples(resamples, least=0)
-    lag = tokens.extras.lag()
     found = token_pass(tokens)
     shard = shard_of_pass(tokens, found)
     sums, divergences, spread = shard.sums, shard.divergences, shard.spread
@@ -226,6 +232,7 @@ def compare_tokens(
         tokens, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens)
     )
     kl_of_sums = kl(sums)
+    lags = lag_buckets_of(tokens, sums)
     comparison = Comparison(
         hygiene=shard.hygiene,
         absolute_difference=absolute_difference(sums, spread, extremes, ranked.abs_diff),
@@ -253,10 +260,12 @@ def compare_tokens(
             sums, divergences, _ess_ratio_token(tokens, shard)
         ),
         bitwise=bitwise(shard.differing),
+        onset=position_onset(tokens, found),
         ulp=ulp(ranked.ulp_distance, extremes, counts.tokens),
+        stored=stored_bits(tokens),
         length_slope=length_slope(sums),
         entropy=_entropy(tokens, counts.tokens, kl_of_sums.kl_k3),
-        staleness=None if lag is None else staleness(lag_buckets(sums, lag)),
+        staleness=None if lags is None else staleness(lags),
         intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
         seed=seed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftscope_probes.mismatch.fused.layouts import COUNTS, ODDITIES, TokenPass
+from driftscope_probes.mismatch.fused.layouts import COUNTS, TokenPass
 from driftscope_probes.mismatch.number import NO_TOKENS, IntArray, Number, Undefined
 from driftscope_probes.tokens import Tokens
 
@@ -46,8 +46,9 @@ def token_counts(found: TokenPass) -> TokenCounts:
 class Hygiene:
     """Counts of tokens, unmasked unless noted otherwise.
 
-    An exact zero is a certain token, or a placeholder of an engine that returned nothing; a
-    positive log-probability is invalid. Both stay in the statistics.
+    An exact zero is a certain token where the other side is about 0 as well, and else a placeholder
+    of an engine that returned nothing (`zero_unmatched`); a positive log-probability is invalid,
+    and so is a sentinel. All of them stay in the statistics.
     """
 
     tokens: int  # in the statistics
@@ -62,13 +63,47 @@ class Hygiene:
     trainer_zero: int
     rollout_positive: int  # finite and above 0
     trainer_positive: int
+    rollout_nan: int
+    trainer_nan: int
+    rollout_minus_infinity: int
+    trainer_minus_infinity: int
+    rollout_plus_infinity: int
+    trainer_plus_infinity: int
+    rollout_sentinel: int  # finite, at SENTINEL_AT_MOST or below: no sampled token is as rare
+    trainer_sentinel: int
+    rollout_zero_unmatched: int  # exactly 0 while the trainer is below ABOUT_ZERO
+    trainer_zero_unmatched: int
+    rollout_highest: float  # nats above 0, of finite values; 0: none is
+    trainer_highest: float
+
+    def merged(self, other: Hygiene) -> Hygiene:
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return Hygiene(
+            **{
+                name: max(one, two) if name.endswith("_highest") else one + two
+                for name, one, two in pairs
+            }
+        )
+
+
+SIDES = ("rollout", "trainer")
+#: Names that Hygiene and the oddities of the compiled pass share.
+_COUNTED = tuple(
+    f"{side}_{what}"
+    for what in (
+        *("nonfinite", "zero", "positive", "nan", "minus_infinity", "plus_infinity"),
+        *("sentinel", "zero_unmatched"),
+    )
+    for side in SIDES
+)
 
 
 def hygiene(tokens: Tokens, found: TokenPass) -> Hygiene:
     kept, unmasked = found.rows["kept"], found.rows["unmasked"]
     all_kept, all_unmasked = int(kept.sum()), int(unmasked.sum())
     sequences = int(np.count_nonzero(kept))
-    odd = {name: int(found.oddities[name][0]) for name in ODDITIES.names or ()}
+    odd = found.oddities
+    highest = (float(odd[f"{side}_highest_bits"].view(np.float64)[0]) for side in SIDES)
     return Hygiene(
         tokens=all_kept,
         sequences=sequences,
@@ -76,12 +111,9 @@ def hygiene(tokens: Tokens, found: TokenPass) -> Hygiene:
         nonfinite_tokens=all_unmasked - all_kept,
         nonfinite_sequences=int(np.count_nonzero(unmasked > kept)),
         empty_sequences=kept.size - sequences,
-        rollout_nonfinite=odd["rollout_nonfinite"],
-        trainer_nonfinite=odd["trainer_nonfinite"],
-        rollout_zero=odd["rollout_zero"],
-        trainer_zero=odd["trainer_zero"],
-        rollout_positive=odd["rollout_positive"],
-        trainer_positive=odd["trainer_positive"],
+        rollout_highest=next(highest),
+        trainer_highest=next(highest),
+        **{name: int(odd[name][0]) for name in _COUNTED},
     )
 
 
@@ -149,6 +181,27 @@ def differing_tokens(found: TokenPass) -> DifferingTokens:
         differing=int(found.oddities["differing"][0]),
         first=first[first >= 0],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PositionOnset:
+    """Absolute positions of the tokens at which the bits of a sequence first differ."""
+
+    first_differing_position: int | Undefined  # smallest over the sequences
+    first_differing_position_median: Number
+    first_differing_position_max: int | Undefined
+
+
+def position_onset(tokens: Tokens, found: TokenPass) -> PositionOnset | None:
+    """None where no position_ids were given."""
+    if tokens.extras.position_ids is None:
+        return None
+    first = found.rows["first_differing"]
+    differ = first >= 0
+    if not differ.any():
+        return PositionOnset(NONE_DIFFERS, NONE_DIFFERS, NONE_DIFFERS)
+    at = tokens.extras.position_ids[tokens.cu_seqlens[:-1][differ] + first[differ]]
+    return PositionOnset(int(at.min()), float(np.median(at)), int(at.max()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from driftscope_probes.mismatch.histogram import (
     sequence_points,
 )
 from driftscope_probes.mismatch.number import FloatArray, IntArray
-from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets
+from driftscope_probes.mismatch.staleness import LagBuckets, lag_buckets_of
 from driftscope_probes.mismatch.sums import sequence_sums
 from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
 from driftscope_probes.tokens import Extras, Tokens, checked_tokens
@@ -168,7 +168,7 @@ def profiles(
 
 
 def profiles_of(tokens: Tokens) -> Profiles:
-    extras, lag = tokens.extras, tokens.extras.lag()
+    extras = tokens.extras
     differences, found = token_differences(tokens), token_pass(tokens)
     sums = sequence_sums(found)
     return Profiles(
@@ -179,7 +179,7 @@ def profiles_of(tokens: Tokens) -> Profiles:
         scatter=difference_scatter(differences),
         by_position=_by_index(differences, extras.position_ids),
         by_turn=_by_index(differences, extras.turn_ids),
-        by_lag=None if lag is None else lag_buckets(sums, lag),
+        by_lag=lag_buckets_of(tokens, sums),
     )
 
 

@@ -190,12 +190,7 @@ def shard_of_pass(tokens: Tokens, found: TokenPass) -> Shard:
 def merge_shards(first: Shard, second: Shard) -> Shard:
     """The shard of the sequences of `first`, then those of `second`."""
     return Shard(
-        hygiene=Hygiene(
-            **{
-                count.name: getattr(first.hygiene, count.name) + getattr(second.hygiene, count.name)
-                for count in dataclasses.fields(Hygiene)
-            }
-        ),
+        hygiene=first.hygiene.merged(second.hygiene),
         sums=_merged_sums(first.sums, second.sums),
         divergences=_joined(first.divergences, second.divergences),
         spread=_joined(first.spread, second.spread),

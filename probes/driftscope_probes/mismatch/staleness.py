@@ -17,6 +17,8 @@ from driftscope_probes.mismatch.number import (
     mean,
 )
 from driftscope_probes.mismatch.sums import SequenceSums
+from driftscope_probes.mismatch.token_differences import TokenDifferences, token_differences
+from driftscope_probes.tokens import Tokens
 
 NOT_POSITIVE = Undefined("the mean entropy is not above 0")
 
@@ -78,6 +80,37 @@ def lag_buckets(sums: SequenceSums, lag: IntArray) -> LagBuckets:
             diff_mean=np.bincount(bucket, sums.diff, minlength=values.size) / tokens,
             kl_k3=np.bincount(bucket, sums.kl_k3, minlength=values.size) / tokens,
         )
+
+
+def token_lag_buckets(differences: TokenDifferences, lag: IntArray) -> LagBuckets:
+    """As lag_buckets() for versions that change within a sequence. lag: [tokens].
+
+    A sequence counts in every bucket that holds a token of it."""
+    values, bucket = np.unique(differences.kept(lag), return_inverse=True)
+    tokens = np.bincount(bucket, minlength=values.size)
+    of_token = np.repeat(np.arange(differences.length.size), differences.length)
+    held = np.unique(bucket * max(1, differences.length.size) + of_token)
+    with np.errstate(over="ignore", invalid="ignore"):
+        kl_k3 = np.expm1(differences.diff) - differences.diff
+        return LagBuckets(
+            lag=values,
+            sequences=np.bincount(held // max(1, differences.length.size), minlength=values.size),
+            tokens=tokens,
+            abs_diff_mean=np.bincount(bucket, differences.abs_diff, values.size) / tokens,
+            diff_mean=np.bincount(bucket, differences.diff, values.size) / tokens,
+            kl_k3=np.bincount(bucket, kl_k3, values.size) / tokens,
+        )
+
+
+def lag_buckets_of(tokens: Tokens, sums: SequenceSums) -> LagBuckets | None:
+    """By the version of each token where it is known, or else of each sequence; None: of neither.
+
+    Raises TraceError where versions are no lag."""
+    by_token = tokens.token_lag()
+    if by_token is not None:
+        return token_lag_buckets(token_differences(tokens), by_token)
+    by_sequence = tokens.extras.lag()
+    return None if by_sequence is None else lag_buckets(sums, by_sequence)
 
 
 def _json_numbers(values: FloatArray) -> list[float | None]:

@@ -19,6 +19,13 @@ EXTREME_DIFF = math.log(2.0)
 CONFIDENT_ABOVE = -0.7
 DISAGREES_BELOW = -2.0
 
+# No vocabulary makes a sampled token rarer: 100 nats are e-44, a uniform choice among a million is
+# 14 nats. SkyRL and vLLM's JSON write -9999.
+SENTINEL_AT_MOST = -100.0
+# Both sides are sure of a certain token: noise on the logits moves it by no more than the mass that
+# is left to all others, and float32 says exactly 0 from 1 - 6e-8 on.
+ABOUT_ZERO = -0.01
+
 # The cap C = 2 at which verl and slime truncate their weights by default.
 TRUNCATED_AT = 2.0
 

@@ -82,6 +82,8 @@ def _no_weights(folder: Path, present: set[str]) -> ModelError:
 
 
 CONFIG_NAME = "config.json"
+#: Of a LoRA adapter as PEFT writes it: a folder of weights that are no model by themselves.
+ADAPTER_CONFIG_NAME = "adapter_config.json"
 # Among the largest published: Gemma 3's tokenizer_config.json, about 1.2 MB.
 CONFIG_LIMIT = 8 * 1024**2
 # Gemma 3's tokenizer.json has about 33 MB.
@@ -121,10 +123,16 @@ def check_folder(folder: Path) -> CheckedFolder:
 def check_config(folder: Path) -> dict[str, Any]:
     """config.json of a causal language model in a folder that asks for no code of its own."""
     if not (folder / CONFIG_NAME).is_file():
+        if (folder / ADAPTER_CONFIG_NAME).is_file():
+            raise ModelError(
+                f"{folder} is a LoRA adapter ({ADAPTER_CONFIG_NAME}), not a whole model.",
+                remedy="Give what the engine loads as --model and this folder as --adapter: the "
+                "trainer then computes base + adapter, unmerged. The base is the one that the "
+                "adapter names, or --trainer-model.",
+            )
         raise ModelError(
             f"{folder} has no {CONFIG_NAME}.",
-            remedy="Give the folder that `save_pretrained` wrote. Merge an adapter into its base "
-            "model first (`merge_and_unload`).",
+            remedy="Give the folder that `save_pretrained` wrote.",
         )
     for path in sorted(folder.glob("*config.json")):
         _check_no_remote_code(path, read_json(path, CONFIG_LIMIT))

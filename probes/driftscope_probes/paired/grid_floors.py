@@ -25,8 +25,12 @@ FP16_BELOW: Final = 0.2
 
 
 def grid_floors(report: PairedReport) -> tuple[StoredFloor, ...]:
-    """None where the two sides do not mean the same thing, or run other kernels than stock ones."""
+    """None where the two sides do not mean the same thing, have other weights, draw at random or
+    run other kernels than stock ones.
+    """
     request = report.request
+    if request.other_weights or report.dropout is not None:
+        return ()
     stock = request.engine.kernels == request.trainer.kernels == "stock"
     sampling = request.sampling
     plain = sampling.temperature == 1.0 and sampling.top_p == 1.0 and sampling.top_k == 0

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from driftscope_probes.mismatch import Comparison, RatioInterval, Undefined, ratio_interval
+from driftscope_probes.paired.parts import Dropout, Weights
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.which_side import WhichSide
 from driftscope_probes.record import Record
+from driftscope_probes.sampling_notes import sampling_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +42,12 @@ FEW_SEQUENCES = 20
 
 def semantic_notes(request: PairedRequest) -> list[str]:
     """Plain sentences; none where both sides mean the same thing."""
-    notes = []
     sampling, engine = request.sampling, request.engine
-    truncated = sampling.top_p < 1.0 or sampling.top_k > 0
-    processed = engine.logprobs_mode == "processed_logprobs"
-    if processed and truncated and sampling.temperature > 0.0:
-        notes.append(
-            "The engine's log-probabilities are renormalised over the tokens that top-p and top-k "
-            "keep, the trainer's are not: the difference carries the logarithm of the mass kept, "
-            "and is no measure of rounding. Set top-p 1 and top-k 0, or raw_logprobs."
-        )
-    if not processed and (truncated or sampling.temperature not in (0.0, 1.0)):
-        notes.append(
-            "Tokens were drawn with temperature, top-p or top-k, but raw_logprobs are those of the "
-            "unscaled model on both sides: comparable, yet not the probabilities of the draw. "
-            "Importance ratios need processed_logprobs."
-        )
-    if sampling.temperature == 0.0:
-        notes.append(
-            "Greedy decoding picks likely tokens, whose log-probabilities differ least: expect a "
-            "smaller gap than in sampling at temperature 1."
-        )
+    notes = sampling_notes(
+        temperature=sampling.temperature,
+        truncated=sampling.top_p < 1.0 or sampling.top_k > 0,
+        processed=engine.logprobs_mode == "processed_logprobs",
+    )
     sequences = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
     if request.resamples and sequences < FEW_SEQUENCES:
         notes.append(
@@ -125,6 +112,8 @@ class PairedReport(Record):
     grid: tuple[Cell, ...]
     headroom: dict[str, Any] | None
     gradients: tuple[Gradient, ...] | None
+    dropout: Dropout | None = None  # None: the trainer draws nothing at random
+    weights: Weights | None = None  # None: both sides have the same weights
     notes: list[str]
     environment: dict[str, Any]
     timing: dict[str, float | int]

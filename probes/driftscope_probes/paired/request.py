@@ -21,6 +21,18 @@ class PairedRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
+    trainer_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="the trainer's own model, or an adapter's base; null: as the engine's",
+    )
+    adapter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="folder of a LoRA adapter that the trainer adds to its model, unmerged",
+    )
     prompts: list[Prompt] | int = Field(8, description="the prompts, or how many of ours")
     chat_template: bool | None = Field(None, description="None: where the tokenizer has one")
     engine_dtypes: list[Dtype] = Field(["bf16", "fp16", "fp32"], min_length=1)
@@ -29,6 +41,11 @@ class PairedRequest(BaseModel):
     engine: EngineSettings = EngineSettings()
     trainer: TrainerSettings = TrainerSettings()
     resamples: int = Field(2000, ge=0, le=100_000, description="for the 95 % intervals; 0: none")
+
+    @property
+    def other_weights(self) -> bool:
+        """Whether the trainer's weights are not simply the engine's."""
+        return self.trainer_model is not None or self.adapter is not None
 
     @field_validator("prompts")
     @classmethod

@@ -20,15 +20,26 @@ from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.rollout import Rollout, roll_out
+from driftscope_probes.engines.server_logprobs import SENT_NOT_FINITE, Gap, gap_sentences
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import FloorFileError, FloorStore
 from driftscope_probes.mismatch import Comparison, Profiles, compare_tokens, profiles_of
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.paired.grid_floors import grid_floors
+from driftscope_probes.paired.parts import (
+    Dropout,
+    Forwards,
+    QuietCell,
+    Weights,
+    cell_parts,
+    dropout_sentence,
+    weights_sentence,
+)
 from driftscope_probes.paired.report import Cell, Gradient, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.sides import Scores, score
+from driftscope_probes.paired.weights import TrainerWeights, trainer_weights
 from driftscope_probes.paired.which_side import (
     REFERENCE_MODE,
     Errors,
@@ -61,17 +72,24 @@ class Compared:
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """`model_path`: folder of the model; `floors`: where floors are kept. Both may be null."""
-    folder, floors = request.get("model_path"), request.get("floors")
+    """`model_path`, `trainer_model_path`: folders of the models; `floors`: where floors are kept.
+    All may be null.
+    """
+    floors = request.get("floors")
     store = FloorStore(Path(floors)) if floors else None
     report = run_paired(
         PairedRequest(**request["request"]),
         workdir,
         progress,
-        model_path=Path(folder) if folder else None,
+        model_path=_path(request.get("model_path")),
+        trainer_model_path=_path(request.get("trainer_model_path")),
         floors=store,
     )
     return (report if store is None else _with_floors_kept(report, store)).to_dict()
+
+
+def _path(given: str | None) -> Path | None:
+    return Path(given) if given else None
 
 
 def _with_floors_kept(report: PairedReport, store: FloorStore) -> PairedReport:
@@ -89,25 +107,29 @@ def run_paired(
     progress: ProgressSink,
     *,
     model_path: Path | None = None,
+    trainer_model_path: Path | None = None,
     floors: FloorStore | None = None,
 ) -> PairedReport:
     """Raises ProbeError with a remedy; `workdir` then holds logs but no report.
 
-    `model_path`: the folder of a model whose name the caller has resolved. `floors`: measured
-    ones, which the verdicts go by; None: priors.
+    `model_path`, `trainer_model_path`: folders of models whose names the caller has resolved.
+    `floors`: measured ones, which the verdicts go by; None: priors.
     """
     started = time.monotonic()
     _check_engine(request)
     name = str(model_path) if model_path else request.model
     model = resolve(name, progress=scaled(progress, 0.0, PREPARED))
+    weights = trainer_weights(request, model, trainer_model_path)
     progress(Progress("preparing prompts", PREPARED))
     prompts = _prompts(request, model)
     rollouts = _roll_out_all(
         request, model, prompts, workdir, scaled(progress, PREPARED, ROLLED_OUT)
     )
     scores = score(
-        model_path=model.path,
-        model_name=request.model,
+        model_path=weights.model.path,
+        model_name=weights.model.name,
+        adapter=weights.adapter,
+        engine_model_path=model.path if request.other_weights else None,
         prompts=prompts,
         rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
         # The reference tells which side carries the error, whether or not it is in the grid.
@@ -122,28 +144,31 @@ def run_paired(
     def floor_of(engine_dtype: str, mode: str) -> Floor | None:
         if floors is None:
             return None
-        weights = model.fingerprint
-        return floors.find(request.model, engine_dtype, mode, fingerprint=weights)
+        return floors.find(request.model, engine_dtype, mode, fingerprint=model.fingerprint)
 
-    cells = _compare_all(request, rollouts, scores, floor_of)
+    cells = _compare_all(request, rollouts, scores, _known_of(weights, scores), floor_of)
     comparisons: dict[tuple[str, str], Comparison] = {
         (cell.engine_dtype, cell.trainer_dtype): cell.comparison for cell in cells
     }
     reading = read_grid(comparisons, resamples=request.resamples)
-    sides = which_sides(_errors(cells, scores), resamples=request.resamples)
-    grid = tuple(_stored(cell, sides, workdir) for cell in cells)
+    # Where the weights differ, no one forward is the reference of both sides.
+    errors = {} if request.other_weights else _errors(cells, scores)
+    sides = which_sides(errors, resamples=request.resamples)
+    grid = tuple(_stored(cell, sides, scores, workdir) for cell in cells)
     now = time.monotonic()
     return PairedReport(
         schema_version=SCHEMA_VERSION,
         kind="paired",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=_model_json(request, model),
+        model=_model_json(request.model, model),
         request=PairedRequest(**request.model_dump()),  # with every default
         reading=reading,
         grid=grid,
         headroom=scores.headroom,
         gradients=_gradients(request, scores),
-        notes=semantic_notes(request),
+        dropout=_dropout(cells, scores, floor_of, request.resamples),
+        weights=_weights(request, model, weights, cells, scores),
+        notes=[*_sent_notes(rollouts), *semantic_notes(request)],
         environment=environment(),
         timing={
             "engine_load_s": sum(rollout.load_s for rollout in rollouts.values()),
@@ -153,6 +178,16 @@ def run_paired(
             "total_s": now - started,
         },
     )
+
+
+def _sent_notes(rollouts: Mapping[Dtype, Rollout]) -> list[str]:
+    """What servers sent in place of finite log-probabilities."""
+    sent = [
+        Gap.from_dict(gap)
+        for rollout in rollouts.values()
+        for gap in rollout.trace.meta.settings.get(SENT_NOT_FINITE, [])
+    ]
+    return gap_sentences(sent)
 
 
 def _check_engine(request: PairedRequest) -> None:
@@ -195,10 +230,21 @@ def _roll_out_all(
     return rollouts
 
 
+def _known_of(weights: TrainerWeights, scores: Scores) -> dict[str, str]:
+    """Metadata that the diagnosis reads, named as in the push format."""
+    known = {}
+    if weights.adapter is not None:
+        known["adapter"] = weights.adapter.path.name
+    if scores.quiet:
+        known["trainer_dropout"] = ", ".join(rate.words for rate in scores.rates) or "drawn"
+    return known
+
+
 def _compare_all(
     request: PairedRequest,
     rollouts: Mapping[Dtype, Rollout],
     scores: Scores,
+    known: Mapping[str, str],
     floor_of: Callable[[str, str], Floor | None],
 ) -> list[Compared]:
     cells = []
@@ -207,7 +253,7 @@ def _compare_all(
             trainer = scores.traces[dtype, mode]
             tokens = both_sides(rollout.trace, trainer)
             comparison, _ = compare_tokens(tokens, resamples=request.resamples)
-            metadata = pair_metadata(rollout.trace, trainer)
+            metadata = pair_metadata(rollout.trace, trainer) | known
             cells.append(
                 Compared(
                     engine_dtype=dtype,
@@ -222,20 +268,84 @@ def _compare_all(
     return cells
 
 
-def _model_json(request: PairedRequest, model: ModelFolder) -> dict[str, Any]:
+def _model_json(name: str, model: ModelFolder) -> dict[str, Any]:
     """The folder's path matters only on this machine; the fingerprint identifies the model."""
     facts = model.to_dict()
     del facts["path"]
-    return facts | {"name": request.model}
+    return facts | {"name": name}
 
 
 def _errors(cells: Sequence[Compared], scores: Scores) -> dict[tuple[str, str], Errors]:
+    """Against an FP32 forward that draws nothing: a draw is an error of the trainer's."""
+    exact = {**scores.traces, **scores.quiet}
     return {
         (cell.engine_dtype, cell.trainer_dtype): errors_of(
-            cell.rollout, cell.trainer, scores.traces[cell.engine_dtype, REFERENCE_MODE]
+            cell.rollout, cell.trainer, exact[cell.engine_dtype, REFERENCE_MODE]
         )
         for cell in cells
     }
+
+
+def _dropout(
+    cells: Sequence[Compared],
+    scores: Scores,
+    floor_of: Callable[[str, str], Floor | None],
+    resamples: int,
+) -> Dropout | None:
+    """Every cell once more without what the trainer draws at random; None where it draws nothing."""
+    quiet = []
+    for cell in cells:
+        key = (cell.engine_dtype, cell.trainer_dtype)
+        if key in scores.quiet:
+            trainer = scores.quiet[key]
+            tokens = both_sides(cell.rollout, trainer)
+            comparison, _ = compare_tokens(tokens, resamples=resamples)
+            metadata = pair_metadata(cell.rollout, trainer)
+            quiet.append(
+                QuietCell(
+                    engine_dtype=cell.engine_dtype,
+                    trainer_dtype=cell.trainer_dtype,
+                    abs_diff_mean=cell.comparison.to_dict()["abs_diff_mean"],
+                    comparison=comparison.to_dict(),
+                    diagnosis=diagnose(Observed(tokens, metadata), floor_of(*key)).to_dict(),
+                )
+            )
+    if not quiet:
+        return None
+    sentence = dropout_sentence(scores.rates, quiet)
+    return Dropout(rates=scores.rates, sentence=sentence, cells=tuple(quiet))
+
+
+def _weights(
+    request: PairedRequest,
+    engine: ModelFolder,
+    trainer: TrainerWeights,
+    cells: Sequence[Compared],
+    scores: Scores,
+) -> Weights | None:
+    """Every cell split into weights and kernels; None where both sides have the same weights."""
+    if not request.other_weights:
+        return None
+    parts = []
+    for cell in cells:
+        key = (cell.engine_dtype, cell.trainer_dtype)
+        forwards = Forwards(
+            cell.rollout, cell.trainer, scores.quiet.get(key), scores.engine_weights[key]
+        )
+        parts.append(cell_parts(*key, forwards))
+    adapter = trainer.adapter
+    return Weights(
+        engine=_model_json(request.model, engine),
+        trainer=_model_json(trainer.model.name, trainer.model),
+        adapter=None if adapter is None else adapter.to_dict(),
+        sentence=weights_sentence(
+            request.model,
+            trainer.model.name,
+            None if adapter is None else adapter.path.name,
+            parts,
+        ),
+        cells=tuple(parts),
+    )
 
 
 def _gradients(request: PairedRequest, scores: Scores) -> tuple[Gradient, ...] | None:
@@ -245,7 +355,24 @@ def _gradients(request: PairedRequest, scores: Scores) -> tuple[Gradient, ...] |
     return tuple(row for row in scores.gradients if row.trainer_dtype in request.trainer_dtypes)
 
 
-def _stored(cell: Compared, sides: Mapping[tuple[str, str], WhichSide], workdir: Path) -> Cell:
+def _side(
+    cell: Compared, sides: Mapping[tuple[str, str], WhichSide], scores: Scores
+) -> WhichSide | None:
+    """None where the weights differ, and for two sides in FP32 of which one draws at random: what
+    they differ by is not a matter of precision.
+    """
+    key = (cell.engine_dtype, cell.trainer_dtype)
+    side = sides.get(key)
+    drawn = side is not None and side.carries == "unknown" and key in scores.quiet
+    return None if drawn else side
+
+
+def _stored(
+    cell: Compared,
+    sides: Mapping[tuple[str, str], WhichSide],
+    scores: Scores,
+    workdir: Path,
+) -> Cell:
     folder = workdir / "pairs"
     folder.mkdir(exist_ok=True)
     name = f"{cell.engine_dtype}--{cell.trainer_dtype}.safetensors"
@@ -259,5 +386,5 @@ def _stored(cell: Compared, sides: Mapping[tuple[str, str], WhichSide], workdir:
         rollout=cell.rollout.meta.to_dict(),
         trainer=cell.trainer.meta.to_dict(),
         pair_file=f"pairs/{name}",
-        which_side=sides[cell.engine_dtype, cell.trainer_dtype],
+        which_side=_side(cell, sides, scores),
     )

@@ -11,17 +11,24 @@ from typing import Any
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_trainer_crash
 from driftscope_probes.engines.settings import available_cores
+from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.paired.report import Gradient
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts
 from driftscope_probes.trace import Trace
 from driftscope_probes.trace_file import read_trace
+from driftscope_probes.trainer.randomness import Rate
 from driftscope_probes.trainer.settings import TrainerSettings
+
+Traces = Mapping[tuple[str, str], Trace]  # (engine dtype, trainer mode) -> trainer trace
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    traces: Mapping[tuple[str, str], Trace]  # (engine dtype, trainer mode) -> trainer trace
+    traces: Traces
+    quiet: Traces  # without what training mode draws at random; empty where it draws nothing
+    engine_weights: Traces  # of the weights that the engine loaded; empty where they are the same
+    rates: tuple[Rate, ...]  # of dropout and the like, as the trainer's config names them
     gradients: tuple[Gradient, ...] | None
     headroom: dict[str, Any] | None
     trainer_s: float  # the whole child: start, imports, loading, forward and backward passes
@@ -31,6 +38,8 @@ def score(
     *,
     model_path: Path,
     model_name: str,
+    adapter: Adapter | None,
+    engine_model_path: Path | None,
     prompts: PromptBatch,
     rollout_files: Mapping[str, Path],
     modes: Sequence[str],
@@ -38,7 +47,10 @@ def score(
     workdir: Path,
     progress: ProgressSink,
 ) -> Scores:
-    """Score every rollout in every mode. Raises TrainerError."""
+    """Score every rollout in every mode. Raises TrainerError.
+
+    `engine_model_path`: where the engine's weights are not the trainer's.
+    """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
     prompts_file = workdir / "prompts.safetensors"
@@ -48,6 +60,8 @@ def score(
         {
             "model_path": str(model_path),
             "model_name": model_name,
+            "adapter": None if adapter is None else adapter.to_json(),
+            "engine_model_path": None if engine_model_path is None else str(engine_model_path),
             "modes": list(modes),
             "prompts": str(prompts_file),
             "rollouts": {dtype: str(path) for dtype, path in rollout_files.items()},
@@ -63,12 +77,23 @@ def score(
         },
     )
     result = child.wait()
-    traces = {
-        (dtype, mode): read_trace(Path(path))
-        for mode, files in result["traces"].items()
-        for dtype, path in files.items()
-    }
     gradients = result["gradients"]
     if gradients is not None:
         gradients = tuple(map(Gradient.read, gradients))
-    return Scores(traces, gradients, result["headroom"], time.monotonic() - started)
+    return Scores(
+        traces=_traces(result["traces"]),
+        quiet=_traces(result["quiet"]),
+        engine_weights=_traces(result["engine_weights"]),
+        rates=tuple(map(Rate.read, result["rates"])),
+        gradients=gradients,
+        headroom=result["headroom"],
+        trainer_s=time.monotonic() - started,
+    )
+
+
+def _traces(by_mode: Mapping[str, Mapping[str, str]]) -> Traces:
+    return {
+        (dtype, mode): read_trace(Path(path))
+        for mode, files in by_mode.items()
+        for dtype, path in files.items()
+    }

@@ -6,7 +6,7 @@ In: a path. Out: PushedStep, or PushError. Routed experts and bfloat16 are read 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftscope_probes.push.arrow_messages import WRITE_AGAIN, check_messages
+from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION, converted
+from driftscope_probes.push.lengths import lengths_fault
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import (
     MAX_FILE_BYTES,
@@ -24,6 +26,7 @@ from driftscope_probes.push.rules import (
     RULES,
     PushError,
     checked_metadata,
+    rename_remedy,
 )
 
 #: Lists give each sequence's length: there is no cu_seqlens.
@@ -38,6 +41,15 @@ ARROW_TYPES = {
     "U8": pa.uint8(),
     "BOOL": pa.bool_(),
 }
+#: Read as well and converted: what Python's and pandas' numbers become by default.
+CONVERTED_TYPES = {
+    "F64": pa.float64(),
+    "I64": pa.int64(),
+    "I16": pa.int16(),
+    "U16": pa.uint16(),
+    "I8": pa.int8(),
+}
+NAME_OF_TYPE = {kind: name for name, kind in (ARROW_TYPES | CONVERTED_TYPES).items()}
 MAX_REASON_CHARACTERS = 200
 
 
@@ -55,8 +67,8 @@ def _read(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     try:
         with pa.ipc.open_stream(pa.py_buffer(stream), options=options) as reader:
             metadata = _metadata(reader.schema.metadata or {}, entries)
-            _check_columns(reader.schema)
-            return _tensors(reader), metadata
+            check_columns(reader.schema)
+            return tensors_of_batches(reader.schema.names, reader), metadata
     # OSError is the library's as well, for a stream that ends too soon: nothing is read from disk.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = "".join(character for character in str(error) if character.isprintable())
@@ -85,12 +97,13 @@ def _metadata(given: dict[bytes, bytes], entries: int) -> dict[str, str]:
     return checked_metadata({name.decode(): value.decode() for name, value in given.items()})
 
 
-def _check_columns(schema: Any) -> None:
+def check_columns(schema: Any) -> None:
+    """Raises PushError for names, types and columns that the format does not know."""
     for name in schema.names:
         if name not in COLUMNS:
             raise PushError(
                 f"there is a column {name[:80]!r}; accepted are {', '.join(COLUMNS)}.",
-                remedy="rename or drop it; docs/push-format.md says what each column holds.",
+                remedy=rename_remedy(name),
             )
         if schema.names.count(name) > 1:
             raise PushError(f"there are two columns {name}.", remedy=f"write {name} once.")
@@ -101,13 +114,14 @@ def _check_columns(schema: Any) -> None:
 
 
 def _check_type(name: str, given: Any) -> None:
-    values = [ARROW_TYPES[dtype] for dtype in RULES[name].dtypes if dtype in ARROW_TYPES]
+    known = ARROW_TYPES | CONVERTED_TYPES
+    values = [known[dtype] for dtype in RULES[name].accepted if dtype in known]
     per_token = RULES[name].per == "token"
-    if per_token:
-        lists = pa.types.is_list(given) or pa.types.is_large_list(given)
-        fits = lists and given.value_type in values
-    else:
-        fits = given in values
+    listed = _is_list(given) and given.value_type in values
+    single = given in values
+    fits = listed if per_token else single
+    if name in ONE_FOR_ALL or name == VERSION:
+        fits = listed or single
     if not fits:
         accepted = " or ".join(f"list<{one}>" if per_token else str(one) for one in values)
         raise PushError(
@@ -116,10 +130,15 @@ def _check_type(name: str, given: Any) -> None:
         )
 
 
-def _tensors(reader: Any) -> dict[str, NDArray[Any]]:
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in reader.schema.names}
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def tensors_of_batches(names: Sequence[str], batches: Iterable[Any]) -> dict[str, NDArray[Any]]:
+    """[tokens] and [sequences] columns with cu_seqlens, from record batches of checked types."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     lengths = [np.zeros(1, np.int64)]
-    for batch in reader:
+    for batch in batches:
         batch.validate(full=True)
         lengths.append(_lengths(REQUIRED[0], batch.column(REQUIRED[0])))
         _check_sizes(lengths)
@@ -127,31 +146,26 @@ def _tensors(reader: Any) -> dict[str, NDArray[Any]]:
             parts[name].append(_values(name, column, lengths[-1]))
     if not any(own.size for own in lengths[1:]):
         raise PushError("it has no row.", remedy="write one row per sequence.")
-    return {**_joined(parts), "cu_seqlens": np.cumsum(np.concatenate(lengths))}
-
-
-def _joined(parts: Mapping[str, Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Always copied: a sender may have stored values unaligned for float32.
-
-    Half precision becomes float32, which is exact: float32 holds every such value.
-    """
-    return {
-        name: np.concatenate(own, dtype=np.float32 if "F32" in RULES[name].dtypes else None)
+    # Always copied: a sender may have stored values unaligned for float32. Half precision becomes
+    # float32 on the way, which is exact.
+    joined = {
+        name: np.concatenate(own, dtype=np.float32 if RULES[name].dtypes[0] == "F32" else None)
         for name, own in parts.items()
     }
+    return {**joined, "cu_seqlens": np.cumsum(np.concatenate(lengths))}
 
 
 def _values(name: str, column: Any, lengths: NDArray[np.int64]) -> NDArray[Any]:
     values = column
-    if RULES[name].per == "token":
-        if not np.array_equal(_lengths(name, column), lengths):
-            raise PushError(
-                f"{name} is cut into sequences of other lengths than {REQUIRED[0]}.",
-                remedy=f"give {name} one value per token of every sequence.",
-            )
+    if _is_list(column.type):
+        own = _lengths(name, column).tolist()
+        if fault := lengths_fault(name, own, REQUIRED[0], lengths.tolist()):
+            raise PushError(fault.message, remedy=fault.remedy)
         values = column.flatten()
     _check_no_null(name, values)
-    return np.asarray(values.to_numpy(zero_copy_only=False))
+    stored = np.asarray(values.to_numpy(zero_copy_only=False))
+    dtype = NAME_OF_TYPE[values.type]
+    return stored if dtype in RULES[name].dtypes else converted(name, stored, dtype)
 
 
 def _lengths(name: str, column: Any) -> NDArray[np.int64]:

@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import json
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.conversion import ONE_FOR_ALL
+from driftscope_probes.push.lengths import lengths_fault
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import (
-    MAX_JSON_BYTES,
     REQUIRED,
     RULES,
     PushError,
     checked_metadata,
+    rename_remedy,
 )
 
 
 def parse_object(raw: bytes, what: str) -> dict[str, Any]:
     """`what` names the document in the error."""
-    try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise PushError(
-            f"{what} is not valid JSON: {error}"[:500],
-            remedy="write it again with a JSON library, in UTF-8 and each name once.",
-        ) from error
+    value = parse(raw, what)
     if not isinstance(value, dict):
         raise PushError(
             f"{what} is a JSON {type(value).__name__}, accepted is an object.",
             remedy='write {"name": value, …}; docs/push-format.md shows one.',
         )
     return value
+
+
+def parse(raw: bytes, what: str) -> Any:
+    """Any JSON value, its names unique."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise PushError(
+            f"{what} is not valid JSON: {error}"[:500],
+            remedy="write it again with a JSON library, in UTF-8 and each name once.",
+        ) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,7 +106,8 @@ def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
         # type(), because True is an int to isinstance().
         if type(value) not in kinds:
             accepted = ", ".join(kind.__name__ for kind in kinds)
-            raise _unfit(name, f"{type(value).__name__} at {index}, accepted: {accepted}")
+            shown = f" ({value[:40]!r})" if isinstance(value, str) else ""
+            raise _unfit(name, f"{type(value).__name__} at {index}{shown}, accepted: {accepted}")
     return values
 
 
@@ -114,23 +121,16 @@ METADATA = "metadata"
 COLUMNS = tuple(name for name, rule in RULES.items() if not rule.inner_dimensions)
 
 
-def read_json_step(path: Path) -> PushedStep:
-    with path.open("rb") as stream:
-        raw = stream.read(MAX_JSON_BYTES + 1)
-    if len(raw) > MAX_JSON_BYTES:
-        raise PushError(
-            f"it has more than {MAX_JSON_BYTES:,} bytes of JSON.",
-            remedy="write large steps as safetensors, a tenth of the size.",
-        )
-    fields = parse_object(raw, "the step")
+def step_of_object(fields: dict[str, Any]) -> PushedStep:
+    """One object with a list per sequence, or flat lists and cu_seqlens. Raises PushError."""
     metadata = checked_metadata(fields.pop(METADATA, {}))
-    unknown = [name for name in fields if name not in COLUMNS]
-    if unknown:
-        raise PushError(
-            f"there is a field {unknown[0][:80]!r}; accepted are {', '.join(COLUMNS)} and "
-            f"{METADATA}.",
-            remedy="rename or drop it; docs/push-format.md says what each field holds.",
-        )
+    for name in fields:
+        if name not in COLUMNS:
+            raise PushError(
+                f"there is a field {name[:80]!r}; accepted are {', '.join(COLUMNS)} and "
+                f"{METADATA}.",
+                remedy=rename_remedy(name),
+            )
     for name in REQUIRED:
         if name not in fields:
             raise PushError(f"there is no {name}.", remedy=f"add {name}: one value per token.")
@@ -143,15 +143,15 @@ def _flattened(fields: dict[str, Any]) -> dict[str, Any]:
     lengths = _lengths(REQUIRED[0], fields[REQUIRED[0]])
     flat: dict[str, Any] = {"cu_seqlens": [0, *accumulate(lengths)]}
     for name, values in fields.items():
-        if RULES[name].per != "token":
+        either = name in ONE_FOR_ALL or RULES[name].per == "sequence"
+        if either and not (isinstance(values, list) and any(isinstance(v, list) for v in values)):
             flat[name] = values
             continue
         own = _lengths(name, values)
-        if own != lengths:
-            raise PushError(
-                f"{name} is cut into sequences of other lengths than {REQUIRED[0]}.",
-                remedy=f"give {name} one value per token of every sequence.",
-            )
+        once = name in ONE_FOR_ALL and set(own) == {1} and len(own) == len(lengths)
+        fault = None if once else lengths_fault(name, own, REQUIRED[0], lengths)
+        if fault is not None:
+            raise PushError(fault.message, remedy=fault.remedy)
         flat[name] = list(chain.from_iterable(values))
     return flat
 

@@ -6,22 +6,18 @@ its last trained token. Source: prime-rl, src/prime_rl/trainer/rl/token_export.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.push.json_step import float_column, integer_column, mask_column, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
+from driftscope_probes.push.readers.records import check_size, lines_of
 from driftscope_probes.push.rules import (
     ENVIRONMENTS,
-    MAX_EXPORT_BYTES,
-    MAX_EXPORT_LINE_BYTES,
-    MAX_SEQUENCES,
-    MAX_TOKENS,
     SCHEMA_VERSION,
     PushError,
     checked_metadata,
@@ -56,17 +52,12 @@ def read_prime_rl_export(path: Path) -> PushedStep:
     sequences: list[ExportedSequence] = []
     tokens = 0
     with path.open("rb") as stream:
-        for number, line in _lines(stream):
+        for number, line in lines_of(stream):
             record = parse_object(line, f"line {number}")
             steps.add(_step(record, number))
             sequences.append(_sequence(record, number))
             tokens += sequences[-1].tokens
-            if tokens > MAX_TOKENS or len(sequences) > MAX_SEQUENCES:
-                raise PushError(
-                    f"it goes beyond {MAX_TOKENS:,} tokens or {MAX_SEQUENCES:,} sequences, the "
-                    f"limits, at line {number}.",
-                    remedy="split it by lines.",
-                )
+            check_size(tokens, len(sequences), f"line {number}")
     if len(steps) != 1:
         raise PushError(
             f"it holds {len(steps)} steps; one is accepted.",
@@ -79,20 +70,6 @@ def read_prime_rl_export(path: Path) -> PushedStep:
         columns["environment"] = np.array(index, np.int32)
         metadata[ENVIRONMENTS] = ",".join(environments)
     return pushed_step(columns, checked_metadata(metadata))
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    number, total = 0, 0
-    while line := stream.readline(MAX_EXPORT_LINE_BYTES + 1):
-        number, total = number + 1, total + len(line)
-        if len(line) > MAX_EXPORT_LINE_BYTES or total > MAX_EXPORT_BYTES:
-            raise PushError(
-                f"line {number} is longer than {MAX_EXPORT_LINE_BYTES:,} bytes, or the file than "
-                f"{MAX_EXPORT_BYTES:,}.",
-                remedy="give the token export of one step and rank.",
-            )
-        if line.strip():
-            yield number, line
 
 
 def _step(record: dict[str, Any], number: int) -> int:

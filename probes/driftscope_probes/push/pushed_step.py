@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.conversion import cu_seqlens_remedy, expanded
 from driftscope_probes.push.rules import (
     MAX_SEQUENCES,
     MAX_TOKENS,
@@ -17,7 +18,6 @@ from driftscope_probes.push.rules import (
     environment_names,
 )
 from driftscope_probes.tokens import (
-    CUMULATIVE,
     Extras,
     Tokens,
     check_labels,
@@ -63,7 +63,7 @@ class PushedStep(Tokens):
         _check_sizes(self)
         fault = cu_seqlens_fault(self.cu_seqlens, self.tokens)
         if fault is not None:
-            raise PushError(fault, remedy=CUMULATIVE)
+            raise PushError(fault, remedy=cu_seqlens_remedy(self.cu_seqlens, self.tokens))
         check_labels(self.extras, PushError, environment_names(self.metadata))
         for tensor in self.tensors().values():
             tensor.setflags(write=False)
@@ -81,8 +81,9 @@ class PushedStep(Tokens):
 
 
 def pushed_step(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> PushedStep:
-    """From tensors in their final dtypes; mask may be uint8 or absent: every token takes part."""
-    sent: dict[str, Any] = dict(tensors)
+    """From tensors in their final dtypes; mask may be 0 and 1 in any dtype, or absent: every token
+    takes part. Advantages may be one per sequence, behavior_version one per token."""
+    sent: dict[str, Any] = expanded(tensors)
     rollout = sent.pop("rollout_logprobs")
     return PushedStep(
         rollout,
@@ -95,6 +96,10 @@ def pushed_step(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
     )
 
 
+#: What torch's losses skip, and so what Hugging Face's labels hold where no token counts.
+IGNORED_LABEL = -100
+
+
 def as_mask(values: NDArray[Any]) -> NDArray[np.bool_]:
     """0 and 1 as booleans, same shape; PushError for any other value."""
     if values.dtype == np.bool_:
@@ -104,7 +109,9 @@ def as_mask(values: NDArray[Any]) -> NDArray[np.bool_]:
         index = np.unravel_index(int(np.argmax(outside)), values.shape)
         raise PushError(
             f"mask has the value {values[index]} at {', '.join(map(str, index))}.",
-            remedy="use 1 for tokens that take part and 0 for all others; weights have no place.",
+            remedy="-100 marks labels that are left out: store (labels != -100)."
+            if (values[outside] == IGNORED_LABEL).all()
+            else "use 1 for tokens that take part and 0 for all others; weights have no place.",
         )
     return values.astype(np.bool_)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 import numpy as np
@@ -52,20 +53,28 @@ class TensorRule:
     dtypes: tuple[str, ...]  # safetensors names
     per: Literal["token", "sequence", "limit"]  # limit: sequences + 1 values
     inner_dimensions: int = 0  # after the one (padded: two) that count tokens
+    converted: tuple[str, ...] = ()  # read as well, checked, into one of `dtypes`
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        return self.dtypes + self.converted
 
 
-_LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token")
-_FLOATS = TensorRule(("F32",), "token")
-_IDS = TensorRule(("I32",), "token")
-_PER_SEQUENCE = TensorRule(("I32",), "sequence")
+#: What torch and numpy make of integers and floats by default; the client converts the same.
+_INTEGERS = ("I64", "I16", "U16", "U8", "I8")
+_LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token", converted=("F64",))
+_FLOATS = TensorRule(("F32",), "token", converted=("F64", "F16", "BF16"))
+_IDS = TensorRule(("I32",), "token", converted=_INTEGERS)
+_PER_SEQUENCE = TensorRule(("I32",), "sequence", converted=_INTEGERS)
+_FLAGS = TensorRule(("U8", "BOOL"), "token", converted=("I64", "I32", "I8", "F32", "BF16"))
 #: The signed ones hold −1 as well, where no route was captured.
-_EXPERTS = TensorRule(("U8", "I16", "U16", "I32"), "token", inner_dimensions=2)
+_EXPERTS = TensorRule(("U8", "I16", "U16", "I32"), "token", 2, converted=("I64",))
 
 RULES: Mapping[str, TensorRule] = {
     "rollout_logprobs": _LOGPROBS,
     "trainer_logprobs": _LOGPROBS,
     "cu_seqlens": TensorRule(("I32", "I64"), "limit"),
-    "mask": TensorRule(("U8", "BOOL"), "token"),
+    "mask": _FLAGS,
     "token_ids": _IDS,
     "rollout_token_ids": _IDS,
     "advantages": _FLOATS,
@@ -73,6 +82,7 @@ RULES: Mapping[str, TensorRule] = {
     "position_ids": _IDS,
     "turn_ids": _IDS,
     "behavior_version": _PER_SEQUENCE,
+    "token_behavior_version": _IDS,
     "rank": _PER_SEQUENCE,
     "replica": _PER_SEQUENCE,
     "cached_tokens": _PER_SEQUENCE,
@@ -86,16 +96,46 @@ REQUIRED = ("rollout_logprobs", "trainer_logprobs")
 #: How a stored dtype is read. numpy has no bfloat16: its bits are read. A stored bool may be any
 #: byte: it is read as a number and checked, because numpy takes only 0 and 1 for booleans.
 STORED_AS: Mapping[str, np.dtype[np.generic]] = {
+    "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
     "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("u1"),
 }
+
+
+#: What else the columns are called by those who write them.
+NAMES_ELSEWHERE: Mapping[str, str] = {
+    "rollout_log_probs": "rollout_logprobs",
+    "generation_logprobs": "rollout_logprobs",
+    "inference_logprobs": "rollout_logprobs",
+    "sampling_per_token_logps": "rollout_logprobs",
+    "old_log_probs": "trainer_logprobs",
+    "old_per_token_logps": "trainer_logprobs",
+    "prev_logprobs": "trainer_logprobs",
+    "log_probs": "trainer_logprobs",
+    "response_mask": "mask",
+    "loss_mask": "mask",
+    "completion_mask": "mask",
+    "responses": "token_ids",
+    "completion_ids": "token_ids",
+}
+
+
+def rename_remedy(name: str) -> str:
+    """What to do about a column that the format does not know."""
+    if name in NAMES_ELSEWHERE:
+        return f"call it {NAMES_ELSEWHERE[name]}, if that is what it holds."
+    close = get_close_matches(name, RULES)
+    if close:
+        return f"call it {close[0]}, or drop it; docs/push-format.md says what each one holds."
+    return "drop it, or put what describes the step into the metadata."
 
 
 #: The metadata entry that names what `environment` counts through.

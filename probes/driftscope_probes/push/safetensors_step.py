@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION, converted, count_remedy
 from driftscope_probes.push.json_step import parse_object
 from driftscope_probes.push.pushed_step import PushedStep, as_mask, pushed_step, response_span
 from driftscope_probes.push.rules import (
@@ -25,6 +26,7 @@ from driftscope_probes.push.rules import (
     STORED_AS,
     PushError,
     checked_metadata,
+    rename_remedy,
 )
 
 LENGTH_BYTES = 8
@@ -89,12 +91,12 @@ def _tensor(name: str, entry: object, data: int) -> StoredTensor:
     if name not in RULES:
         raise PushError(
             f"there is a tensor {name[:80]!r}; accepted are {', '.join(RULES)}.",
-            remedy="rename or drop it; docs/push-format.md says what each tensor holds.",
+            remedy=rename_remedy(name),
         )
     if not isinstance(entry, dict) or entry.keys() != ENTRY_KEYS:
         raise _malformed(name, "it does not have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    accepted = RULES[name].dtypes
+    accepted = RULES[name].accepted
     if not isinstance(dtype, str) or dtype not in accepted:
         raise PushError(
             f"{name} has dtype {str(dtype)[:80]!r}, accepted: {', '.join(accepted)}.",
@@ -138,19 +140,6 @@ def _malformed(name: str, why: str) -> PushError:
     return PushError(f"the header entry of {name} is malformed: {why}.", remedy=WRITE_AGAIN)
 
 
-# A bfloat16 is the upper half of a float32.
-MISSING_BITS = np.uint32(16)
-
-
-def widened(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """`stored` holds F32 or F16 values, or BF16 bits as uint16; any shape."""
-    if dtype == "BF16":
-        bits = stored.astype(np.uint32)
-        bits <<= MISSING_BITS
-        return bits.view(np.float32)
-    return stored.astype(np.float32, copy=False)
-
-
 PACKED_OR_PADDED = (
     "give [tokens] tensors with cu_seqlens, or [sequences, longest] tensors with a mask."
 )
@@ -160,6 +149,7 @@ PACKED_OR_PADDED = (
 class StepLayout:
     token_shape: tuple[int, ...]  # (tokens,), or (sequences, longest) where padded
     sequences: int
+    tensors: Mapping[str, StoredTensor]  # without dimensions of 1 that say nothing
 
     @property
     def padded(self) -> bool:
@@ -170,10 +160,11 @@ def step_layout(tensors: Mapping[str, StoredTensor]) -> StepLayout:
     for name in REQUIRED:
         if name not in tensors:
             raise PushError(f"there is no {name}.", remedy=f"add {name}: one value per token.")
+    tensors = {name: _without_ones(one, tensors) for name, one in tensors.items()}
     token_shape = tensors[REQUIRED[0]].shape
     if len(token_shape) not in (1, 2):
         raise PushError(f"{REQUIRED[0]} has shape {list(token_shape)}.", remedy=PACKED_OR_PADDED)
-    layout = StepLayout(token_shape, _sequences(tensors, token_shape))
+    layout = StepLayout(token_shape, _sequences(tensors, token_shape), tensors)
     for name, most, given in (
         ("tokens", MAX_TOKENS, prod(token_shape)),
         ("sequences", MAX_SEQUENCES, layout.sequences),
@@ -205,22 +196,58 @@ def _sequences(tensors: Mapping[str, StoredTensor], token_shape: tuple[int, ...]
     return token_shape[0]
 
 
+def _without_ones(tensor: StoredTensor, tensors: Mapping[str, StoredTensor]) -> StoredTensor:
+    """[1, tokens] beside cu_seqlens, [sequences, longest, 1], [sequences, 1]: as the client."""
+    rule, shape = RULES[tensor.name], tensor.shape
+    inner = shape[len(shape) - rule.inner_dimensions :] if rule.inner_dimensions else ()
+    outer = shape[: len(shape) - len(inner)]
+    if rule.per != "token" or "cu_seqlens" in tensors:
+        if len(outer) == 2 and 1 in outer:
+            outer = (prod(outer),)
+    elif len(outer) == 3 and outer[2] == 1 and not inner:
+        outer = outer[:2]
+    return replace(tensor, shape=outer + inner)
+
+
+def counted_per(tensor: StoredTensor, layout: StepLayout) -> str:
+    """Token, sequence or limit: as its rule says, unless it is one of those that may be either."""
+    rows = ((layout.sequences,), (layout.sequences, 1))
+    if tensor.name in ONE_FOR_ALL and tensor.shape in rows and tensor.shape != layout.token_shape:
+        return "sequence"
+    if tensor.name == VERSION and tensor.shape == layout.token_shape != rows[0]:
+        return "token"
+    return RULES[tensor.name].per
+
+
 def _check_shape(tensor: StoredTensor, layout: StepLayout) -> None:
-    rule = RULES[tensor.name]
+    rule, per = RULES[tensor.name], counted_per(tensor, layout)
+    if rule.per == "token" and per == "sequence":
+        return
     counted: dict[str, tuple[int, ...]] = {
         "token": layout.token_shape,
         "sequence": (layout.sequences,),
         "limit": (layout.sequences + 1,),
     }
-    expected = counted[rule.per]
+    expected = counted[per]
     leading = tensor.shape[: len(expected)]
     if leading != expected or len(tensor.shape) != len(expected) + rule.inner_dimensions:
         names = [*map(str, expected), *("layers", "k")[: rule.inner_dimensions]]
         raise PushError(
             f"{tensor.name} has shape {list(tensor.shape)}; to fit {REQUIRED[0]} it needs "
             f"[{', '.join(names)}].",
-            remedy=f"give {tensor.name} one entry per {rule.per}, of the same step.",
+            remedy=_shape_remedy(tensor, layout),
         )
+
+
+def _shape_remedy(tensor: StoredTensor, layout: StepLayout) -> str:
+    if RULES[tensor.name].per == "token" and len(tensor.shape) == 1 and not layout.padded:
+        return count_remedy(tensor.name, tensor.elements, layout.token_shape[0], layout.sequences)
+    if len(tensor.shape) == 2 and layout.padded and tensor.shape[0] == layout.sequences:
+        return (
+            "give both sides the same columns; where one leaves out the first or the last token "
+            "(logits[:, :-1]), cut the other alike."
+        )
+    return f"give {tensor.name} one entry per {RULES[tensor.name].per}, of the same step."
 
 
 def read_safetensors_step(path: Path) -> PushedStep:
@@ -228,8 +255,8 @@ def read_safetensors_step(path: Path) -> PushedStep:
     with path.open("rb") as stream:
         header = read_header(stream)
         layout = step_layout(header.tensors)
-        tensors = {name: _read(stream, tensor) for name, tensor in header.tensors.items()}
-    return pushed_step(_packed(tensors, layout) if layout.padded else tensors, header.metadata)
+        tensors = {name: _read(stream, tensor) for name, tensor in layout.tensors.items()}
+    return pushed_step(packed(tensors, layout) if layout.padded else tensors, header.metadata)
 
 
 def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
@@ -240,21 +267,18 @@ def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
             f"it ends within {tensor.name}: it was shortened while it was read.",
             remedy="send it again when it is complete.",
         )
-    shaped = values.reshape(tensor.shape)
-    if tensor.name in ("rollout_logprobs", "trainer_logprobs"):
-        return widened(shaped, tensor.dtype)
-    return shaped
+    return converted(tensor.name, values.reshape(tensor.shape), tensor.dtype)
 
 
-def _packed(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:
+def packed(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:
     """[sequences, longest, …] → [tokens, …] from each row's first to its last unmasked token."""
     rows, longest = layout.token_shape
     limits = np.arange(rows + 1, dtype=np.int64) * longest
     span = response_span(as_mask(tensors["mask"]).reshape(-1), limits)
-    packed = {
+    kept = {
         name: tensor.reshape(rows * longest, *tensor.shape[2:])[span.keep]
-        if RULES[name].per == "token"
+        if counted_per(layout.tensors[name], layout) == "token"
         else tensor
         for name, tensor in tensors.items()
     }
-    return {**packed, "cu_seqlens": span.cu_seqlens}
+    return {**kept, "cu_seqlens": span.cu_seqlens}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from driftscope_probes.dtypes import TORCH_NAMES, Dtype
 from driftscope_probes.errors import ModelError, TrainerError
+from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.trainer.settings import Attention, TrainerSettings
 
 #: Enough rows that no BLAS takes its path for a single row, few enough to cost nothing.
@@ -129,8 +130,16 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
     return result
 
 
-def load_model(path: str, name: str, weights: Dtype, settings: TrainerSettings) -> LoadedModel:
+def load_model(
+    path: str,
+    name: str,
+    weights: Dtype,
+    settings: TrainerSettings,
+    adapter: Adapter | None = None,
+) -> LoadedModel:
     """Raise ModelError when the folder cannot be loaded, TrainerError when the model does not suit.
+
+    `adapter`: LoRA that is added to its layers.
 
     A model suits when its logits are one matrix product of its hidden states and, where packing
     is asked for, when packed sequences stay apart.
@@ -154,6 +163,10 @@ def load_model(path: str, name: str, weights: Dtype, settings: TrainerSettings) 
             remedy="give a folder with config.json and *.safetensors of a supported architecture.",
         ) from error
     _refuse_incomplete(name, report)
+    if adapter is not None:
+        from driftscope_probes.trainer.adapter import apply_adapter
+
+        apply_adapter(model, adapter)
     loaded = _in_training_mode(model, name, weights, settings.attention)
     if settings.batching == "packed" and settings.micro_batch > 1:
         check_packing(loaded.model, loaded.decoder)

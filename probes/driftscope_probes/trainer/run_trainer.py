@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main
+from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trainer.settings import TrainerSettings
 
@@ -24,7 +25,9 @@ ENVIRONMENT = {
 
 
 def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
-    """Result: traces {mode: {engine dtype: path}}, gradients, headroom, timing in seconds."""
+    """Result: traces {mode: {engine dtype: path}}, the same of the quiet forward and of the engine's
+    weights where they were scored, rates of dropout, gradients, headroom, timing in seconds.
+    """
     sink(Progress("starting the trainer: importing torch", 0.0))
     os.environ.update(ENVIRONMENT)
     started = time.perf_counter()
@@ -37,6 +40,8 @@ def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[s
     grid = GridRequest(
         model_path=request["model_path"],
         model_name=request["model_name"],
+        adapter=Adapter.from_json(request["adapter"]) if request.get("adapter") else None,
+        engine_model_path=request.get("engine_model_path"),
         modes=request["modes"],
         prompts=Path(request["prompts"]),
         rollouts={dtype: Path(path) for dtype, path in request["rollouts"].items()},

@@ -64,6 +64,18 @@ def refusal(database: Database, authorization: str | None, needed: Scope) -> Ref
     text = _bearer(authorization)
     if text is None:
         return _invalid("the Authorization header is not `Bearer dsk_<id>_<secret>`")
+    return _refusal(database, text, needed)
+
+
+def key_refusal(database: Database, key: str, needed: Scope) -> Refusal | None:
+    """The same of a key by itself, as a form has it. Blocking: it reads the database."""
+    text = parse_key(key)
+    if text is None:
+        return _invalid("a key looks like `dsk_<id>_<secret>`, as it was printed once")
+    return _refusal(database, text, needed)
+
+
+def _refusal(database: Database, text: KeyText, needed: Scope) -> Refusal | None:
     with database.read() as connection:
         key = KeyRepository(connection).get(text.id)
     if key is None or not text.matches(key.secret_sha256):

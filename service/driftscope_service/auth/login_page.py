@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_service.auth.access import refusal
+from driftscope_service.auth.access import key_refusal
 from driftscope_service.auth.key import Scope
 from driftscope_service.http import session
 from driftscope_service.pages.page import page
@@ -31,7 +31,7 @@ async def login(request: Request) -> Response:
     key = fields.get("key", [""])[0].strip()
     target = session.own_path(fields.get("next", ["/"])[0])
     database: Database = request.app.state.service.database
-    refused = await run_in_threadpool(refusal, database, session.bearer(key), Scope.READ)
+    refused = await run_in_threadpool(key_refusal, database, key, Scope.READ)
     if refused is not None:
         return _form(request, target, refused.detail, refused.kind.status)
     response = RedirectResponse(target, 303)

@@ -6,7 +6,6 @@ Exit codes: 0 every bar is reached, 1 one is missed, 2 it could not run.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +24,9 @@ from driftscope_probes.diagnosis.drill.request import (
     MOST_RUNS,
     DrillRequest,
 )
-from driftscope_probes.errors import ProbeError
 from driftscope_service.cli.drill_tables import markdown, print_drill
 from driftscope_service.terminal.commands import (
+    FOUND,
     Json,
     checked,
     output_folder,
@@ -36,7 +35,6 @@ from driftscope_service.terminal.commands import (
 )
 
 RUNNER = "driftscope_probes.diagnosis.drill.run"
-MISSED, COULD_NOT_RUN = 1, 2
 
 
 def drill(
@@ -97,23 +95,19 @@ def drill(
         markdown_file.write_text(markdown(report, datetime.now(UTC).date()), encoding="utf-8")
     print_result(result, json_, lambda _, console: print_drill(report, console))
     if report.score.shortfalls():
-        raise typer.Exit(MISSED)
+        raise typer.Exit(FOUND)
 
 
 def _run(asked: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    try:
-        request = checked(DrillRequest, asked, command="drill", whole="options")
-        with _work_folder(out) as work:
-            sent = {
-                "kind": "drill",
-                "runner": RUNNER,
-                "request": request.model_dump(mode="json"),
-                "keep": out is not None,
-            }
-            return run_child("driftscope_probes.run_probe", sent, work, explain_probe_crash)
-    except ProbeError as error:
-        print(f"driftscope: {error}", file=sys.stderr)
-        raise typer.Exit(COULD_NOT_RUN) from error
+    request = checked(DrillRequest, asked, command="drill", whole="options")
+    with _work_folder(out) as work:
+        sent = {
+            "kind": "drill",
+            "runner": RUNNER,
+            "request": request.model_dump(mode="json"),
+            "keep": out is not None,
+        }
+        return run_child("driftscope_probes.run_probe", sent, work, explain_probe_crash)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from driftscope_probes.diagnosis.drill.score import (
     CauseScore,
     Score,
 )
+from driftscope_probes.plural import counted
 
 Matrix = Mapping[str, Mapping[str, int]]
 
@@ -45,7 +46,8 @@ HEADS = ("cause", "cases", "first", "of three", "seen from", "left out", "taken 
 
 def print_drill(report: DrillReport, console: Console) -> None:
     score = report.score
-    title = f"{score.cases} faults and {score.healthy} healthy pairs in {report.seconds:.0f} s"
+    pairs = f"{counted(score.cases, 'fault')} and {counted(score.healthy, 'healthy pair')}"
+    title = f"{pairs} in {report.seconds:.0f} s"
     console.print(Text(title, "bold"))
     console.print()
     figures = _table(("figure", "value", "asked"))
@@ -170,7 +172,7 @@ def _courses(report: DrillReport) -> Iterator[str]:
     score = report.course_score
     yield "## Over the steps of a run"
     yield (
-        f"{score.runs} runs with a fault, right cause named in {_part(score.top1)}; "
+        f"{counted(score.runs, 'run')} with a fault, right cause named in {_part(score.top1)}; "
         f"{score.healthy} healthy runs, called a fault in {_part(score.healthy_false_alarms)}."
     )
     rows = ((name, _counts(row)) for name, row in score.by_cause.items())

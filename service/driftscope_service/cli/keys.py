@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.key import Scope, new_key
 from driftscope_service.terminal.commands import Json
+from driftscope_service.terminal.listing import print_list
 
 if TYPE_CHECKING:
     from driftscope_service.auth.store import ApiKey
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 MAX_EXPIRES_DAYS: Final = 3650
 MAX_NAME_LENGTH: Final = 100
 
+COLUMNS: Final = ("id", "name", "scopes", "state", "created", "expires", "last used")
 app = typer.Typer(no_args_is_help=True)
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the service.", show_default="driftscope-data")
@@ -82,11 +82,7 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps({"keys": rows}, indent=2))
         return
-    table = Table("id", "name", "scopes", "state", "created", "expires", "last used")
-    for row in rows:
-        times = [row[name] or "-" for name in ("created_at", "expires_at", "last_used_at")]
-        table.add_row(row["id"], row["name"], ",".join(row["scopes"]), row["state"], *times)
-    Console().print(table)
+    print_list(COLUMNS, map(_cells, rows))
 
 
 @app.command()
@@ -164,6 +160,11 @@ def _row(key: ApiKey) -> dict[str, Any]:
         "last_used_at": _time(key.last_used_at),
         "revoked_at": _time(key.revoked_at),
     }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    times = [row[name] or "-" for name in ("created_at", "expires_at", "last_used_at")]
+    return (row["id"], row["name"], ",".join(row["scopes"]), row["state"], *times)
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -1,21 +1,25 @@
 """Entry of the `driftscope` command, with the commands that operate a service.
 
-Exit codes: 0 done, 1 it failed for a reason that is printed with its remedy, 2 wrong usage,
-130 interrupted, 143 terminated.
+Exit codes, for every command: 0 done and nothing to say; 1 a finding; 2 wrong usage, or it could
+not be carried out, with the reason and its remedy on standard error; 130 interrupted, 143
+terminated.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.plural import counted
 from driftscope_service.cli import keys, model
 from driftscope_service.cli.drill import drill
 from driftscope_service.cli.local_store import DataFolders
@@ -23,7 +27,7 @@ from driftscope_service.experiments import reports_command as reports
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
-from driftscope_service.terminal.commands import progress_bar
+from driftscope_service.terminal.commands import COULD_NOT_RUN, progress_bar
 
 
 def serve(
@@ -109,17 +113,26 @@ def load(
     for line in loaded.said:
         typer.echo(line)
     typer.echo(
-        f"{loaded.runs} runs with {loaded.steps} steps, {loaded.reports} new reports in "
+        f"{counted(loaded.runs, 'run')} with {counted(loaded.steps, 'step')}, "
+        f"{counted(loaded.reports, 'new report')} in "
         f"{settings.data_dir}. Now: driftscope serve --data-dir {settings.data_dir}"
     )
 
 
-FAILED, TERMINATED = 1, 128 + signal.SIGTERM
+TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback(context_settings={"obj": DataFolders(experiments)})(_driftscope)
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        # Of every command below as well.
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "obj": DataFolders(experiments),
+        },
+    )
+    app.callback()(_driftscope)
     app.command()(serve)
     app.command()(runs.analyze)
     app.command()(runs.push)
@@ -135,7 +148,18 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     return app
 
 
-def _driftscope() -> None:
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"driftscope {version('driftscope')}")
+        raise typer.Exit
+
+
+def _driftscope(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
     """Find out where an RL trainer and its inference engine stop agreeing, by how much, and why."""
 
 
@@ -145,7 +169,16 @@ def main() -> None:
         build_app()()
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
-        sys.exit(FAILED)
+        sys.exit(COULD_NOT_RUN)
+    except Exception:
+        # Python would end with 1, which a script reads as a finding.
+        traceback.print_exc()
+        print(
+            "driftscope: this is a bug of driftscope; nothing above says what to correct.\nWhat to "
+            "do: report it with the lines above.",
+            file=sys.stderr,
+        )
+        sys.exit(COULD_NOT_RUN)
 
 
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:

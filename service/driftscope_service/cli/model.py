@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.models.catalogue import CATALOGUE
 from driftscope_probes.models.fetch import fetch as fetch_model
 from driftscope_probes.models.safetensors_file import MasterDtype
 from driftscope_service.terminal.commands import Json, progress_bar
+from driftscope_service.terminal.listing import print_list
 
 app = typer.Typer(no_args_is_help=True, help="The demo models, and models from the Hub.")
 
+COLUMNS = ("name", "cached", "MB", "what it is", "licence and source")
 MASTER_DTYPES: tuple[MasterDtype, ...] = ("bf16", "fp32")
 
 
@@ -29,17 +29,7 @@ def list_models(
     if json_:
         print(json.dumps({"models": rows}))
         return
-    table = Table("name", "cached", "MB", "what it is", "licence and source")
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(
-            row["name"],
-            "yes" if row["cached"] else "no",
-            f"{row['size_bytes'] / 1e6:.0f}",
-            row["description"],
-            f"{row['licence']}; {row['source']}",
-        )
-    Console().print(table)
+    print_list(COLUMNS, map(_cells, rows))
 
 
 @app.command()
@@ -60,6 +50,12 @@ def fetch(
             progress=show,
         )
     print(json.dumps(model.to_dict()) if json_ else f"{model.name}: {model.path}")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    size = f"{row['size_bytes'] / 1e6:.0f}"
+    origin = f"{row['licence']}; {row['source']}"
+    return (row["name"], "yes" if row["cached"] else "no", size, row["description"], origin)
 
 
 def _master_dtype(name: str | None) -> MasterDtype | None:

@@ -80,7 +80,12 @@ def list_reports_page(
 
 
 @router.get("/{report_id}")
-def get_probe_page(request: Request, report_id: ReportId, service: CurrentService) -> Response:
+def get_probe_page(
+    request: Request,
+    report_id: ReportId,
+    service: CurrentService,
+    metric: Annotated[str | None, Query(max_length=64)] = None,  # of kinds that show one
+) -> Response:
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None:
@@ -106,7 +111,7 @@ def get_probe_plot(
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None or plot not in kind.page.plots:
-        raise not_found(f"plot of {report_id}", plot)
+        raise not_found("plot", plot, f"report {report_id!r}")
     data = kind.page.plots[plot](kind.read(content))
     return plot_response(request, data, format_, f"{report_id}-{plot}")
 

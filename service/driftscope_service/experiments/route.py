@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 
+from driftscope_probes.plural import counted, noun
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds
@@ -85,7 +86,7 @@ def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService
         if jobs.count(JobState.QUEUED) >= limit:
             raise ServiceError(
                 problem_kinds.QUEUE_FULL,
-                f"{limit} jobs are waiting already",
+                f"{counted(limit, 'job')} {noun(limit, 'is', 'are')} waiting already",
                 headers={"Retry-After": str(QUEUE_RETRY_S)},
             )
         job = jobs.add(kind.name, getattr(request, "model", None), fields)

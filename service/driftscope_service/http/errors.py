@@ -26,6 +26,8 @@ PROBLEM = "problem"
 #: Otherwise a body with many wrong fields would get an even larger answer.
 MAX_ERRORS_LISTED = 20
 MAX_ERROR_TEXT = 500
+#: Of an identifier that was not found: enough to recognise it.
+MAX_NAME_SHOWN = 80
 #: SQLite releases a lock within a transaction's time; a full disk takes longer, a retry is cheap.
 STORAGE_RETRY_S = 5
 
@@ -68,8 +70,13 @@ class InvalidField(ServiceError):
         )
 
 
-def not_found(what: str, identifier: str) -> ServiceError:
-    return ServiceError(problem_kinds.NOT_FOUND, f"there is no {what} {identifier[:80]!r}")
+def not_found(what: str, identifier: str | int, within: str = "") -> ServiceError:
+    """ "there is no step 99 of run 'r1'": a number as it is, a name in quotes.
+
+    `within`: of what, in words, with its own quotes."""
+    shown = str(identifier) if isinstance(identifier, int) else repr(identifier[:MAX_NAME_SHOWN])
+    where = f" of {within}" if within else ""
+    return ServiceError(problem_kinds.NOT_FOUND, f"there is no {what} {shown}{where}")
 
 
 def request_id(scope: Scope) -> str:

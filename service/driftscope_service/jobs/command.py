@@ -6,13 +6,13 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from driftscope_service.auth.service_call import DEFAULT_URL, Url, call
+from driftscope_service.terminal.listing import print_list
 
 app = typer.Typer(no_args_is_help=True)
 
+COLUMNS = ("job", "kind", "state", "model", "progress", "created")
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
 JobId = Annotated[str, typer.Argument(help="Identifier of the job.")]
 
@@ -34,11 +34,7 @@ def list_jobs(
     page = call("GET", url, "/v1/jobs", query).json()
     if as_json:
         return _print_json(page)
-    table = Table("job", "kind", "state", "model", "progress", "created")
-    for job in page["jobs"]:
-        names = (job["id"], job["kind"], job["state"], job["model"] or "")
-        table.add_row(*names, _progress(job), job["created_at"])
-    Console().print(table)
+    print_list(COLUMNS, map(_row, page["jobs"]))
 
 
 @app.command()
@@ -57,6 +53,11 @@ def logs(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 def cancel(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Cancel a job."""
     _print_job(call("POST", url, f"/v1/jobs/{job_id}/cancel").json(), url, as_json)
+
+
+def _row(job: dict[str, Any]) -> tuple[str, ...]:
+    names = (job["id"], job["kind"], job["state"], job["model"] or "")
+    return (*names, _progress(job), job["created_at"])
 
 
 @app.command()

@@ -110,14 +110,17 @@ RUN_INFO = gauge(
     "run_info", "", "Always 1; what describes an active run, and the coarser dtype of both sides.",
     "run", "model", "framework", "engine", "rollout_dtype", "trainer_dtype", "precision",
 )
-RUN_LAST_STEP = gauge("run_last_step", "", "Number of the highest complete step.", "run")
+RUN_LAST_STEP = gauge("run_last_step", "", "Number of the highest step in the series.", "run")
 RUN_LAST_STEP_TIME = gauge("run_last_step_timestamp", "seconds",
                             "Unix time at which the latest step was completed.", "run")
 RUN_STEP_INTERVAL = gauge("run_step_interval", "seconds",
                            "Mean time between two steps over the whole run.", "run")
 RUN_FINISHED = gauge("run_finished", "", "1 where the run was said to have ended, else 0; a later "
                       "step opens it again.", "run")
-RUN_STEPS = _counter("run_steps", "", "Complete steps of the run.", "run")
+RUN_STEPS = _counter("run_steps", "", "Complete steps of the run, of all its attempts.", "run")
+RUN_REFUSED = _counter("run_refused_steps", "", "Steps and shards of the run that were refused: "
+                       "malformed, too large, or in conflict with what is there.", "run")
+RUN_ATTEMPTS = gauge("run_attempts", "", "Number of times the run was started.", "run")
 RUN_TOKENS = _counter("run_compared_tokens", "", "Tokens compared in all steps.", "run")
 RUN_NONFINITE = _counter("run_nonfinite_tokens", "",
                          "Tokens of all steps left out because a side is not finite.", "run")

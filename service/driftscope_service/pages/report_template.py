@@ -16,10 +16,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from driftscope_probes.numbers import NUMBERS
+from driftscope_probes.plural import counted
 from driftscope_probes.record import Record
-from driftscope_service.numbers import metric_words
+from driftscope_service.numbers import limit_words, metric_words
 from driftscope_service.numbers.metric_words import grouped, shown, written
 from driftscope_service.pages import diagnosis, navigation, words
+from driftscope_service.pages.limit_sources import limit_page
 from driftscope_service.pages.sparkline import sparkline
 
 ABSENT = "–"
@@ -124,6 +126,7 @@ def environment() -> Environment:
     made.filters.update(
         number=_or_undefined(metric_words.number),
         share=_or_undefined(metric_words.share),
+        counted=counted,
         seconds=metric_words.seconds,
         moment=words.absolute,
         ago=words.ago,
@@ -144,6 +147,8 @@ def environment() -> Environment:
         sparkline=sparkline,
         interval=metric_words.interval,
         metric_of=NUMBERS,
+        crossed_beside=limit_words.crossed,
+        limit_page=limit_page,
         written=written,
         asset=asset,
         bundle=bundle,

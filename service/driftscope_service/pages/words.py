@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
+from driftscope_probes.plural import counted
+
 Tone: TypeAlias = Literal["good", "watch", "bad", "none"]
 
 
@@ -35,4 +37,4 @@ def ago(when: datetime, now: datetime | None = None) -> str:
         return "just now"
     size, unit = next(entry for entry in _UNITS if passed >= entry[0])
     count = int(passed // size)
-    return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return f"{counted(count, unit)} ago"

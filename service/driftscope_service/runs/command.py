@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from driftscope_client import DriftscopeError
 from driftscope_client.client import KEY_VARIABLE
@@ -21,14 +20,18 @@ from driftscope_client.snapshot import CopiedArray
 from driftscope_client.step_body import CHUNK_BYTES, CONTENT_TYPE, step_body, stored
 from driftscope_client.transport import RequestBody, RetryPolicy, Transport
 from driftscope_probes.analysis import analyze_step
+from driftscope_probes.diagnosis.observed import compared_tokens
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
+from driftscope_probes.plural import counted
+from driftscope_probes.profiles.step_profiles import step_profiles
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
-from driftscope_probes.push.step_file import BY_SUFFIX
+from driftscope_probes.push.readers.registry import reader_of
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
+from driftscope_service.terminal.listing import print_list
 
 #: What a calibrated floor is found by, in the metadata of a step.
 FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
@@ -38,10 +41,10 @@ EveryNumber = Annotated[
 
 
 def analyze(
-    file: Annotated[Path, typer.Argument(help="A step: .safetensors, .json or prime-rl .jsonl.")],
+    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
     step_format: Annotated[
         str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
     ] = None,
     resamples: Annotated[
         int, typer.Option(help="For the 95 % intervals; 0: none.")
@@ -62,6 +65,7 @@ def analyze(
     floors = default_folder() if data_dir is None else data_dir / FOLDER
     floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
     analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
+    analysis["profiles"] = step_profiles(compared_tokens(step)).to_dict()
     if json_:
         print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
     else:
@@ -110,9 +114,7 @@ class AnsweredStep:
 
 
 def push(
-    file: Annotated[
-        Path, typer.Argument(help="A step: .safetensors, .arrows, .json or prime-rl .jsonl.")
-    ],
+    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
     run: Annotated[str, typer.Option(envvar=RUN_VARIABLE, help="Name of the run.")],
     step: Annotated[int, typer.Option(min=0, help="Number of the training step.")],
     url: Url = DEFAULT_URL,
@@ -121,7 +123,7 @@ def push(
     ] = KEY_VARIABLE,
     step_format: Annotated[
         str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the suffix."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
     ] = None,
     shard: Annotated[
         int | None, typer.Option(min=0, help="The file is this shard of the step, from 0 …")
@@ -177,7 +179,7 @@ def _send(
 
 
 def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody:
-    known = step_format or BY_SUFFIX.get(file.suffix)
+    known = step_format or _format_of(file)
     if known is not None and known in CONTENT_TYPES and file.is_file():
         kind, size = CONTENT_TYPES[known], file.stat().st_size
         chunks: Callable[[], Iterator[bytes]] = partial(_chunks, file)
@@ -187,6 +189,14 @@ def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody
     if zstd:
         return RequestBody(partial(_compressed, chunks), None, kind, "zstd")
     return RequestBody(chunks, size, kind)
+
+
+def _format_of(file: Path) -> StepFormat | None:
+    """None where the reader says what is wrong."""
+    try:
+        return reader_of(file).step_format
+    except (PushError, OSError):
+        return None
 
 
 def _chunks(file: Path) -> Iterator[bytes]:
@@ -243,12 +253,13 @@ def list_runs(
     page = call("GET", url, "/v1/runs", {"limit": limit}).json()
     if as_json:
         return _print_json(page)
-    table = Table(*COLUMNS)
-    for run in page["runs"]:
-        last = "" if run["last_step"] is None else f"{run['last_step']}"
-        counts = (f"{run['steps']}", last, run["last_step_at"] or "")
-        table.add_row(run["run"], run["state"], run["model"] or "", *counts)
-    Console().print(table)
+    print_list(COLUMNS, map(_row, page["runs"]))
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    last = "" if run["last_step"] is None else f"{run['last_step']}"
+    counts = (f"{run['steps']}", last, run["last_step_at"] or "")
+    return (run["run"], run["state"], run["model"] or "", *counts)
 
 
 @app.command()
@@ -270,7 +281,7 @@ def finish(
     answer = call("PUT", url, path, body=json.dumps({"state": "finished"})).json()
     if as_json:
         return _print_json(answer)
-    typer.echo(f"{run}  finished  {answer['steps']} steps")
+    typer.echo(f"{run}  finished  {counted(answer['steps'], 'step')}")
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -31,7 +31,7 @@ MOST_POINTS: Final = 600
 MOST_STEPS: Final = 10_000
 #: A result takes a few kilobytes; more runs are rarely looked at side by side.
 MOST_RUNS: Final = 64
-Known: TypeAlias = tuple[int, StepVerdict]  # a step with its verdict
+_Point = TypeVar("_Point")
 #: A last step that rounding explains has nothing that the others would have to explain.
 HEALTHY: Final = ("bitwise_equal", "at_floor")
 
@@ -48,8 +48,7 @@ class RunCauses:
         def causes() -> tuple[NamedCause, ...]:
             return course_causes(verdict_points(connection, run.number, MOST_STEPS))
 
-        # A complete step never changes, so that their number tells one state from the next.
-        return self._causes.get(run.number, causes, version=run.complete_steps)
+        return self._causes.get(run.number, causes, version=run.revision)
 
 
 def run_diagnosis(causes: RunCauses, run: Run, connection: Connection) -> Diagnosis | None:
@@ -65,16 +64,25 @@ def run_diagnosis(causes: RunCauses, run: Run, connection: Connection) -> Diagno
 
 def course_causes(points: Sequence[VerdictPoint]) -> tuple[NamedCause, ...]:
     """`points` ascending by step."""
-    known = [(point.step, point.verdict) for point in points if point.verdict is not None]
+    known = thinned([(point, point.verdict) for point in points if point.verdict is not None])
+    attempts = [point.attempt for point, _ in known]
     return diagnose_run(
         [
-            RunPoint(step, verdict.excess, entropy=verdict.entropy, cause=verdict.cause)
-            for step, verdict in thinned(known)
+            RunPoint(
+                point.step,
+                verdict.excess,
+                entropy=verdict.entropy,
+                cause=verdict.cause,
+                resumed=attempt != before,
+            )
+            for (point, verdict), attempt, before in zip(
+                known, attempts, [*attempts[:1], *attempts], strict=False
+            )
         ]
     )
 
 
-def thinned(points: Sequence[Known]) -> Sequence[Known]:
+def thinned(points: Sequence[_Point]) -> Sequence[_Point]:
     """At most MOST_POINTS, evenly spread, the first and the last among them."""
     if len(points) <= MOST_POINTS:
         return points

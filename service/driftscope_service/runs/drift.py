@@ -37,8 +37,7 @@ class RunDrift:
             points = StepRepository(connection).latest_points(run.number, MAX_STEPS)
             return drift_of([StepValues(point.step, point.series) for point in points]).to_dict()
 
-        # A complete step never changes, so that their number tells one state from the next.
-        return self._drifts.get(run.number, drift, version=run.complete_steps)
+        return self._drifts.get(run.number, drift, version=run.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class RunDrifts:
         self._database = database
         self._run_drift = run_drift
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[int, RunCourse]] = {}  # with its number of steps
+        self._known: dict[int, tuple[int, RunCourse]] = {}  # with the revision of its series
         self._round: threading.Thread | None = None
         self._next_round_at = 0.0
         self._stopping = threading.Event()
@@ -74,7 +73,7 @@ class RunDrifts:
     def refresh(self, runs: Sequence[Run]) -> None:
         """Begin a round on those with new steps, unless one is under way or it is too early."""
         with self._lock:
-            changed = [run.name for run in runs if self._steps(run) != run.complete_steps]
+            changed = [run.name for run in runs if self._revision(run) != run.revision]
             busy = self._round is not None and self._round.is_alive()
             early = time.monotonic() < self._next_round_at
             if not changed or busy or early or self._stopping.is_set():
@@ -92,7 +91,7 @@ class RunDrifts:
         if current is not None:
             current.join()
 
-    def _steps(self, run: Run) -> int:
+    def _revision(self, run: Run) -> int:
         known = self._known.get(run.number)
         return 0 if known is None else known[0]
 
@@ -113,8 +112,9 @@ class RunDrifts:
     def _update(self, name: str) -> None:
         with self._database.read() as connection:
             run = RunRepository(connection).get(name)
-            assert run is not None, "no run is ever removed"
+            if run is None:
+                return  # deleted meanwhile
             drift = self._run_drift.of(run, connection)
             course = RunCourse(drift, self._run_drift.causes.of(run, connection))
         with self._lock:
-            self._known[run.number] = (run.complete_steps, course)
+            self._known[run.number] = (run.revision, course)

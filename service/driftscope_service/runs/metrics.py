@@ -130,7 +130,9 @@ def _add_run(families: Families, state: ExportedRun) -> None:
     described = [(text or "")[:MAX_LABEL_CHARACTERS] for text in texts]
     families.of(names.RUN_INFO).add([run.name, *described, state.precision], 1.0)
     families.of(names.RUN_FINISHED).add([run.name], run.finished_at is not None)
-    families.of(names.RUN_STEPS).add([run.name], run.complete_steps)
+    families.of(names.RUN_STEPS).add([run.name], run.received_steps)
+    families.of(names.RUN_REFUSED).add([run.name], run.refused_steps)
+    families.of(names.RUN_ATTEMPTS).add([run.name], run.attempt)
     families.of(names.RUN_TOKENS).add([run.name], run.compared_tokens)
     families.of(names.RUN_NONFINITE).add([run.name], run.nonfinite_tokens)
     families.of(names.RUN_CONFIDENT).add([run.name], run.confident_disagreements)
@@ -145,10 +147,10 @@ def _add_run(families: Families, state: ExportedRun) -> None:
 
 def _step_interval(run: Run) -> float | None:
     """The run begins with its first step or a PUT shortly before."""
-    if run.last_step_at is None or run.complete_steps < 2:
+    if run.last_step_at is None or run.received_steps < 2:
         return None
     lasted = (run.last_step_at - run.created_at).total_seconds()
-    return max(0.0, lasted) / (run.complete_steps - 1)
+    return max(0.0, lasted) / (run.received_steps - 1)
 
 
 def _add_step(families: Families, run: str, step: StepState) -> None:

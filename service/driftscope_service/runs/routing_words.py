@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from driftscope_probes.plural import counted
 from driftscope_service.numbers.metric_words import UNDEFINED, number, share
 
 #: Of a sign, as the heading of its row.
@@ -31,10 +32,10 @@ def routing_sentence(routing: Mapping[str, Any]) -> str:
         return str(routing["not_compared"])
     if agreement["choices_flipped"] is None:
         return "No unmasked token has a route on both sides."
-    layers = f"{len(agreement['layers'])} layers"
-    tokens = f"{agreement['tokens']:,} tokens"
+    layers = counted(len(agreement["layers"]), "layer")
+    tokens = counted(agreement["tokens"], "token")
     if not agreement["choices_flipped"]:
-        return f"All {tokens} take the same experts in {layers} on both sides."
+        return f"0% of the choices differ: all {tokens} take the same experts in {layers} on both sides."
     return (
         f"{share(agreement['choices_flipped'])} of the choices differ, and "
         f"{share(agreement['tokens_flipped'])} of {tokens} have at least one that does: "
@@ -44,19 +45,24 @@ def routing_sentence(routing: Mapping[str, Any]) -> str:
 
 def routing_summary(routing: Mapping[str, Any] | None) -> str | None:
     """What the first look at a step says of its routes: flips with what they do to Δ, and signs of
-    corruption by name. None without routes, and where there is neither.
+    corruption by name, and what was left out. None without routes, and where there is nothing.
     """
     if routing is None:
         return None
     agreement = routing["agreement"]
     signs = [one for one in routing["integrity"]["signs"] if one["significant"]]
     said = []
+    if agreement is not None and agreement["choices_flipped"] == 0:
+        said.append(routing_sentence(routing))
     if agreement is not None and agreement["choices_flipped"]:
         with_flip, without = (
             _or_undefined(number, agreement[group]["abs_diff_mean"])
             for group in ("flipped", "agreeing")
         )
         said += [routing_sentence(routing), f"Mean |Δ| {with_flip} with and {without} without one."]
+    if agreement is not None and agreement["tokens_without_route"]:
+        left_out = agreement["tokens_without_route"]
+        said.append(f"Left out: {left_out:,} tokens for which a side recorded no route.")
     if signs:
         said.append(f"Signs of corrupt routes: {', '.join(map(_sign_name, signs))}.")
     return f"Experts: {' '.join(said)}" if said else None

@@ -102,7 +102,7 @@ class RunStates:
 
 
 class RunStateCache:
-    """A complete step never changes, so that the number of steps tells one state from the next."""
+    """A complete step never changes: the revision of the series tells one state from the next."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class RunStateCache:
             return RunStates(active, states)
 
     def _refresh(self, summaries: RunSummaries, active: Sequence[Run]) -> None:
-        changed = [run.number for run in active if self._steps_of(run) != run.complete_steps]
+        changed = [run.number for run in active if self._revision_of(run) != run.revision]
         last = summaries.last_steps(changed) if changed else {}
         fresh = {}
         for run in active:
@@ -132,9 +132,9 @@ class RunStateCache:
                 fresh[run.number] = known
         self._known = fresh
 
-    def _steps_of(self, run: Run) -> int:
+    def _revision_of(self, run: Run) -> int:
         known = self._known.get(run.number)
-        return 0 if known is None else known.run.complete_steps
+        return 0 if known is None else known.run.revision
 
 
 def _described(run: Run, known: ExportedRun | None) -> ExportedRun:

@@ -17,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause
+from driftscope_probes.plural import counted
 from driftscope_service.numbers import diagnosis_words as words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
-from driftscope_service.numbers.metric_words import Shown, grouped, share, with_unit
+from driftscope_service.numbers.metric_words import Shown, grouped, number, share, with_unit
 from driftscope_service.runs.routing_words import print_routing, routing_summary
+from driftscope_service.runs.step_words import hygiene_sentences, place_sentence, unused_sentence
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -62,6 +64,9 @@ SIX: Final[Mapping[str, str]] = {
     "nonfinite_tokens": "tokens not finite",
 }
 PER_LINE: Final = 3
+#: Keys of profiles, and the headings of their columns.
+BY: Final = "by_"
+PROFILE: Final = ("tokens", "mean |Δ|", "mean Δ", "largest |Δ|")
 #: Half of a terminal of 48 lines; where more is said, evidence beyond the second line goes first.
 HALF_SCREEN: Final = 24
 MOST_EVIDENCE, LEAST_EVIDENCE = 4, 2
@@ -89,11 +94,11 @@ def print_analysis(
     """The diagnosis and six numbers; with `every_number` the tables below them."""
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     routes = None if every_number else routing_summary(analysis.get("routing"))
-    size = f"{_counted(step.sequences, 'sequence')}, {_counted(step.tokens, 'token')}"
+    size = f"{counted(step.sequences, 'sequence')}, {counted(step.tokens, 'token')}"
     console.print(Text(f"{name}: {size}", "bold"))
     if every_number:
         _print_metadata(step, console)
-    for part in _answer(diagnosis, analysis["comparison"], routes, console):
+    for part in _answer(diagnosis, analysis, routes, console, every=every_number):
         console.print(part)
     if every_number:
         _print_all(analysis, console)
@@ -101,18 +106,21 @@ def print_analysis(
         console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def _answer(
     diagnosis: Diagnosis | None,
-    comparison: Mapping[str, Any],
+    analysis: Mapping[str, Any],
     routes: str | None,
     console: Console,
+    *,
+    every: bool,
 ) -> list[RenderableType]:
     """As much evidence as half a screen holds."""
-    numbers = [*_six(comparison), *([] if routes is None else [Text(routes)])]
+    numbers = [
+        *_values(analysis, every=every),
+        *_six(analysis["comparison"]),
+        *([] if routes is None else [Text(routes)]),
+        *_inputs(analysis),
+    ]
     if diagnosis is None:
         return [Text("No diagnosis: analysed by an older version.", "dim"), *numbers]
     for evidence in range(MOST_EVIDENCE, LEAST_EVIDENCE - 1, -1):
@@ -174,6 +182,21 @@ def _labelled(title: str, text: str) -> RenderableType:
     return Text.assemble((f"{title}: ", "bold"), text)
 
 
+def _values(analysis: Mapping[str, Any], *, every: bool) -> list[RenderableType]:
+    """What is wrong with the values, and where the differences lie."""
+    told = hygiene_sentences(analysis, every=every)
+    parts = [_labelled("Values", " ".join(told))] if told else []
+    place = place_sentence(analysis)
+    return parts if place is None else [*parts, _labelled("Where", place)]
+
+
+def _inputs(analysis: Mapping[str, Any]) -> list[RenderableType]:
+    """What the settings of the sampling do, and what nothing reads."""
+    notes = [_labelled("Note", note) for note in analysis.get("notes") or []]
+    unused = unused_sentence(analysis)
+    return notes if unused is None else [*notes, Text(unused, "dim")]
+
+
 def _six(comparison: Mapping[str, Any]) -> list[RenderableType]:
     """In lines of three."""
     told = [f"{short} {with_unit(name, comparison.get(name))}" for name, short in SIX.items()]
@@ -196,6 +219,7 @@ def _print_all(analysis: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(Text("\n".join([LEGEND, *_undefined(groups)]), "dim"))
     print_routing(analysis.get("routing"), console)
+    _print_profiles(analysis.get("profiles") or {}, console)
     _print_presets(analysis["presets"], console, drops_healthy(analysis))
 
 
@@ -215,6 +239,43 @@ def _numbers(groups: Groups) -> Table:
             cells = (row.metric.label, row.value, row.interval or "")
             table.add_row(*map(Text, cells), end_section=row is shown[-1])
     return table
+
+
+def _print_profiles(profiles: Mapping[str, Any], console: Console) -> None:
+    """The telling ones first; nothing for a step whose tokens are not at hand."""
+    for profile in (one for name, one in profiles.items() if name.startswith(BY)):
+        rows = [
+            (
+                _bin(row["from"], row["below"]),
+                f"{row['tokens']:,}",
+                *(number(row[name]) for name in ("abs_diff_mean", "diff_mean", "abs_diff_max")),
+            )
+            for row in profile["bins"]
+        ]
+        if not rows:
+            continue
+        columns = zip(*rows, strict=True)
+        table = _empty(list(zip([profile["along"], *PROFILE], columns, strict=True)))
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print()
+        console.print(Text(f"|Δ| by {profile['along']}", "bold"))
+        console.print(Text(profile["sentence"]))
+        console.print(table, crop=False)
+    scan = profiles.get("offsets")
+    if scan is not None:
+        known = scan["correlation"].items()
+        told = "   ".join(
+            f"{int(offset):+d} {'undefined' if value is None else f'{value:.4f}'}"
+            for offset, value in known
+        )
+        console.print()
+        console.print(Text("Correlation of the trainer's probability with the rollout's", "bold"))
+        console.print(Text(f"offset {told}"))
+
+
+def _bin(start: float, below: float) -> str:
+    return f"{start:,.0f}" if below - start <= 1 else f"{start:,.0f} – {below - 1:,.0f}"
 
 
 def _undefined(groups: Groups) -> list[str]:

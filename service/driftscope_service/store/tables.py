@@ -195,11 +195,13 @@ runs = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     # Grows with every change of any run: the order of the listing, free of clocks.
     Column("activity", Integer, nullable=False, unique=True),
-    Column("complete_steps", Integer, nullable=False),
+    Column("complete_steps", Integer, nullable=False),  # that the series holds
     Column("last_step", BigInteger),
     Column("last_step_at", UtcDateTime),
     Column("finished_at", UtcDateTime),  # null: it is running, or ended without saying so
-    # Over the complete steps.
+    # Over every step that ever came in, those of earlier attempts too: they never fall.
+    Column("received_steps", Integer, nullable=False, server_default=text("0")),
+    Column("refused_steps", Integer, nullable=False, server_default=text("0")),
     Column("compared_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("nonfinite_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("confident_disagreements", BigInteger, nullable=False, server_default=text("0")),

@@ -19,10 +19,9 @@ import typer
 
 from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.verdicts import COMPARISON_RANK
+from driftscope_service.terminal.commands import FOUND
 
 VERDICT, EXCESS = "verdict", "excess"
-#: Exit code where a rule holds; wrong usage is 2, as everywhere.
-FOUND: Final = 1
 _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
     "<=": operator.le,

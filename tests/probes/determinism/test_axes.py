@@ -8,7 +8,9 @@ import pytest
 from driftscope_probes.determinism.axes.registry import AXIS
 from driftscope_probes.determinism.batch import Batch, Setup
 from driftscope_probes.determinism.report import AxisReport
-from driftscope_probes.determinism.request import AxisName
+from driftscope_probes.determinism.request import AxisName, DeterminismRequest
+from driftscope_probes.determinism.run import run_axes
+from driftscope_probes.progress import discard
 
 Probe = Callable[..., AxisReport]
 Fault = Callable[[Setup, Batch, int], int]
@@ -26,7 +28,10 @@ def last_arrival(batch: Batch) -> int:
 
 #: Axis -> (fault, last equal value, first differing one).
 PLANTED: dict[str, list[tuple[Fault, Any, Any]]] = {
-    "run_to_run": [(lambda s, b, i: b.run == 2 and i == 3, None, 2)],
+    "run_to_run": [
+        (lambda s, b, i: b.run == 2 and len(b.rows) > 20 and i == 3, 20, 21),
+        (lambda s, b, i: b.run == 1, None, 1),
+    ],
     "batch_size": [
         (lambda s, b, i: len(b.rows) > 1, 1, 2),
         (lambda s, b, i: len(b.rows) >= 21 and i == 20, 20, 21),
@@ -170,14 +175,75 @@ def test_the_hash_covers_the_last_row(probe: Probe, fake_engine: Any) -> None:
 def test_outputs_that_are_not_twice_the_same_have_no_hash(
     probe: Probe, fake_engine: Any, axis: str
 ) -> None:
-    engine = fake_engine(fault=lambda s, b, i: s.process == 1 or b.run == 1)
+    faults = {
+        "run_to_run": lambda s, b, i: b.run == 1,
+        "fresh_process": lambda s, b, i: s.process == 1,
+    }
+    engine = fake_engine(fault=faults[axis])
     assert (probe(axis, engine).verdict, probe(axis, engine).bits) == ("differs", None)
 
 
 def test_runs_of_one_batch_are_run_anew(probe: Probe, fake_engine: Any) -> None:
     engine = fake_engine()
     probe("run_to_run", engine, runs=4)
-    assert [batch.run for _, batch in engine.calls] == [0, 1, 2, 3]
+    asked = [(len(batch.rows), batch.run) for _, batch in engine.calls]
+    assert asked == [(rows, run) for rows in (8, 32) for run in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({}, [8, 32]),
+        ({"batch_sizes": [1, 44]}, [8, 44]),
+        ({"batch_sizes": [1, 8]}, [8]),
+        ({"run_rows": [64, 3]}, [3, 64]),
+    ],
+)
+def test_the_rows_that_are_repeated(
+    probe: Probe, fake_engine: Any, fields: dict[str, Any], rows: list[int]
+) -> None:
+    result = probe("run_to_run", fake_engine(), **fields)
+    assert [cell.value for cell in result.cells] == rows
+
+
+#: Axes whose own difference is a lack of repeatability.
+REPEATING = {"run_to_run", "thinking_machines"}
+
+
+@pytest.mark.parametrize("axis", sorted(set(ALL) - REPEATING))
+def test_an_axis_is_not_blamed_for_what_is_no_repeatability(
+    probe: Probe, fake_engine: Any, axis: str
+) -> None:
+    """Every call moves the bits anew, whatever is asked."""
+    calls = iter(range(1, 10**6))
+    result = probe(axis, fake_engine(fault=lambda s, b, i: next(calls) % 64))
+    assert result.verdict == "not_repeatable"
+    assert result.onset is not None and "asked again" in str(result.reason)
+
+
+@pytest.mark.parametrize("side", ["reference", "variant"])
+def test_either_side_of_a_difference_is_asked_again(
+    probe: Probe, fake_engine: Any, side: str
+) -> None:
+    calls = iter(range(1, 10**6))
+    rows = 1 if side == "reference" else 8
+    engine = fake_engine(fault=lambda s, b, i: next(calls) if len(b.rows) == rows else 0)
+    found = probe("batch_size", engine, batch_sizes=[1, 8], bisect=False)
+    told = "the same row asked again" if rows == 1 else "the same 8 rows asked again"
+    assert found.verdict == "not_repeatable" and told in str(found.reason)
+
+
+def test_what_run_to_run_found_counts_for_the_axes_behind_it(fake_engine: Any) -> None:
+    """A fault of one run in four: the control of two repeats would miss it."""
+    engine = fake_engine(
+        fault=lambda s, b, i: len(b.rows) > 20 and (b.run == 3 or len(b.rows) == 32)
+    )
+    asked = DeterminismRequest(
+        model="fake", axes=["run_to_run", "batch_size"], runs=4, run_rows=[30], max_tokens=3
+    )
+    again, size = run_axes(asked, tuple(range(3, 500)), engine, discard)
+    assert again.onset is not None and again.onset.differs_from == 21
+    assert size.verdict == "not_repeatable" and size.onset is not None
 
 
 def test_a_reference_shared_by_cells_is_run_once(probe: Probe, fake_engine: Any) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from driftscope_probes.diagnosis.floor import prior_floor
-from driftscope_probes.diagnosis.relation import Relation, significant_bits, theil_slope
+from driftscope_probes.diagnosis.relation import Relation, theil_slope
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.stored_bits import significant_bits
 
 from .made_up_policy import MadeUpPolicy, Pair
 

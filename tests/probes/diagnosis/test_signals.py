@@ -8,8 +8,8 @@ import pytest
 from driftscope_probes.diagnosis.body import noise_on_logits
 from driftscope_probes.diagnosis.estimates import clustered_mean, variance_of_means
 from driftscope_probes.diagnosis.floor import prior_floor
-from driftscope_probes.diagnosis.impossible import find_impossible
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.impossible import find_impossible
 
 from .faults import noisier
 from .made_up_policy import MadeUpPolicy, log_softmax
@@ -64,19 +64,19 @@ def test_impossible_values_by_kind() -> None:
     rollout[:3], rollout[3:5], trainer[5], trainer[6] = -9999.0, np.nan, np.inf, 0.2
     rollout[10], trainer[10] = 0.0, -3.0
     found = Signals(pair.changed(rollout=rollout, trainer=trainer).observed(), FLOOR).impossible
-    assert found.sentinel_rollout.tolist() == [0, 1, 2]
-    assert found.nonfinite_rollout.tolist() == [3, 4]
-    assert found.nonfinite_trainer.tolist() == [5]
-    assert found.positive_trainer.tolist() == [6]
-    assert found.zero_rollout.tolist() == [10]
+    assert found.rollout.sentinel.tolist() == [0, 1, 2]
+    assert found.rollout.nonfinite.tolist() == [3, 4]
+    assert found.trainer.nonfinite.tolist() == [5]
+    assert found.trainer.positive.tolist() == [6]
+    assert found.placeholder.tolist() == [10]
     assert found.rows.tolist() == [0, 1, 2, 3, 4, 5, 10]
 
 
 def test_a_clean_step_has_no_impossible_value() -> None:
     pair = MadeUpPolicy(4).pair()
     found = find_impossible(pair.rollout, pair.trainer, lambda rows: rows)
-    assert found.rows.size == 0 and found.positive_trainer.size == 0
-    assert found.repeated_value is None
+    assert found.rows.size == 0 and found.trainer.positive.size == 0
+    assert found.rollout.repeated_value is None
 
 
 def test_standard_errors_count_sequences() -> None:

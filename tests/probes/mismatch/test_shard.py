@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch import Shard, compare, merge_shards, shard_of
+from driftscope_probes.mismatch.counts import SIDES
 from driftscope_probes.tokens import Tokens
 
-NEEDS_ALL_TOKENS = {"ulp_distance_p50", "ulp_distance_max"}
+NEEDS_ALL_TOKENS = {
+    *("ulp_distance_p50", "ulp_distance_max"),
+    *(f"{side}_{what}" for side in SIDES for what in ("significant_bits", "half_step_p99")),
+}
 ABOUT = {"intervals", "interval_level", "interval_resamples", "interval_seed", "undefined"}
 QUANTILES = "abs_diff_p50 abs_diff_p90 abs_diff_p95 abs_diff_p99 abs_diff_p99p9 abs_diff_p99p99"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push import prime_rl_export
 from driftscope_probes.push.prime_rl_export import read_prime_rl_export
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.readers import records
 from driftscope_probes.push.rules import PushError, environment_names
 from driftscope_probes.push.step_file import join_steps
 from driftscope_probes.tokens import SEQUENCE_LABELS
@@ -154,13 +154,13 @@ def test_refused(tmp_path: Path, lines: list[object], told: str) -> None:
 def test_long_lines_many_tokens_and_many_sequences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prime_rl_export, "MAX_TOKENS", 7)
+    monkeypatch.setattr(records, "MAX_TOKENS", 7)
     with pytest.raises(PushError, match="beyond 7 tokens or .* the limits, at line 2"):
         read(tmp_path, line(), line())
-    monkeypatch.setattr(prime_rl_export, "MAX_SEQUENCES", 1)
+    monkeypatch.setattr(records, "MAX_SEQUENCES", 1)
     with pytest.raises(PushError, match="or 1 sequences, the limits, at line 2"):
         read(tmp_path, line(), line(loss_mask=[False] * 6))
-    monkeypatch.setattr(prime_rl_export, "MAX_EXPORT_LINE_BYTES", 99)
+    monkeypatch.setattr(records, "MAX_EXPORT_LINE_BYTES", 99)
     with pytest.raises(PushError, match="line 1 is longer than 99 bytes"):
         read(tmp_path, line())
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from driftscope_probes.push.safetensors_step import widened
+from driftscope_probes.push.conversion import widened
 
 PATTERNS = np.arange(2**16, dtype=np.uint16)
 

@@ -238,7 +238,7 @@ def test_refused_with_the_reason_and_what_to_do(
     (tmp_path / name).write_bytes(content)
     file = [] if name == "other.txt" else [name]
     done = analyze(*file, *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert told in done.stderr and "What to do:" in done.stderr
     assert "Traceback" not in done.stderr

@@ -27,7 +27,7 @@ SMALL = ("--model", "tiny-random-llama", "--prompts", "4", "--max-tokens", "8", 
 )
 def test_what_is_refused(driftscope: Run, tmp_path: Path, arguments: list[str], told: str) -> None:
     done = driftscope("floor", *arguments)
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 2 and done.stdout == ""
     assert told in done.stderr and "What to do:" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

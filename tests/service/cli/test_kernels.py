@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from driftscope_probes.kernels.report import KernelsCheck, KernelVerdict, Planted
-from driftscope_service.experiments.kernels.command import unexpected
+from driftscope_service.experiments.kernels.command import is_finding
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]
@@ -50,13 +50,13 @@ def test_list_names_ours_and_torchs(kernels: Run) -> None:
 def test_check_shows_verdict_bits_and_a_replay_that_replays(kernels: Run) -> None:
     arguments = "check --target torch --op mean_strided --dtype fp32 --threads 1 --quick".split()
     done = kernels(*arguments)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "REFUTED" in done.stdout
     assert "Planted faults caught:" in done.stdout
     assert "ULP" in done.stdout
     line = next(line for line in done.stdout.splitlines() if "--replay" in line)
     again = kernels("check", "--replay", line.split("'")[1])
-    assert again.returncode == 0, again.stderr
+    assert again.returncode == 1, again.stderr
     assert "reproduced" in again.stdout
     # The same bits as in the report, from another process.
     bits = [word for word in again.stdout.split() if word.startswith("0x")]
@@ -113,13 +113,15 @@ def test_what_cannot_be_run_exits_2_or_says_why(
 @pytest.mark.parametrize(
     ("target", "verdict", "missed", "expected"),
     [
-        ("torch", "REFUTED", [], False),
+        ("torch", "REFUTED", [], True),
+        ("acme", "REFUTED", [], True),
+        ("acme", "NOT_REFUTED", [], False),
         ("driftscope", "PROVED", [], False),
         ("driftscope", "REFUTED", [], True),
         ("torch", "PROVED", ["linear/row_position fp32"], True),
     ],
 )
-def test_exit_1_is_for_ours_refuted_and_for_a_blind_checker(
+def test_exit_1_is_for_a_refuted_kernel_and_for_a_blind_checker(
     target: str, verdict: str, missed: list[str], expected: bool
 ) -> None:
     found: dict[str, Any] = {"target": target, "verdict": verdict}
@@ -128,4 +130,4 @@ def test_exit_1_is_for_ours_refuted_and_for_a_blind_checker(
         "planted": Planted(caught=0, total=1, missed=missed),
     }
     check = KernelsCheck.model_construct(**parts)
-    assert unexpected(check) is expected
+    assert is_finding(check) is expected

@@ -25,10 +25,10 @@ def test_list_tells_what_is_cached(driftscope: Run, tmp_path: Path) -> None:
 
 def test_an_unknown_name_or_dtype_is_an_error(driftscope: Run) -> None:
     unknown = driftscope("model", "fetch", "smollm3")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "smollm2-135m" in unknown.stderr
     dtype = driftscope("model", "fetch", "tiny-random-llama", "--master-dtype", "int8")
-    assert dtype.returncode == 1
+    assert dtype.returncode == 2
     assert "bf16 or fp32" in dtype.stderr
 
 

@@ -15,7 +15,7 @@ def refused(driftscope: Run, tmp_path: Path, *arguments: str) -> str:
     """What the command says; it must fail fast and leave no file."""
     before = sorted(tmp_path.rglob("*"))
     done = driftscope("probe", "paired", *arguments, DRIFTSCOPE_HOME=str(tmp_path.parent / "home"))
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert "What to do:" in done.stderr

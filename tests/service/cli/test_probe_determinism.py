@@ -31,7 +31,7 @@ TINY = ("probe", "determinism", "--model", "tiny-random-llama")
 )
 def test_what_is_refused(driftscope: Run, tmp_path: Path, arguments: list[str], told: str) -> None:
     done = driftscope(*TINY, *arguments, "--out", "report")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert told in done.stderr and "What to do:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -42,7 +42,7 @@ def test_a_folder_that_holds_something_is_kept(driftscope: Run, tmp_path: Path) 
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "mine.txt").write_text("mine")
     done = driftscope(*TINY, "--axes", "position", "--out", "report")
-    assert done.returncode == 1 and "exists already" in done.stderr
+    assert done.returncode == 2 and "exists already" in done.stderr
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["mine.txt"]
 
 
@@ -53,7 +53,7 @@ def test_a_real_run_and_its_replay(driftscope: Run, tmp_path: Path) -> None:
     chosen = ("--engine-dtypes", "fp32", "--threads", "2", "--axes", "batch_size")
     sizes = ("--batch-sizes", "1,8", "--prompt-tokens", "24,320")
     done = driftscope(*TINY, *chosen, *sizes, "--json", "--out", "report")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "batch_size" in done.stderr
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "report" / "report.json").read_text())

@@ -125,7 +125,7 @@ def test_refusals_are_told_in_the_words_of_the_service(
         ((step_file, "--run", "r", "--step", "4", "--url", "http://[::1"), "is not a URL"),
     ):
         done = push(*arguments)
-        assert done.returncode == 1, done.stdout
+        assert done.returncode == 2, done.stdout
         assert done.stdout == ""
         assert told in done.stderr and "What to do:" in done.stderr
         assert "Traceback" not in done.stderr
@@ -135,7 +135,7 @@ def test_a_service_that_is_not_there(push: Run, step_file: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     done = push(step_file, "--run", "r", "--step", "1", "--url", f"http://127.0.0.1:{port}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot be reached" in done.stderr and "driftscope serve" in done.stderr
 
 
@@ -151,7 +151,7 @@ def test_a_service_that_asks_for_a_key(
             KeyRepository(connection).add(key, name="p", scopes=[Scope.INGEST], expires_at=None)
         arguments = (step_file, "--run", "r", "--step", "1", "--url", url, "--json")
         refused = push(*arguments)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "key" in refused.stderr and "Traceback" not in refused.stderr
         done = push(*arguments, "--api-key-env", "MY_KEY", MY_KEY=key.token)
         assert done.returncode == 0, done.stderr

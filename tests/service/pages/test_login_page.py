@@ -110,3 +110,14 @@ def test_a_browser_logs_in_by_the_form(run_service: Any, serving: Any, browser: 
         page.wait_for_url(f"{url}/login")
         assert page.get_by_role("button", name="Log out").count() == 0
         page.close()
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "Bearer x", "dsk_aaaaaaaaaaaa_" + "a" * 43])
+def test_a_wrong_key_is_answered_about_the_key_that_was_typed(guarded: Any, key: str) -> None:
+    told = log_in(guarded, key).text
+    assert "The key was not accepted: a key looks like `dsk_" in told
+    assert "header" not in told.split("<main", 1)[1]
+
+
+def test_a_key_of_another_service_is_said_to_be_unknown(guarded: Any) -> None:
+    assert "no key of this service has this text" in log_in(guarded, new_key().token).text

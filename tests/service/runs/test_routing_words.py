@@ -46,9 +46,10 @@ def test_nothing_without_routes() -> None:
     assert printed(None) == "" and routing_summary(None) is None
 
 
-def test_agreement_is_no_news() -> None:
-    assert routing_summary(routing()) is None
-    assert "All 400 tokens take the same experts in 5 layers on both sides." in printed(routing())
+def test_agreement_is_said() -> None:
+    summary = routing_summary(routing())
+    assert summary is not None and summary.startswith("Experts: 0% of the choices differ: all 400 tokens")
+    assert "all 400 tokens take the same experts in 5 layers on both sides." in printed(routing())
 
 
 def test_flips_are_summed_up_with_what_they_do() -> None:

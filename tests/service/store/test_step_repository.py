@@ -90,6 +90,7 @@ def test_the_highest_step_and_the_activity_of_a_run(connection: Connection) -> N
     first, _ = runs.put("a", {})
     runs.put("b", {})
     for step in (7, 3):
+        StepRepository(connection).add(first.number, new_step(step))
         runs.step_completed(first.number, new_step(step))
     run = runs.get("a")
     assert run is not None

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import ROWS, Plan, Row, Value
-from driftscope_probes.determinism.request import MOST_BATCH
+from driftscope_probes.determinism.batch import Plan, Row, Value
+from driftscope_probes.determinism.request import MOST_BATCH, ROWS
 
 FORWARD, REVERSED, INTERLEAVED = "forward", "reversed", "interleaved"
 MOST_STEPS = 64

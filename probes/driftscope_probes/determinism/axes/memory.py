@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Demand, Job, choice, integer
-from driftscope_probes.determinism.batch import ROWS, Plan, Value
+from driftscope_probes.determinism.batch import Plan, Value
+from driftscope_probes.determinism.request import ROWS
 from driftscope_probes.engines.settings import BLOCK_TOKENS
 from driftscope_probes.errors import RequestError
 

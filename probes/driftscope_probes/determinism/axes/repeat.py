@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from driftscope_probes.determinism.axes.base import Case, Job, integer
-from driftscope_probes.determinism.batch import ROWS, Plan, Value
-from driftscope_probes.determinism.request import MOST_BATCH
+from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
+from driftscope_probes.determinism.batch import ROWS_TOGETHER, Plan, Value
+from driftscope_probes.determinism.request import MOST_BATCH, ROWS
 
 MOST_RUNS = 100
+FIRST_RUN = "first"
 
 
 class RunToRun:
-    """One batch again and again, each time on an empty prefix cache."""
+    """A batch of so many rows, and the same batch again, each time on an empty prefix cache.
 
-    setting = "run"
-    ordered = False
+    Every value is its own reference: the first run of as many rows. What is repeatable for a few
+    rows need not be for many (vLLM, issue 51187: 8 rows at a time repeat, 44 do not).
+    """
+
+    setting = ROWS_TOGETHER
+    ordered = True
 
     def values(self, plan: Plan) -> tuple[Value, ...]:
-        return tuple(range(plan.request.runs))
+        return (FIRST_RUN, *plan.request.rows_repeated)
 
     def case(self, plan: Plan, reference: Value, value: Value) -> Case:
-        return Case((self._job(plan, reference),), (self._job(plan, value),))
-
-    def _job(self, plan: Plan, value: Value) -> Job:
-        run = integer(value, self.setting, 0, MOST_RUNS)
-        return Job(plan.setup, plan.batch(plan.rows(), run=run))
+        choice(reference, "reference of run_to_run", (FIRST_RUN,))
+        rows = plan.rows(integer(value, self.setting, 1, MOST_BATCH))
+        first, *again = (
+            Job(plan.setup, plan.batch(rows, run=run)) for run in range(plan.request.runs)
+        )
+        return Case((first,), tuple(again))
 
 
 class FreshProcess:

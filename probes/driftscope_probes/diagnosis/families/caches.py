@@ -93,8 +93,9 @@ def hybrid_version(seen: Examination) -> Finding | None:
     after = np.zeros(body.tokens, np.bool_)
     after[np.minimum(cuts[:, None] + np.arange(AROUND), body.tokens - 1)] = True
     rest = typical(body.residual[after]) / seen.floor.sigma
-    lag = seen.signals.extras.lag()
-    mixed = lag is not None and np.unique(lag).size > 1
+    tokens = seen.signals.tokens
+    lags = tokens.lag() if (within := tokens.token_lag()) is None else within[tokens.takes_part]
+    mixed = lags is not None and np.unique(lags).size > 1
     # All at one index, or all at few: an update hits every running request at one moment.
     common = places.falling
     shared = 0.0 if common is None else common.gain / max(places.best_gain, 1e-9)

@@ -95,6 +95,10 @@ def norm_eps(seen: Examination) -> Finding | None:
     )
 
 
+#: Who says that the trainer drew says what is seen, unless something else is worse.
+STATED_DROPOUT = 0.95
+
+
 def dropout(seen: Examination) -> Finding | None:
     """Equal contexts get unequal answers from the trainer, not from the engine."""
     repeats = repeated_contexts(seen)
@@ -123,6 +127,10 @@ def dropout(seen: Examination) -> Finding | None:
             ),
             Evidence("that over its noise against the engine", round(random, 2), "below 0.3"),
         ]
+    stated = seen.settings.trainer_dropout
+    if stated is not None:
+        confidence = max(confidence, STATED_DROPOUT * ramp(seen.signals.excess or 0.0, 1.4, 2.2))
+        evidence.append(Evidence("metadata: trainer_dropout", stated, "none"))
     if confidence < 0.05:
         return None
     return Finding(confidence, tuple(evidence))

@@ -11,8 +11,9 @@ from driftscope_probes.diagnosis.body import FEW_TOKENS, Floats, Ints, typical
 from driftscope_probes.diagnosis.cause import Evidence, Finding
 from driftscope_probes.diagnosis.examination import Examination, ramp
 from driftscope_probes.diagnosis.families.base import Cause
-from driftscope_probes.diagnosis.impossible import CERTAIN_ABOVE
 from driftscope_probes.diagnosis.plots import impossible_by_sequence, other_ids_by_sequence
+from driftscope_probes.mismatch.impossible import CERTAIN_ABOVE
+from driftscope_probes.mismatch.token_places import token_places
 
 #: log of the mass that a nucleus keeps at the least: values of exactly 0 whose partner is above it
 #: may be tokens that were alone in their nucleus.
@@ -30,16 +31,16 @@ FAR_APART = 2.0
 def sentinel_or_nan(seen: Examination) -> Finding | None:
     impossible = seen.signals.impossible
     sides = (
-        ("rollout", "NaN or infinite", impossible.nonfinite_rollout),
-        ("trainer", "NaN or infinite", impossible.nonfinite_trainer),
-        ("rollout", "below -100 nats", impossible.sentinel_rollout),
-        ("trainer", "below -100 nats", impossible.sentinel_trainer),
+        ("rollout", "NaN or infinite", impossible.rollout.nonfinite),
+        ("trainer", "NaN or infinite", impossible.trainer.nonfinite),
+        ("rollout", "below -100 nats", impossible.rollout.sentinel),
+        ("trainer", "below -100 nats", impossible.trainer.sentinel),
     )
     found = [item for item in sides if item[2].size]
     most = MOST_ABOVE * seen.signals.unmasked
     for side, rows in (
-        ("rollout", impossible.positive_rollout),
-        ("trainer", impossible.positive_trainer),
+        ("rollout", impossible.rollout.positive),
+        ("trainer", impossible.trainer.positive),
     ):
         if rows.size > most:
             what = "above 0: probabilities, or log-probabilities without their sign"
@@ -57,7 +58,7 @@ def sentinel_or_nan(seen: Examination) -> Finding | None:
 
 def placeholder(seen: Examination) -> Finding | None:
     impossible = seen.signals.impossible
-    zero, repeated = impossible.zero_rollout, impossible.repeated_rollout
+    zero, repeated = impossible.placeholder, impossible.rollout.repeated
     trainer = seen.signals.tokens.trainer
     confidence = 0.0
     evidence: list[Evidence] = []
@@ -86,7 +87,7 @@ def placeholder(seen: Examination) -> Finding | None:
         confidence = max(confidence, SURE * ramp(repeated.size, 2, 6) * alone)
         evidence.append(
             Evidence(
-                f"engine values of exactly {impossible.repeated_value:g}",
+                f"engine values of exactly {impossible.rollout.repeated_value:g}",
                 int(repeated.size),
                 "no value repeats while the trainer's differ",
             )
@@ -116,10 +117,10 @@ def positive(seen: Examination) -> Finding | None:
     impossible, tokens = seen.signals.impossible, seen.signals.tokens
     found = []
     for side, rows, values in (
-        ("rollout", impossible.positive_rollout, tokens.rollout),
-        ("trainer", impossible.positive_trainer, tokens.trainer),
+        ("rollout", impossible.rollout.positive, tokens.rollout),
+        ("trainer", impossible.trainer.positive, tokens.trainer),
     ):
-        rows = rows[~np.isin(rows, impossible.repeated_rollout)]
+        rows = rows[~np.isin(rows, impossible.rollout.repeated)]
         if rows.size:
             found.append((side, rows, float(values[rows].max())))
     if not found:
@@ -240,35 +241,9 @@ def _at_turn_start(seen: Examination, cuts: Ints) -> float:
 
 
 def _where(seen: Examination, rows: Ints) -> list[Evidence]:
-    """Which sequences, and whether it is their last token or a run to their end."""
-    signals = seen.signals
-    cu_seqlens = signals.tokens.cu_seqlens
-    sequence = np.searchsorted(cu_seqlens, rows, side="right") - 1
-    which = np.unique(sequence)
-    shown = ", ".join(map(str, which[:5])) + (", …" if which.size > 5 else "")
-    found = [Evidence("in sequences", f"{which.size} ({shown})", "none")]
-    turns = signals.extras.turn_ids
-    if turns is not None:
-        values = np.unique(turns[rows])
-        found.append(Evidence("in turns", ", ".join(map(str, values[:8])), "none"))
-    last = cu_seqlens[sequence + 1] - 1
-    at_end = float((rows == last).mean())
-    if at_end > 0.9:
-        found.append(Evidence("at the last token of a sequence", round(at_end, 2), "by chance"))
-    elif _run_to_the_end(rows, sequence, last) > 0.9:
-        first = int(rows[0] - cu_seqlens[sequence[0]])
-        found.append(
-            Evidence(
-                "from a token on to the end", f"token {first} of sequence {sequence[0]}", "no runs"
-            )
-        )
-    return found
-
-
-def _run_to_the_end(rows: Ints, sequence: Ints, last: Ints) -> float:
-    """Fraction of rows in an unbroken run that ends with its sequence."""
-    follows = np.append((rows[1:] == rows[:-1] + 1) & (sequence[1:] == sequence[:-1]), False)
-    return float((follows | (rows == last)).mean())
+    """The same words as where the values themselves are listed."""
+    found = token_places(seen.signals.tokens, np.sort(rows))
+    return [Evidence("where", found.words, "nowhere")]
 
 
 CAUSES = (

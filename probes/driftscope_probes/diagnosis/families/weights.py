@@ -40,7 +40,7 @@ def _size_evidence(seen: Examination) -> list[Evidence]:
 
 
 def stale(seen: Examination) -> Finding | None:
-    lag = seen.signals.extras.lag()
+    lag = seen.signals.tokens.lag()
     lagging = lag is not None and bool((lag > 0).any())
     along = along_gradient(seen)
     small = seen.settings.trainer_dtype == "fp32" and seen.settings.rollout_dtype == "bf16"
@@ -59,7 +59,7 @@ def stale(seen: Examination) -> Finding | None:
 
 def staleness(seen: Examination) -> Finding | None:
     """The rollouts' own versions say that they are older."""
-    lag = seen.signals.extras.lag()
+    lag = seen.signals.tokens.lag()
     if lag is None or not (lag > 0).any():
         return None
     split = seen.places.by_label((lag > 0).astype(np.int64))

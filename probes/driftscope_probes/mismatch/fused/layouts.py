@@ -114,6 +114,18 @@ ODDITIES = _columns(
     "trainer_zero",
     "rollout_positive",
     "trainer_positive",
+    "rollout_nan",
+    "trainer_nan",
+    "rollout_minus_infinity",
+    "trainer_minus_infinity",
+    "rollout_plus_infinity",
+    "trainer_plus_infinity",
+    "rollout_sentinel",
+    "trainer_sentinel",
+    "rollout_zero_unmatched",
+    "trainer_zero_unmatched",
+    "rollout_highest_bits",  # of the highest finite value above 0; 0: there is none
+    "trainer_highest_bits",
 )
 
 

@@ -1,6 +1,7 @@
 """`driftscope probe determinism`: which settings of an engine change a bit, and from where on.
 
-The work is done in processes of its own. Exit code 0 says that it was done, not that all is equal.
+The work is done in processes of its own. Exit codes: 0 all axes that ran are equal, 1 one of them
+is not, 2 it could not be run.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import typer
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.determinism.report import DeterminismReport
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
-from driftscope_service.experiments.determinism.terminal import print_determinism
+from driftscope_service.experiments.determinism.terminal import DIFFERING, print_determinism
 from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.terminal.commands import (
     CHOICES,
+    FOUND,
     Json,
     checked,
     fields,
@@ -75,6 +77,7 @@ def request_of(values: Mapping[str, Any]) -> DeterminismRequest:
             "max_tokens": "Decoded per request.",
             "samples": "Of thinking_machines.",
             "runs": "Of run_to_run.",
+            "run_rows": "Rows that run_to_run repeats; default: 8 and the largest batch size.",
             "seed": "",
         },
         panel="Size",
@@ -87,7 +90,10 @@ def determinism(
     out: Annotated[Path | None, typer.Option(help="New folder for report.json and logs.")] = None,
     json_: Json = False,
 ) -> None:
-    """Ask one engine the same thing in many ways and compare every row bit by bit."""
+    """Ask one engine the same thing in many ways and compare every row bit by bit.
+
+    Exits 1 where an axis differs or does not repeat.
+    """
     request = request_of(values)
     with _work_folder(out) as work:
         asked = {"kind": "determinism", "request": request.model_dump(mode="json")}
@@ -97,6 +103,8 @@ def determinism(
     typed = DeterminismReport.read(report)
     print_result(report, json_, lambda _, console: print_determinism(typed, console))
     keep(report, out)
+    if any(axis.verdict in DIFFERING for axis in typed.axes):
+        raise typer.Exit(FOUND)
 
 
 @contextmanager

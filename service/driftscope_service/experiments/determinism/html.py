@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from driftscope_probes.determinism.batch import ROWS_TOGETHER
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 from driftscope_probes.verdicts import NOT_RUN, RANKS
 from driftscope_service.pages.report_template import self_contained
 from driftscope_service.pages.words import RunState, Tone
 
 TEMPLATE = "experiments/determinism/templates/report.html.jinja"
-TONES: Final[Mapping[str, Tone]] = {"differs": "bad", "equal": "good", "not_run": "none"}
+TONES: Final[Mapping[str, Tone]] = {
+    "differs": "bad",
+    "not_repeatable": "watch",
+    "equal": "good",
+    "not_run": "none",
+}
 ORDER: Final = (*RANKS["engine"], NOT_RUN["engine"])  # what a reader must see first
 #: So many axes are named; the rest is counted.
 NAMED: Final = 3
@@ -46,6 +52,14 @@ def axes_state(axes: Sequence[AxisReport]) -> RunState:
     if not ran:
         return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
     differing = [axis for axis in ran if axis.verdict == "differs"]
+    unsteady = len([axis for axis in ran if axis.verdict == "not_repeatable"])
+    if unsteady:
+        rest = (
+            f"; on {unsteady} more the same request gave other bits again, so that the axis "
+            f"shows nothing{rest}"
+        )
+    if not differing and unsteady:
+        return RunState("watch", "not repeatable", f"No axis is to blame{rest}.")
     if not differing:
         sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
         return RunState("good", "equal", sentence)
@@ -69,5 +83,7 @@ def _differing(axis: AxisReport) -> str:
     onset = axis.onset
     if onset is None:
         return label
+    if onset.setting == ROWS_TOGETHER:
+        return f"{label} from {onset.differs_from} rows on"
     setting = "" if onset.setting == axis.axis else f"{axis_label(onset.setting)} "
     return f"{label} from {setting}{onset.differs_from}"

@@ -20,7 +20,7 @@ class AxisVerdict:
     axis: str
     dtype: str
     kernels: str
-    verdict: str  # equal, differs, not_run
+    verdict: str  # equal, differs, not_repeatable, not_run
     unique_outputs: int | None  # null where the axis was not run, as all below
     tokens: int | None
     mismatched_tokens: int | None

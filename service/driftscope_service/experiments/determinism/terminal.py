@@ -7,12 +7,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from driftscope_probes.determinism.batch import Onset
+from driftscope_probes.determinism.batch import ROWS_TOGETHER, Onset
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
 
-STYLES = {"equal": "green", "differs": "red", "not_run": "dim"}
+STYLES = {"equal": "green", "differs": "red", "not_repeatable": "magenta", "not_run": "dim"}
+DIFFERING = ("differs", "not_repeatable")
+#: What may wrap, so that a row fits into 80 characters.
+WRAPPED = ("verdict", "from")
 MOST_EXACT_ULPS = 100_000
-HEADINGS = ("axis", "verdict", "from", "tokens =", "logp =", "unique", "max |Δ|", "ULP")
+HEADINGS = ("axis", "verdict", "from", "token =", "logp =", "unique", "max |Δ|", "ULP")
 
 
 def print_determinism(report: DeterminismReport, console: Console) -> None:
@@ -23,7 +26,7 @@ def print_determinism(report: DeterminismReport, console: Console) -> None:
         console.print(Text(f"{report.model['name']}, {engine} {dtype}, {kernels} kernels"))
         console.print(_table(axes))
     for axis in report.axes:
-        if axis.verdict == "differs":
+        if axis.verdict in DIFFERING:
             _print_case(axis, console)
     for axis in report.axes:
         if axis.verdict == "not_run":
@@ -47,7 +50,7 @@ def _name(axis: AxisReport) -> str:
 def _table(axes: list[AxisReport]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading != "from", overflow="fold")
+        table.add_column(heading, no_wrap=heading not in WRAPPED, overflow="fold")
     for axis in axes:
         verdict = Text(axis.verdict.replace("_", " "), STYLES[axis.verdict])
         if axis.verdict == "not_run":
@@ -68,6 +71,9 @@ def _table(axes: list[AxisReport]) -> Table:
 
 def onset_words(onset: Onset) -> str:
     value = f"{onset.setting} {onset.differs_from}"
+    if onset.setting == ROWS_TOGETHER:
+        equal = "" if onset.equal_up_to is None else f", equal up to {onset.equal_up_to}"
+        return f"from {onset.differs_from} {'row' if onset.differs_from == 1 else 'rows'} on{equal}"
     if onset.equal_up_to is None:
         return f"at {value}"  # names have no order
     return f"from {value} on, equal up to {onset.equal_up_to}"
@@ -86,7 +92,8 @@ def share(value: float | None) -> str:
 
 def _print_case(axis: AxisReport, console: Console) -> None:
     assert axis.onset is not None, "an axis that differs has an onset"
-    lines = [f"{_name(axis)} differs {onset_words(axis.onset)}"]
+    said = "" if axis.reason is None else f"; not repeatable: {axis.reason}"
+    lines = [f"{_name(axis)} differs {onset_words(axis.onset)}{said}"]
     for first, what in (
         (axis.first_differing_token, "first differing token"),
         (axis.first_differing_logprob, "first differing log-probability"),

@@ -20,13 +20,12 @@ from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.nightly.html import PAGES
 from driftscope_service.experiments.nightly.terminal import print_night
 from driftscope_service.terminal.commands import (
+    COULD_NOT_RUN,
     Json,
     print_json,
     print_result,
     progress_bar,
 )
-
-COULD_NOT_RUN = 2
 
 
 @kept

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from driftscope_probes.nightly.report import NightlyReport, Outcome
+from driftscope_probes.plural import counted
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.kind import (
     Answer,
@@ -41,7 +42,7 @@ def summarise(report: NightlyReport) -> dict[str, Any]:
 
 
 def sentence(summary: Summary) -> str:
-    return f"{OUTCOMES[summary['exit_code']]}: {len(summary['outcomes'])} items."
+    return f"{OUTCOMES[summary['exit_code']]}: {counted(len(summary['outcomes']), 'item')}."
 
 
 #: By exit code.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport
+from driftscope_probes.plural import counted, noun
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.nightly.store import Night
 from driftscope_service.experiments.nightly.terminal import counts, state
@@ -80,7 +81,9 @@ def night_state(night: Night) -> RunState:
     when = f"the last night, {moment.ago(night.finished_at)}"
     sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
     if list(found) == ["as expected"]:
-        sentence = f"All {len(night.outcomes)} items were as expected in {when}"
+        items = counted(len(night.outcomes), "item")
+        were = noun(len(night.outcomes), "was", "were")
+        sentence = f"All of {items} {were} as expected in {when}"
         # Hardware, versions or bits: the report says which.
         sentence += "; something else changed." if night.exit_code == 1 else "."
     if found.keys() & {"worse", "unexpected"}:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport, Outcome
+from driftscope_probes.plural import counted
 from driftscope_probes.verdicts import ITEM_STATES, NOT_RUN, OUTCOMES
 
 STYLES = {0: "green", 1: "red", 2: "magenta"}
@@ -49,7 +50,9 @@ def print_night(result: NightlyReport, console: Console) -> None:
         before, after = shown(change.before), shown(change.after)
         _line(f"Changed: {change.name}, {before} → {after}", "", console)
     if result.resumed:
-        _line(f"{result.resumed} items were found by a start that was interrupted.", "dim", console)
+        _line(
+            f"From a start that was interrupted: {counted(result.resumed, 'item')}.", "dim", console
+        )
     for note in result.notes:
         _line(f"Note: {note}", "dim", console)
     states = counts(result.items)

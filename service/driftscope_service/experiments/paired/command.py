@@ -102,6 +102,8 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
         PairedRequest,
         {
             "model": "Catalogue name, local folder or Hub id.",
+            "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
+            "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
             "engine_dtypes": "Comma-separated.",
             "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
             "each also with +fp32-head.",

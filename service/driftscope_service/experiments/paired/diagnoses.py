@@ -62,8 +62,14 @@ def leading(grid: PairedGrid) -> DiagnosedCell | None:
 def report_sentence(report: PairedReport) -> str:
     """What the report says first, then what its grid says."""
     first = leading(paired_grid(report.grid))
-    reading = report.reading.sentence
-    return reading if first is None else f"{first.sentence} {reading}"
+    said = [*known(report), *([] if first is None else [first.sentence]), report.reading.sentence]
+    return " ".join(said)
+
+
+def known(report: PairedReport) -> list[str]:
+    """What the probe knows of both sides before any comparison: it explains what follows."""
+    parts = (report.weights, report.dropout)
+    return [part.sentence for part in parts if part is not None]
 
 
 def report_answer(report: PairedReport) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.paired.report import PairedReport
-from driftscope_service.experiments.paired.diagnoses import page_diagnoses
+from driftscope_service.experiments.paired.diagnoses import known, page_diagnoses
 from driftscope_service.experiments.paired.grid import PairedGrid, paired_grid
 from driftscope_service.experiments.paired.reproduce import reproduction
 from driftscope_service.experiments.paired.shades import DEFAULT, SHADED, grid_state, grid_view
@@ -47,6 +47,7 @@ def content(report: PairedReport, metric: str) -> dict[str, Any]:
         "view": view,
         "state": grid_state(view, report.reading.sentence),
         "diagnoses": page_diagnoses(grid),
+        "known": known(report),
         "metrics": [NUMBERS[name] for name in SHADED],
         "summary": (*SUMMARY, NUMBERS["confident_disagreement_share"]),
         "cells": _plot_cells(grid),

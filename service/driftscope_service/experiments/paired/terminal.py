@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from driftscope_probes.paired.parts import Dropout, Weights
 from driftscope_probes.paired.report import Gradient, PairedReport, Reading
-from driftscope_service.experiments.paired.diagnoses import diagnosed_cells, leading
+from driftscope_probes.plural import counted
+from driftscope_service.experiments.paired.diagnoses import diagnosed_cells, known, leading
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
+from driftscope_service.numbers.diagnosis_words import verdict_words
 from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
 
 LEGEND = (
@@ -35,6 +38,8 @@ def print_report(report: PairedReport, console: Console, *, location: str | None
     cells = paired_grid(report.grid)
     grid = grid_table(cells, console.width)
     console.print(Text(_heading(report), style="bold"))
+    for sentence in known(report):
+        console.print(Text(sentence))
     first = leading(cells)
     if first is not None:
         console.print(Text(first.sentence))
@@ -46,6 +51,10 @@ def print_report(report: PairedReport, console: Console, *, location: str | None
     if diagnosed:
         _print_block(console, "Rounding or not", [one.line for one in diagnosed])
     _print_block(console, "What the grid says", _reading(report.reading))
+    if report.weights is not None:
+        _print_block(console, "Weights and kernels", _parts_of(report.weights))
+    if report.dropout is not None:
+        _print_block(console, "Without dropout", _without(report.dropout))
     sides = _which_side(report)
     if sides:
         _print_block(console, "Which side carries the error", sides)
@@ -75,8 +84,8 @@ def _heading(report: PairedReport) -> str:
     count = prompts if isinstance(prompts, int) else len(prompts)
     return (
         f"{report.model['name']}: {rollout['engine']} {rollout['engine_version']} against the "
-        f"training-mode forward, {count} {'prompt' if count == 1 else 'prompts'} × "
-        f"{request.sampling.max_tokens} tokens, "
+        f"training-mode forward, {counted(count, 'prompt')} × "
+        f"{counted(request.sampling.max_tokens, 'token')}, "
         f"seed {request.sampling.seed}"
     )
 
@@ -93,6 +102,27 @@ def _which_side(report: PairedReport) -> list[str]:
         f"{cell.label}: {cell.report.which_side.sentence}"
         for cell in paired_grid(report.grid).selected
         if cell.report.which_side is not None
+    ]
+
+
+def _parts_of(weights: Weights) -> list[str]:
+    return [
+        f"{cell.engine_dtype} × {cell.trainer_dtype}: mean |Δ| {_number(cell.abs_diff_mean)} = "
+        + " + ".join(
+            f"{part.name} {_number(part.abs_diff_mean)}"
+            + ("" if part.fraction is None else f" ({part.fraction:.0%} of ΣΔ²)")
+            for part in cell.parts
+        )
+        for cell in weights.cells
+    ]
+
+
+def _without(dropout: Dropout) -> list[str]:
+    return [
+        f"{cell.engine_dtype} × {cell.trainer_dtype}: mean |Δ| {_number(cell.abs_diff_mean)} with "
+        f"its draw, {_number(cell.abs_diff_mean_without)} without; "
+        f"{verdict_words(cell.diagnosis['verdict']).lower()} without"
+        for cell in dropout.cells
     ]
 
 

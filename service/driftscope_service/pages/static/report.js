@@ -1,7 +1,7 @@
 // The page of a paired report: which cells are selected, and everything that follows from it. The
 // report stands in the page, or the page says where it is.
 
-import { number } from "./plots/number.js";
+import { counted, number } from "./plots/number.js";
 import "./plots.js";
 import { option as histogram } from "./plots/histogram.js";
 import { option as profile } from "./plots/profile.js";
@@ -73,7 +73,7 @@ const PLOTS = {
     aside: (cells) => {
       const { sample, largest } = cells[0].profiles.scatter;
       // With word joiners, or a line could break after the first bar.
-      return `Per cell: ${sample.diff.length} tokens, evenly drawn, and the ${largest.diff.length} largest |\u2060Δ\u2060|.`;
+      return `Per cell: ${counted(sample.diff.length, "token")}, evenly drawn, and the ${largest.diff.length} largest |\u2060Δ\u2060|.`;
     },
   },
   "along-response": {
@@ -100,9 +100,9 @@ const PLOTS = {
     data: (cells) => ({
       columns: ["side", "length", "ratio"],
       rows: sideRows(cells, ({ sequences }) => sequenceRows(sequences)),
-      x: { column: "length", name: "length of the response (tokens)", alike: (tokens) => `all responses have ${tokens} tokens`, axis: { minInterval: 1 } },
+      x: { column: "length", name: "length of the response (tokens)", alike: (tokens) => `all responses have ${counted(tokens, "token")}`, axis: { minInterval: 1 } },
       y: { column: "ratio", name: "sequence log-ratio S (nats)" },
-      told: ({ length, ratio }) => `length ${length} tokens\nS ${number(ratio)} nats\nimportance weight exp S ${number(Math.exp(ratio))}`,
+      told: ({ length, ratio }) => `length ${counted(length, "token")}\nS ${number(ratio)} nats\nimportance weight exp S ${number(Math.exp(ratio))}`,
     }),
     aside: () => "",
   },

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, cast
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from driftscope_probes.diagnosis.cause import ComparisonVerdict, Diagnosis
+from driftscope_service.runs.baseline import AgainstBaseline, Marks
 from driftscope_service.runs.ingest.accept import ShardReceipt
+from driftscope_service.runs.store.marks import MAX_TAGS
+from driftscope_service.runs.store.progress import Progress, run_progress
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StoredStep
-from driftscope_service.store.tables import RUN_TEXT_LENGTH
+from driftscope_service.store.tables import (
+    ATTEMPT_ID_LENGTH,
+    NOTE_LENGTH,
+    RUN_TEXT_LENGTH,
+    TAG_LENGTH,
+)
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+#: Names of jobs, UUIDs, anything a launcher prints: visible ASCII.
+ATTEMPT_PATTERN = rf"^[!-~]{{1,{ATTEMPT_ID_LENGTH}}}$"
 #: JavaScript and JSON readers keep integers exactly up to here.
 MAX_STEP = 2**53 - 1
 MAX_LABELS = 16
 
 RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="name of the run")]
 StepNumber = Annotated[int, Path(ge=0, le=MAX_STEP, description="number of the training step")]
+#: More starts than anybody makes under one name.
+MAX_ATTEMPT = 2**31 - 1
+AttemptNumber = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_ATTEMPT, description="number of one attempt; default: the series"),
+]
 RunProgress = Literal["running", "finished"]
 RunText = Annotated[str, StringConstraints(max_length=RUN_TEXT_LENGTH)]
+#: Without space and comma, which part tags in a form and on a command line.
+Tag = Annotated[str, StringConstraints(max_length=TAG_LENGTH, pattern=r"^[^\s,\x00-\x1f]+$")]
+Note = Annotated[str, StringConstraints(max_length=NOTE_LENGTH, pattern=r"^[^\x00]*$")]
 
 
 class RunFields(BaseModel):
@@ -55,11 +74,59 @@ class RunFields(BaseModel):
         default="running",
         description="`finished`: it ended as it should; a later step or shard opens it again",
     )
+    tags: list[Tag] = Field(
+        default_factory=list, max_length=MAX_TAGS, description="in place of those that it has"
+    )
+    note: Note | None = Field(default=None, description="for people; found by its words")
+    pinned: bool = Field(
+        default=False,
+        description="as the baseline of its model; of several, the one pinned last is it",
+    )
+
+
+class StepVerdictBody(BaseModel):
+    """The diagnosis of a step in one line; the step has the whole."""
+
+    verdict: ComparisonVerdict
+    excess: float | None = Field(description="measured sigma over that of the floor")
+    cause: str | None = Field(
+        description="the first cause; `unexplained` where none is sure enough; null where there is "
+        "nothing to explain"
+    )
+    confidence: float | None = Field(description="of the cause, 0 to 1")
+
+    @staticmethod
+    def of_run(run: Run) -> StepVerdictBody | None:
+        if run.verdict is None:
+            return None
+        return StepVerdictBody(
+            verdict=cast(ComparisonVerdict, run.verdict),
+            excess=run.excess,
+            cause=run.cause,
+            confidence=run.confidence,
+        )
+
+
+class BaselineBody(BaseModel):
+    """How the last step of a run compares with that of the baseline."""
+
+    run: str = Field(description="the baseline")
+    abs_diff_mean_times: float | None = Field(
+        description="mean |Δ| over that of the baseline; null where either is undefined or 0"
+    )
+    page: str = Field(description="path of the page that compares both")
+
+    @staticmethod
+    def of(against: AgainstBaseline) -> BaselineBody:
+        return BaselineBody(
+            run=against.baseline, abs_diff_mean_times=against.times, page=against.page
+        )
 
 
 class RunLinks(BaseModel):
     self: str
     steps: str
+    attempts: str
 
 
 class RunBody(BaseModel):
@@ -70,17 +137,35 @@ class RunBody(BaseModel):
     rollout_dtype: str | None
     trainer_dtype: str | None
     labels: dict[str, str]
-    state: RunProgress = Field(description="a run that ended without saying so is `running`")
+    state: Progress = Field(
+        description="`resumed`: running, in a later attempt than its first; `stale`: silent for "
+        "longer than its own pace explains, without having said that it has ended"
+    )
     finished_at: datetime | None = Field(description="when that was said")
     created_at: datetime
     updated_at: datetime = Field(description="the last PUT, shard or step")
-    steps: int = Field(description="complete ones")
-    last_step: int | None = Field(description="the highest complete one")
+    steps: int = Field(description="complete ones of the series")
+    last_step: int | None = Field(description="the highest of the series")
     last_step_at: datetime | None = Field(description="when a step was last completed")
+    verdict: StepVerdictBody | None = Field(
+        description="of the last step, with what the steps together are surer of; null: no step, "
+        "or stored by an older version"
+    )
+    crossed_limits: int = Field(description="by the last step")
+    tags: list[str] = Field(description="sorted")
+    note: str | None
+    pinned: bool = Field(description="as a baseline")
+    baseline: BaselineBody | None = Field(
+        description="that of its model; null: there is none, or this run is it"
+    )
+    attempt: int = Field(description="number of the newest, and so how many there are")
+    resumed: bool = Field(description="whether it was started again under its name")
+    received_steps: int = Field(description="all that are stored, those of earlier attempts too")
+    refused_steps: int = Field(description="steps and shards that were not taken; see attempts")
     links: RunLinks
 
     @staticmethod
-    def of(run: Run) -> RunBody:
+    def of(run: Run, marks: Marks) -> RunBody:
         path = run_path(run.name)
         return RunBody(
             run=run.name,
@@ -90,19 +175,30 @@ class RunBody(BaseModel):
             rollout_dtype=run.rollout_dtype,
             trainer_dtype=run.trainer_dtype,
             labels=run.labels,
-            state="running" if run.finished_at is None else "finished",
+            state=run_progress(run, datetime.now(UTC)),
             finished_at=run.finished_at,
             created_at=run.created_at,
             updated_at=run.updated_at,
             steps=run.complete_steps,
             last_step=run.last_step,
             last_step_at=run.last_step_at,
-            links=RunLinks(self=path, steps=f"{path}/steps"),
+            verdict=StepVerdictBody.of_run(run),
+            crossed_limits=run.crossed,
+            tags=list(marks.tags),
+            note=run.note,
+            pinned=run.pinned_at is not None,
+            baseline=None if marks.against is None else BaselineBody.of(marks.against),
+            attempt=run.attempt,
+            resumed=run.resumed,
+            received_steps=run.received_steps,
+            refused_steps=run.refused_steps,
+            links=RunLinks(self=path, steps=f"{path}/steps", attempts=f"{path}/attempts"),
         )
 
 
 class RunPage(BaseModel):
-    runs: list[RunBody] = Field(description="latest activity first")
+    runs: list[RunBody] = Field(description="in the order of `sort`")
+    matches: int = Field(description="on all pages together")
     next_cursor: str | None = Field(description="give as `cursor` for the next page")
 
 
@@ -133,6 +229,11 @@ class StepAnalysis(BaseModel):
     sequences: int
     size_bytes: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="the later attempt whose steps the series shows instead; null: it is in the "
+        "series"
+    )
     metadata: dict[str, str]
     comparison: dict[str, Any] = Field(description="every number of the comparison")
     diagnosis: Diagnosis | None = Field(
@@ -167,6 +268,7 @@ class ShardReceiptBody(BaseModel):
     state: Literal["open"]
     shard: int
     shards: int
+    attempt: int = Field(description="of its run, from 1")
     content_sha256: str
     received: list[int] = Field(description="shards that are there")
     missing: list[int] = Field(description="shards that are not")
@@ -183,6 +285,7 @@ class ShardReceiptBody(BaseModel):
             state="open",
             shard=place.shard,
             shards=place.shards,
+            attempt=receipt.shard.attempt,
             content_sha256=receipt.shard.content_sha256,
             received=list(receipt.received),
             missing=list(receipt.missing),
@@ -191,20 +294,12 @@ class ShardReceiptBody(BaseModel):
         )
 
 
-class StepVerdictBody(BaseModel):
-    """The diagnosis of a step in one line; the step has the whole."""
-
-    verdict: ComparisonVerdict
-    excess: float | None = Field(description="measured sigma over that of the floor")
-    cause: str | None = Field(
-        description="the first cause; `unexplained` where none is sure enough; null where there is "
-        "nothing to explain"
-    )
-    confidence: float | None = Field(description="of the cause, 0 to 1")
-
-
 class StepPoint(BaseModel):
     step: int
+    attempt: int = Field(description="of its run, from 1")
+    superseded_by: int | None = Field(
+        description="null in the series; only steps asked for by their attempt have another value"
+    )
     received_at: datetime
     tokens: int
     sequences: int
@@ -247,6 +342,8 @@ def step_answer(stored: StoredStep) -> bytes:
         "sequences": stored.sequences,
         "size_bytes": stored.size_bytes,
         "shards": stored.shards,
+        "attempt": stored.attempt,
+        "superseded_by": stored.superseded_by,
         "metadata": stored.metadata,
         "tokens_kept": stored.kept_bytes > 0,
         "links": {"self": step_path(stored.run, stored.step), "run": run_path(stored.run)},

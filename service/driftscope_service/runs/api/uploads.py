@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import InvalidField, problems
 from driftscope_service.runs.api.schemas import (
+    ATTEMPT_PATTERN,
     RunName,
     ShardReceiptBody,
     StepAnalysis,
@@ -29,6 +30,7 @@ from driftscope_service.runs.ingest.accept import (
     accept_step,
     complete_step,
 )
+from driftscope_service.runs.ingest.refusals import counted_refusals
 from driftscope_service.runs.ingest.upload import (
     ARROW,
     JSON,
@@ -42,6 +44,13 @@ from driftscope_service.runs.ingest.upload import (
 router = APIRouter(prefix="/v1/runs/{run}/steps/{step}", tags=["steps"])
 UPLOAD_PATH = re.compile(r"/v1/runs/[^/]*/steps/[^/]*/logprobs")
 MAX_SHARDS = 1024
+OfAttempt = Annotated[
+    str | None,
+    Query(
+        pattern=ATTEMPT_PATTERN,
+        description="id of the attempt that sends it; without it the service finds the attempt",
+    ),
+]
 _HEADERS = {
     "Location": {"description": "path of the step", "schema": {"type": "string"}},
     "Server-Timing": {
@@ -82,6 +91,7 @@ _ENCODING_PARAMETER = {
         201: {"description": "Stored, durable", "headers": _HEADERS},
         **problems(
             problem_kinds.MALFORMED_STEP,
+            problem_kinds.NOT_FOUND,
             problem_kinds.UPLOAD_TIMEOUT,
             problem_kinds.STEP_CONFLICT,
             problem_kinds.CONTENT_TOO_LARGE,
@@ -101,19 +111,37 @@ async def push_logprobs(
     service: CurrentService,
     shard: Annotated[int | None, Query(ge=0, lt=MAX_SHARDS, description="which one")] = None,
     shards: Annotated[int | None, Query(ge=1, le=MAX_SHARDS, description="of how many")] = None,
+    attempt: OfAttempt = None,
 ) -> Response:
     """Push a step: the answer is its analysis, and then it is durable. With `shard` and `shards`
     the body is one data-parallel rank's share: the answer is a receipt, and the step is analysed
-    when it is completed. The same bytes again are answered with 200, other bytes with 409."""
+    when it is completed. The same bytes again are answered with 200. Other bytes are a run that was
+    started again: they open a new attempt, or are refused with 409 where the push names the attempt
+    that has the step."""
     place = _place(run, step, shard, shards)
+    async with counted_refusals(service.database, run, step, attempt):
+        return await _push(run, step, request, service, place, attempt)
+
+
+async def _push(
+    run: str,
+    step: int,
+    request: Request,
+    service: RunsService,
+    place: ShardPlace | None,
+    attempt: str | None,
+) -> Response:
     kind = _kind(request.headers)
     with _slot(service, request.headers):
         file = await asyncio.to_thread(_new_file, service, kind)
         timeout_s = service.settings.upload_idle_timeout_seconds
         async with received_body(request, file, idle_timeout_s=timeout_s) as received:
             if place is None:
-                return _step_response(await accept_step(service.intake, run, step, received, kind))
-            receipt = await accept_shard(service.intake, place, received, kind)
+                accepted = await accept_step(
+                    service.intake, run, step, received, kind, attempt=attempt
+                )
+                return _step_response(accepted)
+            receipt = await accept_shard(service.intake, place, received, kind, attempt=attempt)
             body = ShardReceiptBody.of(receipt).model_dump_json().encode()
             return _response(body, run, step, new=receipt.new)
 
@@ -137,11 +165,17 @@ async def push_logprobs(
     },
 )
 async def complete_shards(
-    run: RunName, step: StepNumber, request: Request, service: CurrentService
+    run: RunName,
+    step: StepNumber,
+    request: Request,
+    service: CurrentService,
+    attempt: OfAttempt = None,
 ) -> Response:
     """Merge the shards of a step in their order, and analyse the whole."""
-    with _slot(service, request.headers):
-        return _step_response(await complete_step(service.intake, run, step))
+    async with counted_refusals(service.database, run, step, attempt):
+        with _slot(service, request.headers):
+            accepted = await complete_step(service.intake, run, step, attempt=attempt)
+            return _step_response(accepted)
 
 
 def _place(run: str, step: int, shard: int | None, shards: int | None) -> ShardPlace | None:

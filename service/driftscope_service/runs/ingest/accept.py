@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
+
+from sqlalchemy import Connection
 
 from driftscope_probes.durable_file import sync
-from driftscope_probes.push.step_file import StepFormat
+from driftscope_probes.push.readers.base import StepFormat
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.analysis import (
-    RunFacts,
     StepAnalysis,
     StepContent,
     StepPart,
@@ -21,10 +23,14 @@ from driftscope_service.runs.ingest.analysis import (
     read_part,
 )
 from driftscope_service.runs.ingest.intake import Intake
+from driftscope_service.runs.ingest.placing import Place, place_of, reopened
 from driftscope_service.runs.ingest.upload import Received, UploadKind
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import NewStep, RawFile, StepRepository, StoredStep
 from driftscope_service.runs.store.uploads import Shard, ShardRepository
+
+#: Within the transaction that stores a step of this run: the attempt it belongs to.
+ChooseAttempt: TypeAlias = Callable[[Connection, Run], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +43,45 @@ class AcceptedStep:
         return self.analysis_s is not None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownState:
-    """What has arrived of a step."""
-
-    run: Run | None
-    step: StoredStep | None
-    shards: Sequence[Shard]
-
-    @property
-    def facts(self) -> RunFacts:
-        if self.run is None:
-            return RunFacts()
-        return RunFacts(self.run.model, self.run.rollout_dtype, self.run.trainer_dtype)
-
-
-def known_state(intake: Intake, run: str, step: int) -> KnownState:
-    with intake.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            return KnownState(None, None, ())
-        return KnownState(
-            found,
-            StepRepository(connection).get(run, step),
-            ShardRepository(connection).of_step(found.number, step),
-        )
-
-
 async def accept_step(
-    intake: Intake, run: str, step: int, received: Received, kind: UploadKind
+    intake: Intake,
+    run: str,
+    step: int,
+    received: Received,
+    kind: UploadKind,
+    *,
+    attempt: str | None = None,
 ) -> AcceptedStep:
+    """`attempt`: the id that it was opened under; None: see `placing`."""
     async with intake.locks.hold(run, step):
-        known = await asyncio.to_thread(known_state, intake, run, step)
-        if known.step is not None:
-            if known.step.content_sha256 == received.sha256:
-                return AcceptedStep(known.step, None)
-            raise conflict(run, step, f"with SHA-256 {known.step.content_sha256}", received)
-        if known.shards:
-            raise conflict(run, step, f"as {known.shards[0].shards} shards, in part", received)
+        known = await asyncio.to_thread(_place, intake, run, step, attempt)
+        if known.step is not None and known.step.content_sha256 == received.sha256:
+            return AcceptedStep(known.step, None)
+        if known.named and (there := _whole_conflict(known)) is not None:
+            raise conflict(run, step, there, received)
         parts = (StepPart(received.path, kind.step_format),)
         analysis, _ = await asyncio.gather(
             intake.pool.run(analyze_parts, parts, known.facts, intake.floors),
             asyncio.to_thread(sync, received.path),
         )
-        stored = await asyncio.to_thread(_store_step, intake, run, step, received, kind, analysis)
+        stored = await asyncio.to_thread(
+            _store_step, intake, run, step, received, kind, analysis, attempt
+        )
         return AcceptedStep(stored, analysis.took_s)
+
+
+def _place(intake: Intake, run: str, step: int, attempt: str | None) -> Place:
+    with intake.database.read() as connection:
+        return place_of(connection, run, step, attempt)
+
+
+def _whole_conflict(known: Place) -> str | None:
+    """What is there instead of a whole step with other bytes; None: nothing."""
+    if known.step is not None:
+        return f"with SHA-256 {known.step.content_sha256}"
+    if known.shards:
+        return f"as {known.shards[0].shards} shards, in part"
+    return None
 
 
 def conflict(run: str, step: int, what: str, received: Received) -> ServiceError:
@@ -89,7 +89,8 @@ def conflict(run: str, step: int, what: str, received: Received) -> ServiceError
         problem_kinds.STEP_CONFLICT,
         f"step {step} of run {run} was received already, {what}; this body has SHA-256 "
         f"{received.sha256}",
-        remedy="send the same bytes, or another step number, or use another run",
+        remedy="send the same bytes, or another step number; a run that was started again opens "
+        f"an attempt of its own: POST /v1/runs/{run}/attempts",
     )
 
 
@@ -117,15 +118,17 @@ def new_step(
     )
 
 
-def record(intake: Intake, run: str, new: NewStep) -> StoredStep:
+def record(intake: Intake, run: str, new: NewStep, choose: ChooseAttempt) -> StoredStep:
     """In one transaction, durable when it returns."""
     with intake.database.write() as connection:
         runs, steps = RunRepository(connection), StepRepository(connection)
         of = runs.of_step(run, new.metadata)
-        steps.add(of.number, new)
-        ShardRepository(connection).completed(of.number, new.step)
+        attempt = choose(connection, of)
+        steps.add(of.number, new, attempt=attempt)
+        ShardRepository(connection).completed(of.number, new.step, attempt=attempt)
         runs.step_completed(of.number, new)
-        stored = steps.get(run, new.step)
+        settle_answer(connection, run)
+        stored = steps.get(run, new.step, attempt=attempt)
     assert stored is not None
     intake.keeper.announce()
     return stored
@@ -138,14 +141,22 @@ def _store_step(
     received: Received,
     kind: UploadKind,
     analysis: StepAnalysis,
+    attempt: str | None,
 ) -> StoredStep:
+    def choose(connection: Connection, of: Run) -> int:
+        # Other steps may have opened an attempt while this one was analysed.
+        known = place_of(connection, run, step, attempt)
+        if known.named or _whole_conflict(known) is None:
+            return known.attempt
+        return reopened(connection, of, step)
+
     name = intake.files.accept(received.path)
     raw: RawFile = {"file": name, "format": kind.step_format}
     new = new_step(
         step, analysis, [raw], content_sha256=received.sha256, size_bytes=received.size_bytes
     )
     try:
-        return record(intake, run, new)
+        return record(intake, run, new, choose)
     except Exception:
         intake.files.remove([name])
         raise
@@ -172,28 +183,41 @@ class ShardReceipt:
 
 
 async def accept_shard(
-    intake: Intake, place: ShardPlace, received: Received, kind: UploadKind
+    intake: Intake,
+    place: ShardPlace,
+    received: Received,
+    kind: UploadKind,
+    *,
+    attempt: str | None = None,
 ) -> ShardReceipt:
+    """`attempt`: the id that it was opened under; None: see `placing`."""
     async with intake.locks.hold(place.run, place.step):
-        known = await asyncio.to_thread(known_state, intake, place.run, place.step)
-        repeated = _repeated(known, place, received)
-        if repeated is not None:
+        known = await asyncio.to_thread(_place, intake, place.run, place.step, attempt)
+        there = _shard_conflict(known, place, received)
+        if there is None and (repeated := _repeated(known, place)) is not None:
             return _receipt(place, repeated, known.shards, new=False)
+        if known.named and there is not None:
+            raise conflict(place.run, place.step, there, received)
         content, _ = await asyncio.gather(
             intake.pool.run(read_part, StepPart(received.path, kind.step_format)),
             asyncio.to_thread(sync, received.path),
         )
-        shard = await asyncio.to_thread(_store_shard, intake, place, received, kind, content)
-        return _receipt(place, shard, [*known.shards, shard], new=True)
+        shard, beside = await asyncio.to_thread(
+            _store_shard, intake, place, received, kind, content, attempt
+        )
+        return _receipt(place, shard, [*beside, shard], new=True)
 
 
-async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
+async def complete_step(
+    intake: Intake, run: str, step: int, *, attempt: str | None = None
+) -> AcceptedStep:
+    """`attempt`: the id that it was opened under; None: see `placing`."""
     async with intake.locks.hold(run, step):
-        known = await asyncio.to_thread(known_state, intake, run, step)
+        known = await asyncio.to_thread(_place, intake, run, step, attempt)
         if known.step is not None:
             return AcceptedStep(known.step, None)
         if not known.shards:
-            raise not_found("shard of", f"step {step} of run {run}")
+            raise not_found("shard of step", step, f"run {run!r}")
         _check_whole(known.shards)
         parts = tuple(_part(intake, shard) for shard in known.shards)
         analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
@@ -204,54 +228,66 @@ async def complete_step(intake: Intake, run: str, step: int) -> AcceptedStep:
             content_sha256=_joint_sha256(known.shards),
             size_bytes=sum(shard.size_bytes for shard in known.shards),
         )
-        stored = await asyncio.to_thread(record, intake, run, new)
+
+        def choose(connection: Connection, of: Run) -> int:
+            return known.attempt  # where its shards are
+
+        stored = await asyncio.to_thread(record, intake, run, new, choose)
         return AcceptedStep(stored, analysis.took_s)
 
 
-def _repeated(known: KnownState, place: ShardPlace, received: Received) -> Shard | None:
-    """The same shard, received earlier; 409 if it conflicts with what has arrived."""
+def _shard_conflict(known: Place, place: ShardPlace, received: Received) -> str | None:
+    """What has arrived that this shard is no part of; None: nothing, or the shard itself."""
     for shard in known.shards:
         if shard.shards != place.shards:
-            raise _conflict(place, f"in {shard.shards} shards, not {place.shards}", received)
+            return f"in {shard.shards} shards, not {place.shards}"
         if shard.shard == place.shard:
             if shard.content_sha256 == received.sha256:
-                return shard
-            raise _conflict(
-                place, f"shard {shard.shard} with SHA-256 {shard.content_sha256}", received
-            )
-    if known.step is not None:
-        raise _conflict(place, "and is complete", received)
-    return None
+                return None
+            return f"shard {shard.shard} with SHA-256 {shard.content_sha256}"
+    return None if known.step is None else "and is complete"
 
 
-def _conflict(place: ShardPlace, what: str, received: Received) -> ServiceError:
-    return conflict(place.run, place.step, what, received)
+def _repeated(known: Place, place: ShardPlace) -> Shard | None:
+    """The same shard, received earlier, where nothing conflicts with it."""
+    return next((shard for shard in known.shards if shard.shard == place.shard), None)
 
 
 def _store_shard(
-    intake: Intake, place: ShardPlace, received: Received, kind: UploadKind, content: StepContent
-) -> Shard:
+    intake: Intake,
+    place: ShardPlace,
+    received: Received,
+    kind: UploadKind,
+    content: StepContent,
+    attempt: str | None,
+) -> tuple[Shard, Sequence[Shard]]:
+    """With those of the same step that were there before."""
     name = intake.files.accept(received.path)
-    shard = Shard(
-        step=place.step,
-        shard=place.shard,
-        shards=place.shards,
-        content_sha256=received.sha256,
-        tokens=content.tokens,
-        size_bytes=received.size_bytes,
-        format=kind.step_format,
-        file=name,
-    )
     try:
         with intake.database.write() as connection:
-            runs = RunRepository(connection)
+            runs, stored = RunRepository(connection), ShardRepository(connection)
             run = runs.of_step(place.run, content.metadata)
-            ShardRepository(connection).add(run.number, shard)
+            known = place_of(connection, place.run, place.step, attempt)
+            into, beside = known.attempt, known.shards
+            if not known.named and _shard_conflict(known, place, received) is not None:
+                into, beside = reopened(connection, run, place.step), ()
+            shard = Shard(
+                step=place.step,
+                shard=place.shard,
+                shards=place.shards,
+                content_sha256=received.sha256,
+                tokens=content.tokens,
+                size_bytes=received.size_bytes,
+                format=kind.step_format,
+                file=name,
+                attempt=into,
+            )
+            stored.add(run.number, shard)
             runs.shard_arrived(run.number)
     except Exception:
         intake.files.remove([name])
         raise
-    return shard
+    return shard, beside
 
 
 def _receipt(place: ShardPlace, shard: Shard, there: Sequence[Shard], *, new: bool) -> ShardReceipt:

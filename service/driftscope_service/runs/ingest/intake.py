@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,33 @@ class StepLocks:
     def __init__(self) -> None:
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}
         self._users: Counter[tuple[str, int]] = Counter()
+        self._closed: dict[str, asyncio.Event] = {}  # runs that are held whole
+
+    @asynccontextmanager
+    async def hold_run(self, run: str) -> AsyncIterator[None]:
+        """Every step of a run: those that are held end first, others wait."""
+        while (closed := self._closed.get(run)) is not None:
+            await closed.wait()
+        opened = self._closed[run] = asyncio.Event()
+        try:
+            async with AsyncExitStack() as stack:
+                # Whoever waits for one of these locks is behind us, or ends before.
+                for of, step in [key for key in self._locks if key[0] == run]:
+                    await stack.enter_async_context(self._hold(of, step))
+                yield
+        finally:
+            del self._closed[run]
+            opened.set()
 
     @asynccontextmanager
     async def hold(self, run: str, step: int) -> AsyncIterator[None]:
+        while (closed := self._closed.get(run)) is not None:
+            await closed.wait()
+        async with self._hold(run, step):
+            yield
+
+    @asynccontextmanager
+    async def _hold(self, run: str, step: int) -> AsyncIterator[None]:
         key = (run, step)
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._users[key] += 1

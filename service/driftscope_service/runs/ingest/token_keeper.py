@@ -23,20 +23,23 @@ from driftscope_service.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class KeptStep:
-    """The stored tokens of one step; (run, step) is unique."""
+    """The stored tokens of one step; (run, step) is unique among those not superseded."""
 
     run: str
     step: int
     size_bytes: int
     received_at: datetime  # all with a time zone or all without
     crossed_limit: bool  # the step crossed a limit of the comparison
+    superseded: bool = False  # a later attempt of the run has its place
+    number: int = 0  # tells steps of the same run and step apart
 
 
 def tokens_to_drop(kept: Sequence[KeptStep], ring_steps: int, budget_bytes: int) -> list[KeptStep]:
     """Chosen so that what remains fits the budget.
 
-    Kept are the `ring_steps` highest steps of every run and all that crossed a limit. Over the
-    budget go first the others of the ring, then those that crossed a limit, and last the newest
+    Kept are the `ring_steps` highest steps of the series of every run and all that crossed a limit.
+    Over the budget go first the others of the ring and what a later attempt superseded, then those
+    of the series that crossed a limit, and last the newest
     step of each run (the highest in its ring), so that each run shows its last tokens while the
     budget lasts; within each of these three the ones received first go first. The step received
     last of all runs' newest therefore goes only where it alone exceeds the budget.
@@ -51,7 +54,7 @@ def tokens_to_drop(kept: Sequence[KeptStep], ring_steps: int, budget_bytes: int)
     # Stable: steps of equal priority stay in order of age.
     for one in sorted(
         (one for one in by_age if one in stays),
-        key=lambda one: 2 if one in newest else int(one.crossed_limit),
+        key=lambda one: 2 if one in newest else int(one.crossed_limit and not one.superseded),
     ):
         if remaining <= budget_bytes:
             break
@@ -64,13 +67,14 @@ def _rings(kept: Sequence[KeptStep], ring_steps: int) -> list[list[KeptStep]]:
     """The highest steps of every run, highest first; none is empty."""
     runs: dict[str, list[KeptStep]] = defaultdict(list)
     for one in sorted(kept, key=lambda one: one.step, reverse=True):
-        runs[one.run].append(one)
+        if not one.superseded:
+            runs[one.run].append(one)
     return [steps[:ring_steps] for steps in runs.values() if ring_steps > 0]
 
 
-def _age(one: KeptStep) -> tuple[datetime, str, int]:
-    """First received first; run and step make the order deterministic."""
-    return one.received_at, one.run, one.step
+def _age(one: KeptStep) -> tuple[datetime, str, int, int]:
+    """First received first; the rest makes the order deterministic."""
+    return one.received_at, one.run, one.step, one.number
 
 
 #: An accepted step is announced at once; this is for a busy database and for open steps.
@@ -153,13 +157,21 @@ class TokenKeeper:
 
     def _drop(self, kept: Sequence[StepTokens]) -> list[StepTokens]:
         """Apply retention; return what stays. Dropping first saves useless conversions."""
-        of = {(tokens.run, tokens.step): tokens for tokens in kept}
+        of = {tokens.number: tokens for tokens in kept}
         candidates = [
-            KeptStep(one.run, one.step, one.kept_bytes, one.received_at, one.crossed)
+            KeptStep(
+                one.run,
+                one.step,
+                one.kept_bytes,
+                one.received_at,
+                one.crossed,
+                one.superseded,
+                one.number,
+            )
             for one in kept
         ]
         for one in tokens_to_drop(candidates, self._ring_steps, self._budget_bytes):
-            tokens = of.pop((one.run, one.step))
+            tokens = of.pop(one.number)
             with self._database.write() as connection:
                 StepRepository(connection).dropped(tokens.number)
             self._files.remove(tokens.files)
@@ -170,17 +182,23 @@ class TokenKeeper:
         try:
             size = write_tokens(self._files.path(name), whole_step(self._parts(tokens)))
         except PushError as error:
+            if not self._exists(tokens):
+                return  # deleted meanwhile, with its files
             # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
             return
         try:
             with self._database.write() as connection:
-                StepRepository(connection).converted(tokens.number, name, size)
+                kept = StepRepository(connection).converted(tokens.number, name, size)
         except Exception:
             self._files.remove([name])
             raise
-        self._files.remove(tokens.files)
+        self._files.remove(tokens.files if kept else [*tokens.files, name])
+
+    def _exists(self, tokens: StepTokens) -> bool:
+        with self._database.read() as connection:
+            return StepRepository(connection).exists(tokens.number)
 
     def _parts(self, tokens: StepTokens) -> list[StepPart]:
         return [

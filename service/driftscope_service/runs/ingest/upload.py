@@ -15,8 +15,8 @@ from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
 
+from driftscope_probes.push.readers.base import StepFormat
 from driftscope_probes.push.rules import MAX_JSON_BYTES, MAX_ZSTD_RATIO
-from driftscope_probes.push.step_file import StepFormat
 from driftscope_probes.push.zstd_stream import ZstdStream
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import ServiceError

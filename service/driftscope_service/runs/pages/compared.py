@@ -129,7 +129,7 @@ def ratio(name: str, a: float | None, b: float | None) -> float | None:
 def _row(a: Side, b: Side, name: str) -> Row:
     found = ratio(name, a.numbers.get(name), b.numbers.get(name))
     bounds = {
-        f"{limit.direction} {number(limit.value)}"
+        f"{limit.direction} {metric_words.value(name, limit.value)}"
         for one in (a, b)
         for limit in metric_thresholds(name, one.run.rollout_dtype, one.run.trainer_dtype)
     }

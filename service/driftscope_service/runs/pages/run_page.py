@@ -12,7 +12,8 @@ from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
-from driftscope_service.numbers.metric_words import MetricThreshold, check_metric, metric_thresholds
+from driftscope_service.numbers.limit_words import LimitText, beside
+from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
 from driftscope_service.pages import navigation
 from driftscope_service.pages.diagnosis import diagnosis_view
 from driftscope_service.pages.navigation import Crumb
@@ -20,10 +21,12 @@ from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, evidence_plot, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
+from driftscope_service.runs.baseline import marks_of
 from driftscope_service.runs.course import with_course
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
-from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, movements, run_state
+from driftscope_service.runs.pages.run_events import event_rows
+from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
@@ -45,7 +48,7 @@ class Tile:
     label: str
     text: str
     unit: str
-    limits: list[MetricThreshold]
+    limits: tuple[LimitText, ...]
     beyond: bool
     state: str
     values: list[float | None]
@@ -68,6 +71,7 @@ def get_run_page(
             raise not_found("run", run)
         drift = service.run_drift.of(found, connection)
         shown = _shown(service, connection, found, drift, metric, before)
+        marks = marks_of(connection, [found])[found.number]
     chosen = {"metric": None if metric == metric_words.DEFAULT else metric}
     span = {"first": first or None, "last": last}
     return page(
@@ -77,6 +81,7 @@ def get_run_page(
         section="runs",
         crumbs=[Crumb("Runs", "/runs")],
         run=found,
+        marks=marks,
         metric=metric_words.metric(metric),
         metrics=[metric_words.metric(name) for name in SERIES],
         words=metric_words,
@@ -88,7 +93,7 @@ def get_run_page(
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
-        movements=movements(drift),
+        events=event_rows(drift),
         **shown,
     )
 
@@ -145,12 +150,13 @@ def _tile(name: str, run: Run, latest: list[SeriesPoint], drift: dict[str, Any])
     values = [point.series.get(name) for point in latest]
     last = values[-1] if values else None
     known = drift["metrics"].get(name)
+    shown = beside(name, last, metric_thresholds(name, run.rollout_dtype, run.trainer_dtype))
     return Tile(
         name=name,
-        label=metric_words.label(name),
-        text=metric_words.value(name, last),
-        unit=metric_words.unit(name, last),
-        limits=metric_thresholds(name, run.rollout_dtype, run.trainer_dtype),
+        label=shown.label,
+        text=shown.value,
+        unit=shown.unit,
+        limits=shown.limits,
         beyond=bool(latest) and name in latest[-1].crossed,
         state="no values" if known is None else known["state"].replace("_", " "),
         values=values,

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.plural import counted
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
+from driftscope_service.numbers.limit_words import beside
 from driftscope_service.numbers.metric_words import grouped
 from driftscope_service.pages import navigation
 from driftscope_service.pages.diagnosis import diagnosis_view, shown_plot
@@ -25,16 +27,20 @@ from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindo
 from driftscope_service.runs.pages.routing_view import routing_plot, routing_view
 from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.step_view import (
+    PROFILE_PLOTS,
+    Constants,
     NoTokens,
     PlotName,
     StepView,
     StepViews,
     TokenSource,
+    band_of,
     step_plot,
     token_source,
 )
 from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
 from driftscope_service.runs.routing_words import SIGN_LABELS
+from driftscope_service.runs.step_words import hygiene_sentences, repeated_values
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
@@ -66,7 +72,9 @@ def get_step_page(
     stored, of_run, beside = _stored(service, run, step)
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
-    looked = _look(request, service, stored, names, order, sequence, at)
+    looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
+    diagnosis = read_diagnosis(analysis.get("diagnosis"))
+    band = None if looked.view is None else band_of(looked.view, diagnosis)
     chosen = {
         "order": None if order == "mean" else order,
         "sequence": sequence,
@@ -82,7 +90,13 @@ def get_step_page(
         beside=beside,
         path=navigation.step_page(run, step),
         api=step_path(run, step),
-        diagnosis=diagnosis_view(read_diagnosis(analysis.get("diagnosis"))),
+        diagnosis=diagnosis_view(diagnosis),
+        band=band,
+        values=hygiene_sentences(analysis, every=True),
+        notes=analysis.get("notes") or [],
+        unused={one["name"]: one["why"] for one in analysis.get("unused") or []},
+        profiles=[] if looked.view is None else looked.view.profiles.profiles(),
+        profile_plots={name: plot for plot, name in PROFILE_PLOTS.items()},
         state=step_state(analysis["crossed_limits"]),
         crossed=analysis["crossed_limits"],
         groups=grouped(analysis["comparison"]),
@@ -111,7 +125,7 @@ def get_routing_plot(
     stored, _, _ = _stored(service, run, step)
     data = routing_plot(json.loads(stored.analysis).get("routing"))
     if data is None:
-        raise not_found("pair of routes of step", f"{step} of run {run}")
+        raise not_found("pair of routes of step", step, f"run {run!r}")
     return plot_response(request, data, format_, f"{run}-{step}-routing")
 
 
@@ -124,7 +138,7 @@ def get_evidence_plot(
     diagnosis = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
     plot = None if diagnosis is None else shown_plot(diagnosis)
     if plot is None:
-        raise not_found("plot of a cause of step", f"{step} of run {run}")
+        raise not_found("plot of a cause of step", step, f"run {run!r}")
     return plot_response(request, evidence_plot(plot), format_, f"{run}-{step}-evidence")
 
 
@@ -137,11 +151,17 @@ def get_step_plot(
     format_: Format,
     service: CurrentService,
 ) -> Response:
+    stored, _, _ = _stored(service, run, step)
+    analysis = json.loads(stored.analysis)
     try:
-        view = _views(request).of(token_source(service, run, step))
+        view = _views(request).of(token_source(service, run, step), repeated_values(analysis))
     except NoTokens as error:
-        raise not_found("plot of the tokens of step", f"{step} of run {run}. {error}") from None
-    return plot_response(request, step_plot(view, plot), format_, f"{run}-{step}-{plot}")
+        raise not_found("plot of the tokens of step", step, f"run {run!r}. {error}") from None
+    band = band_of(view, read_diagnosis(analysis.get("diagnosis")))
+    data = step_plot(view, plot, band)
+    if data is None:
+        raise not_found(f"profile by {plot} of step", step, f"run {run!r}: it was not pushed")
+    return plot_response(request, data, format_, f"{run}-{step}-{plot}")
 
 
 def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
@@ -149,7 +169,7 @@ def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run,
         of_run = RunRepository(connection).get(run)
         stored = StepRepository(connection).get(run, step)
         if of_run is None or stored is None:
-            raise not_found("complete step", f"{step} of run {run}")
+            raise not_found("complete step", step, f"run {run!r}")
         return stored, of_run, neighbours(connection, of_run.number, step)
 
 
@@ -158,16 +178,18 @@ def _look(
     service: RunsService,
     stored: StoredStep,
     models: tuple[str | None, ...],
+    constants: Constants,
     order: Order,
     sequence: int | None,
     at: int | None,
 ) -> Looked:
     try:
         source = token_source(service, stored.run, stored.step)
-        view = _views(request).of(source)
-        worst = view.worst.of[order]
-        if sequence is None and worst:
-            sequence = worst[0].sequence
+        view = _views(request).of(source, constants)
+        # What cannot be compared goes before what differs.
+        offered = [*view.odd.first, *view.worst.of[order]]
+        if sequence is None and offered:
+            sequence = offered[0].sequence
         window = None
         if sequence is not None:
             window = _window(source, sequence, _texts(request, service), models, at)
@@ -190,7 +212,7 @@ def _window(
     except IndexError:
         raise InvalidField(
             "query/sequence",
-            f"the step has {source.place.sequences:,} sequences, counted from 0",
+            f"the step has {counted(source.place.sequences, 'sequence')}, counted from 0",
             remedy="choose one of the table.",
         ) from None
     return token_window(tokens, texts.of_model(models), at)
@@ -207,13 +229,9 @@ class Tile:
 def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
     beyond = {one["metric"] for one in crossed}
     return [
-        Tile(
-            metric_words.label(name),
-            metric_words.value(name, comparison.get(name)),
-            metric_words.unit(name, comparison.get(name)),
-            name in beyond,
-        )
+        Tile(shown.label, shown.value, shown.unit, name in beyond)
         for name in metric_words.HEADLINE
+        for shown in [beside(name, comparison.get(name))]
     ]
 
 

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
+import numpy as np
+
+from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.rounding_band import Band, rounding_band
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
+from driftscope_probes.mismatch.oddities import faulty_values
 from driftscope_probes.mismatch.report_profiles import (
     PROBABILITY_EDGES,
     BinnedSums,
     probability_bins,
 )
 from driftscope_probes.mismatch.token_differences import token_differences
+from driftscope_probes.plural import counted
+from driftscope_probes.profiles.coordinate_sums import Row
+from driftscope_probes.profiles.step_profiles import Profile, ProfileName, StepProfiles
 from driftscope_probes.push import PushError, StepFormat
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.tokens import Tokens
+from driftscope_service.numbers.diagnosis_words import floor_words
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.ingest.analysis import StepPart, whole_step
 from driftscope_service.runs.last_used import LastUsed
 from driftscope_service.runs.pages.token_counts import (
     CELL,
-    INDEX_EDGES,
     LOWEST,
     DensityCounts,
+    OddSequences,
     WorstSequences,
-    index_bins,
 )
 from driftscope_service.runs.store.steps import TokenPlace, token_place
 from driftscope_service.runs.store.token_columns import TokenBlock, file_blocks
@@ -109,27 +117,40 @@ MOST_TOKENS: Final = 2**23
 MOST_VIEWS: Final = 64
 
 
+#: The repeated value of the rollout's and of the trainer's, where there is one.
+Constants: TypeAlias = tuple[float | None, float | None]
+
+
 @dataclass(slots=True)
 class StepView:
     tokens: int = 0  # looked at, those that do not count included
     histogram: Histogram = field(default_factory=Histogram.empty)
     density: DensityCounts = field(default_factory=DensityCounts)
-    by_index: BinnedSums = field(default_factory=lambda: BinnedSums(INDEX_EDGES))
+    profiles: StepProfiles = field(default_factory=StepProfiles)
     by_probability: BinnedSums = field(default_factory=lambda: BinnedSums(PROBABILITY_EDGES))
     worst: WorstSequences = field(default_factory=WorstSequences)
+    odd: OddSequences = field(default_factory=OddSequences)
+    constants: Constants = (None, None)
 
     def add(self, block: Tokens, first_sequence: int) -> None:
         tokens = token_differences(block)
         self.tokens += block.rollout.size
         self.histogram = self.histogram.merged(abs_diff_histogram(token_pass(block)))
         self.density.add(tokens)
-        self.by_index.add(tokens, index_bins(tokens))
+        self.profiles.add(block, tokens)
         self.by_probability.add(tokens, probability_bins(tokens.rollout_prob))
-        self.worst.add(tokens, first_sequence)
+        odd = faulty_values(block, self.constants)
+        before = np.concatenate([[0], np.cumsum(odd)])[block.cu_seqlens]
+        self.worst.add(tokens, np.diff(before), first_sequence)
+        self.odd.add(block, odd, first_sequence)
+
+    def profile(self, name: ProfileName) -> Profile | None:
+        """None where the step was pushed without it."""
+        return next((one for one in self.profiles.profiles() if one.name == name), None)
 
 
-def view_of(blocks: Iterable[TokenBlock]) -> StepView:
-    view = StepView()
+def view_of(blocks: Iterable[TokenBlock], constants: Constants = (None, None)) -> StepView:
+    view = StepView(constants=constants)
     for block, first_sequence in blocks:
         view.add(block, first_sequence)
     return view
@@ -142,19 +163,25 @@ class StepViews:
         self._lock = threading.Lock()
         self._views: LastUsed[int, StepView] = LastUsed(MOST_VIEWS)
 
-    def of(self, source: TokenSource) -> StepView:
-        """Raises NoTokens."""
+    def of(self, source: TokenSource, constants: Constants) -> StepView:
+        """`constants`: what the step's analysis found repeated on each side. Raises NoTokens."""
         with self._lock:
             return self._views.get(
                 source.place.number,
                 lambda: source.read(
-                    lambda path: view_of(file_blocks(path, MOST_TOKENS)),
-                    lambda step: view_of([(step, 0)]),
+                    lambda path: view_of(file_blocks(path, MOST_TOKENS), constants),
+                    lambda step: view_of([(step, 0)], constants),
                 ),
             )
 
 
-PlotName: TypeAlias = Literal["histogram", "density", "position", "probability"]
+PlotName: TypeAlias = Literal["histogram", "density", "position", "end", "absolute", "probability"]
+#: Plots that are profiles along a place.
+PROFILE_PLOTS: Final[Mapping[PlotName, ProfileName]] = {
+    "position": "index",
+    "end": "end",
+    "absolute": "position",
+}
 _EMPTY: Final = {"empty": "No token of this step counts: all are masked or not finite."}
 _PROFILE_COLUMNS: Final = (
     "from",
@@ -166,10 +193,12 @@ _PROFILE_COLUMNS: Final = (
 )
 
 
-def _histogram(view: StepView) -> PlotData:
+def _histogram(view: StepView, band: Band | None) -> PlotData:
     about: dict[str, Any] = {**_EMPTY, "zero": view.histogram.zero}
     if view.histogram.zero:
-        about["note"] = f"{view.histogram.zero:,} tokens with Δ exactly 0 are not drawn."
+        about["note"] = f"Not drawn, since Δ is exactly 0: {counted(view.histogram.zero, 'token')}."
+    if band is not None:
+        about["band"] = band.to_dict()
     return PlotData(("above", "up_to", "tokens"), view.histogram.rows(), about)
 
 
@@ -178,17 +207,25 @@ def _density(view: StepView) -> PlotData:
     return PlotData(("rollout_from", "trainer_from", "tokens"), view.density.rows(), about)
 
 
-def _profile(profile: BinnedSums, along: str) -> PlotData:
-    return PlotData(_PROFILE_COLUMNS, profile.rows(), {**_EMPTY, "along": along})
+def _profile(rows: Sequence[Row], along: str) -> PlotData:
+    return PlotData(_PROFILE_COLUMNS, rows, {**_EMPTY, "along": along})
 
 
-_PLOTS: Final[Mapping[PlotName, Callable[[StepView], PlotData]]] = {
-    "histogram": _histogram,
-    "density": _density,
-    "position": lambda view: _profile(view.by_index, "place in the response"),
-    "probability": lambda view: _profile(view.by_probability, "probability by the rollout"),
-}
+def band_of(view: StepView, diagnosis: Diagnosis | None) -> Band | None:
+    """How far rounding reaches at the floor that the step was judged by."""
+    if diagnosis is None:
+        return None
+    counts = view.by_probability.counts.tolist()
+    return rounding_band(diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor))
 
 
-def step_plot(view: StepView, plot: PlotName) -> PlotData:
-    return _PLOTS[plot](view)
+def step_plot(view: StepView, plot: PlotName, band: Band | None = None) -> PlotData | None:
+    """None where the step was pushed without what the plot runs along."""
+    if plot == "histogram":
+        return _histogram(view, band)
+    if plot == "density":
+        return _density(view)
+    if plot == "probability":
+        return _profile(view.by_probability.rows(), "probability by the rollout")
+    found = view.profile(PROFILE_PLOTS[plot])
+    return None if found is None else _profile(found.rows, found.along)

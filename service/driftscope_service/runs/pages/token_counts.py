@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.mismatch.token_differences import TokenDifferences
+from driftscope_probes.tokens import Tokens
 
 #: Cells of a quarter nat from −16 (a probability of 1e-7) to 0; the outer ones take the rest.
 CELL: Final = 0.25
@@ -57,17 +58,6 @@ def _cell(logprobs: NDArray[np.float64]) -> NDArray[np.int64]:
     return place.astype(np.int64)
 
 
-#: 0, 1, 2, 3, 4, 6, 8, 12, …: two bins per octave, beyond the longest step that is accepted.
-INDEX_EDGES: Final = np.array(
-    [0, 1, 2, 3, *(edge for power in range(2, 25) for edge in (2**power, 3 * 2 ** (power - 1)))]
-)
-
-
-def index_bins(tokens: TokenDifferences) -> NDArray[np.int64]:
-    found = np.searchsorted(INDEX_EDGES, tokens.response_index(), side="right") - 1
-    return np.asarray(np.minimum(found, INDEX_EDGES.size - 2), dtype=np.int64)
-
-
 Order: TypeAlias = Literal["mean", "largest", "sum"]
 ORDERS: Final[tuple[Order, ...]] = ("mean", "largest", "sum")
 SHOWN: Final = 10
@@ -81,6 +71,42 @@ class SequenceDifference:
     largest: float  # |Δ|, nats
     largest_at: int  # index of that token in the sequence
     sum: float  # of Δ, nats: the logarithm of the sequence's ratio
+    odd: int  # tokens whose value is no log-probability, those that are not finite included
+
+
+@dataclass(frozen=True, slots=True)
+class OddSequence:
+    sequence: int  # number in the step
+    odd: int  # tokens
+    first: int  # index of the first of them in the sequence
+    tokens: int  # unmasked
+
+
+@dataclass(slots=True)
+class OddSequences:
+    """Those with values that are no log-probabilities, the most of them first."""
+
+    count: int = 0
+    first: list[OddSequence] = field(default_factory=list)
+
+    def add(self, tokens: Tokens, odd: NDArray[np.bool_], first_sequence: int) -> None:
+        """odd: [tokens]"""
+        rows = np.flatnonzero(odd)
+        sequence = np.searchsorted(tokens.cu_seqlens, rows, side="right") - 1
+        which, starts, counts = np.unique(sequence, return_index=True, return_counts=True)
+        self.count += which.size
+        most = np.argsort(-counts, kind="stable")[:SHOWN]
+        found = [
+            OddSequence(
+                first_sequence + int(which[one]),
+                int(counts[one]),
+                int(rows[starts[one]] - tokens.cu_seqlens[which[one]]),
+                int(tokens.takes_part[tokens.sequence(int(which[one]))].sum()),
+            )
+            for one in most.tolist()
+        ]
+        every = sorted([*self.first, *found], key=lambda one: (-one.odd, one.sequence))
+        self.first = every[:SHOWN]
 
 
 @dataclass(slots=True)
@@ -91,7 +117,8 @@ class WorstSequences:
         default_factory=lambda: {order: [] for order in ORDERS}
     )
 
-    def add(self, tokens: TokenDifferences, first_sequence: int) -> None:
+    def add(self, tokens: TokenDifferences, odd: NDArray[np.int64], first_sequence: int) -> None:
+        """odd: [sequences given] tokens whose value is no log-probability."""
         if not tokens.start.size:
             return
         means = np.add.reduceat(tokens.abs_diff, tokens.start) / tokens.length
@@ -100,7 +127,7 @@ class WorstSequences:
         for order, measure in (("mean", means), ("largest", largest), ("sum", np.abs(sums))):
             most = np.argsort(-measure, kind="stable")[:SHOWN]
             found = [
-                _difference(tokens, index, first_sequence, float(sums[index]))
+                _difference(tokens, index, odd, first_sequence, float(sums[index]))
                 for index in most.tolist()
             ]
             self._merge(order, found)  # type: ignore[arg-type]  # a literal of the line above
@@ -113,7 +140,11 @@ class WorstSequences:
 
 
 def _difference(
-    tokens: TokenDifferences, index: int, first_sequence: int, total: float
+    tokens: TokenDifferences,
+    index: int,
+    odd: NDArray[np.int64],
+    first_sequence: int,
+    total: float,
 ) -> SequenceDifference:
     start = int(tokens.start[index])
     sizes = tokens.abs_diff[start : start + int(tokens.length[index])]
@@ -126,4 +157,5 @@ def _difference(
         largest=float(tokens.abs_diff[at]),
         largest_at=given_index - int(tokens.response_start[index]),
         sum=total,
+        odd=int(odd[tokens.sequence_index[index]]),
     )

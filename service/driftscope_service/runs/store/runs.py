@@ -10,11 +10,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, select, update
 
+from driftscope_service.runs.store.attempts import (
+    AttemptRepository,
+    OpenedBy,
+    in_series,
+)
 from driftscope_service.runs.store.steps import NewStep
 from driftscope_service.store.tables import RUN_TEXT_LENGTH, runs, steps
 
 #: What describes a run, in a PUT and in the metadata of a pushed step alike.
 DESCRIPTION = ("model", "framework", "engine", "rollout_dtype", "trainer_dtype")
+#: Of the diagnosis of the last step; lists sort and filter by them.
+OF_LAST_STEP = ("verdict", "excess", "cause", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +37,32 @@ class Run:
     created_at: datetime
     updated_at: datetime
     activity: int
-    complete_steps: int
-    last_step: int | None  # the highest complete one
+    complete_steps: int  # that the series holds
+    last_step: int | None  # the highest of the series
     last_step_at: datetime | None  # when the latest arrived, whatever its number
     finished_at: datetime | None  # None: it is running, or ended without saying so
-    # Over the complete steps.
+    # Over every step that ever came in, those of earlier attempts too: they never fall.
+    received_steps: int
+    refused_steps: int
     compared_tokens: int
     nonfinite_tokens: int
     confident_disagreements: int
+    attempt: int  # the newest; they are numbered from 1
+    revision: int  # grows with every change of its steps or attempts
+    note: str | None
+    pinned_at: datetime | None  # as the baseline of the runs of its model
+    # Of the last step of the series, with what the steps together are surer of; None: no step, or
+    # stored by a version without a diagnosis.
+    verdict: str | None
+    excess: float | None
+    cause: str | None
+    confidence: float | None
+    crossed: int  # limits
+
+    @property
+    def resumed(self) -> bool:
+        """Started again under its name, at least once."""
+        return self.attempt > 1
 
 
 class RunRepository:
@@ -48,14 +73,14 @@ class RunRepository:
 
     def get(self, name: str) -> Run | None:
         row = self._connection.execute(select(runs).where(runs.c.name == name)).one_or_none()
-        return None if row is None else _run(row)
+        return None if row is None else run_of_row(row)
 
     def page(self, limit: int, *, before: int | None = None) -> list[Run]:
         """Latest activity first; `before` is the activity of the last one seen."""
         statement = select(runs).order_by(runs.c.activity.desc()).limit(limit)
         if before is not None:
             statement = statement.where(runs.c.activity < before)
-        return [_run(row) for row in self._connection.execute(statement)]
+        return [run_of_row(row) for row in self._connection.execute(statement)]
 
     def put(
         self, name: str, fields: Mapping[str, Any], *, finished: bool | None = None
@@ -77,16 +102,73 @@ class RunRepository:
         return self.get(name) or self._add(name, description)
 
     def step_completed(self, number: int, new: NewStep) -> None:
+        """After the step was added."""
         self._update(
             number,
-            complete_steps=runs.c.complete_steps + 1,
-            last_step=case((runs.c.last_step > new.step, runs.c.last_step), else_=new.step),
             last_step_at=_now(),
             finished_at=None,
+            received_steps=runs.c.received_steps + 1,
             compared_tokens=runs.c.compared_tokens + new.tokens,
             nonfinite_tokens=runs.c.nonfinite_tokens + new.nonfinite_tokens,
             confident_disagreements=runs.c.confident_disagreements + new.confident_disagreements,
+            **self._series(number),
         )
+
+    def series_changed(self, number: int) -> None:
+        """After steps of the run were taken away, which is no activity of the run."""
+        self._connection.execute(
+            update(runs).where(runs.c.number == number).values(**self._series(number))
+        )
+
+    def open_attempt(
+        self,
+        run: Run,
+        *,
+        id: str | None = None,
+        resumed_from: int | None,
+        opened_by: OpenedBy,
+        started_at: datetime | None = None,
+    ) -> int:
+        """Its number. Steps beyond `resumed_from` leave the series at once; a run that has nothing
+        yet only learns what its first attempt is called."""
+        attempts = AttemptRepository(self._connection)
+        number = run.attempt
+        if id is not None and number == 1 and attempts.is_empty(run.number):
+            attempts.adopt(run.number, 1, id=id, resumed_from=resumed_from, at=started_at or _now())
+        else:
+            number += 1
+            attempts.add(
+                run.number,
+                number,
+                id=id,
+                resumed_from=resumed_from,
+                opened_by=opened_by,
+                started_at=started_at,
+            )
+        self._update(run.number, attempt=number, finished_at=None, **self._series(run.number))
+        return number
+
+    def step_refused(self, run: Run, attempt: int, step: int, *, problem: str, reason: str) -> None:
+        """`problem`: its slug."""
+        AttemptRepository(self._connection).refused(run.number, attempt, step, problem, reason)
+        self._update(run.number, refused_steps=runs.c.refused_steps + 1)
+
+    def _series(self, number: int) -> dict[str, Any]:
+        """What a run says of its series, and a new revision."""
+        count, last = self._connection.execute(
+            select(func.count(), func.max(steps.c.step)).where(in_series(number))
+        ).one()
+        told = self._connection.execute(
+            select(steps.c.verdict, steps.c.crossed).where(in_series(number), steps.c.step == last)
+        ).one_or_none()
+        verdict = {} if told is None or told.verdict is None else told.verdict
+        return {
+            "complete_steps": count,
+            "last_step": last,
+            "revision": runs.c.revision + 1,
+            "crossed": 0 if told is None else len(told.crossed),
+            **{name: verdict.get(name) for name in OF_LAST_STEP},
+        }
 
     def shard_arrived(self, number: int) -> None:
         self._update(number, finished_at=None)
@@ -104,7 +186,9 @@ class RunRepository:
                 **values,
             )
         )
-        return self._require(name)
+        run = self._require(name)
+        AttemptRepository(self._connection).add(run.number, 1, resumed_from=None, started_at=now)
+        return run
 
     def _update(self, number: int, **values: Any) -> None:
         self._connection.execute(
@@ -131,7 +215,7 @@ def _next_activity() -> ColumnElement[int]:
     return select(func.coalesce(func.max(every.c.activity), 0) + 1).scalar_subquery()
 
 
-def _run(row: Row[Any]) -> Run:
+def run_of_row(row: Row[Any]) -> Run:
     return Run(**{name: row._mapping[name] for name in Run.__dataclass_fields__})
 
 
@@ -170,10 +254,10 @@ class RunSummaries:
         count, active = self._connection.execute(
             select(func.count(), func.coalesce(func.sum(recent), 0)).select_from(runs)
         ).one()
-        return ActiveRuns([_run(row) for row in rows], active, count - active)
+        return ActiveRuns([run_of_row(row) for row in rows], active, count - active)
 
     def last_steps(self, numbers: Collection[int]) -> dict[int, LastStep]:
-        """The highest complete step of each run that has one."""
+        """The highest step in the series of each run that has one."""
         rows = self._connection.execute(
             select(
                 steps.c.run_number,
@@ -183,7 +267,7 @@ class RunSummaries:
                 steps.c.analysis,
             )
             .join(runs, and_(runs.c.number == steps.c.run_number, runs.c.last_step == steps.c.step))
-            .where(runs.c.number.in_(numbers))
+            .where(runs.c.number.in_(numbers), steps.c.superseded_by.is_(None))
         )
         return {
             number: LastStep(step, received_at, metadata, zlib.decompress(analysis))

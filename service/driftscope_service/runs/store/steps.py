@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
+from driftscope_service.runs.store.attempts import AttemptRepository, in_series, of_attempt
 from driftscope_service.store.tables import runs, steps
 
 
@@ -70,11 +71,15 @@ class StoredStep:
     metadata: dict[str, str]
     kept_bytes: int
     analysis: bytes  # JSON object
+    attempt: int
+    superseded_by: int | None  # the attempt that took its place; None: it is in the series
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPoint:
     step: int
+    attempt: int
+    superseded_by: int | None
     received_at: datetime
     tokens: int
     sequences: int
@@ -91,6 +96,7 @@ class StepTokens:
     number: int
     run: str
     step: int
+    superseded: bool  # by a later attempt
     received_at: datetime
     kept_bytes: int
     crossed: bool  # a limit
@@ -109,7 +115,9 @@ class StepRepository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, run_number: int, new: NewStep) -> None:
+    def add(self, run_number: int, new: NewStep, *, attempt: int = 1) -> None:
+        """Earlier attempts lose the step; where a later one has its place, it is kept beside."""
+        superseded_by = AttemptRepository(self._connection).make_way(run_number, attempt, new.step)
         self._connection.execute(
             insert(steps).values(
                 run_number=run_number,
@@ -127,23 +135,36 @@ class StepRepository:
                 verdict=None if new.verdict is None else asdict(new.verdict),
                 metadata=dict(new.metadata),
                 analysis=zlib.compress(new.analysis),
+                attempt=attempt,
+                superseded_by=superseded_by,
             )
         )
 
-    def get(self, run: str, step: int) -> StoredStep | None:
+    def get(self, run: str, step: int, *, attempt: int | None = None) -> StoredStep | None:
+        """Of that attempt; without one the step of the series, or else the latest that had it."""
         names = StoredStep.__dataclass_fields__.keys() - {"run"}
-        row = self._connection.execute(
+        statement = (
             select(runs.c.name.label("run"), *(steps.c[name] for name in names))
             .join_from(steps, runs)
             .where(runs.c.name == run, steps.c.step == step)
-        ).one_or_none()
+        )
+        row = self._connection.execute(_chosen(statement, attempt)).first()
         if row is None:
             return None
         return StoredStep(**{**row._mapping, "analysis": zlib.decompress(row.analysis)})
 
-    def points(self, run_number: int, limit: int, *, after: int = -1) -> list[SeriesPoint]:
-        """Ascending by step. Reads no analysis."""
-        statement = _points(run_number).where(steps.c.step > after).order_by(steps.c.step)
+    def attempts_with(self, run_number: int, step: int) -> list[int]:
+        """The attempts that have this step complete."""
+        rows = self._connection.execute(
+            select(steps.c.attempt).where(steps.c.run_number == run_number, steps.c.step == step)
+        )
+        return [row.attempt for row in rows]
+
+    def points(
+        self, run_number: int, limit: int, *, after: int = -1, attempt: int | None = None
+    ) -> list[SeriesPoint]:
+        """Of the series, or of one attempt; ascending by step. Reads no analysis."""
+        statement = _points(run_number, attempt).where(steps.c.step > after).order_by(steps.c.step)
         return [_point(row) for row in self._connection.execute(statement.limit(limit))]
 
     def latest_points(self, run_number: int, limit: int) -> list[SeriesPoint]:
@@ -159,6 +180,7 @@ class StepRepository:
                 steps.c.number,
                 runs.c.name.label("run"),
                 steps.c.step,
+                steps.c.superseded_by.is_not(None).label("superseded"),
                 steps.c.received_at,
                 steps.c.kept_bytes,
                 steps.c.crossed,
@@ -169,26 +191,47 @@ class StepRepository:
             .where(steps.c.kept_bytes > 0)
             .order_by(steps.c.number)
         )
-        return [StepTokens(**{**row._mapping, "crossed": bool(row.crossed)}) for row in rows]
+        return [
+            StepTokens(
+                **{
+                    **row._mapping,
+                    "crossed": bool(row.crossed),
+                    "superseded": bool(row.superseded),
+                }
+            )
+            for row in rows
+        ]
 
-    def converted(self, number: int, tokens_file: str, size_bytes: int) -> None:
-        """The raw uploads have become one file."""
-        self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
+    def converted(self, number: int, tokens_file: str, size_bytes: int) -> bool:
+        """The raw uploads have become one file. False: the step was deleted meanwhile."""
+        return self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
 
-    def dropped(self, number: int) -> None:
-        """The tokens are no longer kept."""
-        self._set(number, raw_files=None, tokens_file=None, kept_bytes=0)
+    def dropped(self, number: int) -> bool:
+        """The tokens are no longer kept. False: the step was deleted meanwhile."""
+        return self._set(number, raw_files=None, tokens_file=None, kept_bytes=0)
 
-    def _set(self, number: int, **values: Any) -> None:
+    def exists(self, number: int) -> bool:
+        found = select(steps.c.number).where(steps.c.number == number)
+        return self._connection.execute(found).first() is not None
+
+    def _set(self, number: int, **values: Any) -> bool:
         changed = self._connection.execute(
             update(steps).where(steps.c.number == number).values(**values)
         ).rowcount
-        assert changed == 1, f"there is no step number {number}"
+        return changed == 1
 
 
-def _points(run_number: int) -> Select[Any]:
+def _points(run_number: int, attempt: int | None = None) -> Select[Any]:
     names = SeriesPoint.__dataclass_fields__
-    return select(*(steps.c[name] for name in names)).where(steps.c.run_number == run_number)
+    return select(*(steps.c[name] for name in names)).where(of_attempt(run_number, attempt))
+
+
+def _chosen(statement: Select[Any], attempt: int | None) -> Select[Any]:
+    """One row of those of a step."""
+    if attempt is not None:
+        return statement.where(steps.c.attempt == attempt)
+    in_place = steps.c.superseded_by.is_(None)
+    return statement.order_by(in_place.desc(), steps.c.attempt.desc()).limit(1)
 
 
 def _point(row: Row[Any]) -> SeriesPoint:
@@ -216,19 +259,25 @@ class Neighbours:
     after: int | None
 
 
-def token_place(connection: Connection, run: str, step: int) -> TokenPlace | None:
-    """None if there is no such complete step."""
+def token_place(
+    connection: Connection, run: str, step: int, *, attempt: int | None = None
+) -> TokenPlace | None:
+    """None if there is no such complete step. `attempt`: as in StepRepository.get."""
     names = TokenPlace.__dataclass_fields__
-    row = connection.execute(
+    statement = (
         select(*(steps.c[name] for name in names))
         .join_from(steps, runs)
         .where(runs.c.name == run, steps.c.step == step)
-    ).one_or_none()
+    )
+    row = connection.execute(_chosen(statement, attempt)).first()
     return None if row is None else TokenPlace(*row)
 
 
-def neighbours(connection: Connection, run_number: int, step: int) -> Neighbours:
-    of_run = steps.c.run_number == run_number
+def neighbours(
+    connection: Connection, run_number: int, step: int, *, attempt: int | None = None
+) -> Neighbours:
+    """In the series, or within one attempt."""
+    of_run = of_attempt(run_number, attempt)
     before = select(func.max(steps.c.step)).where(of_run, steps.c.step < step)
     after = select(func.min(steps.c.step)).where(of_run, steps.c.step > step)
     return Neighbours(
@@ -249,10 +298,7 @@ def latest_values(
     """Values of the highest steps, ascending."""
     value = steps.c.series[metric].as_float()
     rows = connection.execute(
-        select(value)
-        .where(steps.c.run_number == run_number)
-        .order_by(steps.c.step.desc())
-        .limit(limit)
+        select(value).where(in_series(run_number)).order_by(steps.c.step.desc()).limit(limit)
     )
     return [row[0] for row in rows][::-1]
 
@@ -261,17 +307,20 @@ def latest_values(
 class VerdictPoint:
     step: int
     verdict: StepVerdict | None
+    attempt: int = 1
 
 
-def verdict_points(connection: Connection, run_number: int, limit: int) -> list[VerdictPoint]:
-    """Of the highest steps, ascending."""
+def verdict_points(
+    connection: Connection, run_number: int, limit: int, *, attempt: int | None = None
+) -> list[VerdictPoint]:
+    """Of the highest steps of the series, or of one attempt, ascending."""
     rows = connection.execute(
-        select(steps.c.step, steps.c.verdict)
-        .where(steps.c.run_number == run_number)
+        select(steps.c.step, steps.c.verdict, steps.c.attempt)
+        .where(of_attempt(run_number, attempt))
         .order_by(steps.c.step.desc())
         .limit(limit)
     )
-    return [VerdictPoint(step, _verdict(stored)) for step, stored in rows][::-1]
+    return [VerdictPoint(step, _verdict(stored), of) for step, stored, of in rows][::-1]
 
 
 def metric_points(
@@ -281,12 +330,14 @@ def metric_points(
     *,
     first: int = 0,
     last: int | None = None,
+    attempt: int | None = None,
 ) -> list[MetricPoint]:
-    """Every complete step from `first` to `last`, both included, ascending."""
+    """Every step of the series, or of one attempt, from `first` to `last`, both included,
+    ascending."""
     value = steps.c.series[metric].as_float()
     statement = (
         select(steps.c.step, value, steps.c.crossed)
-        .where(steps.c.run_number == run_number, steps.c.step >= first)
+        .where(of_attempt(run_number, attempt), steps.c.step >= first)
         .order_by(steps.c.step)
     )
     if last is not None:
@@ -298,10 +349,15 @@ def metric_points(
 
 
 def points_before(
-    connection: Connection, run_number: int, limit: int, *, before: int | None
+    connection: Connection,
+    run_number: int,
+    limit: int,
+    *,
+    before: int | None,
+    attempt: int | None = None,
 ) -> list[SeriesPoint]:
-    """The highest steps below `before`, or of all, descending."""
-    statement = _points(run_number).order_by(steps.c.step.desc()).limit(limit)
+    """Of the series, or of one attempt: the highest steps below `before`, or of all, descending."""
+    statement = _points(run_number, attempt).order_by(steps.c.step.desc()).limit(limit)
     if before is not None:
         statement = statement.where(steps.c.step < before)
     return [_point(row) for row in connection.execute(statement)]

@@ -1,6 +1,6 @@
 """Parts of a step's token file: two log-probabilities and the mask in blocks, or one sequence.
 
-In: a file of `write_tokens`. Out: blocks, so that a large step is never in memory as a whole.
+In: a file of `write_tokens`. Out: blocks with what profiles run along, so that a large step is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from driftscope_probes.tokens import SEQUENCE_LABELS, Extras, Tokens
 from driftscope_service.runs.store.token_files import TokenFileError
 
 COLUMNS = ("rollout_logprobs", "trainer_logprobs", "mask")
+#: What profiles run along, where it was pushed.
+TOKEN_PROFILES = ("position_ids", "turn_ids")
+SEQUENCE_PROFILES = ("rank", "replica", "environment")
 #: About a megabyte per column in float64: what works on a block stays in the cache of a core.
 BLOCK_TOKENS = 2**17
 #: What a damaged file may raise, as in read_tokens.
@@ -113,14 +116,24 @@ def _group_blocks(parquet: pq.ParquetFile, group: int, sequence: int) -> Iterato
     """`sequence`: the first of the group."""
     rows = parquet.metadata.row_group(group)
     per_block = max(1, rows.num_rows * BLOCK_TOKENS // max(1, rows.column(0).num_values))
+    known = parquet.schema_arrow.names
+    columns = [*COLUMNS, *(n for n in (*TOKEN_PROFILES, *SEQUENCE_PROFILES) if n in known)]
     for batch in parquet.iter_batches(
-        per_block, row_groups=[group], columns=list(COLUMNS), use_threads=False
+        per_block, row_groups=[group], columns=columns, use_threads=False
     ):
         rollout, trainer, mask = (_values(batch.column(name)) for name in COLUMNS)
         lengths = batch.column(COLUMNS[0]).value_lengths().to_numpy()
         limits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        yield Tokens(rollout, trainer, limits, mask), sequence
+        yield Tokens(rollout, trainer, limits, mask, _profiled(batch)), sequence
         sequence += batch.num_rows
+
+
+def _profiled(batch: pa.RecordBatch) -> Extras:
+    names = batch.schema.names
+    of_tokens = {n: _values(batch.column(n)) for n in TOKEN_PROFILES if n in names}
+    return Extras(
+        **of_tokens, **{n: batch.column(n).to_numpy() for n in SEQUENCE_PROFILES if n in names}
+    )
 
 
 def _flat(table: pa.Table, name: str) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, select, update
 from ulid import ULID
 
 from driftscope_probes.durable_file import publish
@@ -66,6 +66,7 @@ class Shard:
     size_bytes: int
     format: str
     file: str | None  # None once the step is complete
+    attempt: int = 1
 
 
 class ShardRepository:
@@ -83,20 +84,25 @@ class ShardRepository:
             )
         )
 
-    def of_step(self, run_number: int, step: int) -> list[Shard]:
+    def of_step(self, run_number: int, step: int, *, attempt: int = 1) -> list[Shard]:
         """In order of shards."""
         rows = self._connection.execute(
             select(*(shards.c[field.name] for field in fields(Shard)))
-            .where(shards.c.run_number == run_number, shards.c.step == step)
+            .where(_of_step(run_number, step), shards.c.attempt == attempt)
             .order_by(shards.c.shard)
         )
         return [Shard(*row) for row in rows]
 
-    def completed(self, run_number: int, step: int) -> None:
+    def attempts_with(self, run_number: int, step: int) -> list[int]:
+        """The attempts that have shards of this step, once or several times."""
+        rows = self._connection.execute(select(shards.c.attempt).where(_of_step(run_number, step)))
+        return [row.attempt for row in rows]
+
+    def completed(self, run_number: int, step: int, *, attempt: int = 1) -> None:
         """Their files belong to the step from now on."""
         self._connection.execute(
             update(shards)
-            .where(shards.c.run_number == run_number, shards.c.step == step)
+            .where(_of_step(run_number, step), shards.c.attempt == attempt)
             .values(file=None)
         )
 
@@ -111,10 +117,13 @@ class ShardRepository:
         later = exists().where(
             every.c.run_number == shards.c.run_number,
             every.c.step == shards.c.step,
+            every.c.attempt == shards.c.attempt,
             every.c.received_at >= before,
         )
         complete = exists().where(
-            steps.c.run_number == shards.c.run_number, steps.c.step == shards.c.step
+            steps.c.run_number == shards.c.run_number,
+            steps.c.step == shards.c.step,
+            steps.c.attempt == shards.c.attempt,
         )
         rows = self._connection.execute(
             delete(shards)
@@ -122,3 +131,7 @@ class ShardRepository:
             .returning(shards.c.file)
         )
         return [row.file for row in rows]
+
+
+def _of_step(run_number: int, step: int) -> ColumnElement[bool]:
+    return and_(shards.c.run_number == run_number, shards.c.step == step)

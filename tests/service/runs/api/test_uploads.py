@@ -35,16 +35,17 @@ def test_a_step_is_analysed_and_stored(pushing: Any) -> None:
     assert pushing.incoming() == []
 
 
-def test_the_same_bytes_are_no_error_and_other_bytes_are(pushing: Any, eventually: Any) -> None:
-    first = pushing.push(pushing.body())
-    again = pushing.push(pushing.body())
+def test_the_same_bytes_are_no_error_and_other_bytes_are_a_new_attempt(
+    pushing: Any, eventually: Any
+) -> None:
+    first = pushing.push(pushing.same())
+    again = pushing.push(pushing.same())
     assert (first.status_code, again.status_code) == (201, 200)
-    assert again.json() == first.json()
-    other = pushing.push(pushing.body(seed=1))
-    assert other.status_code == 409
-    assert other.json()["type"] == "/problems/step-conflict"
-    assert other.json()["remedy"]
-    assert (pushing.rows(), pushing.incoming()) == (2, [])
+    assert again.json() == first.json() and first.json()["attempt"] == 1
+    other = pushing.push(pushing.same(seed=1))
+    assert (other.status_code, other.json()["attempt"]) == (201, 2)
+    assert (pushing.rows(), pushing.incoming()) == (3, [])
+    # The tokens of the first are not kept: it crossed no limit, and is not in the series.
     eventually(lambda: len(pushing.files()) == 1)
 
 
@@ -179,13 +180,28 @@ def test_equal_uploads_at_once_become_one_step(pushing_at_url: Any, eventually: 
     eventually(lambda: len(pushing.files()) == 1)  # first the upload, then the Parquet file
 
 
-def test_different_uploads_at_once_leave_one(pushing_at_url: Any, eventually: Any) -> None:
+def test_different_uploads_at_once_in_one_attempt_leave_one(
+    pushing_at_url: Any, eventually: Any
+) -> None:
     pushing = pushing_at_url
+    assert pushing.client.post("/v1/runs/r/attempts", json={"id": "a"}).status_code == 201
+
+    def push(seed: int) -> Any:
+        return pushing.push(pushing.body(seed=seed), params={"attempt": "a"})
+
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda seed: pushing.push(pushing.body(seed=seed)), range(3)))
+        answers = list(pool.map(push, range(3)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
     assert (pushing.rows(), pushing.incoming()) == (2, [])
     eventually(lambda: len(pushing.files()) == 1)  # first the upload, then the Parquet file
+
+
+def test_different_uploads_at_once_without_an_attempt_are_attempts(pushing_at_url: Any) -> None:
+    pushing = pushing_at_url
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda seed: pushing.push(pushing.body(seed=seed)), range(3)))
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert sorted(answer.json()["attempt"] for answer in answers) == [1, 2, 3]
 
 
 def test_more_uploads_than_slots(run_service: Any, pushing_to: Any) -> None:
@@ -227,13 +243,15 @@ def test_shards_make_the_step_that_one_upload_makes(pushing: Any) -> None:
 
 
 def test_shards_are_idempotent_and_agree(pushing: Any) -> None:
-    here = {"shard": 0, "shards": 2}
+    of = {"attempt": "a"}
+    here = {"shard": 0, "shards": 2, **of}
+    assert pushing.client.post("/v1/runs/r/attempts", json={"id": "a"}).status_code == 201
     assert pushing.push(pushing.body(), params=here).status_code == 201
     assert pushing.push(pushing.body(), params=here).status_code == 200
     for body, params in (
         (pushing.body(seed=1), here),
-        (pushing.body(seed=2), {"shard": 1, "shards": 3}),
-        (pushing.body(), None),
+        (pushing.body(seed=2), {"shard": 1, "shards": 3, **of}),
+        (pushing.body(), of),
     ):
         answer = pushing.push(body, params=params)
         assert answer.status_code == 409, answer.text
@@ -242,8 +260,10 @@ def test_shards_are_idempotent_and_agree(pushing: Any) -> None:
 
 
 def test_shards_of_a_complete_step(pushing: Any) -> None:
-    assert pushing.push(pushing.body()).status_code == 201
-    late = pushing.push(pushing.body(), params={"shard": 0, "shards": 2})
+    of = {"attempt": "a"}
+    assert pushing.client.post("/v1/runs/r/attempts", json={"id": "a"}).status_code == 201
+    assert pushing.push(pushing.body(), params=of).status_code == 201
+    late = pushing.push(pushing.body(), params={"shard": 0, "shards": 2, **of})
     assert late.status_code == 409
     assert pushing.push(pushing.body(), step=2, params={"shard": 0, "shards": 1}).is_success
     assert pushing.client.post("/v1/runs/r/steps/2/complete").status_code == 201

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.mismatch.report_profiles import profiles
+from driftscope_probes.profiles.coordinate_sums import Row
+from driftscope_probes.profiles.step_profiles import ProfileName
 from driftscope_probes.tokens import Tokens
 from driftscope_service.runs.pages.step_view import StepView, step_plot, view_of
 from driftscope_service.runs.pages.token_counts import CELLS, SHOWN
@@ -48,6 +50,12 @@ def _view(arrays: dict[str, Any], size: int = 7) -> StepView:
     return view_of(_blocks(arrays, size))
 
 
+def _rows(view: StepView, name: ProfileName) -> list[Row]:
+    found = view.profile(name)
+    assert found is not None
+    return found.rows
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 50))
 def test_blocks_give_what_the_whole_gives(seed: int, size: int) -> None:
@@ -55,9 +63,12 @@ def test_blocks_give_what_the_whole_gives(seed: int, size: int) -> None:
     parts, whole = _view(arrays, size), _view(arrays, 10_000)
     assert parts.histogram.rows() == whole.histogram.rows()
     assert parts.density.rows() == whole.density.rows()
-    for name in ("by_index", "by_probability"):
-        found, expected = getattr(parts, name).rows(), getattr(whole, name).rows()
+    found, expected = parts.by_probability.rows(), whole.by_probability.rows()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    for name in ("index", "end"):
+        found, expected = _rows(parts, name), _rows(whole, name)
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    assert parts.odd == whole.odd
     assert [one.sequence for one in parts.worst.of["largest"]] == [
         one.sequence for one in whole.worst.of["largest"]
     ]
@@ -90,7 +101,7 @@ def test_profile_by_place_and_worst_sequences_against_loops() -> None:
         for start, end in zip(limits[:-1], limits[1:], strict=True)
         if end > start and kept[start]
     ]
-    row = view.by_index.rows()[0]
+    row = _rows(view, "index")[0]
     assert row[:3] == (0, 1, len(at_zero))
     assert row[3] == pytest.approx(np.mean(at_zero))
     sums = {
@@ -103,6 +114,8 @@ def test_profile_by_place_and_worst_sequences_against_loops() -> None:
     assert view.worst.of["sum"][0].sum == pytest.approx(sums[expected[0]])
     worst = view.worst.of["largest"][0]
     assert worst.largest == pytest.approx(np.abs(diff[kept]).max())
+    bad = (~np.isfinite(diff) | (arrays["trainer"] > 1e-5)) & arrays["mask"]
+    assert worst.odd == bad[limits[worst.sequence] : limits[worst.sequence + 1]].sum()
     assert abs(diff[limits[worst.sequence] + worst.largest_at]) == worst.largest
 
 
@@ -113,7 +126,7 @@ def test_density_counts_every_token_once_and_takes_the_outliers_in() -> None:
     arrays["mask"][:3] = True
     view = _view(arrays)
     rows = view.density.rows()
-    assert sum(row[2] for row in rows) == sum(row[2] for row in view.by_index.rows())
+    assert sum(row[2] for row in rows) == sum(row[2] for row in _rows(view, "index"))
     assert len(rows) <= CELLS * CELLS
     assert {(-16.0, -0.25), (-0.25, -16.0), (-0.25, -0.25)} <= {row[:2] for row in rows}
     by_rollout = view.density.by_rollout()
@@ -125,7 +138,9 @@ def test_a_step_where_no_token_counts_has_empty_plots() -> None:
     arrays = _arrays(7)
     arrays["mask"][:] = False
     view = _view(arrays)
-    for plot in ("histogram", "density", "position", "probability"):
+    for plot in ("histogram", "density", "position", "end", "probability"):
         data = step_plot(view, plot)
+        assert data is not None
         assert data.rows == [] and "No token" in data.about["empty"]
-    assert view.worst.of["mean"] == []
+    assert view.worst.of["mean"] == [] and view.odd.count == 0
+    assert step_plot(view, "absolute") is None

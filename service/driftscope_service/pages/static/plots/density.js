@@ -1,6 +1,6 @@
 // Tokens per pair of log-probabilities, shaded by the logarithm of their number.
 
-import { number } from "./number.js";
+import { counted, number } from "./number.js";
 import { axis, frame, records } from "./theme.js";
 
 export function option(data, theme) {
@@ -15,7 +15,7 @@ export function option(data, theme) {
     tooltip: {
       ...base.tooltip,
       formatter: ({ data: { cell } }) => (cell
-        ? `rollout ${cell.rollout_from} to ${cell.rollout_from + data.cell}\ntrainer ${cell.trainer_from} to ${cell.trainer_from + data.cell}\n${number(cell.tokens)} tokens`
+        ? `rollout ${cell.rollout_from} to ${cell.rollout_from + data.cell}\ntrainer ${cell.trainer_from} to ${cell.trainer_from + data.cell}\n${counted(cell.tokens, "token")}`
         : ""),
     },
     xAxis: logprobs("rollout, nats"),

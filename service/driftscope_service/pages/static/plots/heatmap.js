@@ -1,6 +1,6 @@
 // A share by layer and place in the sequence, shaded from 0 to the largest.
 
-import { number } from "./number.js";
+import { counted, number } from "./number.js";
 import { axis, frame, records } from "./theme.js";
 
 const LEAST = 0.01; // a lone flip must not look like a fault
@@ -17,7 +17,7 @@ export function option(data, theme) {
       ...base.tooltip,
       formatter: ({ data: { cell } }) => {
         const place = data.width > 1 ? `places ${number(cell.from)} to ${number(cell.below - 1)}` : `place ${number(cell.from)}`;
-        return `layer ${cell.layer}, ${place}\n${number(100 * cell.flipped)} % of ${number(cell.tokens)} choices flip`;
+        return `layer ${cell.layer}, ${place}\n${number(100 * cell.flipped)} % of ${counted(cell.tokens, "choice")} flip`;
       },
     },
     xAxis: axis(theme, "place in the sequence", { type: "value", min: 0, max: Math.max(...cells.map((cell) => cell.below)), minInterval: 1, splitLine: { show: false } }),

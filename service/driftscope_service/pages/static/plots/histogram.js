@@ -1,7 +1,7 @@
 // |Δ| in logarithmic buckets, as a stepped line for each thing that is compared. Tokens of a step;
 // percent per doubling of two steps; tokens on a logarithmic axis of the cells of a report.
 
-import { number, tick } from "./number.js";
+import { counted, number, tick } from "./number.js";
 import { countScale, linearScale, logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -9,6 +9,14 @@ const MOST_FILLED = 3; // more than that, and their fills only hide each other
 
 // Of percent: buckets are not of the same width, and a wider one must not look like a higher one.
 const perDoubling = (bucket) => (100 * bucket.share) / Math.log2(bucket.up_to / bucket.above);
+
+// What rounding allows, from the left edge of the plot to its end.
+const rounding = (band, across, theme) => ({
+  silent: true,
+  itemStyle: { color: band.inside ? theme.good : theme.bad, opacity: 0.1 },
+  label: { color: theme.muted, fontSize: 11, position: "insideTopLeft" },
+  data: [[{ name: "rounding", xAxis: across.axis.min }, { xAxis: Math.max(across.axis.min, Math.min(across.axis.max, across.place(band.up_to))) }]],
+});
 
 export function option(data, theme) {
   // The open ends have no place on a logarithmic axis; the table has them.
@@ -18,7 +26,7 @@ export function option(data, theme) {
   const total = buckets.reduce((sum, bucket) => sum + bucket.tokens, 0);
   const told = (bucket) => {
     if (data.sides) return `${number(100 * bucket.share)} %`;
-    const tokens = `${bucket.tokens.toLocaleString("en")} tokens`;
+    const tokens = counted(bucket.tokens, "token");
     return data.drawn ? tokens : `${tokens}, ${number((100 * bucket.tokens) / total)} %`;
   };
   const across = logScale(buckets.flatMap((bucket) => [bucket.above, bucket.up_to]));
@@ -43,7 +51,8 @@ export function option(data, theme) {
     },
     xAxis: axis(theme, "|Δ| (nats)", { type: "value", ...across.axis, splitLine: { show: false } }),
     yAxis: axis(theme, data.sides ? "% of tokens per doubling" : "tokens per bucket", { type: "value", nameGap: 46, ...(data.drawn ? up.axis : { axisLabel: { formatter: tick } }) }),
-    series: sides.map(({ key, name, line, colour }) => ({
+    series: sides.map(({ key, name, line, colour }, index) => ({
+      markArea: index === 0 && data.band ? rounding(data.band, across, theme) : undefined,
       name, type: "line", symbol: "none", lineStyle: line, itemStyle: { color: colour },
       areaStyle: sides.length > MOST_FILLED ? undefined : { color: colour, opacity: 0.12, origin: "start" },
       data: outline(key === "" ? buckets : buckets.filter((bucket) => bucket.side === key)),

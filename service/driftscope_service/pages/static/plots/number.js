@@ -17,3 +17,8 @@ export function power(exponent) {
 export function tick(value) {
   return number(value).replace(/(\.\d*?)0+(?=e|$)/, "$1").replace(/\.(?=e|$)/, "").replace(/^-/, "−");
 }
+
+// "1 token", "2 tokens".
+export function counted(count, one) {
+  return `${number(count)} ${count === 1 ? one : `${one}s`}`;
+}

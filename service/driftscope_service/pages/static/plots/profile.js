@@ -1,7 +1,7 @@
 // |Δ| per bin of something else, the index in the response or the probability: mean and largest of a
 // step, the mean of each cell of a report.
 
-import { number, tick } from "./number.js";
+import { counted, number, tick } from "./number.js";
 import { logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -39,8 +39,8 @@ export function option(data, theme) {
         const told = items.filter((item) => item.data?.bin);
         if (!told.length) return "";
         const bin = told[0].data.bin;
-        const said = told.map(({ seriesName, data: { bin: own, size } }) => `${seriesName}: ${number(size)}${data.drawn ? `, ${number(own.tokens)} tokens` : ""}`);
-        return [`${data.along} ${where(bin)}`, ...said, ...(data.drawn ? [] : [`mean Δ ${number(bin.diff_mean)}, ${number(bin.tokens)} tokens`])].join("\n");
+        const said = told.map(({ seriesName, data: { bin: own, size } }) => `${seriesName}: ${number(size)}${data.drawn ? `, ${counted(own.tokens, "token")}` : ""}`);
+        return [`${data.along} ${where(bin)}`, ...said, ...(data.drawn ? [] : [`mean Δ ${number(bin.diff_mean)}, ${counted(bin.tokens, "token")}`])].join("\n");
       },
     },
     xAxis: axis(theme, data.along, {

@@ -1,6 +1,6 @@
 // A dot per token or response of each cell of a report, and where there are bins a line of their means.
 
-import { number } from "./number.js";
+import { counted, number } from "./number.js";
 import { SIGNED_SCALES } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
 
@@ -21,7 +21,7 @@ export function option(data, theme) {
     legend: { ...legend(theme), itemWidth: 10, data: sides.map((one) => one.name) },
     tooltip: {
       ...base.tooltip, trigger: "item",
-      formatter: ({ seriesName, data: { point, bin } }) => `${seriesName}\n${bin ? `mean |Δ| of ${number(bin.tokens)} tokens: ${number(bin.abs_diff_mean)} nats` : data.told(point)}`,
+      formatter: ({ seriesName, data: { point, bin } }) => `${seriesName}\n${bin ? `mean |Δ| of ${counted(bin.tokens, "token")}: ${number(bin.abs_diff_mean)} nats` : data.told(point)}`,
     },
     xAxis: x,
     yAxis: axis(theme, data.y.name, { type: "value", nameGap: 50, ...scale.axis }),

@@ -1,0 +1,1 @@
+"""One file per format that is read from disk; registry.py lists them."""

@@ -1,0 +1,75 @@
+"""What a reader of a format is, and what it is recognised by: the opening of a file.
+
+In: a path. Out: Opening, which reads its first bytes, one line or an archive's list, as asked for.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from driftscope_probes.push.json_step import parse_object
+from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.rules import MAX_EXPORT_LINE_BYTES
+
+StepFormat = Literal[
+    "safetensors", "arrow", "json", "jsonl", "prime-rl", "nemo-rl", "parquet", "npz"
+]
+
+#: Magic numbers and the first byte of JSON stand in it.
+HEAD_BYTES = 512
+ZIP = b"PK\x03\x04"
+#: An archive of arrays has a member per tensor; one with more is not looked through.
+MAX_MEMBERS = 4096
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Opening:
+    path: Path
+    head: bytes  # the first HEAD_BYTES
+
+    @property
+    def json(self) -> bool:
+        return self.head.lstrip()[:1] in (b"{", b"[")
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """Names in a zip archive, at most MAX_MEMBERS."""
+        if not self.head.startswith(ZIP) or not zipfile.is_zipfile(self.path):
+            return ()
+        with zipfile.ZipFile(self.path) as archive:
+            return tuple(archive.namelist()[:MAX_MEMBERS])
+
+    @cached_property
+    def first_line(self) -> Mapping[str, Any] | None:
+        """Of a file with a JSON object per line; None: it is not one. PushError: it is not JSON."""
+        if self.head.lstrip()[:1] != b"{":
+            return None
+        with self.path.open("rb") as stream:
+            first = stream.readline(MAX_EXPORT_LINE_BYTES)
+            more = stream.read(HEAD_BYTES).lstrip()
+        # One object over several lines opens with an unfinished line; behind one on a line nothing
+        # follows, and only the name tells.
+        several = first.rstrip().endswith(b"}") and more[:1] == b"{"
+        by_name = self.path.suffix in LINE_SUFFIXES
+        return parse_object(first, "line 1") if several or by_name else None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReader:
+    step_format: StepFormat
+    suffixes: tuple[str, ...]
+    recognises: Callable[[Opening], bool]  # by content, whatever the name is
+    read: Callable[[Path], PushedStep]
+    holds: str  # for a user who has something else
+
+
+def opening(path: Path) -> Opening:
+    """Raises OSError."""
+    with path.open("rb") as stream:
+        return Opening(path, stream.read(HEAD_BYTES))

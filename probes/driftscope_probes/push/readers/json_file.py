@@ -1,0 +1,34 @@
+"""A JSON file → PushedStep: one object with columns, or a list with one record per sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from driftscope_probes.push.json_step import parse, step_of_object
+from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.readers.records import step_of_records
+from driftscope_probes.push.readers.refused import not_a_step
+from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError
+
+
+def read_json_step(path: Path) -> PushedStep:
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_JSON_BYTES + 1)
+    if len(raw) > MAX_JSON_BYTES:
+        raise PushError(
+            f"it has more than {MAX_JSON_BYTES:,} bytes of JSON.",
+            remedy="write large steps as safetensors, a tenth of the size.",
+        )
+    value = parse(raw, "the step")
+    first = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, Mapping) and (other := not_a_step(list(first), first)):
+        raise other
+    if isinstance(value, dict):
+        return step_of_object(value)
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return step_of_records((f"record {index}", one) for index, one in enumerate(value))
+    raise PushError(
+        f"the step is a JSON {type(value).__name__}, accepted is an object, or a list of objects.",
+        remedy='write {"name": value, …}; docs/push-format.md shows one.',
+    )

@@ -1,0 +1,117 @@
+"""A numpy archive (.npz) with the tensors of the push format → PushedStep.
+
+In: a path. Out: PushedStep, packed or padded as in safetensors. Strings without a dimension are
+metadata. Nothing is unpickled: a member that holds Python objects is refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftscope_probes.push.conversion import converted
+from driftscope_probes.push.pushed_step import PushedStep, pushed_step
+from driftscope_probes.push.rules import (
+    MAX_FILE_BYTES,
+    MAX_HEADER_BYTES,
+    RULES,
+    STORED_AS,
+    PushError,
+    checked_metadata,
+    rename_remedy,
+)
+from driftscope_probes.push.safetensors_step import StoredTensor, packed, step_layout
+
+SUFFIX: Final = ".npy"
+#: By the version of the format; numpy writes the second only for headers beyond 64 KiB.
+HEADERS: Final[Mapping[tuple[int, int], Callable[..., Any]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+WRITE_AGAIN: Final = "write it with np.savez and send it whole."
+#: numpy's own names of what is stored; BF16 has none, and BOOL is checked as a number.
+DTYPE_NAMES: Final = {
+    np.dtype(kind).name: name for name, kind in STORED_AS.items() if name not in ("BF16", "BOOL")
+} | {"bool": "BOOL"}
+
+
+def read_npz(path: Path) -> PushedStep:
+    """Sizes are those that the archive's members say, checked before any is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive)
+            arrays = {_name(info): _array(archive, info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise PushError(f"it is not a valid archive: {error}.", remedy=WRITE_AGAIN) from error
+    texts = {name: str(array) for name, array in arrays.items() if array.dtype.kind == "U"}
+    numbers = {name: array for name, array in arrays.items() if name not in texts}
+    return pushed_step(_tensors(numbers), checked_metadata(texts))
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    size = sum(info.file_size for info in archive.infolist())
+    if size > MAX_FILE_BYTES:
+        raise PushError(
+            f"it holds {size:,} bytes unpacked, accepted are {MAX_FILE_BYTES:,}.",
+            remedy="push each data-parallel rank's share as a file of its own.",
+        )
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.removesuffix(SUFFIX)
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    name = _name(info)
+    with archive.open(info) as member:
+        try:
+            read = HEADERS[np.lib.format.read_magic(member)]  # type: ignore[no-untyped-call]
+            shape, fortran, dtype = read(member, max_header_size=MAX_HEADER_BYTES)
+        except (ValueError, KeyError) as error:
+            raise PushError(
+                f"{name[:80]!r} is not an array as numpy writes it.", remedy=WRITE_AGAIN
+            ) from error
+        if dtype.hasobject:
+            raise PushError(
+                f"{name[:80]!r} holds Python objects, which are pickled; pickles are not read.",
+                remedy="give arrays of numbers: one per token, np.concatenate(rows), with "
+                "cu_seqlens=np.cumsum([0, *map(len, rows)]).",
+            )
+        data = member.read()
+    if len(data) != prod(shape) * dtype.itemsize:
+        raise PushError(f"{name[:80]!r} has {len(data)} bytes of data.", remedy=WRITE_AGAIN)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    stored = {}
+    for name, array in arrays.items():
+        if name not in RULES:
+            raise PushError(
+                f"there is an array {name[:80]!r}; accepted are {', '.join(RULES)}, and strings.",
+                remedy=rename_remedy(name),
+            )
+        dtype = DTYPE_NAMES.get(array.dtype.name, array.dtype.name)
+        if dtype not in RULES[name].accepted:
+            raise PushError(
+                f"{name} has dtype {dtype}, accepted: {', '.join(RULES[name].accepted)}.",
+                remedy=f"convert {name} to {RULES[name].dtypes[0]}.",
+            )
+        stored[name] = StoredTensor(name, dtype, array.shape, 0, 0)
+    layout = step_layout(stored)
+    tensors = {
+        name: converted(name, _native(arrays[name]).reshape(one.shape), one.dtype)
+        for name, one in layout.tensors.items()
+    }
+    return packed(tensors, layout) if layout.padded else tensors
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """In the byte order of safetensors."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))

@@ -1,0 +1,75 @@
+"""DELETE /v1/runs/{run} and …/steps/{step}."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from driftscope_service.auth.key import parse_key
+from driftscope_service.http import problem_kinds, session
+from driftscope_service.http.errors import not_found, problems, request_id
+from driftscope_service.runs.api.schemas import RunName, StepNumber
+from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.ingest.removal import delete_run, delete_step
+from driftscope_service.runs.store.removal import Removed
+
+router = APIRouter(prefix="/v1/runs/{run}", tags=["runs"])
+_PROBLEMS = problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST)
+#: Numbers of attempts are counted from 1; the database holds 32 bits.
+AttemptNumber = Annotated[
+    int | None,
+    Query(ge=1, lt=2**31, description="number of the attempt; default: the newest with the step"),
+]
+
+
+class RemovedBody(BaseModel):
+    run: str
+    steps: int = Field(description="complete ones that are gone")
+    files: int = Field(description="that are gone from the disk")
+    freed_bytes: int = Field(description="on disk; of shards of open steps as received")
+
+    @staticmethod
+    def of(run: str, removed: Removed) -> RemovedBody:
+        return RemovedBody(
+            run=run,
+            steps=removed.steps,
+            files=len(removed.files),
+            freed_bytes=removed.freed_bytes,
+        )
+
+
+@router.delete("", responses=_PROBLEMS)
+async def remove_run(request: Request, run: RunName, service: CurrentService) -> RemovedBody:
+    """Delete a run for good: its steps, attempts, tags, and the tokens on disk. An upload of it
+    that is under way ends first; one that comes later makes the run anew. Where it was the baseline
+    of its model, the one pinned before it is. Needs the scope admin."""
+    removed = await delete_run(service.intake, run, asked_by=asked_by(request))
+    if removed is None:
+        raise not_found("run", run)
+    return RemovedBody.of(run, removed)
+
+
+@router.delete("/steps/{step}", responses=_PROBLEMS, tags=["steps"])
+async def remove_step(
+    request: Request,
+    run: RunName,
+    step: StepNumber,
+    service: CurrentService,
+    attempt: AttemptNumber = None,
+) -> RemovedBody:
+    """Delete a step for good, complete or open. Its number may be pushed again. What an older
+    attempt has of the step stays with that attempt, outside the series. Needs the scope admin."""
+    asking = asked_by(request)
+    removed = await delete_step(service.intake, run, step, attempt, asked_by=asking)
+    if removed is None:
+        raise not_found("step", f"{step} of run {run}")
+    return RemovedBody.of(run, removed)
+
+
+def asked_by(request: Request) -> str:
+    """For the log: the request, and the public part of its key where it has one."""
+    _, _, token = (session.authorization(request.headers) or "").partition(" ")
+    key = parse_key(token.strip())
+    return request_id(request.scope) + ("" if key is None else f" with key {key.id}")
