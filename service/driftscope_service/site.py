@@ -16,7 +16,14 @@ from driftscope_service.experiments import delete_pages, pages, start_pages, ver
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.pages import cause_page, page_errors, static_files
 from driftscope_service.pages.navigation import Section
-from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
+from driftscope_service.runs.pages import (
+    compare_page,
+    drift_plot,
+    manage_page,
+    run_page,
+    runs_page,
+    step_page,
+)
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts
 from driftscope_service.runs.pages.step_view import StepViews
 from driftscope_service.service import Service
@@ -57,6 +64,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     run_page.router,
     drift_plot.router,
     step_page.router,
+    manage_page.router,
     jobs_page.router,
     jobs_page.job_router,
     start_pages.router,

@@ -176,7 +176,8 @@ def _on_axis(item: KernelItem, axis: str, line: Mapping[str, Any]) -> Finding:
 def _check_command(item: KernelItem) -> str:
     target, op, _ = item.name.split("/")
     quick = " --quick" if item.quick else ""
+    axis = "" if item.axis is None else f" --axis {item.axis}"
     return (
         f"driftscope kernels check --target {target} --op {op} --dtype {item.dtype} "
-        f"--threads {item.threads} --seed {item.seed}{quick}"
+        f"--threads {item.threads}{axis} --seed {item.seed}{quick}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -171,11 +172,15 @@ class DriftscopeMixin:
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
         """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes, and
-        says that the run has ended: another train() resumes it with its first step."""
+        says that the run has ended: another train() resumes it with its first step. With
+        resume_from_checkpoint it is a new attempt of the run."""
         if self.driftscope is None:
             self.driftscope = DriftscopeClient()
         if self.accelerator.is_main_process:
             print(f"driftscope: the page of this run is {self.driftscope.page_url}", flush=True)
+        if named.get("resume_from_checkpoint", arguments[:1] and arguments[0]):
+            # Every rank needs the same name; the first push says from which step on.
+            self.driftscope.begin_attempt(_agreed(str(uuid.uuid4())))
         result = super().train(*arguments, **named)  # type: ignore[misc]
         with self.driftscope.undisturbed(self.state.global_step):
             _push(self)
@@ -236,6 +241,14 @@ def _padded(rows: Sequence[Sequence[float]], like: Any) -> Any:
     for row, values in enumerate(rows):
         padded[row, : len(values)] = torch.tensor(values)
     return padded.to(like.device)
+
+
+def _agreed(text: str) -> str:
+    """That of the first rank, on all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    texts: list[str] = broadcast_object_list([text])
+    return texts[0]
 
 
 def _micro_steps_per_generation(trainer: Any) -> int:

@@ -82,7 +82,7 @@ def get_drift_plot(
             raise not_found("run", run)
         points = metric_points(connection, found.number, metric, first=first, last=last)
         drift = service.run_drift.of(found, connection)
-    data = drift_data(found, metric, points, drift["metrics"].get(metric), buckets)
+    data = drift_data(found, metric, points, drift, buckets)
     return plot_response(request, data, format_, f"{run}-{metric}")
 
 
@@ -90,10 +90,10 @@ def drift_data(
     run: Run,
     metric: str,
     points: list[MetricPoint],
-    drift: Mapping[str, Any] | None,
+    drift: Mapping[str, Any],
     buckets: int,
 ) -> PlotData:
-    """`drift`: of this metric; None where no step has a value."""
+    """`drift`: Drift.to_dict() of the run."""
     told = metric_words.metric(metric)
     found = downsample(points, buckets)
     rows = [
@@ -113,7 +113,8 @@ def drift_data(
         "limits": [
             {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
         ],
-        "drift": drift,
+        "drift": drift["metrics"].get(metric),  # None where no step has a value
+        "events": _events(metric, drift["events"]),
         "empty": "No step of this range has a value of this number.",
     }
     if len(found) < len(points):
@@ -122,3 +123,13 @@ def drift_data(
             "mean of a group, the band reaches from its lowest to its highest step."
         )
     return PlotData(COLUMNS, rows, about)
+
+
+def _events(metric: str, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those at which this metric moved, and every resume: where the plot draws a line."""
+    return [
+        {name: event[name] for name in ("kind", "step", "low", "high")}
+        for event in events
+        if event["kind"] == "resume"
+        or any(one["metric"] == metric for one in (*event["numbers"], *event["folded"]))
+    ]

@@ -21,10 +21,12 @@ from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, evidence_plot, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
+from driftscope_service.runs.baseline import marks_of
 from driftscope_service.runs.course import with_course
 from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
-from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, movements, run_state
+from driftscope_service.runs.pages.run_events import event_rows
+from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
@@ -69,6 +71,7 @@ def get_run_page(
             raise not_found("run", run)
         drift = service.run_drift.of(found, connection)
         shown = _shown(service, connection, found, drift, metric, before)
+        marks = marks_of(connection, [found])[found.number]
     chosen = {"metric": None if metric == metric_words.DEFAULT else metric}
     span = {"first": first or None, "last": last}
     return page(
@@ -78,6 +81,7 @@ def get_run_page(
         section="runs",
         crumbs=[Crumb("Runs", "/runs")],
         run=found,
+        marks=marks,
         metric=metric_words.metric(metric),
         metrics=[metric_words.metric(name) for name in SERIES],
         words=metric_words,
@@ -89,7 +93,7 @@ def get_run_page(
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
-        movements=movements(drift),
+        events=event_rows(drift),
         **shown,
     )
 

@@ -1,77 +1,25 @@
-"""The state of a run or a step as one word and one sentence, and what moved."""
+"""The state of a run or a step as one word and one sentence."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_probes.drift.split import AFTER
+from driftscope_probes.plural import counted
 from driftscope_service.numbers import limit_words, metric_words
 from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
+from driftscope_service.runs.pages.run_events import event_sentence
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StepRepository
 
-MOST: Final = 40
-#: A change by less than a tenth is seen from both numbers.
-TELLING: Final = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    metric: str
-    kind: Literal["shifted", "trending"]
-    step: int  # at which it began
-    what: str
-
-
-def movements(drift: Mapping[str, Any]) -> list[Movement]:
-    found: list[Movement] = []
-    for name, one in drift["metrics"].items():
-        found += [_shift_movement(name, change) for change in one["change_points"]]
-        if one["trend"] is not None:
-            found.append(_trend_movement(name, one))
-    return sorted(found, key=lambda movement: movement.step, reverse=True)[:MOST]
-
-
-def _shift_movement(name: str, change: Mapping[str, Any]) -> Movement:
-    before, after = (metric_words.value(name, change[key]) for key in ("before", "after"))
-    unit = metric_words.metric(name).unit
-    if before == after:
-        return Movement(name, "shifted", change["step"], f"no longer constant at {before}")
-    what = f"from {before} to {after}{' ' + unit if unit else ''}{_times(change['ratio'])}"
-    return Movement(name, "shifted", change["step"], what)
-
-
-def _times(ratio: float | None) -> str:
-    """ "" for a number near 1 such as a correlation, whose ratio says nothing."""
-    if ratio is None or ratio <= 0 or 1 / TELLING < ratio < TELLING:
-        return ""
-    return f", {number(ratio)} times"
-
-
-def _trend_movement(name: str, one: Mapping[str, Any]) -> Movement:
-    trend = one["trend"]
-    return Movement(name, "trending", trend["from_step"], f"{slope(name, one)} per 100 steps")
-
-
-def slope(name: str, one: Mapping[str, Any]) -> str:
-    """Of a trend, per 100 steps, with its sign."""
-    found = one["trend"]["per_100_steps"]
-    sign = "+" if found > 0 else "−"
-    if one["scale"] == "log":
-        return f"{sign}{number(abs(found) * 100)} %"
-    return f"{sign}{metric_words.with_unit(name, abs(found))}"
-
-
 #: So many causes are named; the rest is counted.
 NAMED: Final = 2
-
-
 NO_STEPS: Final = RunState("none", "no steps", "No complete step has arrived yet.")
 
 
@@ -93,16 +41,32 @@ def run_state(
     if state in ("trending", "shifted"):
         return RunState("watch", state, f"Within every limit, but {moved}.")
     if state == "not_enough_steps":
-        return RunState(
-            "none",
-            "too few steps",
-            f"Within every limit; {drift['steps']} steps are too few to tell drift from noise.",
-        )
-    return RunState(
-        "good",
-        "steady",
-        f"Within every limit, and no number has moved over {drift['steps']:,} steps.",
-    )
+        return RunState("none", "too few steps", f"Within every limit; {_too_few(drift)}.")
+    if moved:
+        # Only what resumes did can have come and gone.
+        return RunState("watch", "moved at a resume", f"Within every limit, but {moved}.")
+    return RunState("good", "steady", f"Within every limit, and {_steady(drift)}.")
+
+
+def _too_few(drift: Mapping[str, Any]) -> str:
+    steps = counted(drift["steps"], "step")
+    are = "is" if drift["steps"] == 1 else "are"
+    if drift["steps"] <= AFTER:
+        return f"{steps} {are} too few to compare with one another"
+    return f"{steps} {are} too few to tell drift from noise: only a large jump would show so far"
+
+
+def _steady(drift: Mapping[str, Any]) -> str:
+    """Names the numbers that could not be looked at over all steps."""
+    told = f"no number has moved over {drift['steps']:,} steps"
+    metrics = drift["metrics"]
+    unknown = [name for name, one in metrics.items() if one["state"] == "not_enough_steps"]
+    if not unknown:
+        return told
+    named = [f"{metric_words.label(name)} ({metrics[name]['steps']})" for name in unknown[:NAMED]]
+    if len(unknown) > NAMED:
+        named.append(f"{len(unknown) - NAMED} more")
+    return f"{told}; too few values to tell: {_listed(named)}"
 
 
 def crossed_sentence(crossed: Sequence[Mapping[str, Any]]) -> str:
@@ -121,40 +85,13 @@ def _limit(one: Mapping[str, Any]) -> str:
 
 
 def _movement(drift: Mapping[str, Any]) -> str:
-    """ "" where nothing moved."""
-    state = drift["state"]
-    if state not in ("trending", "shifted"):
+    """The newest event at which a number moved; "" where none did."""
+    events = [event for event in drift["events"] if event["numbers"]]
+    if not events:
         return ""
-    moving = [name for name, one in drift["metrics"].items() if one["state"] == state]
-    moving.sort(key=_importance)
-    told = _trend if state == "trending" else _shift
-    first = told(moving[0], drift["metrics"][moving[0]])
-    others = len(moving) - 1
-    if not others:
-        return first
-    return f"{first}, and {others} other number{'s' if others > 1 else ''} {state}"
-
-
-def _importance(name: str) -> int:
-    headline = metric_words.HEADLINE
-    return headline.index(name) if name in headline else len(headline)
-
-
-def _shift(name: str, one: Mapping[str, Any]) -> str:
-    change = one["change_points"][-1]
-    before, after = (metric_words.value(name, change[key]) for key in ("before", "after"))
-    if before == after:
-        return f"{metric_words.label(name)} is no longer constant since step {change['step']:,}"
-    unit = metric_words.metric(name).unit
-    return (
-        f"{metric_words.label(name)} moved from {before} to {after}{' ' + unit if unit else ''} "
-        f"at step {change['step']:,}"
-    )
-
-
-def _trend(name: str, one: Mapping[str, Any]) -> str:
-    since = f"since step {one['trend']['from_step']:,}"
-    return f"{metric_words.label(name)} has been moving by {slope(name, one)} per 100 steps {since}"
+    earlier = len(events) - 1
+    before = f"; {counted(earlier, 'earlier event')}" if earlier else ""
+    return f"{event_sentence(events[-1])}{before}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 // One number over steps: mean of a group of steps as a line, lowest to highest as a band, limits as
-// shaded areas, changes of level as vertical lines, outliers as rings.
+// shaded areas, events as dashed lines within their 95 % interval, resumed attempts as dotted lines,
+// outliers as rings.
 
 import { number, tick } from "./number.js";
 import { axis, frame, records } from "./theme.js";
@@ -24,17 +25,23 @@ function bounds(data, points) {
   return { logarithmic, min, max: logarithmic ? high * room : high + 0.08 * span };
 }
 
-function limitAreas(data, range, theme) {
-  return {
-    silent: true,
-    itemStyle: { color: theme.bad, opacity: 0.09 },
-    data: data.limits
-      .filter((limit) => limit.value >= range.min && limit.value <= range.max)
-      .map((limit) => (limit.direction === "above"
-        ? [{ yAxis: limit.value }, { yAxis: range.max }]
-        : [{ yAxis: range.min }, { yAxis: limit.value }])),
-  };
+function areas(data, range, theme) {
+  const limits = data.limits
+    .filter((limit) => limit.value >= range.min && limit.value <= range.max)
+    .map((limit) => (limit.direction === "above"
+      ? [{ yAxis: limit.value }, { yAxis: range.max }]
+      : [{ yAxis: range.min }, { yAxis: limit.value }]));
+  // Half a step to either side: an interval of one step is a band of its width.
+  const intervals = (data.events ?? [])
+    .filter((event) => event.kind !== "resume")
+    .map((event) => [
+      { xAxis: event.low - 0.5, itemStyle: { color: theme.watch, opacity: 0.14 } }, { xAxis: event.high + 0.5 },
+    ]);
+  return { silent: true, itemStyle: { color: theme.bad, opacity: 0.09 }, data: [...limits, ...intervals] };
 }
+
+const named = (event) => (event.kind === "resume" ? `resumed at ${event.step}`
+  : event.low === event.high ? `step ${event.step}` : `step ${event.step} (${event.low} to ${event.high})`);
 
 function lines(data, range, theme) {
   const limits = data.limits
@@ -43,9 +50,10 @@ function lines(data, range, theme) {
       yAxis: limit.value, lineStyle: { color: theme.bad, type: "solid", width: 1 },
       label: { formatter: `limit ${number(limit.value)}`, position: "insideEndTop", color: theme.bad, fontSize: 11 },
     }));
-  const changes = (data.drift?.change_points ?? []).map((change) => ({
-    xAxis: change.step, lineStyle: { color: theme.watch, type: "dashed", width: 1.5 },
-    label: { formatter: `step ${change.step}`, position: "insideEndTop", rotate: 0, color: theme.watch, fontSize: 11 },
+  const changes = (data.events ?? []).map((event) => ({
+    xAxis: event.step,
+    lineStyle: { color: event.kind === "resume" ? theme.muted : theme.watch, type: event.kind === "resume" ? "dotted" : "dashed", width: 1.5 },
+    label: { formatter: named(event), position: "insideEndTop", rotate: 0, color: event.kind === "resume" ? theme.muted : theme.watch, fontSize: 11 },
   }));
   // Two decimals are the default, which would move a limit of 0.015 to 0.01.
   return { silent: true, symbol: "none", precision: 12, data: [...limits, ...changes] };
@@ -96,7 +104,7 @@ export function option(data, theme) {
       {
         type: "line", data: mean, showSymbol: points.length <= 120, symbol: "circle", symbolSize: 5,
         lineStyle: { color: colour, width: 1.75 }, itemStyle: { color: colour },
-        markArea: limitAreas(data, range, theme), markLine: lines(data, range, theme),
+        markArea: areas(data, range, theme), markLine: lines(data, range, theme),
       },
       {
         type: "scatter", symbolSize: 11, silent: true,
