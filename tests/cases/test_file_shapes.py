@@ -35,7 +35,7 @@ Array = NDArray[Any]
 def _sides() -> tuple[Array, Array, Array]:
     random = np.random.default_rng(SEED)
     rollout = np.log(random.beta(4, 1, LIMITS[-1])).astype(np.float32)
-    trainer = (rollout + random.normal(0, 0.02, rollout.size)).astype(np.float32)
+    trainer = (rollout * random.normal(1, 0.02, rollout.size)).astype(np.float32)
     return rollout, trainer, random.integers(5, 60_000, rollout.size).astype(np.int32)
 
 
@@ -58,8 +58,8 @@ def padded(values: Array) -> Array:
 
 ONES = padded(np.ones(ROLLOUT.size, np.int64))
 SIDES = {"rollout_logprobs": ROLLOUT, "trainer_logprobs": TRAINER}
-PACKED = {**SIDES, "cu_seqlens": LIMITS}
-PADDED = {name: padded(values) for name, values in SIDES.items()}
+PACKED: dict[str, Any] = {**SIDES, "cu_seqlens": LIMITS}
+PADDED: dict[str, Any] = {name: padded(values) for name, values in SIDES.items()}
 NESTED: dict[str, Any] = {name: rows(values) for name, values in SIDES.items()}
 
 
@@ -205,6 +205,35 @@ def test_versions_of_tokens_are_those_of_the_lags(tmp_path: Path, analyze: Analy
     assert found["stale_token_share"] == pytest.approx(1 - late.mean())
     assert found["lag_mean"] == pytest.approx(2 * (1 - late.mean()))
     assert found["lag0_abs_diff_mean"] == pytest.approx(gaps[late].mean(), rel=1e-9)
+
+
+def test_ids_that_no_token_has_are_counted(tmp_path: Path, analyze: Analyze) -> None:
+    path = tmp_path / "negative_ids.safetensors"
+    ids = np.where(np.arange(ROLLOUT.size) % 9 == 0, -100, IDS).astype(np.int32)
+    save_file({**PACKED, "token_ids": ids}, path)
+    analysis = analyze(path).analysis
+    (odd,) = [one for one in analysis["hygiene"]["found"] if one["kind"] == "negative_id"]
+    assert (odd["count"], odd["value"], odd["side"]) == ((ids < 0).sum(), -100, "trainer")
+    assert f"{odd['count']} token_ids are -100: " in odd["sentence"]
+    kept = np.abs(TRAINER.astype(np.float64) - ROLLOUT)[ids >= 0]
+    left = analysis["hygiene"]["without_them"]
+    assert left["tokens"] == kept.size
+    assert left["abs_diff_mean"] == pytest.approx(kept.mean(), rel=1e-9)
+    # What is masked counts for nothing.
+    save_file({**PACKED, "token_ids": ids, "mask": (ids >= 0)}, path)
+    assert analyze(path).analysis["hygiene"]["found"] == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [({}, True), ({"rollout_dtype": "bf16", "trainer_dtype": "autocast-bf16"}, False)],
+)
+def test_unknown_dtypes_are_said(
+    tmp_path: Path, analyze: Analyze, metadata: dict[str, str], told: bool
+) -> None:
+    save_file(PACKED, tmp_path / "step.safetensors", metadata)
+    notes = analyze(tmp_path / "step.safetensors").analysis["notes"]
+    assert any("no rollout_dtype and no trainer_dtype" in note for note in notes) == told
 
 
 def cut(side: str, *at: int) -> dict[str, Any]:
