@@ -136,7 +136,9 @@ def pair_precision(rollout_dtype: str | None, trainer_dtype: str | None) -> Prec
 
 
 def _precision(dtype: str | None) -> Precision:
-    return _SPELLINGS.get((dtype or "").strip().lower().removeprefix("torch."), "unknown")
+    """Autocast runs its products in its dtype, whatever the weights and the head are in."""
+    word = (dtype or "").strip().lower().removeprefix("torch.").removeprefix("autocast-")
+    return _SPELLINGS.get(word.split("+")[0].strip(), "unknown")
 
 
 def _not_finite(comparison: Mapping[str, Any], metric: str) -> bool:

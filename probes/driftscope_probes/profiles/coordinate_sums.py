@@ -164,7 +164,7 @@ class CoordinateSums:
         )
 
     def rise(self) -> tuple[float, float, float, float]:
-        """Correlation of groups of equally many tokens with their order; χ² that they explain; and
+        """Rank correlation of groups of equally many tokens with their order; χ² that they explain; and
         mean |Δ| in the first and in the last of them."""
         total = int(self.open_tokens.sum())
         if total < 8 * GROUPS:
@@ -182,6 +182,8 @@ class CoordinateSums:
         abs_diff = np.bincount(group, self.abs_diff, GROUPS)
         abs_diff /= np.maximum(np.bincount(group, self.tokens, GROUPS), 1)
         level = float(np.ptp(means)) == 0.0
-        along = 0.0 if level else float(np.corrcoef(np.arange(GROUPS), means)[0, 1])
+        # Of ranks: a rise is one whether it is steep first or last.
+        ranks = np.argsort(np.argsort(means, kind="stable"), kind="stable")
+        along = 0.0 if level else float(np.corrcoef(np.arange(GROUPS), ranks)[0, 1])
         gain = between / max(within, LEAST_VARIANCE)
         return along, gain, float(abs_diff[0]), float(abs_diff[-1])

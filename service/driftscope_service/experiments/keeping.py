@@ -57,10 +57,10 @@ Url = Annotated[
 #: Stores a report in a data folder (None: the default one), with the files of a folder that it
 #: names; gives its page. The object of the command line's context.
 LocalStore: TypeAlias = Callable[[Mapping[str, Any], Path | None, Path | None], str]
+#: Of the parameter in which Typer gives the context.
+CONTEXT: Final = "keep_context"
 #: What a kept command gets in their place, by the name of its parameter.
 PARAMETER: Final = "keep"
-#: Typer gives a parameter of this type the command line that runs: its `obj` is the local store.
-CONTEXT: Final = "context"
 OPTIONS: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("store", Store, True),
     ("data_dir", DataDir, None),
@@ -132,11 +132,9 @@ def kept(command: Callable[..., None]) -> Callable[..., None]:
         local = given.pop(CONTEXT).obj
         command(*arguments, **given, **{PARAMETER: Keep(**said, local=local)})
 
-    context = inspect.Parameter(
-        CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
-    )
-    parameters = [parameter for parameter in own if parameter.name != PARAMETER]
-    parameters += [*added, context]
+    parameters = [parameter for parameter in own if parameter.name != PARAMETER] + added
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(inspect.Parameter(CONTEXT, only, annotation=typer.Context))
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
