@@ -60,6 +60,7 @@ class TokenSource:
     run: str
     step: int
     place: TokenPlace
+    attempt: int | None = None  # None: of the series
 
     def read(
         self, of_file: Callable[[Path], _Read], of_step: Callable[[PushedStep], _Read]
@@ -72,7 +73,7 @@ class TokenSource:
                     return of_file(self.service.intake.files.path(place.tokens_file))
                 return of_step(self._raw(place))
             except FileNotFoundError:
-                place = require_place(self.service, self.run, self.step)
+                place = require_place(self.service, self.run, self.step, self.attempt)
             except (TokenFileError, PushError) as error:
                 # The reader of steps has a word of its own for a file that is gone.
                 now = require_place(self.service, self.run, self.step)
@@ -102,14 +103,18 @@ class TokenSource:
         return whole_step(parts)
 
 
-def token_source(service: RunsService, run: str, step: int) -> TokenSource:
+def token_source(
+    service: RunsService, run: str, step: int, attempt: int | None = None
+) -> TokenSource:
     """Raises NoTokens where there is no such step."""
-    return TokenSource(service, run, step, require_place(service, run, step))
+    return TokenSource(service, run, step, require_place(service, run, step, attempt), attempt)
 
 
-def require_place(service: RunsService, run: str, step: int) -> TokenPlace:
+def require_place(
+    service: RunsService, run: str, step: int, attempt: int | None = None
+) -> TokenPlace:
     with service.database.read() as connection:
-        place = token_place(connection, run, step)
+        place = token_place(connection, run, step, attempt=attempt)
     if place is None:
         raise NoTokens("There is no such step.")
     return place
