@@ -21,7 +21,8 @@ KERNEL_VERDICTS: Final[Mapping[VerdictName, str]] = {
     "STATIC": "compiled code without atomics, one binary for all batch sizes; read, not run",
     "NOT_REFUTED": "no difference found by tests that catch the stated share of planted twins",
     "INCONCLUSIVE": "the tests catch too few planted twins, or the kernel failed",
-    "REFUTED": "the bits of a row depend on what is named; the replay command shows them",
+    "REFUTED": "the bits of a row depend on what is named: the batch, the layout of memory, the "
+    "number of threads …; the replay command shows them",
 }
 #: Verdicts on one axis of a kernel: a proof covers the whole kernel.
 KERNEL_AXIS_VERDICTS: Final = ("REFUTED", "NOT_REFUTED")

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
+from driftscope_client.attempt import PushedAttempt, Start
 from driftscope_client.background_queue import BackgroundQueue
 from driftscope_client.errors import RUN_VARIABLE, DriftscopeError, checked_run
 from driftscope_client.layouts import step_tensors
@@ -102,9 +103,16 @@ class DriftscopeClient(PushCounts):
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         on_result: Callable[[dict[str, Any]], None] | None = None,
         retry: RetryPolicy | None = None,
+        attempt: str | None = None,
+        resumed_from: int | None = None,
     ) -> None:
         """Without url, api_key and run: DRIFTSCOPE_URL (default http://127.0.0.1:8321),
         DRIFTSCOPE_API_KEY (default none) and DRIFTSCOPE_RUN.
+
+        attempt: a name of this start of training, the same on all ranks (DRIFTSCOPE_ATTEMPT;
+        default: what torchrun or srun say of the launch). resumed_from: the last step that still
+        holds after a restart; default: that before the first one pushed. Without both, the service
+        sees a restart by itself once a step arrives again with other content.
 
         queue_size, queue_bytes: what may wait, in steps and bytes, the one being sent included.
         Raises DriftscopeError for a missing or malformed run, URL or key.
@@ -120,6 +128,7 @@ class DriftscopeClient(PushCounts):
         self._timeout_s, self._retry = timeout_s, retry
         self._queue_size, self._queue_bytes = queue_size, queue_bytes
         self._closed = False
+        self._start = Start.chosen(attempt, resumed_from)
         self._open()
         _clients.add(self)
         atexit.register(self.close)
@@ -183,7 +192,14 @@ class DriftscopeClient(PushCounts):
 
         Raises DriftscopeError, with status 409 while shards are missing.
         """
-        return self._transport.post(f"/v1/runs/{self.run}/steps/{step}/complete", {})
+        path = f"/v1/runs/{self.run}/steps/{step}/complete"
+        return self._transport.post(path, self._attempt.params)
+
+    def begin_attempt(self, attempt: str | None = None, resumed_from: int | None = None) -> None:
+        """What is pushed from now on belongs to another start of training; as in the constructor.
+        Raises DriftscopeError for an id or a step that is not accepted."""
+        self._start = Start.chosen(attempt, resumed_from)
+        self._attempt = PushedAttempt(self._start)
 
     @property
     def page_url(self) -> str:
@@ -270,6 +286,7 @@ class DriftscopeClient(PushCounts):
     def _open(self) -> None:
         self._outcomes = Outcomes()
         self._log = RunLog(self.run)
+        self._attempt = PushedAttempt(self._start)
         self._transport = Transport(
             self.url,
             self._api_key,
@@ -347,11 +364,28 @@ class DriftscopeClient(PushCounts):
         request = RequestBody(body.chunks, body.size, CONTENT_TYPE)
         params = {"shard": shard, "shards": shards} if push.shard else {}
         path = f"/v1/runs/{self.run}/steps/{push.step}/logprobs"
-        answer = self._transport.post(path, params, request)
+        answer = self._post(path, params, request, push)
         if answer.get("missing") == []:  # ours was the last shard; two may see that and both ask
             answer = self.complete(push.step)
         self._outcomes.end(push.ticket, "pushed")
         return answer
+
+    def _post(
+        self, path: str, params: Mapping[str, str | int], request: RequestBody, push: _Push
+    ) -> dict[str, Any]:
+        """Within the attempt of this client, which the first push opens."""
+        link, of_shards = self._transport, push.shard is not None and push.shard[1] > 1
+
+        def send() -> dict[str, Any]:
+            of = self._attempt.opened(link, self.run, push.step, of_shards=of_shards)
+            return link.post(path, {**params, **of}, request)
+
+        try:
+            return send()
+        except DriftscopeError as error:
+            if not self._attempt.to_be_sent_anew(error):
+                raise
+        return send()
 
     def _try_to_tell(self, end: _End) -> None:
         try:

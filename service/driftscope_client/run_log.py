@@ -33,8 +33,9 @@ class RunLog:
 
     def no_room(self, step: int, queue: str, link: Transport, backlog_since: float) -> None:
         """queue: what waits, in words. backlog_since: time.monotonic()."""
-        why = _why_they_wait(link, backlog_since)
-        self._warning.warn(NO_ROOM, f"step {step} was dropped: {queue} wait. {why}")
+        reason, why = _why_they_wait(link, backlog_since)
+        kind = f"{NO_ROOM}: {reason}"
+        self._warning.warn(kind, f"step {step} was dropped: {queue} wait. {why}")
 
     def after_close(self, step: int) -> None:
         self._warning.warn(AFTER_CLOSE, f"step {step} was dropped: the client is closed.")
@@ -44,8 +45,8 @@ class RunLog:
         self._warning.warn("on_result", told)
 
     def end_untold(self, link: Transport) -> None:
-        why = "" if link.trouble is None else f" {link.trouble.message}"
-        told = f"{link.url} does not know that run {self._run} has ended.{why}"
+        why = "." if link.trouble is None else f": {link.trouble.message}"
+        told = f"{link.url} does not know that run {self._run} has ended{why}"
         self._warning.warn("end of the run", told)
 
     def total(self, outcomes: Outcomes, latest: Exception | None) -> None:
@@ -69,13 +70,14 @@ class RunLog:
             )
 
 
-def _why_they_wait(link: Transport, backlog_since: float) -> str:
+def _why_they_wait(link: Transport, backlog_since: float) -> tuple[str, str]:
+    """In a few words, and as sentences."""
     if link.trouble is not None:
-        return str(link.trouble)
+        return link.trouble.reason, str(link.trouble)
     if link.answered_at > backlog_since:
-        return f"{link.url} answers, but does not keep up with the steps."
+        return "slow", f"{link.url} answers, but does not keep up with the steps."
     asked_at = link.asked_at
     if asked_at is None:  # the first of them was put this moment
-        return f"None of them has been sent to {link.url} yet."
+        return "new", f"They came faster than the first of them could be sent to {link.url}."
     waited_s = time.monotonic() - asked_at
-    return f"{link.url} has not answered the first of them, sent {waited_s:.1f} s ago."
+    return "silent", f"{link.url} has not answered the first of them, sent {waited_s:.1f} s ago."

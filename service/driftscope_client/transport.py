@@ -99,6 +99,7 @@ class Transport:
         self._on_retry = on_retry
         self._retry = retry or RetryPolicy()
         self._stopped = threading.Event()
+        self._using, self._under_way = threading.Lock(), 0  # requests
         self._base_url, self._headers = _checked_url(self.url), _authorization(api_key)
         self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
@@ -115,11 +116,22 @@ class Transport:
     def _request(
         self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
     ) -> dict[str, Any]:
+        with self._using:
+            if self._stopped.is_set():
+                raise DriftscopeError(
+                    f"the client has closed its connections to {self.url}.",
+                    remedy=CLOSED,
+                    reason=NO_ANSWER_AT_CLOSE,
+                )
+            self._under_way += 1
         self.asked_at = time.monotonic()
         try:
             return self._until_answered(method, path, params, body)
         finally:
             self.asked_at = None
+            with self._using:
+                self._under_way -= 1
+                self._close_if_unused()
 
     def _until_answered(
         self, method: str, path: str, params: Mapping[str, str | int], body: RequestBody | None
@@ -131,7 +143,9 @@ class Transport:
                 self.trouble, self.answered_at = None, time.monotonic()
                 return _json_object(answer)
             failures += 1
-            error = self._unanswered(broken) if answer is None else refusal(answer)
+            error = (
+                unanswered(self.url, broken, self._timeout) if answer is None else refusal(answer)
+            )
             self.trouble = error
             wait_s = self._retry.wait_s(failures, answer)
             if wait_s is not None and not self._stopped.is_set():
@@ -139,16 +153,15 @@ class Transport:
             if wait_s is None or self._stopped.wait(wait_s):
                 raise error from broken
 
-    def _unanswered(self, broken: Exception | None) -> DriftscopeError:
-        if isinstance(broken, RuntimeError):
-            told = f"{self.url} had not answered when the client closed."
-            return DriftscopeError(told, remedy=CLOSED, reason=NO_ANSWER_AT_CLOSE)
-        return unanswered(self.url, broken, self._timeout)
-
     def stop(self) -> None:
-        """Waits between attempts end, and the connections close."""
-        self._stopped.set()
-        if "_http" in vars(self):
+        """Waits between attempts end. Connections close, one that is in use after its answer: from
+        another thread, it could be neither woken nor closed for certain."""
+        with self._using:
+            self._stopped.set()
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._stopped.is_set() and not self._under_way and "_http" in vars(self):
             self._http.close()
 
     @cached_property
@@ -172,10 +185,6 @@ class Transport:
             )
             return answer, None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            return None, error
-        except RuntimeError as error:
-            if not self._stopped.is_set():  # httpx says so when it was closed meanwhile
-                raise
             return None, error
 
 

@@ -14,9 +14,23 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from driftscope_service.auth import login_page
 from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
-from driftscope_service.pages import cause_page, page_errors, static_files
+from driftscope_service.pages import (
+    api_reference,
+    cause_page,
+    docs_page,
+    glossary_page,
+    page_errors,
+    static_files,
+)
 from driftscope_service.pages.navigation import Section
-from driftscope_service.runs.pages import compare_page, drift_plot, run_page, runs_page, step_page
+from driftscope_service.runs.pages import (
+    compare_page,
+    drift_plot,
+    manage_page,
+    run_page,
+    runs_page,
+    step_page,
+)
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts
 from driftscope_service.runs.pages.step_view import StepViews
 from driftscope_service.service import Service
@@ -40,6 +54,8 @@ def index(request: Request) -> Response:
                 "start_paired_probe": "/v1/probes/paired",
                 "start_kernels_probe": "/v1/probes/kernels",
                 "openapi": "/openapi.json",
+                "api_reference": "/api",
+                "documentation": "/docs",
                 "metrics": "/metrics",
                 "ready": "/readyz",
                 "pages": HOME,
@@ -53,10 +69,14 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     login_page.router,
     static_files.router,
     cause_page.router,
+    glossary_page.router,
+    docs_page.router,
+    api_reference.router,
     runs_page.router,
     run_page.router,
     drift_plot.router,
     step_page.router,
+    manage_page.router,
     jobs_page.router,
     jobs_page.job_router,
     start_pages.router,

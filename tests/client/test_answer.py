@@ -16,6 +16,7 @@ from driftscope_probes.verdicts import COMPARISON_RANK
 Serve = Callable[..., Any]
 Connect = Callable[..., DriftscopeClient]
 PATIENCE_S = 30.0
+DTYPES = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}
 
 
 def analysis(step: int, verdict: str, cause: str | None, excess: float | None = 8.0) -> Any:
@@ -60,7 +61,7 @@ def test_a_bad_verdict_is_logged_once_per_change(
     client = connect(stub.url, queue_size=len(said))
     with caplog.at_level(logging.WARNING, logger="driftscope_client"):
         for number in range(len(said)):
-            client.push(number, **step)
+            client.push(number, metadata=DTYPES, **step)
             assert client.flush(PATIENCE_S)
     assert [record.getMessage() for record in caplog.records] == [
         "run r step 1: bug_like by off_by_one.",

@@ -62,7 +62,7 @@ def test_what_the_service_refuses_the_trainer_survives(
     client = connect(running_service, run="c")
     client.push(1, **step, cached_tokens=[3, 9], prompt_lengths=[3, 8])
     assert client.flush(PATIENCE_S)
-    assert client.failed == 1
+    assert (client.refused, client.failed) == (1, 0)
     assert "cached_tokens is 9 for sequence 1, whose prompt_lengths is 8" in str(client.last_error)
 
 

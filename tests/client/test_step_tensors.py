@@ -205,7 +205,7 @@ def test_buffers_may_be_used_again_at_once() -> None:
         ({"token_ids": np.arange(6) * 1.5}, "integers"),
         ({"token_ids": [0.5] * 6}, "not an integer"),
         ({"token_ids": np.arange(6) + 2**31}, "outside"),
-        ({"mask": np.full(6, 0.5)}, "other than 0 and 1"),
+        ({"mask": np.full(6, 0.5)}, "mask holds 0.5; accepted are 0 and 1"),
         ({"rollout_logprobs": np.arange(6)}, "floats"),
         ({"rollout_logprobs": np.full(6, -1e300)}, "beyond the range"),
         ({"rollout_logprobs": "text"}, "is a str"),
@@ -230,8 +230,11 @@ def test_what_makes_no_step_is_named(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"token_ids": [[1, 2], [3]]}, "other lengths"),
-        ({"trainer_logprobs": [np.zeros(1, np.float32), np.zeros(2)]}, "different dtypes"),
+        ({"token_ids": [[1, 2], [3]]}, r"token_ids has 2 tokens in sequence 0 \(number 1 of 2\)"),
+        (
+            {"trainer_logprobs": [np.zeros(1, np.float32), np.zeros(2)]},
+            "different dtypes or shapes: float32 of shape",
+        ),
     ],
 )
 def test_sequences_that_disagree_are_named(changes: dict[str, Any], told: str) -> None:

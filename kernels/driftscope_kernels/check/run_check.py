@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import timeit
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -26,7 +26,13 @@ from driftscope_kernels.check.cases.case import (
 )
 from driftscope_kernels.check.cases.op_cases import op_case
 from driftscope_kernels.check.detection import ENOUGH, detection, order_of_power, shrink
-from driftscope_kernels.check.placements.axes import AXES, FRESH_PROCESS, FULL_ROWS, QUICK_ROWS
+from driftscope_kernels.check.placements.axes import (
+    AXES,
+    BATCH_SIZE,
+    FRESH_PROCESS,
+    FULL_ROWS,
+    QUICK_ROWS,
+)
 from driftscope_kernels.check.placements.placement import REFUSALS, Placement, run, thread_count
 from driftscope_kernels.check.process_axis import (
     ProcessFinding,
@@ -56,7 +62,7 @@ from driftscope_kernels.check.tree_probe import (
     can_read,
     read_trees,
 )
-from driftscope_kernels.check.verdict import Counterexample, KernelVerdict, cause
+from driftscope_kernels.check.verdict import LAYOUT_AXIS, Counterexample, KernelVerdict, cause
 from driftscope_kernels.options import VerdictName
 from driftscope_kernels.registry import Kernel
 
@@ -76,6 +82,10 @@ class Plan:
     threads: tuple[int, ...] = (1,)
     quick: bool = False
     seed: int = 0
+    axes: frozenset[str] | None = None  # of AXES, FRESH_PROCESS and ACCURACY; None: all, and proofs
+
+    def wants(self, axis: str) -> bool:
+        return self.axes is None or axis in self.axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +123,19 @@ def run_check(
         for threads in plan.threads
         if dtype in kernel.dtypes and (kernel.threaded or threads == plan.threads[0])
     ]
-    tell("fresh processes", 0.0)
-    processes = check_processes(work, plan.seed)
+    processes: Sequence[ProcessFinding | None] = [None] * len(work)
+    if plan.wants(FRESH_PROCESS):
+        tell("fresh processes", 0.0)
+        processes = check_processes(work, plan.seed)
     verdicts: list[KernelVerdict | StaticKernelVerdict] = []
     for number, (kernel, dtype, threads) in enumerate(work):
         tell(f"{kernel.name} {DTYPE_NAMES[dtype]}, threads {threads}", number / (len(work) + 1))
         with thread_count(threads):
             verdicts.append(check_kernel(kernel, dtype, plan, processes[number]))
     tell("compiled code, planted faults", len(work) / (len(work) + 1))
-    read, faults = read_static(static, plan.dtypes, quick=plan.quick)
+    # What is read of compiled code is whether it is the same for every batch size.
+    chosen = static if plan.wants(BATCH_SIZE) else ()
+    read, faults = read_static(chosen, plan.dtypes, quick=plan.quick)
     ops = {kernel.op for kernel, _, _ in work}
     return Report((*verdicts, *read), _with_static(check_planted(plan, ops), faults))
 
@@ -183,6 +197,8 @@ class _Check:
             mismatches += [] if self.process.mismatch is None else [self.process.mismatch]
         if mismatches:
             return self._refuted(min(mismatches, key=_importance), counts)
+        if self.plan.axes is not None:
+            return self._on_axes(self.plan.axes, counts)
         readings = tuple(self._readings())
         other = next((reading for reading in readings if reading.equal is False), None)
         if other is not None:
@@ -212,15 +228,41 @@ class _Check:
             seconds=perf_counter() - self.began,
         )
 
+    def _on_axes(self, axes: frozenset[str], counts: tuple[AxisCount, ...]) -> KernelVerdict:
+        """Nothing differs on the axes asked for. Proofs and detection rates are of all of them."""
+        compared = sum(count.trials - count.refused for count in counts)
+        names = ", ".join(sorted(axes))
+        name: VerdictName = "NOT_REFUTED" if compared else "INCONCLUSIVE"
+        reason = f"nothing is compared on {names}: this op or number of threads has no such axis"
+        if compared:
+            reason = (
+                f"no difference in {compared} comparisons on {names}; other axes were not tried"
+            )
+        return KernelVerdict(
+            subject=self.subject,
+            verdict=name,
+            reason=reason,
+            detection=None,
+            counterexample=None,
+            proofs=(),
+            axes=counts,
+            shapes=self.shapes,
+            rows=self.rows,
+            seconds=perf_counter() - self.began,
+        )
+
     def _value_tests(self) -> tuple[tuple[AxisCount, ...], list[Mismatch]]:
         totals: dict[str, Counter[str]] = {}
         mismatches: list[Mismatch] = []
         for trial in self._trials():
-            found = search(self.kernel, self.case, trial)
+            found = search(self.kernel, self.case, trial, only=self.plan.axes)
             mismatches += found.mismatches
-            wrong = wrong_rows(self.kernel, self.case, trial)
-            mismatches += [] if wrong is None else [wrong]
-            for count in (*found.counts, AxisCount(ACCURACY, 1, int(wrong is not None))):
+            tried = found.counts
+            if self.plan.wants(ACCURACY):
+                wrong = wrong_rows(self.kernel, self.case, trial)
+                mismatches += [] if wrong is None else [wrong]
+                tried += (AxisCount(ACCURACY, 1, int(wrong is not None)),)
+            for count in tried:
                 total = totals.setdefault(count.axis, Counter())
                 total["trials"] += count.trials
                 total["mismatches"] += count.mismatches
@@ -262,11 +304,15 @@ class _Check:
         why = cause(self.kernel, self.case, found)
         smallest = shrink(self.kernel, self.case, found)
         counterexample = Counterexample(self.subject, smallest, why, found.trial.shape)
+        differing = {count.axis for count in counts if count.mismatches}
         reason = f"{why.name}: {why.evidence}"
+        if differing == {LAYOUT_AXIS} and self.plan.axes is None:
+            reason += "; no other axis differs, so that the bits do not depend on the batch"
         return KernelVerdict(
             subject=self.subject,
             verdict="REFUTED",
             reason=reason,
+            remedy=why.remedy,
             detection=None,
             counterexample=counterexample,
             proofs=(),

@@ -27,12 +27,20 @@ from driftscope_kernels.registry import Kernel
 
 M_REMAINDER, GEMV, SPLIT_K, SPLIT_KV = "M-remainder path", "gemv path", "split-K", "split-KV"
 THREADS, LAYOUT = "thread split", "layout"
+LAYOUT_AXIS = "layout"
+#: docs/add-a-kernel.md says the same: a kernel may take any strides or refuse them.
+LAYOUT_REMEDY = (
+    "copy such inputs first, tensor.clone(memory_format=torch.contiguous_format), since "
+    ".contiguous() leaves a start that is not aligned as it is; or raise an error for layouts that "
+    "the kernel does not take: what it refuses is not held against it. To check it as a caller "
+    "with one layout sees it, name the other axes with --axis"
+)
 BY_AXIS = {
     ACCURACY: "wrong result",
     "run_to_run": "run to run",
     FRESH_PROCESS: "process state",
     "neighbours": "neighbour content",
-    "layout": LAYOUT,
+    LAYOUT_AXIS: LAYOUT,
     "threads": THREADS,
     "query_chunk": "query tile",
     "context": "context length",
@@ -52,9 +60,12 @@ LEAST_BLOCK = 8
 class Cause:
     name: str
     evidence: str
+    remedy: str | None = None  # what to do about it, where there is something simple
 
 
 def cause(kernel: Kernel, case: OpCase, found: Mismatch) -> Cause:
+    if found.axis == LAYOUT_AXIS:
+        return Cause(LAYOUT, _layout_evidence(found.right), LAYOUT_REMEDY)
     if found.axis in BY_AXIS:
         return Cause(BY_AXIS[found.axis], f"shows on the axis {found.axis}")
     trees = _tree_difference(kernel, case, found)
@@ -71,6 +82,14 @@ def cause(kernel: Kernel, case: OpCase, found: Mismatch) -> Cause:
         return Cause(GEMV, f"of the batch sizes tried only 1 differs from {found.trial.rows}")
     shown = ", ".join(map(str, differing))
     return Cause(M_REMAINDER, f"batch sizes {shown} differ from {found.trial.rows}")
+
+
+def _layout_evidence(placement: Placement) -> str:
+    """What lies elsewhere in memory; the values are the same."""
+    shared = placement.constants != "contiguous"
+    which = "the inputs that all rows share (weights)" if shared else "the rows"
+    layout = placement.constants if shared else placement.layout
+    return f"other bits with {which} laid out in memory as {layout} than with contiguous ones"
 
 
 def block_length(sizes: list[int]) -> int | None:
@@ -182,12 +201,14 @@ class KernelVerdict:
     shapes: tuple[Shape, ...]
     rows: int
     seconds: float
+    remedy: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **self.subject.to_dict(),
             "verdict": self.verdict,
             "reason": self.reason,
+            "remedy": self.remedy,
             "detection_rate": None if self.detection is None else round(self.detection.rate, 4),
             "missed_twins": [] if self.detection is None else list(self.detection.missed),
             "counterexample": self.counterexample and self.counterexample.to_dict(),

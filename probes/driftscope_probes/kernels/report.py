@@ -62,9 +62,18 @@ class KernelVerdict(Record):
     threads: int
     verdict: VerdictName
     reason: str
+    remedy: str | None = None
     detection_rate: float | None
     counterexample: Counterexample | None
     axes: list[AxisCount] = []
+
+    @property
+    def differs_on(self) -> list[str]:
+        """Axes on which it was refuted; that of the counterexample where trees differ alone."""
+        counted = [count.axis for count in self.axes if count.mismatches]
+        example = self.counterexample
+        shown = [] if example is None or example.axis in counted else [example.axis]
+        return shown + counted
 
     @property
     def name(self) -> str:

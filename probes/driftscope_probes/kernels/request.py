@@ -36,10 +36,16 @@ class KernelsRequest(BaseModel):
         max_length=MOST_THREAD_COUNTS,
         description="null: 1, and 2 where there are cores",
     )
+    axes: list[Name] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_NAMES,
+        description="batch_size, layout, …, one by one; null: all, and proofs",
+    )
     quick: bool = Field(False, description="fewer rows and shapes")
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
-    @field_validator("targets", "ops", "dtypes", "threads")
+    @field_validator("targets", "ops", "dtypes", "threads", "axes")
     @classmethod
     def _unique(cls, values: list[str] | list[int] | None) -> list[str] | list[int] | None:
         if values is not None and len(set(values)) != len(values):

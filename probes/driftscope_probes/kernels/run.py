@@ -2,8 +2,8 @@
 
     python -m driftscope_probes.kernels.run WORKDIR
 
-request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads" (lists,
-null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
+request.json: {"action": "list" | "check" | "replay", "targets", "ops", "dtypes", "threads", "axes"
+(lists, null: all), "quick", "seed", "spec" (of a replay)}. Result: the JSON of `kernels check`. Or
 {"action": "bench", "groups", "dtypes" (lists, null: all), "threads", "rounds" (null: the usual)},
 with the JSON of `kernels bench`.
 """
@@ -20,6 +20,7 @@ from driftscope_probes.device.environment import environment
 from driftscope_probes.errors import RequestError
 from driftscope_probes.kernels.report import SCHEMA
 from driftscope_probes.kernels.request import KernelsRequest
+from driftscope_probes.nightly.item import KERNEL_AXES
 from driftscope_probes.progress import Progress, ProgressSink
 
 
@@ -61,6 +62,9 @@ def _check(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]
         threads=tuple(request["threads"] or default_threads()),
         quick=bool(request["quick"]),
         seed=int(request["seed"]),
+        axes=None
+        if request.get("axes") is None
+        else frozenset(_known("axis", request["axes"], KERNEL_AXES)),
     )
 
     def tell(stage: str, fraction: float) -> None:

@@ -91,6 +91,8 @@ def engine_finding(item: Item, line: Mapping[str, Any]) -> Finding:
 
 def _reason(result: Mapping[str, Any]) -> str:
     words = f"{result['bitwise_equal_logprobs']:.1%} of {result['tokens']:,} tokens bitwise equal"
+    if result.get("reason"):
+        words = f"{words}; not repeatable: {result['reason']}"
     onset = result["onset"]
     if onset is None:
         return words
@@ -176,7 +178,8 @@ def _on_axis(item: KernelItem, axis: str, line: Mapping[str, Any]) -> Finding:
 def _check_command(item: KernelItem) -> str:
     target, op, _ = item.name.split("/")
     quick = " --quick" if item.quick else ""
+    axis = "" if item.axis is None else f" --axis {item.axis}"
     return (
         f"driftscope kernels check --target {target} --op {op} --dtype {item.dtype} "
-        f"--threads {item.threads} --seed {item.seed}{quick}"
+        f"--threads {item.threads}{axis} --seed {item.seed}{quick}"
     )

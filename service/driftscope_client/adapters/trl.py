@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -166,13 +167,20 @@ class DriftscopeMixin:
     driftscope_metadata: Mapping[str, object] = {}
     _driftscope_generation: Generation | None = None
     _driftscope_recorded: Any = None  # (recorder, completion ids)
+    _driftscope_server: Mapping[str, Any] | None = None  # model_config of a vLLM server
     _driftscope_scored: Any = None  # (log-probabilities, entropies, …) of the latest forward
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
         """As TRL's. Raises DriftscopeError at once where no run is named; waits for the pushes, and
-        says that the run has ended: another train() resumes it with its first step."""
+        says that the run has ended: another train() resumes it with its first step. With
+        resume_from_checkpoint it is a new attempt of the run."""
         if self.driftscope is None:
             self.driftscope = DriftscopeClient()
+        if self.accelerator.is_main_process:
+            print(f"driftscope: the page of this run is {self.driftscope.page_url}", flush=True)
+        if named.get("resume_from_checkpoint", arguments[:1] and arguments[0]):
+            # Every rank needs the same name; the first push says from which step on.
+            self.driftscope.begin_attempt(_agreed(str(uuid.uuid4())))
         result = super().train(*arguments, **named)  # type: ignore[misc]
         with self.driftscope.undisturbed(self.state.global_step):
             _push(self)
@@ -235,6 +243,14 @@ def _padded(rows: Sequence[Sequence[float]], like: Any) -> Any:
     return padded.to(like.device)
 
 
+def _agreed(text: str) -> str:
+    """That of the first rank, on all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    texts: list[str] = broadcast_object_list([text])
+    return texts[0]
+
+
 def _micro_steps_per_generation(trainer: Any) -> int:
     return int(trainer.args.steps_per_generation * trainer.num_iterations)
 
@@ -288,6 +304,7 @@ def _metadata(trainer: Any, step: int) -> dict[str, object]:
         "engine": "rollout_func" if trainer.rollout_func is not None else engine,
         # TRL asks vLLM for these; what transformers samples from is recorded after its processors.
         "logprobs_mode": None if trainer.rollout_func is not None else "processed_logprobs",
+        "rollout_dtype": _rollout_dtype(trainer),
         "trainer_dtype": _dtype(trainer),
         "temperature": trainer.args.temperature,
         "top_p": trainer.args.top_p,
@@ -298,7 +315,31 @@ def _metadata(trainer: Any, step: int) -> dict[str, object]:
 
 def _dtype(trainer: Any) -> str:
     """Dtype of the weights; `autocast-…` if the forward runs in another."""
-    weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
-    short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(weights, weights)
+    short = _short(next(trainer.model.parameters()).dtype)
     forward = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else short
     return short if forward == short else f"autocast-{forward}"
+
+
+def _short(dtype: Any) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(name, name)
+
+
+def _rollout_dtype(trainer: Any) -> str | None:
+    """None where only the user knows: a rollout_func, and a vLLM server of several processes."""
+    if trainer.rollout_func is not None:
+        return None
+    if not trainer.use_vllm:
+        # generate() runs the very model that is trained, through the same (autocast) forward.
+        return _dtype(trainer)
+    generation = trainer.vllm_generation
+    if trainer.vllm_mode == "colocate":
+        settings = generation.llm.llm_engine.model_config
+        return settings.quantization or _short(settings.dtype)
+    # Only the main process talks to the server, and every rank's metadata have to be the same.
+    if trainer.accelerator.num_processes > 1:
+        return None
+    if trainer._driftscope_server is None:
+        trainer._driftscope_server = generation.vllm_client.get_server_info()["model_config"]
+    settings = trainer._driftscope_server
+    return settings.get("quantization") or _short(settings["dtype"])

@@ -21,6 +21,24 @@ NEEDED = {
 }
 #: Advantages come later in verl's step; position_ids cover the prompt as well.
 OPTIONAL = {"advantages": "advantages", "entropy": "entropys"}
+#: Where verl's configuration names them (verl/trainer/config/_generated_ppo_trainer.yaml).
+ROLLOUT, ACTOR = ("actor_rollout_ref", "rollout"), ("actor_rollout_ref", "actor")
+SETTINGS = {
+    "model": ("actor_rollout_ref", "model", "path"),
+    "engine": (*ROLLOUT, "name"),
+    "rollout_dtype": (*ROLLOUT, "dtype"),
+    "top_p": (*ROLLOUT, "top_p"),
+    "top_k": (*ROLLOUT, "top_k"),
+}
+#: fp8 or another; the weights are then no longer in `dtype`.
+QUANTIZATION = (*ROLLOUT, "quantization")
+STRATEGY = (*ACTOR, "strategy")
+#: The dtype of the forward: with FSDP that of its mixed precision; model_dtype is the master's.
+TRAINER_DTYPES = {
+    "fsdp": (*ACTOR, "fsdp_config", "dtype"),
+    "fsdp2": (*ACTOR, "fsdp_config", "dtype"),
+    "megatron": (*ACTOR, "megatron", "dtype"),
+}
 WHEN = (
     "set actor_rollout_ref.rollout.calculate_log_probs=True, and push after old_log_probs were "
     "computed."
@@ -34,9 +52,13 @@ def push_batch(
     step: int,
     batch: Any,
     *,
+    config: Any = None,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
     """Push one step; `batch` is a DataProto, or a mapping with its tensors.
+
+    config: the trainer's own (self.config), for the model, the engine and the dtypes of both sides,
+    which limits depend on. `metadata` goes before what it says.
 
     verl's trainer runs in one process: this is the whole step. Never raises, unless the client is
     strict: a batch without rollout_log_probs (actor_rollout_ref.rollout.calculate_log_probs), or in
@@ -45,7 +67,12 @@ def push_batch(
     with client.undisturbed(step):
         tensors = batch_tensors(getattr(batch, "batch", batch))
         temperature = getattr(batch, "meta_info", {}).get("temperature")
-        described = {"framework": "verl", "temperature": temperature, "weights_version": step}
+        described = {
+            "framework": "verl",
+            "temperature": temperature,
+            "weights_version": step,
+            **settings_of(config),
+        }
         sources = getattr(batch, "non_tensor_batch", {}).get("data_source")
         if sources is not None:
             tensors["environment"], described["environments"] = environments_of(sources)
@@ -56,6 +83,26 @@ def metrics(client: DriftscopeClient) -> dict[str, float]:
     """What the service last said, for verl's own `metrics.update(…)` in fit(): the rank of the
     verdict and the excess over the floor, of the latest step that was answered."""
     return client.metrics()
+
+
+def settings_of(config: Any) -> dict[str, object]:
+    """What verl's configuration says of both sides; {} without one. Names of the metadata."""
+    told = {name: _at(config, *path) for name, path in SETTINGS.items()}
+    if (quantized := _at(config, *QUANTIZATION)) is not None:
+        told["rollout_dtype"] = quantized
+    strategy = str(_at(config, *STRATEGY))
+    told["trainer_dtype"] = _at(config, *TRAINER_DTYPES.get(strategy, ("",)))
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _at(config: Any, *path: str) -> Any:
+    """The entry of nested mappings, or None where there is none."""
+    for name in path:
+        get = getattr(config, "get", None)  # OmegaConf's nodes and dicts
+        config = get(name) if get is not None else getattr(config, name, None)
+        if config is None:
+            return None
+    return config
 
 
 def environments_of(sources: Iterable[object]) -> tuple[list[int], str]:

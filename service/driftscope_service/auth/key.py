@@ -49,7 +49,7 @@ def parse_key(token: str) -> KeyText | None:
 
 
 class Scope(StrEnum):
-    INGEST = "ingest"  # push runs, steps, nights and reports
+    INGEST = "ingest"  # push and mark runs, push steps, nights and reports
     READ = "read"  # everything that changes nothing, /metrics and pages included
     PROBE = "probe"  # start and cancel probes, which use the machine
     ADMIN = "admin"  # all of these, and everything that none of them covers
@@ -60,7 +60,7 @@ class Scope(StrEnum):
 _OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+|/login|/static/.+")
 _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
-_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/v1/reports")
+_INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/v1/reports|/runs/[^/]+/(marks|pin)")
 _PROBE = re.compile(r"/v1/probes/.+|/probes/new/[^/]+|(/v1)?/jobs/[^/]+/cancel")
 #: Says what a request would be, and starts nothing; a form may be too long for an address.
 _CHECKED_FORM = re.compile(r"/probes/new/[^/]+/check")

@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-import click
 import typer
 
 from driftscope_probes.durable_file import write_whole
@@ -58,6 +57,8 @@ Url = Annotated[
 #: Stores a report in a data folder (None: the default one), with the files of a folder that it
 #: names; gives its page. The object of the command line's context.
 LocalStore: TypeAlias = Callable[[Mapping[str, Any], Path | None, Path | None], str]
+#: Of the parameter in which Typer gives the context.
+CONTEXT: Final = "keep_context"
 #: What a kept command gets in their place, by the name of its parameter.
 PARAMETER: Final = "keep"
 OPTIONS: Final[tuple[tuple[str, Any, Any], ...]] = (
@@ -128,10 +129,12 @@ def kept(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: given[name] for name, _, _ in OPTIONS}
         for parameter in added:
             del given[parameter.name]
-        local = click.get_current_context().obj
+        local = given.pop(CONTEXT).obj
         command(*arguments, **given, **{PARAMETER: Keep(**said, local=local)})
 
     parameters = [parameter for parameter in own if parameter.name != PARAMETER] + added
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(inspect.Parameter(CONTEXT, only, annotation=typer.Context))
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}

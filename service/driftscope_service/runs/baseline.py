@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
-from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.navigation import with_query
 from driftscope_service.runs.store.marks import Baseline, RunMarks
 from driftscope_service.runs.store.runs import Run
+
+#: The number that runs are compared by.
+METRIC: Final = "abs_diff_mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,9 @@ class AgainstBaseline:
 
     @property
     def words(self) -> str:
-        label = metric_words.label(metric_words.DEFAULT)
         if self.times is None:
-            return f"{label} cannot be compared"
-        return f"{label} {number(self.times)} times"
+            return "mean |Δ| cannot be compared"
+        return f"mean |Δ| {number(self.times)} times"
 
     @property
     def page(self) -> str:
@@ -52,7 +54,7 @@ def marks_of(connection: Connection, runs: Sequence[Run]) -> Mapping[int, Marks]
     if baselines:
         held = [one.number for one in baselines.values()]
         compared = [run.number for run in runs if run.model in baselines]
-        values = marks.last_values([*held, *compared], metric_words.DEFAULT)
+        values = marks.last_values([*held, *compared], METRIC)
     return {
         run.number: Marks(tuple(tags.get(run.number, ())), _against(run, baselines, values))
         for run in runs

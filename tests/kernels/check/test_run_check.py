@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from driftscope_kernels.check.cases.case import DTYPES
 from driftscope_kernels.check.cases.op_cases import op_case
@@ -130,3 +133,47 @@ def test_what_is_registered_can_be_checked() -> None:
     from driftscope_kernels.check.cases.op_cases import OP_CASES
 
     assert {kernel.op for kernel in kernels()} <= set(OP_CASES)
+
+
+LINEAR_PLAN = Plan(quick=True, axes=frozenset({"layout"}))
+
+
+def _rows_one_by_one(inputs: Mapping[str, Tensor], _: Mapping[str, Any]) -> Tensor:
+    """Correct by docs/add-a-kernel.md: a row sees nothing of its batch, its weight as it lies."""
+    weight = inputs["weight"]
+    rows = [torch.nn.functional.linear(row, weight) for row in inputs["x"].contiguous()]
+    return torch.stack(rows)
+
+
+def _copied_first(inputs: Mapping[str, Tensor], params: Mapping[str, Any]) -> Tensor:
+    copy = inputs["weight"].clone(memory_format=torch.contiguous_format)
+    return _rows_one_by_one({**inputs, "weight": copy}, params)
+
+
+def _mine(run: Any) -> Kernel:
+    return Kernel("acme", "linear", run.__name__, run, frozenset({torch.float32}))
+
+
+def test_what_the_layout_refutes_is_said_to_be_the_layout() -> None:
+    verdict = _check(_mine(_rows_one_by_one))
+    assert verdict.verdict == "REFUTED"
+    assert verdict.reason.startswith("layout: other bits with the inputs that all rows share")
+    assert "bits do not depend on the batch" in verdict.reason
+    assert "torch.contiguous_format" in str(verdict.to_dict()["remedy"])
+    mended = _check(_mine(_copied_first))
+    assert mended.verdict in ("NOT_REFUTED", "PROVED"), mended.reason
+    assert mended.to_dict()["remedy"] is None
+
+
+def test_one_axis_alone() -> None:
+    with thread_count(1):
+        of_layout = check_kernel(_mine(_rows_one_by_one), torch.float32, LINEAR_PLAN)
+        batch = Plan(quick=True, axes=frozenset({"batch_size", "accuracy"}))
+        of_batch = check_kernel(_mine(_rows_one_by_one), torch.float32, batch)
+        nothing = Plan(quick=True, axes=frozenset({"page_order"}))
+        of_pages = check_kernel(_mine(_rows_one_by_one), torch.float32, nothing)
+    assert (of_layout.verdict, [one.axis for one in of_layout.axes]) == ("REFUTED", ["layout"])
+    assert of_batch.verdict == "NOT_REFUTED" and of_batch.detection is None
+    assert [one.axis for one in of_batch.axes] == ["batch_size", "accuracy"]
+    assert "other axes were not tried" in of_batch.reason
+    assert of_pages.verdict == "INCONCLUSIVE" and "nothing is compared" in of_pages.reason

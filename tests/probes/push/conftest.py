@@ -35,6 +35,7 @@ def tensors() -> Tensors:
         "position_ids": np.arange(tokens, dtype=np.int32),
         "turn_ids": np.zeros(tokens, np.int32),
         "behavior_version": np.array([4, 4, 5], np.int32),
+        "token_behavior_version": np.array([4, 5, 5, 5, 5, 6, 6], np.int32),
         "rank": np.array([0, 1, 1], np.int32),
         "replica": np.array([2, 0, 1], np.int32),
         "cached_tokens": np.array([0, 16, 48], np.int32),

@@ -106,12 +106,12 @@ def test_labels_and_both_sides_ids_come_back(
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"mask": [[1, 0], [1], []]}, "mask is cut into sequences of other lengths"),
+        ({"mask": [[1, 0], [1], []]}, "mask has 1 tokens in sequence 1 .*, rollout_logprobs has 0"),
         ({"mask": [1, 0, 1]}, "mask is not a list of lists"),
         ({"trainer_logprobs": "x"}, "trainer_logprobs is not a list of lists"),
         ({"token_ids": [[5, 6], [], [2**31]]}, "token_ids cannot be read: 2147483648 at 2"),
         ({"rank": [0, 1]}, r"rank has shape \[2\]"),
-        ({"rank": [[0], [1], [2]]}, "rank cannot be read: list at 0"),
+        ({"rank": [[0], 1, [2]]}, "rank is not a list of lists"),
         ({"environment": ["math", "math", "code"]}, "environment cannot be read: str at 0"),
         ({"environment": [0, 0, 2], "metadata": {"environments": "a,b"}}, "accepted is 0 to 1"),
         ({"cached_tokens": [4, 0, 0]}, "cached_tokens is 4 for sequence 0, .* is 3"),

@@ -41,7 +41,7 @@ def test_strange_values_are_kept_and_counted_by_the_comparison() -> None:
         ({"mask": np.ones(6, np.uint8)}, r"mask has shape \[6\], the step has 7 tokens in 3"),
         ({"mask": np.array([1, 0, 1, 2, 1, 1, 0], np.uint8)}, "mask has the value 2 at 3"),
         ({"trainer_logprobs": np.zeros(8, np.float32)}, r"trainer_logprobs has shape \[8\]"),
-        ({"behavior_version": np.zeros(7, np.int32)}, r"behavior_version has shape \[7\]"),
+        ({"behavior_version": np.zeros(6, np.int32)}, r"behavior_version has shape \[6\]"),
         ({"routed_experts": np.zeros((7, 2), np.uint8)}, r"routed_experts has shape \[7, 2\]"),
         ({"cu_seqlens": limits(0, 3, 2, 7)}, "cu_seqlens falls from 3 to 2 at 2"),
         ({"cu_seqlens": limits(1, 3, 3, 7)}, "does not run from 0"),

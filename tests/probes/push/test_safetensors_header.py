@@ -33,7 +33,7 @@ def test_a_good_header(good: Path) -> None:
 
 BAD_ENTRIES = [
     ("loss", entry([1], 0, 4), "there is a tensor 'loss'"),
-    ("entropy", entry([1], 0, 8, "F64"), "entropy has dtype 'F64', accepted: F32"),
+    ("entropy", entry([1], 0, 4, "I32"), "entropy has dtype 'I32', accepted: F32, F64"),
     ("entropy", entry([1], 0, 4, ["F32"]), "entropy has dtype"),
     ("entropy", None, "exactly dtype, shape and data_offsets"),
     ("entropy", {**entry([1], 0, 4), "extra": 1}, "exactly dtype, shape and data_offsets"),

@@ -9,7 +9,7 @@ import pytest
 from driftscope_probes.push import PushError, read_step
 
 
-def test_by_suffix_and_by_name(good: Path, tmp_path: Path) -> None:
+def test_by_content_and_by_name(good: Path, tmp_path: Path) -> None:
     assert read_step(good).tokens == 7
     shutil.copy(good, tmp_path / "upload")
     assert read_step(tmp_path / "upload", "safetensors").tokens == 7
@@ -32,9 +32,9 @@ def test_no_file_and_no_known_suffix(good: Path, tmp_path: Path) -> None:
     for absent in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(PushError, match="no such file"):
             read_step(absent)
-    shutil.copy(good, tmp_path / "step.npz")
-    with pytest.raises(PushError, match=r"suffix '\.npz' names no format"):
-        read_step(tmp_path / "step.npz")
+    (tmp_path / "step.log").write_bytes(b"step 3, loss 0.2")
+    with pytest.raises(PushError, match=r"suffix '\.log' names no format, and it begins with b'st"):
+        read_step(tmp_path / "step.log")
 
 
 def test_one_format_read_as_another(good: Path) -> None:

@@ -34,8 +34,8 @@ def test_packed_and_padded() -> None:
         (both(1, 2, 3), r"rollout_logprobs has shape \[1, 2, 3\]"),
         ({**both(3, 5), "mask": [3, 5], "cu_seqlens": [4]}, "there is a cu_seqlens as well"),
         ({**both(5), "cu_seqlens": [2], "mask": [4]}, r"mask has shape \[4\]; .* needs \[5\]"),
-        ({**both(5), "cu_seqlens": [2], "mask": [5, 1]}, r"mask has shape \[5, 1\]"),
-        ({**both(5), "cu_seqlens": [2, 1]}, r"cu_seqlens has shape \[2, 1\]; .* needs \[2\]"),
+        ({**both(5), "cu_seqlens": [2], "mask": [5, 2]}, r"mask has shape \[5, 2\]"),
+        ({**both(5), "cu_seqlens": [2, 2]}, r"cu_seqlens has shape \[2, 2\]; .* needs \[4\]"),
         ({**both(5), "cu_seqlens": [0]}, r"cu_seqlens has shape \[0\]; .* needs \[1\]"),
         (
             {"rollout_logprobs": [5], "trainer_logprobs": [4], "cu_seqlens": [2]},

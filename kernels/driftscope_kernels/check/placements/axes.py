@@ -24,6 +24,7 @@ MICRO_BATCHES = tuple(ROW_BLOCK * blocks for blocks in (1, 2, 3, 4, 5, 8))
 #: Hash seeds of the fresh processes; each makes the call twice, cold and warm.
 PROCESSES, PROCESS_CALLS = (1, 2), 2
 FRESH_PROCESS = "fresh_process"
+BATCH_SIZE = "batch_size"
 
 #: In the order in which a counterexample is looked for: the batch first.
 AXES = (

@@ -63,7 +63,7 @@ class StaticKernelVerdict:
             **self.subject.to_dict(),
             "verdict": self.verdict,
             "reason": self.reason,
-            **dict.fromkeys(("detection_rate", "counterexample", "proof")),
+            **dict.fromkeys(("remedy", "detection_rate", "counterexample", "proof")),
             **{"missed_twins": [], "axes": [], "shapes": [], "rows": 0, "seconds": 0.0},
             "static": [dict(reading) for reading in self.readings],
         }

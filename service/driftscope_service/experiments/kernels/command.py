@@ -71,6 +71,10 @@ def check(
     threads: Annotated[
         str | None, typer.Option(help="Comma-separated. Default: 1, and 2 where there are cores.")
     ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: these axes alone, without proofs: batch_size, …"),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer rows and shapes.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     replay: Annotated[
@@ -81,14 +85,15 @@ def check(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Look for a row whose bits depend on its batch; where possible prove that there is none.
+    """Look for a row whose bits depend on its batch, its layout, threads …; where possible prove
+    that there is none.
 
     Exits 1 where a kernel is refuted or a planted fault was missed.
     """
     if replay is not None:
         _replay(replay, json_)
         return
-    given = {"target": target, "op": op, "dtype": dtype, "threads": threads}
+    given = {"target": target, "op": op, "dtype": dtype, "threads": threads, "axis": axis}
     request = request_of({**given, "quick": quick, "seed": seed})
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
@@ -121,6 +126,7 @@ def request_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "ops": split(options["op"]),
         "dtypes": split(options["dtype"]),
         "threads": _thread_counts(options["threads"]),
+        "axes": split(options.get("axis")),
         "quick": options["quick"],
         "seed": options["seed"],
     }

@@ -50,6 +50,7 @@ def command(request: KernelsRequest) -> str:
         ("--op", "ops"),
         ("--dtype", "dtypes"),
         ("--threads", "threads"),
+        ("--axis", "axes"),
     ):
         chosen = getattr(request, field)
         if chosen is not None:

@@ -71,7 +71,10 @@ KIND: Final = Kind(
     ),
     command_line=CommandLine(
         ("driftscope", "kernels", "check"),
-        {"targets": "--target", "ops": "--op", "dtypes": "--dtype", "quick": "--quick/--no-quick"},
+        {
+            **{"targets": "--target", "ops": "--op", "dtypes": "--dtype", "axes": "--axis"},
+            "quick": "--quick/--no-quick",
+        },
     ),
     metrics=METRICS,
     families=families,

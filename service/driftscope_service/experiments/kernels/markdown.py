@@ -126,7 +126,7 @@ def _left_out(check: KernelsCheck, request: KernelsRequest) -> Iterable[str]:
             "- `--quick`: up to 65 rows, the smaller shapes, one GPU architecture; without it 257 "
             "rows, all shapes and architectures"
         )
-    for option in ("targets", "ops", "dtypes", "threads"):
+    for option in ("targets", "ops", "dtypes", "threads", "axes"):
         chosen = getattr(request, option)
         if chosen is not None:
             yield f"- {option} other than {', '.join(map(str, chosen))} are not covered"

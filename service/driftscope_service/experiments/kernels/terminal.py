@@ -33,13 +33,15 @@ def print_kernels(result: Mapping[str, Any], console: Console) -> None:
 
 def print_verdicts(check: KernelsCheck, console: Console) -> None:
     """One line per verdict, then the counterexamples one by one: a table would cut them."""
-    table = _table("target", "op", "implementation", "dtype", "threads", "verdict", "detection")
+    headings = ("dtype", "threads", "verdict", "detection", "differs on")
+    table = _table("target", "op", "implementation", *headings)
     for verdict in check.verdicts:
         rate = verdict.detection_rate
         table.add_row(
             *(Text(str(getattr(verdict, name))) for name in _SUBJECT),
             Text(verdict.verdict, STYLES[verdict.verdict]),
             Text("" if rate is None else f"{rate:.0%}"),
+            Text(", ".join(verdict.differs_on)),
         )
     console.print(table)
     for verdict in check.verdicts:
@@ -76,6 +78,8 @@ def _print_reason(verdict: KernelVerdict, console: Console) -> None:
         lines += [f"  smallest: K={example.k}, N={example.n}, {example.inputs} inputs"]
         lines += [f"  {line}" for line in bits(example)]
         lines += [f"  replay: {example.replay}"]
+    if verdict.remedy is not None:
+        lines += [f"  what to do: {verdict.remedy}."]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 
@@ -112,7 +116,7 @@ def _table(*headings: str) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in headings:
         # A name that is cut cannot be typed again; the note may wrap.
-        table.add_column(heading, no_wrap=heading != "note", overflow="fold")
+        table.add_column(heading, no_wrap=heading not in ("note", "differs on"), overflow="fold")
     return table
 
 

@@ -1,5 +1,8 @@
-"""What the list of runs shows stands in its address: the form that fills it, and chips that say what
-is asked and take it back one by one."""
+"""What the list of runs shows stands in its address.
+
+In: what an address asks for. Out: words and choices of the form that fills it, and chips that say
+what is asked and take it back one by one.
+"""
 
 from __future__ import annotations
 

@@ -67,12 +67,11 @@ def _labelled(found: dict[str, float], start: str) -> dict[str, float]:
 
 
 def test_results_and_bytes(client: TestClient, counts: UploadCounts) -> None:
-    first = client.post(PUSH, json=body())
+    client.post("/v1/runs/r/attempts", json={"id": "a"})
+    first = client.post(f"{PUSH}?attempt=a", json=body())
     assert first.status_code == 201, first.text
     sent = len(first.request.content)
-    assert client.post(PUSH, json=body()).status_code == 200
-    client.post("/v1/runs/r/attempts", json={"id": "a"})
-    assert client.post(f"{PUSH}?attempt=a", json=body()).status_code == 201
+    assert client.post(f"{PUSH}?attempt=a", json=body()).status_code == 200
     other = body(trainer_logprobs=[[-0.5, -9.0]])
     assert client.post(f"{PUSH}?attempt=a", json=other).status_code == 409
     assert client.post(PUSH.replace("/1/", "/2/"), json={}).status_code == 400
