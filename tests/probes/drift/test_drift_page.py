@@ -15,8 +15,8 @@ from driftscope_probes.drift import (
     cusum,
     dating,
     detection,
-    drift,
     drift_of,
+    metric,
     resumption,
     split,
     trend,
@@ -42,7 +42,7 @@ TEXT = " ".join(PAGE.split())
         f"at a normal score of {detection.EARLY_DECISION:.0f} ({detection.WINDOW_DECISION} for a "
         f"stretch), of {detection.LATE_DECISION} once; later whenever there are "
         f"{detection.LOOK_GROWTH} times as many, at {detection.LOOK_DECISION}",
-        f"a noise of {drift.TYPICAL_NOISE:.0%} counts as {split.KNOWN_BEFORE:.0f} values".replace(
+        f"a noise of {metric.TYPICAL_NOISE:.0%} counts as {split.KNOWN_BEFORE:.0f} values".replace(
             "%", " %"
         ),
         f"{split.AFTER} steps are therefore the soonest",
@@ -55,9 +55,9 @@ TEXT = " ".join(PAGE.split())
         f"({resumption.OFF_ALONE:.0f} if it alone does)",
         f"back once {resumption.BACK} in a row",
         f"at a score of {resumption.LASTS:.0f}",
-        f"p below {drift.TREND_LEVEL:.4f}",
+        f"p below {metric.TREND_LEVEL:.4f}",
         f"From {trend.MIN_STEPS} values on; more than {trend.MAX_BLOCKS}",
-        f"the newest {drift.MAX_TOLD} are told",
+        f"the newest {metric.MAX_TOLD} are told",
         f"| `not_enough_steps` | {cusum.WARM_UP} values or fewer",
     ],
 )
@@ -80,10 +80,10 @@ def test_the_example_has_the_fields_of_an_answer() -> None:
     values = [1.0 + 0.01 * (step % 7) + 5 * (step >= 50) for step in range(80)]
     answer = drift_of([StepValues(s, {"kl_k3": value}) for s, value in enumerate(values)]).to_dict()
     assert example.keys() == answer.keys()
-    shown, metric = example["metrics"]["kl_k3"], answer["metrics"]["kl_k3"]
-    assert shown.keys() == metric.keys()
-    assert shown["baseline"].keys() == metric["baseline"].keys()
-    assert shown["change_points"][0].keys() == metric["change_points"][0].keys()
+    shown, number = example["metrics"]["kl_k3"], answer["metrics"]["kl_k3"]
+    assert shown.keys() == number.keys()
+    assert shown["baseline"].keys() == number["baseline"].keys()
+    assert shown["change_points"][0].keys() == number["change_points"][0].keys()
     told, event = example["events"][0], answer["events"][0]
     assert told.keys() == event.keys()
     assert told["numbers"][0].keys() == event["numbers"][0].keys()
