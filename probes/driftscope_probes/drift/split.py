@@ -131,6 +131,8 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
         values = _winsorised(values, at)
     first, second = values[:at], values[at:]
     difference = float(second.mean() - first.mean())
+    if difference == 0.0:
+        return Split(at, 0.0)
     residuals = np.concatenate([first - first.mean(), second - second.mean()])
     squares = float(np.dot(residuals, residuals))
     if squares <= np.finfo(float).eps * difference * difference:

@@ -34,7 +34,7 @@ def test_noise_has_no_change(memory: float) -> None:
         values = noise(1000, seed=seed, memory=memory)
         detected = level_changes(values, Noise(zero=0.0, typical=1.0)).changes
         told += len(changes_of(np.array(values), detected, 1.0))
-    assert told <= 1
+    assert told <= 2
 
 
 @pytest.mark.parametrize("size", [4.0, -4.0, 7.0])
