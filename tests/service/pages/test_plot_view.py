@@ -73,7 +73,7 @@ def test_ticks_that_lie_close_together_have_labels_of_their_own(seen: Page) -> N
         ([1234.5, 1234.6], {}),
         ([0.0, 0.0], {"form": "fraction"}),
     ):
-        assert len(set(shown(seen, values, [0.99], **about)["labels"])) == 3  # type: ignore[arg-type]
+        assert len(set(shown(seen, values, [0.99], **about)["labels"])) == 3
 
 
 def test_a_click_anywhere_in_the_column_opens_the_step(look: Any) -> None:
