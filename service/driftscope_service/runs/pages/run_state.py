@@ -113,9 +113,11 @@ def crossed_at(connection: Connection, run: str, step: int) -> list[dict[str, An
     return crossed
 
 
-def analysis_at(connection: Connection, run: str, step: int) -> dict[str, Any]:
-    """Of a step that is complete."""
-    stored = StepRepository(connection).get(run, step)
+def analysis_at(
+    connection: Connection, run: str, step: int, *, attempt: int | None = None
+) -> dict[str, Any]:
+    """Of a step that is complete, in the series or in one attempt."""
+    stored = StepRepository(connection).get(run, step, attempt=attempt)
     assert stored is not None, "a last step is complete"
     analysis: dict[str, Any] = json.loads(stored.analysis)
     return analysis
