@@ -57,7 +57,7 @@ driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(W
 driftscope_service.experiments.delete_pages
     tests/service/experiments/test_reports_api.py /delete"
 driftscope_service.experiments.deletion tests/service/experiments/test_reports_api.py delete(
-driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py "reports", "add"
+driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py "reports",
 driftscope_service.experiments.start_pages tests/service/pages/test_start_page.py /probes/new/
 driftscope_service.experiments.submitted
     tests/service/experiments/test_reports_api.py post("/v1/reports"

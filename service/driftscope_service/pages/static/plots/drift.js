@@ -1,6 +1,6 @@
 // One number over steps: mean of a group of steps as a line, lowest to highest as a band, limits as
 // shaded areas, events as dashed lines within their 95 % interval, resumed attempts as dotted lines,
-// outliers as rings.
+// what earlier attempts had as faint lines, outliers as rings.
 
 import { number, tick } from "./number.js";
 import { axis, frame, records } from "./theme.js";
@@ -69,7 +69,10 @@ export function option(data, theme) {
   const outliers = new Set(data.drift?.outliers ?? []);
   const grouped = points.some((point) => point.steps > 1);
   const colour = theme.series[1];
-  const steps = [points[0].first_step, points.at(-1).last_step];
+  const older = data.older ?? [];
+  // What an earlier attempt had may reach beyond the last step of the series.
+  const ends = [points.at(-1).last_step, ...older.map((one) => one.points.at(-1)[0])];
+  const steps = [Math.min(points[0].first_step, ...older.map((one) => one.points[0][0])), Math.max(...ends)];
   const base = frame(theme);
   const mean = points.map((point) => ({ value: [point.first_step, point.mean], href: linkOf(data, point), point }));
   const band = (key, minus, style) => ({
@@ -95,6 +98,13 @@ export function option(data, theme) {
     }),
     dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl" }],
     series: [
+      ...older.map((one) => ({
+        type: "line", name: `attempt ${one.attempt}`, silent: true, showSymbol: one.points.length === 1,
+        symbol: "circle", symbolSize: 4, lineStyle: { color: theme.muted, width: 1.25, opacity: 0.55 },
+        itemStyle: { color: theme.muted, opacity: 0.55 },
+        endLabel: { show: true, formatter: `attempt ${one.attempt}`, color: theme.muted, fontSize: 11 },
+        data: range.logarithmic ? one.points.filter((point) => point[1] > 0) : one.points,
+      })),
       // Stacked areas add on a linear axis only; a logarithmic band is a polygon of its own.
       ...(grouped && !range.logarithmic ? [band("low", null, { opacity: 0 }), band("high", "low", { color: colour, opacity: 0.2 })] : []),
       ...(grouped && range.logarithmic ? ["low", "high"].map((key) => ({
