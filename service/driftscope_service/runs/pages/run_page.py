@@ -57,7 +57,7 @@ class Tile:
 
 
 @router.get("/{run}")
-@router.get("/{run}/attempts/{attempt}")
+@router.get("/{run}/attempts/{of_attempt}")
 def get_run_page(
     request: Request,
     run: RunName,
@@ -152,7 +152,7 @@ def _shown(
 
 
 @router.get("/{run}/plots/course.{format_}")
-@router.get("/{run}/attempts/{attempt}/plots/course.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/course.{format_}")
 def get_course_plot(
     request: Request,
     run: RunName,
