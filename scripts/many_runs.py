@@ -96,7 +96,12 @@ def _steps(
     ]
     # What does not compress stands for the numbers of a real analysis.
     filling = chance.randbytes(ANALYSIS_BYTES // 2).hex()
-    document = {"comparison": {}, "diagnosis": None, "crossed_limits": limits, "filling": filling}
+    document: dict[str, object] = {
+        "comparison": {},
+        "diagnosis": None,
+        "crossed_limits": limits,
+        "filling": filling,
+    }
     analysis = zlib.compress(json.dumps(document).encode())
     level = 0.003 * chance.uniform(0.5, 2.0)
     told = {name: run[name] for name in ("verdict", "excess", "cause", "confidence")}

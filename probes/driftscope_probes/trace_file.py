@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,10 @@ def pair_metadata(rollout: Trace, trainer: Trace) -> dict[str, str]:
     return metadata | {name: str(asked[name]) for name in names if name in asked}
 
 
-def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
-    """Tensors and metadata as the push format names them."""
+def write_pair(
+    rollout: Trace, trainer: Trace, path: Path, known: Mapping[str, str] | None = None
+) -> None:
+    """Tensors and metadata as the push format names them; `known`: further metadata."""
     tensors = {
         "rollout_logprobs": rollout.logprobs,
         "trainer_logprobs": trainer.logprobs,
@@ -88,4 +91,4 @@ def write_pair(rollout: Trace, trainer: Trace, path: Path) -> None:
         "mask": rollout.mask.astype(np.uint8),
     }
     arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
-    save_file(arrays, path, pair_metadata(rollout, trainer))
+    save_file(arrays, path, {**pair_metadata(rollout, trainer), **(known or {})})

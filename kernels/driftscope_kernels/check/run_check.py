@@ -229,13 +229,15 @@ class _Check:
         )
 
     def _on_axes(self, axes: frozenset[str], counts: tuple[AxisCount, ...]) -> KernelVerdict:
-        """Nothing differs on the axes asked for: a proof and a detection rate are of all of them."""
+        """Nothing differs on the axes asked for. Proofs and detection rates are of all of them."""
         compared = sum(count.trials - count.refused for count in counts)
         names = ", ".join(sorted(axes))
         name: VerdictName = "NOT_REFUTED" if compared else "INCONCLUSIVE"
         reason = f"nothing is compared on {names}: this op or number of threads has no such axis"
         if compared:
-            reason = f"no difference in {compared} comparisons on {names}; other axes were not tried"
+            reason = (
+                f"no difference in {compared} comparisons on {names}; other axes were not tried"
+            )
         return KernelVerdict(
             subject=self.subject,
             verdict=name,

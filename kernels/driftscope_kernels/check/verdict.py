@@ -32,8 +32,8 @@ LAYOUT_AXIS = "layout"
 LAYOUT_REMEDY = (
     "copy such inputs first, tensor.clone(memory_format=torch.contiguous_format), since "
     ".contiguous() leaves a start that is not aligned as it is; or raise an error for layouts that "
-    "the kernel does not take: what it refuses is not held against it. To check it as a caller with "
-    "one layout sees it, name the other axes with --axis"
+    "the kernel does not take: what it refuses is not held against it. To check it as a caller "
+    "with one layout sees it, name the other axes with --axis"
 )
 BY_AXIS = {
     ACCURACY: "wrong result",

@@ -154,7 +154,9 @@ class AxisRun:
 
 
 def _no_blame(rows: int, setting: str) -> str:
-    asked = "the same row asked again gives" if rows == 1 else f"the same {rows} rows asked again give"
+    asked = (
+        "the same row asked again gives" if rows == 1 else f"the same {rows} rows asked again give"
+    )
     return f"{asked} other bits, so the {setting} is not what explains the difference"
 
 

@@ -27,7 +27,8 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "quantization": ("quantization", "rollout_quantization"),
     "kv_cache_dtype": ("kv_cache_dtype",),
     "adapter": ("lora", "adapter", "lora_rank", "peft", "lora_r", "adapter_name"),
-    "trainer_dropout": ("trainer_dropout", "dropout"),
+    "trainer_dropout": ("trainer_dropout",),
+    "weights_fraction": ("weights_fraction",),
     "speculative": (
         *("speculative_config", "speculative"),
         *("num_speculative_tokens", "spec_decode"),
@@ -51,6 +52,7 @@ class Settings:
     kv_cache_dtype: str | None
     adapter: str | None  # LoRA
     trainer_dropout: str | None  # rates that were drawn while the trainer scored
+    weights_fraction: float | None  # of ΣΔ², as measured with the other side's weights
     speculative: str | None
     prefix_caching: bool | None
     weights_version: int | None
@@ -106,6 +108,7 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         kv_cache_dtype=short_dtype(said("kv_cache_dtype")),
         adapter=said("adapter"),
         trainer_dropout=said("trainer_dropout"),
+        weights_fraction=number("weights_fraction"),
         speculative=said("speculative"),
         prefix_caching=None if caching is None else caching.lower() not in OFF,
         weights_version=None if version is None else int(version),

@@ -25,12 +25,15 @@ from driftscope_probes.drift.dating import (
     shift_at,
 )
 from driftscope_probes.drift.detection import LevelChange
-from driftscope_probes.drift.split import FEW
+from driftscope_probes.drift.split import FEW, score_at
 from driftscope_probes.drift.trend import theil_sen
 from driftscope_probes.mismatch.number import FloatArray
 
 #: Schwarz' criterion by which a line has to be better than levels before growth is told: e³ to one.
 CLEARLY: Final = 6.0
+#: Normal score that a change has to keep when all values around it are known. A detector looks again
+#: and again and needs more.
+CONFIRMED: Final = 3.5
 #: This many changes in one direction are a staircase, if its treads are short or alike.
 STAIRCASE: Final = 3
 #: Steps of a short tread: what a chart learns a level from, twice.
@@ -58,18 +61,33 @@ class Change:
     end: int
 
 
-def changes_of(values: FloatArray, detected: Sequence[LevelChange]) -> tuple[Change, ...]:
-    """values: [n] finite; detected: rising. As many as things happened, rising."""
+def changes_of(
+    values: FloatArray, detected: Sequence[LevelChange], typical: float | None = None
+) -> tuple[Change, ...]:
+    """values: [n] finite; detected: rising; typical: std that such noise usually has, None where
+    nothing is known. As many as things happened, rising: what was detected on the way and is no
+    change by all the values is left out."""
     found: list[Change] = []
     left = _without_slips(detected)
     while left:
         start = found[-1].at if found else 0
         change, used = _next_change(values, start, left)
+        if found and change.at - start <= FEW:
+            # So few values are no level: from the one before them to the one after, or an outlier.
+            start = found.pop().start
+            change, used = _next_change(values, start, left)
         left = left[used:]
-        # Dated at or before the one before it: the same change, detected twice.
-        if not found or change.at > start:
+        if change.at > start and _confirmed(values, change, typical):
             found.append(change)
     return tuple(found)
+
+
+def _confirmed(values: FloatArray, change: Change, typical: float | None) -> bool:
+    """A line was weighed against levels already."""
+    if change.kind == "growth":
+        return True
+    at = change.at - change.start
+    return score_at(values[change.start : change.end], at, typical) > CONFIRMED
 
 
 def structure_residuals(values: FloatArray, changes: Sequence[Change]) -> FloatArray:

@@ -122,7 +122,8 @@ def metric_drift(
     resumptions, level_from = list[Resumption](), 0
     for start, end in zip(starts, [*starts[1:], values.size], strict=True):
         detected = level_changes(levels[start:end].tolist(), noise)
-        found = [_moved(one, start) for one in changes_of(levels[start:end], detected.changes)]
+        part = changes_of(levels[start:end], detected.changes, noise.typical)
+        found = [_moved(one, start) for one in part]
         outliers += [start + index for index in detected.outliers]
         if start:
             did = resumption(row.name, steps, values, levels, (level_from, start, end), noise)

@@ -69,6 +69,16 @@ def best_split(
     return _scored(cleaned, int(before[best]), None if typical is None else typical / largest)
 
 
+def score_at(values: FloatArray, at: int, typical: float | None) -> float:
+    """The normal score of a change at index `at`, 0 < at < n, known to be there or not at all."""
+    centred = values - np.median(values)
+    largest = float(np.max(np.abs(centred)))
+    if largest == 0.0:
+        return 0.0
+    scaled = None if typical is None else typical / largest
+    return _scored(without_spikes(centred / largest), at, scaled).score
+
+
 def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
     count = values.size
     if count > LATE:
@@ -92,7 +102,7 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
     longer = (1.0 + memory) / (1.0 - memory)
     # A mean of few values with memory varies like one of them, not more.
     variance = min(1.0, longer / at) + min(1.0, longer / (count - at))
-    freedom = float(count - 2)
+    freedom = max(1.0, float(count - 2))
     if typical is not None:
         squares += KNOWN_BEFORE * typical * typical
         freedom += KNOWN_BEFORE

@@ -209,8 +209,7 @@ def _layer(
             remedy="keep the config and the weights of one adapter together.",
         )
     alpha = float(
-        _of_pattern(config.get("alpha_pattern"), module)
-        or config.get("lora_alpha", DEFAULT_ALPHA)
+        _of_pattern(config.get("alpha_pattern"), module) or config.get("lora_alpha", DEFAULT_ALPHA)
     )
     scale = alpha / (math.sqrt(a[0]) if config.get("use_rslora") else a[0])
     return AdaptedLayer(module, a[0], scale, names["A"], names["B"])

@@ -91,6 +91,8 @@ def engine_finding(item: Item, line: Mapping[str, Any]) -> Finding:
 
 def _reason(result: Mapping[str, Any]) -> str:
     words = f"{result['bitwise_equal_logprobs']:.1%} of {result['tokens']:,} tokens bitwise equal"
+    if result.get("reason"):
+        words = f"{words}; not repeatable: {result['reason']}"
     onset = result["onset"]
     if onset is None:
         return words

@@ -164,8 +164,7 @@ def weights_sentence(
     draw = cell.part("draw")
     parts += [f"the trainer's random draw {_of(draw)}"] if draw is not None else []
     return (
-        f"{said} Mean |Δ| {cell.abs_diff_mean:.2g} ({_names(cell)}) is made of: "
-        f"{', '.join(parts)}."
+        f"{said} Mean |Δ| {cell.abs_diff_mean:.2g} ({_names(cell)}) is made of: {', '.join(parts)}."
     )
 
 

@@ -51,7 +51,8 @@ def apply_adapter(model: Any, adapter: Adapter) -> None:
                 )
             a, b = tensors.get_tensor(layer.a), tensors.get_tensor(layer.b)
             _check_shapes(adapter, layer, module, a, b)
-            module.add_module(DELTA, LoraDelta(a, b, layer.scale, adapter.dropout))
+            delta = LoraDelta(a, b, layer.scale, adapter.dropout)
+            module.add_module(DELTA, delta.train(module.training))
             module.register_forward_hook(_with_delta)
 
 
@@ -70,9 +71,7 @@ def _module(model: Any, adapter: Adapter, layer: AdaptedLayer) -> nn.Module:
     return module
 
 
-def _check_shapes(
-    adapter: Adapter, layer: AdaptedLayer, module: Any, a: Tensor, b: Tensor
-) -> None:
+def _check_shapes(adapter: Adapter, layer: AdaptedLayer, module: Any, a: Tensor, b: Tensor) -> None:
     # Conv1D (GPT-2) holds [in, out]: fan_in_fan_out. Beside the layer that makes no difference.
     shape = module.weight.shape
     outputs, inputs = shape[::-1] if isinstance(module, Conv1D) else shape

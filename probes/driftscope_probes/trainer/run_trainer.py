@@ -25,8 +25,8 @@ ENVIRONMENT = {
 
 
 def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[str, Any]:
-    """Result: traces {mode: {engine dtype: path}}, the same of the quiet forward and of the engine's
-    weights where they were scored, rates of dropout, gradients, headroom, timing in seconds.
+    """Result: traces {mode: {engine dtype: path}}, the same of the quiet forward and of the
+    engine's weights where they were scored, rates of dropout, gradients, headroom, timing (s).
     """
     sink(Progress("starting the trainer: importing torch", 0.0))
     os.environ.update(ENVIRONMENT)

@@ -43,11 +43,11 @@ def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEnd
     return settings.engine_endpoints[name]
 
 
-def check_model(name: str, settings: Settings) -> None:
+def check_model(name: str, settings: Settings, field: str = "/model") -> None:
     """Only names: a client's path or address would let it read what the service can read."""
     if name not in settings.model_names:
         raise InvalidField(
-            "/model",
+            field,
             f"there is no model {name!r} here",
             remedy=f"name one of: {', '.join(settings.model_names)}. The operator adds folders "
             "with DRIFTSCOPE_MODELS.",

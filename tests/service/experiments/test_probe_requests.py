@@ -102,3 +102,21 @@ def test_a_night_keeps_its_history_in_the_data_folder(make_settings: Any, tmp_pa
     asked = [nightly.probe_request(None, settings)["request"] for settings in (default, own)]
     assert asked[0] == {"config": None, "history": history}
     assert asked[1] == {"config": str(file), "history": history}
+
+
+def test_the_trainers_model_is_one_of_the_services(make_settings: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    settings = make_settings(models={"own": folder})
+    prepared = prepare_paired({"trainer_model": "own"}, settings)
+    assert prepared["trainer_model_path"] == str(folder)
+    assert prepared["request"]["trainer_model"] == "own"
+    assert prepare_paired({}, settings)["trainer_model_path"] is None
+    with pytest.raises(InvalidField, match="there is no model './folder' here") as raised:
+        prepare_paired({"trainer_model": "./folder"}, settings)
+    assert raised.value.extras["errors"][0]["pointer"] == "/trainer_model"
+
+
+def test_no_client_names_the_folder_of_an_adapter() -> None:
+    with pytest.raises(ValidationError, match="adapter"):
+        paired.PairedProbeRequest(**{**MODEL, "adapter": "/etc"})

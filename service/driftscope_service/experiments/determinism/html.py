@@ -53,13 +53,17 @@ def axes_state(axes: Sequence[AxisReport]) -> RunState:
         return RunState("none", "not run", f"None of the {len(axes)} axes could be run.")
     differing = [axis for axis in ran if axis.verdict == "differs"]
     unsteady = len([axis for axis in ran if axis.verdict == "not_repeatable"])
+    if unsteady and not differing:
+        sentence = (
+            f"On {unsteady} of {len(ran)} axes the same request gave other bits again: the engine "
+            f"does not repeat itself, and no axis is to blame{rest}."
+        )
+        return RunState("watch", "not repeatable", sentence)
     if unsteady:
         rest = (
             f"; on {unsteady} more the same request gave other bits again, so that the axis "
             f"shows nothing{rest}"
         )
-    if not differing and unsteady:
-        return RunState("watch", "not repeatable", f"No axis is to blame{rest}.")
     if not differing:
         sentence = f"The same bits on every one of the {len(ran)} axes that were run{rest}."
         return RunState("good", "equal", sentence)

@@ -57,7 +57,7 @@ def probe_request(request: DeterminismProbeRequest, settings: Settings) -> dict[
         *("/threads", str(request.threads), request.threads or 0),
         *(settings.threads_allowed, "DRIFTSCOPE_MAX_THREADS"),
     )
-    most = max(*request.batch_sizes, request.samples)
+    most = max(*request.batch_sizes, *(request.run_rows or ()), request.samples)
     at_most(
         "/samples",
         f"{most} sequences × {request.max_tokens} tokens",

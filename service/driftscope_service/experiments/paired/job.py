@@ -79,6 +79,9 @@ class ClientEngineSettings(EngineSettings):
             raise ValueError(FROM_OPERATOR)
 
 
+NO_FOLDERS: Final = (
+    "a folder of the machine is no client's to name; use driftscope probe paired --adapter"
+)
 _DEFAULT_ENGINE = ClientEngineSettings.model_validate({})
 
 
@@ -102,6 +105,13 @@ class PairedProbeRequest(PairedRequest):
     model: str = Field(
         min_length=1, max_length=100, description="name from the catalogue or the service's list"
     )
+    trainer_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="the trainer's own, named as `model`; null: the engine's",
+    )
+    adapter: None = Field(default=None, description=f"must be null: {NO_FOLDERS}")
     engine: ClientEngineSettings = _DEFAULT_ENGINE
     engine_endpoint: str | None = Field(
         default=None,
@@ -119,14 +129,19 @@ def probe_request(request: PairedProbeRequest, settings: Settings) -> dict[str, 
     Names are resolved to folder and address when the job is accepted: settings may change later.
     """
     check_model(request.model, settings)
+    if request.trainer_model is not None:
+        check_model(request.trainer_model, settings, "/trainer_model")
     check_paired(request, settings)
     fields = request.model_dump(mode="json", exclude={"engine_endpoint"})
     endpoint = check_endpoint(request.engine.kind, request.engine_endpoint, settings)
     if endpoint is not None:
         fields["engine"] |= {"server_url": endpoint.url, "server_model": endpoint.model}
     folder = model_folder(request.model, settings)
+    trainer = request.trainer_model
+    other = None if trainer is None else model_folder(trainer, settings)
     return {
         "request": fields,
         "model_path": None if folder is None else str(folder),
+        "trainer_model_path": None if other is None else str(other),
         "floors": str((settings.data_dir / FLOORS).absolute()),
     }

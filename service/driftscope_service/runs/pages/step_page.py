@@ -262,6 +262,7 @@ def _window(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
+    name: str
     label: str
     text: str
     unit: str
@@ -271,7 +272,7 @@ class Tile:
 def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
     beyond = {one["metric"] for one in crossed}
     return [
-        Tile(shown.label, shown.value, shown.unit, name in beyond)
+        Tile(name, shown.label, shown.value, shown.unit, name in beyond)
         for name in metric_words.HEADLINE
         for shown in [beside(name, comparison.get(name))]
     ]

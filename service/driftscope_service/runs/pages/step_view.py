@@ -75,6 +75,11 @@ class TokenSource:
             except FileNotFoundError:
                 place = require_place(self.service, self.run, self.step, self.attempt)
             except (TokenFileError, PushError) as error:
+                # The reader of steps has a word of its own for a file that is gone.
+                now = require_place(self.service, self.run, self.step)
+                if (now.raw_files, now.tokens_file) != (place.raw_files, place.tokens_file):
+                    place = now
+                    continue
                 raise NoTokens("The file with the tokens of this step is damaged.") from error
         raise NoTokens("The tokens of this step are being moved; look again in a moment.")
 
@@ -166,13 +171,13 @@ class StepViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._views: LastUsed[int, StepView] = LastUsed(MOST_VIEWS)
+        self._views: LastUsed[tuple[int, Constants], StepView] = LastUsed(MOST_VIEWS)
 
-    def of(self, source: TokenSource, constants: Constants) -> StepView:
+    def of(self, source: TokenSource, constants: Constants = (None, None)) -> StepView:
         """`constants`: what the step's analysis found repeated on each side. Raises NoTokens."""
         with self._lock:
             return self._views.get(
-                source.place.number,
+                (source.place.number, constants),
                 lambda: source.read(
                     lambda path: view_of(file_blocks(path, MOST_TOKENS), constants),
                     lambda step: view_of([(step, 0)], constants),
@@ -221,7 +226,8 @@ def band_of(view: StepView, diagnosis: Diagnosis | None) -> Band | None:
     if diagnosis is None:
         return None
     counts = view.by_probability.counts.tolist()
-    return rounding_band(diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor))
+    floor = diagnosis.floor
+    return rounding_band(floor, diagnosis.excess, counts, view.histogram, floor_words(floor))
 
 
 def step_plot(view: StepView, plot: PlotName, band: Band | None = None) -> PlotData | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from driftscope_probes.determinism.batch import Onset
+from driftscope_probes.determinism.batch import ROWS_TOGETHER, Onset
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,
@@ -15,6 +15,7 @@ from driftscope_probes.determinism.report import (
     Measure,
     Subject,
 )
+from driftscope_service.experiments.determinism.html import axes_state
 from driftscope_service.experiments.determinism.terminal import (
     onset_words,
     print_determinism,
@@ -77,6 +78,36 @@ def test_the_smallest_case_can_be_copied() -> None:
 
 def test_a_share_below_all_is_never_shown_as_all() -> None:
     assert (share(1.0), share(0.99999), share(0.5)) == ("all", "99.9%", "50.0%")
+
+
+def test_rows_that_do_not_repeat() -> None:
+    onset = Onset(setting=ROWS_TOGETHER, equal_up_to=20, differs_from=21, tested=("first", 8, 44))
+    assert onset_words(onset) == "from 21 rows on, equal up to 20"
+    alone = onset.model_copy(update={"equal_up_to": None, "differs_from": 1})
+    assert onset_words(alone) == "from 1 row on"
+
+
+def test_what_does_not_repeat_is_not_blamed() -> None:
+    differing = Measure(62, 744, 743, 700, 2, 3, 0.157, 1_234_567, None, None)
+    onset = Onset(setting="batch size", equal_up_to=20, differs_from=21, tested=(1, 44))
+    axis = AxisReport.run(
+        Subject("batch_size", "bf16", "stock", "vllm-server"),
+        1,
+        differing,
+        {21: differing},
+        onset,
+        not_repeatable="the same 21 rows asked again give other bits",
+    )
+    stream = io.StringIO()
+    parts: dict[str, Any] = {"model": {"name": "tiny"}, "axes": [axis], "notes": []}
+    report = DeterminismReport.model_construct(**parts)
+    print_determinism(report, Console(file=stream, width=80))
+    shown = stream.getvalue()
+    assert all(len(line) <= 80 for line in shown.split("batch_size (bf16")[0].splitlines())
+    assert "not repeatable: the same 21 rows asked again give other bits" in shown
+    state = axes_state([axis])
+    assert (state.tone, state.word) == ("watch", "not repeatable")
+    assert "On 1 of 1 axes the same request gave other bits again" in state.sentence
 
 
 def test_names_have_no_last_equal_value() -> None:

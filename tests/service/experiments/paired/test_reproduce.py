@@ -14,6 +14,8 @@ from driftscope_service.experiments.paired.reproduce import reproduction
 CHANGED = PairedRequest.model_validate(
     {
         "model": "org/name; rm -rf ~",
+        "trainer_model": "org/base",
+        "adapter": "./my lora",
         "prompts": 3,
         "chat_template": False,
         "engine_dtypes": ["bf16"],
