@@ -39,7 +39,13 @@ from driftscope_service.runs.pages.step_view import (
     step_plot,
     token_source,
 )
-from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
+from driftscope_service.runs.pages.token_counts import (
+    CELL,
+    ORDERS,
+    OddSequence,
+    Order,
+    SequenceDifference,
+)
 from driftscope_service.runs.routing_words import SIGN_LABELS
 from driftscope_service.runs.step_words import hygiene_sentences, repeated_values
 from driftscope_service.runs.store.runs import Run, RunRepository
@@ -229,7 +235,7 @@ def _look(
         source = token_source(service, stored.run, stored.step, stored.attempt)
         view = _views(request).of(source, constants)
         # What cannot be compared goes before what differs.
-        offered = [*view.odd.first, *view.worst.of[order]]
+        offered: list[OddSequence | SequenceDifference] = [*view.odd.first, *view.worst.of[order]]
         if sequence is None and offered:
             sequence = offered[0].sequence
         window = None
