@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -104,8 +103,6 @@ def get_run_page(
         api=run_path(run),
         attempt=attempt,
         attempts=attempts,
-        # Links to steps lead to those of the attempt that is shown.
-        step_page=partial(navigation.step_page, attempt=attempt),
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
