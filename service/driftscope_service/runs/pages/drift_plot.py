@@ -68,7 +68,7 @@ LastStep = Annotated[int | None, Query(ge=0, le=MAX_STEP)]
 
 
 @router.get("/{run}/plots/drift.{format_}")
-@router.get("/{run}/attempts/{attempt}/plots/drift.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/drift.{format_}")
 def get_drift_plot(
     request: Request,
     run: RunName,
