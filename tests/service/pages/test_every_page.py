@@ -19,6 +19,8 @@ SIZES = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1280, "height
 PATHS = (
     *("/runs", "/runs/broken", "/runs/drifting?metric=prob_pearson", "/runs/broken/steps/35"),
     *("/compare", "/compare?a=healthy&b=drifting", "/compare?a=healthy:3&b=broken:35"),
+    *("/probes/new", "/probes/new/paired", "/probes/new/determinism", "/probes/new/kernels"),
+    *("/runs/broken/delete", "/runs/broken/steps/35/delete", "/probes/{paired}/delete"),
     *("/probes", "/probes/{paired}", "/probes/{determinism}", "/reports/{paired}"),
     *("/kernels", "/nightly", "/reports/{nightly}", "/jobs", "/jobs/{job}"),
     *("/causes", "/causes/temperature_semantics", "/causes/unexplained"),
