@@ -34,7 +34,8 @@ WIDER = """() => {
     const scrolls = (style) => ['auto', 'scroll', 'hidden', 'clip'].includes(style.overflowX);
     const passing = ['inline', 'contents', 'table-row', 'table-row-group', 'table-header-group'];
     // For screen readers alone, as is the head of a table whose rows are blocks.
-    const clipped = (one) => one && (getComputedStyle(one).clipPath !== 'none' || clipped(one.parentElement));
+    const cut = (one) => getComputedStyle(one).clipPath !== 'none';
+    const clipped = (one) => one && (cut(one) || clipped(one.parentElement));
     const told = (one) => one.outerHTML.slice(0, 120);
     const found = [];
     for (const one of document.body.querySelectorAll('*')) {
