@@ -28,9 +28,9 @@ ANSWERS = (
     ("at_floor", 0.9, None, 0),
     ("at_floor", 1.1, None, 0),
     ("bitwise_equal", None, None, 0),
-    ("above_floor", 3.0, "stale_weights", 1),
+    ("above_floor", 3.0, "stale_engine_weights", 1),
     ("above_floor", 2.2, "unexplained", 0),
-    ("bug_like", 40.0, "temperature", 4),
+    ("bug_like", 40.0, "temperature_semantics", 4),
 )
 #: Of a compressed analysis; a pushed step takes 5 to 9 KB in all.
 ANALYSIS_BYTES = 5_000
@@ -96,7 +96,12 @@ def _steps(
     ]
     # What does not compress stands for the numbers of a real analysis.
     filling = chance.randbytes(ANALYSIS_BYTES // 2).hex()
-    document = {"comparison": {}, "diagnosis": None, "crossed_limits": limits, "filling": filling}
+    document: dict[str, object] = {
+        "comparison": {},
+        "diagnosis": None,
+        "crossed_limits": limits,
+        "filling": filling,
+    }
     analysis = zlib.compress(json.dumps(document).encode())
     level = 0.003 * chance.uniform(0.5, 2.0)
     told = {name: run[name] for name in ("verdict", "excess", "cause", "confidence")}

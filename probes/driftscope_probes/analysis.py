@@ -28,7 +28,11 @@ from driftscope_probes.mismatch.frameworks.unmasked_tokens import unmasked_token
 from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.oddities import Oddities, oddities
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
-from driftscope_probes.mismatch.thresholds import CrossedThreshold, crossed_thresholds
+from driftscope_probes.mismatch.thresholds import (
+    CrossedThreshold,
+    crossed_thresholds,
+    unknown_dtypes_note,
+)
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.sampling_notes import NOT_OF_THE_DRAW, sampling_notes
 from driftscope_probes.tokens import Tokens
@@ -89,7 +93,7 @@ def analyze_step(
         aliases,
         presets,
         diagnosis,
-        oddities(tokens, comparison),
+        oddities(tokens, comparison, step.rollout_token_ids),
         _notes(step, diagnosis),
         unused_inputs(step),
         routing,
@@ -98,9 +102,11 @@ def analyze_step(
 
 def _notes(step: PushedStep, diagnosis: Diagnosis) -> tuple[str, ...]:
     """Of what the metadata state; what nobody stated is not guessed."""
+    unknown = unknown_dtypes_note(step.metadata)
+    dtypes = () if unknown is None else (unknown,)
     settings = settings_of(step.metadata)
     if settings.processed is None:
-        return ()
+        return dtypes
     found = sampling_notes(
         temperature=1.0 if settings.temperature is None else settings.temperature,
         truncated=settings.truncated,
@@ -108,7 +114,7 @@ def _notes(step: PushedStep, diagnosis: Diagnosis) -> tuple[str, ...]:
     )
     # Only where both sides agree are both known to be those of the unscaled model.
     agree = diagnosis.verdict in ("bitwise_equal", "at_floor")
-    return tuple(note for note in found if note != NOT_OF_THE_DRAW or agree)
+    return (*dtypes, *(note for note in found if note != NOT_OF_THE_DRAW or agree))
 
 
 def _of_frameworks(

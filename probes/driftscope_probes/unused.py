@@ -1,4 +1,4 @@
-"""Unused: what a step brought and no number, plot or diagnosis looks at, so that nobody waits for it.
+"""Unused: what a step brought and no number, plot or diagnosis looks at; nobody need wait for it.
 
 In: PushedStep. Out: UnusedInput, with what would make it count.
 """
@@ -32,9 +32,13 @@ class UnusedInput:
 
 def unused_inputs(step: PushedStep) -> tuple[UnusedInput, ...]:
     extras, found = step.extras, []
-    if extras.behavior_version is not None and not countable_version(step.metadata):
+    versions = {
+        "behavior_version": extras.behavior_version,
+        "token_behavior_version": extras.token_behavior_version,
+    }
+    if not countable_version(step.metadata):
         why = "lags need the trainer's own step as the metadata entry weights_version"
-        found.append(UnusedInput("behavior_version", why))
+        found += [UnusedInput(name, why) for name, own in versions.items() if own is not None]
     if step.rollout_token_ids is not None and extras.token_ids is None:
         why = "it is compared with token_ids, which were not pushed"
         found.append(UnusedInput("rollout_token_ids", why))

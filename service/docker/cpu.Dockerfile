@@ -12,6 +12,7 @@ RUN /opt/driftscope/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -r 
     && /opt/driftscope/bin/pip install --no-deps -r requirements/cpu.txt hatchling==1.33.0 \
         pathspec==1.1.1 pluggy==1.7.0 trove-classifiers==2026.9.21.13
 COPY pyproject.toml README.md LICENSE ./
+COPY docs docs
 COPY service service
 COPY probes probes
 COPY kernels kernels

@@ -14,6 +14,7 @@ WORKDIR /src
 # vLLM pins the torch and Triton that it was built with; the rest follows from its requirements.
 RUN /opt/driftscope/bin/pip install vllm==0.32.0
 COPY pyproject.toml README.md LICENSE ./
+COPY docs docs
 COPY service service
 COPY probes probes
 COPY kernels kernels

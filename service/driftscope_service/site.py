@@ -14,7 +14,14 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from driftscope_service.auth import login_page
 from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
-from driftscope_service.pages import cause_page, page_errors, static_files
+from driftscope_service.pages import (
+    api_reference,
+    cause_page,
+    docs_page,
+    glossary_page,
+    page_errors,
+    static_files,
+)
 from driftscope_service.pages.navigation import Section
 from driftscope_service.runs.pages import (
     compare_page,
@@ -47,6 +54,8 @@ def index(request: Request) -> Response:
                 "start_paired_probe": "/v1/probes/paired",
                 "start_kernels_probe": "/v1/probes/kernels",
                 "openapi": "/openapi.json",
+                "api_reference": "/api",
+                "documentation": "/docs",
                 "metrics": "/metrics",
                 "ready": "/readyz",
                 "pages": HOME,
@@ -60,6 +69,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     login_page.router,
     static_files.router,
     cause_page.router,
+    glossary_page.router,
+    docs_page.router,
+    api_reference.router,
     runs_page.router,
     run_page.router,
     drift_plot.router,

@@ -21,6 +21,7 @@ from driftscope_service.cli.main import build_app
 
 from ..probes.diagnosis.made_up_policy import MadeUpPolicy, Pair
 
+__all__ = ["BF16", "Pair", "Printed", "analyze", "last_tokens", "pair", "push", "write"]
 BF16 = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}
 Values = NDArray[Any]
 
@@ -46,7 +47,7 @@ def write(
     **tensors: Values,
 ) -> Path:
     path = folder / "step.safetensors"
-    named = {
+    named: dict[str, Values] = {
         "rollout_logprobs": np.ascontiguousarray(rollout, np.float32),
         "trainer_logprobs": np.ascontiguousarray(trainer, np.float32),
         "cu_seqlens": np.asarray(limits, np.int64),

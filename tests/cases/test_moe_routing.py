@@ -1,4 +1,4 @@
-"""Expert routing of both sides: how many choices differ, what that does to |Δ|, what is left out."""
+"""Expert routing of both sides: choices that differ, what that does to |Δ|, what is left out."""
 
 from __future__ import annotations
 

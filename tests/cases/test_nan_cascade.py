@@ -1,5 +1,5 @@
-"""NaN from one token on, a single NaN, +∞, and a side that is NaN throughout: counted apart, placed,
-and offered first on the page of the step."""
+"""NaN from one token on, a single NaN, +∞, and a side that is NaN throughout: counted apart,
+placed, and offered first on the page of the step."""
 
 from __future__ import annotations
 

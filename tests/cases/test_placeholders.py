@@ -1,4 +1,4 @@
-"""Placeholders where the engine sampled nothing: a constant in the tool's turn, a 0 at every end."""
+"""Placeholders where the engine sampled nothing: a constant in the tool's turn, a 0 at the ends."""
 
 from __future__ import annotations
 

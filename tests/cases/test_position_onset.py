@@ -1,4 +1,4 @@
-"""Faults from one absolute position on, in one turn, and of one replica: each told by its own label."""
+"""Faults from one absolute position on, in one turn, of one replica: each told by its own label."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_one_worker_that_is_wrong(label: str, tmp_path: Path) -> None:
     worker = np.arange(32, dtype=np.int32) % 4
     sick = worker[of.sequence] == 3
     trainer = np.where(sick, of.rollout + 8 * (of.trainer - of.rollout), of.trainer)
-    printed = analyze(write(tmp_path, of.rollout, trainer, of.limits, **{label: worker}))
+    printed = analyze(write(tmp_path, of.rollout, trainer, of.limits, BF16, **{label: worker}))
     profile = printed.profile(label)
     assert profile["sentence"].startswith(f"{label.capitalize()} 3: mean |Δ| is")
     assert profile["sentence"] in printed.text

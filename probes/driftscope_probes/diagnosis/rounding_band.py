@@ -12,6 +12,7 @@ from typing import Any
 
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, Floor
 from driftscope_probes.mismatch.histogram import EDGES, Histogram
+from driftscope_probes.plural import counted, noun
 
 #: Share of the tokens that rounding at AT_FLOOR_UP_TO times the floor puts beyond the band, were it
 #: normal; its tails are heavier, so that healthy steps have up to so many times the share there.
@@ -31,10 +32,14 @@ class Band:
 
 
 def rounding_band(
-    floor: Floor, by_probability: Sequence[int], histogram: Histogram, floor_words: str
+    floor: Floor,
+    excess: float | None,
+    by_probability: Sequence[int],
+    histogram: Histogram,
+    floor_words: str,
 ) -> Band | None:
-    """by_probability: tokens in bins of equal width from 0 to 1; None without a token that could
-    differ."""
+    """excess: of the whole step over the floor, from its diagnosis. by_probability: tokens in bins
+    of equal width from 0 to 1. None without a token that could differ."""
     tokens = histogram.tokens
     bins = len(by_probability)
     rooms = [1.0 - (place + 0.5) / bins for place in range(bins)]
@@ -53,12 +58,18 @@ def rounding_band(
     up_to = next((edge for edge in EDGES if share_beyond(edge) <= BEYOND), EDGES[-1])
     first = EDGES.index(up_to)
     beyond = int(histogram.counts[first:].sum()) + histogram.above
-    inside = beyond <= HEAVY_TAILS * BEYOND * tokens
-    found = f"{beyond:,} of {tokens:,} tokens ({beyond / tokens:.2%}) lie"
+    whole = excess or 0.0
+    inside = beyond <= HEAVY_TAILS * BEYOND * tokens and whole <= AT_FLOOR_UP_TO
+    lie = noun(tokens, "lies", "lie")
+    found = f"{beyond:,} of {counted(tokens, 'token')} ({beyond / tokens:.2%}) {lie}"
     reach = f"beyond {up_to:.3g} nats, where rounding at twice {floor_words} ends"
-    sentence = (
-        f"Inside what rounding allows: {found} {reach}."
-        if inside
-        else f"Outside what rounding allows: {found} {reach} for all but about {BEYOND:.1%}."
-    )
+    if inside:
+        sentence = f"Inside what rounding allows: {found} {reach}."
+    elif whole > AT_FLOOR_UP_TO:
+        sentence = (
+            f"Outside what rounding allows: all together {whole:,.3g} times {floor_words}, and "
+            f"{found} {reach}."
+        )
+    else:
+        sentence = f"Outside what rounding allows: {found} {reach} for all but about {BEYOND:.1%}."
     return Band(up_to, tokens, beyond, inside, sentence)

@@ -53,7 +53,7 @@ WINSOR: Final = 4.0
 #: with memory goes that far, but not for long. The limit grows with the memory, and the values must
 #: not fade as after one huge shock: none is below half of another.
 ROW: Final = 3
-ROW_OFF: Final = 4.0
+ROW_OFF: Final = 3.5
 ROW_MEMORY: Final = 0.25
 FADED: Final = 0.5
 #: Longest memory that is corrected for; beyond it a series wanders, and its level does change.

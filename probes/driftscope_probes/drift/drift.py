@@ -122,7 +122,8 @@ def metric_drift(
     resumptions, level_from = list[Resumption](), 0
     for start, end in zip(starts, [*starts[1:], values.size], strict=True):
         detected = level_changes(levels[start:end].tolist(), noise)
-        found = [_moved(one, start) for one in changes_of(levels[start:end], detected.changes)]
+        part = changes_of(levels[start:end], detected.changes, noise.typical)
+        found = [_moved(one, start) for one in part]
         outliers += [start + index for index in detected.outliers]
         if start:
             did = resumption(row.name, steps, values, levels, (level_from, start, end), noise)
@@ -237,9 +238,8 @@ def _line_is_better(
 def _change_point(series: _Series, change: Change) -> ChangePoint:
     rows = slice(change.start, change.at), slice(change.at, change.end)
     if change.kind == "growth":
-        going_on = change.grows_until == change.end
-        first = max(change.at, change.end - LATEST) if going_on else change.grows_until
-        rows = rows[0], slice(first, change.end)
+        last = change.grows_until
+        rows = rows[0], slice(max(change.at, last - LATEST), last)
     before, after = (float(np.median(series.values[part])) for part in rows)
     levels = [series.levels[part] for part in rows]
     move = abs(float(np.median(levels[1]) - np.median(levels[0])))

@@ -123,9 +123,7 @@ def bounds(values: NDArray[Any]) -> tuple[float, float]:
         return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def repeated_value(
-    values: NDArray[Any], partner: NDArray[Any]
-) -> tuple[IntArray, float | None]:
+def repeated_value(values: NDArray[Any], partner: NDArray[Any]) -> tuple[IntArray, float | None]:
     """Rows that share one value although the partner's differ; sentinels and 0 are no such."""
     looked = values[:: max(1, values.size // MOST_LOOKED_AT)]
     with np.errstate(invalid="ignore"):

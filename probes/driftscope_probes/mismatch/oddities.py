@@ -30,7 +30,15 @@ from driftscope_probes.mismatch.token_places import TokenPlaces, token_places
 from driftscope_probes.tokens import Tokens
 
 Kind = Literal[
-    "nan", "minus_infinity", "plus_infinity", "sentinel", "constant", "zero", "positive", "grid"
+    "nan",
+    "minus_infinity",
+    "plus_infinity",
+    "sentinel",
+    "constant",
+    "zero",
+    "positive",
+    "negative_id",
+    "grid",
 ]
 #: One value holds at least this share: the others are named as such.
 ONE_CONSTANT = 0.99
@@ -45,7 +53,7 @@ class Oddity:
     side: str  # rollout or trainer
     kind: Kind
     count: int  # tokens
-    value: float | None  # the constant; of values above 0 the highest; None where there is no one
+    value: float | None  # the constant, also of ids; of values above 0 the highest; None: no one
     place: TokenPlaces | None  # None: of the whole side
     sentence: str
     faulty: bool  # False: rounding, named because somebody will ask
@@ -82,14 +90,21 @@ class Oddities:
         }
 
 
-def oddities(tokens: Tokens, comparison: Comparison) -> Oddities:
-    """`comparison`: of these tokens."""
+def oddities(
+    tokens: Tokens, comparison: Comparison, sampled_ids: NDArray[np.integer[Any]] | None = None
+) -> Oddities:
+    """`comparison`: of these tokens. sampled_ids: [tokens], where the engine returned them."""
     grids = [grid for side in SIDES if (grid := _grid(tokens, comparison, side)) is not None]
     rows = None if tokens.mask is None else np.flatnonzero(tokens.mask)
     pair = [side if rows is None else side[rows] for side in (tokens.rollout, tokens.trainer)]
-    if not _anything(comparison.hygiene, pair):
+    odd_ids = [
+        (side, negative)
+        for side, ids in (("rollout", sampled_ids), ("trainer", tokens.extras.token_ids))
+        if ids is not None and (negative := np.flatnonzero((ids < 0) & tokens.takes_part)).size
+    ]
+    if not odd_ids and not _anything(comparison.hygiene, pair):
         return Oddities(tuple(grids), (), 0, comparison.hygiene.tokens, None)
-    impossible = find_impossible(*pair, lambda own: own if rows is None else rows[own])
+    impossible = find_impossible(pair[0], pair[1], lambda own: own if rows is None else rows[own])
     found: list[Oddity] = []
     bad: list[IntArray] = []
     for side, odd in zip(SIDES, (impossible.rollout, impossible.trainer), strict=True):
@@ -97,12 +112,39 @@ def oddities(tokens: Tokens, comparison: Comparison) -> Oddities:
         of_side, faulty = _of_side(tokens, side, odd, highest, comparison.hygiene)
         found += of_side
         bad += faulty
+    for side, negative in odd_ids:
+        found.append(_negative_ids(tokens, side, sampled_ids, negative))
+        bad.append(negative)
     every = np.unique(np.concatenate(bad)) if bad else np.zeros(0, np.int64)
     left, mean = _without(tokens, every) if every.size else (comparison.hygiene.tokens, None)
     which = np.unique(np.searchsorted(tokens.cu_seqlens, every, side="right") - 1)
     found.sort(key=lambda one: (not one.faulty, -one.count))
-    return Oddities(
-        (*found, *grids), tuple(which[:LISTED].tolist()), int(every.size), left, mean
+    return Oddities((*found, *grids), tuple(which[:LISTED].tolist()), int(every.size), left, mean)
+
+
+def _negative_ids(
+    tokens: Tokens,
+    side: str,
+    sampled_ids: NDArray[np.integer[Any]] | None,
+    rows: IntArray,
+) -> Oddity:
+    """No token has a negative id: -100 marks labels that count for nothing, -1 padding."""
+    ids = sampled_ids if side == "rollout" else tokens.extras.token_ids
+    assert ids is not None
+    values = np.unique(ids[rows])
+    place = token_places(tokens, rows)
+    name = "rollout_token_ids" if side == "rollout" else "token_ids"
+    are = "is" if rows.size == 1 else "are"
+    what = f"{values[0]}" if values.size == 1 else f"negative, {values[0]} to {values[-1]}"
+    return Oddity(
+        side,
+        "negative_id",
+        int(rows.size),
+        float(values[0]) if values.size == 1 else None,
+        place,
+        f"{rows.size:,} {name} {are} {what}: {place.words}. No token has such an id; leave what is "
+        "padding or a masked label out of the mask.",
+        True,
     )
 
 
@@ -213,7 +255,9 @@ def _grid(tokens: Tokens, comparison: Comparison, side: str) -> Oddity | None:
 def _noises(tokens: Tokens, side: str, bits: int) -> tuple[float, float]:
     """Root mean squares, nats, on a part of the tokens: of rounding to the grid, and of Δ."""
     every = slice(None, None, max(1, tokens.rollout.size // MOST_LOOKED_AT))
-    rollout, trainer = (side_[every].astype(np.float64) for side_ in (tokens.rollout, tokens.trainer))
+    rollout, trainer = (
+        side_[every].astype(np.float64) for side_ in (tokens.rollout, tokens.trainer)
+    )
     with np.errstate(invalid="ignore", over="ignore"):
         diff = trainer - rollout
         inside = np.isfinite(diff) & (rollout > SENTINEL_AT_MOST) & (trainer > SENTINEL_AT_MOST)
@@ -234,7 +278,9 @@ def _without(tokens: Tokens, rows: IntArray) -> tuple[int, float | None]:
     return int(diff.size), mean if math.isfinite(mean) else None
 
 
-def faulty_values(tokens: Tokens, constants: tuple[float | None, float | None]) -> NDArray[np.bool_]:
+def faulty_values(
+    tokens: Tokens, constants: tuple[float | None, float | None]
+) -> NDArray[np.bool_]:
     """[tokens] where a value of either side is no log-probability, as oddities() counts them.
 
     constants: the repeated one of each side, if oddities() found one.
@@ -247,4 +293,6 @@ def faulty_values(tokens: Tokens, constants: tuple[float | None, float | None]) 
             found |= (own == 0.0) & (partner < ABOUT_ZERO) & (partner > -np.inf)
             if constant is not None:
                 found |= own == np.asarray(constant, own.dtype)
+    if tokens.extras.token_ids is not None:
+        found |= tokens.extras.token_ids < 0
     return found & tokens.takes_part

@@ -135,6 +135,17 @@ def pair_precision(rollout_dtype: str | None, trainer_dtype: str | None) -> Prec
     return min(_precision(rollout_dtype), _precision(trainer_dtype), key=COARSE_TO_FINE.index)
 
 
+def unknown_dtypes_note(metadata: Mapping[str, str]) -> str | None:
+    """What follows for the limits where a step does not say in which dtypes both sides ran."""
+    unknown = [name for name in ("rollout_dtype", "trainer_dtype") if not metadata.get(name)]
+    if not unknown:
+        return None
+    return (
+        f"The metadata of this step name no {' and no '.join(unknown)}: unless its run does, only "
+        "the loosest published limits apply, those of any dtype."
+    )
+
+
 def _precision(dtype: str | None) -> Precision:
     """Autocast runs its products in its dtype, whatever the weights and the head are in."""
     word = (dtype or "").strip().lower().removeprefix("torch.").removeprefix("autocast-")

@@ -1,1 +1,1 @@
-"""Where a step's differences lie: along responses, from their ends, by position, turn and worker."""
+"""Where a step differs: along responses, from their ends, by position, turn and worker."""

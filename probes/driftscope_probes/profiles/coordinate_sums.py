@@ -140,9 +140,7 @@ class CoordinateSums:
         weights = self.open_tokens[order].astype(np.float64)
         return best_cut(weights, self.size[order] / weights)[0] if order.size > 1 else None
 
-    def _compared(
-        self, inside: np.ndarray, labels: tuple[int, ...] | None, at: int
-    ) -> Cut | None:
+    def _compared(self, inside: np.ndarray, labels: tuple[int, ...] | None, at: int) -> Cut | None:
         counts = np.array([self.open_tokens[inside].sum(), self.open_tokens[~inside].sum()])
         if counts.min() < 4:
             return None
@@ -164,8 +162,8 @@ class CoordinateSums:
         )
 
     def rise(self) -> tuple[float, float, float, float]:
-        """Rank correlation of groups of equally many tokens with their order; χ² that they explain; and
-        mean |Δ| in the first and in the last of them."""
+        """Of groups of equally many tokens: rank correlation of their sizes with their order, χ²
+        that they explain, and mean |Δ| in the first and in the last of them."""
         total = int(self.open_tokens.sum())
         if total < 8 * GROUPS:
             return 0.0, 0.0, 0.0, 0.0
@@ -179,8 +177,8 @@ class CoordinateSums:
         centre = float(sums.sum()) / total
         between = float(np.sum(counts * (means - centre) ** 2))
         within = max(self.square - float(np.sum(sums**2 / counts)), 0.0) / total
-        abs_diff = np.bincount(group, self.abs_diff, GROUPS)
-        abs_diff /= np.maximum(np.bincount(group, self.tokens, GROUPS), 1)
+        tokens = np.maximum(np.bincount(group, self.tokens, GROUPS), 1)
+        abs_diff = np.bincount(group, self.abs_diff, GROUPS) / tokens
         level = float(np.ptp(means)) == 0.0
         # Of ranks: a rise is one whether it is steep first or last.
         ranks = np.argsort(np.argsort(means, kind="stable"), kind="stable")

@@ -52,7 +52,9 @@ class OffsetScan:
     @property
     def telling(self) -> int | None:
         """The offset at which the sides agree, where that is not in place."""
-        known = {offset: value for offset, value in self.correlations().items() if value is not None}
+        known = {
+            offset: value for offset, value in self.correlations().items() if value is not None
+        }
         if not known:
             return None
         best = max(known, key=lambda offset: known[offset])
@@ -70,8 +72,8 @@ class OffsetScan:
         in_place = found[0]
         beside = "unknown" if in_place is None else f"{in_place:.3f}"
         return (
-            f"The trainer's value at i follows the rollout's at i{-offset:+d} (offset {offset:+d}): "
-            f"correlation {found[offset]:.5f}, against {beside} in place."
+            f"The trainer's value at i follows the rollout's at i{-offset:+d} "
+            f"(offset {offset:+d}): correlation {found[offset]:.5f}, against {beside} in place."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -183,9 +183,7 @@ def _of_sequence(name: str) -> Callable[[Tokens, TokenDifferences], IntArray | N
     return coordinate
 
 
-_COORDINATES: Final[
-    Mapping[ProfileName, Callable[[Tokens, TokenDifferences], IntArray | None]]
-] = {
+_COORDINATES: Final[Mapping[ProfileName, Callable[[Tokens, TokenDifferences], IntArray | None]]] = {
     "index": lambda _, differences: differences.response_index(),
     "end": _end,
     "position": _of_token("position_ids"),

@@ -6,7 +6,7 @@ In: address, path, perhaps a body; the key from the environment. Out: the respon
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import httpx
@@ -32,7 +32,7 @@ def call(
     method: str,
     url: str,
     path: str,
-    query: Mapping[str, str | int] | None = None,
+    query: Mapping[str, str | int | Sequence[str]] | None = None,
     body: str | None = None,
 ) -> httpx.Response:
     try:

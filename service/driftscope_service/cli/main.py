@@ -27,6 +27,7 @@ from driftscope_service.experiments import reports_command as reports
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.jobs import command as jobs
 from driftscope_service.runs import command as runs
+from driftscope_service.runs import list_command as run_list
 from driftscope_service.terminal.commands import COULD_NOT_RUN, progress_bar
 
 
@@ -141,7 +142,7 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app.add_typer(model.app, name="model")
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(reports.app, name="reports")
-    app.add_typer(runs.app, name="runs")
+    app.add_typer(run_list.app, name="runs")
     app.add_typer(keys.app, name="keys")
     app.add_typer(db_app, name="db")
     app.add_typer(demo_app, name="demo")

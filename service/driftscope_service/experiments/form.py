@@ -211,6 +211,9 @@ def form_of(
     for slot in every:
         options = tuple(offered.get(slot.name, slot.options))
         values = tuple(typed.get(slot.name, ()))
+        if slot.control == "switch":
+            # A browser sends nothing for a box that is not checked.
+            values = (YES if YES in values else NO,)
         if slot.name in offered and values and values[0] not in ("", *options):
             options = (*options, values[0])
         control = replace(slot, control="choice") if slot.name in offered else slot

@@ -31,5 +31,10 @@ def run_page(run: str) -> str:
     return f"/runs/{quote(run, safe='')}"
 
 
-def step_page(run: str, step: int) -> str:
-    return f"{run_page(run)}/steps/{step}"
+def attempt_page(run: str, attempt: int | None) -> str:
+    """The page of a run as one of its attempts left it; None: as it is now."""
+    return run_page(run) if attempt is None else f"{run_page(run)}/attempts/{attempt}"
+
+
+def step_page(run: str, step: int, attempt: int | None = None) -> str:
+    return f"{attempt_page(run, attempt)}/steps/{step}"

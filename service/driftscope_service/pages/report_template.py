@@ -20,7 +20,7 @@ from driftscope_probes.plural import counted
 from driftscope_probes.record import Record
 from driftscope_service.numbers import limit_words, metric_words
 from driftscope_service.numbers.metric_words import grouped, shown, written
-from driftscope_service.pages import diagnosis, navigation, words
+from driftscope_service.pages import diagnosis, navigation, term_link, words
 from driftscope_service.pages.limit_sources import limit_page
 from driftscope_service.pages.sparkline import sparkline
 
@@ -130,6 +130,8 @@ def environment() -> Environment:
         seconds=metric_words.seconds,
         moment=words.absolute,
         ago=words.ago,
+        clock=words.clock,
+        ago_time=words.ago_time,
         iso=words.iso,
         flat=flat,
         grouped=grouped,
@@ -149,6 +151,8 @@ def environment() -> Environment:
         metric_of=NUMBERS,
         crossed_beside=limit_words.crossed,
         limit_page=limit_page,
+        term=term_link.term,
+        number_term=term_link.number_term,
         written=written,
         asset=asset,
         bundle=bundle,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
+from markupsafe import Markup
+
 from driftscope_probes.plural import counted
 
 Tone: TypeAlias = Literal["good", "watch", "bad", "none"]
@@ -25,6 +27,17 @@ _JUST_NOW_S: Final = 60
 
 def absolute(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def clock(when: datetime) -> Markup:
+    """A point in time; a script shows the reader's own and keeps this one as the tooltip."""
+    return Markup('<time datetime="{}">{}</time>').format(iso(when), absolute(when))
+
+
+def ago_time(when: datetime) -> Markup:
+    """How long ago, with the point in time as the tooltip."""
+    told = '<time datetime="{}" data-ago title="{}">{}</time>'
+    return Markup(told).format(iso(when), absolute(when), ago(when))
 
 
 def iso(when: datetime) -> str:

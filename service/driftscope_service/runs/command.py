@@ -1,4 +1,4 @@
-"""`driftscope analyze`, `push` and `runs`."""
+"""`driftscope analyze` and `push`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from driftscope_client import DriftscopeError
+from driftscope_client.attempt import PushedAttempt, Start
 from driftscope_client.client import KEY_VARIABLE
 from driftscope_client.errors import RUN_NAME, RUN_VARIABLE
 from driftscope_client.snapshot import CopiedArray
@@ -24,14 +25,12 @@ from driftscope_probes.diagnosis.observed import compared_tokens
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
-from driftscope_probes.plural import counted
 from driftscope_probes.profiles.step_profiles import step_profiles
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.readers.registry import reader_of
-from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url, call
+from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
-from driftscope_service.terminal.listing import print_list
 
 #: What a calibrated floor is found by, in the metadata of a step.
 FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
@@ -130,20 +129,34 @@ def push(
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="… of so many.")] = 1,
     zstd: Annotated[bool, typer.Option("--zstd", help="Compress on the way.")] = False,
+    attempt: Annotated[
+        str | None, typer.Option(help="Name of this start of training, the same for all its steps.")
+    ] = None,
+    resumed_from: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --attempt: the last step that still held when it started."),
+    ] = None,
     every_number: EveryNumber = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
 ) -> None:
     """Push one step to a running service, and show what it finds.
 
-    The same file again is no error; another file for the same step is.
+    The same file again is no error. Another file for the same step is a run that was started
+    again: it opens an attempt of the run, or is refused where --attempt has the step already.
     """
+    if resumed_from is not None and attempt is None:
+        raise RequestError(
+            "--resumed-from belongs to a start of training, and none is named.",
+            remedy="give --attempt with a name of it as well.",
+        )
     if not RUN_NAME.fullmatch(run):
         raise RequestError(
             f"the run name {run!r} is not accepted.",
             remedy="use letters, digits, '.', '_' and '-', at most 128.",
         )
     body = _body(file, known_format(step_format), zstd)
-    answer = _send(url, os.environ.get(api_key_env, "").strip(), run, step, shard, shards, body)
+    key = os.environ.get(api_key_env, "").strip()
+    answer = _send(url, key, run, step, shard, shards, body, attempt, resumed_from)
     if json_:
         print(json.dumps(answer, allow_nan=False, ensure_ascii=False))
     elif "comparison" in answer:
@@ -163,15 +176,19 @@ def _send(
     shard: int | None,
     shards: int,
     body: RequestBody,
+    attempt: str | None,
+    resumed_from: int | None,
 ) -> dict[str, Any]:
     """The analysis, or the receipt of a shard that was not the last."""
     path = f"/v1/runs/{run}/steps/{step}"
     params = {} if shard is None else {"shard": shard, "shards": shards}
     try:
         transport = Transport(url, api_key or None, timeout_s=TIMEOUT_S, retry=RETRY)
-        answer = transport.post(f"{path}/logprobs", params, body)
+        start = Start.named(attempt, resumed_from)
+        of = PushedAttempt(start).opened(transport, run, step, of_shards=shard is not None)
+        answer = transport.post(f"{path}/logprobs", {**params, **of}, body)
         if answer.get("missing") == []:
-            answer = transport.post(f"{path}/complete", {})
+            answer = transport.post(f"{path}/complete", of)
         transport.stop()
     except DriftscopeError as error:
         raise ApiError(error.message, remedy=error.remedy) from None
@@ -230,59 +247,3 @@ def _converted(
     tensors = {name: stored(name, CopiedArray(v)) for name, v in step.tensors().items()}
     body = step_body(tensors, step.metadata)
     return body.chunks, body.size
-
-
-app = typer.Typer(no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
-COLUMNS = ("run", "state", "model", "steps", "last step", "received")
-
-
-@app.callback()
-def _runs() -> None:
-    """Training runs of a running service."""
-
-
-@app.command("list")
-def list_runs(
-    url: Url = DEFAULT_URL,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """The runs with the latest activity."""
-    page = call("GET", url, "/v1/runs", {"limit": limit}).json()
-    if as_json:
-        return _print_json(page)
-    print_list(COLUMNS, map(_row, page["runs"]))
-
-
-def _row(run: dict[str, Any]) -> tuple[str, ...]:
-    last = "" if run["last_step"] is None else f"{run['last_step']}"
-    counts = (f"{run['steps']}", last, run["last_step_at"] or "")
-    return (run["run"], run["state"], run["model"] or "", *counts)
-
-
-@app.command()
-def finish(
-    run: Annotated[str, typer.Argument(envvar=RUN_VARIABLE, help="Name of the run.")],
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Say that a run has ended, so that nobody is alerted that its steps stopped.
-
-    A later step opens it again.
-    """
-    if not RUN_NAME.fullmatch(run):
-        raise RequestError(
-            f"the run name {run!r} is not accepted.",
-            remedy="use letters, digits, '.', '_' and '-', at most 128.",
-        )
-    path = f"/v1/runs/{run}"
-    answer = call("PUT", url, path, body=json.dumps({"state": "finished"})).json()
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  finished  {counted(answer['steps'], 'step')}")
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2))

@@ -40,15 +40,18 @@ class RunCauses:
     """The causes of runs looked at last."""
 
     def __init__(self) -> None:
-        self._causes: LastUsed[int, tuple[NamedCause, ...]] = LastUsed(MOST_RUNS)
+        self._causes: LastUsed[tuple[int, int | None], tuple[NamedCause, ...]] = LastUsed(MOST_RUNS)
 
-    def of(self, run: Run, connection: Connection) -> tuple[NamedCause, ...]:
-        """`run` as `connection` sees it."""
+    def of(
+        self, run: Run, connection: Connection, *, attempt: int | None = None
+    ) -> tuple[NamedCause, ...]:
+        """`run` as `connection` sees it: its series, or one attempt."""
 
         def causes() -> tuple[NamedCause, ...]:
-            return course_causes(verdict_points(connection, run.number, MOST_STEPS))
+            points = verdict_points(connection, run.number, MOST_STEPS, attempt=attempt)
+            return course_causes(points)
 
-        return self._causes.get(run.number, causes, version=run.revision)
+        return self._causes.get((run.number, attempt), causes, version=run.revision)
 
 
 def run_diagnosis(causes: RunCauses, run: Run, connection: Connection) -> Diagnosis | None:

@@ -15,6 +15,7 @@ from driftscope_probes.diagnosis.cause import NamedCause
 from driftscope_probes.drift import StepValues, drift_of
 from driftscope_service.runs.course import RunCauses
 from driftscope_service.runs.last_used import LastUsed
+from driftscope_service.runs.store.attempts import AttemptRepository
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import StepRepository
 from driftscope_service.store.database import Database
@@ -27,17 +28,23 @@ MAX_STEPS = 10_000
 
 class RunDrift:
     def __init__(self) -> None:
-        self._drifts: LastUsed[int, dict[str, Any]] = LastUsed(MAX_RUNS)
+        self._drifts: LastUsed[tuple[int, int | None], dict[str, Any]] = LastUsed(MAX_RUNS)
         self.causes = RunCauses()
 
-    def of(self, run: Run, connection: Connection) -> dict[str, Any]:
-        """`run` as `connection` sees it."""
+    def of(self, run: Run, connection: Connection, *, attempt: int | None = None) -> dict[str, Any]:
+        """`run` as `connection` sees it: its series, with every resume in it, or one attempt."""
 
         def drift() -> dict[str, Any]:
-            points = StepRepository(connection).latest_points(run.number, MAX_STEPS)
-            return drift_of([StepValues(point.step, point.series) for point in points]).to_dict()
+            points = StepRepository(connection).latest_points(
+                run.number, MAX_STEPS, attempt=attempt
+            )
+            resumed_at: list[int] = []
+            if attempt is None:
+                resumed_at = AttemptRepository(connection).resumed_at(run.number)
+            values = [StepValues(point.step, point.series) for point in points]
+            return drift_of(values, resumed_at=resumed_at).to_dict()
 
-        return self._drifts.get(run.number, drift, version=run.revision)
+        return self._drifts.get((run.number, attempt), drift, version=run.revision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,10 @@ def routing_sentence(routing: Mapping[str, Any]) -> str:
     layers = counted(len(agreement["layers"]), "layer")
     tokens = counted(agreement["tokens"], "token")
     if not agreement["choices_flipped"]:
-        return f"0% of the choices differ: all {tokens} take the same experts in {layers} on both sides."
+        return (
+            f"0% of the choices differ: all {tokens} take the same experts in {layers} on both "
+            "sides."
+        )
     return (
         f"{share(agreement['choices_flipped'])} of the choices differ, and "
         f"{share(agreement['tokens_flipped'])} of {tokens} have at least one that does: "

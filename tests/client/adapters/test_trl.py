@@ -51,16 +51,20 @@ def test_both_sides_are_those_of_the_model(
     connect: Callable[..., DriftscopeClient],
     steps_of: StepsOf,
     tiny_llama: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stub = serve()
     trainer = make_trainer(connect(stub.url, strict=True))
     trainer.driftscope_metadata = {"note": "mine"}
     trainer.train()
+    told = [line for line in capsys.readouterr().out.splitlines() if "driftscope" in line]
+    assert told == [f"driftscope: the page of this run is {stub.url}/runs/r"]
     steps = steps_of(stub)
     assert sorted(steps) == [0, 1, 2]
     assert stub.puts == [("/v1/runs/r", {"state": "finished"})]
     first = steps[0]
     assert first.metadata["framework"] == "trl" and first.metadata["engine"] == "transformers"
+    assert first.metadata["rollout_dtype"] == "fp32"  # the very model that is trained generates
     assert first.metadata["trainer_dtype"] == "fp32" and first.metadata["note"] == "mine"
     assert (first.metadata["temperature"], first.metadata["weights_version"]) == ("0.8", "0")
     cuts = sequences(first)
@@ -152,7 +156,7 @@ def test_a_rollout_func_gives_the_rollout_side(
     stub = serve()
     make_trainer(connect(stub.url, strict=True), rollout_func=roll_out, max_steps=1).train()
     step = steps_of(stub)[0]
-    assert step.metadata["engine"] == "rollout_func"
+    assert step.metadata["engine"] == "rollout_func" and "rollout_dtype" not in step.metadata
     assert sorted(_all(step)) == [(10 + place, 20 + place, 30) for place in range(4)]
     assert np.isnan(step.rollout).sum() == 1
     assert set(step.rollout[~np.isnan(step.rollout)]) == {-1.0, -2.0, -3.0}
@@ -166,7 +170,27 @@ def test_a_dead_service_does_not_stop_the_training(
     trainer = make_trainer(client)
     trainer.train()
     assert trainer.state.global_step == 3
-    assert (client.pushed, client.failed) == (0, 3)
+    assert (client.pushed, client.failed, client.pushes) == (0, 3, 3)
+
+
+def test_autocast_is_that_of_both_sides(
+    make_trainer: MakeTrainer,
+    serve: Callable[..., Any],
+    connect: Callable[..., DriftscopeClient],
+    steps_of: StepsOf,
+) -> None:
+    """The dtype of the products, in generation and in training, is the one that is named."""
+    stub = serve()
+    trainer = make_trainer(connect(stub.url, strict=True), bf16=True, max_steps=1)
+    ran: set[tuple[bool, torch.dtype]] = set()
+    projection = trainer.model.model.layers[0].self_attn.q_proj
+    projection.register_forward_hook(
+        lambda _module, _given, out: ran.add((torch.is_grad_enabled(), out.dtype))
+    )
+    trainer.train()
+    assert ran == {(False, torch.bfloat16), (True, torch.bfloat16)}
+    metadata = steps_of(stub)[0].metadata
+    assert metadata["rollout_dtype"] == metadata["trainer_dtype"] == "autocast-bf16"
 
 
 def test_an_unnamed_run_is_told_before_the_training(make_trainer: MakeTrainer) -> None:

@@ -89,6 +89,9 @@ def test_with_vllm_the_aliases_are_what_trl_logs(
     for number, log in enumerate(logged):
         step = steps[number]
         assert step.metadata["engine"] == "vllm"
+        # The engine's own, which the model's configuration decides; the trainer was loaded in fp32.
+        assert step.metadata["rollout_dtype"] == "bf16"
+        assert step.metadata["trainer_dtype"] == "fp32"
         assert step.metadata["logprobs_mode"] == "processed_logprobs"
         pair = checked_tokens(step.rollout, step.trainer, step.cu_seqlens, step.mask)
         ours = aliases(pair)["trl"]

@@ -116,6 +116,66 @@ def test_a_batch_that_cannot_be_compared_is_counted_and_named(
         push_batch(connect(serve().url, strict=True), 4, data)
 
 
+#: As in verl 0.9.1's _generated_ppo_trainer.yaml.
+CONFIG: dict[str, Any] = {
+    "actor_rollout_ref": {
+        "model": {"path": "Qwen/Qwen3-4B"},
+        "actor": {
+            "strategy": "fsdp",
+            "fsdp_config": {"model_dtype": "fp32", "dtype": "bfloat16"},
+        },
+        "rollout": {
+            "name": "vllm",
+            "dtype": "bfloat16",
+            "quantization": None,
+            "top_p": 1,
+            "top_k": -1,
+        },
+    }
+}
+
+
+def changed(part: str, **entries: Any) -> dict[str, Any]:
+    own = CONFIG["actor_rollout_ref"]
+    return {"actor_rollout_ref": {**own, part: {**own[part], **entries}}}
+
+
+def namespaces(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return SimpleNamespace(**{name: namespaces(inner) for name, inner in value.items()})
+
+
+@pytest.mark.parametrize(
+    ("config", "dtypes"),
+    [
+        (CONFIG, ("bfloat16", "bfloat16")),
+        (namespaces(CONFIG), ("bfloat16", "bfloat16")),
+        (changed("rollout", quantization="fp8"), ("fp8", "bfloat16")),
+        (
+            changed("actor", strategy="megatron", megatron={"dtype": "float16"}),
+            ("bfloat16", "float16"),
+        ),
+        (changed("actor", strategy="veomni"), ("bfloat16", None)),
+        ({}, (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_the_configuration_gives_both_dtypes(
+    serve: Callable[..., Any],
+    connect: Callable[..., DriftscopeClient],
+    tmp_path: Path,
+    config: Any,
+    dtypes: tuple[str | None, str | None],
+) -> None:
+    stub = serve()
+    push_batch(connect(stub.url, strict=True), 4, data_proto(), config=config)
+    (tmp_path / "s.safetensors").write_bytes(stub.requests[0][2])
+    metadata = read_step(tmp_path / "s.safetensors").metadata
+    assert (metadata.get("rollout_dtype"), metadata.get("trainer_dtype")) == dtypes
+    assert metadata.get("model") == ("Qwen/Qwen3-4B" if config else None)
+
+
 def test_multimodal_positions_are_left_out() -> None:
     batch = data_proto().batch
     batch["position_ids"] = batch["position_ids"].unsqueeze(1).expand(-1, 3, -1)

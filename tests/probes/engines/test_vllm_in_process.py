@@ -26,7 +26,8 @@ def test_same_seed_same_tokens_bitwise_in_a_fresh_process(
     again = roll_out(make_task("vllm", "bf16"), tmp_path / "b", discard)
     assert first.trace.token_ids.tolist() == again.trace.token_ids.tolist()
     assert first.trace.logprobs.tobytes() == again.trace.logprobs.tobytes()
-    assert {"importing vLLM", "loading the model", "sampling"} <= {progress.stage for progress in seen}
+    stages = {progress.stage for progress in seen}
+    assert {"importing vLLM", "loading the model", "sampling"} <= stages
     settings = first.trace.meta.settings
     assert settings["dtype"] == "bfloat16"
     assert settings["attention_split_kv"] is True

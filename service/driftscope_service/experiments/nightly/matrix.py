@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from driftscope_probes.nightly.report import ItemReport, NightlyReport
-from driftscope_probes.plural import counted, noun
 from driftscope_probes.verdicts import OUTCOMES
 from driftscope_service.experiments.nightly.store import Night
 from driftscope_service.experiments.nightly.terminal import counts, state
@@ -81,9 +80,9 @@ def night_state(night: Night) -> RunState:
     when = f"the last night, {moment.ago(night.finished_at)}"
     sentence = f"{OUTCOMES[night.exit_code]} in {when}: {told}."
     if list(found) == ["as expected"]:
-        items = counted(len(night.outcomes), "item")
-        were = noun(len(night.outcomes), "was", "were")
-        sentence = f"All of {items} {were} as expected in {when}"
+        every = len(night.outcomes)
+        items = "The one item was" if every == 1 else f"All {every:,} items were"
+        sentence = f"{items} as expected in {when}"
         # Hardware, versions or bits: the report says which.
         sentence += "; something else changed." if night.exit_code == 1 else "."
     if found.keys() & {"worse", "unexpected"}:

@@ -213,7 +213,7 @@ def get_step(
 
 def _check_attempt(run: Run, attempt: int | None) -> None:
     if attempt is not None and attempt > run.attempt:
-        raise not_found("attempt", f"{attempt} of run {run.name}, which has {run.attempt}")
+        raise not_found("attempt", attempt, f"run {run.name!r}, which has {run.attempt}")
 
 
 def _metrics(given: str) -> tuple[str, ...]:

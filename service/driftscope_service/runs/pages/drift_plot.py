@@ -18,8 +18,9 @@ from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, PlotData, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName
 from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.pages.shown_attempt import ShownAttempt, check_shown
 from driftscope_service.runs.store.runs import Run, RunRepository
-from driftscope_service.runs.store.steps import MetricPoint, metric_points
+from driftscope_service.runs.store.steps import MetricPoint, metric_points, superseded_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ def _bucket(points: Sequence[MetricPoint]) -> Bucket:
 
 #: More than the pixels of a wide plot; 10,000 buckets are the whole of a long run.
 MAX_BUCKETS: Final = 10_000
+#: More lines are a tangle.
+OLDER_ATTEMPTS: Final = 5
 COLUMNS: Final = ("first_step", "last_step", "low", "mean", "high", "steps", "crossed")
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
@@ -65,11 +68,13 @@ LastStep = Annotated[int | None, Query(ge=0, le=MAX_STEP)]
 
 
 @router.get("/{run}/plots/drift.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/drift.{format_}")
 def get_drift_plot(
     request: Request,
     run: RunName,
     format_: Format,
     service: CurrentService,
+    attempt: ShownAttempt,
     metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
     first: FirstStep = 0,
     last: LastStep = None,
@@ -80,9 +85,17 @@ def get_drift_plot(
         found = RunRepository(connection).get(run)
         if found is None:
             raise not_found("run", run)
-        points = metric_points(connection, found.number, metric, first=first, last=last)
-        drift = service.run_drift.of(found, connection)
-    data = drift_data(found, metric, points, drift, buckets)
+        check_shown(found, attempt)
+        points = metric_points(
+            connection, found.number, metric, first=first, last=last, attempt=attempt
+        )
+        drift = service.run_drift.of(found, connection, attempt=attempt)
+        older: Mapping[int, Sequence[tuple[int, float]]] = {}
+        if attempt is None and found.resumed:
+            older = superseded_values(
+                connection, found.number, metric, OLDER_ATTEMPTS, first=first, last=last
+            )
+    data = drift_data(found, metric, points, drift, buckets, attempt=attempt, older=older)
     return plot_response(request, data, format_, f"{run}-{metric}")
 
 
@@ -92,8 +105,12 @@ def drift_data(
     points: list[MetricPoint],
     drift: Mapping[str, Any],
     buckets: int,
+    *,
+    attempt: int | None = None,
+    older: Mapping[int, Sequence[tuple[int, float]]] | None = None,
 ) -> PlotData:
-    """`drift`: Drift.to_dict() of the run."""
+    """`drift`: Drift.to_dict() of what is drawn: the series, or the `attempt`. `older`: what
+    earlier attempts had in its place, (step, value) by attempt."""
     told = metric_words.metric(metric)
     found = downsample(points, buckets)
     rows = [
@@ -104,17 +121,27 @@ def drift_data(
     limits = metric_thresholds(metric, run.rollout_dtype, run.trainer_dtype)
     about: dict[str, Any] = {
         "run": run.name,
-        "page": navigation.run_page(run.name),
+        "page": navigation.attempt_page(run.name, attempt),
         "metric": metric,
         "label": told.label,
         "unit": told.unit,
         # A logarithmic axis has no place for a distance from 1, nor for a sign.
         "logarithmic": told.scale == "log" and told.ideal == 0,
+        "ideal": told.ideal,
+        "form": told.form,
         "limits": [
             {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
         ],
         "drift": drift["metrics"].get(metric),  # None where no step has a value
         "events": _events(metric, drift["events"]),
+        "older": [
+            {
+                "attempt": number,
+                "page": navigation.attempt_page(run.name, number),
+                "points": _thinned(lost, buckets),
+            }
+            for number, lost in (older or {}).items()
+        ],
         "empty": "No step of this range has a value of this number.",
     }
     if len(found) < len(points):
@@ -123,6 +150,13 @@ def drift_data(
             "mean of a group, the band reaches from its lowest to its highest step."
         )
     return PlotData(COLUMNS, rows, about)
+
+
+def _thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """Evenly, the last among them: these lines are background."""
+    size = max(1, math.ceil(len(points) / most))
+    kept = list(points[::size])
+    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
 
 
 def _events(metric: str, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
 from driftscope_service.runs.pages.run_events import event_rows
 from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
+from driftscope_service.runs.pages.shown_attempt import ShownAttempt, attempt_rows, check_shown
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
@@ -55,10 +56,12 @@ class Tile:
 
 
 @router.get("/{run}")
+@router.get("/{run}/attempts/{of_attempt}")
 def get_run_page(
     request: Request,
     run: RunName,
     service: CurrentService,
+    attempt: ShownAttempt,
     metric: Annotated[str, Query(max_length=64)] = metric_words.DEFAULT,
     first: FirstStep = 0,
     last: LastStep = None,
@@ -69,17 +72,25 @@ def get_run_page(
         found = RunRepository(connection).get(run)
         if found is None:
             raise not_found("run", run)
-        drift = service.run_drift.of(found, connection)
-        shown = _shown(service, connection, found, drift, metric, before)
+        check_shown(found, attempt)
+        of_series = service.run_drift.of(found, connection)
+        drift = of_series
+        if attempt is not None:
+            drift = service.run_drift.of(found, connection, attempt=attempt)
+        shown = _shown(service, connection, found, drift, metric, before, attempt)
+        attempts = attempt_rows(connection, found, of_series["events"])
         marks = marks_of(connection, [found])[found.number]
     chosen = {"metric": None if metric == metric_words.DEFAULT else metric}
     span = {"first": first or None, "last": last}
     return page(
         request,
         "runs/pages/templates/run",
-        title=run,
+        title=run if attempt is None else f"{run}, attempt {attempt}",
         section="runs",
-        crumbs=[Crumb("Runs", "/runs")],
+        crumbs=[
+            Crumb("Runs", "/runs"),
+            *([] if attempt is None else [Crumb(run, navigation.run_page(run))]),
+        ],
         run=found,
         marks=marks,
         metric=metric_words.metric(metric),
@@ -88,8 +99,10 @@ def get_run_page(
         first=first,
         last=last,
         before=before,
-        path=navigation.run_page(run),
+        path=navigation.attempt_page(run, attempt),
         api=run_path(run),
+        attempt=attempt,
+        attempts=attempts,
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
@@ -105,24 +118,28 @@ def _shown(
     drift: dict[str, Any],
     metric: str,
     before: int | None,
+    attempt: int | None,
 ) -> dict[str, Any]:
-    latest = points_before(connection, run.number, SPARK_STEPS, before=None)[::-1]
-    causes = service.run_drift.causes.of(run, connection)
+    latest = points_before(connection, run.number, SPARK_STEPS, before=None, attempt=attempt)[::-1]
+    causes = service.run_drift.causes.of(run, connection, attempt=attempt)
     state, crossed, diagnosis = NO_STEPS, list[dict[str, Any]](), None
-    if run.last_step is not None:
-        analysis = analysis_at(connection, run.name, run.last_step)
+    last_step = latest[-1].step if latest else None
+    if last_step is not None:
+        analysis = analysis_at(connection, run.name, last_step, attempt=attempt)
         crossed = analysis["crossed_limits"]
         diagnosis = read_diagnosis(analysis.get("diagnosis"))
         if diagnosis is not None:
             diagnosis = with_course(diagnosis, causes)
-        state = run_state(run.last_step, crossed, drift)
+        state = run_state(last_step, crossed, drift)
     # One more than is shown tells whether there are more.
-    rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before)
+    rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before, attempt=attempt)
+    strip = verdict_points(connection, run.number, STRIP_STEPS, attempt=attempt)
     return {
+        "last_step": last_step,
         "state": state,
         "diagnosis": diagnosis_view(diagnosis),
         "of_course": diagnosis is not None and diagnosis.cause in causes,
-        "strip": verdict_strip(verdict_points(connection, run.number, STRIP_STEPS)),
+        "strip": verdict_strip(strip),
         "crossed": crossed,
         "metric_drift": drift["metrics"].get(metric),
         "tiles": [_tile(name, run, latest, drift) for name in metric_words.HEADLINE],
@@ -132,15 +149,21 @@ def _shown(
 
 
 @router.get("/{run}/plots/course.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/course.{format_}")
 def get_course_plot(
-    request: Request, run: RunName, format_: Format, service: CurrentService
+    request: Request,
+    run: RunName,
+    format_: Format,
+    service: CurrentService,
+    attempt: ShownAttempt,
 ) -> Response:
     """Of the cause that the steps of the run show together."""
     with service.database.read() as connection:
         found = RunRepository(connection).get(run)
         if found is None:
             raise not_found("run", run)
-        causes = service.run_drift.causes.of(found, connection)
+        check_shown(found, attempt)
+        causes = service.run_drift.causes.of(found, connection, attempt=attempt)
     if not causes or causes[0].plot is None:
         raise not_found("plot of a cause over the steps of run", run)
     return plot_response(request, evidence_plot(causes[0].plot), format_, f"{run}-course")

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from driftscope_probes.drift.split import AFTER
 from driftscope_probes.plural import counted
 from driftscope_service.numbers import limit_words, metric_words
-from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.pages.run_events import event_sentence
@@ -113,9 +112,11 @@ def crossed_at(connection: Connection, run: str, step: int) -> list[dict[str, An
     return crossed
 
 
-def analysis_at(connection: Connection, run: str, step: int) -> dict[str, Any]:
-    """Of a step that is complete."""
-    stored = StepRepository(connection).get(run, step)
+def analysis_at(
+    connection: Connection, run: str, step: int, *, attempt: int | None = None
+) -> dict[str, Any]:
+    """Of a step that is complete, in the series or in one attempt."""
+    stored = StepRepository(connection).get(run, step, attempt=attempt)
     assert stored is not None, "a last step is complete"
     analysis: dict[str, Any] = json.loads(stored.analysis)
     return analysis

@@ -26,6 +26,7 @@ from driftscope_service.runs.current import CurrentService, RunsService
 from driftscope_service.runs.pages.coloured_tokens import TokenTexts, TokenWindow, token_window
 from driftscope_service.runs.pages.routing_view import routing_plot, routing_view
 from driftscope_service.runs.pages.run_state import step_state
+from driftscope_service.runs.pages.shown_attempt import ShownAttempt
 from driftscope_service.runs.pages.step_view import (
     PROFILE_PLOTS,
     Constants,
@@ -38,7 +39,13 @@ from driftscope_service.runs.pages.step_view import (
     step_plot,
     token_source,
 )
-from driftscope_service.runs.pages.token_counts import CELL, ORDERS, Order
+from driftscope_service.runs.pages.token_counts import (
+    CELL,
+    ORDERS,
+    OddSequence,
+    Order,
+    SequenceDifference,
+)
 from driftscope_service.runs.routing_words import SIGN_LABELS
 from driftscope_service.runs.step_words import hygiene_sentences, repeated_values
 from driftscope_service.runs.store.runs import Run, RunRepository
@@ -60,16 +67,21 @@ class Looked:
 
 
 @router.get("/{run}/steps/{step}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}")
 def get_step_page(
     request: Request,
     run: RunName,
     step: StepNumber,
     service: CurrentService,
+    asked: ShownAttempt,
     order: Order = "mean",
     sequence: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     at: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
 ) -> Response:
-    stored, of_run, beside = _stored(service, run, step)
+    stored, of_run, beside = _stored(service, run, step, asked)
+    newer = stored.superseded_by is not None and _in_series(service, of_run, step)
+    # What is in the series no more is shown as its attempt's, whoever asked for it.
+    attempt = stored.attempt if stored.superseded_by is not None else asked
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
     looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
@@ -84,12 +96,18 @@ def get_step_page(
         "runs/pages/templates/step",
         title=f"Step {step:,} of {run}",
         section="runs",
-        crumbs=[Crumb("Runs", "/runs"), Crumb(run, navigation.run_page(run))],
+        crumbs=[
+            Crumb("Runs", "/runs"),
+            Crumb(run, navigation.run_page(run)),
+            *([] if attempt is None else [_crumb(run, attempt)]),
+        ],
+        attempt=attempt,
+        newer=newer,
         step=stored,
         run=of_run,
         beside=beside,
-        path=navigation.step_page(run, step),
-        api=step_path(run, step),
+        path=navigation.step_page(run, step, attempt),
+        api=navigation.with_query(step_path(run, step), attempt=attempt),
         diagnosis=diagnosis_view(diagnosis),
         band=band,
         values=hygiene_sentences(analysis, every=True),
@@ -118,11 +136,17 @@ def get_step_page(
 
 
 @router.get("/{run}/steps/{step}/plots/routing.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/routing.{format_}")
 def get_routing_plot(
-    request: Request, run: RunName, step: StepNumber, format_: Format, service: CurrentService
+    request: Request,
+    run: RunName,
+    step: StepNumber,
+    format_: Format,
+    service: CurrentService,
+    attempt: ShownAttempt,
 ) -> Response:
     """From the stored numbers: it lasts when the tokens are gone."""
-    stored, _, _ = _stored(service, run, step)
+    stored, _, _ = _stored(service, run, step, attempt)
     data = routing_plot(json.loads(stored.analysis).get("routing"))
     if data is None:
         raise not_found("pair of routes of step", step, f"run {run!r}")
@@ -130,11 +154,17 @@ def get_routing_plot(
 
 
 @router.get("/{run}/steps/{step}/plots/evidence.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/evidence.{format_}")
 def get_evidence_plot(
-    request: Request, run: RunName, step: StepNumber, format_: Format, service: CurrentService
+    request: Request,
+    run: RunName,
+    step: StepNumber,
+    format_: Format,
+    service: CurrentService,
+    attempt: ShownAttempt,
 ) -> Response:
     """Of the step's cause; from the stored analysis, so that it outlives the tokens."""
-    stored, _, _ = _stored(service, run, step)
+    stored, _, _ = _stored(service, run, step, attempt)
     diagnosis = read_diagnosis(json.loads(stored.analysis).get("diagnosis"))
     plot = None if diagnosis is None else shown_plot(diagnosis)
     if plot is None:
@@ -143,6 +173,7 @@ def get_evidence_plot(
 
 
 @router.get("/{run}/steps/{step}/plots/{plot}.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/{plot}.{format_}")
 def get_step_plot(
     request: Request,
     run: RunName,
@@ -150,11 +181,13 @@ def get_step_plot(
     plot: PlotName,
     format_: Format,
     service: CurrentService,
+    attempt: ShownAttempt,
 ) -> Response:
-    stored, _, _ = _stored(service, run, step)
+    stored, _, _ = _stored(service, run, step, attempt)
     analysis = json.loads(stored.analysis)
     try:
-        view = _views(request).of(token_source(service, run, step), repeated_values(analysis))
+        source = token_source(service, run, step, attempt)
+        view = _views(request).of(source, repeated_values(analysis))
     except NoTokens as error:
         raise not_found("plot of the tokens of step", step, f"run {run!r}. {error}") from None
     band = band_of(view, read_diagnosis(analysis.get("diagnosis")))
@@ -164,13 +197,28 @@ def get_step_plot(
     return plot_response(request, data, format_, f"{run}-{step}-{plot}")
 
 
-def _stored(service: RunsService, run: str, step: int) -> tuple[StoredStep, Run, Neighbours]:
+def _crumb(run: str, attempt: int) -> Crumb:
+    return Crumb(f"Attempt {attempt}", navigation.attempt_page(run, attempt))
+
+
+def _stored(
+    service: RunsService, run: str, step: int, attempt: int | None
+) -> tuple[StoredStep, Run, Neighbours]:
+    """`attempt` None: of the series, or of the latest attempt that had the step."""
     with service.database.read() as connection:
         of_run = RunRepository(connection).get(run)
-        stored = StepRepository(connection).get(run, step)
+        stored = StepRepository(connection).get(run, step, attempt=attempt)
         if of_run is None or stored is None:
-            raise not_found("complete step", step, f"run {run!r}")
-        return stored, of_run, neighbours(connection, of_run.number, step)
+            of = f"run {run!r}" if attempt is None else f"attempt {attempt} of run {run!r}"
+            raise not_found("complete step", step, of)
+        within = stored.attempt if stored.superseded_by is not None else attempt
+        return stored, of_run, neighbours(connection, of_run.number, step, attempt=within)
+
+
+def _in_series(service: RunsService, run: Run, step: int) -> bool:
+    with service.database.read() as connection:
+        found = StepRepository(connection).get(run.name, step)
+    return found is not None and found.superseded_by is None
 
 
 def _look(
@@ -184,10 +232,10 @@ def _look(
     at: int | None,
 ) -> Looked:
     try:
-        source = token_source(service, stored.run, stored.step)
+        source = token_source(service, stored.run, stored.step, stored.attempt)
         view = _views(request).of(source, constants)
         # What cannot be compared goes before what differs.
-        offered = [*view.odd.first, *view.worst.of[order]]
+        offered: list[OddSequence | SequenceDifference] = [*view.odd.first, *view.worst.of[order]]
         if sequence is None and offered:
             sequence = offered[0].sequence
         window = None
@@ -220,6 +268,7 @@ def _window(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
+    name: str
     label: str
     text: str
     unit: str
@@ -229,7 +278,7 @@ class Tile:
 def _tiles(comparison: Mapping[str, Any], crossed: list[dict[str, Any]]) -> list[Tile]:
     beyond = {one["metric"] for one in crossed}
     return [
-        Tile(shown.label, shown.value, shown.unit, name in beyond)
+        Tile(name, shown.label, shown.value, shown.unit, name in beyond)
         for name in metric_words.HEADLINE
         for shown in [beside(name, comparison.get(name))]
     ]

@@ -60,6 +60,7 @@ class TokenSource:
     run: str
     step: int
     place: TokenPlace
+    attempt: int | None = None  # None: of the series
 
     def read(
         self, of_file: Callable[[Path], _Read], of_step: Callable[[PushedStep], _Read]
@@ -72,8 +73,13 @@ class TokenSource:
                     return of_file(self.service.intake.files.path(place.tokens_file))
                 return of_step(self._raw(place))
             except FileNotFoundError:
-                place = require_place(self.service, self.run, self.step)
+                place = require_place(self.service, self.run, self.step, self.attempt)
             except (TokenFileError, PushError) as error:
+                # The reader of steps has a word of its own for a file that is gone.
+                now = require_place(self.service, self.run, self.step)
+                if (now.raw_files, now.tokens_file) != (place.raw_files, place.tokens_file):
+                    place = now
+                    continue
                 raise NoTokens("The file with the tokens of this step is damaged.") from error
         raise NoTokens("The tokens of this step are being moved; look again in a moment.")
 
@@ -97,14 +103,18 @@ class TokenSource:
         return whole_step(parts)
 
 
-def token_source(service: RunsService, run: str, step: int) -> TokenSource:
+def token_source(
+    service: RunsService, run: str, step: int, attempt: int | None = None
+) -> TokenSource:
     """Raises NoTokens where there is no such step."""
-    return TokenSource(service, run, step, require_place(service, run, step))
+    return TokenSource(service, run, step, require_place(service, run, step, attempt), attempt)
 
 
-def require_place(service: RunsService, run: str, step: int) -> TokenPlace:
+def require_place(
+    service: RunsService, run: str, step: int, attempt: int | None = None
+) -> TokenPlace:
     with service.database.read() as connection:
-        place = token_place(connection, run, step)
+        place = token_place(connection, run, step, attempt=attempt)
     if place is None:
         raise NoTokens("There is no such step.")
     return place
@@ -161,13 +171,13 @@ class StepViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._views: LastUsed[int, StepView] = LastUsed(MOST_VIEWS)
+        self._views: LastUsed[tuple[int, Constants], StepView] = LastUsed(MOST_VIEWS)
 
-    def of(self, source: TokenSource, constants: Constants) -> StepView:
+    def of(self, source: TokenSource, constants: Constants = (None, None)) -> StepView:
         """`constants`: what the step's analysis found repeated on each side. Raises NoTokens."""
         with self._lock:
             return self._views.get(
-                source.place.number,
+                (source.place.number, constants),
                 lambda: source.read(
                     lambda path: view_of(file_blocks(path, MOST_TOKENS), constants),
                     lambda step: view_of([(step, 0)], constants),
@@ -216,7 +226,8 @@ def band_of(view: StepView, diagnosis: Diagnosis | None) -> Band | None:
     if diagnosis is None:
         return None
     counts = view.by_probability.counts.tolist()
-    return rounding_band(diagnosis.floor, counts, view.histogram, floor_words(diagnosis.floor))
+    floor = diagnosis.floor
+    return rounding_band(floor, diagnosis.excess, counts, view.histogram, floor_words(floor))
 
 
 def step_plot(view: StepView, plot: PlotName, band: Band | None = None) -> PlotData | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
 from driftscope_service.runs.store.attempts import AttemptRepository, in_series, of_attempt
 from driftscope_service.store.tables import runs, steps
@@ -167,9 +167,11 @@ class StepRepository:
         statement = _points(run_number, attempt).where(steps.c.step > after).order_by(steps.c.step)
         return [_point(row) for row in self._connection.execute(statement.limit(limit))]
 
-    def latest_points(self, run_number: int, limit: int) -> list[SeriesPoint]:
-        """The highest steps, ascending."""
-        statement = _points(run_number).order_by(steps.c.step.desc())
+    def latest_points(
+        self, run_number: int, limit: int, *, attempt: int | None = None
+    ) -> list[SeriesPoint]:
+        """The highest steps of the series, or of one attempt, ascending."""
+        statement = _points(run_number, attempt).order_by(steps.c.step.desc())
         rows = self._connection.execute(statement.limit(limit))
         return [_point(row) for row in rows][::-1]
 
@@ -346,6 +348,38 @@ def metric_points(
         MetricPoint(step, number, metric in crossed)
         for step, number, crossed in connection.execute(statement)
     ]
+
+
+def superseded_values(
+    connection: Connection,
+    run_number: int,
+    metric: str,
+    attempts: int,
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> dict[int, list[tuple[int, float]]]:
+    """Of the latest `attempts` that lost steps: what the series no longer shows, as (step, value)
+    ascending, by attempt."""
+    lost = and_(
+        steps.c.run_number == run_number,
+        steps.c.superseded_by.is_not(None),
+        steps.c.step >= first,
+        *([] if last is None else [steps.c.step <= last]),
+    )
+    latest = (
+        select(steps.c.attempt).where(lost).distinct().order_by(steps.c.attempt.desc())
+    ).limit(attempts)
+    rows = connection.execute(
+        select(steps.c.attempt, steps.c.step, steps.c.series[metric].as_float())
+        .where(lost, steps.c.attempt.in_(latest))
+        .order_by(steps.c.attempt, steps.c.step)
+    )
+    found: dict[int, list[tuple[int, float]]] = {}
+    for attempt, step, value in rows:
+        if value is not None:
+            found.setdefault(attempt, []).append((step, value))
+    return found
 
 
 def points_before(

@@ -1,6 +1,7 @@
 """Parts of a step's token file: two log-probabilities and the mask in blocks, or one sequence.
 
-In: a file of `write_tokens`. Out: blocks with what profiles run along, so that a large step is never in memory as a whole.
+In: a file of `write_tokens`. Out: blocks with what profiles run along, so that a large step is
+never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -130,10 +131,11 @@ def _group_blocks(parquet: pq.ParquetFile, group: int, sequence: int) -> Iterato
 
 def _profiled(batch: pa.RecordBatch) -> Extras:
     names = batch.schema.names
-    of_tokens = {n: _values(batch.column(n)) for n in TOKEN_PROFILES if n in names}
-    return Extras(
-        **of_tokens, **{n: batch.column(n).to_numpy() for n in SEQUENCE_PROFILES if n in names}
-    )
+    known: dict[str, Any] = {n: _values(batch.column(n)) for n in TOKEN_PROFILES if n in names}
+    for name in SEQUENCE_PROFILES:
+        if name in names:
+            known[name] = batch.column(name).to_numpy()
+    return Extras(**known)
 
 
 def _flat(table: pa.Table, name: str) -> NDArray[Any]:
