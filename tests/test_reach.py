@@ -53,6 +53,14 @@ driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
 driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
+driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(WITH_TOY)
+driftscope_service.experiments.delete_pages
+    tests/service/experiments/test_reports_api.py /delete"
+driftscope_service.experiments.deletion tests/service/experiments/test_reports_api.py delete(
+driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py "reports",
+driftscope_service.experiments.start_pages tests/service/pages/test_start_page.py /probes/new/
+driftscope_service.experiments.submitted
+    tests/service/experiments/test_reports_api.py post("/v1/reports"
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
