@@ -271,6 +271,7 @@ def _store_shard(
             into, beside = known.attempt, known.shards
             if not known.named and _shard_conflict(known, place, received) is not None:
                 into, beside = reopened(connection, run, place.step), ()
+                settle_answer(connection, place.run)  # steps have left the series
             shard = Shard(
                 step=place.step,
                 shard=place.shard,
