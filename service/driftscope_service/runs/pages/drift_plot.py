@@ -127,6 +127,8 @@ def drift_data(
         "unit": told.unit,
         # A logarithmic axis has no place for a distance from 1, nor for a sign.
         "logarithmic": told.scale == "log" and told.ideal == 0,
+        "ideal": told.ideal,
+        "form": told.form,
         "limits": [
             {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
         ],
