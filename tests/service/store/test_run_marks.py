@@ -155,7 +155,9 @@ def test_a_run_is_found_by_the_cause_that_only_its_steps_together_show(
         add(connection, "r", step, 0.1, verdict=StepVerdict(verdict, excess, cause, 0.2, 0.5))
         settle_answer(connection, "r")
     run = required(connection, "r")
-    assert run.cause == "stale_engine_weights" and run.confidence is not None and run.confidence > 0.5
+    assert (
+        run.cause == "stale_engine_weights" and run.confidence is not None and run.confidence > 0.5
+    )
     found = RunSearch(connection).page(RunFilter(cause="stale_engine_weights"), "activity", 5)
     assert [one.name for one in found] == ["r"]
     # A last step that rounding explains has nothing to explain.
