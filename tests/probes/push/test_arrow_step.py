@@ -200,7 +200,10 @@ def labels(name: str, *values: int) -> Callable[[Columns], Columns]:
         (with_type(pa.list_view(pa.float32())), "entropy is a column of"),
         (fixed_size, "entropy is a column of 'fixed_size_list"),
         (lambda c: {**c, "entropy": pa.array([1.0, 2.0, 3.0], pa.float32())}, "entropy is a col"),
-        (lambda c: {**c, "behavior_version": pa.array([1.0, 2.0, 3.0])}, "behavior_version .* 'double'"),
+        (
+            lambda c: {**c, "behavior_version": pa.array([1.0, 2.0, 3.0])},
+            "behavior_version .* 'double'",
+        ),
         (lambda c: {**c, "behavior_version": pa.array([1, None, 3], pa.int32())}, "has 1 nulls"),
         (null_value, "entropy has 1 nulls"),
         (null_list, "entropy has 1 nulls"),

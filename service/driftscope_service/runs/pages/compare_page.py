@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.histogram import Histogram
+from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.numbers import GROUPS
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
@@ -29,7 +30,13 @@ from driftscope_service.runs.pages.compared import (
     rows,
     side,
 )
-from driftscope_service.runs.pages.step_view import NoTokens, StepViews, token_source
+from driftscope_service.runs.pages.run_state import analysis_at
+from driftscope_service.runs.pages.step_view import (
+    NoTokens,
+    StepViews,
+    token_source,
+)
+from driftscope_service.runs.step_words import faulty_kinds
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import metric_points, points_before
 
@@ -184,6 +191,12 @@ def _histogram(service: RunsService, request: Request, one: Side) -> Histogram |
     """Why not, as a sentence, where its tokens cannot be read."""
     views: StepViews = request.app.state.step_views
     try:
-        return views.of(token_source(service, one.run.name, one.step)).histogram
+        source = token_source(service, one.run.name, one.step)
+        return views.of(source, _kinds(service, one)).histogram
     except NoTokens as error:
         return str(error)
+
+
+def _kinds(service: RunsService, one: Side) -> FaultyKinds:
+    with service.database.read() as connection:
+        return faulty_kinds(analysis_at(connection, one.run.name, one.step))

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy import Connection
 
 from driftscope_probes.plural import counted
+from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.pages import navigation
 from driftscope_service.runs.api.schemas import MAX_ATTEMPT
@@ -28,13 +29,16 @@ from driftscope_service.runs.store.attempts import (
 from driftscope_service.runs.store.runs import Run
 
 
-def _asked(request: Request) -> int | None:
-    given = request.path_params.get("attempt", request.query_params.get("attempt"))
+def _asked(
+    request: Request,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_ATTEMPT)] = None,
+) -> int | None:
+    given = request.path_params.get("of_attempt")
     if given is None:
-        return None
+        return attempt
     if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MAX_ATTEMPT):
         raise InvalidField(
-            "query/attempt",
+            "path/attempt",
             f"{given[:20]!r} is no number of an attempt",
             remedy="they are numbered 1, 2, 3 …",
         )
@@ -61,7 +65,8 @@ class AttemptRow:
     steps: str
     after: str  # what moved where it begins in the series
     refused: int
-    last_refusal: Refusal | None
+    last_refused: int | None  # the step
+    why: str  # it was refused
 
 
 def attempt_rows(
@@ -96,7 +101,8 @@ def _row(
         steps=_steps(stored),
         after="" if event is None else _after(event),
         refused=attempt.refused_steps,
-        last_refusal=attempt.last_refusal,
+        last_refused=None if attempt.last_refusal is None else attempt.last_refusal["step"],
+        why="" if attempt.last_refusal is None else _why(attempt.last_refusal),
     )
 
 
@@ -113,6 +119,14 @@ def _steps(stored: AttemptSteps) -> str:
     told = f"{which} ({counted(stored.steps, 'step')}"
     lost = stored.steps - stored.current_steps
     return f"{told})" if not lost else f"{told}, {lost:,} not in the series any more)"
+
+
+def _why(refusal: Refusal) -> str:
+    # Its reason names two hashes, which nobody reads.
+    if refusal["problem"] == problem_kinds.STEP_CONFLICT.slug:
+        title = problem_kinds.STEP_CONFLICT.title
+        return title[:1].lower() + title[1:]
+    return refusal["reason"]
 
 
 def _after(event: Mapping[str, Any]) -> str:
