@@ -2,11 +2,13 @@
 
 In: nothing; a service on a folder that is thrown away. Out: a line per page and visit: seconds
 until the page is there, until its plots are drawn, bytes over the wire. The first visit finds
-nothing worked out; each is a new browser profile.
+nothing worked out; each is a new browser profile. Then 500 runs of 60 steps: a line per list, the
+median of what the service takes to answer it.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
 import time
@@ -26,6 +28,7 @@ from driftscope_service.store import tables
 
 # scripts/ is no package.
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from many_runs import add_runs  # type: ignore[import-not-found]
 from page_runs import (  # type: ignore[import-not-found]
     HEALTHY,
     MEDIA_TYPE,
@@ -39,6 +42,15 @@ STEPS = 10_000
 #: The list last: it has the states of all runs worked out.
 PATHS = ("/runs/long", "/runs/large/steps/0", "/runs")
 VISITS = 2
+#: A page of 500 runs has half a second (docs/pages.md).
+LISTS = (
+    "/runs",
+    "/runs?limit=500",
+    "/runs?limit=500&sort=worst",
+    "/runs?limit=500&text=second&state=stale",
+    "/v1/runs?limit=500",
+)
+ANSWERS = 9
 
 
 def main() -> None:
@@ -58,6 +70,23 @@ def main() -> None:
                     for visit in range(VISITS):
                         print(f"{path:24} visit {visit + 1}: {_visit(browser, url + path)}")
                 browser.close()
+            with service.database.write() as connection:
+                add_runs(connection)
+            with httpx.Client(base_url=url, timeout=300.0) as client:
+                for path in LISTS:
+                    print(f"{path:40} {_answered(client, path)}")
+
+
+def _answered(client: httpx.Client, path: str) -> str:
+    taken = []
+    for _ in range(ANSWERS):
+        start = time.perf_counter()
+        answer = client.get(path, headers={"accept": "text/html"}).raise_for_status()
+        taken.append(time.perf_counter() - start)
+    found = statistics.median(taken)
+    return (
+        f"{found:.3f} s, slowest of {ANSWERS} {max(taken):.3f} s, {len(answer.text) / 1000:.0f} kB"
+    )
 
 
 def _large_step() -> dict[str, Any]:

@@ -28,9 +28,9 @@ ANSWERS = (
     ("at_floor", 0.9, None, 0),
     ("at_floor", 1.1, None, 0),
     ("bitwise_equal", None, None, 0),
-    ("above_floor", 3.0, "stale_weights", 1),
+    ("above_floor", 3.0, "stale_engine_weights", 1),
     ("above_floor", 2.2, "unexplained", 0),
-    ("bug_like", 40.0, "temperature", 4),
+    ("bug_like", 40.0, "temperature_semantics", 4),
 )
 #: Of a compressed analysis; a pushed step takes 5 to 9 KB in all.
 ANALYSIS_BYTES = 5_000

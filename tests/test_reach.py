@@ -53,6 +53,14 @@ driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
 driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
+driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(WITH_TOY)
+driftscope_service.experiments.delete_pages
+    tests/service/experiments/test_reports_api.py /delete"
+driftscope_service.experiments.deletion tests/service/experiments/test_reports_api.py delete(
+driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py "reports",
+driftscope_service.experiments.start_pages tests/service/pages/test_start_page.py /probes/new/
+driftscope_service.experiments.submitted
+    tests/service/experiments/test_reports_api.py post("/v1/reports"
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
@@ -88,6 +96,9 @@ driftscope_service.jobs.executor tests/service/jobs/test_executor.py .executor.c
 driftscope_service.openapi tests/service/test_openapi.py get("/openapi.json")
 driftscope_service.pages.page*
     tests/service/pages/test_browser_errors.py /problems/internal-error
+driftscope_service.http.parameters tests/service/http/test_parameters.py "no_such"
+driftscope_service.runs.command tests/service/cli/test_push.py driftscope_service.cli.main
+driftscope_service.runs.ingest.removal tests/service/runs/api/test_removal.py client.delete(
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs
 driftscope_service.runs.ingest.accept tests/service/runs/api/test_uploads.py /logprobs?shard=0
 driftscope_service.runs.pages.* tests/service/pages/test_pages.py "/runs/broken/steps/

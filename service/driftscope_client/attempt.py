@@ -38,13 +38,27 @@ class Start:
 
     @staticmethod
     def chosen(attempt: str | None, resumed_from: int | None) -> Start:
-        """Raises DriftscopeError for an id that the service does not take."""
+        """From what is given, the environment and the launcher, in this order. Raises
+        DriftscopeError for what the service does not take."""
         attempt = attempt or os.environ.get(ATTEMPT_VARIABLE) or None
+        start = Start.named(attempt, resumed_from)
+        if attempt is not None:
+            return start
+        launch = launch_id(os.environ)
+        if launch is not None:
+            return Start(launch, resumed_from, of_launch=True)
+        if resumed_from is not None:
+            return Start(str(uuid.uuid4()), resumed_from, shared=False)
+        return start
+
+    @staticmethod
+    def named(attempt: str | None, resumed_from: int | None) -> Start:
+        """Raises DriftscopeError for what the service does not take."""
         if attempt is not None and not ATTEMPT_ID.fullmatch(attempt):
             raise DriftscopeError(
                 f"the attempt {attempt!r} is not accepted.",
-                remedy=f"give attempt=… or {ATTEMPT_VARIABLE}: at most 128 visible ASCII "
-                "characters without spaces.",
+                remedy="use at most 128 visible ASCII characters without spaces (attempt=…, "
+                f"--attempt or {ATTEMPT_VARIABLE}).",
             )
         if resumed_from is not None and resumed_from < 0:
             raise DriftscopeError(
@@ -52,14 +66,7 @@ class Start:
                 remedy="give the last step that still holds, or leave it out: then it is the step "
                 "before the first that is pushed.",
             )
-        if attempt is not None:
-            return Start(attempt, resumed_from)
-        launch = launch_id(os.environ)
-        if launch is not None:
-            return Start(launch, resumed_from, of_launch=True)
-        if resumed_from is not None:
-            return Start(str(uuid.uuid4()), resumed_from, shared=False)
-        return Start(None)
+        return Start(attempt, resumed_from)
 
 
 def launch_id(environment: Mapping[str, str]) -> str | None:

@@ -27,6 +27,8 @@ def test_the_answer_is_the_analysis(
     assert answer["metadata"]["model"] == "m"
     again = client.push_now(1, metadata={"model": "m"}, **step)
     assert again["content_sha256"] == answer["content_sha256"]
+    client.begin_attempt("a")
+    assert client.push_now(1, metadata={"model": "m"}, **step)["attempt"] == 2
     with pytest.raises(DriftscopeError) as error:
         client.push_now(1, metadata={"model": "other"}, **step)
     assert error.value.status == 409

@@ -12,6 +12,7 @@ from typing import Any
 
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, Floor
 from driftscope_probes.mismatch.histogram import EDGES, Histogram
+from driftscope_probes.plural import counted, noun
 
 #: Share of the tokens that rounding at AT_FLOOR_UP_TO times the floor puts beyond the band, were it
 #: normal; its tails are heavier, so that healthy steps have up to so many times the share there.
@@ -59,7 +60,8 @@ def rounding_band(
     beyond = int(histogram.counts[first:].sum()) + histogram.above
     whole = excess or 0.0
     inside = beyond <= HEAVY_TAILS * BEYOND * tokens and whole <= AT_FLOOR_UP_TO
-    found = f"{beyond:,} of {tokens:,} tokens ({beyond / tokens:.2%}) lie"
+    lie = noun(tokens, "lies", "lie")
+    found = f"{beyond:,} of {counted(tokens, 'token')} ({beyond / tokens:.2%}) {lie}"
     reach = f"beyond {up_to:.3g} nats, where rounding at twice {floor_words} ends"
     if inside:
         sentence = f"Inside what rounding allows: {found} {reach}."

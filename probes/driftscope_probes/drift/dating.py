@@ -23,12 +23,14 @@ from driftscope_probes.mismatch.number import FloatArray
 #: Heavy tails without losing much for Gaussian noise (Lange, Little and Taylor, JASA 84, 1989).
 FREEDOM: Final = 4.0
 #: Most values of either side that are read: more make the levels no surer than they have to be.
-WINDOW: Final = 200
+WINDOW: Final = 120
 #: Rounds of: levels for an index, index for the levels. They settle in two or three.
 ROUNDS: Final = 4
 MAX_AUTOCORRELATION: Final = 0.9
 #: Smallest std of the noise, as a part of the range of the values. An exact ramp has none at all.
 LEAST_NOISE: Final = 1e-3
+#: The same with spikes counted: squares of residuals in units of it must not overflow.
+LEAST_OF_ALL: Final = 1e-12
 #: Values after the change from which on a line can be told from a level.
 LINE_AFTER: Final = 6
 #: Central part of the posterior that is the interval.
@@ -86,12 +88,14 @@ def dated(posterior: FloatArray) -> Dated:
     return Dated(at, min(low, at), max(min(high, posterior.size), at))
 
 
-def shift_at(values: FloatArray, guess: int) -> Fitted:
-    """values: [n] finite, one level up to about index `guess`, 0 < guess < n, another from there."""
+def shift_at(values: FloatArray, guess: int, line: FloatArray | None = None) -> Fitted:
+    """values: [n] finite, one level up to about index `guess`, 0 < guess < n, another from there.
+    line: [n], what the values before follow in place of a level."""
     at, least = guess, _least_noise(values)
     posterior, path = np.empty(0), values
     for _ in range(ROUNDS):
-        before, after = np.median(values[:at]), np.median(values[at:])
+        before = np.median(values[:at]) if line is None else line
+        after = np.median(values[at:])
         path = np.where(np.arange(values.size) < at, before, after)
         memory, spread = _noise(values - path, least)
         below, above = values - before, values - after
@@ -178,7 +182,8 @@ def _noise(residuals: FloatArray, least: float) -> tuple[float, float]:
 
 
 def _least_noise(values: FloatArray) -> float:
-    return max(LEAST_NOISE * float(np.ptp(values)), np.finfo(float).tiny)
+    usual = LEAST_NOISE * float(np.ptp(without_spikes(values)))
+    return max(usual, LEAST_OF_ALL * float(np.ptp(values)), float(np.finfo(float).tiny))
 
 
 def _log_density(residuals: FloatArray, spread: float) -> FloatArray:

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from driftscope_probes.drift.cusum import WARM_UP, chart
-from driftscope_probes.drift.split import AFTER, LATE, Split, best_split
+from driftscope_probes.drift.split import AFTER, LATE, Split, best_split, best_window
+from driftscope_probes.mismatch.number import FloatArray
 
 #: Exact zeros (bitwise-equal steps) after which the first other value is a change.
 ZEROS: Final = 5
@@ -25,6 +26,8 @@ OFF_CONSTANT: Final = 3
 EARLY_DECISION: Final = 4.0
 LATE_DECISION: Final = 4.5
 LOOK_DECISION: Final = 5.5
+#: The same of a stretch that ended: there are many more of them.
+WINDOW_DECISION: Final = 5.5
 #: From LATE values on there is a look whenever there are this many times more.
 LOOK_GROWTH: Final = 1.15
 
@@ -133,10 +136,13 @@ def _early_change(values: Sequence[float], noise: Noise) -> LevelChange | None:
     return LevelChange(split.at, levels.size - 1)
 
 
-def _judged(levels: np.ndarray[tuple[int], np.dtype[np.float64]], noise: Noise) -> Split | None:
+def _judged(levels: FloatArray, noise: Noise) -> Split | None:
     split = best_split(levels, noise.typical)
     needed = EARLY_DECISION if levels.size < LATE else LATE_DECISION
-    return split if split is not None and split.score > needed else None
+    if split is not None and split.score > needed:
+        return split
+    window = best_window(levels, noise.typical)
+    return window if window is not None and window.score > WINDOW_DECISION else None
 
 
 def _late_change(

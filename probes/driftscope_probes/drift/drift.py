@@ -238,9 +238,8 @@ def _line_is_better(
 def _change_point(series: _Series, change: Change) -> ChangePoint:
     rows = slice(change.start, change.at), slice(change.at, change.end)
     if change.kind == "growth":
-        going_on = change.grows_until == change.end
-        first = max(change.at, change.end - LATEST) if going_on else change.grows_until
-        rows = rows[0], slice(first, change.end)
+        last = change.grows_until
+        rows = rows[0], slice(max(change.at, last - LATEST), last)
     before, after = (float(np.median(series.values[part])) for part in rows)
     levels = [series.levels[part] for part in rows]
     move = abs(float(np.median(levels[1]) - np.median(levels[0])))

@@ -69,6 +69,32 @@ def best_split(
     return _scored(cleaned, int(before[best]), None if typical is None else typical / largest)
 
 
+def best_window(values: FloatArray, typical: float | None) -> Split | None:
+    """values: [n] finite, n ≤ LATE. A stretch of at least AFTER values that differs from those on
+    both of its sides (Olshen et al., Biostatistics 5, 2004), which no single split shows: where it
+    begins. None where there are too few."""
+    count = values.size
+    if count < AFTER + 2:
+        return None
+    centred = values - np.median(values)
+    largest = float(np.max(np.abs(centred)))
+    if largest == 0.0:
+        return None
+    cleaned = without_spikes(centred / largest)
+    sums = np.concatenate([[0.0], np.cumsum(cleaned)])
+    first, end = np.triu_indices(count, AFTER)  # end is exclusive
+    first, end = first[first > 0], end[first > 0]
+    inside = end - first
+    of_inside = sums[end] - sums[first]
+    difference = of_inside / inside - (sums[-1] - of_inside) / (count - inside)
+    best = int(np.argmax(difference**2 * inside * (count - inside)))
+    begin, width = int(first[best]), int(inside[best])
+    # Put first, the stretch and the rest are two levels as any.
+    rolled = np.roll(cleaned, -begin)
+    scaled = None if typical is None else typical / largest
+    return Split(begin, _scored(rolled, width, scaled).score)
+
+
 def score_at(values: FloatArray, at: int, typical: float | None) -> float:
     """The normal score of a change at index `at`, 0 < at < n, known to be there or not at all."""
     centred = values - np.median(values)
@@ -89,7 +115,7 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
     squares = float(np.dot(residuals, residuals))
     if squares <= np.finfo(float).eps * difference * difference:
         # Without noise a level has to have been held; one value is no level.
-        return Split(at, math.inf if at > FEW else 0.0)
+        return Split(at, math.inf if at > 1 else 0.0)
     if at <= FEW:
         nearest = float(np.min(np.abs(first - second.mean())))
         further = FURTHER if at == 1 else 1.0

@@ -46,6 +46,7 @@ class ReportPage:
     #: What the template shows for the URL's query. Raises InvalidField.
     shown: Callable[[Any, Mapping[str, str]], dict[str, Any]]
     plots: Mapping[str, Callable[[Any], PlotData]]
+    parameters: tuple[str, ...] = ()  # of the URL's query; any other is an error
 
 
 def no_verdicts(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_service.experiments.kind import Answer, CurrentService, Kind
@@ -15,6 +15,7 @@ from driftscope_service.experiments.store import ListedReport, latest_reports, r
 from driftscope_service.http import paging
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.http.paging import Cursor
+from driftscope_service.http.parameters import check_parameters, own_parameters
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
@@ -79,17 +80,13 @@ def list_reports_page(
     )
 
 
-@router.get("/{report_id}")
-def get_probe_page(
-    request: Request,
-    report_id: ReportId,
-    service: CurrentService,
-    metric: Annotated[str | None, Query(max_length=64)] = None,  # of kinds that show one
-) -> Response:
+@router.get("/{report_id}", dependencies=[Depends(own_parameters)])
+def get_probe_page(request: Request, report_id: ReportId, service: CurrentService) -> Response:
     stored, content = stored_report(service, report_id)
     kind = service.kinds[stored.kind]
     if kind.page is None:
         return RedirectResponse(kind.report_page(report_id), 303)
+    check_parameters(request, set(kind.page.parameters))
     report = kind.read(content)
     return page(
         request,

@@ -22,7 +22,17 @@ async def known_parameters(request: Request) -> None:  # not a thread for each r
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
-    names = _names(route.dependant)
+    if any(one.call is own_parameters for one in route.dependant.dependencies):
+        return
+    check_parameters(request, _names(route.dependant))
+
+
+def own_parameters() -> None:
+    """A dependency of a route whose parameters only its work knows: it checks them itself."""
+
+
+def check_parameters(request: Request, names: set[str]) -> None:
+    """Raises InvalidField (422) for the first parameter that is not among `names`."""
     for given in request.query_params:
         if given not in names:
             raise _unknown(given, names)

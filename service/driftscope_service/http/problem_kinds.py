@@ -90,8 +90,9 @@ STEP_CONFLICT = ProblemKind(
     "step-conflict",
     409,
     "The step is there already, with other content",
-    "A step or shard is accepted once. Sending the same bytes again is no error; other bytes need "
-    "another step number or another run.",
+    "A step or shard is accepted once per attempt of its run. Sending the same bytes again is no "
+    "error. Training that was started again opens an attempt of its own; two processes that push "
+    "to one run give their shards, or use a run each. The page of the run counts what was refused.",
 )
 SHARDS_MISSING = ProblemKind(
     "shards-missing",

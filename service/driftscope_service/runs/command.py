@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from driftscope_client import DriftscopeError
+from driftscope_client.attempt import PushedAttempt, Start
 from driftscope_client.client import KEY_VARIABLE
 from driftscope_client.errors import RUN_NAME, RUN_VARIABLE
 from driftscope_client.snapshot import CopiedArray
@@ -128,20 +129,34 @@ def push(
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="… of so many.")] = 1,
     zstd: Annotated[bool, typer.Option("--zstd", help="Compress on the way.")] = False,
+    attempt: Annotated[
+        str | None, typer.Option(help="Name of this start of training, the same for all its steps.")
+    ] = None,
+    resumed_from: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --attempt: the last step that still held when it started."),
+    ] = None,
     every_number: EveryNumber = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
 ) -> None:
     """Push one step to a running service, and show what it finds.
 
-    The same file again is no error; another file for the same step is.
+    The same file again is no error. Another file for the same step is a run that was started
+    again: it opens an attempt of the run, or is refused where --attempt has the step already.
     """
+    if resumed_from is not None and attempt is None:
+        raise RequestError(
+            "--resumed-from belongs to a start of training, and none is named.",
+            remedy="give --attempt with a name of it as well.",
+        )
     if not RUN_NAME.fullmatch(run):
         raise RequestError(
             f"the run name {run!r} is not accepted.",
             remedy="use letters, digits, '.', '_' and '-', at most 128.",
         )
     body = _body(file, known_format(step_format), zstd)
-    answer = _send(url, os.environ.get(api_key_env, "").strip(), run, step, shard, shards, body)
+    key = os.environ.get(api_key_env, "").strip()
+    answer = _send(url, key, run, step, shard, shards, body, attempt, resumed_from)
     if json_:
         print(json.dumps(answer, allow_nan=False, ensure_ascii=False))
     elif "comparison" in answer:
@@ -161,15 +176,19 @@ def _send(
     shard: int | None,
     shards: int,
     body: RequestBody,
+    attempt: str | None,
+    resumed_from: int | None,
 ) -> dict[str, Any]:
     """The analysis, or the receipt of a shard that was not the last."""
     path = f"/v1/runs/{run}/steps/{step}"
     params = {} if shard is None else {"shard": shard, "shards": shards}
     try:
         transport = Transport(url, api_key or None, timeout_s=TIMEOUT_S, retry=RETRY)
-        answer = transport.post(f"{path}/logprobs", params, body)
+        start = Start.named(attempt, resumed_from)
+        of = PushedAttempt(start).opened(transport, run, step, of_shards=shard is not None)
+        answer = transport.post(f"{path}/logprobs", {**params, **of}, body)
         if answer.get("missing") == []:
-            answer = transport.post(f"{path}/complete", {})
+            answer = transport.post(f"{path}/complete", of)
         transport.stop()
     except DriftscopeError as error:
         raise ApiError(error.message, remedy=error.remedy) from None

@@ -123,4 +123,6 @@ def test_the_page_lists_every_limit_as_it_is() -> None:
 
 def row(threshold: Threshold) -> str:
     values = " | ".join(f"{threshold.values[precision]:.8g}" for precision in COARSE_TO_FINE)
-    return f"| `{threshold.metric}` | {threshold.direction} | {values} | {threshold.source} |"
+    # A bar within a cell would begin another one.
+    source = threshold.source.replace("|", "\\|")
+    return f"| `{threshold.metric}` | {threshold.direction} | {values} | {source} |"

@@ -26,7 +26,12 @@ from driftscope_service.auth.key import Scope, allows, required_scope
         ("PUT", "/v1/runs/a", "ingest"),
         ("POST", "/v1/runs/a/steps/3/logprobs", "ingest"),
         ("POST", "/v1/runs/a/steps/3/complete", "ingest"),
+        ("POST", "/v1/reports", "ingest"),
+        ("DELETE", "/v1/reports/report_1", "admin"),
+        ("POST", "/probes/report_1/delete", "admin"),
         ("POST", "/v1/probes/paired", "probe"),
+        ("POST", "/probes/new/paired", "probe"),
+        ("POST", "/probes/new/paired/check", "read"),
         ("POST", "/v1/jobs/job_1/cancel", "probe"),
         ("POST", "/v1/jobs/job_1/other", "admin"),
         ("POST", "/v1/runs", "admin"),
@@ -52,11 +57,15 @@ def test_no_route_of_the_api_needs_admin_unseen(running: Any) -> None:
         for path, operations in running.client.get("/openapi.json").json()["paths"].items()
         for method in operations
     }
-    # What the service starts by itself is the operator's business.
-    assert [route for route, scope in needed.items() if scope is Scope.ADMIN] == [
+    # What the service starts by itself is the operator's business, and what is gone for good.
+    assert {route for route, scope in needed.items() if scope is Scope.ADMIN} == {
         ("PUT", "/v1/schedules/{name}"),
         ("DELETE", "/v1/schedules/{name}"),
-    ]
+        ("DELETE", "/v1/runs/{run}"),
+        ("DELETE", "/v1/runs/{run}/steps/{step}"),
+        ("DELETE", "/v1/reports/{report_id}"),
+        ("DELETE", "/v1/jobs/{job_id}"),
+    }
     assert needed["POST", "/v1/runs/{run}/steps/{step}/logprobs"] is Scope.INGEST
 
 

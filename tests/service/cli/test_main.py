@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -15,7 +14,7 @@ from driftscope_probes.errors import ProbeError
 from driftscope_service.cli import main as entry
 
 
-def paths(command: click.Command, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def paths(command: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield before
     for name, below in getattr(command, "commands", {}).items():
         yield from paths(below, (*before, name))

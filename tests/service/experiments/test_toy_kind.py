@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 
 from driftscope_service.app import create_app
 from driftscope_service.cli.main import build_app
+from driftscope_service.experiments.command_words import same_request
 from driftscope_service.experiments.kind import PLAIN_POLICY
-from driftscope_service.experiments.registry import EXPERIMENTS
+from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.service import open_service
+
+from .asked_alike import by_command
 
 TOY = Path(__file__).parent / "toy"
 WITH_TOY = (*EXPERIMENTS, "toy_experiment")
@@ -63,6 +66,7 @@ def test_from_a_request_to_every_form_of_its_report(toys: TestClient, job_of: An
     page = toys.get(f"/probes/{report}").text
     assert "<h1>The toy counted to 7</h1>" in page and 'href="/probes?kind=toy"' in page
     assert "counted to 2" in toys.get(f"/probes/{report}?most=2").text
+    assert toys.get(f"/probes/{report}?least=2").status_code == 422
     assert "\n6" in toys.get(f"/probes/{report}/plots/sizes.csv").text
     listed = toys.get("/probes?kind=toy").text
     assert "A toy of size 7." in listed and f'href="/probes/{report}"' in listed
@@ -73,6 +77,21 @@ def test_from_a_request_to_every_form_of_its_report(toys: TestClient, job_of: An
 def test_a_toy_that_is_killed_says_how_to_ask_for_less(job_of: Any) -> None:
     error = job_of(13)["error"]
     assert "SIGKILL" in error["message"] and error["remedy"].endswith("ask for a smaller toy.")
+
+
+def test_it_has_a_form_and_its_command_line_asks_for_the_same(toys: TestClient) -> None:
+    page = toys.get("/probes/new/toy").text
+    assert 'type="number" id="size" name="size"' in page and "how far to count" in page
+    assert 'href="/probes/new/toy"' in toys.get("/probes/new").text
+    checked = toys.post("/probes/new/toy/check", data={"size": "4"}).text
+    assert "driftscope probe toy --size 4" in checked and "/v1/probes/toy" in checked
+    refused = toys.post("/probes/new/toy", data={"size": "101"})
+    assert refused.status_code == 422 and 'id="size-error"' in refused.text
+    started = toys.post("/probes/new/toy", data={"size": "4"}, follow_redirects=False)
+    assert started.status_code == 303
+    kind = load_kinds(WITH_TOY)["toy"]
+    same = same_request(kind, kind.request(size=4), "http://x/", key=False)  # type: ignore[misc]
+    assert by_command(kind, same) == kind.request(size=4)  # type: ignore[misc]
 
 
 def test_its_request_is_checked_and_can_be_scheduled(toys: TestClient) -> None:

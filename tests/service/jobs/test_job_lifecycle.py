@@ -43,11 +43,11 @@ def test_a_probe_of_the_service_does_not_ask_the_hub(
     assert report["environment"]["variables"] == {"HF_HUB_OFFLINE": "1"}
 
 
-def test_only_logs_stay_in_the_job_folder(running: Any, eventually: Eventually) -> None:
+def test_only_logs_and_stages_stay_in_the_job_folder(running: Any, eventually: Eventually) -> None:
     job_id = running.start("succeed")
     running.wait(job_id)
     folder = running.data_dir / "jobs" / job_id
-    kept = {"log.txt", "request.json", "rollout-bf16/log.txt"}
+    kept = {"log.txt", "stages.jsonl", "request.json", "rollout-bf16/log.txt"}
     eventually(
         lambda: (
             {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == kept

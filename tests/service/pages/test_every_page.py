@@ -57,7 +57,9 @@ WIDER = """() => {
 
 @pytest.fixture(scope="module")
 def addresses(site: Any, stored_reports: dict[str, str]) -> dict[str, str]:
-    started = site.client.post("/v1/probes/paired", json={"model": "succeed", "prompts": ["a"]})
+    asked = {"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"], "threads": [1]}
+    started = site.client.post("/v1/probes/kernels", json=asked)
+    assert started.status_code == 202, started.text
     return {**stored_reports, "job": started.json()["id"]}
 
 
@@ -68,7 +70,7 @@ def test_nothing_leaves_its_box_and_axe_finds_nothing(
     page = look(may_fail=path in MISSING).drawn(path.format(**addresses))
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     for size in SIZES.values():
-        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.set_viewport_size(size)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert page.evaluate(WIDER) == []
         for scheme in SCHEMES:

@@ -50,11 +50,12 @@ def run(client: Any, command: list[str], files: dict[str, bytes]) -> Any:
 def test_the_commands_do_what_they_say(pushing: Any) -> None:
     files = {
         "step-12.safetensors": pushing.body(),
+        "step-41.safetensors": pushing.body(seed=3),
         "rank-0.safetensors": pushing.body(seed=1),
         "rank-1.safetensors": pushing.body(seed=2),
     }
     answers = [run(pushing.client, command, files) for command in commands()]
-    assert [answer.status_code for answer in answers] == [201, 201, 200, 201, 201, 201]
+    assert [answer.status_code for answer in answers] == [201, 201, 200, 201, 201, 201, 201, 201]
     assert list(answers[2].json()["steps"][0]["values"]) == ["kl_k3", "abs_diff_mean"]
     assert answers[-1].json()["shards"] == 2
 
@@ -67,7 +68,7 @@ def test_the_routes_are_the_documented_ones(running: Any) -> None:
         if path.startswith("/v1/runs")
         for method in operations
     }
-    assert set(re.findall(r"^\| `((?:PUT|GET|POST) /v1\S+)` \|", PAGE, re.MULTILINE)) == there
+    assert set(re.findall(r"^\| `((?:PUT|GET|POST|DELETE) /v1\S+)` \|", PAGE, re.MULTILINE)) == there
 
 
 def test_the_errors_are_the_documented_ones(running: Any) -> None:

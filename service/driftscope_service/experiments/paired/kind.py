@@ -64,6 +64,7 @@ KIND: Final = Kind(
         "experiments/paired/templates/report",
         page_data,
         {"grid": lambda report: grid_data(paired_grid(report.grid))},
+        parameters=("metric",),
     ),
     command_line=CommandLine(
         ("driftscope", "probe", "paired"),

@@ -4,8 +4,16 @@
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const here = ["UTC", "Etc/UTC", "GMT", undefined].includes(zone) ? null : zone;
 
-// As ISO 8601 writes it, with the short name of the zone: 2026-11-29 21:30:05 CET.
-const local = (when) => when.toLocaleString("sv-SE", { timeZoneName: "short" });
+const two = "2-digit";
+const clock = new Intl.DateTimeFormat("en-GB", {
+  year: "numeric", month: two, day: two, hour: two, minute: two, second: two, hourCycle: "h23", timeZoneName: "short",
+});
+
+// In the order of ISO 8601, with the short name of the zone: 2026-11-29 21:30:05 CET.
+function local(when) {
+  const part = Object.fromEntries(clock.formatToParts(when).map(({ type, value }) => [type, value]));
+  return `${part.year}-${part.month}-${part.day} ${part.hour}:${part.minute}:${part.second} ${part.timeZoneName}`;
+}
 
 function show(place) {
   for (const time of place.querySelectorAll("time[datetime]:not([data-local])")) {

@@ -64,14 +64,27 @@ class PlotFigure extends HTMLElement {
       return;
     }
     this.chart = echarts.init(this.place, null, { renderer: this.getAttribute("renderer") ?? "canvas" });
-    const option = this.option(this.data, readTheme(this));
+    // Besides the option of the library: what is to be said, and where a click on a column goes.
+    const { said, go, ...option } = this.option(this.data, readTheme(this));
     this.chart.setOption({ animation: !still.matches && this.dataset.state !== "drawn", animationDuration: 250, ...option });
-    this.chart.on("click", (event) => {
-      const target = event.data?.href;
-      if (target) location.assign(target);
-    });
+    if (go) this.followColumns(go);
+    else this.chart.on("click", (event) => event.data?.href && location.assign(event.data.href));
     this.dataset.state = "drawn";
-    this.say(this.data.note ?? "");
+    this.say([this.data.note, said].filter(Boolean).join(" "));
+  }
+
+  // A click anywhere within the axes goes to what stands in that column: points are small, and a line
+  // of many steps has none.
+  followColumns(go) {
+    const chart = this.chart;
+    const column = ({ offsetX, offsetY }) => (chart.containPixel({ gridIndex: 0 }, [offsetX, offsetY])
+      ? chart.convertFromPixel({ gridIndex: 0 }, [offsetX, offsetY])[0] : undefined);
+    const area = chart.getZr();
+    area.on("click", (event) => {
+      const at = column(event);
+      if (at !== undefined) location.assign(go(at));
+    });
+    area.on("mousemove", (event) => area.setCursorStyle(column(event) === undefined ? "default" : "pointer"));
   }
 
   say(text, failed = false) {

@@ -64,7 +64,7 @@ async def remove_step(
     asking = asked_by(request)
     removed = await delete_step(service.intake, run, step, attempt, asked_by=asking)
     if removed is None:
-        raise not_found("step", f"{step} of run {run}")
+        raise not_found("step", step, f"run {run!r}")
     return RemovedBody.of(run, removed)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.intake import Intake
 from driftscope_service.runs.store.removal import Removed, remove_run, remove_step
 
@@ -32,10 +33,14 @@ async def delete_step(
     intake: Intake, run: str, step: int, attempt: int | None, *, asked_by: str
 ) -> Removed | None:
     """`attempt`: None: the newest that has the step."""
+
+    def remove(connection: Connection) -> Removed | None:
+        removed = remove_step(connection, run, step, attempt)
+        settle_answer(connection, run)  # of what is now the last step
+        return removed
+
     async with intake.locks.hold(run, step):
-        removed = await asyncio.to_thread(
-            _committed, intake, lambda connection: remove_step(connection, run, step, attempt)
-        )
+        removed = await asyncio.to_thread(_committed, intake, remove)
     if removed is not None:
         of = "" if attempt is None else f" of attempt {attempt}"
         _note(f"step {step}{of} of run {run}", removed, asked_by)

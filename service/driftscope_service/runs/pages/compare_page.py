@@ -29,7 +29,14 @@ from driftscope_service.runs.pages.compared import (
     rows,
     side,
 )
-from driftscope_service.runs.pages.step_view import NoTokens, StepViews, token_source
+from driftscope_service.runs.pages.run_state import analysis_at
+from driftscope_service.runs.pages.step_view import (
+    Constants,
+    NoTokens,
+    StepViews,
+    token_source,
+)
+from driftscope_service.runs.step_words import repeated_values
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import metric_points, points_before
 
@@ -184,6 +191,12 @@ def _histogram(service: RunsService, request: Request, one: Side) -> Histogram |
     """Why not, as a sentence, where its tokens cannot be read."""
     views: StepViews = request.app.state.step_views
     try:
-        return views.of(token_source(service, one.run.name, one.step)).histogram
+        source = token_source(service, one.run.name, one.step)
+        return views.of(source, _repeated(service, one)).histogram
     except NoTokens as error:
         return str(error)
+
+
+def _repeated(service: RunsService, one: Side) -> Constants:
+    with service.database.read() as connection:
+        return repeated_values(analysis_at(connection, one.run.name, one.step))

@@ -176,6 +176,8 @@ def overlay_data(
         "metric": metric,
         "unit": told.unit,
         "logarithmic": told.scale == "log" and told.ideal == 0,
+        "ideal": told.ideal,
+        "form": told.form,
         "limits": [{"direction": name, "value": value} for name, value in sorted(limits)],
         "empty": "No step of either run has a value of this number.",
     }

@@ -68,7 +68,7 @@ LastStep = Annotated[int | None, Query(ge=0, le=MAX_STEP)]
 
 
 @router.get("/{run}/plots/drift.{format_}")
-@router.get("/{run}/attempts/{attempt}/plots/drift.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/drift.{format_}")
 def get_drift_plot(
     request: Request,
     run: RunName,
@@ -127,6 +127,8 @@ def drift_data(
         "unit": told.unit,
         # A logarithmic axis has no place for a distance from 1, nor for a sign.
         "logarithmic": told.scale == "log" and told.ideal == 0,
+        "ideal": told.ideal,
+        "form": told.form,
         "limits": [
             {"direction": one.direction, "value": one.value, "source": one.source} for one in limits
         ],

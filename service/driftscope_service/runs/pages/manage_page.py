@@ -135,7 +135,7 @@ def ask_to_delete_step(
         if found is None:
             raise not_found("run", run)
         if attempt is None and StepRepository(connection).get(run, step) is None:
-            raise not_found("complete step", f"{step} of run {run}")
+            raise not_found("complete step", step, f"run {run!r}")
     path = navigation.step_page(run, step)
     of_run = Crumb(run, navigation.run_page(run))
     return page(
@@ -163,5 +163,5 @@ async def delete_step_from_page(
 ) -> Response:
     asking = asked_by(request)
     if await delete_step(service.intake, run, step, attempt, asked_by=asking) is None:
-        raise not_found("step", f"{step} of run {run}")
+        raise not_found("step", step, f"run {run!r}")
     return RedirectResponse(navigation.run_page(run), 303)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -57,7 +56,7 @@ class Tile:
 
 
 @router.get("/{run}")
-@router.get("/{run}/attempts/{attempt}")
+@router.get("/{run}/attempts/{of_attempt}")
 def get_run_page(
     request: Request,
     run: RunName,
@@ -104,8 +103,6 @@ def get_run_page(
         api=run_path(run),
         attempt=attempt,
         attempts=attempts,
-        # Links to steps lead to those of the attempt that is shown.
-        step_page=partial(navigation.step_page, attempt=attempt),
         chosen=chosen,
         span=span,
         buckets=BUCKETS,
@@ -152,7 +149,7 @@ def _shown(
 
 
 @router.get("/{run}/plots/course.{format_}")
-@router.get("/{run}/attempts/{attempt}/plots/course.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/plots/course.{format_}")
 def get_course_plot(
     request: Request,
     run: RunName,

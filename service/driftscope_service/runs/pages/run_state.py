@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from driftscope_probes.drift.split import AFTER
 from driftscope_probes.plural import counted
 from driftscope_service.numbers import limit_words, metric_words
-from driftscope_service.numbers.metric_words import number
 from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.pages.run_events import event_sentence

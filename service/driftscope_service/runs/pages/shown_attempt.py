@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy import Connection
 
 from driftscope_probes.plural import counted
@@ -28,13 +28,16 @@ from driftscope_service.runs.store.attempts import (
 from driftscope_service.runs.store.runs import Run
 
 
-def _asked(request: Request) -> int | None:
-    given = request.path_params.get("attempt", request.query_params.get("attempt"))
+def _asked(
+    request: Request,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_ATTEMPT)] = None,
+) -> int | None:
+    given = request.path_params.get("of_attempt")
     if given is None:
-        return None
+        return attempt
     if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MAX_ATTEMPT):
         raise InvalidField(
-            "query/attempt",
+            "path/attempt",
             f"{given[:20]!r} is no number of an attempt",
             remedy="they are numbered 1, 2, 3 …",
         )

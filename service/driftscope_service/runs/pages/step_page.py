@@ -67,7 +67,7 @@ class Looked:
 
 
 @router.get("/{run}/steps/{step}")
-@router.get("/{run}/attempts/{attempt}/steps/{step}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}")
 def get_step_page(
     request: Request,
     run: RunName,
@@ -136,7 +136,7 @@ def get_step_page(
 
 
 @router.get("/{run}/steps/{step}/plots/routing.{format_}")
-@router.get("/{run}/attempts/{attempt}/steps/{step}/plots/routing.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/routing.{format_}")
 def get_routing_plot(
     request: Request,
     run: RunName,
@@ -154,7 +154,7 @@ def get_routing_plot(
 
 
 @router.get("/{run}/steps/{step}/plots/evidence.{format_}")
-@router.get("/{run}/attempts/{attempt}/steps/{step}/plots/evidence.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/evidence.{format_}")
 def get_evidence_plot(
     request: Request,
     run: RunName,
@@ -173,7 +173,7 @@ def get_evidence_plot(
 
 
 @router.get("/{run}/steps/{step}/plots/{plot}.{format_}")
-@router.get("/{run}/attempts/{attempt}/steps/{step}/plots/{plot}.{format_}")
+@router.get("/{run}/attempts/{of_attempt}/steps/{step}/plots/{plot}.{format_}")
 def get_step_plot(
     request: Request,
     run: RunName,

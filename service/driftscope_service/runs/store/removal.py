@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
-from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.store.tables import attempts, run_tags, runs, shards, steps
 
@@ -68,7 +67,6 @@ def remove_step(
         .where(runs.c.number == run.number)
         .values(last_step_at=of_run.scalar_subquery())
     )
-    settle_answer(connection, name)
     return removed
 
 

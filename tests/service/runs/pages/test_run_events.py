@@ -23,9 +23,7 @@ def _drift(
 
 
 def _noise(steps: int, seed: int = 0, level: float = 0.02) -> list[float]:
-    values: list[float] = (
-        level * np.exp(np.random.default_rng(seed).normal(0, 0.1, steps))
-    ).tolist()
+    values: list[float] = (level * np.exp(np.random.default_rng(seed).normal(0, 0.1, steps))).tolist()
     return values
 
 

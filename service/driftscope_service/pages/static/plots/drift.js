@@ -2,32 +2,12 @@
 // shaded areas, events as dashed lines within their 95 % interval, resumed attempts as dotted lines,
 // what earlier attempts had as faint lines, outliers as rings.
 
-import { number, tick } from "./number.js";
+import { writer } from "./number.js";
 import { axis, frame, records } from "./theme.js";
-
-// A limit further away than this is said in words only: drawn, it would flatten the line.
-const FAR = 30;
-
-function bounds(data, points) {
-  const values = points.flatMap((point) => [point.low, point.high]);
-  let [low, high] = [Math.min(...values), Math.max(...values)];
-  const positive = low > 0;
-  const logarithmic = data.logarithmic && positive && high / low > 3;
-  for (const limit of data.limits) {
-    const near = data.logarithmic
-      ? positive && limit.value > 0 && limit.value < high * FAR && limit.value > low / FAR
-      : Math.abs(limit.value - (high + low) / 2) < FAR * (high - low || Math.abs(high) || 1);
-    if (near) [low, high] = [Math.min(low, limit.value), Math.max(high, limit.value)];
-  }
-  const room = logarithmic ? 1.25 : 0;
-  const span = high - low || Math.abs(high) || 1;
-  const min = logarithmic ? low / room : Math.max(low - 0.08 * span, data.logarithmic && positive ? 0 : -Infinity);
-  return { logarithmic, min, max: logarithmic ? high * room : high + 0.08 * span };
-}
+import { nearest, view } from "./view.js";
 
 function areas(data, range, theme) {
-  const limits = data.limits
-    .filter((limit) => limit.value >= range.min && limit.value <= range.max)
+  const limits = range.limits
     .map((limit) => (limit.direction === "above"
       ? [{ yAxis: limit.value }, { yAxis: range.max }]
       : [{ yAxis: range.min }, { yAxis: limit.value }]));
@@ -44,11 +24,11 @@ const named = (event) => (event.kind === "resume" ? `resumed at ${event.step}`
   : event.low === event.high ? `step ${event.step}` : `step ${event.step} (${event.low} to ${event.high})`);
 
 function lines(data, range, theme) {
-  const limits = data.limits
-    .filter((limit) => limit.value >= range.min && limit.value <= range.max)
+  const write = writer(data);
+  const limits = range.limits
     .map((limit) => ({
       yAxis: limit.value, lineStyle: { color: theme.bad, type: "solid", width: 1 },
-      label: { formatter: `limit ${number(limit.value)}`, position: "insideEndTop", color: theme.bad, fontSize: 11 },
+      label: { formatter: `limit ${write(limit.value)}`, position: "insideEndTop", color: theme.bad, fontSize: 11 },
     }));
   const changes = (data.events ?? []).map((event) => ({
     xAxis: event.step,
@@ -64,8 +44,9 @@ const linkOf = (data, point) => (point.first_step === point.last_step
   : `${data.page}?metric=${data.metric}&first=${point.first_step}&last=${point.last_step}`);
 
 export function option(data, theme) {
+  const write = writer(data);
   const points = records(data);
-  const range = bounds(data, points);
+  const range = view(points.flatMap((point) => [point.low, point.high]), data.limits, data);
   const outliers = new Set(data.drift?.outliers ?? []);
   const grouped = points.some((point) => point.steps > 1);
   const colour = theme.series[1];
@@ -87,15 +68,14 @@ export function option(data, theme) {
         const point = items.find((item) => item.data?.point)?.data.point;
         if (!point) return "";
         const where = point.steps > 1 ? `steps ${point.first_step} to ${point.last_step}` : `step ${point.first_step}`;
-        const range = point.steps > 1 ? `\n${number(point.low)} to ${number(point.high)}` : "";
-        return `${where}\n${number(point.mean)} ${data.unit}${range}${point.crossed ? "\nbeyond a limit" : ""}`;
+        const range = point.steps > 1 ? `\n${write(point.low)} to ${write(point.high)}` : "";
+        return `${where}\n${write(point.mean)}${range}${point.crossed ? "\nbeyond a limit" : ""}`;
       },
     },
     xAxis: axis(theme, "step", { type: "value", min: steps[0], max: steps[1] === steps[0] ? steps[0] + 1 : steps[1], minInterval: 1, splitLine: { show: false } }),
-    yAxis: axis(theme, data.unit, {
-      type: range.logarithmic ? "log" : "value", min: range.min, max: range.max, nameGap: 46,
-      axisLabel: { formatter: tick, showMinLabel: false, showMaxLabel: false },
-    }),
+    yAxis: axis(theme, data.unit, range.axis),
+    said: range.said,
+    go: (step) => linkOf(data, nearest(points, Math.round(step))),
     dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl" }],
     series: [
       ...older.map((one) => ({

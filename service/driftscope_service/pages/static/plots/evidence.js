@@ -2,10 +2,12 @@
 
 import { number, tick } from "./number.js";
 import { axis, frame } from "./theme.js";
+import { view } from "./view.js";
 
 export function option(data, theme) {
   const base = frame(theme);
   const bars = data.kind === "bars";
+  const range = view(data.rows.map(([, y]) => y), [], { logarithmic: false });
   const xs = data.rows.map(([x]) => number(x));
   return {
     ...base,
@@ -21,7 +23,7 @@ export function option(data, theme) {
     xAxis: bars
       ? axis(theme, data.x_label, { type: "category", data: xs })
       : axis(theme, data.x_label, { type: "value", scale: true, axisLabel: { formatter: tick } }),
-    yAxis: axis(theme, data.y_label, { type: "value", nameGap: 50, scale: !bars, axisLabel: { formatter: tick } }),
+    yAxis: axis(theme, data.y_label, bars ? { type: "value", nameGap: 50, axisLabel: { formatter: tick } } : range.axis),
     series: [{
       type: { line: "line", points: "scatter", bars: "bar" }[data.kind],
       color: theme.series[1], symbolSize: data.kind === "points" ? 6 : 4,

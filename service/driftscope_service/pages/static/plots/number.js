@@ -22,3 +22,8 @@ export function tick(value) {
 export function counted(count, one) {
   return `${number(count)} ${count === 1 ? one : `${one}s`}`;
 }
+
+// A value of the number that a plot is of, in the form that the page shows it in: a share as percent.
+export function writer({ form, unit }) {
+  return form === "fraction" ? (value) => `${number(100 * value)}%` : (value) => `${number(value)} ${unit ?? ""}`.trim();
+}

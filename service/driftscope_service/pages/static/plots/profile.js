@@ -4,6 +4,7 @@
 import { counted, number, tick } from "./number.js";
 import { logScale } from "./scale.js";
 import { axis, drawn, frame, legend, records } from "./theme.js";
+import { logTicks } from "./view.js";
 
 const FIRST_INDEX = 0.7;
 
@@ -29,6 +30,8 @@ export function option(data, theme) {
     if (last <= 1) return `${number(bin.from)} to ${number(bin.below)}`;
     return bin.below - bin.from > 1 ? `${number(bin.from)} to ${number(bin.below - 1)}` : number(bin.from);
   };
+  // Between whole places there is nothing; a response of a few tokens still has two labelled ticks.
+  const places = decades ? { customValues: logTicks(from(bins[0]), last).filter(Number.isInteger) } : {};
   const base = frame(theme);
   return {
     ...base,
@@ -46,7 +49,7 @@ export function option(data, theme) {
     xAxis: axis(theme, data.along, {
       type: decades ? "log" : "value", min: decades ? from(bins[0]) : 0, max: last, splitLine: { show: false },
       ...(last > 1 ? { minInterval: 1 } : {}),
-      axisLabel: { formatter: tick, showMinLabel: !decades, showMaxLabel: !decades },
+      axisTick: places, axisLabel: { ...places, formatter: tick },
     }),
     yAxis: axis(theme, data.drawn ? "mean |Δ| (nats)" : "nats", { type: "value", nameGap: 50, ...up.axis }),
     series: lines.map((one) => ({

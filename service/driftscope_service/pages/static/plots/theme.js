@@ -24,10 +24,10 @@ export function frame(theme) {
 }
 
 export function axis(theme, name, more = {}) {
-  const { axisLabel, splitLine, ...rest } = more;
+  const { axisLabel, axisTick, splitLine, ...rest } = more;
   return {
     name, nameLocation: "middle", nameGap: 28, nameTextStyle: { color: theme.muted, fontSize: 12 },
-    axisLine: { onZero: false, lineStyle: { color: theme.muted } }, axisTick: { lineStyle: { color: theme.muted } },
+    axisLine: { onZero: false, lineStyle: { color: theme.muted } }, axisTick: { lineStyle: { color: theme.muted }, ...axisTick },
     axisLabel: { color: theme.muted, fontSize: 11, hideOverlap: true, ...axisLabel },
     splitLine: { lineStyle: { color: theme.line }, ...splitLine },
     ...rest,

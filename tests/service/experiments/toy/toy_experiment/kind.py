@@ -62,6 +62,7 @@ KIND: Final = Kind(
         "toy_experiment:templates/page",
         page,
         {"sizes": lambda report: PlotData(("size",), [[one] for one in report["sizes"]], {})},
+        parameters=("most",),
     ),
     metrics=(SIZE,),
     families=families,
