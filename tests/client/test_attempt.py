@@ -139,7 +139,9 @@ def test_what_a_launcher_says(environment: dict[str, str], expected: str | None)
     assert launch_id(environment) == expected
 
 
-@pytest.mark.parametrize("given", [{"attempt": "a b"}, {"attempt": "x" * 129}, {"resumed_from": -1}])
+@pytest.mark.parametrize(
+    "given", [{"attempt": "a b"}, {"attempt": "x" * 129}, {"resumed_from": -1}]
+)
 def test_what_is_no_attempt(connect: Connect, given: dict[str, Any]) -> None:
     with pytest.raises(DriftscopeError, match="What to do"):
         connect("http://127.0.0.1:1", **given)

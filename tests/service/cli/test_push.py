@@ -118,10 +118,10 @@ def test_refusals_are_told_in_the_words_of_the_service(
     for arguments, told in (
         ((step_file, "--run", "r", "--step", "3", "--url", url), "3"),
         (("cut.safetensors", "--run", "r", "--step", "4", "--url", url), "it ends after 1 bytes"),
-        (("step.npz", "--run", "r", "--step", "4", "--url", url), "names no format"),
+        (("step.npz", "--run", "r", "--step", "4", "--url", url), "it is not a valid archive"),
         (("absent.json", "--run", "r", "--step", "4", "--url", url), "there is no such file"),
         ((step_file, "--run", "a/b", "--step", "4", "--url", url), "run name 'a/b'"),
-        ((step_file, "--run", "r", "--step", "4", "--format", "npz"), "unknown format 'npz'"),
+        ((step_file, "--run", "r", "--step", "4", "--format", "pt"), "unknown format 'pt'"),
         ((step_file, "--run", "r", "--step", "4", "--url", "http://[::1"), "is not a URL"),
     ):
         done = push(*arguments)

@@ -42,8 +42,11 @@ class Opening:
         """Names in a zip archive, at most MAX_MEMBERS."""
         if not self.head.startswith(ZIP) or not zipfile.is_zipfile(self.path):
             return ()
-        with zipfile.ZipFile(self.path) as archive:
-            return tuple(archive.namelist()[:MAX_MEMBERS])
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return tuple(archive.namelist()[:MAX_MEMBERS])
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            return ()  # the reader that its name promises says what is wrong
 
     @cached_property
     def first_line(self) -> Mapping[str, Any] | None:

@@ -6,7 +6,9 @@ metadata. Nothing is unpickled: a member that holds Python objects is refused.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -34,6 +36,7 @@ HEADERS: Final[Mapping[tuple[int, int], Callable[..., Any]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+DAMAGED: Final = (zipfile.BadZipFile, zlib.error, struct.error)
 WRITE_AGAIN: Final = "write it with np.savez and send it whole."
 #: numpy's own names of what is stored; BF16 has none, and BOOL is checked as a number.
 DTYPE_NAMES: Final = {
@@ -47,7 +50,8 @@ def read_npz(path: Path) -> PushedStep:
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive)
             arrays = {_name(info): _array(archive, info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    # RuntimeError: an encrypted member; ValueError: a damaged name or date.
+    except (*DAMAGED, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise PushError(f"it is not a valid archive: {error}.", remedy=WRITE_AGAIN) from error
     texts = {name: str(array) for name, array in arrays.items() if array.dtype.kind == "U"}
     numbers = {name: array for name, array in arrays.items() if name not in texts}

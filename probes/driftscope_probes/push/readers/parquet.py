@@ -27,6 +27,8 @@ from driftscope_probes.push.rules import (
 #: What other writers put beside the columns, for themselves.
 OTHERS: Final = (b"pandas", b"huggingface", b"ARROW:schema")
 MAX_REASON_CHARACTERS: Final = 200
+#: Entries of one list in the footer: row groups, columns, pages.
+MAX_LISTED: Final = 2**16
 
 
 def read_parquet_step(path: Path) -> PushedStep:
@@ -36,7 +38,7 @@ def read_parquet_step(path: Path) -> PushedStep:
         with pq.ParquetFile(
             path,
             thrift_string_size_limit=MAX_HEADER_BYTES,
-            thrift_container_size_limit=MAX_SEQUENCES,
+            thrift_container_size_limit=MAX_LISTED,
         ) as file:
             schema = file.schema_arrow
             if other := not_a_step(schema.names, {}):

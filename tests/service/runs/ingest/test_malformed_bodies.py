@@ -69,7 +69,7 @@ def lying(good: bytes) -> Iterator[tuple[str, bytes, str]]:
         return with_header({**header, name: {**header[name], **fields}}, data)
 
     first = header["rollout_logprobs"]["data_offsets"]
-    yield "wrong dtype", changed("rollout_logprobs", dtype="F64"), "dtype"
+    yield "wrong dtype", changed("rollout_logprobs", dtype="I32"), "dtype"
     yield "unknown dtype", changed("mask", dtype="PICKLE"), "dtype"
     yield "overlapping", changed("trainer_logprobs", data_offsets=first), "overlaps"
     yield "lying shape", changed("token_ids", shape=[19]), "needs"
@@ -103,7 +103,7 @@ def test_tensors_that_disagree(pushing: Any) -> None:
         (body(mask=np.full(6, 2, np.uint8)), "mask has the value 2"),
         (body(rank=np.array([0, -1], np.int32)), "rank is -1 for sequence 1"),
         (body(replica=np.zeros(6, np.int32)), "replica has shape [6]"),
-        (body(routed_experts=np.zeros((6, 1, 1), np.int64)), "accepted: U8, I16, U16, I32"),
+        (body(routed_experts=np.zeros((6, 1, 1), np.float32)), "accepted: U8, I16, U16, I32, I64"),
         (
             body(environment=np.array([0, 2], np.int32), metadata={"environments": "math,code"}),
             "lists 2: accepted is 0 to 1",

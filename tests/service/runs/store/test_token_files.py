@@ -72,6 +72,7 @@ def step_of(
         "position_ids": ids[::-1].copy(),
         "turn_ids": np.zeros(tokens, np.int32),
         "behavior_version": random.integers(0, 9, len(lengths)).astype(np.int32),
+        "token_behavior_version": random.integers(0, 9, tokens).astype(np.int32),
         "rank": random.integers(0, 2**31, len(lengths)).astype(np.int32),
         "replica": random.integers(0, 3, len(lengths)).astype(np.int32),
         "cached_tokens": random.integers(0, 2**30, len(lengths)).astype(np.int32),
