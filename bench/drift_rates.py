@@ -2,7 +2,8 @@
 
     python bench/drift_rates.py [--json] [--steps N] [--runs N]
 
-Seeded: the same figures every time, but for the time. Prints the tables of docs/drift-over-steps.md.
+Seeded: the same figures every time, but for the time. Prints the tables of
+docs/drift-over-steps.md.
 """
 
 from __future__ import annotations
@@ -104,9 +105,7 @@ def reading(logs: FloatArray) -> Drift:
 def false_events(steps: int, rng: np.random.Generator) -> Iterator[FalseEvents]:
     runs = max(1, steps // STEPS)
     for kind in NOISES:
-        found = [
-            event for _ in range(runs) for event in reading(noise(rng, STEPS, kind)).events
-        ]
+        found = [event for _ in range(runs) for event in reading(noise(rng, STEPS, kind)).events]
         watched = max(1, runs // WATCHED_SHARE)
         told = sum(told_at_any_look(noise(rng, STEPS, kind)) for _ in range(watched))
         growing = sum(event.kind == "growth" for event in found)
@@ -153,9 +152,7 @@ def found_in(
     )
 
 
-def shifted_run(
-    rng: np.random.Generator, kind: Noise, size: float, at: Onset
-) -> tuple[int, Drift]:
+def shifted_run(rng: np.random.Generator, kind: Noise, size: float, at: Onset) -> tuple[int, Drift]:
     steps = int(rng.integers(SHORTEST, LONGEST + 1))
     onset = at(rng, steps)
     logs = noise(rng, steps, kind)
@@ -196,10 +193,16 @@ def scored(
         held += event.low <= onset <= event.high
         widths.append(event.high - event.low + 1)
     return Found(
-        *(where, what, kind.name, runs),
-        *(count / runs for count in (found, soon, dated, held)),
-        float(np.median(widths)) if widths else math.nan,
-        alone / runs,
+        onset=where,
+        size=what,
+        noise=kind.name,
+        runs=runs,
+        found=found / runs,
+        soon=soon / runs,
+        dated=dated / runs,
+        held=held / runs,
+        interval=float(np.median(widths)) if widths else math.nan,
+        alone=alone / runs,
     )
 
 

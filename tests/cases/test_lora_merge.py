@@ -78,6 +78,7 @@ def test_the_merge_is_the_weights_part(made: tuple[Path, Path], tmp_path: Path) 
     assert cell["abs_diff_mean"] == pytest.approx(np.abs(delta).mean(), rel=1e-12)
     assert "different weights" in found["sentence"] and "unmerged" in found["sentence"]
     assert report["grid"][0]["which_side"] is None
+    assert report["grid"][0]["diagnosis"]["causes"][0]["name"] == "lora_merge_rounding"
     assert "Weights and kernels" in (tmp_path / "report" / "report.html").read_text()
 
 
@@ -105,6 +106,7 @@ def test_the_trainer_computes_base_and_adapter(
     forgot = printed(*without, "--out", "forgot", cwd=tmp_path)
     assert forgot["grid"][0]["comparison"]["abs_diff_mean"] > 0.01
     assert forgot["weights"]["cells"][0]["parts"][0]["fraction"] > 0.99
+    assert forgot["grid"][0]["diagnosis"]["causes"][0]["name"] == "lora_not_applied"
 
 
 @pytest.mark.slow

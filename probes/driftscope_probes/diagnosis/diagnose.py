@@ -84,9 +84,12 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
         found = cause.detect(seen)
         if found is None:
             continue
+        confidence = found.confidence
+        if cause.level not in ("comparable", "weights"):
+            confidence *= 1.0 - seen.measured_weights  # what is left to explain
         if few and cause.level != "comparable":
-            confidence = min(found.confidence, CONFIDENCE_OF_FEW)
-            found = Finding(confidence, found.evidence)
+            confidence = min(confidence, CONFIDENCE_OF_FEW)
+        found = Finding(confidence, found.evidence)
         findings[cause.name] = found
     return findings
 

@@ -47,6 +47,12 @@ ISOLATED_BELOW, STRUCTURE_OF_CHANCE = 0.2, 5.0
 CONTRAST = 0.7
 
 
+#: Measured fractions of the weights in ΣΔ² between which they begin to be what is seen.
+WEIGHTS_FROM, WEIGHTS_UP_TO = 0.3, 0.6
+#: Not 1: how the weights came to differ is not measured.
+MEASURED_AT_MOST = 0.95
+
+
 class Examination:
     def __init__(self, observed: Observed, floor: Floor) -> None:
         self.observed = observed
@@ -56,6 +62,15 @@ class Examination:
     @cached_property
     def settings(self) -> Settings:
         return settings_of(self.observed.metadata)
+
+    @cached_property
+    def measured_weights(self) -> float:
+        """Where a probe scored with both sides' weights: how surely these are what is seen."""
+        fraction = self.settings.weights_fraction
+        if fraction is None:
+            return 0.0
+        surely = ramp(fraction, WEIGHTS_FROM, WEIGHTS_UP_TO)
+        return MEASURED_AT_MOST * surely * ramp(self.signals.excess or 0.0, 1.4, 2.2)
 
     @cached_property
     def places(self) -> Places:

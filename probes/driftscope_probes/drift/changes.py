@@ -29,10 +29,10 @@ from driftscope_probes.drift.split import AFTER, FEW, MAD_CONSISTENCY, score_at
 from driftscope_probes.drift.trend import theil_sen
 from driftscope_probes.mismatch.number import FloatArray
 
-#: Schwarz' criterion by which a line has to be better than levels before growth is told: e³ to one.
+#: Schwarz' criterion by which a line has to be better than levels to be told: e³ to one.
 CLEARLY: Final = 6.0
-#: Normal score that a change has to keep when all values around it are known. A detector looks again
-#: and again and needs more.
+#: Normal score that a change has to keep when all values around it are known. A detector, which
+#: looks again and again, needs more.
 CONFIRMED: Final = 3.5
 #: This many changes in one direction are a staircase, if its treads are short or alike.
 STAIRCASE: Final = 3
@@ -233,7 +233,9 @@ def _jump(values: FloatArray, start: int, at: Sequence[int], end: int) -> int | 
     """Which of the changes, all one way, leaves the line that the ones before it follow, if any."""
     if len(at) < 2:
         return None
-    levels = [float(np.median(part)) for part in np.split(values[start:end], [i - start for i in at])]
+    levels = [
+        float(np.median(part)) for part in np.split(values[start:end], [i - start for i in at])
+    ]
     largest = int(np.argmax(np.abs(np.diff(levels[1:])))) + 1
     first, last = max(start, at[0] - WINDOW), min(end, at[largest] + WINDOW)
     until = at[largest]
@@ -302,7 +304,7 @@ def _staircase(values: FloatArray, start: int, at: Sequence[int], end: int) -> b
 
 
 def _mixed(shift: Fitted, growth: Fitted) -> FloatArray:
-    """The posterior over both models, weighed by their criteria (Kass and Raftery, JASA 90, 1995)."""
+    """The posterior over both models, weighed by criterion (Kass and Raftery, JASA 90, 1995)."""
     difference = shift.criterion(3) - growth.criterion(3)
     if math.isnan(difference):
         return shift.posterior

@@ -1,7 +1,8 @@
 """A CUSUM chart of one number over a run's steps, in units of a robust std.
 
-Two-sided and self-starting (Hawkins, Journal of Quality Technology 19, 1987), winsorised (1993). It
-tells soon that a level changed; split.py looks at the steps that it learns from, dating.py says when.
+Two-sided and self-starting (Hawkins, Journal of Quality Technology 19, 1987), winsorised (1993).
+It tells soon that a level changed; split.py looks at the steps that it learns from, dating.py says
+when.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ REFERENCE: Final = 1.0
 DECISION: Final = 8.0
 #: Most that one step adds before REFERENCE is taken off: 3 of them are needed to pass DECISION.
 WINSOR: Final = 4.0
-#: So many values in a row this many stds off, on one side, are a change whatever the sum says: noise
-#: with memory goes that far, but not for long. The limit grows with the memory, and the values must
-#: not fade as after one huge shock: none is below half of another.
+#: So many values in a row this many stds off, on one side, are a change whatever the sum says:
+#: noise with memory goes that far, but not for long. The limit grows with the memory, and the
+#: values must not fade as after one huge shock: none is below half of another.
 ROW: Final = 3
 ROW_OFF: Final = 3.5
 ROW_MEMORY: Final = 0.25

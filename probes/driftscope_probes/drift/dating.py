@@ -2,11 +2,12 @@
 
 In: levels of one number and the index near which they change. Out: the first index that differs.
 
-Two models of a change are weighed against each other: one level and then another one, and one level
+Two models of a change are weighed against each other: one level and then another, and one level
 and then a line from a knee on (Hinkley, Biometrika 57, 1970, and JASA 66, 1971). The likelihood of
-every index is that of Student's t with FREEDOM degrees, so that outliers decide nothing, on residuals
-freed of their lag-1 autocorrelation (Cochrane and Orcutt, JASA 44, 1949). With a flat prior over the
-index it is the posterior, whose central 95 % are the interval (Smith, Biometrika 62, 1975).
+every index is that of Student's t with FREEDOM degrees, so that outliers decide nothing, on
+residuals freed of their lag-1 autocorrelation (Cochrane and Orcutt, JASA 44, 1949). With a flat
+prior over the index it is the posterior, whose central 95 % are the interval (Smith, Biometrika 62,
+1975).
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from driftscope_probes.mismatch.number import FloatArray
 ZEROS: Final = 5
 #: Steps that have to differ from any other constant: the fewest that the chart needs.
 OFF_CONSTANT: Final = 3
-#: Normal scores that a split has to reach: among fewer than LATE values, where it is judged anew with
-#: every step; among LATE; at a later look. bench/drift_rates.py prints what each costs and finds.
+#: Normal scores that a split has to reach: among fewer than LATE values, where it is judged anew
+#: with every step; among LATE; at a later look. What they cost and find: bench/drift_rates.py.
 EARLY_DECISION: Final = 4.0
 LATE_DECISION: Final = 4.5
 LOOK_DECISION: Final = 5.5
@@ -145,9 +145,7 @@ def _judged(levels: FloatArray, noise: Noise) -> Split | None:
     return window if window is not None and window.score > WINDOW_DECISION else None
 
 
-def _late_change(
-    values: Sequence[float], start: int, end: int, noise: Noise
-) -> LevelChange | None:
+def _late_change(values: Sequence[float], start: int, end: int, noise: Noise) -> LevelChange | None:
     """At the first look before index `end` that sees one."""
     levels = np.asarray(values[start:end])
     count = int(LATE * LOOK_GROWTH)

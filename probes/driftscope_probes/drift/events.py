@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-if TYPE_CHECKING:
-    from driftscope_probes.drift.resumption import Resumption
+from typing import Any, Final, Literal
 
 ChangeKind = Literal["shift", "growth"]
 EventKind = Literal["shift", "growth", "resume"]
@@ -60,14 +58,17 @@ class Event:
         return asdict(self)
 
 
+def ratio_of(after: float, before: float) -> float | None:
+    ratio = after / before if before else math.inf
+    return ratio if math.isfinite(ratio) else None
+
+
 def events_of(
-    moved: Sequence[NumberMoved],
-    resumptions: Sequence[Resumption],
-    resumed_at: Sequence[int],
+    moved: Sequence[NumberMoved], at_resumes: Sequence[NumberMoved], resumed_at: Sequence[int]
 ) -> tuple[Event, ...]:
-    """moved: changes of all numbers, those of one number in the order of SERIES; resumptions: what
-    each resume did to each number; resumed_at: rising. Rising by step."""
-    resumes = [_resume(step, resumptions) for step in resumed_at]
+    """moved: changes of all numbers; at_resumes: what resumes did, `step` being the resume's; both
+    in the order of SERIES. resumed_at: rising. Rising by step."""
+    resumes = [_resume(step, at_resumes) for step in resumed_at]
     left = list(moved)
     found = list[Event]()
     while left:
@@ -113,8 +114,8 @@ def _rank(one: NumberMoved, lead: NumberMoved) -> tuple[bool, bool, float]:
     return one.metric not in INPUTS, one.low > lead.high, -one.clearness
 
 
-def _resume(step: int, resumptions: Sequence[Resumption]) -> Event:
-    moved = [one.moved for one in resumptions if one.step == step and one.moved is not None]
+def _resume(step: int, at_resumes: Sequence[NumberMoved]) -> Event:
+    moved = [one for one in at_resumes if one.step == step]
     if not moved:
         return Event("resume", step, step, step, step, (), ())
     return _event("resume", moved[0], moved)

@@ -10,15 +10,15 @@ import numpy as np
 
 from driftscope_probes.drift.cusum import normal_score
 from driftscope_probes.drift.detection import Noise
-from driftscope_probes.drift.events import NumberMoved
+from driftscope_probes.drift.events import NumberMoved, ratio_of
 from driftscope_probes.drift.split import KNOWN_BEFORE, MAD_CONSISTENCY, best_split
 from driftscope_probes.mismatch.number import FloatArray, IntArray
 
 #: Fewest values before a resume that are a level, and most that are read.
 LEVEL: Final = 3
 MAX_LEVEL: Final = 100
-#: Normal score beyond which a value after the resume is off the level before. The place is known, so
-#: that one value in 16,000 is off by chance; one alone has to be further off.
+#: Normal score beyond which a value after the resume is off the level before. The index is known,
+#: so that one value in 16,000 is off by chance; one alone has to be further off.
 OFF: Final = 4.0
 OFF_ALONE: Final = 6.0
 #: Values in a row within OFF after which the number is back.
@@ -81,7 +81,7 @@ def resumption(
     units = abs(float(np.median(after[:away])) - level.center) / level.spread if level.spread else 0
     moved = NumberMoved(
         *(metric, "shift", step, step, step, step, before, now),
-        ratio=_ratio(now, before),
+        ratio=ratio_of(now, before),
         noise_units=units if units and math.isfinite(units) else None,
         returned_at=returned,
     )
@@ -115,8 +115,3 @@ def _differs(levels: FloatArray, at: int, noise: Noise) -> bool:
     """Whether the values from index `at` on have another mean, too near to see in single ones."""
     split = best_split(levels, noise.typical, near_ends=True)
     return split is not None and split.score > LASTS and abs(split.at - at) <= 1
-
-
-def _ratio(after: float, before: float) -> float | None:
-    ratio = after / before if before else math.inf
-    return ratio if math.isfinite(ratio) else None

@@ -1,8 +1,9 @@
 """Two levels in one stretch of values, looked for after the fact: where, and how surely.
 
 The likelihood ratio for one change of mean at an unknown place (Hinkley, Biometrika 57, 1970;
-critical values: Siegmund, Sequential Analysis, 1985), on values whose lonely spikes are cut and with
-the variance of a mean of AR(1) noise. It needs no learned level: the first steps are looked at too.
+critical values: Siegmund, Sequential Analysis, 1985), on values whose lonely spikes are cut and
+with the variance of a mean of AR(1) noise. It needs no learned level: the first steps are looked at
+too.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from driftscope_probes.mismatch.number import FloatArray
 
 #: Values at the new level before it is told from an outlier.
 AFTER: Final = 3
-#: So few values before a change may be outliers of heavy-tailed noise: one has to lie this many times
-#: further off than any value of the other level, each of two further than any.
+#: So few values before a change may be outliers of heavy-tailed noise: one has to lie this many
+#: times further off than any value of the other level, each of two further than any.
 FEW: Final = 2
 FURTHER: Final = 1.5
 #: A value further than this from the median of itself and its neighbours is cut, in stds.
 SPIKE: Final = 3.0
 #: Makes the median absolute difference of neighbours consistent for white Gaussian noise.
 DIFFERENCE_CONSISTENCY: Final = 1.4826 / math.sqrt(2.0)
-#: In more values than LATE a change is looked for LATE_MARGIN values from either end only: nearer to
-#: the start a shorter look has seen it, nearer to the end the chart does.
+#: In more values than LATE a change is looked for LATE_MARGIN values from either end only: nearer
+#: to the start a shorter look has seen it, nearer to the end the chart does.
 LATE: Final = 60
 LATE_MARGIN: Final = 10
 #: Makes the median absolute deviation consistent for Gaussian noise.
@@ -58,7 +59,8 @@ def best_split(
     largest = float(np.max(np.abs(centred)))
     if largest == 0.0:
         return None
-    cleaned = without_spikes(centred / largest)
+    scaled = centred / largest
+    cleaned = without_spikes(scaled)
     aside = LATE_MARGIN if count > LATE and not near_ends else 0
     before = np.arange(max(1, aside), count - max(AFTER, aside) + 1)
     sums = np.cumsum(cleaned)
@@ -66,7 +68,10 @@ def best_split(
     means_after = (sums[-1] - sums[before - 1]) / (count - before)
     gains = (means_after - means) ** 2 * before * (count - before)
     best = int(np.argmax(gains))
-    return _scored(cleaned, int(before[best]), None if typical is None else typical / largest)
+    at = int(before[best])
+    if _an_outlier(scaled, at):
+        return Split(at, 0.0)
+    return _scored(cleaned, at, None if typical is None else typical / largest)
 
 
 def best_window(values: FloatArray, typical: float | None) -> Split | None:
@@ -74,7 +79,7 @@ def best_window(values: FloatArray, typical: float | None) -> Split | None:
     both of its sides (Olshen et al., Biostatistics 5, 2004), which no single split shows: where it
     begins. None where there are too few."""
     count = values.size
-    if count < AFTER + 2:
+    if count < 2 * AFTER + 2:
         return None
     centred = values - np.median(values)
     largest = float(np.max(np.abs(centred)))
@@ -83,7 +88,9 @@ def best_window(values: FloatArray, typical: float | None) -> Split | None:
     cleaned = without_spikes(centred / largest)
     sums = np.concatenate([[0.0], np.cumsum(cleaned)])
     first, end = np.triu_indices(count, AFTER)  # end is exclusive
-    first, end = first[first > 0], end[first > 0]
+    # One value before it is no level, and fewer than AFTER behind it may be outliers.
+    between = (first > 1) & (end <= count - AFTER)
+    first, end = first[between], end[between]
     inside = end - first
     of_inside = sums[end] - sums[first]
     difference = of_inside / inside - (sums[-1] - of_inside) / (count - inside)
@@ -101,8 +108,21 @@ def score_at(values: FloatArray, at: int, typical: float | None) -> float:
     largest = float(np.max(np.abs(centred)))
     if largest == 0.0:
         return 0.0
-    scaled = None if typical is None else typical / largest
-    return _scored(without_spikes(centred / largest), at, scaled).score
+    scaled = centred / largest
+    if _an_outlier(scaled, at):
+        return 0.0
+    known = None if typical is None else typical / largest
+    return _scored(without_spikes(scaled), at, known).score
+
+
+def _an_outlier(values: FloatArray, at: int) -> bool:
+    """Whether the few values before index `at` may be outliers of the noise of those after it."""
+    if at > FEW:
+        return False
+    first, second = values[:at], values[at:LATE]
+    center = float(np.median(second))
+    further = FURTHER if at == 1 else 1.0
+    return bool(np.min(np.abs(first - center)) < further * np.max(np.abs(second - center)))
 
 
 def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
@@ -111,16 +131,13 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
         values = _winsorised(values, at)
     first, second = values[:at], values[at:]
     difference = float(second.mean() - first.mean())
+    if difference == 0.0:
+        return Split(at, 0.0)
     residuals = np.concatenate([first - first.mean(), second - second.mean()])
     squares = float(np.dot(residuals, residuals))
     if squares <= np.finfo(float).eps * difference * difference:
         # Without noise a level has to have been held; one value is no level.
         return Split(at, math.inf if at > 1 else 0.0)
-    if at <= FEW:
-        nearest = float(np.min(np.abs(first - second.mean())))
-        further = FURTHER if at == 1 else 1.0
-        if nearest < further * float(np.max(np.abs(second - second.mean()))):
-            return Split(at, 0.0)
     memory = min(
         MAX_AUTOCORRELATION,
         max(0.0, float(np.dot(residuals[1:], residuals[:-1])) / squares + 1.0 / math.sqrt(count)),

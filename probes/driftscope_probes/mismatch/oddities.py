@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from driftscope_probes.mismatch.comparison import Comparison
 from driftscope_probes.mismatch.counts import SIDES, Hygiene
 from driftscope_probes.mismatch.impossible import (
+    CERTAIN_ABOVE,
     MOST_LOOKED_AT,
     ROUNDING_ABOVE_ZERO,
     OddValues,
@@ -168,12 +169,15 @@ def _of_side(
     found: list[Oddity] = []
     bad: list[IntArray] = []
 
-    def add(kind: Kind, rows: IntArray, value: float | None, what: str) -> None:
+    def add(
+        kind: Kind, rows: IntArray, value: float | None, what: str, faulty: bool = True
+    ) -> None:
         place = token_places(tokens, rows)
         noun = f"{side} value is" if rows.size == 1 else f"{side} values are"
         sentence = f"{rows.size:,} {noun} {what}: {place.words}."
-        found.append(Oddity(side, kind, int(rows.size), value, place, sentence, True))
-        bad.append(rows)
+        found.append(Oddity(side, kind, int(rows.size), value, place, sentence, faulty))
+        if faulty:
+            bad.append(rows)
 
     for kind, rows, name in (
         ("nan", odd.nan, "NaN"),
@@ -188,8 +192,11 @@ def _of_side(
         add("sentinel", odd.sentinel, value, below)
     if odd.zero.size:
         typical = float(np.median(partner[odd.zero]))
-        what = f"exactly 0 where the {other} is not (its median there is {typical:.3g} nats)"
-        add("zero", odd.zero, 0.0, what)
+        there = "it is" if odd.zero.size == 1 else "its median there is"
+        what = f"exactly 0 where the {other} is not ({there} {typical:.3g} nats)"
+        if typical > CERTAIN_ABOVE:
+            what += ", as of a token alone in its nucleus"
+        add("zero", odd.zero, 0.0, what, typical <= CERTAIN_ABOVE)
     repeated = odd.repeated
     if repeated.size and odd.repeated_value is not None:
         what = f"one constant, {_plain(odd.repeated_value)}, where the {other} varies"
@@ -278,19 +285,28 @@ def _without(tokens: Tokens, rows: IntArray) -> tuple[int, float | None]:
     return int(diff.size), mean if math.isfinite(mean) else None
 
 
-def faulty_values(
-    tokens: Tokens, constants: tuple[float | None, float | None]
-) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True)
+class FaultyKinds:
+    """What only the whole step tells of each side, rollout and trainer."""
+
+    constants: tuple[float | None, float | None] = (None, None)  # a value that repeats
+    zeros: tuple[bool, bool] = (False, False)  # zeros without a partner are placeholders
+
+
+def faulty_values(tokens: Tokens, kinds: FaultyKinds) -> NDArray[np.bool_]:
     """[tokens] where a value of either side is no log-probability, as oddities() counts them.
 
-    constants: the repeated one of each side, if oddities() found one.
+    kinds: what oddities() found of the step that the tokens are a part of.
     """
     found = np.zeros(tokens.rollout.size, np.bool_)
     sides = (tokens.rollout, tokens.trainer)
     with np.errstate(invalid="ignore"):
-        for own, partner, constant in zip(sides, sides[::-1], constants, strict=True):
+        for own, partner, constant, zeros in zip(
+            sides, sides[::-1], kinds.constants, kinds.zeros, strict=True
+        ):
             found |= ~((own > SENTINEL_AT_MOST) & (own <= ROUNDING_ABOVE_ZERO))
-            found |= (own == 0.0) & (partner < ABOUT_ZERO) & (partner > -np.inf)
+            if zeros:
+                found |= (own == 0.0) & (partner < ABOUT_ZERO) & (partner > -np.inf)
             if constant is not None:
                 found |= own == np.asarray(constant, own.dtype)
     if tokens.extras.token_ids is not None:

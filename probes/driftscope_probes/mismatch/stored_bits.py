@@ -23,7 +23,7 @@ LEAST_VALUES, LEAST_DIFFERENT = 32, 16
 ON_GRID = 0.99
 LARGE = 0.99
 #: A grid is read from about so many values.
-MOST_LOOKED_AT = 2**12
+MOST_LOOKED_AT = 2**11
 FORMAT_OF_BITS = {BFLOAT16_BITS: "bf16", FLOAT16_BITS: "fp16"}
 
 
@@ -84,7 +84,9 @@ def half_step_p99(values: NDArray[Any], bits: int) -> float:
         sizes = np.abs(values[(values > SENTINEL_AT_MOST) & (values < np.inf)])
     if not sizes.size:
         return 0.0
-    return float(np.ldexp(1.0, math.frexp(float(np.quantile(sizes, LARGE)))[1] - bits - 1))
+    # By partition: numpy's quantile takes several times as long.
+    place = int(LARGE * (sizes.size - 1))
+    return float(np.ldexp(1.0, math.frexp(float(np.partition(sizes, place)[place]))[1] - bits - 1))
 
 
 def storing_noise(values: NDArray[Any], bits: int) -> float:

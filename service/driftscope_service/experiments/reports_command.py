@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from driftscope_probes.errors import RequestError
 from driftscope_service.auth.service_call import DEFAULT_URL, Url, call
 from driftscope_service.experiments.keeping import DataDir, Keep
 from driftscope_service.terminal.commands import Json, print_json
+from driftscope_service.terminal.listing import print_list
 
 app = typer.Typer(no_args_is_help=True)
+COLUMNS = ("report", "kind", "model", "stored", "what it says")
 ReportId = Annotated[str, typer.Argument(help="Identifier of the report.")]
 
 
@@ -36,11 +36,12 @@ def list_reports(
     page = call("GET", url, "/v1/reports", query).json()
     if json_:
         return print_json(page)
-    table = Table("report", "kind", "model", "what it says", "stored")
-    for report in page["reports"]:
-        names = (report["id"], report["kind"], report["model"] or "")
-        table.add_row(*names, report["sentence"], report["created_at"])
-    Console().print(table)
+    print_list(COLUMNS, map(_row, page["reports"]))
+
+
+def _row(report: dict[str, Any]) -> tuple[str, ...]:
+    names = (report["id"], report["kind"], report["model"] or "")
+    return (*names, report["created_at"], report["sentence"])
 
 
 @app.command()

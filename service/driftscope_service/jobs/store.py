@@ -256,10 +256,12 @@ class JobTimes:
         return queued_at
 
     def last_finished(self) -> list[LastJob]:
-        """The last started job of every kind and final state."""
+        """The last job of every kind and final state that ran here."""
         newest = (
             select(func.max(jobs.c.number))
             .where(jobs.c.started_at.is_not(None), jobs.c.finished_at.is_not(None))
+            # What was done elsewhere took no time here.
+            .where(jobs.c.started_at != jobs.c.created_at)
             .group_by(jobs.c.kind, jobs.c.state)
         )
         rows = self._connection.execute(

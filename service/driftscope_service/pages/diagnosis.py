@@ -46,6 +46,7 @@ class Candidate:
 class DiagnosisView:
     tone: Tone
     word: str
+    term: str  # of the glossary, what the word means
     sentence: str
     excess: str
     cause: Candidate | None
@@ -62,6 +63,7 @@ def diagnosis_view(diagnosis: Diagnosis | None) -> DiagnosisView | None:
     return DiagnosisView(
         tone=TONES[diagnosis.verdict],
         word=words.verdict_words(diagnosis.verdict),
+        term=f"verdict-{diagnosis.verdict.replace('_', '-')}",
         sentence=diagnosis.sentence,
         excess=words.excess_words(diagnosis),
         cause=None if diagnosis.cause is None else _candidate(diagnosis.cause),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_service.numbers.metric_words import number
 
 #: Odd values that a first look names; the page and --all have the rest.
@@ -33,11 +34,16 @@ def hygiene_sentences(analysis: Mapping[str, Any], *, every: bool = False) -> li
     return shown
 
 
-def repeated_values(analysis: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The constant of the rollout's values and of the trainer's; None where there is none."""
+def faulty_kinds(analysis: Mapping[str, Any]) -> FaultyKinds:
+    """The repeated constants, and whether zeros are placeholders, of both sides."""
     found = (analysis.get("hygiene") or {}).get("found", [])
-    of_side = {one["side"]: one["value"] for one in found if one["kind"] == "constant"}
-    return of_side.get("rollout"), of_side.get("trainer")
+    faulty = [one for one in found if one["faulty"]]
+    constants = {one["side"]: one["value"] for one in faulty if one["kind"] == "constant"}
+    zeros = {one["side"] for one in faulty if one["kind"] == "zero"}
+    return FaultyKinds(
+        (constants.get("rollout"), constants.get("trainer")),
+        ("rollout" in zeros, "trainer" in zeros),
+    )
 
 
 def place_sentence(analysis: Mapping[str, Any]) -> str | None:

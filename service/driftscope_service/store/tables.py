@@ -272,6 +272,7 @@ steps = Table(
     # The attempt whose steps took its place in the series; null: it is in the series.
     Column("superseded_by", Integer),
     UniqueConstraint("run_number", "attempt", "step"),
+    Index(None, "run_number", "step"),  # whichever attempt sent it
     Index(
         "ix_steps_current",
         "run_number",
@@ -301,6 +302,7 @@ shards = Table(
     Column("file", String(FILE_NAME_LENGTH)),  # null once the step is complete
     Column("attempt", Integer, nullable=False, server_default=text("1")),
     UniqueConstraint("run_number", "attempt", "step", "shard"),
+    Index(None, "run_number", "step"),  # whichever attempt sent it
     Index(None, "received_at"),
     sqlite_autoincrement=True,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -212,3 +214,25 @@ def test_the_verdict_is_among_the_numbers_that_trl_logs(
     assert logged[-1]["driftscope/verdict"] == 3.0
     assert logged[-1]["driftscope/excess"] == 7.5
     assert "reward" in logged[-1]  # TRL's own are there as before
+
+
+def test_a_resumed_training_is_an_attempt_of_its_run(
+    make_trainer: MakeTrainer,
+    serve: Callable[..., Any],
+    connect: Callable[..., DriftscopeClient],
+    tmp_path: Path,
+) -> None:
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    first = serve()
+    make_trainer(connect(first.url, strict=True), max_steps=3, **saved).train()
+    assert [urlsplit(path).query for path, _, _ in first.requests] == ["", "", ""]
+    again = serve((201, {"attempt": 2}, {}), (201, {"state": "complete", "step": 2}, {}))
+    trainer = make_trainer(connect(again.url, strict=True), max_steps=4, **saved)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "trainer" / "checkpoint-2"))
+    opening, *pushes = again.requests
+    told = json.loads(opening[2])
+    assert urlsplit(opening[0]).path == "/v1/runs/r/attempts"
+    # Two optimiser steps were saved: those of before, 0 and 1, hold, and 2 is generated again.
+    assert told["resumed_from"] == 1
+    assert [urlsplit(path).path.split("/")[5] for path, _, _ in pushes] == ["2", "3"]
+    assert {urlsplit(path).query for path, _, _ in pushes} == {f"attempt={told['id']}"}

@@ -1,4 +1,4 @@
-"""The date of a change: by all values around it, with an interval that holds as often as it says."""
+"""The date of a change by all values around it, with an interval that holds as often as it says."""
 
 from __future__ import annotations
 
@@ -140,3 +140,13 @@ def test_far_apart_steps_of_unlike_size_are_shifts() -> None:
         ("shift", 300),
         ("shift", 650),
     ]
+
+
+@pytest.mark.parametrize(("begin", "end"), [(2, 7), (4, 9), (10, 15), (25, 40), (70, 75)])
+def test_a_stretch_that_ended_is_two_changes(begin: int, end: int) -> None:
+    """Neither half of the run has another level than the other."""
+    for seed in range(5):
+        values = noise(np.random.default_rng(seed), 120)
+        values[begin:end] += 14.0
+        found = level_changes(values.tolist(), PLAIN).changes
+        assert [one.at for one in changes_of(values, found, 1.0)] == [begin, end]

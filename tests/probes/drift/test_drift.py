@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftscope_probes.drift import SERIES, StepValues, drift_of
-from driftscope_probes.drift.drift import MAX_TOLD, MetricDrift
+from driftscope_probes.drift.metric import MAX_TOLD, MetricDrift
 from driftscope_probes.mismatch import Extras, compare
 
 NAME = "abs_diff_mean"

@@ -79,6 +79,13 @@ def test_the_sharpest_number_dates_the_event_and_inputs_come_first() -> None:
     assert late.step == 41
 
 
+def test_single_tokens_that_are_equal_now_and_then_are_no_event() -> None:
+    values = np.zeros(36)
+    values[[9, 14, 19]] = 0.002
+    assert run({"bitwise_equal_fraction": values}).events == ()
+    assert run({"confident_disagreement_share": values}).events == ()
+
+
 def test_a_lag_of_three_steps_grows_already() -> None:
     (event,) = run({"lag_mean": [0.0] * 20 + [1.0, 2.0, 3.0]}).events
     assert (event.kind, event.step) == ("growth", 21)

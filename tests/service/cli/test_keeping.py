@@ -161,6 +161,26 @@ def test_with_a_key_it_reaches_a_running_service(
     assert report.origin is not None and report.origin["host"]
 
 
+def test_reports_and_jobs_are_listed_and_deleted(running: Any, url: str) -> None:
+    app, runner = build_app(), CliRunner()
+    report = running.finished_report()
+    listed = runner.invoke(app, ["reports", "list", "--url", url])
+    assert listed.stdout.split("\t")[:2] == [report, "paired"]
+    other = runner.invoke(app, ["reports", "list", "--kind", "floor", "--json", "--url", url])
+    assert json.loads(other.stdout)["reports"] == []
+    words = ["reports", "delete", report, "--url", url]
+    assert runner.invoke(app, words, input="n\n").exit_code != 0
+    assert running.client.get(f"/v1/reports/{report}").status_code == 200
+    done = runner.invoke(app, [*words, "--yes"])
+    assert done.exit_code == 0 and "is deleted" in done.stdout
+    assert running.client.get(f"/v1/reports/{report}").status_code == 404
+    failed = running.start("refuse")
+    running.wait(failed)
+    done = runner.invoke(app, ["jobs", "delete", failed, "--yes", "--url", url])
+    assert done.exit_code == 0, done.output
+    assert running.client.get(f"/v1/jobs/{failed}").status_code == 404
+
+
 @pytest.mark.slow
 def test_many_commands_at_once_on_a_new_folder_beside_a_service(folder: Path) -> None:
     """Each in a process of its own; the first ones also make the database."""

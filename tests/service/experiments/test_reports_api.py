@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from driftscope_service.demo import load
 from driftscope_service.experiments.registry import load_kinds
+from driftscope_service.experiments.reports_api import MAX_REPORT_BYTES
 from driftscope_service.http import problem_kinds
 
 KINDS = load_kinds()
@@ -180,10 +182,23 @@ def test_a_job_is_deleted_when_it_has_ended_and_left_no_report(running: Any) -> 
 
 
 def test_large_bodies_are_refused_before_they_are_read(running: Any) -> None:
-    from driftscope_service.experiments.reports_api import MAX_REPORT_BYTES
-
     answer = running.client.post(
         "/v1/reports", content=b"x", headers={"content-length": str(MAX_REPORT_BYTES + 1)}
     )
     assert answer.status_code == 413
     assert json.loads(answer.text)["type"] == "/problems/content-too-large"
+
+
+def test_what_make_demo_measured_is_the_first_report_on_the_page(running: Any) -> None:
+    """The probe of the command comes first there, the recorded reports after it."""
+    own = recorded("paired")
+    own["created_at"] = "2026-11-29T09:00:00+00:00"
+    made = add(running, {**own, "origin": ORIGIN})
+    for kind in KINDS.values():
+        for name in kind.recordings:
+            load.add_report(kind, name, running.service)
+    page = running.client.get("/probes", headers=HTML).text
+    first = re.search(r'<th scope="row"><a href="/probes/([^"]+)"', page)
+    assert first is not None and first[1] == made["id"]
+    kinds = [one["kind"] for one in running.client.get("/v1/reports?limit=50").json()["reports"]]
+    assert kinds.count("paired") == 1 and set(kinds) == set(KINDS)

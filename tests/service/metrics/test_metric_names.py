@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from driftscope_probes.drift.drift import State
+from driftscope_probes.drift.metric import State
 from driftscope_probes.numbers import NUMBERS
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.metrics import metric_names

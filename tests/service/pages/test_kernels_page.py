@@ -61,7 +61,7 @@ def test_the_state_in_words(words: list[str], missed: list[str], tone: str) -> N
 
 def test_without_a_verdict_the_page_says_how_to_get_one(running: Any) -> None:
     page = html(running, "/kernels")
-    assert "No kernel and no engine has been checked yet" in page
+    assert "No verdict on a kernel or an engine in this data folder yet" in page
 
 
 def test_every_verdict_is_in_the_matrix(running: Any, reports: Any) -> None:
@@ -124,7 +124,7 @@ def test_axes_of_engines_by_model(running: Any, reports: Any) -> None:
     stored = reports.store(running.service, reports.determinism_report(), "one-model")
     page = html(running, "/kernels")
     assert "Do engines give the same bits again?" in page
-    assert "No kernel and no engine" not in page
+    assert "No verdict on a kernel" not in page
     assert page.count(f'href="/probes/{stored}"') == 44
     assert "58.8%, 3 outputs" in page
     data = running.client.get("/kernels/plots/axes.json").json()

@@ -31,7 +31,7 @@ def store_nights(running: Any, reports: Any, first: int, past: int) -> list[str]
 
 def test_before_the_first_night(running: Any) -> None:
     page = html(running, "/nightly")
-    assert "No night has been checked yet" in page
+    assert "No night in this data folder yet" in page
     assert "driftscope nightly" in page
 
 
@@ -144,7 +144,7 @@ def test_outcomes_as_data(running: Any, reports: Any) -> None:
 def test_schedules_with_their_next_moment(running: Any, reports: Any) -> None:
     put_schedule(running.service)
     page = html(running, "/nightly")
-    assert "No night has been checked yet" in page
+    assert "No night in this data folder yet" in page
     assert "30 3 * * *" in page
     assert "2099-01-02 03:30:00 UTC" in page
     assert "left out" in page

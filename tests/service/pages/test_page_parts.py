@@ -49,7 +49,9 @@ def test_a_page_of_an_error_has_its_status_and_words(pushed: Any) -> None:
     wrong = pushed.get("/runs/r?metric=speed")
     assert wrong.status_code == 422 and "abs_diff_mean" in wrong.text
     assert pushed.get("/runs/r/steps/1?sequence=99").status_code == 422
-    assert pushed.get("/runs/r/steps/77").status_code == 404
+    nowhere = pushed.get("/runs/r/steps/77")
+    assert nowhere.status_code == 404
+    assert "There is no complete step 77 of run &#39;r&#39;." in nowhere.text
 
 
 def test_a_finished_run_says_so(pushed: Any) -> None:

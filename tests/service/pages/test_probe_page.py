@@ -73,7 +73,8 @@ def test_limits_count_where_both_sides_compute_alike(paired: PairedReport) -> No
 
 def test_without_a_report_the_page_says_where_they_come_from(running: Any) -> None:
     page = html(running, "/probes")
-    assert "No probe has reported yet" in page
+    assert "No report in this data folder yet" in page
+    assert str(running.data_dir) in page and "driftscope probe paired" in page
 
 
 def test_the_list_has_every_kind(running: Any, reports: Any) -> None:

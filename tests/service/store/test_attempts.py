@@ -56,8 +56,8 @@ def new_step(step: int, value: float = 0.5, **fields: Any) -> NewStep:
 
 def add(connection: Connection, number: int, attempt: int, step: int, **fields: Any) -> None:
     new = new_step(step, float(attempt), **fields)
-    StepRepository(connection).add(number, new, attempt=attempt)
-    RunRepository(connection).step_completed(number, new)
+    placed = StepRepository(connection).add(number, new, attempt=attempt)
+    RunRepository(connection).step_completed(number, new, placed)
 
 
 def reopen(connection: Connection, resumed_from: int | None, id: str | None = None) -> int:

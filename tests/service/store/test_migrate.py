@@ -15,7 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, make_url, text
 
 from driftscope_service.jobs.store import JobRepository
+from driftscope_service.runs.store.attempts import AttemptRepository
 from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.steps import StepRepository
+from driftscope_service.runs.store.uploads import ShardRepository
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database, DatabaseAddress
 from driftscope_service.store.tables import metadata
@@ -170,6 +173,50 @@ def test_steps_of_before_the_totals_are_in_them(address: DatabaseAddress) -> Non
         for run in found
         if run is not None
     ] == [(2**40 + 10, 3, 6), (5, 0, 0), (0, 0, 0)]
+
+
+def test_steps_of_before_attempts_are_those_of_the_first(address: DatabaseAddress) -> None:
+    migrate.upgrade(address, "0008")
+    database = Database(address)
+    analysis = "'\\x00'" if isinstance(address, URL) else "x'00'"
+    with database.write() as connection:
+        for number in (1, 2):
+            connection.execute(text(RUN.format(number=number)))
+        for step in (3, 5):
+            values = {"run": 1, "step": step, "tokens": 7, "series": "{}"}
+            connection.exec_driver_sql(STEP.format(**values, analysis=analysis))
+        connection.exec_driver_sql(
+            "UPDATE runs SET complete_steps = 2, last_step = 5, last_step_at = created_at "
+            "WHERE number = 1"
+        )
+        connection.exec_driver_sql(
+            """UPDATE steps SET verdict = '{"verdict": "bug_like", "excess": 9.5, "cause": "c", """
+            """"confidence": 0.75}', crossed = '["kl_k3"]' WHERE step = 5"""
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO shards (run_number, step, shard, shards, content_sha256, received_at, "
+            "tokens, size_bytes, format, file) VALUES (1, 6, 0, 2, '0', '2026-11-22 12:00:00', 1, "
+            "1, 'json', 'f')"
+        )
+    migrate.upgrade(address)
+    with database.read() as connection:
+        runs, attempts = RunRepository(connection), AttemptRepository(connection)
+        run, empty = runs.get("run-1"), runs.get("run-2")
+        assert run is not None and empty is not None
+        points = StepRepository(connection).points(run.number, 9)
+        shards = ShardRepository(connection).of_step(run.number, 6)
+        of_runs = [attempts.of_run(one.number) for one in (run, empty)]
+    database.dispose()
+    assert [(point.step, point.attempt, point.superseded_by) for point in points] == [
+        *((3, 1, None), (5, 1, None)),
+    ]
+    assert [(shard.file, shard.attempt) for shard in shards] == [("f", 1)]
+    for of_run in of_runs:
+        assert [(one.attempt, one.id, one.resumed_from) for one in of_run] == [(1, None, None)]
+        assert of_run[0].started_at == run.created_at
+    assert (run.complete_steps, run.received_steps, run.attempt, run.refused_steps) == (2, 2, 1, 0)
+    assert (run.verdict, run.excess, run.cause, run.confidence) == ("bug_like", 9.5, "c", 0.75)
+    assert (run.crossed, empty.verdict, empty.received_steps) == (1, None, 0)
 
 
 def test_a_file_of_a_newer_version_is_refused_untouched(database: Database, path: Path) -> None:

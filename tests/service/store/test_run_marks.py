@@ -41,10 +41,20 @@ def add(
     found = repository.get(run)
     if found is None:
         found, _ = repository.put(run, {"model": model})
-    raw = [{"file": f"{run}-{step}.raw", "format": "safetensors"}]
-    series = {"abs_diff_mean": value}
-    fixed = (step, "0" * 64, 100, 1, raw, 10, 2, {}, [], series, b"{}")
-    new = NewStep(*fixed, verdict)  # type: ignore[arg-type]
+    new = NewStep(
+        step=step,
+        content_sha256="0" * 64,
+        size_bytes=100,
+        shards=1,
+        raw_files=[{"file": f"{run}-{step}.raw", "format": "safetensors"}],
+        tokens=10,
+        sequences=2,
+        metadata={},
+        crossed=[],
+        series={"abs_diff_mean": value},
+        analysis=b"{}",
+        verdict=verdict,
+    )
     StepRepository(connection).add(found.number, new)
     repository.step_completed(found.number, new)
     return required(connection, run)
@@ -155,7 +165,9 @@ def test_a_run_is_found_by_the_cause_that_only_its_steps_together_show(
         add(connection, "r", step, 0.1, verdict=StepVerdict(verdict, excess, cause, 0.2, 0.5))
         settle_answer(connection, "r")
     run = required(connection, "r")
-    assert run.cause == "stale_engine_weights" and run.confidence is not None and run.confidence > 0.5
+    assert (
+        run.cause == "stale_engine_weights" and run.confidence is not None and run.confidence > 0.5
+    )
     found = RunSearch(connection).page(RunFilter(cause="stale_engine_weights"), "activity", 5)
     assert [one.name for one in found] == ["r"]
     # A last step that rounding explains has nothing to explain.

@@ -163,19 +163,6 @@ def _of_bf16(seen: Examination) -> float:
     return (seen.signals.typical_sigma or 0.0) / floor
 
 
-#: Measured shares of the weights in ΣΔ² between which they begin to be what is seen.
-MEASURED_FROM, MEASURED_UP_TO = 0.3, 0.6
-
-
-def _measured(seen: Examination) -> float:
-    """Where a probe scored with both sides' weights: how surely these are what is seen."""
-    fraction = seen.settings.weights_fraction
-    if fraction is None:
-        return 0.0
-    surely = ramp(fraction, MEASURED_FROM, MEASURED_UP_TO)
-    return 0.95 * surely * ramp(seen.signals.excess or 0.0, 1.4, 2.2)
-
-
 def lora_not_applied(seen: Examination) -> Finding | None:
     adapter = seen.settings.adapter
     if adapter is None:
@@ -183,7 +170,7 @@ def lora_not_applied(seen: Examination) -> Finding | None:
     confidence = max(
         share(seen, "lora_not_applied"),
         0.85 * other_function(seen) * ramp(_of_bf16(seen), 1.0, 2.5),
-        _measured(seen) * ramp(_of_bf16(seen), 1.0, 2.5),
+        seen.measured_weights * ramp(_of_bf16(seen), 1.0, 2.5),
     )
     if confidence < 0.05:
         return None
@@ -203,7 +190,7 @@ def lora_merge(seen: Examination) -> Finding | None:
         return None
     confidence = max(
         0.8 * ramp(seen.moved, 1.0, 1.6) * ramp(_of_bf16(seen), 2.5, 1.0) * seen.same_everywhere,
-        _measured(seen) * ramp(_of_bf16(seen), 2.5, 1.0),
+        seen.measured_weights * ramp(_of_bf16(seen), 2.5, 1.0),
     )
     if confidence < 0.05:
         return None

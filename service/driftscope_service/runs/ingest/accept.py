@@ -124,9 +124,9 @@ def record(intake: Intake, run: str, new: NewStep, choose: ChooseAttempt) -> Sto
         runs, steps = RunRepository(connection), StepRepository(connection)
         of = runs.of_step(run, new.metadata)
         attempt = choose(connection, of)
-        steps.add(of.number, new, attempt=attempt)
+        placed = steps.add(of.number, new, attempt=attempt)
         ShardRepository(connection).completed(of.number, new.step, attempt=attempt)
-        runs.step_completed(of.number, new)
+        runs.step_completed(of.number, new, placed)
         settle_answer(connection, run)
         stored = steps.get(run, new.step, attempt=attempt)
     assert stored is not None
@@ -271,6 +271,7 @@ def _store_shard(
             into, beside = known.attempt, known.shards
             if not known.named and _shard_conflict(known, place, received) is not None:
                 into, beside = reopened(connection, run, place.step), ()
+                settle_answer(connection, place.run)  # steps have left the series
             shard = Shard(
                 step=place.step,
                 shard=place.shard,

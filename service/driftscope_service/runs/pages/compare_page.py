@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch.histogram import Histogram
+from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.numbers import GROUPS
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.numbers import metric_words
@@ -31,12 +32,11 @@ from driftscope_service.runs.pages.compared import (
 )
 from driftscope_service.runs.pages.run_state import analysis_at
 from driftscope_service.runs.pages.step_view import (
-    Constants,
     NoTokens,
     StepViews,
     token_source,
 )
-from driftscope_service.runs.step_words import repeated_values
+from driftscope_service.runs.step_words import faulty_kinds
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import metric_points, points_before
 
@@ -192,11 +192,11 @@ def _histogram(service: RunsService, request: Request, one: Side) -> Histogram |
     views: StepViews = request.app.state.step_views
     try:
         source = token_source(service, one.run.name, one.step)
-        return views.of(source, _repeated(service, one)).histogram
+        return views.of(source, _kinds(service, one)).histogram
     except NoTokens as error:
         return str(error)
 
 
-def _repeated(service: RunsService, one: Side) -> Constants:
+def _kinds(service: RunsService, one: Side) -> FaultyKinds:
     with service.database.read() as connection:
-        return repeated_values(analysis_at(connection, one.run.name, one.step))
+        return faulty_kinds(analysis_at(connection, one.run.name, one.step))

@@ -1,4 +1,4 @@
-"""What happened to a run, in words: one event per point in time, its first and strongest numbers."""
+"""What happened to a run, in words: one event per point in time, its first numbers on top."""
 
 from __future__ import annotations
 

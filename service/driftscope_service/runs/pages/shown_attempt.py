@@ -14,6 +14,7 @@ from fastapi import Depends, Query, Request
 from sqlalchemy import Connection
 
 from driftscope_probes.plural import counted
+from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.pages import navigation
 from driftscope_service.runs.api.schemas import MAX_ATTEMPT
@@ -64,7 +65,8 @@ class AttemptRow:
     steps: str
     after: str  # what moved where it begins in the series
     refused: int
-    last_refusal: Refusal | None
+    last_refused: int | None  # the step
+    why: str  # it was refused
 
 
 def attempt_rows(
@@ -99,7 +101,8 @@ def _row(
         steps=_steps(stored),
         after="" if event is None else _after(event),
         refused=attempt.refused_steps,
-        last_refusal=attempt.last_refusal,
+        last_refused=None if attempt.last_refusal is None else attempt.last_refusal["step"],
+        why="" if attempt.last_refusal is None else _why(attempt.last_refusal),
     )
 
 
@@ -116,6 +119,14 @@ def _steps(stored: AttemptSteps) -> str:
     told = f"{which} ({counted(stored.steps, 'step')}"
     lost = stored.steps - stored.current_steps
     return f"{told})" if not lost else f"{told}, {lost:,} not in the series any more)"
+
+
+def _why(refusal: Refusal) -> str:
+    # Its reason names two hashes, which nobody reads.
+    if refusal["problem"] == problem_kinds.STEP_CONFLICT.slug:
+        title = problem_kinds.STEP_CONFLICT.title
+        return title[:1].lower() + title[1:]
+    return refusal["reason"]
 
 
 def _after(event: Mapping[str, Any]) -> str:

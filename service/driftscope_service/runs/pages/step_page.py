@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.plural import counted
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.numbers import metric_words
@@ -29,7 +30,6 @@ from driftscope_service.runs.pages.run_state import step_state
 from driftscope_service.runs.pages.shown_attempt import ShownAttempt
 from driftscope_service.runs.pages.step_view import (
     PROFILE_PLOTS,
-    Constants,
     NoTokens,
     PlotName,
     StepView,
@@ -47,7 +47,7 @@ from driftscope_service.runs.pages.token_counts import (
     SequenceDifference,
 )
 from driftscope_service.runs.routing_words import SIGN_LABELS
-from driftscope_service.runs.step_words import hygiene_sentences, repeated_values
+from driftscope_service.runs.step_words import faulty_kinds, hygiene_sentences
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
@@ -84,7 +84,7 @@ def get_step_page(
     attempt = stored.attempt if stored.superseded_by is not None else asked
     analysis = json.loads(stored.analysis)
     names = (stored.metadata.get("tokenizer"), stored.metadata.get("model"), of_run.model)
-    looked = _look(request, service, stored, names, repeated_values(analysis), order, sequence, at)
+    looked = _look(request, service, stored, names, faulty_kinds(analysis), order, sequence, at)
     diagnosis = read_diagnosis(analysis.get("diagnosis"))
     band = None if looked.view is None else band_of(looked.view, diagnosis)
     chosen = {
@@ -187,7 +187,7 @@ def get_step_plot(
     analysis = json.loads(stored.analysis)
     try:
         source = token_source(service, run, step, attempt)
-        view = _views(request).of(source, repeated_values(analysis))
+        view = _views(request).of(source, faulty_kinds(analysis))
     except NoTokens as error:
         raise not_found("plot of the tokens of step", step, f"run {run!r}. {error}") from None
     band = band_of(view, read_diagnosis(analysis.get("diagnosis")))
@@ -226,14 +226,14 @@ def _look(
     service: RunsService,
     stored: StoredStep,
     models: tuple[str | None, ...],
-    constants: Constants,
+    kinds: FaultyKinds,
     order: Order,
     sequence: int | None,
     at: int | None,
 ) -> Looked:
     try:
         source = token_source(service, stored.run, stored.step, stored.attempt)
-        view = _views(request).of(source, constants)
+        view = _views(request).of(source, kinds)
         # What cannot be compared goes before what differs.
         offered: list[OddSequence | SequenceDifference] = [*view.odd.first, *view.worst.of[order]]
         if sequence is None and offered:

@@ -14,7 +14,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.rounding_band import Band, rounding_band
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram, abs_diff_histogram
-from driftscope_probes.mismatch.oddities import faulty_values
+from driftscope_probes.mismatch.oddities import FaultyKinds, faulty_values
 from driftscope_probes.mismatch.report_profiles import (
     PROBABILITY_EDGES,
     BinnedSums,
@@ -127,8 +127,8 @@ MOST_TOKENS: Final = 2**23
 MOST_VIEWS: Final = 64
 
 
-#: The repeated value of the rollout's and of the trainer's, where there is one.
-Constants: TypeAlias = tuple[float | None, float | None]
+#: Nothing but what each value says by itself.
+PLAIN: Final = FaultyKinds()
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ class StepView:
     by_probability: BinnedSums = field(default_factory=lambda: BinnedSums(PROBABILITY_EDGES))
     worst: WorstSequences = field(default_factory=WorstSequences)
     odd: OddSequences = field(default_factory=OddSequences)
-    constants: Constants = (None, None)
+    kinds: FaultyKinds = PLAIN
 
     def add(self, block: Tokens, first_sequence: int) -> None:
         tokens = token_differences(block)
@@ -149,7 +149,7 @@ class StepView:
         self.density.add(tokens)
         self.profiles.add(block, tokens)
         self.by_probability.add(tokens, probability_bins(tokens.rollout_prob))
-        odd = faulty_values(block, self.constants)
+        odd = faulty_values(block, self.kinds)
         before = np.concatenate([[0], np.cumsum(odd)])[block.cu_seqlens]
         self.worst.add(tokens, np.diff(before), first_sequence)
         self.odd.add(block, odd, first_sequence)
@@ -159,8 +159,8 @@ class StepView:
         return next((one for one in self.profiles.profiles() if one.name == name), None)
 
 
-def view_of(blocks: Iterable[TokenBlock], constants: Constants = (None, None)) -> StepView:
-    view = StepView(constants=constants)
+def view_of(blocks: Iterable[TokenBlock], kinds: FaultyKinds = PLAIN) -> StepView:
+    view = StepView(kinds=kinds)
     for block, first_sequence in blocks:
         view.add(block, first_sequence)
     return view
@@ -171,16 +171,16 @@ class StepViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._views: LastUsed[tuple[int, Constants], StepView] = LastUsed(MOST_VIEWS)
+        self._views: LastUsed[tuple[int, FaultyKinds], StepView] = LastUsed(MOST_VIEWS)
 
-    def of(self, source: TokenSource, constants: Constants = (None, None)) -> StepView:
-        """`constants`: what the step's analysis found repeated on each side. Raises NoTokens."""
+    def of(self, source: TokenSource, kinds: FaultyKinds = PLAIN) -> StepView:
+        """`kinds`: what the step's analysis found of both sides. Raises NoTokens."""
         with self._lock:
             return self._views.get(
-                (source.place.number, constants),
+                (source.place.number, kinds),
                 lambda: source.read(
-                    lambda path: view_of(file_blocks(path, MOST_TOKENS), constants),
-                    lambda step: view_of([(step, 0)], constants),
+                    lambda path: view_of(file_blocks(path, MOST_TOKENS), kinds),
+                    lambda step: view_of([(step, 0)], kinds),
                 ),
             )
 

@@ -53,6 +53,19 @@ class AttemptSteps:
     first_current: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step among those of the other attempts."""
+
+    superseded_by: int | None  # None: it is in the series
+    replaced: bool  # one that was in the series until now
+
+    @property
+    def more(self) -> int:
+        """How many more steps the series has."""
+        return 1 if self.superseded_by is None and not self.replaced else 0
+
+
 NO_STEPS: Final = AttemptSteps(0, None, None, 0, None)
 
 
@@ -121,9 +134,8 @@ class AttemptRepository:
         )
         return all(self._connection.execute(one).first() is None for one in found)
 
-    def make_way(self, run_number: int, attempt: int, step: int) -> int | None:
-        """Before `attempt` stores `step`: earlier ones lose theirs, and the attempt that the new
-        one gives way to itself is returned; None: it joins the series."""
+    def make_way(self, run_number: int, attempt: int, step: int) -> Placed:
+        """Before `attempt` stores `step`: earlier ones lose theirs."""
         beyond = func.coalesce(attempts.c.resumed_from, FROM_SCRATCH)
         later = select(func.min(attempts.c.attempt)).where(
             attempts.c.run_number == run_number,
@@ -132,6 +144,8 @@ class AttemptRepository:
         )
         same = and_(steps.c.run_number == run_number, steps.c.step == step)
         with_it = select(func.min(steps.c.attempt)).where(same, steps.c.attempt > attempt)
+        in_place = select(steps.c.attempt).where(same, steps.c.superseded_by.is_(None))
+        stood = self._connection.execute(in_place).scalar_one_or_none()
         self._connection.execute(
             update(steps)
             .where(
@@ -142,7 +156,9 @@ class AttemptRepository:
             .values(superseded_by=attempt)
         )
         found = [self._connection.execute(one).scalar_one() for one in (later, with_it)]
-        return min((one for one in found if one is not None), default=None)
+        superseded_by = min((one for one in found if one is not None), default=None)
+        # What an earlier attempt had in the series gives way, whether or not the new step stays.
+        return Placed(superseded_by, replaced=stood is not None and stood < attempt)
 
     def steps_of(self, run_number: int) -> dict[int, AttemptSteps]:
         """By attempt; one without steps is missing."""

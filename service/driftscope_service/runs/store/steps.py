@@ -10,7 +10,12 @@ from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
-from driftscope_service.runs.store.attempts import AttemptRepository, in_series, of_attempt
+from driftscope_service.runs.store.attempts import (
+    AttemptRepository,
+    Placed,
+    in_series,
+    of_attempt,
+)
 from driftscope_service.store.tables import runs, steps
 
 
@@ -115,9 +120,9 @@ class StepRepository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, run_number: int, new: NewStep, *, attempt: int = 1) -> None:
+    def add(self, run_number: int, new: NewStep, *, attempt: int = 1) -> Placed:
         """Earlier attempts lose the step; where a later one has its place, it is kept beside."""
-        superseded_by = AttemptRepository(self._connection).make_way(run_number, attempt, new.step)
+        placed = AttemptRepository(self._connection).make_way(run_number, attempt, new.step)
         self._connection.execute(
             insert(steps).values(
                 run_number=run_number,
@@ -136,9 +141,10 @@ class StepRepository:
                 metadata=dict(new.metadata),
                 analysis=zlib.compress(new.analysis),
                 attempt=attempt,
-                superseded_by=superseded_by,
+                superseded_by=placed.superseded_by,
             )
         )
+        return placed
 
     def get(self, run: str, step: int, *, attempt: int | None = None) -> StoredStep | None:
         """Of that attempt; without one the step of the series, or else the latest that had it."""

@@ -21,6 +21,18 @@ def kept(
     return KeptStep(run, step, size, START + timedelta(minutes=minutes), crossed)
 
 
+def test_what_a_later_attempt_superseded_is_in_no_ring_and_goes_first() -> None:
+    def superseded(step: int, number: int, *, crossed: bool = False) -> KeptStep:
+        return KeptStep("a", step, 10, START, crossed, superseded=True, number=number)
+
+    old = [superseded(9, 1), superseded(9, 2, crossed=True)]
+    series = [kept("a", 8, at=5), kept("a", 9, at=6), kept("a", 2, at=1, crossed=True)]
+    # Step 9 of the first two attempts is not the newest of its run; one crossed a limit.
+    assert tokens_to_drop([*old, *series], 2, ENOUGH) == [old[0]]
+    assert tokens_to_drop([*old, *series], 2, 30) == [old[0], old[1]]
+    assert tokens_to_drop([*old, *series], 2, 20) == [*old, series[0]]
+
+
 HISTORIES = st.lists(
     st.builds(
         kept,
