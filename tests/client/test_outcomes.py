@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from driftscope_client import DriftscopeClient, DriftscopeError
+from driftscope_client.outcomes import LEFT_AT_CLOSE, NO_ROOM, Outcomes
+from driftscope_client.run_log import DTYPES as LIMITS_DEPEND_ON
 from driftscope_client.transport import RetryPolicy
 
 PATIENCE_S = 30.0
@@ -34,7 +36,7 @@ ANSWERS: dict[str, Any] = {
     "close": "close",
 }
 GOOD = {"rollout_logprobs": [[-1.0]], "trainer_logprobs": [[-1.5]]}
-DTYPES = {"rollout_dtype": "bf16", "trainer_dtype": "bf16"}
+DTYPES = dict.fromkeys(LIMITS_DEPEND_ON, "bf16")
 Serve = Callable[..., Any]
 Connect = Callable[..., DriftscopeClient]
 
@@ -80,13 +82,26 @@ def test_pushes_are_the_sum_of_the_counters(
     assert counted(client) == pushes
 
 
+def test_a_push_ends_once_and_the_commonest_cause_comes_first() -> None:
+    outcomes = Outcomes()
+    tickets = [outcomes.begin() for _ in range(5)]
+    assert outcomes.summary() is None  # they wait
+    assert outcomes.end(tickets[0], "pushed")
+    assert not outcomes.end(tickets[0], "failed", "too late")
+    outcomes.end(tickets[1], "dropped", LEFT_AT_CLOSE)
+    for ticket in tickets[2:]:
+        outcomes.end(ticket, "dropped", NO_ROOM)
+    assert outcomes.summary() == (
+        "4 of 5 steps did not arrive: 4 dropped (3 no room in the queue, 1 still waiting when the "
+        "client closed)."
+    )
+    assert outcomes.summary() is None  # it has been said
+
+
 def test_many_threads_push_while_the_client_closes(serve: Serve) -> None:
     stub = serve()
     client = DriftscopeClient(stub.url, run="r", queue_size=3, retry=AT_ONCE)
-    threads = [
-        threading.Thread(target=lambda: [client.push(n, metadata=DTYPES, **GOOD) for n in range(9)])
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lost, args=(client, 9)) for _ in range(4)]
     for thread in threads:
         thread.start()
     client.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.rollout import Rollout
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.paired.cells import compare_all, dropout_of, side_of, weights_of
@@ -58,7 +59,7 @@ def weights(tiny_llama: Path) -> TrainerWeights:
     return TrainerWeights(resolve(str(tiny_llama)), None)
 
 
-ROLLOUTS = {"fp32": Rollout(ROLLOUT, Path("x"), 0.0, 0.0)}
+ROLLOUTS: dict[Dtype, Rollout] = {"fp32": Rollout(ROLLOUT, Path("x"), 0.0, 0.0)}
 
 
 def test_a_draw_is_told_and_taken_away(weights: TrainerWeights) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from driftscope_probes.profiles.coordinate_sums import CoordinateSums
 from driftscope_probes.profiles.offset_scan import OFFSETS, OffsetScan
 from driftscope_probes.profiles.shapes import label_shape, place_shape
-from driftscope_probes.profiles.step_profiles import StepProfiles, step_profiles
+from driftscope_probes.profiles.step_profiles import ProfileName, StepProfiles, step_profiles
 from driftscope_probes.tokens import Extras, Tokens
 
 NONE = np.zeros(0, np.int64)
@@ -58,7 +58,7 @@ def test_rows_against_loops(seed: int) -> None:
     extras = tokens.extras
     assert extras.turn_ids is not None and extras.rank is not None
     assert extras.position_ids is not None
-    coordinates = {
+    coordinates: dict[ProfileName, np.ndarray] = {
         "index": np.arange(diff.size) - tokens.cu_seqlens[:-1][sequence],
         "end": ends,
         "position": extras.position_ids,

@@ -48,7 +48,8 @@ def test_nothing_without_routes() -> None:
 
 def test_agreement_is_said() -> None:
     summary = routing_summary(routing())
-    assert summary is not None and summary.startswith("Experts: 0% of the choices differ: all 400 tokens")
+    assert summary is not None
+    assert summary.startswith("Experts: 0% of the choices differ: all 400 tokens")
     assert "all 400 tokens take the same experts in 5 layers on both sides." in printed(routing())
 
 

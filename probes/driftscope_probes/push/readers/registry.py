@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, cast
 
-from driftscope_probes.push.prime_rl_export import read_prime_rl_export
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.readers import nemo_rl
 from driftscope_probes.push.readers.base import (
@@ -20,6 +19,7 @@ from driftscope_probes.push.readers.base import (
 )
 from driftscope_probes.push.readers.json_file import read_json_step
 from driftscope_probes.push.readers.npz import SUFFIX, read_npz
+from driftscope_probes.push.readers.prime_rl import read_prime_rl_export
 from driftscope_probes.push.readers.records import read_json_lines
 from driftscope_probes.push.readers.refused import not_a_step, refused
 from driftscope_probes.push.rules import REQUIRED, PushError

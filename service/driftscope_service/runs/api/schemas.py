@@ -240,6 +240,17 @@ class StepAnalysis(BaseModel):
         description="verdict, ranked causes with their evidence, and what data would tell more; "
         "null for a step that an older version stored"
     )
+    hygiene: dict[str, Any] | None = Field(
+        default=None,  # steps of older versions say nothing of it
+        description="values that are no log-probabilities, each with value, count and place; and "
+        "mean |Δ| without them",
+    )
+    notes: list[str] = Field(
+        default_factory=list, description="what settings of the sampling do to the comparison"
+    )
+    unused: list[dict[str, str]] = Field(
+        default_factory=list, description="name, and why nothing reads it, of what was pushed"
+    )
     routing: dict[str, Any] | None = Field(
         default=None,  # steps of older versions say nothing of it
         description="agreement of both sides' experts and signs of corrupt routes; null: no routes",

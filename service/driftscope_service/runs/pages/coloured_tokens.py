@@ -107,6 +107,8 @@ class ColouredToken:
     trainer: float | None
     diff: float | None
     masked: bool
+    rollout_said: str = ""  # NaN, +∞ or −∞; "": finite
+    trainer_said: str = ""
 
     @property
     def shade(self) -> str:
@@ -176,6 +178,8 @@ def _token(sequence: Tokens, text: TokenText | None, place: int) -> ColouredToke
         trainer=trainer,
         diff=trainer - rollout if known else None,  # type: ignore[operator]  # both are known
         masked=not sequence.takes_part[place],
+        rollout_said=_said(sequence.rollout[place]),
+        trainer_said=_said(sequence.trainer[place]),
     )
 
 
@@ -186,6 +190,12 @@ def _visible(text: str) -> str:
         _MARKS.get(character) or (character if character.isprintable() else "\N{MIDDLE DOT}")
         for character in text
     )
+
+
+def _said(value: np.float32) -> str:
+    if np.isfinite(value):
+        return ""
+    return "NaN" if np.isnan(value) else "+∞" if value > 0 else "−∞"
 
 
 def _finite(value: np.float32) -> float | None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push.prime_rl_export import read_prime_rl_export
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.readers import records
+from driftscope_probes.push.readers.prime_rl import read_prime_rl_export
 from driftscope_probes.push.rules import PushError, environment_names
 from driftscope_probes.push.step_file import join_steps
 from driftscope_probes.tokens import SEQUENCE_LABELS

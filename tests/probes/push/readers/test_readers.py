@@ -15,8 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.push import PushError, read_step
+from driftscope_probes.push import FORMATS, PushError, read_step
 from driftscope_probes.push.readers import npz, parquet, records
+from driftscope_probes.push.readers.base import HEAD_BYTES, opening
+from driftscope_probes.push.readers.nemo_rl import FRAMEWORK
+from driftscope_probes.push.readers.registry import READERS, reader_of
 
 SIDES: dict[str, Any] = {
     "rollout_logprobs": [[-0.5, -1.0], [-2.0]],
@@ -37,6 +40,18 @@ def refused(path: Path, told: str) -> None:
     with pytest.raises(PushError, match=told) as error:
         read_step(path)
     assert error.value.remedy
+
+
+def test_every_format_has_one_reader() -> None:
+    assert sorted(reader.step_format for reader in READERS) == sorted(FORMATS)
+
+
+def test_a_file_of_any_size_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(b"PAR1" + bytes(10 * HEAD_BYTES))
+    assert len(opening(path).head) == HEAD_BYTES
+    assert reader_of(path).step_format == "parquet"
+    assert reader_of(path, "json").step_format == "json"  # what a user names goes before
 
 
 def member(array: Any) -> bytes:
@@ -121,7 +136,7 @@ def test_samples_that_do_not_count_are_masked(tmp_path: Path) -> None:
     step = read_step(path)
     assert step.cu_seqlens.tolist() == [0, 2, 4]
     assert step.mask.tolist() == [True, True, False, False]
-    assert step.metadata["step"] == "7" and step.metadata["framework"] == "nemo-rl"
+    assert step.metadata["step"] == "7" and step.metadata["framework"] == FRAMEWORK
     assert step.extras.prompt_lengths is not None
     assert step.extras.prompt_lengths.tolist() == [1, 1]
     assert step.advantages is not None and set(step.advantages.tolist()) == {0.5}
