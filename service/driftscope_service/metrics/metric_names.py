@@ -79,6 +79,9 @@ _STEP_HEADLINES: Final = (
     *("kl_k3_entropy_ratio", "lag_mean", "lag_max", "stale_token_share", "staleness_share"),
     *("lag0_abs_diff_mean", "masked_tokens", "nonfinite_tokens", "rollout_nonfinite"),
     *("trainer_nonfinite", "rollout_zero", "trainer_zero", "rollout_positive", "trainer_positive"),
+    *("rollout_nan", "trainer_nan", "rollout_minus_infinity", "trainer_minus_infinity"),
+    *("rollout_plus_infinity", "trainer_plus_infinity", "rollout_sentinel", "trainer_sentinel"),
+    *("rollout_zero_unmatched", "trainer_zero_unmatched"),
     *("nonfinite_sequences", "empty_sequences"),
 )
 
