@@ -18,7 +18,8 @@ ROWS = (
 
 def printed(*, terminal: bool, width: int) -> str:
     out = io.StringIO()
-    print_list(COLUMNS, ROWS, Console(file=out, force_terminal=terminal, width=width))
+    console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
+    print_list(COLUMNS, ROWS, console)
     return out.getvalue()
 
 
