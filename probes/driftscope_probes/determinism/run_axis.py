@@ -112,7 +112,11 @@ class AxisRun:
         most = max(len(job.batch.rows) for job in (*case.variant, *case.reference))
         if unrepeatable_from is not None and most >= unrepeatable_from:
             return _no_blame(most, self._axis.setting)
-        for job in (*case.variant, *case.reference[:CONTROLLED_JOBS]):
+        jobs = (*case.variant, *case.reference[:CONTROLLED_JOBS])
+        # Where the sides are two engines, the usual one's repeatability is what run_to_run is for:
+        # to start it again for the control would double the time of the axis.
+        others = [job for job in jobs if job.setup != self._plan.setup]
+        for job in others or jobs:
             if not self._job_repeats(job):
                 return _no_blame(len(job.batch.rows), self._axis.setting)
         return None

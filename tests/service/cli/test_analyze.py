@@ -227,8 +227,8 @@ def test_whatever_was_sent_the_analysis_is_json(
     [
         ("cut.safetensors", b"\x09", [], "cut.safetensors: it ends after 1 bytes"),
         ("step.json", b'{"rollout_logprobs": []}', [], "there is no trainer_logprobs"),
-        ("step.npz", b"PK", [], "safetensors, arrow, json, prime-rl"),
-        ("step.npz", b"PK", ["--format", "npz"], "unknown format 'npz'"),
+        ("step.log", b"PK", [], "names no format, and it begins with"),
+        ("step.npz", b"PK", ["--format", "pt"], "unknown format 'pt'"),
         ("other.txt", b"", ["absent.safetensors"], "absent.safetensors: there is no such file"),
     ],
 )

@@ -23,8 +23,8 @@ def _drift(
 
 
 def _noise(steps: int, seed: int = 0, level: float = 0.02) -> list[float]:
-    values: list[float] = (level * np.exp(np.random.default_rng(seed).normal(0, 0.1, steps))).tolist()
-    return values
+    rng = np.random.default_rng(seed)
+    return [level * float(np.exp(shock)) for shock in rng.normal(0, 0.1, steps)]
 
 
 NAMES = ("abs_diff_mean", "abs_diff_p99", "abs_diff_max", "kl_k3", "prob_abs_diff_mean")
