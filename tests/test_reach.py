@@ -100,6 +100,9 @@ driftscope_service.http.parameters tests/service/http/test_parameters.py "no_suc
 driftscope_service.pages.docs_page tests/service/pages/test_docs_page.py get("/docs"
 driftscope_service.pages.glossary_page tests/service/pages/test_glossary.py get("/glossary"
 driftscope_service.pages.term_link tests/service/pages/test_glossary.py number_term(
+driftscope_service.runs.ingest.placing tests/service/runs/api/test_attempts.py refused["remedy"]
+driftscope_service.runs.ingest.refusals
+    tests/service/runs/api/test_attempts.py ["last_refusal"]
 driftscope_service.runs.command tests/service/cli/test_push.py driftscope_service.cli.main
 driftscope_service.runs.ingest.removal tests/service/runs/api/test_removal.py client.delete(
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs

@@ -14,9 +14,10 @@ import pytest
 from driftscope_client import DriftscopeClient, DriftscopeError
 from driftscope_client.attempt import launch_id
 
+Answer = tuple[int, dict[str, Any], dict[str, str]]
 Connect = Callable[..., DriftscopeClient]
-OPENED = (201, {"attempt": 2}, {})
-PUSHED = (201, {"state": "complete", "step": 41}, {})
+OPENED: Answer = (201, {"attempt": 2}, {})
+PUSHED: Answer = (201, {"state": "complete", "step": 41}, {})
 PATIENCE_S = 60.0
 
 

@@ -14,6 +14,7 @@ from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.drift import SERIES
 from driftscope_probes.mismatch import Extras, compare, profiles
 from driftscope_probes.mismatch.thresholds import crossed_thresholds
+from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.analysis import step_verdict
 from driftscope_service.runs.store.runs import RunRepository
 from driftscope_service.runs.store.steps import NewStep, StepRepository
@@ -59,8 +60,9 @@ def add_step() -> AddStep:
                 *(step, "0" * 64, 0, 1, [], comparison["tokens"], 1, known, [], series, analysis),
                 step_verdict(diagnosis),
             )
-            StepRepository(connection).add(found.number, new)
-            runs.step_completed(found.number, new)
+            placed = StepRepository(connection).add(found.number, new)
+            runs.step_completed(found.number, new, placed)
+            settle_answer(connection, run)
         return document
 
     return add
