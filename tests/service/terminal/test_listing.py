@@ -18,7 +18,7 @@ ROWS = (
 
 def printed(*, terminal: bool, width: int) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
+    console = Console(file=out, force_terminal=terminal, width=width, height=25, color_system=None)
     print_list(COLUMNS, ROWS, console)
     return out.getvalue()
 
