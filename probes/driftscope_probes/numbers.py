@@ -161,9 +161,9 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
         _near_one("ess_ratio_sequence", "effective sample size / sequences",
                   export=Export("sequence_effective_sample", "ratio", "Effective sample size over "
                                 "sequences of their weights, untruncated.")),
-        _near_one("ess_ratio_token_truncated", "effective sample size / tokens, ρ capped at 2"),
+        _near_one("ess_ratio_token_truncated", "ESS / tokens, ρ capped at 2"),
         _near_one("ess_ratio_sequence_truncated",
-                  "effective sample size / sequences, exp S capped at 2"),
+                  "ESS / sequences, exp S capped at 2"),
     ),
     "Sequence log-ratio S": (
         _nats("seq_logratio_mean", "mean S", export=_LOG_RATIO, export_label="mean"),

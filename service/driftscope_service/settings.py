@@ -32,6 +32,7 @@ OTHER_VARIABLES = {
     "DRIFTSCOPE_URL": "service that the client and the command line call",
     "DRIFTSCOPE_API_KEY": "key that they send",
     "DRIFTSCOPE_RUN": "run name that the client pushes to",
+    "DRIFTSCOPE_ATTEMPT": "name of this start of training, the same on all ranks",
     "DRIFTSCOPE_KERNELS": "`portable`: batch-invariant kernels without a C++ compiler",
     "DRIFTSCOPE_VLLM_KERNELS": "`invariant`: the vLLM plugin routes layers to our kernels",
     "DRIFTSCOPE_VLLM_ROUNDING": "whose rounding points the vLLM plugin takes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from driftscope_probes.plural import counted
 from driftscope_probes.push.rules import MAX_ARROW_BATCHES, MAX_HEADER_BYTES, PushError
 
 #: A vtable starts with its own size and that of the table.
@@ -144,4 +145,6 @@ def _body_bytes(message: FlatTable, left: int) -> int:
 
 
 def _cut_short(size: int) -> PushError:
-    return PushError(f"it ends after {size:,} bytes without an end mark.", remedy=WRITE_AGAIN)
+    return PushError(
+        f"it ends after {counted(size, 'byte')} without an end mark.", remedy=WRITE_AGAIN
+    )

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.plural import counted
 from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION, converted, count_remedy
 from driftscope_probes.push.json_step import parse_object
 from driftscope_probes.push.pushed_step import PushedStep, as_mask, pushed_step, response_span
@@ -71,7 +72,7 @@ def read_header(stream: BinaryIO) -> SafetensorsHeader:
         )
     start = stream.read(LENGTH_BYTES)
     if len(start) < LENGTH_BYTES:
-        raise PushError(f"it ends after {len(start)} bytes.", remedy=WRITE_AGAIN)
+        raise PushError(f"it ends after {counted(len(start), 'byte')}.", remedy=WRITE_AGAIN)
     (length,) = struct.unpack("<Q", start)
     if length > min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
         raise PushError(

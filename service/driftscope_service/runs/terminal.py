@@ -306,7 +306,7 @@ def _print_presets(
     if too_narrow:
         console.print(Text(f"{DROPS_HEALTHY}: {', '.join(too_narrow)}.", "yellow"))
     idle = len(presets) - len(acting) - len(left_out)
-    lines = [f"{idle} {'more ' if acting else ''}presets would drop and clip nothing."]
+    lines = [f"{counted(idle, 'more preset' if acting else 'preset')} would drop and clip nothing."]
     if left_out:
         lines.append(f"Not tried (no advantages or tokens): {', '.join(left_out)}.")
     console.print(Text("\n".join(lines), "dim"))

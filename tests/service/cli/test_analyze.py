@@ -80,7 +80,10 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
     done = analyze(pair_file.name, "--json", "--resamples", "50")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert set(printed) == {"comparison", "diagnosis", "routing", "aliases", "presets"}
+    assert set(printed) == {
+        *("comparison", "diagnosis", "routing", "aliases", "presets"),
+        *("hygiene", "profiles", "notes", "unused"),
+    }
     expected = compare(
         sides["rollout_logprobs"],
         sides["trainer_logprobs"],
@@ -225,7 +228,7 @@ def test_whatever_was_sent_the_analysis_is_json(
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "told"),
     [
-        ("cut.safetensors", b"\x09", [], "cut.safetensors: it ends after 1 bytes"),
+        ("cut.safetensors", b"\x09", [], "cut.safetensors: it ends after 1 byte"),
         ("step.json", b'{"rollout_logprobs": []}', [], "there is no trainer_logprobs"),
         ("step.log", b"PK", [], "names no format, and it begins with"),
         ("step.npz", b"PK", ["--format", "pt"], "unknown format 'pt'"),

@@ -68,7 +68,7 @@ def test_the_terminal_shows_figures_causes_and_what_was_missed() -> None:
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "3 faults and 1 healthy pairs in 61 s" in lines
+    assert "3 faults and 1 healthy pair in 61 s" in lines
     assert "right cause first 66.7% at least 92%" in lines
     assert "left-out causes unexplained – at least 80%" in lines
     assert "off_by_one 2 50.0% 100.0% 0.75 – dropout_active 1" in lines

@@ -112,12 +112,15 @@ def test_the_ranks_of_an_export_are_shards(push: Run, url: str, tmp_path: Path) 
 def test_refusals_are_told_in_the_words_of_the_service(
     push: Run, url: str, step_file: str, tmp_path: Path, pushing: Any
 ) -> None:
-    assert pushing.push(pushing.body(seed=9), step=3).status_code == 201
+    # Other content for a step is refused where the push names the attempt that has it.
+    again = ("--attempt", "first")
+    assert push(step_file, "--run", "r", "--step", "3", "--url", url, *again).returncode == 0
+    (tmp_path / "other.safetensors").write_bytes(pushing.body(seed=9))
     (tmp_path / "cut.safetensors").write_bytes(b"\x09")
     (tmp_path / "step.npz").write_bytes(b"PK")
     for arguments, told in (
-        ((step_file, "--run", "r", "--step", "3", "--url", url), "3"),
-        (("cut.safetensors", "--run", "r", "--step", "4", "--url", url), "it ends after 1 bytes"),
+        (("other.safetensors", "--run", "r", "--step", "3", "--url", url, *again), "step 3"),
+        (("cut.safetensors", "--run", "r", "--step", "4", "--url", url), "it ends after 1 byte."),
         (("step.npz", "--run", "r", "--step", "4", "--url", url), "it is not a valid archive"),
         (("absent.json", "--run", "r", "--step", "4", "--url", url), "there is no such file"),
         ((step_file, "--run", "a/b", "--step", "4", "--url", url), "run name 'a/b'"),
