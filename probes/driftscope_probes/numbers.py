@@ -237,7 +237,7 @@ GROUPS: Final[Mapping[str, tuple[NumberRow, ...]]] = {
           for side in ("rollout", "trainer")),
         *(_plain(f"{side}_significant_bits", f"{side}: significant bits of its values")
           for side in ("rollout", "trainer")),
-        *(_nats(f"{side}_half_step_p99", f"{side}: half a step of that grid, 99th percentile")
+        *(_nats(f"{side}_half_step_p99", f"{side}: half a step of its grid, p99")
           for side in ("rollout", "trainer")),
         *(_nats(f"{side}_highest", f"{side}: how far above 0 at most")
           for side in ("rollout", "trainer")),
