@@ -136,3 +136,16 @@ def test_the_series_has_a_verdict_per_step(diagnosed: Any) -> None:
     assert steps[3]["verdict"]["cause"] == "temperature_semantics"
     unexplained = diagnosed.client.get("/v1/runs/u/steps").json()["steps"][0]["verdict"]
     assert (unexplained["cause"], unexplained["confidence"]) == ("unexplained", None)
+
+
+def test_a_run_without_dtypes_says_which_limits_follow(running: Any, pushing: Any) -> None:
+    known = {"model": "m", "rollout_dtype": "bf16", "trainer_dtype": "fp32"}
+    for run, metadata in (("said", known), ("half", {**known, "trainer_dtype": ""}), ("not", {})):
+        body = pushing.body(metadata={"model": "m", **{k: v for k, v in metadata.items() if v}})
+        assert pushing.push(body, run=run).status_code == 201
+    told = "is not known: only the loosest"
+    assert told not in page(running, "/runs/said")
+    half, nothing = page(running, "/runs/half"), page(running, "/runs/not")
+    assert f"The dtype of the trainer {told}" in half and "<code>rollout_dtype" not in half
+    assert f"The dtype of the rollout and of the trainer {told}" in nothing
+    assert running.client.get("/docs/limits", headers=HTML).status_code == 200
