@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from driftscope_probes.push.json_step import parse_object
 from driftscope_probes.push.pushed_step import PushedStep
-from driftscope_probes.push.rules import MAX_EXPORT_LINE_BYTES
+from driftscope_probes.push.rules import MAX_EXPORT_LINE_BYTES, MAX_HEADER_BYTES
+from driftscope_probes.push.safetensors_step import LENGTH_BYTES
 
 StepFormat = Literal[
     "safetensors", "arrow", "json", "jsonl", "prime-rl", "nemo-rl", "parquet", "npz"
@@ -34,8 +35,15 @@ class Opening:
     head: bytes  # the first HEAD_BYTES
 
     @property
+    def safetensors(self) -> bool:
+        """Asked before any magic number, all of which the length of a header can spell: 640 bytes
+        begin as a pickle does. As text, the length would be beyond every bound."""
+        length = int.from_bytes(self.head[:LENGTH_BYTES], "little")
+        return length <= MAX_HEADER_BYTES and self.head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
+
+    @property
     def json(self) -> bool:
-        return self.head.lstrip()[:1] in (b"{", b"[")
+        return not self.safetensors and self.head.lstrip()[:1] in (b"{", b"[")
 
     @cached_property
     def members(self) -> tuple[str, ...]:
@@ -51,7 +59,7 @@ class Opening:
     @cached_property
     def first_line(self) -> Mapping[str, Any] | None:
         """Of a file with a JSON object per line; None: it is not one. PushError: it is not JSON."""
-        if self.head.lstrip()[:1] != b"{":
+        if self.safetensors or self.head.lstrip()[:1] != b"{":
             return None
         with self.path.open("rb") as stream:
             first = stream.readline(MAX_EXPORT_LINE_BYTES)

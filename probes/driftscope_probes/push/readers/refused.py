@@ -31,6 +31,8 @@ save_file({{"rollout_logprobs": torch.cat(d["…"]), "trainer_logprobs": torch.c
 
 def refused(opening: Opening) -> PushError | None:
     """By content, also where a format was named: its reader would only stumble over it."""
+    if opening.safetensors:
+        return None
     head = opening.head
     if any(name.endswith("data.pkl") for name in opening.members):
         return _pickle(opening, "a torch pickle (torch.save)")

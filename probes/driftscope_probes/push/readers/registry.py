@@ -23,7 +23,7 @@ from driftscope_probes.push.readers.prime_rl import read_prime_rl_export
 from driftscope_probes.push.readers.records import read_json_lines
 from driftscope_probes.push.readers.refused import not_a_step, refused
 from driftscope_probes.push.rules import REQUIRED, PushError
-from driftscope_probes.push.safetensors_step import LENGTH_BYTES, read_safetensors_step
+from driftscope_probes.push.safetensors_step import read_safetensors_step
 
 #: An encapsulated Arrow message begins with it.
 CONTINUATION: Final = b"\xff\xff\xff\xff"
@@ -64,7 +64,7 @@ READERS: Final[tuple[StepReader, ...]] = (
     StepReader(
         "safetensors",
         (".safetensors",),
-        lambda file: file.head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{",
+        lambda file: file.safetensors,
         read_safetensors_step,
         "safetensors",
     ),

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from driftscope_probes.push import FORMATS, PushError, read_step
 from driftscope_probes.push.readers import npz, parquet, records
@@ -52,6 +53,30 @@ def test_a_file_of_any_size_is_told_by_its_first_bytes(tmp_path: Path) -> None:
     assert len(opening(path).head) == HEAD_BYTES
     assert reader_of(path).step_format == "parquet"
     assert reader_of(path, "json").step_format == "json"  # what a user names goes before
+
+
+#: Lengths of headers whose bytes are the beginning of something else.
+SPELT = {
+    **{f"a pickle of protocol {number}": 0x80 + 256 * number for number in (2, 3, 4, 5)},
+    "gzip": 0x8B1F,
+    "a JSON object": 3 * 256 + ord("{"),
+    "a JSON list": 3 * 256 + ord("["),
+    "a blank, then a JSON object": 256 * ord("{") + ord(" "),
+}
+
+
+@pytest.mark.parametrize("length", SPELT.values(), ids=SPELT)
+@pytest.mark.parametrize("name", ["step.safetensors", "upload"])
+@pytest.mark.parametrize("named", [None, "safetensors"])
+def test_a_length_that_spells_a_magic_number(
+    tmp_path: Path, length: int, name: str, named: Any
+) -> None:
+    tensors = {**FLAT, "cu_seqlens": np.array([0, 2, 3], dtype=np.int32)}
+    whole = save(tensors, {"schema_version": "1"})
+    held = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + held].rstrip().ljust(length)
+    (tmp_path / name).write_bytes(length.to_bytes(8, "little") + header + whole[8 + held :])
+    assert read_step(tmp_path / name, named).tokens == 3
 
 
 def member(array: Any) -> bytes:
