@@ -100,7 +100,7 @@ def test_a_header_just_beyond_the_limit_that_is_really_there(by_hand: ByHand) ->
 @pytest.mark.parametrize("size", range(8))
 def test_shorter_than_the_length(tmp_path: Path, size: int) -> None:
     (tmp_path / "short").write_bytes(bytes(size))
-    with pytest.raises(PushError, match=f"ends after {size} bytes"):
+    with pytest.raises(PushError, match=f"ends after {size} bytes?"):
         header_of(tmp_path / "short")
 
 

@@ -116,7 +116,7 @@ def test_the_terminal_names_everything_and_cuts_no_id() -> None:
     assert "Changed: torch, 2.12.0 → 2.13.0" in text
     assert "Changed: OMP_NUM_THREADS, absent → 2" in text
     assert "a/linear/absent/fp32/t1: not run" in text
-    assert "2 items were found by a start that was interrupted." in text
+    assert "From a start that was interrupted: 2 items." in text
     assert "Something changed: 1 worse, 1 better, 1 unexpected, 1 not run" in text
 
 
