@@ -30,7 +30,7 @@ def test_presets_by_what_they_do() -> None:
     assert "model [bold]m[/bold]\n" in text
     row = next(line for line in text.splitlines() if line.startswith("a.drops"))
     assert row.split() == ["a.drops", "25.0%", "0%", "0%", "100%"]
-    assert "1 more presets would drop and clip nothing." in text
+    assert "1 more preset would drop and clip nothing." in text
     assert "Not tried (no advantages or tokens): a.untried." in text
 
 

@@ -53,7 +53,8 @@ def test_the_page_reads_without_a_script(flipping: Any, running: Any) -> None:
     assert "flip in any layer" in text and "nothing beyond what chance shows" in text
     assert 'source="/runs/r/steps/1/plots/routing.json"' in text
     # The table of the heat map: layer 4, then all, same experts, and the bins.
-    row = text.split('<th scope="row">4</th>')[1].split("</tr>")[0]
+    of_layers = text.split('id="routing"')[1]
+    row = of_layers.split('<th scope="row">4</th>')[1].split("</tr>")[0]
     assert row.count("<td>100%</td>") == 7 and row.count("<td>50.0%</td>") == 2
 
 
