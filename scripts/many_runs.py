@@ -12,7 +12,7 @@ import random
 import zlib
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 
 from driftscope_probes.drift import SERIES
 from driftscope_service.store.tables import run_tags, runs, steps
@@ -44,11 +44,12 @@ def add_runs(
     half of the others ended without a word. `now`: when the last of them had its last step."""
     chance = random.Random(0)
     now = now or datetime.now(UTC)
+    known = connection.execute(select(func.coalesce(func.max(runs.c.activity), 0))).scalar_one()
     for place in range(count):
         last = now - timedelta(seconds=0.5) * (count - place)
         if place % 2:
             last -= timedelta(days=1 + place % 20)
-        run = _run(chance, place, of_steps, last)
+        run = {**_run(chance, place, of_steps, last), "activity": known + place + 1}
         key = connection.execute(insert(runs).values(run)).inserted_primary_key
         assert key is not None
         number = key[0]
@@ -72,7 +73,6 @@ def _run(chance: random.Random, place: int, of_steps: int, last: datetime) -> di
         "note": "learning rate 3e-6, second try" if place % 50 == 3 else None,
         "created_at": last - timedelta(seconds=STEP_S * (of_steps - 1)),
         "updated_at": last,
-        "activity": place + 1,
         "complete_steps": of_steps,
         "last_step": of_steps - 1,
         "last_step_at": last,
