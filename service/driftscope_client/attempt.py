@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import os
 import re
 import threading
@@ -24,6 +25,8 @@ ATTEMPT_ID = re.compile(r"[!-~]{1,128}")
 #: Slurm numbers steps that srun starts from 0; from here on they are a job's own script and the
 #: like, in which training may be started many times.
 FIRST_SLURM_SCRIPT = 0xFFFFFFF0
+#: What is no whole number is refused as one below the first step is.
+NO_STEP = -1
 _log = logging.getLogger("driftscope_client")
 
 
@@ -46,23 +49,29 @@ class Start:
             return start
         launch = launch_id(os.environ)
         if launch is not None:
-            return Start(launch, resumed_from, of_launch=True)
-        if resumed_from is not None:
-            return Start(str(uuid.uuid4()), resumed_from, shared=False)
+            return Start(launch, start.resumed_from, of_launch=True)
+        if start.resumed_from is not None:
+            return Start(str(uuid.uuid4()), start.resumed_from, shared=False)
         return start
 
     @staticmethod
     def named(attempt: str | None, resumed_from: int | None) -> Start:
         """Raises DriftscopeError for what the service does not take."""
-        if attempt is not None and not ATTEMPT_ID.fullmatch(attempt):
+        given = resumed_from
+        if attempt is not None and not (isinstance(attempt, str) and ATTEMPT_ID.fullmatch(attempt)):
             raise DriftscopeError(
                 f"the attempt {attempt!r} is not accepted.",
-                remedy="use at most 128 visible ASCII characters without spaces (attempt=…, "
+                remedy="give a text of at most 128 visible ASCII characters, no spaces (attempt=…, "
                 f"--attempt or {ATTEMPT_VARIABLE}).",
             )
+        try:
+            # A numpy integer is a step too, and JSON has none.
+            resumed_from = None if resumed_from is None else operator.index(resumed_from)
+        except TypeError:
+            resumed_from = NO_STEP
         if resumed_from is not None and resumed_from < 0:
             raise DriftscopeError(
-                f"resumed_from {resumed_from} is no step.",
+                f"resumed_from {given!r} is no step.",
                 remedy="give the last step that still holds, or leave it out: then it is the step "
                 "before the first that is pushed.",
             )

@@ -141,7 +141,14 @@ def test_what_a_launcher_says(environment: dict[str, str], expected: str | None)
 
 
 @pytest.mark.parametrize(
-    "given", [{"attempt": "a b"}, {"attempt": "x" * 129}, {"resumed_from": -1}]
+    "given",
+    [
+        {"attempt": "a b"},
+        {"attempt": "x" * 129},
+        {"attempt": 7},
+        {"resumed_from": -1},
+        {"resumed_from": 4.5},
+    ],
 )
 def test_what_is_no_attempt(connect: Connect, given: dict[str, Any]) -> None:
     with pytest.raises(DriftscopeError, match="What to do"):
@@ -175,3 +182,9 @@ def test_ranks_of_one_attempt_complete_their_step(
     assert [answer["attempt"] for answer in (*first, *second)] == [1, 1, 2, 2]
     series = httpx.get(f"{running_service}/v1/runs/ranks/steps").json()["steps"]
     assert [(point["step"], point["attempt"]) for point in series] == [(1, 2)]
+
+
+def test_a_numpy_step_is_a_step(serve: Any, connect: Connect, step: dict[str, Any]) -> None:
+    stub = serve(OPENED, PUSHED)
+    connect(stub.url, attempt="a", resumed_from=np.int64(4)).push_now(5, **step)
+    assert json.loads(stub.requests[0][2])["resumed_from"] == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -189,7 +189,7 @@ def _told(series: _Series, start: int, end: int, changes: Sequence[Change]) -> _
     """One line through everything if it explains more than the changes, else the growth that goes
     on, else one since the last change."""
     steps, levels = series.steps[start:end], series.levels[start:end]
-    whole = _significant(steps, levels)
+    whole = _significant(series, start, end)
     if whole is not None:
         inside = [_moved(one, -start) for one in changes]
         if not changes or _line_is_better(steps, levels, whole, inside):
@@ -200,7 +200,7 @@ def _told(series: _Series, start: int, end: int, changes: Sequence[Change]) -> _
     if last.kind == "growth" and last.grows_until == end:
         at = series.steps[last.at : end].astype(np.float64)
         return _Line(trend(at, series.levels[last.at : end]), last.at)
-    newest = _significant(series.steps[last.at : end], series.levels[last.at : end])
+    newest = _significant(series, last.at, end)
     return None if newest is None else _Line(newest, last.at)
 
 
@@ -212,11 +212,16 @@ def _moved(change: Change, by: int) -> Change:
     )
 
 
-def _significant(steps: IntArray, levels: FloatArray) -> Trend | None:
+def _significant(series: _Series, start: int, end: int) -> Trend | None:
+    """On the number's scale; a log scale bends a steady rise, whose bow would pass for memory, so
+    that the number as it is may show it instead."""
+    levels = series.levels[start:end]
     if levels.size < MIN_STEPS:
         return None
-    at = steps.astype(np.float64)
+    at = series.steps[start:end].astype(np.float64)
     line = trend(at, levels)
+    if line.p_value >= TREND_LEVEL and series.scale == "log":
+        line = replace(line, p_value=trend(at, series.values[start:end]).p_value)
     if line.p_value >= TREND_LEVEL:
         return None
     noise = _spread(levels - line.slope * at - line.intercept)

@@ -127,7 +127,7 @@ def push(
     shard: Annotated[
         int | None, typer.Option(min=0, help="The file is this shard of the step, from 0 …")
     ] = None,
-    shards: Annotated[int, typer.Option(min=1, help="… of so many.")] = 1,
+    shards: Annotated[int | None, typer.Option(min=1, help="… of so many.")] = None,
     zstd: Annotated[bool, typer.Option("--zstd", help="Compress on the way.")] = False,
     attempt: Annotated[
         str | None, typer.Option(help="Name of this start of training, the same for all its steps.")
@@ -148,6 +148,12 @@ def push(
         raise RequestError(
             "--resumed-from belongs to a start of training, and none is named.",
             remedy="give --attempt with a name of it as well.",
+        )
+    if (shard is None) != (shards is None):
+        given, missing = ("shards", "shard") if shard is None else ("shard", "shards")
+        raise RequestError(
+            f"--{given} is given without --{missing}.",
+            remedy="give both, --shard 0 --shards 2 for the first of two, or neither.",
         )
     if not RUN_NAME.fullmatch(run):
         raise RequestError(
@@ -174,14 +180,14 @@ def _send(
     run: str,
     step: int,
     shard: int | None,
-    shards: int,
+    shards: int | None,
     body: RequestBody,
     attempt: str | None,
     resumed_from: int | None,
 ) -> dict[str, Any]:
     """The analysis, or the receipt of a shard that was not the last."""
     path = f"/v1/runs/{run}/steps/{step}"
-    params = {} if shard is None else {"shard": shard, "shards": shards}
+    params = {} if shard is None or shards is None else {"shard": shard, "shards": shards}
     try:
         transport = Transport(url, api_key or None, timeout_s=TIMEOUT_S, retry=RETRY)
         start = Start.named(attempt, resumed_from)

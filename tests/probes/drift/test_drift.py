@@ -79,6 +79,13 @@ def test_a_line_that_is_straight_in_the_unit_is_trending_as_well() -> None:
     assert reading(values).state == "trending"
 
 
+@pytest.mark.parametrize("per_step", [0.05, 0.1, 0.3])
+def test_a_steady_rise_from_the_first_step_is_trending(per_step: float) -> None:
+    """On the scale of logarithms it bows so much that its bow passes for memory."""
+    values = quiet(50, spread=0.05) * (1 + per_step * np.arange(50))
+    assert reading(values).state == "trending"
+
+
 def test_a_shift_and_then_a_drift() -> None:
     values = quiet(400)
     values[100:] *= 5

@@ -123,6 +123,8 @@ def test_refusals_are_told_in_the_words_of_the_service(
         (("cut.safetensors", "--run", "r", "--step", "4", "--url", url), "it ends after 1 byte."),
         (("step.npz", "--run", "r", "--step", "4", "--url", url), "it is not a valid archive"),
         (("absent.json", "--run", "r", "--step", "4", "--url", url), "there is no such file"),
+        ((step_file, "--run", "r", "--step", "4", "--shard", "0"), "without --shards"),
+        ((step_file, "--run", "r", "--step", "4", "--shards", "2"), "without --shard."),
         ((step_file, "--run", "a/b", "--step", "4", "--url", url), "run name 'a/b'"),
         ((step_file, "--run", "r", "--step", "4", "--format", "pt"), "unknown format 'pt'"),
         ((step_file, "--run", "r", "--step", "4", "--url", "http://[::1"), "is not a URL"),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
-from driftscope_service.runs.store.runs import RunRepository
+from driftscope_service.runs.store.attempts import in_series
+from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.store.tables import attempts, run_tags, runs, shards, steps
 
 
@@ -39,14 +40,14 @@ def remove_run(connection: Connection, name: str) -> Removed | None:
 def remove_step(
     connection: Connection, name: str, step: int, attempt: int | None = None
 ) -> Removed | None:
-    """Complete or open, of the attempt; None: of the newest one that has it. None where there is
-    none. What an older attempt has of the step stays with that attempt, outside the series. The
-    number may be pushed again; the totals of the run, which are counters, stay."""
+    """Complete or open, of the attempt; None: of the series. None where there is none: said twice,
+    it takes nothing of an older attempt, whose steps stay with it outside the series. The number
+    may be pushed again; the totals of the run, which are counters, stay."""
     run = RunRepository(connection).get(name)
     if run is None:
         return None
     if attempt is None:
-        attempt = _newest_attempt(connection, run.number, step)
+        attempt = _shown_attempt(connection, run, step)
     if attempt is None:
         return None
     of_step, of_shards = (
@@ -70,17 +71,24 @@ def remove_step(
     return removed
 
 
-def _newest_attempt(connection: Connection, number: int, step: int) -> int | None:
-    found = [
-        connection.execute(
-            select(table.c.attempt)
-            .where(table.c.run_number == number, table.c.step == step)
-            .order_by(table.c.attempt.desc())
-            .limit(1)
-        ).scalar_one_or_none()
-        for table in (steps, shards)
-    ]
-    return max((one for one in found if one is not None), default=None)
+def _shown_attempt(connection: Connection, run: Run, step: int) -> int | None:
+    """Whose step the series has, or would have once its shards are there."""
+    complete: int | None = connection.execute(
+        select(steps.c.attempt).where(in_series(run.number), steps.c.step == step)
+    ).scalar_one_or_none()
+    if complete is not None:
+        return complete
+    started: int | None = connection.execute(
+        select(shards.c.attempt)
+        .where(
+            shards.c.run_number == run.number,
+            shards.c.step == step,
+            shards.c.attempt == run.attempt,
+            shards.c.file.is_not(None),
+        )
+        .limit(1)
+    ).scalar_one_or_none()
+    return started
 
 
 def _remove(

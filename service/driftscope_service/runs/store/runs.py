@@ -96,11 +96,19 @@ class RunRepository:
         return self._require(name), False
 
     def of_step(self, name: str, metadata: Mapping[str, str]) -> Run:
-        """The run that a step belongs to; an unknown one is made from the step's metadata."""
+        """The run that a step belongs to; what is not known of it is taken from the step."""
         description = {
             field: metadata[field][:RUN_TEXT_LENGTH] for field in DESCRIPTION if field in metadata
         }
-        return self.get(name) or self._add(name, description)
+        run = self.get(name)
+        if run is None:
+            return self._add(name, description)
+        # An attempt may have made the run, which says nothing of it.
+        new = {field: text for field, text in description.items() if getattr(run, field) is None}
+        if not new:
+            return run
+        self._update(run.number, **new)
+        return self._require(name)
 
     def step_completed(self, number: int, new: NewStep, placed: Placed | None = None) -> None:
         """After the step was added. `placed`: what adding it said; without, all are counted."""

@@ -249,3 +249,20 @@ def test_resumed_ranks_with_another_world_size(pushing: Any) -> None:
     ]
     assert [one.json()["attempt"] for one in other] == [2, 2, 2]
     assert np.all(np.array(other[-1].json()["received"]) == [0, 1, 2])
+
+
+def test_what_an_attempt_does_not_say_of_its_run_comes_from_a_step(pushing: Any) -> None:
+    client = pushing.client
+    client.post("/v1/runs/opened/attempts", json={"id": "a"}).raise_for_status()
+    assert client.get("/v1/runs/opened").json()["model"] is None
+    said = {"model": "m", "rollout_dtype": "bf16", "trainer_dtype": "fp32"}
+    answer = pushing.push(
+        pushing.body(metadata=said), run="opened", step=1, params={"attempt": "a"}
+    )
+    assert answer.status_code == 201
+    run = client.get("/v1/runs/opened").json()
+    assert {name: run[name] for name in said} == said
+    # What is known stays: a run is described once.
+    other = {**said, "model": "other"}
+    pushing.push(pushing.body(metadata=other), run="opened", step=2, params={"attempt": "a"})
+    assert client.get("/v1/runs/opened").json()["model"] == "m"

@@ -201,3 +201,15 @@ def test_uploads_under_way_end_first(
     last = pushing.client.delete("/v1/runs/r").status_code
     assert last in (200, 404)
     eventually(lambda: pushing.nothing_left())
+
+
+def test_said_twice_it_takes_nothing_of_an_older_attempt(running: Any, pushing: Any) -> None:
+    """A retry after a timeout must not reach the copies that the series has left."""
+    for seed in (1, 2, 3):
+        assert pushing.push(pushing.body(seed=seed), step=5).status_code == 201
+    path = "/v1/runs/r/steps/5"
+    assert pushing.client.delete(path).status_code == 200
+    assert pushing.client.delete(path).status_code == 404
+    kept = pushing.client.get("/v1/runs/r/attempts").json()["attempts"]
+    assert [one["steps"] for one in kept] == [1, 1, 0]
+    assert pushing.client.delete(path, params={"attempt": 1}).status_code == 200
