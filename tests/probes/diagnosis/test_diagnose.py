@@ -156,3 +156,23 @@ def _repeated(pair: Pair, times: int) -> Observed:
         Extras(),
     )
     return Observed(tokens, pair.metadata)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_little_above_0_is_not_what_makes_a_large_difference(seed: int) -> None:
+    pair = MadeUpPolicy(seed, dtype="bf16").pair()
+    trainer = np.roll(pair.trainer, -2)
+    trainer[np.argsort(trainer)[-3:]] = (0.004, 0.009, 0.017)
+    found = diagnose(pair.changed(trainer=trainer).observed(bare=True))
+    assert names(found)[0] == "off_by_one", found.sentence
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_position_is_no_period(seed: int) -> None:
+    """A fault of one absolute position; the borders of a chunk are many."""
+    pair = MadeUpPolicy(seed, dtype="bf16", sequences=32, length=96).pair()
+    wild = pair.positions == 73
+    assert np.count_nonzero(wild) >= 10
+    found = diagnose(pair.changed(trainer=pair.trainer - 4.0 * wild).observed())
+    assert found.cause is None or found.cause.name != "chunked_prompt_logprobs", found.sentence
+    assert found.verdict != "at_floor"

@@ -24,9 +24,13 @@ MOST_DRAFTED = 16
 LONGEST_ROUND = 9
 
 
-def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | None:
-    """Surprise in nats, chunk, share and chance of the chunk at whose borders most wild tokens
-    lie: the first token of one (coordinate divisible by it) or the last.
+#: One position shows no period: any fault of that position looks alike.
+ONE_BORDER = 0.5
+
+
+def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float, int] | None:
+    """Surprise in nats, chunk, share, chance and number of borders of the chunk at whose borders
+    most wild tokens lie: the first token of one (coordinate divisible by it) or the last.
 
     Surprise: -log of Chernoff's bound that so many fall there by chance, for all chunks tried.
     """
@@ -35,7 +39,7 @@ def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | N
     if chunks.size == 0:
         return None
     residues = coordinate[shown][:, None] % chunks
-    best: tuple[float, int, float, float] | None = None
+    best: tuple[float, int, float, float, int] | None = None
     for edge in (residues == 0, residues == chunks - 1):
         shares = edge.mean(0)
         # Divisors of the chunk hold as many: of equal shares the largest says it.
@@ -48,7 +52,8 @@ def _period(coordinate: Ints, wild: Ints) -> tuple[float, int, float, float] | N
             rest = (1 - share) * np.log((1 - share) / (1 - chance)) if share < 1 else 0.0
             surprise += shown.size * float(share * np.log(share / chance) + rest)
         if best is None or surprise > best[0]:
-            best = (surprise, chunk, share, chance)
+            borders = np.unique(coordinate[shown][edge[:, at]]).size
+            best = (surprise, chunk, share, chance, borders)
     return best
 
 
@@ -59,7 +64,7 @@ def chunk_edges(seen: Examination) -> Finding | None:
     count = int(wild.sum())
     if count < 3:
         return None
-    best: tuple[float, int, float, float, str] | None = None
+    best: tuple[float, int, float, float, int, str] | None = None
     for name, coordinate in (
         ("absolute position", places.positions),
         ("response index", body.index),
@@ -72,10 +77,12 @@ def chunk_edges(seen: Examination) -> Finding | None:
             best = (*found, name)
     if best is None:
         return None
-    surprise, chunk, share, chance, name = best
+    surprise, chunk, share, chance, borders, name = best
     confidence = (
         0.9 * ramp(surprise, 7.0, 16.0) * ramp(share, 0.5, 0.85) * ramp(seen.moved, 4.0, 2.0)
     )
+    if borders == 1:
+        confidence *= ONE_BORDER
     if confidence < 0.05:
         return None
     return Finding(

@@ -113,6 +113,10 @@ def one_constant(values: Floats) -> bool:
     return values.size >= FEW_TOKENS and bool(np.ptp(values) == 0)
 
 
+#: Highest value above 0 over mean |Δ|. The largest of many rounding errors is some of their means.
+EXPLAINED_BY_HIGHEST = (0.1, 0.5)
+
+
 def positive(seen: Examination) -> Finding | None:
     impossible, tokens = seen.signals.impossible, seen.signals.tokens
     found = []
@@ -140,8 +144,11 @@ def positive(seen: Examination) -> Finding | None:
     count = ramp(rows.size, 0, 3)
     if rows.size > MOST_ABOVE * seen.signals.unmasked:
         return None  # no rounding: probabilities, or the sign is lost
+    # What rounds a logit so far rounds the others alike: a much larger difference is another fault.
+    size = float(np.abs(seen.signals.body.delta).mean()) if seen.signals.body.delta.size else 0.0
+    explained = ramp(highest / size, *EXPLAINED_BY_HIGHEST) if size else 1.0
     return Finding(
-        SURE * ramp(highest, 1e-4, ROUNDED_LOGIT_ABOVE) * count,
+        SURE * ramp(highest, 1e-4, ROUNDED_LOGIT_ABOVE) * count * explained,
         tuple(evidence),
     )
 
