@@ -63,11 +63,12 @@ def test_a_hanging_service_costs_steps_and_nothing_else(
 ) -> None:
     stub = serve("hang")
     client = connect(stub.url, queue_size=2)
-    for number in range(6):
+    client.push(0, **step)
+    stub.wait_for_requests(1)  # on its way before the queue is full
+    for number in range(1, 6):
         client.push(number, **step)
     assert client.dropped == 4
     assert not client.flush(0.0)
-    stub.wait_for_requests(1)
     client.close(timeout_s=0.0)
     assert (client.dropped, client.failed) == (5, 1)  # the one that waited; the one on its way
     assert (
