@@ -170,7 +170,7 @@ def delete(
         int | None, typer.Option(min=0, help="This step alone; default: the whole run.")
     ] = None,
     attempt: Annotated[
-        int | None, typer.Option(min=1, help="The step as this attempt has it. Default: newest.")
+        int | None, typer.Option(min=1, help="The step as this attempt has it. Default: series.")
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Nothing brings it back, and so be it.")

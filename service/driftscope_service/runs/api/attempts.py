@@ -10,10 +10,10 @@ from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import not_found, problems
+from driftscope_service.http.errors import problems
 from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.api.schemas import ATTEMPT_PATTERN, MAX_STEP, RunName, run_path
-from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.current import CurrentService, known_run
 from driftscope_service.runs.store.attempts import (
     NO_STEPS,
     Attempt,
@@ -149,9 +149,7 @@ def list_attempts(run: RunName, service: CurrentService) -> AttemptList:
     """Every start of the run: from where, what is stored of it, what the series shows of that, and
     what was refused."""
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         attempts = AttemptRepository(connection)
         every, stored = attempts.of_run(found.number), attempts.steps_of(found.number)
     bodies = [AttemptBody.of(run, one, stored.get(one.attempt, NO_STEPS)) for one in every]

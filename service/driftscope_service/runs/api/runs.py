@@ -37,7 +37,7 @@ from driftscope_service.runs.api.schemas import (
 )
 from driftscope_service.runs.baseline import marks_of
 from driftscope_service.runs.course import run_diagnosis
-from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.current import CurrentService, known_run
 from driftscope_service.runs.store.marks import RunMarks
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.search import RunSearch, place_of
@@ -81,7 +81,7 @@ def put_run(
         if known is None or given or state is not None or not marks:
             known, new = runs.put(run, given, finished=finished)
         mark(connection, known, marks)
-        body = _body(connection, runs, run)
+        body = _body(connection, run)
     if new:
         response.status_code = 201
         response.headers["Location"] = run_path(run)
@@ -109,10 +109,8 @@ def mark(connection: Connection, run: Run, marks: Mapping[str, Any]) -> None:
         repository.pin(run.number, marks["pinned"])
 
 
-def _body(connection: Connection, runs: RunRepository, name: str) -> RunBody:
-    found = runs.get(name)
-    if found is None:
-        raise not_found("run", name)
+def _body(connection: Connection, name: str) -> RunBody:
+    found = known_run(connection, name)
     return RunBody.of(found, marks_of(connection, [found])[found.number])
 
 
@@ -143,7 +141,7 @@ def list_runs(
 def get_run(run: RunName, service: CurrentService) -> RunBody:
     """What describes a run, and how far it is."""
     with service.database.read() as connection:
-        return _body(connection, RunRepository(connection), run)
+        return _body(connection, run)
 
 
 steps_router = APIRouter(prefix="/v1/runs/{run}/steps", tags=["steps"])
@@ -172,9 +170,7 @@ def list_steps(
     whole run. With `attempt` the steps are those of one attempt, superseded ones among them."""
     wanted = None if metrics is None else _metrics(metrics)
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         # One more than asked for tells whether there is a next page.
         _check_attempt(found, attempt)
         points = StepRepository(connection).points(

@@ -10,16 +10,15 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from driftscope_probes.plural import counted
-from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.metric_words import check_metric, metric_thresholds
 from driftscope_service.pages import navigation
 from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.pages.plot_data import Format, PlotData, plot_response
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName
-from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.current import CurrentService, known_run
 from driftscope_service.runs.pages.shown_attempt import ShownAttempt, check_shown
-from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import MetricPoint, metric_points, superseded_values
 
 
@@ -82,9 +81,7 @@ def get_drift_plot(
 ) -> Response:
     check_metric(metric)
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         check_shown(found, attempt)
         points = metric_points(
             connection, found.number, metric, first=first, last=last, attempt=attempt

@@ -23,9 +23,9 @@ from driftscope_service.pages.page_errors import PageRoute
 from driftscope_service.runs.api.removal import AttemptNumber, asked_by
 from driftscope_service.runs.api.runs import mark
 from driftscope_service.runs.api.schemas import RunFields, RunName, StepNumber
-from driftscope_service.runs.current import CurrentService, RunsService
+from driftscope_service.runs.current import CurrentService, RunsService, known_run
 from driftscope_service.runs.ingest.removal import delete_run, delete_step
-from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import StepRepository
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
@@ -76,9 +76,7 @@ def _checked(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mark(service: RunsService, run: str, marks: Mapping[str, Any]) -> None:
     with service.database.write() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         mark(connection, found, marks)
 
 
@@ -100,9 +98,7 @@ async def delete_run_from_page(request: Request, run: RunName, service: CurrentS
 
 def _required(service: RunsService, run: str) -> Run:
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-    if found is None:
-        raise not_found("run", run)
+        found = known_run(connection, run)
     return found
 
 
@@ -131,11 +127,13 @@ def ask_to_delete_step(
     attempt: AttemptNumber = None,
 ) -> Response:
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
-        if attempt is None and StepRepository(connection).get(run, step) is None:
+        found = known_run(connection, run)
+        stored = StepRepository(connection).get(run, step, attempt=attempt)
+    if attempt is None:
+        if stored is None:
             raise not_found("complete step", step, f"run {run!r}")
+        # Outside the series a step is deleted by the name of its attempt alone.
+        attempt = None if stored.superseded_by is None else stored.attempt
     path = navigation.step_page(run, step)
     of_run = Crumb(run, navigation.run_page(run))
     return page(

@@ -23,13 +23,13 @@ from driftscope_service.pages.plot_data import Format, evidence_plot, plot_respo
 from driftscope_service.runs.api.schemas import MAX_STEP, RunName, run_path
 from driftscope_service.runs.baseline import marks_of
 from driftscope_service.runs.course import with_course
-from driftscope_service.runs.current import CurrentService, RunsService
+from driftscope_service.runs.current import CurrentService, RunsService, known_run
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
 from driftscope_service.runs.pages.run_events import event_rows
 from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
 from driftscope_service.runs.pages.shown_attempt import ShownAttempt, attempt_rows, check_shown
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
-from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
 
 STEPS_SHOWN: Final = 30
@@ -69,9 +69,7 @@ def get_run_page(
 ) -> Response:
     check_metric(metric)
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         check_shown(found, attempt)
         of_series = service.run_drift.of(found, connection)
         drift = of_series
@@ -159,9 +157,7 @@ def get_course_plot(
 ) -> Response:
     """Of the cause that the steps of the run show together."""
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         check_shown(found, attempt)
         causes = service.run_drift.causes.of(found, connection, attempt=attempt)
     if not causes or causes[0].plot is None:

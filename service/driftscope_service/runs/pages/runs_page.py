@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from driftscope_probes.drift import SERIES
 from driftscope_service.http import paging
-from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
 from driftscope_service.numbers.diagnosis_words import verdict_words
 from driftscope_service.numbers.metric_words import check_metric
@@ -30,13 +29,13 @@ from driftscope_service.runs.api.run_query import (
 )
 from driftscope_service.runs.api.schemas import RunName
 from driftscope_service.runs.baseline import Marks, marks_of
-from driftscope_service.runs.current import CurrentService
+from driftscope_service.runs.current import CurrentService, known_run
 from driftscope_service.runs.pages import run_filters
 from driftscope_service.runs.pages.run_filters import PAGE_SIZE, Listing
 from driftscope_service.runs.pages.run_state import NO_STEPS, run_verdict
 from driftscope_service.runs.store.progress import Progress, run_progress
 from driftscope_service.runs.store.recent import recent_values
-from driftscope_service.runs.store.runs import Run, RunRepository
+from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.search import RunFilter, RunSearch, place_of
 
 SPARK_STEPS: Final = 60
@@ -126,9 +125,7 @@ def list_runs_page(
 def get_run_state(request: Request, run: RunName, service: CurrentService) -> Response:
     """The state with drift, for one row."""
     with service.database.read() as connection:
-        found = RunRepository(connection).get(run)
-        if found is None:
-            raise not_found("run", run)
+        found = known_run(connection, run)
         state = run_verdict(service, connection, found, drift=True)
     return page(request, "runs/pages/templates/run_state", title=run, section="runs", state=state)
 

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, select, upda
 from driftscope_service.runs.store.attempts import (
     AttemptRepository,
     Placed,
-    in_series,
     of_attempt,
 )
 from driftscope_service.store.tables import runs, steps
@@ -298,17 +297,6 @@ class MetricPoint:
     step: int
     value: float | None
     crossed: bool  # this metric crossed a limit
-
-
-def latest_values(
-    connection: Connection, run_number: int, metric: str, limit: int
-) -> list[float | None]:
-    """Values of the highest steps, ascending."""
-    value = steps.c.series[metric].as_float()
-    rows = connection.execute(
-        select(value).where(in_series(run_number)).order_by(steps.c.step.desc()).limit(limit)
-    )
-    return [row[0] for row in rows][::-1]
 
 
 @dataclass(frozen=True, slots=True)

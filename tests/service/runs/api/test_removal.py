@@ -213,3 +213,18 @@ def test_said_twice_it_takes_nothing_of_an_older_attempt(running: Any, pushing: 
     kept = pushing.client.get("/v1/runs/r/attempts").json()["attempts"]
     assert [one["steps"] for one in kept] == [1, 1, 0]
     assert pushing.client.delete(path, params={"attempt": 1}).status_code == 200
+
+
+def test_the_page_of_a_step_outside_the_series_deletes_that_one(pushing: Any) -> None:
+    """Step 5 of attempt 1 gave way, and attempt 2 has none: its page shows the old one."""
+    html = {"accept": "text/html"}
+    assert pushing.push(pushing.body(seed=1), step=5).status_code == 201
+    opened = pushing.client.post("/v1/runs/r/attempts", json={"id": "again", "resumed_from": 4})
+    assert opened.status_code == 201
+    path = "/runs/r/steps/5/delete"
+    form = pushing.client.get(path, headers=html)
+    assert form.status_code == 200 and f'action="{path}?attempt=1"' in form.text
+    origin = {"origin": str(pushing.client.base_url).rstrip("/"), **html}
+    gone = pushing.client.post(f"{path}?attempt=1", headers=origin, follow_redirects=False)
+    assert gone.status_code == 303, gone.text[:300]
+    assert pushing.client.get(path, headers=html).status_code == 404
