@@ -6,18 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..completion_server import CompletionServer, serving
 from .command_line import printed, run
 
 #: More requests in flight than that are answered with other bits each time.
@@ -39,12 +36,9 @@ def drawn(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
-class Server(ThreadingHTTPServer):
-    request_queue_size = 256  # a batch connects at once
-    daemon_threads = True
-
+class Server(CompletionServer):
     def __init__(self, fault: Fault) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__()
         self.fault = fault
         self.counting = threading.Lock()
         self.in_flight = 0
@@ -87,40 +81,6 @@ class Server(ThreadingHTTPServer):
         return busy > self.fault.threshold
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._send({"data": [{"id": "served"}], "version": "0.32.0"})
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        self._send(self.server.completion(json.loads(self.rfile.read(length))))
-
-    def _send(self, value: dict[str, Any]) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on stderr."""
-
-
-@contextmanager
-def serving(fault: Fault) -> Iterator[Server]:
-    with Server(fault) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def determinism(server: Server, *arguments: str) -> list[str]:
     chosen = ["--model", "tiny-random-llama", "--engine", "vllm-server"]
     chosen += ["--server-url", server.address, "--max-tokens", "4", *arguments]
@@ -137,7 +97,7 @@ def paired(server: Server, *arguments: str) -> list[str]:
 
 @pytest.mark.slow
 def test_it_is_repeatability_that_ends_at_21_rows_not_the_batch_size(tmp_path: Path) -> None:
-    with serving(Fault(threshold=THRESHOLD)) as server:
+    with serving(Server(Fault(threshold=THRESHOLD))) as server:
         asked = ("--axes", "run_to_run,batch_size", "--batch-sizes", "1,8,44", "--runs", "2")
         report = printed(*determinism(server, *asked), cwd=tmp_path, code=1)
         again, size = report["axes"]
@@ -159,7 +119,7 @@ def test_it_is_repeatability_that_ends_at_21_rows_not_the_batch_size(tmp_path: P
 
 def test_the_batch_size_is_blamed_where_requests_repeat(tmp_path: Path) -> None:
     """The other way round: what is sent repeats, whatever the load."""
-    with serving(Fault()) as server:
+    with serving(Server(Fault())) as server:
         asked = ("--axes", "run_to_run,batch_size", "--batch-sizes", "1,44", "--runs", "2")
         report = printed(*determinism(server, *asked), cwd=tmp_path)
         assert [axis["verdict"] for axis in report["axes"]] == ["equal", "equal"]
@@ -167,7 +127,7 @@ def test_the_batch_size_is_blamed_where_requests_repeat(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_null_is_counted_and_the_probe_goes_on(tmp_path: Path) -> None:
-    with serving(Fault(null_at=3)) as server:
+    with serving(Server(Fault(null_at=3))) as server:
         report = printed(*paired(server), cwd=tmp_path)
         (cell,) = report["grid"]
         assert cell["comparison"]["rollout_nonfinite"] == 4
@@ -184,7 +144,7 @@ def test_null_is_counted_and_the_probe_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_vllms_floor_is_read_as_minus_infinity(tmp_path: Path) -> None:
-    with serving(Fault(floored=True)) as server:
+    with serving(Server(Fault(floored=True))) as server:
         report = printed(*paired(server), cwd=tmp_path)
         (cell,) = report["grid"]
         assert server.floored, "the fault was not planted"

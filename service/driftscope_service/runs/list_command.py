@@ -109,9 +109,7 @@ def finish(run: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     A later step opens it again.
     """
     answer = _put(run, url, {"state": "finished"})
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  finished  {counted(answer['steps'], 'step')}")
+    _tell(answer, as_json, f"{run}  finished  {counted(answer['steps'], 'step')}")
 
 
 @app.command()
@@ -126,9 +124,7 @@ def tag(
     known = call("GET", url, _path(run)).json()["tags"]
     kept = [one for one in known if one not in tags]
     answer = _put(run, url, {"tags": kept if remove else [*kept, *tags]})
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  tags: {' '.join(answer['tags']) or 'none'}")
+    _tell(answer, as_json, f"{run}  tags: {' '.join(answer['tags']) or 'none'}")
 
 
 @app.command()
@@ -140,27 +136,21 @@ def note(
 ) -> None:
     """Put a note on a run. Its words find the run."""
     answer = _put(run, url, {"note": text or None})
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  note: {answer['note'] or 'none'}")
+    _tell(answer, as_json, f"{run}  note: {answer['note'] or 'none'}")
 
 
 @app.command()
 def pin(run: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Make a run the baseline that the other runs of its model are compared with."""
     answer = _put(run, url, {"pinned": True})
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  is the baseline of {answer['model']}")
+    _tell(answer, as_json, f"{run}  is the baseline of {answer['model']}")
 
 
 @app.command()
 def unpin(run: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Pin a run no longer; of its model, the run pinned before it is the baseline."""
     answer = _put(run, url, {"pinned": False})
-    if as_json:
-        return _print_json(answer)
-    typer.echo(f"{run}  is no baseline")
+    _tell(answer, as_json, f"{run}  is no baseline")
 
 
 @app.command()
@@ -194,11 +184,11 @@ def delete(
             remedy="say --yes if that is meant.",
         )
     gone = call("DELETE", url, path, None if attempt is None else {"attempt": attempt}).json()
-    if as_json:
-        return _print_json(gone)
-    typer.echo(
+    _tell(
+        gone,
+        as_json,
         f"deleted {what}: {counted(gone['steps'], 'step')}, {counted(gone['files'], 'file')}, "
-        f"{gone['freed_bytes']} bytes"
+        f"{gone['freed_bytes']} bytes",
     )
 
 
@@ -214,6 +204,12 @@ def _path(run: str) -> str:
             remedy="use letters, digits, '.', '_' and '-', at most 128.",
         )
     return f"/v1/runs/{run}"
+
+
+def _tell(answer: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if as_json:
+        return _print_json(answer)
+    typer.echo(sentence)
 
 
 def _print_json(value: dict[str, Any]) -> None:

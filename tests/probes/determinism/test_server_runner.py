@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,16 +15,20 @@ from driftscope_probes.determinism.runners import ServerRunner
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import discard
 
+from ...completion_server import CompletionServer, serving
+
 TEXT = tuple(range(3, 500))
 #: Of the fault planted in the stand-in: a prompt found in its cache gives another last bit.
 COLD, HOT = -1.5, -1.5000001192092896
 
 
-class Server(ThreadingHTTPServer):
+class Server(CompletionServer):
     """Answers as a vLLM server does; its tokens follow from the prompt."""
 
+    model = "tiny"
+
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__()
         self.bodies: list[dict[str, Any]] = []
         self.seen: set[str] = set()
         self.tells_cached = True
@@ -50,35 +52,10 @@ class Server(ThreadingHTTPServer):
         return {"choices": [choice], "usage": {"prompt_tokens_details": details}}
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self._send({"data": [{"id": "tiny"}], "version": "0.32.0"})
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        self._send(self.server.completion(json.loads(self.rfile.read(length))))
-
-    def _send(self, value: dict[str, Any]) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on stderr."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def axis(server: Server, name: str, **fields: Any) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftscope_client.lengths import lengths_fault as told_by_the_client
+from driftscope_client.snapshot import NAMES_ELSEWHERE as theirs
 from driftscope_probes.push.lengths import lengths_fault
+from driftscope_probes.push.rules import NAMES_ELSEWHERE
 
 LENGTHS = st.lists(st.integers(0, 5), max_size=6)
 
@@ -19,6 +21,10 @@ def test_the_client_says_the_same(own: list[int], expected: list[int]) -> None:
     assert (fault is None) == (other is None) == (own == expected)
     if fault is not None and other is not None:
         assert (fault.message, fault.remedy) == (other.message, other.remedy)
+
+
+def test_the_client_knows_the_same_names() -> None:
+    assert theirs == NAMES_ELSEWHERE
 
 
 @pytest.mark.parametrize(
