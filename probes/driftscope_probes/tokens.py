@@ -81,7 +81,7 @@ class Tokens:
     def token_lag(self) -> NDArray[np.int64] | None:
         """[tokens] train steps, 0 where a token is masked; None: no version of each token is known.
 
-        Raises TraceError where versions are no lag."""
+        Raises TraceError where versions give no lag."""
         versions = self.extras.token_behavior_version
         if versions is None:
             return None

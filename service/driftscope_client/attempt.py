@@ -25,7 +25,7 @@ ATTEMPT_ID = re.compile(r"[!-~]{1,128}")
 #: Slurm numbers steps that srun starts from 0; from here on they are a job's own script and the
 #: like, in which training may be started many times.
 FIRST_SLURM_SCRIPT = 0xFFFFFFF0
-#: What is no whole number is refused as one below the first step is.
+#: What is not a whole number is refused as one below the first step is.
 NO_STEP = -1
 _log = logging.getLogger("driftscope_client")
 

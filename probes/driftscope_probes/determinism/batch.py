@@ -42,7 +42,8 @@ def find_onset(
     """`values`: the reference first, ascending or descending; `differs` has all but the reference.
 
     `test` is asked at most `budget` times, for integers strictly between an equal and a differing
-    one. A reference that is no number lies before all numbers, below 1. None where nothing differs.
+    one. A reference that is not a number lies before all numbers, below 1. None where nothing
+    differs.
     """
     tested = list(values)
     index = next((i for i, value in enumerate(values) if differs.get(value)), None)

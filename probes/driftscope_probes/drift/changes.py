@@ -42,7 +42,7 @@ SHORT_TREAD: Final = 40
 ALIKE: Final = 1.5
 #: Stds by which values have to miss a line, where it would have gone on, to be a jump beside it.
 OFF_LINE: Final = 3.0
-#: Fewer values are no line.
+#: Fewer values do not make a line.
 MIN_LINE: Final = 3
 #: exp() of more overflows.
 MAX_EXPONENT: Final = 700.0
@@ -75,7 +75,8 @@ def changes_of(
     while left:
         change, used = _next_change(values, found[-1] if found else None, left)
         if found and change.at - found[-1].at <= FEW:
-            # So few values are no level: from the one before them to the one after, or an outlier.
+            # So few values do not make a level: from the one before them to the one after, or an
+            # outlier.
             found.pop()
             change, used = _next_change(values, found[-1] if found else None, left)
         left = left[used:]

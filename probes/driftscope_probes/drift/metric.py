@@ -27,7 +27,7 @@ LOG_OF_ZERO: Final = math.log(1e-300)
 #: Std from step to step that a number on the scale of logarithms usually has: a mean over the
 #: tokens of one step moves by 7 to 12 % in the recorded runs of the demo.
 TYPICAL_NOISE: Final = 0.1
-#: Shares of tokens that are rarely there at all: one such token is no change of level.
+#: Shares of tokens that are rarely there at all: one such token is not a change of level.
 RARE: Final = frozenset({"abs_diff_share_above_ln2", "confident_disagreement_share"})
 #: A trend is reported below this p-value if its line moves by MIN_MOVE stds of the noise.
 TREND_LEVEL: Final = 1e-4

@@ -88,7 +88,7 @@ def best_window(values: FloatArray, typical: float | None) -> Split | None:
     cleaned = without_spikes(centred / largest)
     sums = np.concatenate([[0.0], np.cumsum(cleaned)])
     first, end = np.triu_indices(count, AFTER)  # end is exclusive
-    # One value before it is no level, and fewer than AFTER behind it may be outliers.
+    # One value before it is not a level, and fewer than AFTER behind it may be outliers.
     between = (first > 1) & (end <= count - AFTER)
     first, end = first[between], end[between]
     inside = end - first
@@ -136,7 +136,7 @@ def _scored(values: FloatArray, at: int, typical: float | None) -> Split:
     residuals = np.concatenate([first - first.mean(), second - second.mean()])
     squares = float(np.dot(residuals, residuals))
     if squares <= np.finfo(float).eps * difference * difference:
-        # Without noise a level has to have been held; one value is no level.
+        # Without noise a level has to have been held; one value is not a level.
         return Split(at, math.inf if at > 1 else 0.0)
     memory = min(
         MAX_AUTOCORRELATION,
@@ -163,7 +163,7 @@ def _winsorised(values: FloatArray, at: int) -> FloatArray:
 
 def without_spikes(values: FloatArray) -> FloatArray:
     """[n] → [n]: each at most SPIKE stds of the noise from the median of itself and its two
-    neighbours. A level that is held for two values is no spike; the first and last value stay."""
+    neighbours. A level held for two values is not a spike; the first and last value stay."""
     if values.size < 4:
         return values
     spread = DIFFERENCE_CONSISTENCY * float(np.median(np.abs(np.diff(values))))

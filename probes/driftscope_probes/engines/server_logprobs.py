@@ -32,7 +32,7 @@ _WORDS: Final[dict[What, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One log-probability that is no finite number."""
+    """One log-probability that is not a finite number."""
 
     what: What
     sequence: str  # whose: "prompt 3"

@@ -124,7 +124,7 @@ def bounds(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def repeated_value(values: NDArray[Any], partner: NDArray[Any]) -> tuple[IntArray, float | None]:
-    """Rows that share one value although the partner's differ; sentinels and 0 are no such."""
+    """Rows that share one value although the partner's differ; sentinels and 0 do not count."""
     looked = values[:: max(1, values.size // MOST_LOOKED_AT)]
     with np.errstate(invalid="ignore"):
         looked = looked[np.isfinite(looked) & (looked != 0.0) & (looked > SENTINEL_AT_MOST)]

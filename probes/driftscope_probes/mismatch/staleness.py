@@ -105,7 +105,7 @@ def token_lag_buckets(differences: TokenDifferences, lag: IntArray) -> LagBucket
 def lag_buckets_of(tokens: Tokens, sums: SequenceSums) -> LagBuckets | None:
     """By the version of each token where it is known, or else of each sequence; None: of neither.
 
-    Raises TraceError where versions are no lag."""
+    Raises TraceError where versions give no lag."""
     by_token = tokens.token_lag()
     if by_token is not None:
         return token_lag_buckets(token_differences(tokens), by_token)

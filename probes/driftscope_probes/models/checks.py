@@ -82,7 +82,7 @@ def _no_weights(folder: Path, present: set[str]) -> ModelError:
 
 
 CONFIG_NAME = "config.json"
-#: Of a LoRA adapter as PEFT writes it: a folder of weights that are no model by themselves.
+#: Of a LoRA adapter as PEFT writes it: a folder of weights that are not a model by themselves.
 ADAPTER_CONFIG_NAME = "adapter_config.json"
 # Among the largest published: Gemma 3's tokenizer_config.json, about 1.2 MB.
 CONFIG_LIMIT = 8 * 1024**2

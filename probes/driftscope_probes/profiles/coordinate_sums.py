@@ -17,7 +17,7 @@ from driftscope_probes.mismatch.number import FloatArray, IntArray
 MOST: Final = 2**20
 #: Groups of equally many tokens in which a slow rise is looked for.
 GROUPS: Final = 16
-#: Variance of the log of a normal variable's size is π²/8; less than this within is no noise.
+#: Variance of the log of a normal variable's size is π²/8; less than this within is not noise.
 LEAST_VARIANCE: Final = 0.1
 
 #: (from, below, tokens, mean |Δ|, mean Δ, largest |Δ|)

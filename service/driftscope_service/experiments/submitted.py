@@ -40,7 +40,7 @@ MOST_REASON: Final = 500
 
 
 class ReportRefused(ProbeError):
-    """What was handed in is no report of its kind."""
+    """What was handed in is not a report of its kind."""
 
     def __init__(self, message: str, *, pointer: str = "") -> None:
         remedy = "send the JSON that the command printed with --json, or its report.json."

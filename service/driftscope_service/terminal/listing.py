@@ -45,7 +45,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for name in columns:
         table.add_column(name, no_wrap=True, overflow="ignore")
     for row in rows:
-        # As Text: a name with [brackets] is no markup.
+        # As Text: a name with [brackets] is not markup.
         table.add_row(*map(Text, row))
     return table
 

@@ -74,7 +74,7 @@ def test_the_sharpest_number_dates_the_event_and_inputs_come_first() -> None:
     assert (event.kind, event.step, event.low, event.high) == ("growth", 18, 18, 18)
     assert [one.metric for one in event.numbers[:2]] == ["lag_mean", "stale_token_share"]
     assert event.numbers[0].kind == "growth" and event.numbers[0].after > 40
-    # What a growth brings with it later is no event of its own.
+    # What a growth brings with it later is not an event of its own.
     (late,) = [one for one in event.moved if one.metric == "confident_disagreement_share"]
     assert late.step == 41
 

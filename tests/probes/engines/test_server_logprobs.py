@@ -1,4 +1,4 @@
-"""A server's JSON: null, vLLM's floor, and what is no number at all."""
+"""A server's JSON: null, vLLM's floor, and what is not a number at all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 HTML = {"accept": "text/html"}
 #: A lone 1 and a word that ends as a plural does; a tag between them does not matter.
 PLURAL = re.compile(r"(?<![\w.,−-])1 ([a-z]+s)\b")
-#: End with an s and are no plurals.
+#: End with an s and are not plurals.
 SINGULAR = {"is", "was", "has", "less", "axis", "this", "as", "plus", "minus", "across"}
 PATHS = (
     *("/runs", "/runs/r", "/runs/r/state", "/runs/r/steps/0", "/compare?a=r&b=r"),
@@ -23,7 +23,7 @@ PATHS = (
 
 def said(html: str) -> str:
     html = re.sub(r"<(script|style)\b.*?</\1>", " ", html, flags=re.DOTALL)
-    # What stands in cells or lines of their own is no phrase.
+    # What stands in cells or lines of their own is not a phrase.
     parted = re.sub(
         r"</?(?:t[dhr]|li|d[td]|p|h\d|option|label|div|span|summary)\b[^>]*>", " | ", html
     )

@@ -25,7 +25,8 @@ def rounding(seen: Examination) -> Finding | None:
         size = max(size, 0.5)  # the shape holds for models whose size nobody calibrated
     confidence = 0.9 * size * shape
     if (signals.excess or 0.0) > AT_FLOOR_UP_TO:
-        # A candidate: "nothing has to change" is no answer, least of all above a measured floor.
+        # A candidate: "nothing has to change" is not an answer, above a measured floor least of
+        # all.
         confidence = min(confidence, 0.45 if seen.floor.source == "prior" else 0.15)
     if confidence < 0.05:
         return None

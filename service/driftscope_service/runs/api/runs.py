@@ -68,7 +68,8 @@ def put_run(
     """Describe a run, mark it, or say that it has ended. Fields that are given replace the old
     ones, all others stay. A trainer need not describe it: the first step makes the run, from its
     metadata. An end, tags, a note and a pin are said of a run that is known: 404 where it is not.
-    Tags, note and pin are no news of the training: the run keeps its place among the latest."""
+    Tags, note and pin do not count as news of the training: the run keeps its place among the
+    latest."""
     given = {} if fields is None else fields.model_dump(exclude_unset=True)
     marks = {name: given.pop(name) for name in MARKS if name in given}
     state = given.pop("state", None)

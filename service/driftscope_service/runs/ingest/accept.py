@@ -237,7 +237,7 @@ async def complete_step(
 
 
 def _shard_conflict(known: Place, place: ShardPlace, received: Received) -> str | None:
-    """What has arrived that this shard is no part of; None: nothing, or the shard itself."""
+    """What has arrived that this shard is not part of; None: nothing, or the shard itself."""
     for shard in known.shards:
         if shard.shards != place.shards:
             return f"in {shard.shards} shards, not {place.shards}"

@@ -125,7 +125,7 @@ class RunRepository:
         )
 
     def series_changed(self, number: int) -> None:
-        """After steps of the run were taken away, which is no activity of the run."""
+        """After steps of the run were taken away, which does not count as activity of the run."""
         self._connection.execute(
             update(runs).where(runs.c.number == number).values(**self._series(number))
         )

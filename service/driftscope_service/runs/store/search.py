@@ -87,7 +87,7 @@ def place_of(run: Run, order: Order) -> Place:
 
 
 def decode_place(text: str, order: Order) -> Place:
-    """Raises ValueError where `text` is no place in this order."""
+    """Raises ValueError where `text` is not a place in this order."""
     try:
         padded = text + "=" * (-len(text) % 4)
         decoded = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))

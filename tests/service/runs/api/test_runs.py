@@ -100,7 +100,7 @@ def test_a_run_ends_and_goes_on(pushing: Any) -> None:
     assert state(client) == ("running", None)
     ended = client.put("/v1/runs/r", json={"state": "finished"}).json()
     assert ended["state"] == "finished" and ended["finished_at"] >= ended["last_step_at"]
-    # What is there already, and a description, are no news of the training.
+    # What is there already, and a description, do not count as news of the training.
     assert pushing.push(pushing.body(), step=1).status_code == 200
     client.put("/v1/runs/r", json={"engine": "vllm"})
     client.put("/v1/runs/r", json={"state": "finished"})
