@@ -58,7 +58,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that is known to go wrong, as data. All conditions must hold; the first is named."""
+    """Something known to go wrong, as data. All conditions must hold; the first is named."""
 
     name: str  # lower case with hyphens, for --json and for people who silence it
     severity: Severity
