@@ -75,6 +75,9 @@ class TrainerChange:
     norm_epsilon: float | None = None  # of every norm
     weights_as: Dtype | None = None  # weights rounded to it before they are used
     packed: bool = False  # all sequences in one row, one behind the other
+    #: Instead of the trainer: a plain float32 forward in evaluation mode, one sequence at a time,
+    #: of the same weights. Tells which side errs; no other field but `weights` counts.
+    reference: bool = False
 
 
 AS_IS_ENGINE, AS_IS_TRAINER = EngineChange(), TrainerChange()
