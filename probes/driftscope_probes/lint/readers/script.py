@@ -1,7 +1,7 @@
 """Shell scripts, as far as settings stand in them: commands as words, variables and arrays.
 
-In: text of a script or one command line. Out: Script. Nothing is run: a word that needs the shell
-("$(nproc)", a variable that the script does not set) stays as it is, and values.py does not know it.
+In: text of a script or one command line. Out: Script. Nothing is run: a word that needs the
+shell ("$(nproc)", a variable set elsewhere) stays as it is, and values.py does not know it.
 """
 
 from __future__ import annotations
