@@ -169,7 +169,7 @@ def test_a_choice_says_its_seconds_and_what_it_splits() -> None:
 def test_the_pace_of_this_machine_scales_what_is_expected() -> None:
     first, second = (control(name, {NAMES[0]: 0.9}, cost_s=10) for name in ("a", "b"))
     planner = Planner([first, second], prior_of(()), offers=frozenset())
-    planner.heard(first, "dirty", 40.0)
+    planner.heard(first, "clean", 40.0)
     assert planner.pace == 4.0
     choice = planner.choose()
     assert choice is not None and choice.seconds == 40.0
