@@ -25,6 +25,7 @@ from driftscope_probes.engines.base import (
     trace_of,
 )
 from driftscope_probes.engines.settings import kv_cache_bytes
+from driftscope_probes.engines.vllm_lora import load_lora, lora_arguments
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
@@ -38,6 +39,8 @@ class VllmInProcess:
         self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         _register_kernels()
         self._engine = LLMEngine.from_engine_args(_engine_args(task))
+        #: What every request carries: the adapter, where vLLM's own LoRA serves one.
+        self.lora = None if task.adapter is None else load_lora(self._engine, task.adapter)
 
     @property
     def llm(self) -> LLMEngine:
@@ -51,6 +54,7 @@ class VllmInProcess:
                 str(index),
                 {"prompt_token_ids": self._task.prompts.ids(index)},
                 _sampling_params(self._task, index, self._stop_ids),
+                lora_request=self.lora,
             )
         self._run(responses, progress)
         return trace_of(
@@ -155,6 +159,8 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
         arguments["enable_chunked_prefill"] = True
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
+    if task.adapter is not None:
+        arguments |= lora_arguments(task.adapter)
     return EngineArgs(**arguments)
 
 

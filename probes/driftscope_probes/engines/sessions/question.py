@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -20,6 +21,7 @@ class Setup:
     context: int  # longest sequence in tokens, the same for every cell of a probe
     cache_tokens: int | None = None  # the key-value cache holds no more; None: all it may need
     process: int = 0  # setups that differ in it alone run in processes of their own
+    adapter: Path | None = None  # folder of a LoRA adapter that vLLM's own LoRA serves
 
     def changed(self, **settings: Any) -> Setup:
         """This setup with some engine settings replaced. Raises ValidationError."""
@@ -33,12 +35,14 @@ class Setup:
             "context": self.context,
             "cache_tokens": self.cache_tokens,
             "process": self.process,
+            "adapter": None if self.adapter is None else str(self.adapter),
         }
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Setup:
         assert fields["dtype"] in get_args(Dtype)
-        return Setup(**{**fields, "engine": EngineSettings(**fields["engine"])})
+        adapter = Path(fields["adapter"]) if fields["adapter"] else None
+        return Setup(**{**fields, "engine": EngineSettings(**fields["engine"]), "adapter": adapter})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from vllm import LLMEngine, SamplingParams
+from vllm import SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
@@ -31,10 +31,10 @@ class VllmBatches:
     def run(self, batch: Batch) -> Answer:
         self._engine.llm.reset_prefix_cache()
         if batch.warm:
-            _Generation(self._engine.llm, batch).finish()
+            _Generation(self._engine, batch).finish()
         if batch.rows[0].score:
             return self._scored(batch)
-        return _Generation(self._engine.llm, batch).finish()
+        return _Generation(self._engine, batch).finish()
 
     def _scored(self, batch: Batch) -> Answer:
         """Log-probabilities of given tokens, all in one prefill."""
@@ -42,7 +42,8 @@ class VllmBatches:
         llm = self._engine.llm
         asked = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         for index, row in enumerate(batch.rows):
-            llm.add_request(str(index), {"prompt_token_ids": [*row.prompt, *row.score]}, asked)
+            prompt = {"prompt_token_ids": [*row.prompt, *row.score]}
+            llm.add_request(str(index), prompt, asked, lora_request=self._engine.lora)
         outputs: dict[int, Output] = {}
         while llm.has_unfinished_requests():
             for done in llm.step():
@@ -69,8 +70,8 @@ class VllmBatches:
 class _Generation:
     """One batch in progress in the engine."""
 
-    def __init__(self, llm: LLMEngine, batch: Batch) -> None:
-        self._llm = llm
+    def __init__(self, engine: VllmInProcess, batch: Batch) -> None:
+        self._llm, self._lora = engine.llm, engine.lora
         self._batch = batch
         self._tokens: list[list[int]] = [[] for _ in batch.rows]
         self._logprobs: list[list[float]] = [[] for _ in batch.rows]
@@ -97,7 +98,12 @@ class _Generation:
             index = self._waiting.pop(0)
             row = self._batch.rows[index]
             prompt = {"prompt_token_ids": list(row.prompt)}
-            self._llm.add_request(str(index), prompt, _sampling(row, self._batch.max_tokens))
+            self._llm.add_request(
+                str(index),
+                prompt,
+                _sampling(row, self._batch.max_tokens),
+                lora_request=self._lora,
+            )
 
     def _step(self) -> None:
         for output in self._llm.step():
