@@ -17,7 +17,9 @@ from driftscope_probes.lint.readers.values import dtype, number, switch, word
 _KEYS: Final[Mapping[str, Key]] = {
     "trainer.model.attn": Key("trainer.attention", word),
     "trainer.model.optimization_dtype": Key("trainer.master_dtype", dtype),
-    "trainer.model.fp8": Key("trainer.quantization", lambda value: "fp8" if switch(value) else None),
+    "trainer.model.fp8": Key(
+        "trainer.quantization", lambda value: "fp8" if switch(value) else None
+    ),
     "trainer.model.quantization.type": Key("trainer.quantization", word),
     "trainer.model.ep": Key("trainer.expert_parallel", number),
     "trainer.model.cp": Key("trainer.context_parallel", number),
@@ -70,7 +72,7 @@ class PrimeRl:
 
 
 def _side(table: Mapping[str, Any]) -> str | None:
-    """"" for a file with all sides, "trainer." for a file of one; None: not prime-rl's."""
+    """ "" for a file with all sides, "trainer." for a file of one; None: not prime-rl's."""
     whole = [side for side in _SIDES if isinstance(table.get(side), Mapping)]
     if len(whole) >= 2 or (len(whole) == 1 and "orchestrator" in whole):
         return ""

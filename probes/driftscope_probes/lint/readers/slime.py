@@ -58,7 +58,9 @@ _KEYS: Final[Mapping[str, Key]] = {
     "--deterministic-mode": Key("trainer.deterministic", switch),
     "--train-backend": Key("trainer.backend", word),
     "--use-tis": Key("trainer.correction", lambda value: "token" if switch(value) else None),
-    "--custom-tis-function-path": Key("trainer.correction", lambda v: "custom" if text(v) else None),
+    "--custom-tis-function-path": Key(
+        "trainer.correction", lambda v: "custom" if text(v) else None
+    ),
     "--use-rollout-logprobs": Key("trainer.old_from_engine", switch),
     "--get-mismatch-metrics": Key("trainer.compares", switch),
     "--eps-clip": Key("trainer.clip_low", number),
