@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from vllm import SamplingParams
 from vllm.forward_context import get_forward_context
 
 from driftscope_probes.diagnosis.drill.damage import quantised_e4m3
+from driftscope_probes.diagnosis.drill.planted.coarse import coarse
 from driftscope_probes.diagnosis.drill.planted.plant import Plant
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 
 Fault = Callable[[VllmInProcess, Plant], None]
 When = Callable[[Tensor], bool]
 LAUNCHES = "launches"
-
-
-def coarse(values: Tensor, bits: float, offset: float = 0.0) -> Tensor:
-    """Rounded to `bits` binary digits, as by an accumulator that holds no more; `offset` (part of a
-    step) moves the grid, as another order of summation does."""
-    mantissa, exponent = torch.frexp(values.float())
-    scale = 2.0**bits
-    rounded = ((mantissa * scale + offset).round() - offset) / scale
-    return torch.ldexp(rounded, exponent).to(values.dtype)
 
 
 def layers_of(model: Any) -> list[Any]:
@@ -204,6 +198,81 @@ def _router(engine: VllmInProcess, plant: Plant) -> None:
     engine.llm.apply_model(install)
 
 
+def _stale_cache(engine: VllmInProcess, plant: Plant) -> None:
+    """The engine starts with older weights, serves the prompts, and gets the newer weights by a
+    sync after which nobody drops the prefix cache."""
+    llm = engine.llm
+    current = str(llm.vllm_config.model_config.model)
+    llm.reset_prefix_cache()
+    _load(engine, plant.folder)
+    asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
+    for index, prompt in enumerate(plant.prompts):
+        llm.add_request(f"earlier-{index}", {"prompt_token_ids": list(prompt)}, asked)
+    while llm.has_unfinished_requests():
+        llm.step()
+    _load(engine, current)
+    llm.reset_prefix_cache = lambda *_, **__: True  # type: ignore[method-assign]
+
+
+def _load(engine: VllmInProcess, folder: str) -> None:
+    engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+
+
+def _norms(model: Any) -> list[Any]:
+    """In the order of the layers; their weights are the ones that a CPU engine does not pack."""
+    return [
+        norm
+        for layer in layers_of(model)
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+    ]
+
+
+def _lose(number: int, size: float) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        norms = _norms(model)
+        with torch.no_grad():
+            norms[number % len(norms)].weight.mul_(size)
+
+    return change
+
+
+def _after_each(engine: VllmInProcess, plant: Plant, method: str) -> Callable[..., Any]:
+    """The method, after whose every call another norm's weights are scaled by `size`."""
+    own = getattr(engine.llm, method)
+    calls = count()
+
+    def and_lose(*args: Any, **kwargs: Any) -> Any:
+        answer = own(*args, **kwargs)
+        engine.llm.apply_model(_lose(next(calls), plant.size))
+        return answer
+
+    return and_lose
+
+
+def _sleep(engine: VllmInProcess, plant: Plant) -> None:
+    """Each wake-up brings a buffer back wrongly; the engine has slept once before it is asked."""
+    llm = engine.llm
+    llm.wake_up = _after_each(engine, plant, "wake_up")  # type: ignore[method-assign]
+    llm.sleep(1)
+    llm.wake_up()
+
+
+def _reload(engine: VllmInProcess, plant: Plant) -> None:
+    """What is done to weights after they are loaded is done once more to a tensor that the load
+    did not bring; the engine's weights were loaded once more before it is asked."""
+    llm = engine.llm
+    own, calls = llm.collective_rpc, count()
+
+    def rpc(method: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = own(method, *args, **kwargs)
+        if method == "reload_weights":
+            own("apply_model", args=(_lose(next(calls), plant.size),))
+        return answer
+
+    llm.collective_rpc = rpc  # type: ignore[method-assign]
+    _load(engine, str(llm.vllm_config.model_config.model))
+
+
 ENGINE_FAULTS: Mapping[str, Fault] = {
     "batch": _kernel(several_rows),
     "decode": _kernel(decoding),
@@ -213,4 +282,7 @@ ENGINE_FAULTS: Mapping[str, Fault] = {
     "chunk_edges": _chunk_edges,
     "tile": _tile,
     "router": _router,
+    "stale_cache": _stale_cache,
+    "sleep": _sleep,
+    "reload": _reload,
 }
