@@ -25,6 +25,7 @@ from driftscope_probes.engines.base import (
     trace_of,
 )
 from driftscope_probes.engines.settings import kv_cache_bytes
+from driftscope_probes.engines.vllm_lora import load_lora, lora_arguments
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
@@ -44,6 +45,8 @@ class VllmInProcess:
         arguments = _engine_args(task)
         arguments.enable_sleep_mode = sleeps and not current_platform.is_cpu()
         self._engine = LLMEngine.from_engine_args(arguments)
+        #: What every request carries: the adapter, where vLLM's own LoRA serves one.
+        self.lora = None if task.adapter is None else load_lora(self._engine, task.adapter)
 
     @property
     def llm(self) -> LLMEngine:
@@ -57,6 +60,7 @@ class VllmInProcess:
                 str(index),
                 {"prompt_token_ids": self._task.prompts.ids(index)},
                 _sampling_params(self._task, index, self._stop_ids),
+                lora_request=self.lora,
             )
         self._run(responses, progress)
         return trace_of(
@@ -163,6 +167,8 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
         arguments["kv_cache_dtype"] = asked.kv_cache_dtype
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
+    if task.adapter is not None:
+        arguments |= lora_arguments(task.adapter)
     return EngineArgs(**arguments)
 
 

@@ -18,6 +18,7 @@ from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.sessions.question import Event
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.models.adapter import Adapter
+from driftscope_probes.trainer.question import NormCast
 from driftscope_probes.trainer.settings import TrainerSettings
 
 Tokens = tuple[tuple[int, ...], ...]
@@ -73,6 +74,7 @@ class TrainerChange:
     weights: WeightsOf = "trainer"
     adapter: bool = True  # False: scores without it
     norm_epsilon: float | None = None  # of every norm
+    norm_cast: NormCast | None = None  # whether norms cast before or after their weight
     weights_as: Dtype | None = None  # weights rounded to it before they are used
     packed: bool = False  # all sequences in one row, one behind the other
     #: Instead of the trainer: a plain float32 forward in evaluation mode, one sequence at a time,

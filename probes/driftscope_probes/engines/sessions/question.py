@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ class Setup:
     process: int = 0  # setups that differ in it alone run in processes of their own
     replica: int = 0  # setups that differ in it alone run beside each other, at the same time
     model: str | None = None  # folder of other weights than the session's; None: those
+    adapter: Path | None = None  # folder of a LoRA adapter that vLLM's own LoRA serves
 
     def changed(self, **settings: Any) -> Setup:
         """This setup with some engine settings replaced. Raises ValidationError."""
@@ -40,12 +42,14 @@ class Setup:
             "process": self.process,
             "replica": self.replica,
             "model": self.model,
+            "adapter": None if self.adapter is None else str(self.adapter),
         }
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Setup:
         assert fields["dtype"] in get_args(Dtype)
-        return Setup(**{**fields, "engine": EngineSettings(**fields["engine"])})
+        adapter = Path(fields["adapter"]) if fields["adapter"] else None
+        return Setup(**{**fields, "engine": EngineSettings(**fields["engine"]), "adapter": adapter})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from vllm import LLMEngine, SamplingParams
+from vllm import SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
@@ -62,7 +62,7 @@ class VllmBatches:
         if not batch.draw.ignore_eos and self._stop_ids is None:
             self._stop_ids = end_of_sequence_ids(self._task.model_path)
         stop = [] if batch.draw.ignore_eos else self._stop_ids or []
-        return _Generation(self._engine.llm, batch, stop)
+        return _Generation(self._engine, batch, stop)
 
     def _scored(self, batch: Batch) -> Answer:
         """Log-probabilities of given tokens, all in one prefill."""
@@ -70,7 +70,8 @@ class VllmBatches:
         llm = self._engine.llm
         asked = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         for index, row in enumerate(batch.rows):
-            llm.add_request(str(index), {"prompt_token_ids": [*row.prompt, *row.score]}, asked)
+            prompt = {"prompt_token_ids": [*row.prompt, *row.score]}
+            llm.add_request(str(index), prompt, asked, lora_request=self._engine.lora)
         outputs: dict[int, Output] = {}
         while llm.has_unfinished_requests():
             for done in llm.step():
@@ -97,8 +98,8 @@ class VllmBatches:
 class _Generation:
     """One batch in progress in the engine."""
 
-    def __init__(self, llm: LLMEngine, batch: Batch, stop_ids: list[int]) -> None:
-        self._llm = llm
+    def __init__(self, engine: VllmInProcess, batch: Batch, stop_ids: list[int]) -> None:
+        self._llm, self._lora = engine.llm, engine.lora
         self._batch = batch
         self._stop_ids = stop_ids
         self._tokens: list[list[int]] = [[] for _ in batch.rows]
@@ -126,7 +127,7 @@ class _Generation:
             index = self._waiting.pop(0)
             row = self._batch.rows[index]
             prompt = {"prompt_token_ids": list(row.prompt)}
-            self._llm.add_request(str(index), prompt, self._sampling(row))
+            self._llm.add_request(str(index), prompt, self._sampling(row), lora_request=self._lora)
 
     def _sampling(self, row: Row) -> SamplingParams:
         return SamplingParams(
