@@ -48,9 +48,7 @@ def _kernel(when: When) -> Fault:
     """A kernel of few bits, used where `when` says so of its input."""
 
     def fault(engine: VllmInProcess, plant: Plant) -> None:
-        _each_block(
-            engine, lambda values: coarse(values, plant.size) if when(values) else values
-        )
+        _each_block(engine, lambda values: coarse(values, plant.size) if when(values) else values)
 
     return fault
 
@@ -155,7 +153,9 @@ def _positions(tokens: int) -> Tensor | None:
         return None
     starts = metadata.query_start_loc.tolist()
     found = torch.zeros(tokens, dtype=torch.int64)
-    for start, end, length in zip(starts[:-1], starts[1:], metadata.seq_lens.tolist(), strict=False):
+    for start, end, length in zip(
+        starts[:-1], starts[1:], metadata.seq_lens.tolist(), strict=False
+    ):
         found[start:end] = torch.arange(length - (end - start), length)
     return found
 
@@ -176,8 +176,7 @@ def _tile(engine: VllmInProcess, plant: Plant) -> None:
             return key, value
         late = (positions >= plant.size)[:, None]
         first, second = (
-            torch.where(late, quantised_e4m3(states, TILE_SCALE), states)
-            for states in (key, value)
+            torch.where(late, quantised_e4m3(states, TILE_SCALE), states) for states in (key, value)
         )
         return first, second
 

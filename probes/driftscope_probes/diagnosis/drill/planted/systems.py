@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
 from driftscope_probes.diagnosis.drill.faults.weights import lose_rows, quantise
 from driftscope_probes.diagnosis.drill.planted.ground import LONG_CONTEXT, MAX_TOKENS, Ground
@@ -131,13 +130,13 @@ def _quantised(ground: Ground) -> PlantedSystem:
     return system_of(ground, "quantized_weights", engine_model=folder)
 
 
-def _other_checkpoint(ground: Ground) -> PlantedSystem:
+def _wrong_checkpoint(ground: Ground) -> PlantedSystem:
     """Of another run: neither an older step of this one nor near it."""
     mine = ground.saved("mine", ground.moved("adam", 0.3), ground.trainer_dtype)
     other = ground.saved("other", ground.moved("gradient", SEVERITY), ground.trainer_dtype)
     return system_of(
         ground,
-        "other_checkpoint",
+        "wrong_checkpoint",
         engine_model=other,
         trainer_model=mine,
         older_models=(ground.folder,),
@@ -248,7 +247,9 @@ SYSTEMS: tuple[System, ...] = (
         "batch_variant_trainer",
         "batching",
         "the trainer's MLP keeps 3 binary digits in micro-batches of several rows",
-        _function("batch_variant_trainer", "trainer", "batch", 2.0, trainer=_trainer(micro_batch=4)),
+        _function(
+            "batch_variant_trainer", "trainer", "batch", 2.0, trainer=_trainer(micro_batch=4)
+        ),
     ),
     System(
         "batch_variant_engine",
@@ -270,10 +271,10 @@ SYSTEMS: tuple[System, ...] = (
         FP32,
     ),
     System(
-        "other_checkpoint",
+        "wrong_checkpoint",
         "adapters",
         "the engine serves another run's checkpoint",
-        _other_checkpoint,
+        _wrong_checkpoint,
     ),
     System(
         "sleep_wake_corruption",
@@ -282,10 +283,10 @@ SYSTEMS: tuple[System, ...] = (
         _function("sleep_wake_corruption", "engine", "sleep", 1.3),
     ),
     System(
-        "corrupt_reload",
+        "corrupt_reload_moe_layout",
         "life cycle",
         "each reload scales a norm's weights once more",
-        _function("corrupt_reload", "engine", "reload", 1.3),
+        _function("corrupt_reload_moe_layout", "engine", "reload", 1.3),
     ),
     System(
         "autotune_per_launch",
