@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -40,6 +40,9 @@ class DiagnoseRequest(BaseModel):
         min_length=1,
         max_length=4096,
         description="folder of a LoRA adapter that the trainer adds to its model, unmerged",
+    )
+    engine_adapter: Literal["off", "merged-fp32", "merged-bf16", "unmerged"] = Field(
+        "off", description="how the adapter gets into the engine; off: `model` is all it has"
     )
     older_models: list[str] = Field(
         [], max_length=MOST_OLDER, description="checkpoints of earlier steps, newest first"
