@@ -53,11 +53,14 @@ class StepData:
 
 
 def step_data(step: PushedStep, diagnosis: Diagnosis) -> StepData:
-    return StepData(
-        diagnosis,
-        recorded_of(step),
-        short_dtype(step.metadata.get("rollout_dtype")),
-        short_dtype(step.metadata.get("trainer_dtype")),
+    return StepData(diagnosis, recorded_of(step), *step_dtypes(step.metadata))
+
+
+def step_dtypes(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Of rollout and trainer, as the step says them."""
+    return (
+        short_dtype(metadata.get("rollout_dtype")),
+        short_dtype(metadata.get("trainer_dtype")),
     )
 
 
