@@ -80,7 +80,7 @@ FP32_HEAD_TRAINER = Control(
     name="fp32_head_trainer",
     title="Compute the trainer's output layer in float32",
     separates="A difference in the precision of the output layer from rounding elsewhere.",
-    null="A healthy bf16 pair keeps its difference, sigma 0.02: a head in float32 on one side takes "
+    null="A healthy bf16 pair keeps its difference, sigma 0.02: a float32 head on one side takes "
     "away none of the engine's rounding.",
     cost_s=0.4,
     positive="clean",

@@ -1,7 +1,7 @@
 """Benches whose two sides run in this process: transformers' generation, the product's trainer.
 
-The trainer's session is the real one, asked without its process (which test_live_trainer.py has), so
-that a fault can be planted in its desk and a bench costs no start.
+The trainer's session is the real one, asked without its process (which test_live_trainer.py has),
+so that a fault can be planted in its desk and a bench costs no start.
 """
 
 from __future__ import annotations
