@@ -30,11 +30,12 @@ TRAINER_ATTENTION = Control(
     cost_s=0.8,
     positive="dirty",
     points_to={
-        "attention_backend_diff": 0.5,
+        "attention_backend_diff": 0.6,
         "packed_attention_leak": 0.3,
         "pad_attended": 0.3,
         "trainer_model_bug": 0.2,
-        "dropout_active": 0.9,
+        # Two implementations may draw the same numbers.
+        "dropout_active": 0.5,
     },
     run=_run,
 )

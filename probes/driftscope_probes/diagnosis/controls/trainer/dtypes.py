@@ -57,11 +57,12 @@ DTYPES_FP32 = Control(
     positive="clean",
     points_to={
         "bf16_rounding_tail": 0.97,
-        "lm_head_precision": 0.7,
         "rmsnorm_cast_order": 0.95,
         "moe_routing_flip": 0.9,
         "router_precision": 0.8,
-        # A kernel that sums in another order, and one that is wrong, both go by this name.
+        # A kernel that sums in another order, and one that keeps fewer bits than its dtype has, both
+        # go by this name.
+        "lm_head_precision": 0.6,
         "batch_variant_engine": 0.5,
         "batch_variant_trainer": 0.5,
         "prefill_vs_decode_kernel": 0.5,

@@ -24,7 +24,7 @@ CONFIG_NAMES: Final = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "
 CONFIG_LIMIT: Final = 8 * 2**20
 #: Defaults of libraries (torch 1e-5, T5 and Qwen 1e-6, vLLM 1e-6, BERT 1e-12), and beyond them up
 #: to what would be seen as a broken model.
-DECADES: Final = (1e-6, 1e-5, 1e-8, 1e-12, 1e-4, 1e-3, 1e-2)
+DECADES: Final = (1e-6, 1e-5, 1e-8, 1e-12, 1e-4, 1e-3, 1e-2, 1e-1)
 #: Values are nearly linear in a small epsilon: two steps from the nearest decade reach any.
 NEWTON_STEPS: Final = 2
 #: Of epsilon, for the slope at it.

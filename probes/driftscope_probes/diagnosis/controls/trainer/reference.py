@@ -51,9 +51,10 @@ REFERENCE_FORWARD = Control(
         "packed_state_leak": 0.97,
         # Either side may be the one.
         "pad_attended": 0.6,
+        "attention_backend_diff": 0.6,
         "norm_eps": 0.5,
         "rmsnorm_cast_order": 0.4,
-        "lm_head_precision": 0.4,
+        "lm_head_precision": 0.5,
         "rope_config": 0.4,
         "rope_parameters_dropped": 0.4,
         # A trainer in bf16 is the larger part of what rounding makes, where the engine is in fp32.
