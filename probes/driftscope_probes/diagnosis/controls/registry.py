@@ -12,7 +12,11 @@ from driftscope_probes.diagnosis.controls.trainer.batching import (
     TRAINER_PADDING_SIDES,
 )
 from driftscope_probes.diagnosis.controls.trainer.dropout import DROPOUT_OFF
-from driftscope_probes.diagnosis.controls.trainer.dtypes import DTYPES_FP32, FP32_HEAD_TRAINER
+from driftscope_probes.diagnosis.controls.trainer.dtypes import (
+    DTYPES_FP32,
+    FP32_HEAD_BOTH,
+    FP32_HEAD_TRAINER,
+)
 from driftscope_probes.diagnosis.controls.trainer.norms import NORM_CAST_ORDER, NORM_EPSILON
 from driftscope_probes.diagnosis.controls.trainer.packing import DOCUMENT_PERTURBED
 from driftscope_probes.diagnosis.controls.trainer.reference import REFERENCE_FORWARD
@@ -30,6 +34,7 @@ CONTROLS: tuple[Control, ...] = (
     NORM_EPSILON,
     NORM_CAST_ORDER,
     FP32_HEAD_TRAINER,
+    FP32_HEAD_BOTH,
     DTYPES_FP32,
 )
 BY_NAME: dict[str, Control] = {control.name: control for control in CONTROLS}

@@ -1,4 +1,4 @@
-"""Controls dtypes_fp32 and fp32_head_trainer: how much of the difference a dtype makes."""
+"""Controls dtypes_fp32, fp32_head_both and fp32_head_trainer: how much of the difference a dtype makes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from driftscope_probes.diagnosis.controls.sides import EngineChange, Gap, Traine
 from driftscope_probes.dtypes import HEAD_SUFFIX
 
 ENGINE, TRAINER = EngineChange(dtype="fp32"), TrainerChange(mode="fp32")
+ENGINE_HEAD = EngineChange(settings=(("fp32_head", True),))
 
 
 def _both(bench: Bench) -> Measurement:
@@ -31,15 +32,26 @@ def _both(bench: Bench) -> Measurement:
     )
 
 
-def _head(bench: Bench) -> Measurement:
-    mode = bench.sides.trainer_mode
-    if mode.endswith(HEAD_SUFFIX):
+def _head_trainer(bench: Bench) -> Measurement:
+    if bench.sides.trainer_mode.endswith(HEAD_SUFFIX):
         raise NotExercised(
-            f"the trainer's head is in float32 as it is ({mode}).",
-            remedy="look at the engine's head, or at the mode without " + HEAD_SUFFIX,
+            f"the trainer's head is in float32 as it is ({bench.sides.trainer_mode}).",
+            remedy=f"look at the engine's head, or at the mode without {HEAD_SUFFIX}.",
         )
-    head = TrainerChange(mode=mode + HEAD_SUFFIX)
-    return bench.fallen(bench.gap(trainer=head), "the trainer's head in float32")
+    return bench.fallen(bench.gap(trainer=_with_head(bench)), "the trainer's head in float32")
+
+
+def _head_both(bench: Bench) -> Measurement:
+    both = bench.gap(ENGINE_HEAD, _with_head(bench))
+    alone = bench.gap(engine=ENGINE_HEAD)
+    return replace(
+        bench.fallen(both, "both heads in float32"),
+        evidence=(_one_side("the engine's head alone in float32", alone, bench),),
+    )
+
+
+def _with_head(bench: Bench) -> TrainerChange:
+    return TrainerChange(mode=bench.sides.trainer_mode.removesuffix(HEAD_SUFFIX) + HEAD_SUFFIX)
 
 
 def _one_side(what: str, gap: Gap, bench: Bench) -> Evidence:
@@ -53,7 +65,7 @@ DTYPES_FP32 = Control(
     "weights, another context, another function.",
     null="Both sides in float32 leave less than a thousandth of bf16's difference (tiny Llama: "
     "1e-6 against 0.02); one side alone leaves most of it.",
-    cost_s=1.5,
+    cost_s=12.0,
     positive="clean",
     points_to={
         "bf16_rounding_tail": 0.97,
@@ -86,5 +98,18 @@ FP32_HEAD_TRAINER = Control(
     cost_s=0.4,
     positive="clean",
     points_to={"lm_head_precision": 0.85},
-    run=_head,
+    run=_head_trainer,
+)
+
+FP32_HEAD_BOTH = Control(
+    name="fp32_head_both",
+    title="Compute both output layers in float32",
+    separates="A difference in the precision of the output layer, whichever side has it, from "
+    "rounding elsewhere.",
+    null="A healthy bf16 pair keeps its difference: it comes from the layers below.",
+    cost_s=12.0,
+    positive="clean",
+    points_to={"lm_head_precision": 0.95},
+    needs=frozenset({"other_launches"}),
+    run=_head_both,
 )
