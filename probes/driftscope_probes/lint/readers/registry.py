@@ -20,6 +20,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Settings
 from driftscope_probes.lint.readers import environment, hugging_face, vllm_arguments
 from driftscope_probes.lint.readers.base import Document, Reader
+from driftscope_probes.lint.readers.model_weights import weights_settings
 from driftscope_probes.lint.readers.yaml_text import load_yaml
 
 READERS: Final[tuple[Reader, ...]] = (
@@ -91,7 +92,11 @@ def _read_folder(folder: Path) -> Settings:
     """A model's files, or else all files of it that are understood: others may lie beside them."""
     model = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
     if model:
-        return read_paths(model)
+        texts = [(str(file), _fetch(file)) for file in model]
+        documents = [Document(name, text, _table(name, text)) for name, text in texts]
+        # A generation_config.json may say no more than who wrote it.
+        known = [understood for one in documents if (understood := _understood(one)) is not None]
+        return sum(known, Settings()) + weights_settings(folder)
     files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
     found = []
     for file in files[:MOST_FILES]:
