@@ -66,7 +66,8 @@ RULES: Final[tuple[Rule, ...]] = (
             ),
             equals("engine.name", "vllm"),
             _NOT_VLLMS_OWN,
-            # A trainer that states its sampling in every request leaves nothing to fill.
+            # Trainers state their sampling in every request, which leaves nothing to fill.
+            Unsaid("trainer.framework"),
             Unsaid("sampling.top_k"),
             Unsaid("sampling.top_p"),
         ),
@@ -84,6 +85,7 @@ RULES: Final[tuple[Rule, ...]] = (
             Other("defaults.repetition_penalty", (1, 1.0)),
             equals("engine.name", "vllm"),
             _NOT_VLLMS_OWN,
+            Unsaid("trainer.framework"),
             Unsaid("sampling.repetition_penalty"),
         ),
         why="vLLM applies the repetition_penalty of generation_config.json to every request that "
@@ -176,11 +178,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="checkpoint-quantised",
         severity="warning",
-        when=(
-            OneOf("model.quantization", _LOSSY),
-            Known("engine.name"),
-            Known("trainer.framework"),
-        ),
+        when=(OneOf("model.quantization", _LOSSY), Known("engine.name")),
         why="The engine computes with the checkpoint's quantised weights and activations, and a "
         "trainer with what it makes of them in 16 bits.",
         remedy="Serve the 16-bit checkpoint that the trainer starts from, or train on the same "
