@@ -116,7 +116,8 @@ class Trl:
 
 
 def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
-    yield Setting("trainer.framework", "trl", document.where(next(iter(pairs))))
+    first = pairs.get("config", next(iter(pairs)))
+    yield Setting("trainer.framework", "trl", document.where(first))
     if pairs.get("config") == "AsyncGRPOConfig":
         yield Setting("trainer.asynchronous", True, document.where("AsyncGRPOConfig"))
     high = number(pairs.get("epsilon_high", pairs.get("epsilon")))
