@@ -126,6 +126,10 @@ def _derived(
         if backend is not None:
             where = document.where("--tensor-model-parallel-size")
             yield Setting("trainer.backend", backend, where)
+    if "--sglang-enable-fp32-lm-head" in pairs and "--fp32-lm-head" not in pairs:
+        # Megatron's output layer computes in the dtype of its weights and is cast afterwards.
+        where = document.where("--sglang-enable-fp32-lm-head (without --fp32-lm-head)")
+        yield Setting("trainer.fp32_head", False, where)
     high = "--eps-clip-high" if "--eps-clip-high" in pairs else "--eps-clip"
     clip = number(pairs.get(high))
     if clip is not None:

@@ -5,5 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from driftscope_probes.lint.base import Rule
+from driftscope_probes.lint.rules import correction, experts, sampling, trainer, weights
 
-ALL_RULES: Final[tuple[Rule, ...]] = ()
+ALL_RULES: Final[tuple[Rule, ...]] = (
+    *trainer.RULES,
+    *correction.RULES,
+    *experts.RULES,
+    *weights.RULES,
+    *sampling.RULES,
+)
