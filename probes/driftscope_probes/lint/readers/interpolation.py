@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from driftscope_probes.lint.readers.base import leaves
 
-_REFERENCE: Final = re.compile(r"\$\{(?:oc\.select:)?\s*(?P<key>[\w.-]+)\s*(?:,(?P<default>[^}]*))?\}")
+_REFERENCE: Final = re.compile(
+    r"\$\{(?:oc\.select:)?\s*(?P<key>[\w.-]+)\s*(?:,(?P<default>[^}]*))?\}"
+)
 #: References lead to references at most twice in verl's and NeMo-RL's files; a ring never ends.
 _LONGEST_CHAIN: Final = 4
 
