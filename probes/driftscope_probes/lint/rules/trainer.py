@@ -168,12 +168,16 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="packing-across-split-sequences",
         severity="note",
-        when=(Between("trainer.context_parallel", low=1), equals("trainer.packing", True)),
-        why="Packed rows are split over devices: where boundaries, positions or masks are not "
-        "split with them, documents see each other.",
+        when=(
+            Between("trainer.context_parallel", low=1),
+            equals("trainer.packing", True),
+            equals("trainer.backend", "megatron"),
+        ),
+        why="Packed rows are split over devices: Megatron before June 2026 gave later documents of "
+        "a row the positions of the first, on its path without fused RoPE.",
         remedy="Change one token of a row's first document: no log-probability of the second may "
-        "move. If one does, pack or split, not both.",
-        source="https://github.com/huggingface/trl/pull/6843",
+        "move, and positions have to start at 0 in each.",
+        source="https://github.com/NVIDIA/Megatron-LM/pull/5243",
         cause="packed_attention_leak",
     ),
     Rule(
