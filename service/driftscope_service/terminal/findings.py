@@ -1,0 +1,81 @@
+"""Findings of a lint in the terminal, by severity: where, value, why, what to change, source.
+
+In: a report and a rich Console. Out: text, whose paths and addresses are never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from driftscope_probes.lint.base import SEVERITIES, Finding, Severity
+from driftscope_probes.lint.report import LintReport
+from driftscope_probes.plural import counted
+
+TONES: Final[Mapping[Severity, str]] = {
+    "error": "bold red",
+    "warning": "bold yellow",
+    "note": "bold",
+}
+INDENT: Final = 2
+#: Files that are named; --json has the rest.
+MOST_NAMED: Final = 6
+
+
+def print_report(report: LintReport, console: Console) -> None:
+    console.print(Text(summary(report), "bold"))
+    console.print(Text(read_sentence(report), "dim"))
+    print_findings(report.findings, console)
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """Most severe first, as they are."""
+    for severity, group in groupby(findings, key=lambda finding: finding.severity):
+        for finding in group:
+            console.print()
+            head = Text(severity, TONES[severity])
+            head.append(f"  {finding.rule}", "not bold default")
+            console.print(head)
+            # One unbroken line: a path cut into pieces cannot be copied.
+            console.print(Text(f"  {place(finding)}"), soft_wrap=True)
+            for label, text in (("", finding.why), ("Change", finding.remedy)):
+                told = Text.assemble((f"{label}: ", "bold"), text) if label else Text(text)
+                console.print(Padding(told, (0, 0, 0, INDENT)))
+            console.print(Text(f"  Source: {finding.source}", "dim"), soft_wrap=True)
+
+
+def place(finding: Finding) -> str:
+    """ "config.json: torch_dtype = float16", and without what an absent value does not say."""
+    return f"{finding.where} = {shown(finding.value)}"
+
+
+def shown(value: object) -> str:
+    """As configuration files write it: true, not True."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def summary(report: LintReport) -> str:
+    """ "1 error, 2 warnings", or what it means that there is none."""
+    if not report.findings:
+        return "Nothing found." if report.settings else "Nothing found: no setting was understood."
+    return f"{counts_of(report.findings)}."
+
+
+def counts_of(findings: Sequence[Finding]) -> str:
+    counts = {one: sum(found.severity == one for found in findings) for one in SEVERITIES}
+    return ", ".join(counted(count, one) for one, count in counts.items() if count)
+
+
+def read_sentence(report: LintReport) -> str:
+    """An empty answer is not to be mistaken for nothing read."""
+    named = [f"{one.settings} of {one.name}" for one in report.read[:MOST_NAMED]]
+    more = len(report.read) - MOST_NAMED
+    files = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
+    left_out = f", {len(report.ignored)} ignored" if report.ignored else ""
+    read = f"Read {counted(report.settings, 'setting')}: {files}; " if files else ""
+    return f"{read}looked at {counted(report.rules, 'rule')}{left_out}."
