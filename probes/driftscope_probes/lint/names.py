@@ -109,6 +109,8 @@ _ENGINE: Final = {
     "engine.cudagraph_mode": "none, piecewise, full, …",
     "engine.batch_invariant": "whether kernels are those that do not depend on the batch",
     "engine.seed": "",
+    "engine.fp32_head": "whether the engine's output head computes in fp32",
+    "engine.returns_logprobs": "whether the engine's log-probabilities reach the trainer",
 }
 #: Of requests, and of what a server applies to those that say nothing.
 _SAMPLING: Final = {
@@ -120,9 +122,49 @@ _SAMPLING: Final = {
 }
 #: Of the training side and of the way of weights between the two.
 _TRAINER: Final = {
+    "trainer.framework": "verl, trl, prime-rl, nemo-rl, slime",
+    "trainer.backend": "fsdp, fsdp2, megatron, dtensor, …",
     "trainer.dtype": "dtype that the trainer's forward computes in: bf16, fp16, fp32",
+    "trainer.master_dtype": "dtype of the weights that the optimizer changes",
+    "trainer.quantization": "of the trainer's matrix products: fp8, mxfp8, …",
+    "trainer.fp32_head": "whether the trainer's output head computes in fp32",
+    "trainer.half_cross_entropy": "whether log-softmax is computed in 16 bits",
+    "trainer.router_dtype": "dtype that the trainer's expert router computes in",
+    "trainer.router_bias_rate": "by how much a step moves the routers' correction bias",
+    "trainer.router_replay": "whether the trainer takes the experts that the engine chose",
+    "trainer.attention": "flash_attention_2, sdpa, eager, …",
+    "trainer.packing": "whether documents share a row: use_remove_padding, sequence_packing",
+    "trainer.dropout": "largest dropout rate",
+    "trainer.dropout_disabled": "whether the framework sets all dropout to 0",
+    "trainer.tensor_parallel": "number of devices over which a matrix is split",
+    "trainer.context_parallel": "number of devices over which a sequence is split",
+    "trainer.expert_parallel": "number of devices over which experts are split; above 1: an MoE",
+    "trainer.dynamic_batch": "whether micro-batches are filled by tokens",
+    "trainer.micro_batch": "sequences of a micro-batch in the update",
+    "trainer.scoring_micro_batch": "sequences of a micro-batch when log-probabilities are computed",
+    "trainer.deterministic": "whether the trainer is asked for reproducible kernels",
+    "trainer.asynchronous": "whether it trains while the engine generates",
+    "trainer.staleness": "largest number of updates between generation and training",
+    "trainer.correction": "importance sampling between engine and trainer: off, token, sequence, …",
+    "trainer.rejection": "what samples are dropped for: token_k1, seq_mean_k3, …; off",
+    "trainer.old_from_engine": "whether the engine's log-probabilities are the old ones (bypass)",
+    "trainer.compares": "whether the gap is measured although nothing is recomputed for the loss",
+    "trainer.clip_low": "lower clip range of the ratio, as a distance from 1",
+    "trainer.clip_high": "upper clip range of the ratio, as a distance from 1",
+    "trainer.ratio_of": "token, or sequence (GSPO), whose clip ranges are far smaller",
+    "trainer.lora_rank": "rank of the adapter that is trained; 0: none",
+    "trainer.lora_alpha": "",
+    "trainer.lora_dropout": "",
+    "trainer.lora_targets_head": "whether the adapter changes lm_head or the embedding",
 }
-_WEIGHTS: Final[Mapping[str, str]] = {}
+_WEIGHTS: Final[Mapping[str, str]] = {
+    "weights.lora_merged": "whether the adapter is added to the weights before they are sent",
+    "weights.in_flight": "whether weights change under requests that are being answered",
+    "weights.cache_recomputed": "whether keys and values are computed anew after an update",
+    "weights.partial_rollout": "whether a cut answer is continued with newer weights",
+    "weights.old_tokens_masked": "whether its tokens of older weights are left out of the loss",
+    "weights.sync_every": "optimizer steps between two updates of the engine",
+}
 #: Of the process and the host.
 _HOST: Final = {
     "environment.batch_invariant": "VLLM_BATCH_INVARIANT",

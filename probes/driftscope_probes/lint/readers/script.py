@@ -26,7 +26,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
-_ARRAY: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)\+?=\((?P<first>.*)", re.DOTALL)
+_ARRAY: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)(?P<adds>\+?)=\((?P<first>.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(
     r"\$(?:(?P<bare>[A-Za-z_]\w*)"
     r"|\{(?P<name>[A-Za-z_]\w*|\d)(?:(?P<at>\[[@*]\])|:?[-=](?P<default>[^}]*))?\})"
@@ -34,6 +34,10 @@ _VARIABLE: Final = re.compile(
 _ESCAPED: Final = re.compile(r"\\(?:\n|([\"\\$`]))")
 #: What may stand before assignments that a command is started with.
 _SETS: Final = frozenset({"export", "env", "declare", "-x", "local", "set"})
+#: By how much a word at the front of a command changes the number of open branches.
+_BRANCHES: Final[Mapping[str, int]] = {"if": 1, "case": 1, "fi": -1, "esac": -1}
+#: Words after which a command still begins.
+_LEADS: Final = frozenset({"then", "else", "elif", "do", "{", "!", "time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,29 @@ def read_script(text: str) -> Script:
     variables: dict[str, str] = {}
     arrays: dict[str, list[str]] = {}
     commands: list[tuple[str, ...]] = []
+    branch = 0
     for raw in _lines(text):
         words = [word for piece in raw for word in _expanded(piece, variables, arrays)]
-        command = _assign(words, variables, arrays)
-        if command:
+        while words and words[0] in _LEADS:
+            words.pop(0)
+        if words and words[0] in _BRANCHES:
+            branch = max(0, branch + _BRANCHES[words[0]])
+        elif branch:
+            _forget(words, variables, arrays)
+        elif command := _assign(words, variables, arrays):
             commands.append(tuple(command))
     return Script(variables, tuple(commands))
+
+
+def _forget(words: list[str], variables: dict[str, str], arrays: dict[str, list[str]]) -> None:
+    """Of a branch, which may not be run: what it assigns may be this or what it was before."""
+    for word in words:
+        if array := _ARRAY.fullmatch(word):
+            if not array["adds"]:
+                arrays[array["name"]] = []
+            return
+        if assigned := _ASSIGNED.fullmatch(word):
+            variables[assigned["name"]] = f"${assigned['name']}"
 
 
 def _assign(words: list[str], variables: dict[str, str], arrays: dict[str, list[str]]) -> list[str]:
@@ -59,7 +80,8 @@ def _assign(words: list[str], variables: dict[str, str], arrays: dict[str, list[
     for index, word in enumerate(words):
         if array := _ARRAY.fullmatch(word):
             rest = [array["first"], *words[index + 1 :]]
-            arrays.setdefault(array["name"], []).extend(one for one in rest if one)
+            before = arrays.get(array["name"], []) if array["adds"] else []
+            arrays[array["name"]] = [*before, *(one for one in rest if one)]
             return []
         if assigned := _ASSIGNED.fullmatch(word):
             variables[assigned["name"]] = assigned["value"]
