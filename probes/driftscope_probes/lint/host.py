@@ -1,7 +1,7 @@
 """Host: what is known of one machine or one run, to hold against another. Free of torch.
 
-In: documents: the JSON of `driftscope environment`, a report.json, a list of `pip freeze`, variables
-as `env` prints them, configuration. Out: facts, one value under each name.
+In: documents: what `driftscope environment` prints, a report.json, a list of `pip freeze`, the
+variables that `env` prints, configuration. Out: facts, one value under each name.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final
 
 from driftscope_probes.lint.base import Scalar, Settings
 from driftscope_probes.lint.numerics import FactKind
 from driftscope_probes.lint.readers.base import Document, leaves
-from driftscope_probes.lint.readers.registry import read_document
+from driftscope_probes.lint.readers.registry import document, settings_in
 
 #: Files that lie in every model's folder: their keys are compared within files of the same name.
 MODEL_FILES: Final = frozenset({"config.json", "generation_config.json", "tokenizer_config.json"})
@@ -30,9 +31,11 @@ _OF_A_SHELL: Final = frozenset(
 )
 #: A secret is neither compared nor shown.
 _SECRET: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH")
-_SECRET_KEY: Final = re.compile(r"api_?key|secret|password|credential|(hub|auth|access)_token", re.I)
+_SECRET_KEY: Final = re.compile(r"(?i)api_?key|secret|password|credential|(hub|auth|access)_token")
 #: Sides of settings that the facts of an environment hold in full.
 _TOLD_BY_ENVIRONMENT: Final = frozenset({"environment", "machine"})
+#: Of a value that is a list: its brackets, numbers and commas.
+MOST_PIECES: Final = 2000
 #: Keys of what `environment()` returns that name versions, in the order they are shown.
 _VERSIONS: Final = ("packages", "libraries", "kernel_packages")
 
@@ -57,11 +60,17 @@ class Host:
         return Host(self.facts + other.facts)
 
 
-def this_host() -> Host:
-    # Here, since a lint of files starts in a third of the time without it.
-    from driftscope_probes.device.environment import environment
+#: How findings and differences name the machine that the lint runs on.
+HERE: Final = "this machine"
 
-    return Host(tuple(_of_environment(environment(), "this machine")))
+
+def host_of_environment(found: Mapping[str, Any], name: str = HERE) -> Host:
+    """`found`: as `driftscope_probes.device.environment.environment` gives it."""
+    return Host(tuple(_of_environment(found, name)))
+
+
+def settings_of_environment(found: Mapping[str, Any], name: str = HERE) -> Settings:
+    return settings_in(document(name, json.dumps(found))) or Settings()
 
 
 def host_of(documents: Iterable[Document]) -> Host:
@@ -111,7 +120,7 @@ def _of_environment(found: Mapping[str, Any], name: str) -> Iterator[Fact]:
 
 
 def _of_config(document: Document) -> Iterator[Fact]:
-    settings = read_document(document) or Settings()
+    settings = settings_in(document) or Settings()
     known = {one.where for one in settings}
     yield from _of_settings(settings)
     base = PurePath(document.name).name
@@ -145,7 +154,7 @@ def _of_lines(document: Document) -> Iterator[Fact]:
                 value = found[2].strip().strip("\"'")
                 yield Fact("variable", found[1], value, f"{document.name}: {found[1]}")
     else:
-        yield from _of_settings(read_document(document) or Settings())
+        yield from _of_settings(settings_in(document) or Settings())
 
 
 def _table(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -161,4 +170,6 @@ def _package(name: str) -> str:
 def _scalar(value: Any) -> Scalar:
     if isinstance(value, bool | int | float | str):
         return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    # In pieces, and only so many: aliases of YAML make a list of lists without an end.
+    pieces = json.JSONEncoder(ensure_ascii=False, default=str).iterencode(value)
+    return "".join(islice(pieces, MOST_PIECES))

@@ -148,7 +148,18 @@ _CONFIG: Final[Sequence[tuple[str, Changes, str]]] = (
     (r".*seed.*", "perhaps", "other draws; the arithmetic is the same"),
 )
 _SETTINGS: Final[Sequence[tuple[str, Changes, str]]] = (
-    (r"(model|engine|sampling|trainer|weights)\..+", "yes", "a setting that is known to compute"),
+    (
+        r"model\.transformers_version|engine\.(name|version|model|tokenizer)",
+        "perhaps",
+        "another version or copy may compute otherwise",
+    ),
+    (r".+seed", "perhaps", "other draws; the arithmetic is the same"),
+    (r"tokenizer\..+", "perhaps", "text may become other tokens"),
+    (
+        r"(model|defaults|engine|sampling|trainer|weights)\..+",
+        "yes",
+        "it computes, draws or weighs tokens",
+    ),
 )
 _BY_KIND: Final = (
     ("version", _VERSIONS),

@@ -6,11 +6,11 @@ In: Settings. Out: LintReport, the same for the command, the API, the page, prob
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driftscope_probes.lint.base import SEVERITIES, Finding, Settings, Severity, lint
+from driftscope_probes.lint.base import SEVERITIES, Finding, Rule, Settings, Severity, lint
 from driftscope_probes.lint.rules.registry import ALL_RULES
 
 
@@ -55,17 +55,19 @@ class LintReport:
 
 
 def read_findings(stored: Collection[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    names = Finding.__dataclass_fields__
-    return tuple(Finding(**{name: one.get(name) for name in names}) for one in stored)
+    names = (*Finding.__dataclass_fields__,)
+    return tuple(Finding(*(one.get(name) for name in names)) for one in stored)  # type: ignore[arg-type]
 
 
-def lint_report(settings: Settings, ignore: Collection[str] = ()) -> LintReport:
+def lint_report(
+    settings: Settings, ignore: Collection[str] = (), rules: Sequence[Rule] = ALL_RULES
+) -> LintReport:
     """`ignore`: names of rules."""
-    rules = [rule for rule in ALL_RULES if rule.name not in ignore]
+    asked = [rule for rule in rules if rule.name not in ignore]
     counts = Counter(one.where.partition(": ")[0] for one in settings)
     return LintReport(
-        lint(settings, rules),
+        lint(settings, asked),
         tuple(Source(name, count) for name, count in counts.items()),
-        len(rules),
-        tuple(rule.name for rule in ALL_RULES if rule.name in ignore),
+        len(asked),
+        tuple(rule.name for rule in rules if rule.name in ignore),
     )

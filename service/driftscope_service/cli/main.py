@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -118,7 +118,7 @@ def load(
 
 TERMINATED: Final = 128 + signal.SIGTERM
 #: Asked before every run and in hooks, so they start without what the other commands import.
-QUICK: Final = {"lint": lint, "environment": environment}
+QUICK: Final[Mapping[str, Callable[..., None]]] = {"lint": lint, "environment": environment}
 
 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from driftscope_probes.lint.against import KIND_WORDS, Comparison, Difference
-from driftscope_probes.lint.base import Scalar
 from driftscope_probes.lint.numerics import Changes
 from driftscope_probes.plural import counted
 from driftscope_service.terminal.findings import shown
@@ -22,7 +21,6 @@ TITLES: Final[Mapping[Changes, str]] = {
 TONES: Final[Mapping[Changes, str]] = {"yes": "bold red", "perhaps": "bold yellow", "no": "bold"}
 #: A frozen list against another has hundreds of packages that compute nothing.
 FOLDED: Final[Changes] = "no"
-ABSENT: Final = "not set"
 
 
 def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
@@ -52,8 +50,4 @@ def difference_sentence(comparison: Comparison) -> str:
 
 def difference_line(one: Difference) -> str:
     """ "torch 2.9.0 → 2.10.0 (versions of packages)": the first is of PATH, the second of OTHER."""
-    return f"{one.name}: {_value(one.here)} → {_value(one.there)}  ({KIND_WORDS[one.kind]})"
-
-
-def _value(value: Scalar | None) -> str:
-    return ABSENT if value is None else shown(value)
+    return f"{one.name}: {shown(one.here)} → {shown(one.there)}  ({KIND_WORDS[one.kind]})"

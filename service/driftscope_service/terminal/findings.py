@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.padding import Padding
@@ -49,6 +49,34 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
             console.print(Text(f"  Source: {finding.source}", "dim"), soft_wrap=True)
 
 
+def finding_lines(findings: Sequence[Finding]) -> list[Text]:
+    """Beside other things, where a screen is short: notes are counted, the others a line each."""
+    lines = [
+        Text.assemble(
+            (f"{one.severity.capitalize()}: ", TONES[one.severity]),
+            f"{place(one)}: {one.why} {one.remedy}",
+        )
+        for one in findings
+        if one.severity != "note"
+    ]
+    notes = [one.rule for one in findings if one.severity == "note"]
+    if notes:
+        count = counted(len(notes), "note")
+        lines.append(Text(f"Settings: {count} of the lint ({', '.join(notes)}).", "dim"))
+    return lines
+
+
+def print_settings(stored: Mapping[str, Any] | None, console: Console) -> None:
+    """Of a probe's report, which an older version may have written without."""
+    if stored is None:
+        return
+    report = LintReport.read_from(stored)
+    console.print()
+    console.print(Text("Settings", "bold"))
+    for line in (*finding_lines(report.findings), Text(read_sentence(report), "dim")):
+        console.print(Padding(line, (0, 0, 0, INDENT)))
+
+
 def place(finding: Finding) -> str:
     """ "config.json: torch_dtype = float16", and without what an absent value does not say."""
     return f"{finding.where} = {shown(finding.value)}"
@@ -56,6 +84,8 @@ def place(finding: Finding) -> str:
 
 def shown(value: object) -> str:
     """As configuration files write it: true, not True."""
+    if value is None:
+        return "not set"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -77,5 +107,5 @@ def read_sentence(report: LintReport) -> str:
     more = len(report.read) - MOST_NAMED
     files = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
     left_out = f", {len(report.ignored)} ignored" if report.ignored else ""
-    read = f"Read {counted(report.settings, 'setting')}: {files}; " if files else ""
-    return f"{read}looked at {counted(report.rules, 'rule')}{left_out}."
+    read = f"Read {counted(report.settings, 'setting')}: {files}; looked" if files else "Looked"
+    return f"{read} at {counted(report.rules, 'rule')}{left_out}."

@@ -64,15 +64,33 @@ def read(path: str | Path) -> Settings:
 
 def read_text(name: str, text: str) -> Settings:
     """Content under the name that findings are to give for it. Its suffix says its form."""
-    if len(text) > LARGEST:
-        raise _too_large(name)
-    known = _understood(Document(name, text, _table(name, text)))
+    known = settings_in(document(name, text))
     if known is None:
         raise RequestError(f"Nothing in {name} is understood.", remedy=_what_is_read())
     return known
 
 
-def _understood(document: Document) -> Settings | None:
+def document(name: str, text: str) -> Document:
+    """Raises RequestError for what is too large, or not of the form that its suffix says."""
+    if len(text) > LARGEST:
+        raise _too_large(name)
+    return Document(name, text, _table(name, text))
+
+
+def documents(path: str | Path) -> tuple[Document, ...]:
+    """Of a file, or of a folder's files, whether or not a reader understands them."""
+    found = Path(path).expanduser()
+    if not found.is_dir():
+        return (document(str(path), _fetch(found)),)
+    parsed = []
+    for file in _files_of(found):
+        with suppress(RequestError):
+            parsed.append(document(str(file), _fetch(file)))
+    return tuple(parsed)
+
+
+def settings_in(document: Document) -> Settings | None:
+    """None: no reader understands it."""
     readers = [reader for reader in READERS if reader.recognises(document)]
     if not readers:
         return None
@@ -81,12 +99,11 @@ def _understood(document: Document) -> Settings | None:
 
 def _read_folder(folder: Path) -> Settings:
     """A model's files, or else all files of it that are understood: others may lie beside them."""
-    model = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-    if model:
-        return read_paths(model)
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    files = _files_of(folder)
+    if files and files[0].name in MODEL_FILES:
+        return read_paths(files)
     found = []
-    for file in files[:MOST_FILES]:
+    for file in files:
         with suppress(RequestError):
             found.append(read(file))
     if not found:
@@ -96,6 +113,13 @@ def _read_folder(folder: Path) -> Settings:
             remedy=_what_is_read(),
         )
     return sum(found, Settings())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """A model's, or else those that may hold settings."""
+    model = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    files = (file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    return model or sorted(files)[:MOST_FILES]
 
 
 def _fetch(path: Path) -> str:
