@@ -39,12 +39,12 @@ driftscope_kernels.triton_kernels.row_blocks
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
-driftscope_probes.determinism.engines.hf_batches
-    tests/probes/determinism/test_hf_batches.py engine="hf"
-driftscope_probes.determinism.engines.vllm_batches
-    tests/probes/determinism/test_vllm_batches.py run_determinism(
-driftscope_probes.determinism.run_session
-    tests/probes/determinism/test_hf_batches.py run_determinism(
+driftscope_probes.engines.sessions.hf_batches
+    tests/probes/engines/sessions/test_hf_batches.py engine="hf"
+driftscope_probes.engines.sessions.vllm_batches
+    tests/probes/engines/sessions/test_vllm_batches.py run_determinism(
+driftscope_probes.engines.sessions.run_session
+    tests/probes/engines/sessions/test_hf_batches.py run_determinism(
 driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
 driftscope_probes.diagnosis.drill.floors

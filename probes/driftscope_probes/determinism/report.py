@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from driftscope_probes.determinism.batch import Onset, Output, Value
+from driftscope_probes.determinism.batch import Onset, Value
 from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.engines.sessions.question import Output
 from driftscope_probes.record import Record
 from driftscope_probes.verdicts import AxisVerdictName
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from driftscope_probes.determinism.axes.base import Axis
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.batch import Plan, Setup, Value, not_applicable
+from driftscope_probes.determinism.batch import Plan, Value, not_applicable
 from driftscope_probes.determinism.report import (
     AxisReport,
     DeterminismReport,
@@ -22,10 +22,11 @@ from driftscope_probes.determinism.report import (
 )
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run_axis import AxisRun, NotExercised
-from driftscope_probes.determinism.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.device.environment import environment
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.server_logprobs import gap_sentences
+from driftscope_probes.engines.sessions.question import Setup
+from driftscope_probes.engines.sessions.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.fetch import resolve

@@ -15,7 +15,7 @@ from dataclasses import replace
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
 from driftscope_probes.determinism.axes.protocols import ThinkingMachines
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Plan, Row, Value, find_onset
+from driftscope_probes.determinism.batch import Plan, Value, find_onset
 from driftscope_probes.determinism.report import (
     AxisReport,
     Measure,
@@ -24,7 +24,8 @@ from driftscope_probes.determinism.report import (
     measure,
     total,
 )
-from driftscope_probes.determinism.runners import Runner
+from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
+from driftscope_probes.engines.sessions.runners import Runner
 from driftscope_probes.errors import ProbeError, RequestError
 
 #: Bisections between two tested values: enough for any gap below 256.

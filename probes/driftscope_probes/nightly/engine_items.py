@@ -22,7 +22,7 @@ from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
     from driftscope_probes.determinism.run import open_runner, run_axes
-    from driftscope_probes.determinism.runners import Memory
+    from driftscope_probes.engines.sessions.runners import Memory
     from driftscope_probes.models.fetch import resolve
     from driftscope_probes.tokenization import prompt_text
 

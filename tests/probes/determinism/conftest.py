@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Setup
 from driftscope_probes.determinism.report import AxisReport
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
+from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Setup
 from driftscope_probes.progress import discard
 
 #: Of how many places in the float32 order a row's log-probabilities are moved.

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pytest
 
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.batch import Batch, Setup
 from driftscope_probes.determinism.report import AxisReport
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
+from driftscope_probes.engines.sessions.question import Batch, Setup
 from driftscope_probes.progress import discard
 
 Probe = Callable[..., AxisReport]

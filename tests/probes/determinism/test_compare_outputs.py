@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftscope_probes.determinism.batch import Output
 from driftscope_probes.determinism.report import compare_outputs
+from driftscope_probes.engines.sessions.question import Output
 
 LOGPROBS = st.lists(st.floats(-40, 0, width=32), min_size=1, max_size=12)
 

@@ -10,18 +10,11 @@ import pytest
 from driftscope_probes.determinism.axes import batch, memory, process, protocols, repeat
 from driftscope_probes.determinism.axes.base import Job, choice, integer
 from driftscope_probes.determinism.axes.registry import AXIS
-from driftscope_probes.determinism.batch import (
-    NEED_A_SCHEDULER,
-    NEED_OUR_ENGINE,
-    Answer,
-    Batch,
-    Plan,
-    Row,
-    Setup,
-)
+from driftscope_probes.determinism.batch import NEED_A_SCHEDULER, NEED_OUR_ENGINE, Plan
 from driftscope_probes.determinism.batch import not_applicable as why_not
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_probes.determinism.run_axis import NotExercised, outwards, run_job
+from driftscope_probes.engines.sessions.question import Answer, Batch, Row, Setup
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.errors import RequestError
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from driftscope_probes.determinism.batch import Answer, Batch, Setup
 from driftscope_probes.determinism.request import AXES, DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
+from driftscope_probes.engines.sessions.question import Answer, Batch, Setup
 from driftscope_probes.errors import EngineError, RequestError
 from driftscope_probes.progress import Progress, discard
 

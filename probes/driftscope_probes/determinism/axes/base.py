@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from driftscope_probes.determinism.batch import Batch, Plan, Setup, Value
+from driftscope_probes.determinism.batch import Plan, Value
+from driftscope_probes.engines.sessions.question import Batch, Setup
 from driftscope_probes.errors import RequestError
 
 #: What has to be seen in a job's answer; without it, an equal result would show nothing.

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import Plan, Row, Value
+from driftscope_probes.determinism.batch import Plan, Value
 from driftscope_probes.determinism.request import MOST_BATCH, ROWS
+from driftscope_probes.engines.sessions.question import Row
 
 FORWARD, REVERSED, INTERLEAVED = "forward", "reversed", "interleaved"
 MOST_STEPS = 64

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
-from driftscope_probes.determinism.batch import Plan, Setup, Value
+from driftscope_probes.determinism.batch import Plan, Value
+from driftscope_probes.engines.sessions.question import Setup
 
 ON, OFF = "on", "off"
 EAGER, COMPILED = "eager", "compiled"

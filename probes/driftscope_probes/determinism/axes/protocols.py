@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from driftscope_probes.determinism.axes.base import Case, Job, choice, integer
 from driftscope_probes.determinism.axes.batch import apart
-from driftscope_probes.determinism.batch import Plan, Row, Value
+from driftscope_probes.determinism.batch import Plan, Value
 from driftscope_probes.determinism.request import MOST_BATCH, MOST_SAMPLES
+from driftscope_probes.engines.sessions.question import Row
 
 #: SGLang goes through 1 to 50.
 SIZES = (1, 2, 4, 8, 16)

@@ -18,10 +18,18 @@ import yaml
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Settings
+from driftscope_probes.lint.readers import environment, hugging_face, vllm_arguments
 from driftscope_probes.lint.readers.base import Document, Reader
 from driftscope_probes.lint.readers.yaml_text import load_yaml
 
-READERS: Final[tuple[Reader, ...]] = ()
+READERS: Final[tuple[Reader, ...]] = (
+    hugging_face.Config(),
+    hugging_face.Generation(),
+    hugging_face.Tokenizer(),
+    hugging_face.Adapter(),
+    vllm_arguments.VllmArguments(),
+    environment.Environment(),
+)
 #: Hugging Face's largest config.json, with quantization_config of every layer, has 1.5 MB.
 LARGEST: Final = 4 * 1024**2
 #: A folder of a model is read by these names alone: its other files are weights and vocabularies.

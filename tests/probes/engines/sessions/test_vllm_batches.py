@@ -9,7 +9,7 @@ import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.determinism.run import run_axes, run_determinism
-from driftscope_probes.determinism.runners import EngineRunner
+from driftscope_probes.engines.sessions.runners import EngineRunner
 from driftscope_probes.progress import discard
 from driftscope_probes.tokenization import prompt_text
 

@@ -11,11 +11,11 @@ import pytest
 
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.determinism.run import run_axes
-from driftscope_probes.determinism.runners import ServerRunner
+from driftscope_probes.engines.sessions.runners import ServerRunner
 from driftscope_probes.errors import EngineError
 from driftscope_probes.progress import discard
 
-from ...completion_server import CompletionServer, serving
+from ....completion_server import CompletionServer, serving
 
 TEXT = tuple(range(3, 500))
 #: Of the fault planted in the stand-in: a prompt found in its cache gives another last bit.

@@ -13,8 +13,8 @@ from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import RequestError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from driftscope_probes.determinism.batch import Answer, Batch, Setup
 from driftscope_probes.engines.base import RolloutTask
+from driftscope_probes.engines.sessions.question import Answer, Batch, Setup
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, bytes_per_token
 from driftscope_probes.prompts import PromptBatch
 
@@ -27,11 +27,11 @@ def open_engine(model: Path, setup: Setup) -> BatchEngine:
     """Load the engine of `setup` in this process. Raises ProbeError."""
     task = task_of(model, setup)
     if setup.engine.kind == "hf":
-        from driftscope_probes.determinism.engines.hf_batches import HfBatches
+        from driftscope_probes.engines.sessions.hf_batches import HfBatches
 
         return HfBatches(task)
     assert setup.engine.kind == "vllm", "a server is asked without a process of ours"
-    from driftscope_probes.determinism.engines.vllm_batches import VllmBatches
+    from driftscope_probes.engines.sessions.vllm_batches import VllmBatches
 
     return VllmBatches(task)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.hf_generate import HfGenerate
+from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
 from driftscope_probes.progress import discard
 from driftscope_probes.prompts import PromptBatch
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash
-from driftscope_probes.determinism.batch import Answer, Batch, Output, Row, Setup
-from driftscope_probes.determinism.engines.registry import task_of
 from driftscope_probes.engines.server_logprobs import Gap, SentLogprobs, read_logprobs
+from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row, Setup
+from driftscope_probes.engines.sessions.registry import task_of
 from driftscope_probes.engines.settings import child_environment
 from driftscope_probes.engines.vllm_server import VllmServer, completion_tokens
 from driftscope_probes.errors import EngineError, ProbeError
@@ -44,7 +44,7 @@ class Memory:
         return self._answers[asked]
 
 
-MODULE = "driftscope_probes.determinism.run_session"
+MODULE = "driftscope_probes.engines.sessions.run_session"
 
 
 class EngineSession:

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from driftscope_probes.determinism import runners
-from driftscope_probes.determinism.batch import Batch, Row, Setup
-from driftscope_probes.determinism.runners import EngineRunner
+from driftscope_probes.engines.sessions import runners
+from driftscope_probes.engines.sessions.question import Batch, Row, Setup
+from driftscope_probes.engines.sessions.runners import EngineRunner
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.errors import EngineError, RequestError
 

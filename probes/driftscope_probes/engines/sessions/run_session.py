@@ -1,6 +1,6 @@
 """Child process that keeps an engine and answers batches until it is ended.
 
-    python -m driftscope_probes.determinism.run_session WORKDIR
+    python -m driftscope_probes.engines.sessions.run_session WORKDIR
 
 request.json: model_path. Questions: {"open": Setup} loads an engine instead of the one before,
 {"run": Batch} gives an Answer. A ProbeError is answered as such; anything else is a crash, which
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main, serve_questions
-from driftscope_probes.determinism.batch import Batch, Setup
-from driftscope_probes.determinism.engines.registry import BatchEngine, open_engine
+from driftscope_probes.engines.sessions.question import Batch, Setup
+from driftscope_probes.engines.sessions.registry import BatchEngine, open_engine
 from driftscope_probes.progress import ProgressSink
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from driftscope_probes.determinism.batch import Setup
-from driftscope_probes.determinism.engines.registry import task_of
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.sessions.question import Setup
+from driftscope_probes.engines.sessions.registry import task_of
 from driftscope_probes.engines.settings import EngineSettings
 
 
