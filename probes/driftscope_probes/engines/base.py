@@ -15,6 +15,7 @@ from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.server_logprobs import Gap
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trace import Trace, TraceMeta
@@ -30,6 +31,7 @@ class RolloutTask:
     prompts: PromptBatch
     sampling: SamplingSettings
     engine: EngineSettings
+    adapter: Adapter | None = None  # that vLLM's own LoRA serves, beside the model's weights
 
     @property
     def context(self) -> int:
@@ -127,6 +129,8 @@ def asked_settings(task: RolloutTask) -> dict[str, Any]:
     asked["batch_size"] = task.batch_size
     if task.engine.server_url:
         asked["server_url"] = _without_credentials(task.engine.server_url)
+    if task.adapter is not None:
+        asked["lora"] = task.adapter.path.name
     asked["request_seed"] = "seed + prompt index"
     return asked
 

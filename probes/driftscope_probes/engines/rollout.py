@@ -41,6 +41,7 @@ def roll_out(task: RolloutTask, workdir: Path, progress: ProgressSink) -> Rollou
             "prompts": str(prompts_file),
             "sampling": task.sampling.model_dump(),
             "engine": task.engine.model_dump(),
+            "adapter": None if task.adapter is None else task.adapter.to_json(),
             "started": time.time(),
         },
         workdir,

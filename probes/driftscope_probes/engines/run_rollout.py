@@ -2,9 +2,9 @@
 
     python -m driftscope_probes.engines.run_rollout WORKDIR
 
-request.json: model_path, model_name, dtype, prompts (path), sampling, engine, started (seconds
-since the epoch). The result names the trace file and says how long loading took (from `started`
-on, so process start and imports included) and generating.
+request.json: model_path, model_name, dtype, prompts (path), sampling, engine, adapter (for vLLM's
+LoRA), started (seconds since the epoch). The result names the trace file and says how long loading
+took (from `started` on, so process start and imports included) and generating.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from driftscope_probes.children import child_main
 from driftscope_probes.engines.base import RolloutEngine, RolloutTask
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import read_prompts
 from driftscope_probes.trace_file import write_trace
@@ -56,6 +57,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         prompts=read_prompts(Path(request["prompts"])),
         sampling=SamplingSettings(**request["sampling"]),
         engine=EngineSettings(**request["engine"]),
+        adapter=Adapter.from_json(request["adapter"]) if request.get("adapter") else None,
     )
     engine = open_engine(task, progress)
     loaded = time.time()

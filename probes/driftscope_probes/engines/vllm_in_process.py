@@ -25,19 +25,28 @@ from driftscope_probes.engines.base import (
     trace_of,
 )
 from driftscope_probes.engines.settings import kv_cache_bytes
+from driftscope_probes.engines.vllm_lora import load_lora, lora_arguments
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
 
 
 class VllmInProcess:
-    def __init__(self, task: RolloutTask) -> None:
+    def __init__(self, task: RolloutTask, *, sleeps: bool = False) -> None:
+        """`sleeps`: weights in memory that can be let go of; a CPU's are not, and its sleep is a
+        pause only.
+        """
         _refuse_batch_invariant_on_cpu()
         self._task = task
+        self.sleeps = sleeps or current_platform.is_cpu()
         ignore = task.sampling.ignore_eos
         self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         _register_kernels()
-        self._engine = LLMEngine.from_engine_args(_engine_args(task))
+        arguments = _engine_args(task)
+        arguments.enable_sleep_mode = sleeps and not current_platform.is_cpu()
+        self._engine = LLMEngine.from_engine_args(arguments)
+        #: What every request carries: the adapter, where vLLM's own LoRA serves one.
+        self.lora = None if task.adapter is None else load_lora(self._engine, task.adapter)
 
     @property
     def llm(self) -> LLMEngine:
@@ -51,6 +60,7 @@ class VllmInProcess:
                 str(index),
                 {"prompt_token_ids": self._task.prompts.ids(index)},
                 _sampling_params(self._task, index, self._stop_ids),
+                lora_request=self.lora,
             )
         self._run(responses, progress)
         return trace_of(
@@ -153,8 +163,12 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
     if asked.chunked_prefill_tokens is not None:
         arguments["max_num_batched_tokens"] = asked.chunked_prefill_tokens
         arguments["enable_chunked_prefill"] = True
+    if asked.kv_cache_dtype is not None:
+        arguments["kv_cache_dtype"] = asked.kv_cache_dtype
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
+    if task.adapter is not None:
+        arguments |= lora_arguments(task.adapter)
     return EngineArgs(**arguments)
 
 

@@ -1,4 +1,4 @@
-"""Safetensors files of our models: header checks, and writing in float32, bfloat16 or float16."""
+"""Safetensors files of our models: header checks, values, and writing in float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -67,6 +67,63 @@ class PlannedTensor:
 
 def read_table(path: Path) -> TensorTable:
     """Header of `path`; raises ModelError if it is not a whole safetensors file."""
+    header, _, data_bytes = _read_header(path)
+    return _table(path, header, data_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies in its file."""
+
+    file: Path
+    format: str  # "BF16", "F32", ...
+    shape: tuple[int, ...]
+    begin: int  # bytes from the start of the file
+    end: int
+
+    def stored(self) -> NDArray[np.uint8]:
+        """Its bytes, read when they are used; [end - begin]."""
+        if self.begin == self.end:
+            return np.zeros(0, np.uint8)
+        length = (self.end - self.begin,)
+        return np.memmap(self.file, np.uint8, "r", self.begin, length)
+
+    def values(self) -> NDArray[np.float32]:
+        """Its values, all exact in float32; of `shape`. Raises ModelError for other formats."""
+        raw = self.stored()
+        if self.format == "BF16":
+            wide = raw.view(np.uint16).astype(np.uint32) << DROPPED_BITS
+            return wide.view(np.float32).reshape(self.shape)
+        if self.format not in NUMPY_FORMATS:
+            raise ModelError(
+                f"{self.file} holds a tensor in {self.format}.",
+                remedy="Use a checkpoint in BF16, F16 or F32.",
+            )
+        return raw.view(NUMPY_FORMATS[self.format]).astype(np.float32).reshape(self.shape)
+
+
+#: Formats beside BF16 whose values are exact in float32.
+NUMPY_FORMATS: dict[str, type[np.floating[Any]]] = {"F32": np.float32, "F16": np.float16}
+
+
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Every tensor of `path` by name. Raises ModelError as `read_table` does."""
+    header, start, data_bytes = _read_header(path)
+    _table(path, header, data_bytes)
+    return {
+        name: StoredTensor(
+            file=path,
+            format=entry["dtype"],
+            shape=tuple(entry["shape"]),
+            begin=start + entry["data_offsets"][0],
+            end=start + entry["data_offsets"][1],
+        )
+        for name, entry in header.items()
+    }
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header without its metadata, where the data starts, and how many bytes it has."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(max(LENGTH_BYTES, len(GIT_LFS_POINTER)))
@@ -83,7 +140,7 @@ def read_table(path: Path) -> TensorTable:
         stream.seek(LENGTH_BYTES)
         header = parse_object(stream.read(length), f"The header of {path}")
     header.pop("__metadata__", None)
-    return _table(path, header, size - LENGTH_BYTES - length)
+    return header, LENGTH_BYTES + length, size - LENGTH_BYTES - length
 
 
 def write(path: Path, tensors: Sequence[PlannedTensor], dtype: MasterDtype) -> None:

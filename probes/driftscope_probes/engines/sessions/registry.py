@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.sessions.question import Answer, Batch, Setup
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, bytes_per_token
+from driftscope_probes.models.adapter import read_adapter
 from driftscope_probes.prompts import PromptBatch
 
 
@@ -27,6 +28,7 @@ def open_engine(model: Path, setup: Setup) -> BatchEngine:
     """Load the engine of `setup` in this process. Raises ProbeError."""
     task = task_of(model, setup)
     if setup.engine.kind == "hf":
+        assert setup.adapter is None, "transformers serves no adapter here"
         from driftscope_probes.engines.sessions.hf_batches import HfBatches
 
         return HfBatches(task)
@@ -46,6 +48,7 @@ def task_of(model: Path, setup: Setup) -> RolloutTask:
         prompts=PromptBatch.from_lists([[0] * (setup.context - 1)]),
         sampling=SamplingSettings(max_tokens=1, temperature=0.0),
         engine=_engine(model, setup),
+        adapter=None if setup.adapter is None else read_adapter(str(setup.adapter)),
     )
 
 
