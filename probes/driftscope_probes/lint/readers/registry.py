@@ -20,6 +20,7 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Settings
 from driftscope_probes.lint.readers import environment, hugging_face, vllm_arguments
 from driftscope_probes.lint.readers.base import Document, Reader
+from driftscope_probes.lint.readers.model_weights import weights_settings
 from driftscope_probes.lint.readers.yaml_text import load_yaml
 
 READERS: Final[tuple[Reader, ...]] = (
@@ -109,7 +110,10 @@ def _read_folder(folder: Path) -> Settings:
     """A model's files, or else all files of it that are understood: others may lie beside them."""
     files = _files_of(folder)
     if files and files[0].name in MODEL_FILES:
-        return read_paths(files)
+        parsed = (document(str(file), _fetch(file)) for file in files)
+        # A generation_config.json may say no more than who wrote it.
+        known = [understood for one in parsed if (understood := settings_in(one)) is not None]
+        return sum(known, Settings()) + weights_settings(folder)
     found = []
     for file in files:
         with suppress(RequestError):

@@ -104,6 +104,8 @@ _OTHERS: Final = frozenset(
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
     }
 )
+#: Arguments that say something by being there, whatever is in them.
+_WHOLE: Final = ("hf_overrides", "rope_scaling", "watermark_config")
 _SWITCHES: Final = frozenset(
     {name for name, key in KEYS.items() if key.convert in (values.switch, values.opposite)}
 )
@@ -140,12 +142,13 @@ def engine_settings(
         first, dot, rest = key.partition(".")
         shown = f"{prefix}{written.get(first, written.get(key, first))}{dot}{rest}"
         known.append(Setting(one.name, one.value, document.where(shown)))
-    overrides = named.get("hf_overrides")
-    if isinstance(overrides, Mapping) and overrides:
-        where = document.where(f"{prefix}{written['hf_overrides']}")
-        known.append(Setting("engine.overrides_config", True, where))
-        if any(str(key).startswith("rope") for key in _all_keys(overrides)):
-            known.append(Setting("engine.overrides_rope", True, where))
+    for name in _WHOLE:
+        whole = named.get(name)
+        if isinstance(whole, Mapping) and whole:
+            where = document.where(f"{prefix}{written[name]}")
+            known.append(Setting(KEYS[name].name, True, where))
+            if name == "hf_overrides" and any(key.startswith("rope") for key in _all_keys(whole)):
+                known.append(Setting("engine.overrides_rope", True, where))
     version = named.get("image_version")
     if isinstance(version, str):
         known.append(Setting("engine.version", version, document.where("image")))
