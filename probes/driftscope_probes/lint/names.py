@@ -121,6 +121,7 @@ _ENGINE: Final = {
     "engine.fast_prefill": "kv_sharing_fast_prefill",
     "engine.offload": "GiB of weights that stay in host memory",
     "engine.seed": "",
+    "engine.batch_invariant": "whether kernels are asked for that do not depend on the batch",
     "engine.fp32_head": "whether the engine's output head computes in fp32",
     "engine.returns_logprobs": "whether the engine's log-probabilities reach the trainer",
 }

@@ -19,6 +19,7 @@ from driftscope_probes.lint.readers.trainer_values import (
     sequence_switch,
 )
 from driftscope_probes.lint.readers.values import dtype, number, switch, word
+from driftscope_probes.lint.readers.vllm_arguments import passed_on
 
 _MEGATRON: Final = "policy.megatron_cfg."
 _TENSOR: Final = "policy.dtensor_cfg."
@@ -104,7 +105,8 @@ class NemoRl:
             keys |= {key: value for key, value in _BACKENDS[backend].items() if _on(key, pairs)}
         if switch(pairs.get(f"{_ASYNC}enabled")):
             keys |= _WHILE_ASYNC
-        found = settings_of(iter(pairs.items()), keys, document)
+        found = passed_on(pairs, "policy.generation.vllm_kwargs.", document)
+        found += settings_of(iter(pairs.items()), keys, document)
         return found + Settings(tuple(_derived(pairs, backend, document)))
 
 

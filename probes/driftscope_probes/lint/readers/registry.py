@@ -18,7 +18,16 @@ import yaml
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Settings
-from driftscope_probes.lint.readers import environment, hugging_face, vllm_arguments
+from driftscope_probes.lint.readers import (
+    environment,
+    hugging_face,
+    nemo_rl,
+    prime_rl,
+    slime,
+    trl,
+    verl,
+    vllm_arguments,
+)
 from driftscope_probes.lint.readers.base import Document, Reader
 from driftscope_probes.lint.readers.model_weights import weights_settings
 from driftscope_probes.lint.readers.yaml_text import load_yaml
@@ -30,6 +39,11 @@ READERS: Final[tuple[Reader, ...]] = (
     hugging_face.Adapter(),
     vllm_arguments.VllmArguments(),
     environment.Environment(),
+    verl.Verl(),
+    trl.Trl(),
+    prime_rl.PrimeRl(),
+    nemo_rl.NemoRl(),
+    slime.Slime(),
 )
 #: Hugging Face's largest config.json, with quantization_config of every layer, has 1.5 MB.
 LARGEST: Final = 4 * 1024**2
@@ -48,7 +62,7 @@ _FORMS: Final[Mapping[str, str]] = {
     ".toml": "toml",
     ".yaml": "yaml",
     ".yml": "yaml",
-    **dict.fromkeys((".sh", ".env", ".slurm", ".sbatch"), ""),
+    **dict.fromkeys((".sh", ".env", ".slurm", ".sbatch", ".py"), ""),
 }
 
 

@@ -22,6 +22,11 @@ def _mode(value: Any) -> str | None:
     return "none" if str(value).strip().lower() in ("none", "0") else values.word(value)
 
 
+def _is_fp32(value: Any) -> bool | None:
+    said = values.dtype(value)
+    return None if said is None else said == "fp32"
+
+
 KEYS: Final[Mapping[str, Key]] = {
     "model": Key("engine.model", values.text),
     "tokenizer": Key("engine.tokenizer", values.text),
@@ -67,6 +72,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "model_impl": Key("engine.model_implementation", values.word),
     "load_format": Key("engine.load_format", values.word),
     "hf_overrides": Key("engine.overrides_config", values.there),
+    "hf_overrides.head_dtype": Key("engine.fp32_head", _is_fp32),
     "rope_scaling": Key("engine.overrides_rope", values.there),
     "rope_theta": Key("engine.overrides_rope", values.there),
     "compilation_config": Key("engine.compilation", values.scalar),
@@ -157,6 +163,14 @@ def engine_settings(
         where = document.where(f"{prefix}{written['speculative_config']}")
         known.append(Setting("engine.speculative", "draft_model", where))
     return Settings(tuple(known))
+
+
+def passed_on(pairs: Mapping[str, Any], prefix: str, document: Document) -> Settings:
+    """Of a trainer's dotted keys: the arguments below `prefix`, if there are any."""
+    arguments = {
+        key.removeprefix(prefix): value for key, value in pairs.items() if key.startswith(prefix)
+    }
+    return engine_settings(arguments, document, prefix=prefix) if arguments else Settings()
 
 
 def _parsed(value: Any) -> Any:
