@@ -31,6 +31,9 @@ T = TypeVar("T")
 #: A gap has fallen where less than this of its sigma is left, though the floor is lower still: two
 #: causes may be at work, or the floor a prior from another model.
 FALLEN_TO: Final = 0.25
+#: At least half must be gone: what is sampled anew moves sigma by a fifth, and where the gap is at
+#: the floor from the start nothing has fallen.
+FALLEN_AT_LEAST_TO: Final = 0.5
 #: Two runs of one side disagree where they are this far apart in units of the gap under diagnosis:
 #: less cannot be its cause, since independent errors add as squares.
 EXPLAINS_FROM: Final = 0.5
@@ -83,7 +86,8 @@ class Bench:
 
     def fallen(self, gap: Gap, what: str) -> Measurement:
         """clean: with the change, the difference is at the floor, or most of it is gone."""
-        bound = max(AT_FLOOR_UP_TO * self.floor_sigma, FALLEN_TO * self.base.sigma)
+        low = max(AT_FLOOR_UP_TO * self.floor_sigma, FALLEN_TO * self.base.sigma)
+        bound = min(low, FALLEN_AT_LEAST_TO * self.base.sigma)
         return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
 
     def agree(self, gap: Gap, what: str) -> Measurement:
