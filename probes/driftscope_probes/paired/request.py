@@ -13,9 +13,9 @@ from driftscope_probes.trainer.settings import TrainerSettings
 
 T = TypeVar("T", bound=str)
 MAX_PROMPTS = 4096
-#: How the adapter gets into the engine. off: not at all, the engine runs `model` as it is, which may
-#: be merged already. merged-…: merged into `model` here, in float32, and rounded to that dtype once.
-#: vllm: kept apart, by vLLM's own LoRA.
+#: How the adapter gets into the engine. off: not at all, the engine runs `model` as it is, which
+#: may be merged already. merged-…: merged into `model` here, in float32, and rounded to that dtype
+#: once. vllm: kept apart, by vLLM's own LoRA.
 EngineAdapter = Literal["off", "merged-fp32", "merged-bf16", "vllm"]
 
 
