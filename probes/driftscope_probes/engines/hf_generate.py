@@ -27,7 +27,10 @@ from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
 
-_VLLM_ONLY = ("prefix_caching", "chunked_prefill_tokens", "cascade_attention", "attention_split_kv")
+_VLLM_ONLY = (
+    *("prefix_caching", "chunked_prefill_tokens", "kv_cache_dtype"),
+    *("cascade_attention", "attention_split_kv"),
+)
 
 
 class HfGenerate:
@@ -44,8 +47,7 @@ class HfGenerate:
                 remedy="leave it out, or use --engine vllm.",
             )
         self._task = task
-        ignore = task.sampling.ignore_eos
-        self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
+        self._stop_ids = _stop_ids(task)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = AutoModelForCausalLM.from_pretrained(
             task.model_path,
@@ -60,6 +62,7 @@ class HfGenerate:
         """The same loaded model for other prompts; `task` must name the same model and dtype."""
         other = copy(self)
         other._task = task
+        other._stop_ids = _stop_ids(task)
         return other
 
     def logits(self, token_ids: list[int]) -> torch.Tensor:
@@ -131,6 +134,10 @@ class HfGenerate:
             "attention": self._model.config._attn_implementation,
             "torch": torch.__version__,
         }
+
+
+def _stop_ids(task: RolloutTask) -> list[int]:
+    return [] if task.sampling.ignore_eos else end_of_sequence_ids(task.model_path)
 
 
 class _SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped

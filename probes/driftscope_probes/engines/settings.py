@@ -14,6 +14,8 @@ from driftscope_probes.dtypes import Dtype
 EngineKind = Literal["vllm", "vllm-server", "hf"]
 #: vLLM also has raw_logits and processed_logits; they are not log-probabilities.
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs"]
+#: Of vLLM's many those that its CPU attention takes too, on processors with AVX-512 or AMX.
+KvCacheDtype = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
 #: "invariant": driftscope's plugin for vLLM on CPU, vLLM's own batch-invariant mode on CUDA.
 Kernels = Literal["stock", "invariant"]
 
@@ -45,6 +47,7 @@ class EngineSettings(BaseModel):
         None, ge=16, le=1_048_576, description="most tokens in one engine step; None: vLLM's own"
     )
     compile: bool = Field(False, description="torch.compile / CUDA graphs instead of eager mode")
+    kv_cache_dtype: KvCacheDtype | None = Field(None, description="None: as auto, the model's own")
     cascade_attention: bool | None = None
     attention_split_kv: bool | None = Field(None, description="CPU only: split keys over threads")
     threads: int | None = Field(None, ge=1, le=1024, description="None: every core available")

@@ -32,13 +32,19 @@ from driftscope_probes.trace import Trace
 
 
 class VllmInProcess:
-    def __init__(self, task: RolloutTask) -> None:
+    def __init__(self, task: RolloutTask, *, sleeps: bool = False) -> None:
+        """`sleeps`: weights in memory that can be let go of; a CPU's are not, and its sleep is a
+        pause only.
+        """
         _refuse_batch_invariant_on_cpu()
         self._task = task
+        self.sleeps = sleeps or current_platform.is_cpu()
         ignore = task.sampling.ignore_eos
         self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         _register_kernels()
-        self._engine = LLMEngine.from_engine_args(_engine_args(task))
+        arguments = _engine_args(task)
+        arguments.enable_sleep_mode = sleeps and not current_platform.is_cpu()
+        self._engine = LLMEngine.from_engine_args(arguments)
         #: What every request carries: the adapter, where vLLM's own LoRA serves one.
         self.lora = None if task.adapter is None else load_lora(self._engine, task.adapter)
 
@@ -157,6 +163,8 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
     if asked.chunked_prefill_tokens is not None:
         arguments["max_num_batched_tokens"] = asked.chunked_prefill_tokens
         arguments["enable_chunked_prefill"] = True
+    if asked.kv_cache_dtype is not None:
+        arguments["kv_cache_dtype"] = asked.kv_cache_dtype
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
     if task.adapter is not None:

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.engines.sessions.question import Event
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.models.adapter import Adapter
+from driftscope_probes.trainer.question import NormCast
 from driftscope_probes.trainer.settings import TrainerSettings
 
 Tokens = tuple[tuple[int, ...], ...]
 Logprobs = NDArray[np.float32]  # [tokens] nats, packed in the order of the sequences
 #: Whose weights a side runs with; a number: that one of Sides.older_models.
 WeightsOf = Literal["engine", "trainer"] | int
-#: Done to a running engine before it is asked.
-Event = Literal["sleep_wake", "reload"]
 #: How the adapter gets into the engine; as_is: as the sides say.
 EngineAdapter = Literal["as_is", "off", "merged-fp32", "merged-bf16", "unmerged"]
 Overrides = tuple[tuple[str, Any], ...]  # settings by name; hashable, so that answers are kept
@@ -61,6 +61,7 @@ class EngineChange:
     weights: WeightsOf = "engine"
     adapter: EngineAdapter = "as_is"
     greedy: bool = False
+    again: int = 0  # another number: the same engine is asked anew, nothing remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class TrainerChange:
     weights: WeightsOf = "trainer"
     adapter: bool = True  # False: scores without it
     norm_epsilon: float | None = None  # of every norm
+    norm_cast: NormCast | None = None  # whether norms cast before or after their weight
     weights_as: Dtype | None = None  # weights rounded to it before they are used
     packed: bool = False  # all sequences in one row, one behind the other
     #: Instead of the trainer: a plain float32 forward in evaluation mode, one sequence at a time,

@@ -13,6 +13,7 @@ import torch
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.hf_generate import HfGenerate
 from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
+from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import discard
 from driftscope_probes.prompts import PromptBatch
 
@@ -33,7 +34,13 @@ class HfBatches:
         self._engine = HfGenerate(task)
 
     def run(self, batch: Batch) -> Answer:
-        assert not batch.warm and not any(row.arrival for row in batch.rows)
+        assert not any(row.arrival for row in batch.rows)
+        if batch.warm or batch.before:
+            asked = "a prefix cache" if batch.warm else " and ".join(batch.before)
+            raise RequestError(
+                f"{asked} was asked of transformers, which has none.",
+                remedy="use the engine vllm for it.",
+            )
         if batch.rows[0].score:
             return Answer(tuple(self._scored(row) for row in batch.rows))
         trace = self._engine.for_task(self._task_of(batch)).generate(discard)
@@ -47,7 +54,7 @@ class HfBatches:
         seeded = any(row.seed is not None for row in batch.rows)
         sampling = self._task.sampling.model_dump() | {
             "max_tokens": batch.max_tokens,
-            "temperature": 1.0 if seeded else 0.0,
+            **batch.draw.fields(seeded=seeded),
         }
         return _SeededTask(
             model_path=self._task.model_path,

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.settings import EngineSettings
+
+#: Done to a running engine before a batch. Whether it changed the engine for good is the question.
+Event = Literal["sleep_wake", "reload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Setup:
     context: int  # longest sequence in tokens, the same for every cell of a probe
     cache_tokens: int | None = None  # the key-value cache holds no more; None: all it may need
     process: int = 0  # setups that differ in it alone run in processes of their own
+    replica: int = 0  # setups that differ in it alone run beside each other, at the same time
+    model: str | None = None  # folder of other weights than the session's; None: those
     adapter: Path | None = None  # folder of a LoRA adapter that vLLM's own LoRA serves
 
     def changed(self, **settings: Any) -> Setup:
@@ -35,6 +40,8 @@ class Setup:
             "context": self.context,
             "cache_tokens": self.cache_tokens,
             "process": self.process,
+            "replica": self.replica,
+            "model": self.model,
             "adapter": None if self.adapter is None else str(self.adapter),
         }
 
@@ -46,12 +53,31 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """How rows with a seed are drawn; rows without one are greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: the whole vocabulary
+    ignore_eos: bool = True  # of greedy rows too
+
+    def fields(self, *, seeded: bool) -> dict[str, Any]:
+        """Of SamplingSettings and of a server's request alike."""
+        if not seeded:
+            return {"temperature": 0.0, "ignore_eos": self.ignore_eos}
+        return asdict(self)
+
+
+AT_ONE = Draw()
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One request. Rows of one key are asked the same thing, so that their bits must be equal."""
 
     key: str
     prompt: tuple[int, ...]
-    seed: int | None = None  # None: greedy; else temperature 1 with a generator of its own
+    seed: int | None = None  # None: greedy; else drawn with a generator of its own
     arrival: int = 0  # engine steps (a server: ARRIVAL_GAP_S each) after the first row
     score: tuple[int, ...] = ()  # tokens to score after the prompt instead of sampling
 
@@ -64,6 +90,8 @@ class Batch:
     max_tokens: int
     warm: bool = False  # the same rows once before, so that the prefix cache holds their prompts
     run: int = 0  # batches that differ in it alone are run anew, not remembered
+    draw: Draw = AT_ONE
+    before: tuple[Event, ...] = ()  # done to the engine first; it is opened anew after the batch
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,7 +102,8 @@ class Batch:
             Row(**{**row, "prompt": tuple(row["prompt"]), "score": tuple(row["score"])})
             for row in fields["rows"]
         )
-        return Batch(**{**fields, "rows": rows})
+        draw, before = Draw(**fields["draw"]), tuple(fields["before"])
+        return Batch(**{**fields, "rows": rows, "draw": draw, "before": before})
 
 
 @dataclass(frozen=True, slots=True)

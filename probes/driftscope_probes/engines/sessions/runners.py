@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from driftscope_probes.engines.sessions.question import Answer, Batch, Output, R
 from driftscope_probes.engines.sessions.registry import task_of
 from driftscope_probes.engines.settings import child_environment
 from driftscope_probes.engines.vllm_server import VllmServer, completion_tokens
-from driftscope_probes.errors import EngineError, ProbeError
+from driftscope_probes.errors import EngineError, ProbeError, RequestError
 from driftscope_probes.progress import Progress, Told
 
 
@@ -48,9 +49,11 @@ MODULE = "driftscope_probes.engines.sessions.run_session"
 
 
 class EngineSession:
-    def __init__(self, model: Path, workdir: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: Path, workdir: Path, environment: Mapping[str, str], module: str = MODULE
+    ) -> None:
         self._child = ChildProcess(
-            MODULE,
+            module,
             {"model_path": str(model)},
             workdir,
             explain_crash=explain_engine_crash,
@@ -104,41 +107,77 @@ class EngineSession:
         self._watcher.join()
 
 
-class EngineRunner:
-    """One process at a time: two would share cores and memory, and so disturb each other."""
+@dataclass(slots=True)
+class _Seat:
+    """A process, and the engine that it holds."""
 
-    def __init__(self, model: Path, workdir: Path) -> None:
-        self._model, self._workdir = model, workdir
-        self._session: EngineSession | None = None
-        self._started: tuple[int, tuple[tuple[str, str], ...]] | None = None
-        self._opened: Setup | None = None
+    session: EngineSession
+    started: tuple[int, tuple[tuple[str, str], ...]]
+    number: int  # of the process, counted from 1
+    opened: Setup | None = None  # None: the next question opens an engine first
+
+
+class EngineRunner:
+    """One process at a time: two would share cores and memory, and so disturb each other.
+
+    But for replicas: they are asked one after the other, and are there at the same time.
+    """
+
+    def __init__(self, model: Path, workdir: Path, module: str = MODULE) -> None:
+        """`module`: the child, which derives its Desk from that of MODULE."""
+        self._model, self._workdir, self._module = model, workdir, module
+        self._seats: dict[int, _Seat] = {}  # by number of the replica
         self.processes = 0
         self.engines: list[dict[str, Any]] = []
         self.gaps: dict[Gap, None] = {}  # an engine of ours sends bits, not JSON
 
     def run(self, setup: Setup, batch: Batch) -> Answer:
-        return self._session_for(setup).run(batch)
+        if setup.replica:
+            # A second one is only a second one beside a first.
+            self._open(replace(setup, replica=0))
+        seat = self._open(setup)
+        if batch.before:
+            # What an event did to the engine must not reach the questions that follow.
+            seat.opened = None
+        return seat.session.run(batch)
 
-    def _session_for(self, setup: Setup) -> EngineSession:
-        wanted = (setup.process, tuple(sorted(child_environment(setup.engine).items())))
-        if self._session is None or self._started != wanted or not self._session.alive:
-            self.close()
-            self.processes += 1
-            folder = self._workdir / f"engine-{self.processes}"
-            self._session = EngineSession(self._model, folder, dict(wanted[1]))
-            self._started = wanted
-        if self._opened != setup:
+    def _open(self, setup: Setup) -> _Seat:
+        self._leave_only_replicas_of(setup)
+        seat = self._seated(setup)
+        if seat.opened != setup:
             # If opening fails, the previous engine is closed too.
-            self._opened = None
-            used = self._session.open(setup)
-            self.engines.append(used | {"process": self.processes})
-            self._opened = setup
-        return self._session
+            seat.opened = None
+            used = seat.session.open(setup)
+            self.engines.append(used | {"process": seat.number})
+            seat.opened = setup
+        return seat
+
+    def _seated(self, setup: Setup) -> _Seat:
+        wanted = (setup.process, tuple(sorted(child_environment(setup.engine).items())))
+        seat = self._seats.get(setup.replica)
+        if seat is not None and seat.started == wanted and seat.session.alive:
+            return seat
+        if seat is not None:
+            seat.session.close()
+        self.processes += 1
+        folder = self._workdir / f"engine-{self.processes}"
+        session = EngineSession(self._model, folder, dict(wanted[1]), self._module)
+        self._seats[setup.replica] = _Seat(session, wanted, self.processes)
+        return self._seats[setup.replica]
+
+    def _leave_only_replicas_of(self, setup: Setup) -> None:
+        for number, seat in list(self._seats.items()):
+            alike = seat.opened is not None and replace(seat.opened, replica=0) == replace(
+                setup, replica=0
+            )
+            if number != setup.replica and not alike:
+                del self._seats[number]
+                seat.session.close()
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-        self._session, self._started, self._opened = None, None, None
+        for seat in self._seats.values():
+            seat.session.close()
+        self._seats.clear()
 
 
 #: Represents one engine step: about what a small model takes for one.
@@ -157,6 +196,11 @@ class ServerRunner:
         self.gaps: dict[Gap, None] = {}
 
     def run(self, setup: Setup, batch: Batch) -> Answer:
+        if batch.before:
+            raise RequestError(
+                f"{' and '.join(batch.before)} was asked of a running server.",
+                remedy="use the engine vllm: what others run is not put to sleep or reloaded.",
+            )
         if self._server is None:
             self._server = VllmServer(task_of(self._model, setup))
             self.engines.append(self._server.used_settings())
@@ -180,7 +224,7 @@ def _send_all(server: VllmServer, batch: Batch, salt: str) -> tuple[Answer, list
 
         def send(row: Row) -> dict[str, Any]:
             time.sleep(max(0.0, started + row.arrival * ARRIVAL_GAP_S - time.monotonic()))
-            body = _body(row, batch.max_tokens) | {"cache_salt": salt}
+            body = _body(row, batch) | {"cache_salt": salt}
             return server.complete(client, body)
 
         answers = list(pool.map(send, batch.rows))
@@ -191,14 +235,13 @@ def _send_all(server: VllmServer, batch: Batch, salt: str) -> tuple[Answer, list
     return Answer(outputs, cached_tokens=_cached_tokens(answers)), gaps
 
 
-def _body(row: Row, max_tokens: int) -> dict[str, Any]:
+def _body(row: Row, batch: Batch) -> dict[str, Any]:
     scored = {"prompt_logprobs": 0} if row.score else {}
     return scored | {
         "prompt": [*row.prompt, *row.score],
-        "max_tokens": 1 if row.score else max_tokens,
-        "temperature": 0.0 if row.seed is None else 1.0,
+        "max_tokens": 1 if row.score else batch.max_tokens,
+        **batch.draw.fields(seeded=row.seed is not None),
         "seed": row.seed,
-        "ignore_eos": True,
         "logprobs": 0,
         "return_token_ids": True,
     }

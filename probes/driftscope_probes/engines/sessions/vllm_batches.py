@@ -1,6 +1,7 @@
 """Batches through the real vLLM engine of this process, requests added while others decode.
 
-Every batch starts on an empty prefix cache, unless it asks for a warm one.
+Every batch starts on an empty prefix cache, unless it asks for a warm one. Sleeping and reloading
+come first, if the batch asks for them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from driftscope_probes.engines.base import RolloutTask
-from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
+from driftscope_probes.engines.base import RolloutTask, end_of_sequence_ids
+from driftscope_probes.engines.sessions.question import Answer, Batch, Event, Output, Row
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import RequestError
+
+#: Weights go to the host's memory and the cache is dropped, as between rollout and training.
+SLEEP_LEVEL = 1
 
 
 class VllmBatches:
@@ -26,15 +30,39 @@ class VllmBatches:
                 "attention_split_kv is a setting of vLLM's CPU attention; this engine has none.",
                 remedy="leave it and the axis kv_split out.",
             )
+        self._task = task
         self._engine = VllmInProcess(task)
+        self._stop_ids: list[int] | None = None
 
     def run(self, batch: Batch) -> Answer:
+        for event in batch.before:
+            self._undergo(event)
         self._engine.llm.reset_prefix_cache()
         if batch.warm:
-            _Generation(self._engine, batch).finish()
+            self._generation(batch).finish()
         if batch.rows[0].score:
             return self._scored(batch)
-        return _Generation(self._engine, batch).finish()
+        return self._generation(batch).finish()
+
+    def _undergo(self, event: Event) -> None:
+        if event == "reload":
+            # vLLM drops neither the prefix cache by itself, nor lm_head's packed copy on CPU.
+            folder = {"weights_path": str(self._task.model_path)}
+            self._engine.llm.collective_rpc("reload_weights", kwargs=folder)
+            return
+        if not self._engine.sleeps:
+            self.close()
+            self._engine = VllmInProcess(self._task, sleeps=True)
+        self._engine.llm.sleep(SLEEP_LEVEL)
+        # Without it the scheduler stays paused, and the next batch would wait forever.
+        self._engine.llm.wake_up()
+
+    def _generation(self, batch: Batch) -> _Generation:
+        """Without a tokenizer vLLM knows no end-of-sequence token."""
+        if not batch.draw.ignore_eos and self._stop_ids is None:
+            self._stop_ids = end_of_sequence_ids(self._task.model_path)
+        stop = [] if batch.draw.ignore_eos else self._stop_ids or []
+        return _Generation(self._engine, batch, stop)
 
     def _scored(self, batch: Batch) -> Answer:
         """Log-probabilities of given tokens, all in one prefill."""
@@ -70,9 +98,10 @@ class VllmBatches:
 class _Generation:
     """One batch in progress in the engine."""
 
-    def __init__(self, engine: VllmInProcess, batch: Batch) -> None:
+    def __init__(self, engine: VllmInProcess, batch: Batch, stop_ids: list[int]) -> None:
         self._llm, self._lora = engine.llm, engine.lora
         self._batch = batch
+        self._stop_ids = stop_ids
         self._tokens: list[list[int]] = [[] for _ in batch.rows]
         self._logprobs: list[list[float]] = [[] for _ in batch.rows]
         # Submitted in order, also within one step.
@@ -98,12 +127,19 @@ class _Generation:
             index = self._waiting.pop(0)
             row = self._batch.rows[index]
             prompt = {"prompt_token_ids": list(row.prompt)}
-            self._llm.add_request(
-                str(index),
-                prompt,
-                _sampling(row, self._batch.max_tokens),
-                lora_request=self._lora,
-            )
+            self._llm.add_request(str(index), prompt, self._sampling(row), lora_request=self._lora)
+
+    def _sampling(self, row: Row) -> SamplingParams:
+        return SamplingParams(
+            max_tokens=self._batch.max_tokens,
+            # None where nothing is drawn: vLLM 0.32 on CPU fails on a seed in a chunked prefill.
+            seed=row.seed,
+            stop_token_ids=self._stop_ids,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            **self._batch.draw.fields(seeded=row.seed is not None),
+        )
 
     def _step(self) -> None:
         for output in self._llm.step():
@@ -116,16 +152,3 @@ class _Generation:
         requests = self._llm.engine_core.engine_core.scheduler.requests
         for name, request in requests.items():
             self._preemptions[name] = request.num_preemptions
-
-
-def _sampling(row: Row, max_tokens: int) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=max_tokens,
-        temperature=0.0 if row.seed is None else 1.0,
-        # None where nothing is drawn: vLLM 0.32 on CPU fails on a seed in a chunked prefill.
-        seed=row.seed,
-        ignore_eos=True,
-        logprobs=0,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-    )

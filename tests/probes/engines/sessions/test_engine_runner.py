@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from driftscope_probes.engines.sessions import runners
 from driftscope_probes.engines.sessions.question import Batch, Row, Setup
 from driftscope_probes.engines.sessions.runners import EngineRunner
 from driftscope_probes.engines.settings import EngineSettings
@@ -20,9 +19,8 @@ SETUP = Setup("bf16", EngineSettings(threads=1, prefix_caching=True), context=64
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineRunner]:
-    monkeypatch.setattr(runners, "MODULE", "stand_in_session")
     monkeypatch.setenv("PYTHONPATH", str(CHILDREN), prepend=os.pathsep)
-    runner = EngineRunner(tmp_path / "model", tmp_path / "work")
+    runner = EngineRunner(tmp_path / "model", tmp_path / "work", module="stand_in_session")
     yield runner
     runner.close()
 
@@ -56,6 +54,24 @@ def test_a_process_is_shared_until_its_environment_changes(runner: EngineRunner)
     assert alive == pids[-1:]
     runner.close()
     assert not psutil.pid_exists(pids[-1])
+
+
+def test_a_replica_runs_beside_the_first_until_something_else_is_asked(
+    runner: EngineRunner,
+) -> None:
+    for setup in (replace(SETUP, replica=1), SETUP, replace(SETUP, replica=1)):
+        runner.run(setup, batch(5))
+    first, second = (engine["pid"] for engine in runner.engines)
+    assert first != second and psutil.pid_exists(first) and psutil.pid_exists(second)
+    runner.run(SETUP.changed(prefix_caching=False), batch(5))
+    assert psutil.pid_exists(first) and not psutil.pid_exists(second)
+
+
+def test_an_engine_is_opened_anew_after_an_event(runner: EngineRunner) -> None:
+    """In the same process: what a sleep or a reload did ends with the engine."""
+    for asked in (batch(5), replace(batch(5), before=("reload",)), batch(5), batch(9)):
+        runner.run(SETUP, asked)
+    assert [engine["process"] for engine in runner.engines] == [1, 1]
 
 
 def test_a_refusal_leaves_the_engine_up(runner: EngineRunner) -> None:

@@ -1,0 +1,143 @@
+"""Shell scripts, as far as settings stand in them: commands as words, variables and arrays.
+
+In: text of a script or one command line. Out: Script. Nothing is run: a word that needs the
+shell ("$(nproc)", a variable set elsewhere) stays as it is, and values.py does not know it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+#: Longest $(…) and ${…} that is taken as one; bounds what a text of "$($($(" costs.
+_SPAN: Final = 400
+_TOKEN: Final = re.compile(
+    rf"""(?P<blank>(?:[ \t\r\f\v]|\\\r?\n|\d?>&\d|&>)+)
+    |(?P<end>\n|;+|&&?|\|\|?)
+    |(?P<comment>\#[^\n]*)
+    |(?P<close>\))
+    |'(?P<single>[^']*)'
+    |"(?P<double>(?:\\[\s\S]|[^"\\])*)"
+    |\\(?P<escaped>[\s\S])
+    |(?P<shell>\$\((?:[^()]|\([^()]{{0,{_SPAN}}}\)){{0,{_SPAN}}}\)|\$\{{[^}}\n]{{0,{_SPAN}}}\}})
+    |(?P<plain>[^\s'"\\;&|)$]+|.)""",
+    re.VERBOSE,
+)
+_ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
+_ARRAY: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)(?P<adds>\+?)=\((?P<first>.*)", re.DOTALL)
+_VARIABLE: Final = re.compile(
+    r"\$(?:(?P<bare>[A-Za-z_]\w*)"
+    r"|\{(?P<name>[A-Za-z_]\w*|\d)(?:(?P<at>\[[@*]\])|:?[-=](?P<default>[^}]*))?\})"
+)
+_ESCAPED: Final = re.compile(r"\\(?:\n|([\"\\$`]))")
+#: What may stand before assignments that a command is started with.
+_SETS: Final = frozenset({"export", "env", "declare", "-x", "local", "set"})
+#: By how much a word at the front of a command changes the number of open branches.
+_BRANCHES: Final[Mapping[str, int]] = {"if": 1, "case": 1, "fi": -1, "esac": -1}
+#: Words after which a command still begins.
+_LEADS: Final = frozenset({"then", "else", "elif", "do", "{", "!", "time"})
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    variables: Mapping[str, str]  # exported or not; the last value of each
+    commands: tuple[tuple[str, ...], ...]  # without the assignments before them
+
+
+def read_script(text: str) -> Script:
+    variables: dict[str, str] = {}
+    arrays: dict[str, list[str]] = {}
+    commands: list[tuple[str, ...]] = []
+    branch = 0
+    for raw in _lines(text):
+        words = [word for piece in raw for word in _expanded(piece, variables, arrays)]
+        while words and words[0] in _LEADS:
+            words.pop(0)
+        if words and words[0] in _BRANCHES:
+            branch = max(0, branch + _BRANCHES[words[0]])
+        elif branch:
+            _forget(words, variables, arrays)
+        elif command := _assign(words, variables, arrays):
+            commands.append(tuple(command))
+    return Script(variables, tuple(commands))
+
+
+def _forget(words: list[str], variables: dict[str, str], arrays: dict[str, list[str]]) -> None:
+    """Of a branch, which may not be run: what it assigns may be this or what it was before."""
+    for word in words:
+        if array := _ARRAY.fullmatch(word):
+            if not array["adds"]:
+                arrays[array["name"]] = []
+            return
+        if assigned := _ASSIGNED.fullmatch(word):
+            variables[assigned["name"]] = f"${assigned['name']}"
+
+
+def _assign(words: list[str], variables: dict[str, str], arrays: dict[str, list[str]]) -> list[str]:
+    """Takes the assignments at the front; what is left is the command."""
+    for index, word in enumerate(words):
+        if array := _ARRAY.fullmatch(word):
+            rest = [array["first"], *words[index + 1 :]]
+            before = arrays.get(array["name"], []) if array["adds"] else []
+            arrays[array["name"]] = [*before, *(one for one in rest if one)]
+            return []
+        if assigned := _ASSIGNED.fullmatch(word):
+            variables[assigned["name"]] = assigned["value"]
+        elif word not in _SETS:
+            return words[index:]
+    return []
+
+
+def _expanded(
+    piece: tuple[str, bool], variables: Mapping[str, str], arrays: Mapping[str, list[str]]
+) -> list[str]:
+    word, literal = piece
+    if literal or "$" not in word:
+        return [word]
+    whole = _VARIABLE.fullmatch(word)
+    if whole and whole["at"] and whole["name"] in arrays:
+        return arrays[whole["name"]]
+
+    def value(match: re.Match[str]) -> str:
+        name = match["bare"] or match["name"]
+        return variables.get(name, match["default"] or match[0])
+
+    once = _VARIABLE.sub(value, word)
+    # Unquoted, a variable with several words ("$ARGS") is split by the shell.
+    return once.split() if whole and once != word and " " in once else [once]
+
+
+def _lines(text: str) -> Iterator[list[tuple[str, bool]]]:
+    """Words of each command; True: in single quotes, where nothing is expanded."""
+    words: list[tuple[str, bool]] = []
+    parts: list[str] = []
+    literal, started, continued, array = False, False, False, False
+    for token in _TOKEN.finditer(text):
+        kind, value = token.lastgroup, token[token.lastgroup or 0]
+        if kind == "double":
+            value = _ESCAPED.sub(r"\1", value)
+        if kind == "comment" and started:
+            kind, value = "plain", value.split(maxsplit=1)[0]  # "a#b" is a word
+        if kind in ("blank", "end", "comment", "close"):
+            if started:
+                words.append(("".join(parts), literal))
+                array = array or bool(_ARRAY.match(words[-1][0]) and not literal)
+            parts, literal, started = [], False, False
+            if kind == "close":
+                array = False
+            elif kind == "end" and not array and not continued:
+                if words:
+                    yield words
+                words = []
+            # People comment a line out in the middle of a command that continues.
+            continued = (kind == "blank" and "\n" in value) or (continued and kind == "comment")
+        else:
+            parts.append(value)
+            literal = literal or kind == "single"
+            started, continued = True, False
+    if started:
+        words.append(("".join(parts), literal))
+    if words:
+        yield words
