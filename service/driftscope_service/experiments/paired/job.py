@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.experiments.quotas import (
-    FROM_OPERATOR,
+    ClientEngineSettings,
     at_most,
     check_endpoint,
     check_model,
@@ -64,19 +63,6 @@ def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
         settings.max_kv_cache_gib,
         "DRIFTSCOPE_MAX_KV_CACHE_GIB",
     )
-
-
-class ClientEngineSettings(EngineSettings):
-    """Engine options of a client: no addresses."""
-
-    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
-    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
-
-    @field_validator("server_url", "server_model", mode="before")
-    @classmethod
-    def _no_addresses(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError(FROM_OPERATOR)
 
 
 NO_FOLDERS: Final = (
