@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -26,12 +26,9 @@ from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.cache import home
 from driftscope_probes.progress import Progress as Step
 from driftscope_probes.progress import ProgressSink, Told
+from driftscope_service.terminal.exits import COULD_NOT_RUN as COULD_NOT_RUN
+from driftscope_service.terminal.exits import FOUND as FOUND
 
-#: One rule for every command, so that a script can tell a finding from a failure. Beside 0, done
-#: and nothing to say: what was looked for is there (a rule of --fail-on holds, a verdict is not as
-#: expected, a kernel is refuted); wrong usage, or it could not be carried out.
-FOUND: Final = 1
-COULD_NOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -54,6 +54,8 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
             "model": "Catalogue name, local folder or Hub id.",
             "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
             "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
+            "engine_adapter": "How it gets into the engine: off (--model is run as it is), "
+            "merged-fp32, merged-bf16, or vllm: vLLM's own LoRA.",
             "engine_dtypes": "Comma-separated.",
             "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
             "each also with +fp32-head.",
@@ -84,6 +86,7 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
             **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
             **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
             **dict.fromkeys(("compile", "cascade_attention"), ""),
+            "kv_cache_dtype": CHOICES,
             "attention_split_kv": "vLLM on CPU.",
             "kv_cache_gib": "",
             **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -98,6 +98,9 @@ class PairedProbeRequest(PairedRequest):
         description="the trainer's own, named as `model`; null: the engine's",
     )
     adapter: None = Field(default=None, description=f"must be null: {NO_FOLDERS}")
+    engine_adapter: Literal["off"] = Field(
+        default="off", description="must be off: it goes with `adapter`"
+    )
     engine: ClientEngineSettings = _DEFAULT_ENGINE
     engine_endpoint: str | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.lint.report import read_findings
 from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.plural import counted
 from driftscope_service.http.errors import InvalidField, not_found
@@ -114,6 +115,7 @@ def get_step_page(
         band=band,
         values=hygiene_sentences(analysis, every=True),
         notes=analysis.get("notes") or [],
+        findings=read_findings(analysis.get("lint") or ()),
         unused={one["name"]: one["why"] for one in analysis.get("unused") or []},
         profiles=[] if looked.view is None else looked.view.profiles.profiles(),
         profile_plots={name: plot for plot, name in PROFILE_PLOTS.items()},
