@@ -110,7 +110,8 @@ def _words(given: Any) -> list[str]:
         {
             **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
             **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
-            **dict.fromkeys(("compile", "cascade_attention", "kv_cache_dtype"), ""),
+            **dict.fromkeys(("compile", "cascade_attention"), ""),
+            "kv_cache_dtype": CHOICES,
             "attention_split_kv": "vLLM on CPU.",
             "kv_cache_gib": "",
             **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),
