@@ -39,7 +39,7 @@ class DiagnoseProbeRequest(DiagnoseRequest):
                     "run": "my-run",
                     "step": 120,
                     "budget": 600,
-                    "control": ["prefix_cache_off=clean"],
+                    "control": ["dropout_off=dirty"],
                 }
             ]
         }
