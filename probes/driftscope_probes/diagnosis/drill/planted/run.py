@@ -17,6 +17,7 @@ import torch
 
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnose.investigation import Clock
+from driftscope_probes.diagnose.possible import possible_here
 from driftscope_probes.diagnose.request import DiagnoseRequest
 from driftscope_probes.diagnose.run import Found, examine, live_diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
@@ -86,7 +87,6 @@ def _asked(request: ControlsRequest) -> list[System]:
 
 
 def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
-    started = time.monotonic()
     model = MIXTURE if system.mixture else request.model
     folder.mkdir(parents=True)
     ground = Ground(policy_folder(model), folder, request.seed, *system.dtypes)
@@ -212,7 +212,7 @@ def _fixed_order(
     """Controls in the order of the registry until one cause is as sure as for the planner: what was
     run besides, and how many outcomes it took. What the planner has run is not run again.
     """
-    belief = prior_of(found.diagnosis.causes)
+    belief = possible_here(prior_of(found.diagnosis.causes), bench.sides, bench.known)
     outcomes = {run.control: run for run in known}
     more: list[ControlRun] = []
     count = 0

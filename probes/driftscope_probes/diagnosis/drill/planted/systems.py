@@ -11,6 +11,7 @@ from typing import Any
 
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
 from driftscope_probes.diagnosis.drill.faults.weights import lose_rows, quantise
+from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.planted.ground import LONG_CONTEXT, MAX_TOKENS, Ground
 from driftscope_probes.diagnosis.drill.planted.plant import Plant, Side
 from driftscope_probes.diagnosis.floor import prior_floor
@@ -52,7 +53,9 @@ def sides_of(ground: Ground, **changes: Any) -> Sides:
     return replace(plain, **changes)
 
 
-def system_of(ground: Ground, cause: str | None, plant: Plant | None = None, **changes: Any) -> Any:
+def system_of(
+    ground: Ground, cause: str | None, plant: Plant | None = None, **changes: Any
+) -> PlantedSystem:
     sides = sides_of(ground, **changes)
     mixture = "moe" in ground.folder.name
     floor = prior_floor(
@@ -114,7 +117,7 @@ SUB_ULP_SEVERITY = 0.1
 
 def _dropped(ground: Ground) -> PlantedSystem:
     newer = ground.saved("newer", ground.moved("adam", 0.2), ground.trainer_dtype)
-    lossy = ground.lab.__class__(newer, "fp32", "fp32", ground.seed).trainer(fresh=True)
+    lossy = Lab(newer, "fp32", "fp32", ground.seed).trainer(fresh=True)
     lost = ground.saved("lost", lose_rows(lossy, 0.3, ground.seed))
     return system_of(
         ground,
@@ -130,13 +133,13 @@ def _quantised(ground: Ground) -> PlantedSystem:
     return system_of(ground, "quantized_weights", engine_model=folder)
 
 
-def _wrong_checkpoint(ground: Ground) -> PlantedSystem:
+def _other_checkpoint(ground: Ground) -> PlantedSystem:
     """Of another run: neither an older step of this one nor near it."""
     mine = ground.saved("mine", ground.moved("adam", 0.3), ground.trainer_dtype)
     other = ground.saved("other", ground.moved("gradient", 0.8), ground.trainer_dtype)
     return system_of(
         ground,
-        "wrong_checkpoint",
+        "other_checkpoint",
         engine_model=other,
         trainer_model=mine,
         older_models=(ground.folder,),
@@ -278,10 +281,10 @@ SYSTEMS: tuple[System, ...] = (
         FP32,
     ),
     System(
-        "wrong_checkpoint",
+        "other_checkpoint",
         "adapters",
         "the engine serves another run's checkpoint",
-        _wrong_checkpoint,
+        _other_checkpoint,
     ),
     System(
         "sleep_wake_corruption",
@@ -336,13 +339,13 @@ SYSTEMS: tuple[System, ...] = (
         "norm_eps",
         "trainer",
         "the trainer's norms have another epsilon",
-        _function("norm_eps", "trainer", "norm_epsilon", 0.05),
+        _function("norm_eps", "trainer", "norm_epsilon", 0.003),
     ),
     System(
         "lm_head_precision",
         "trainer",
         "the trainer's head reads hidden states of few bits",
-        _function("lm_head_precision", "trainer", "head", 3.0),
+        _function("lm_head_precision", "trainer", "head", 2.0),
     ),
     System(
         "attention_backend_diff",
