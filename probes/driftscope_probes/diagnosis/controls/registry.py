@@ -21,6 +21,17 @@ from driftscope_probes.diagnosis.controls.trainer.norms import NORM_CAST_ORDER, 
 from driftscope_probes.diagnosis.controls.trainer.packing import DOCUMENT_PERTURBED
 from driftscope_probes.diagnosis.controls.trainer.reference import REFERENCE_FORWARD
 from driftscope_probes.diagnosis.controls.trainer.repeat import TRAINER_REPEAT
+from driftscope_probes.diagnosis.controls.weights.adapter import (
+    ADAPTER_MERGED_FP32,
+    ADAPTER_OFF,
+    ADAPTER_UNMERGED,
+)
+from driftscope_probes.diagnosis.controls.weights.generation import RECORDED_GENERATION
+from driftscope_probes.diagnosis.controls.weights.older import OLDER_WEIGHTS
+from driftscope_probes.diagnosis.controls.weights.quantization import UNQUANTISED
+from driftscope_probes.diagnosis.controls.weights.rounding import WEIGHTS_ROUNDED
+from driftscope_probes.diagnosis.controls.weights.swap import TRAINER_WEIGHTS_IN_ENGINE
+from driftscope_probes.diagnosis.controls.weights.tensors import TENSORS_COMPARED
 
 CONTROLS: tuple[Control, ...] = (
     # The trainer.
@@ -36,5 +47,14 @@ CONTROLS: tuple[Control, ...] = (
     FP32_HEAD_TRAINER,
     FP32_HEAD_BOTH,
     DTYPES_FP32,
+    TENSORS_COMPARED,
+    TRAINER_WEIGHTS_IN_ENGINE,
+    OLDER_WEIGHTS,
+    WEIGHTS_ROUNDED,
+    UNQUANTISED,
+    ADAPTER_OFF,
+    ADAPTER_UNMERGED,
+    ADAPTER_MERGED_FP32,
+    RECORDED_GENERATION,
 )
 BY_NAME: dict[str, Control] = {control.name: control for control in CONTROLS}

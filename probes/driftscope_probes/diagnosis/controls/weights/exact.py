@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from driftscope_probes.diagnosis.cause import Evidence
-from driftscope_probes.diagnosis.controls.bench import FALLEN_TO, Bench
+from driftscope_probes.diagnosis.controls.bench import FALLEN_TO, NOT_FALLEN_FROM, Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
 from driftscope_probes.diagnosis.controls.sides import EngineChange, TrainerChange
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO, prior_floor
@@ -33,7 +33,8 @@ def fallen_in_float32(
             remedy="look at kernels and dtypes instead of weights.",
         )
     gap = bench.gap(engine, trainer)
-    bound = max(AT_FLOOR_UP_TO * floor, FALLEN_TO * as_it_is.sigma)
+    at_floor = min(AT_FLOOR_UP_TO * floor, NOT_FALLEN_FROM * as_it_is.sigma)
+    bound = max(at_floor, FALLEN_TO * as_it_is.sigma)
     beside = Evidence(
         "sigma, both sides in float32 as they are",
         float(f"{as_it_is.sigma:.3g}"),

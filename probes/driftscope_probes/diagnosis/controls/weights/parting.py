@@ -35,7 +35,7 @@ def near_ties(
     parted: Sequence[int | None],
     anew: EngineChange,
 ) -> frozenset[int]:
-    """Indices of responses whose first differing tokens are, on both sides, as good as equally likely."""
+    """Indices of responses whose first differing tokens rounding alone may have swapped."""
     mine, other = ours.sequences.responses, fresh.sequences.responses
     asked = [
         (index, at)

@@ -9,7 +9,7 @@ from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement
-from driftscope_probes.diagnosis.controls.sides import EngineChange
+from driftscope_probes.diagnosis.controls.weights.exact import ENGINE, fallen_in_float32
 from driftscope_probes.diagnosis.controls.weights.tensors import compared, evidence_of
 from driftscope_probes.models.checks import CONFIG_LIMIT, CONFIG_NAME
 from driftscope_probes.models.json_file import read_json
@@ -19,7 +19,10 @@ MOST: Final = 0.5
 
 
 def _run(bench: Bench) -> Measurement:
-    """The folders first: only where the engine's is quantised is an engine started without."""
+    """The folders first: only where the engine's is quantised is an engine started without.
+
+    Both sides then compute in float32: int8 moves a value no further than bf16 arithmetic does.
+    """
     found = compared(bench)
     stated = _stated(bench)
     coarse = () if found is None else found.of("coarser", "packed")
@@ -33,9 +36,12 @@ def _run(bench: Bench) -> Measurement:
             "most of those that differ, where they are quantised",
             evidence,
         )
-    gap = bench.gap(EngineChange(weights="trainer"))
-    measured = bench.fallen(gap, "engine on the trainer's weights, which are not quantised")
-    return replace(measured, evidence=evidence)
+    measured = fallen_in_float32(
+        bench,
+        "engine on the trainer's weights, which are not quantised",
+        engine=replace(ENGINE, weights="trainer"),
+    )
+    return replace(measured, evidence=(*measured.evidence, *evidence))
 
 
 def _stated(bench: Bench) -> tuple[Evidence, ...]:
@@ -53,7 +59,7 @@ UNQUANTISED = Control(
     separates="Quantised weights from other, older or damaged ones; a quantised KV cache stays.",
     null="Weights of another step, and folders that are equal, hold no step function of the "
     "trainer's: 0 tensors; quantised ones (int8 by rows, int4 in groups) all 21 matrices.",
-    cost_s=4.0,
+    cost_s=3.0,
     positive="clean",
     points_to={"quantized_weights": 0.95},
     needs=frozenset({"other_launches", "other_weights"}),

@@ -33,8 +33,8 @@ TRAINER_WEIGHTS_IN_ENGINE = Control(
         "other_checkpoint": 0.97,
         "quantized_weights": 0.97,
         "lora_not_applied": 0.95,
-        # The adapter kept apart rounds otherwise than the trainer's, in bf16.
-        "lora_merge_rounding": 0.9,
+        # In bf16 arithmetic makes more of the difference than the merge does.
+        "lora_merge_rounding": 0.7,
         "resume_mismatch": 0.9,
     },
     needs=frozenset({"other_launches", "other_weights"}),
