@@ -190,8 +190,8 @@ CAUSES = (
         "that were never a step of this run.",
         signature="As with stale weights, from the first step on.",
         remedy="Load the engine from the trainer's own folder, and compare checksums at the start.",
-        next_control="Start the engine on the trainer's weights: clean; score with each older step: none "
-        "brings the difference to the floor.",
+        next_control="Start the engine on the trainer's weights: clean; score with each older "
+        "step: none brings the difference to the floor.",
         detect=None,
         plot=noise_by_length,
     ),
