@@ -31,7 +31,7 @@ def test_what_a_branch_adds_may_be_missing() -> None:
     ],
 )
 def test_a_nested_expansion_ends_where_it_ends(value: str, read: str) -> None:
-    assert read_script(f"X={value}\nrun \"$X\" after\n").commands[0] == ("run", read, "after")
+    assert read_script(f"X={value}\nrun a=$X b\n").commands[0] == ("run", f"a={read}", "b")
 
 
 @pytest.mark.parametrize(
