@@ -139,8 +139,14 @@ def engine_settings(
     arguments: Mapping[str, Any], document: Document, *, prefix: str = ""
 ) -> Settings:
     """Of arguments by name, with "-" or "_"; `prefix` stands before them where they are found."""
-    named = {str(name).replace("-", "_"): _parsed(value) for name, value in arguments.items()}
-    written = {str(name).replace("-", "_"): str(name) for name in arguments}
+    named: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for name, value in arguments.items():
+        plain = str(name).replace("-", "_")
+        if plain.removeprefix("no_") in _SWITCHES and plain not in _SWITCHES:
+            # "no-enable-prefix-caching: true" stands in vLLM's own recipes.
+            plain, value = plain.removeprefix("no_"), values.opposite(value)
+        named[plain], written[plain] = _parsed(value), str(name)
     found = settings_of(leaves(named), KEYS, document)
     known = [Setting("engine.name", "vllm", document.name)]
     for one in found:

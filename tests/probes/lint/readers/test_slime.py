@@ -95,3 +95,8 @@ def test_a_flag_with_an_equals_sign_and_the_later_of_two() -> None:
 def test_another_train_py_is_not_read() -> None:
     with pytest.raises(RequestError, match="understood"):
         read_text("run.sh", "python3 train.py --temperature 0.8 --bf16\n")
+
+
+def test_a_switch_before_an_array_that_is_not_known() -> None:
+    text = "python3 train.py --rollout-top-k 5 --use-tis ${WANDB_ARGS[@]}\n"
+    assert settings(text)["trainer.correction"] == "token"
