@@ -197,7 +197,8 @@ def _all_keys(table: Mapping[str, Any]) -> Iterator[str]:
 def _is_table(table: Mapping[str, Any]) -> bool:
     """Most of its keys are vLLM's own, and at least two."""
     first = {key.partition(".")[0] for key in KEYS} | _OTHERS
-    known = sum(str(name).replace("-", "_").partition(".")[0] in first for name in table)
+    plain = (str(name).replace("-", "_").removeprefix("no_") for name in table)
+    known = sum(name.partition(".")[0] in first for name in plain)
     return known >= 2 and 2 * known >= len(table)
 
 
