@@ -93,6 +93,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(
         ("substitutions.sh", "$(" * 100_000),
         ("arrays.sh", "a=(" * 50_000),
         ("quote.sh", "'" + "x " * 200_000),
+        ("words.sh", "vllm serve " + "x " * 400_000),
         ("doubling.sh", "a=xx\n" + "a=$a$a$a$a\n" * 40 + "vllm serve $a\n"),
     ],
     ids=lambda value: value if len(value) < 30 else "",
