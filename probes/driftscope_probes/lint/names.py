@@ -206,6 +206,7 @@ _HOST: Final = {
     "environment.quantised_collective": "whether a collective sends fewer bits than the tensor has",
     "environment.simulated_routes": "VLLM_MOE_ROUTING_SIMULATION_STRATEGY",
     "environment.engine_v1": "VLLM_USE_V1",
+    "environment.dev_mode": "VLLM_SERVER_DEV_MODE: weights may be replaced over HTTP",
     "environment.te_nondeterministic": "NVTE_ALLOW_NONDETERMINISTIC_ALGO",
     "environment.vllm": "version",
     "environment.transformers": "version",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -275,14 +276,15 @@ def _with_version(arguments: dict[str, Any], version: str | None) -> dict[str, A
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    left = list(words)
+    left = deque(words)
     while left:
-        word = left.pop(0)
+        word = left.popleft()
         if not word.startswith("-"):
             found.setdefault("model", word)
             continue
         name, equals, value = word.partition("=")
-        option = _SHORT.get(name, name.removeprefix("--"))
+        short, dot, rest = name.partition(".")
+        option = f"{_SHORT.get(short, short.removeprefix('--'))}{dot}{rest}"
         if re.fullmatch(r"-O\d", word):
             found["compilation_config"] = int(word[2:])
         elif equals:
@@ -292,9 +294,9 @@ def _options(words: tuple[str, ...]) -> dict[str, Any]:
             if option != plain:
                 found[plain] = False
             elif left and values.switch(left[0]) is not None:
-                found[option] = left.pop(0)
+                found[option] = left.popleft()
             else:
                 found[option] = True
         else:
-            found[option] = left.pop(0)
+            found[option] = left.popleft()
     return found
