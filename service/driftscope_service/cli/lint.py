@@ -1,7 +1,7 @@
 """`driftscope lint`: settings of engine and trainer, looked at before anything runs.
 
 Exit codes: 0 nothing found, 1 findings, 2 something cannot be read. It imports neither a web
-framework nor pydantic nor numpy: it answers in half a second, before every run and in hooks.
+framework nor numpy: it answers in half a second, before every run and in hooks.
 """
 
 from __future__ import annotations
