@@ -25,7 +25,7 @@ from driftscope_probes.children import ChildProcess, ExplainCrash
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.cache import home
 from driftscope_probes.progress import Progress as Step
-from driftscope_probes.progress import ProgressSink
+from driftscope_probes.progress import ProgressSink, Told
 from driftscope_service.terminal.exits import COULD_NOT_RUN as COULD_NOT_RUN
 from driftscope_service.terminal.exits import FOUND as FOUND
 
@@ -163,6 +163,8 @@ def progress_bar() -> Iterator[ProgressSink]:
         task = bar.add_task("starting", total=1.0, detail="")
 
         def show(step: Step) -> None:
+            for line in told_lines(step):
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=step.fraction, description=step.stage, detail=step.detail)
 
         yield show
@@ -173,12 +175,25 @@ def _plain_sink() -> ProgressSink:
 
     def show(step: Step) -> None:
         nonlocal shown_stage, shown_at
+        lines = told_lines(step)
+        for line in lines:
+            print(line, file=sys.stderr)
+        if lines:
+            shown_stage = step.stage  # the line has said it
+            return
         now = time.monotonic()
         if step.stage != shown_stage or now - shown_at >= PLAIN_INTERVAL_S:
             shown_stage, shown_at = step.stage, now
             print(f"{step.fraction:4.0%} {step.stage} {step.detail}".rstrip(), file=sys.stderr)
 
     return show
+
+
+def told_lines(step: Step) -> list[str]:
+    """What a probe tells of its own reasoning: why this is done, and what came of it."""
+    told = step.told if isinstance(step, Told) else {}
+    why, found = told.get("why"), told.get("found")
+    return [*([str(why)] if why else []), *([f"  {found}"] if found else [])]
 
 
 def run_child(

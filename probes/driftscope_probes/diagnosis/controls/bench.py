@@ -31,6 +31,9 @@ T = TypeVar("T")
 #: A gap has fallen where less than this of its sigma is left, though the floor is lower still: two
 #: causes may be at work, or the floor a prior from another model.
 FALLEN_TO: Final = 0.25
+#: And none has fallen where more than this is left, at the floor or not: a gap that is at the floor
+#: to begin with, as a healthy pair's, would else speak for every cause whose control is run.
+NOT_FALLEN_FROM: Final = 0.5
 #: Two runs of one side disagree where they are this far apart in units of the gap under diagnosis:
 #: less cannot be its cause, since independent errors add as squares.
 EXPLAINS_FROM: Final = 0.5
@@ -82,8 +85,11 @@ class Bench:
         return self.known.floor.sigma
 
     def fallen(self, gap: Gap, what: str) -> Measurement:
-        """clean: with the change, the difference is at the floor, or most of it is gone."""
-        bound = max(AT_FLOOR_UP_TO * self.floor_sigma, FALLEN_TO * self.base.sigma)
+        """clean: with the change, most of the difference is gone, or half of it and the rest is at
+        the floor. Of a healthy pair none is.
+        """
+        at_floor = min(AT_FLOOR_UP_TO * self.floor_sigma, NOT_FALLEN_FROM * self.base.sigma)
+        bound = max(at_floor, FALLEN_TO * self.base.sigma)
         return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
 
     def agree(self, gap: Gap, what: str) -> Measurement:

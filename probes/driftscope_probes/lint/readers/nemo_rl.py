@@ -18,7 +18,7 @@ from driftscope_probes.lint.readers.trainer_values import (
     rank,
     sequence_switch,
 )
-from driftscope_probes.lint.readers.values import dtype, number, switch, word
+from driftscope_probes.lint.readers.values import dtype, number, scalar, switch, word
 from driftscope_probes.lint.readers.vllm_arguments import passed_on
 
 _MEGATRON: Final = "policy.megatron_cfg."
@@ -33,6 +33,7 @@ def _head(value: Any) -> bool | None:
 
 
 _KEYS: Final[Mapping[str, Key]] = {
+    "defaults": Key("trainer.adds_to", scalar),
     "policy.precision": Key("trainer.dtype", dtype),
     "policy.sequence_packing.enabled": Key("trainer.packing", switch),
     "policy.dynamic_batching.enabled": Key("trainer.dynamic_batch", switch),

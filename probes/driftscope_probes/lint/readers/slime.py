@@ -6,6 +6,7 @@ In: a Document. Out: Settings. Flags are those of slime/utils/arguments.py, Mega
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,10 @@ from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import named, rank
 from driftscope_probes.lint.readers.values import dtype, number, opposite, switch, text, word
 
+#: In the JSON of Ray's runtime environment or exported: the trainer rounds on the engine's grid.
+_FAKE_QUANTISED: Final = re.compile(
+    r"OPEN_TRAINING_(?P<grid>INT4|NVFP4)_FAKE_QAT_FLAG[\\\"'\s:=]+(?:1|true)\b"
+)
 _PROGRAMS: Final = ("train.py", "train_async.py")
 
 
@@ -126,6 +131,13 @@ def _derived(
         if backend is not None:
             where = document.where("--tensor-model-parallel-size")
             yield Setting("trainer.backend", backend, where)
+    if "--sglang-enable-fp32-lm-head" in pairs and "--fp32-lm-head" not in pairs:
+        # Megatron's output layer computes in the dtype of its weights and is cast afterwards.
+        where = document.where("--sglang-enable-fp32-lm-head (without --fp32-lm-head)")
+        yield Setting("trainer.fp32_head", False, where)
+    if fake := _FAKE_QUANTISED.search(document.text):
+        where = document.where(fake[0].partition("FLAG")[0] + "FLAG")
+        yield Setting("trainer.quantization", fake["grid"].lower(), where)
     high = "--eps-clip-high" if "--eps-clip-high" in pairs else "--eps-clip"
     clip = number(pairs.get(high))
     if clip is not None:

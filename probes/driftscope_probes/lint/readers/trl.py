@@ -129,7 +129,10 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     if corrects == "off" or (corrects and "vllm_importance_sampling_mode" not in pairs):
         where = document.where("vllm_importance_sampling_correction")
         yield Setting("trainer.correction", corrects, where)
-    if word(pairs.get("vllm_mode")) == "colocate":
+    mode = word(pairs.get("vllm_mode"))
+    if mode == "server":
+        yield Setting("engine.started_apart", True, document.where("vllm_mode"))
+    if mode == "colocate":
         # Set by TRL when it starts the engine itself: trl/generation/vllm_generation.py.
         where = document.where("vllm_mode (TRL sets it for an engine of its own)")
         yield Setting("engine.logprobs_mode", "processed_logprobs", where)

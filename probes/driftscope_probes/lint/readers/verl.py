@@ -141,6 +141,8 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     asynchronous = next((key for key in pairs if key.startswith("async_training.")), None)
     if asynchronous is not None:
         yield Setting("trainer.asynchronous", True, document.where(asynchronous))
+    if "defaults" in pairs:  # of Hydra, a list
+        yield Setting("trainer.adds_to", "defaults", document.where("defaults"))
     first = next(key for key in pairs if key.startswith("actor_rollout_ref."))
     yield Setting("trainer.framework", "verl", document.where(first))
     backend = next((key for key in pairs if key.startswith(f"{_ACTOR}megatron.")), None)
