@@ -18,6 +18,7 @@ from driftscope_probes.lint.stated import (
     silent_sides,
     stated_findings,
 )
+from driftscope_probes.sampling_notes import SAID_BY_NOTES
 
 FP8 = {"model": "m", "rollout_dtype": "bf16", "kv_cache_dtype": "fp8", "weights_version": "1"}
 #: Of a step of 10,000 tokens, which takes 10 ms to analyse.
@@ -43,6 +44,15 @@ def test_rules_that_rest_on_silence_are_left_out() -> None:
     assert rules_of_stated([stated, silent]) == (stated,)
     assert rules_of_stated([stated, silent], frozenset({"engine"})) == (stated, silent)
     assert set(STATED) < set(OF_A_PROBE) < set(ALL_RULES)
+
+
+def test_a_fact_that_the_notes_tell_is_told_once() -> None:
+    names = {rule.name for rule in ALL_RULES}
+    assert SAID_BY_NOTES <= names
+    raw = {"logprobs_mode": "raw_logprobs", "temperature": "0.7", "top_p": "0.9"}
+    known = settings_of_metadata({**raw, "rollout_dtype": "bf16"})
+    assert "raw-logprobs-with-temperature" in {one.rule for one in lint(known, ALL_RULES)}
+    assert not SAID_BY_NOTES & {one.rule for one in stated_findings(known)}
 
 
 def test_a_step_is_not_told_of_what_it_did_not_say() -> None:
