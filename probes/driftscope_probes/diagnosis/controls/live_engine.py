@@ -32,6 +32,8 @@ from driftscope_probes.errors import RequestError
 
 #: As many sequences run together by default as in the paired probe.
 MOST_TOGETHER: Final = 256
+#: The launch of everything but the engine as it is: its process is another one anyway.
+OTHER_LAUNCH: Final = 1
 
 
 class LiveEngine:
@@ -116,7 +118,8 @@ class LiveEngine:
 
     @property
     def _own_context(self) -> int:
-        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 1
+        # And two: a token is decoded behind a text that is read, and vLLM wants room for one more.
+        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 2
 
     @property
     def _draw(self) -> Draw:
@@ -124,10 +127,7 @@ class LiveEngine:
         return Draw(sampling.temperature, sampling.top_p, sampling.top_k, sampling.ignore_eos)
 
     def _runner(self, setup: Setup, change: EngineChange) -> EngineRunner | ServerRunner:
-        if self.on_server:
-            return self._first
-        as_it_is = setup == replace(self._setup(EngineChange()), replica=setup.replica)
-        if as_it_is and not change.before:
+        if self.on_server or setup.process == 0:
             return self._first
         if not self._room_for_two(setup):
             self._first.close()
@@ -141,14 +141,16 @@ class LiveEngine:
     def _setup(self, change: EngineChange) -> Setup:
         self._check(change)
         folder = self._folder(change)
-        return Setup(
+        setup = Setup(
             dtype=change.dtype or self._sides.engine_dtype,
             engine=self._settings(change),
             context=self._context,
-            process=change.launch,
             replica=change.replica,
             model=None if folder == self._sides.engine_model else str(folder),
         )
+        own = self._sides.engine_dtype, self._settings(EngineChange()), None
+        as_it_is = (setup.dtype, setup.engine, setup.model) == own and not change.before
+        return replace(setup, process=change.launch or (0 if as_it_is else OTHER_LAUNCH))
 
     def _check(self, change: EngineChange) -> None:
         restarted = change.settings or change.dtype or change.launch or change.replica
