@@ -5,6 +5,8 @@ In: settings, whoever states them: a probe's request or the metadata of a step. 
 
 from __future__ import annotations
 
+from typing import Final
+
 RENORMALISED = (
     "The engine's log-probabilities are renormalised over the tokens that top-p and top-k "
     "keep, the trainer's are not: the difference carries the logarithm of the mass kept, "
@@ -19,6 +21,8 @@ GREEDY = (
     "Greedy decoding picks likely tokens, whose log-probabilities differ least: expect a "
     "smaller gap than in sampling at temperature 1."
 )
+#: Rules of the lint that state the same facts: where these notes are given, the rules are not.
+SAID_BY_NOTES: Final[frozenset[str]] = frozenset()
 
 
 def sampling_notes(*, temperature: float, truncated: bool, processed: bool) -> list[str]:

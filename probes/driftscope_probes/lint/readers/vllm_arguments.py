@@ -22,6 +22,11 @@ def _mode(value: Any) -> str | None:
     return "none" if str(value).strip().lower() in ("none", "0") else values.word(value)
 
 
+def _is_fp32(value: Any) -> bool | None:
+    said = values.dtype(value)
+    return None if said is None else said == "fp32"
+
+
 KEYS: Final[Mapping[str, Key]] = {
     "model": Key("engine.model", values.text),
     "tokenizer": Key("engine.tokenizer", values.text),
@@ -67,6 +72,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "model_impl": Key("engine.model_implementation", values.word),
     "load_format": Key("engine.load_format", values.word),
     "hf_overrides": Key("engine.overrides_config", values.there),
+    "hf_overrides.head_dtype": Key("engine.fp32_head", _is_fp32),
     "rope_scaling": Key("engine.overrides_rope", values.there),
     "rope_theta": Key("engine.overrides_rope", values.there),
     "compilation_config": Key("engine.compilation", values.scalar),
@@ -104,6 +110,8 @@ _OTHERS: Final = frozenset(
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
     }
 )
+#: Arguments that say something by being there, whatever is in them.
+_WHOLE: Final = ("hf_overrides", "rope_scaling", "watermark_config")
 _SWITCHES: Final = frozenset(
     {name for name, key in KEYS.items() if key.convert in (values.switch, values.opposite)}
 )
@@ -140,12 +148,13 @@ def engine_settings(
         first, dot, rest = key.partition(".")
         shown = f"{prefix}{written.get(first, written.get(key, first))}{dot}{rest}"
         known.append(Setting(one.name, one.value, document.where(shown)))
-    overrides = named.get("hf_overrides")
-    if isinstance(overrides, Mapping) and overrides:
-        where = document.where(f"{prefix}{written['hf_overrides']}")
-        known.append(Setting("engine.overrides_config", True, where))
-        if any(str(key).startswith("rope") for key in _all_keys(overrides)):
-            known.append(Setting("engine.overrides_rope", True, where))
+    for name in _WHOLE:
+        whole = named.get(name)
+        if isinstance(whole, Mapping) and whole:
+            where = document.where(f"{prefix}{written[name]}")
+            known.append(Setting(KEYS[name].name, True, where))
+            if name == "hf_overrides" and any(key.startswith("rope") for key in _all_keys(whole)):
+                known.append(Setting("engine.overrides_rope", True, where))
     version = named.get("image_version")
     if isinstance(version, str):
         known.append(Setting("engine.version", version, document.where("image")))
@@ -154,6 +163,14 @@ def engine_settings(
         where = document.where(f"{prefix}{written['speculative_config']}")
         known.append(Setting("engine.speculative", "draft_model", where))
     return Settings(tuple(known))
+
+
+def passed_on(pairs: Mapping[str, Any], prefix: str, document: Document) -> Settings:
+    """Of a trainer's dotted keys: the arguments below `prefix`, if there are any."""
+    arguments = {
+        key.removeprefix(prefix): value for key, value in pairs.items() if key.startswith(prefix)
+    }
+    return engine_settings(arguments, document, prefix=prefix) if arguments else Settings()
 
 
 def _parsed(value: Any) -> Any:
