@@ -114,7 +114,7 @@ class Bench:
             "recorded": known.recorded is not None,
             "older_models": bool(sides.older_models),
             "adapter": sides.adapter is not None,
-            "other_weights": sides.engine_model != sides.trainer_model,
+            "other_weights": sides.engine_model != sides.trainer_model or sides.adapter is not None,
             "mixture_of_experts": known.mixture_of_experts,
             "threads": (sides.engine.threads or 0) != 1,
         }
