@@ -66,7 +66,7 @@ def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink)
         folders=Folders(
             model=_path(request.get("model_path")),
             trainer_model=_path(request.get("trainer_model_path")),
-            older_models=tuple(map(Path, older or ())),
+            older_models=tuple(map(_path, older or ())),
             floors=_path(request.get("floors")),
         ),
         data=None if data is None else StepData.read(data),
