@@ -118,9 +118,7 @@ def run_of(cause: str, recorded: ControlsReport | None) -> list[str]:
         for run in case.runs
         if run.exercised and run.value is not None and run.control in names
     )
-    table = (
-        "\n\n| control | outcome | measured | value | expected |\n|---|---|---|---|---|\n" + rows
-    )
+    heads = "| control | outcome | measured | value | expected |\n|---|---|---|---|---|"
     hardware = recorded.environment["hardware"]
     return [
         "## A real run of it",
