@@ -22,9 +22,10 @@ UNEXPLAINED: Final = "unexplained"
 #: A cause so likely is the answer. A control errs in 1 of 50 (LEAST_LIKELIHOOD): two that agree
 #: pass this, one alone only where the data named the cause already.
 SURE_FROM: Final = 0.95
-#: Prior of a cause that the data do not name. Times the 44 of the catalogue it leaves the data
-#: 0.9 at most, so that no data are believed before a control has spoken.
-LEAST_PRIOR: Final = 0.002
+#: Prior of a cause that the data do not name. Times the 60 of the catalogue it leaves the data
+#: 0.6 at most, so that no data are believed before a control has spoken; and two controls that
+#: point to another cause take that above 0.9, however sure the data were.
+LEAST_PRIOR: Final = 0.01
 #: What is left to UNEXPLAINED and to the catalogue where the data's causes share everything.
 LEAST_REST: Final = 0.04
 #: Of what the data leave, the part that goes to the causes of the catalogue, in equal shares: two
