@@ -22,7 +22,7 @@ from driftscope_probes.diagnose.hand import hand_plan
 from driftscope_probes.diagnose.recorded import StepData, step_data
 from driftscope_probes.diagnose.report import DiagnoseReport
 from driftscope_probes.diagnose.request import DiagnoseRequest, DiagnoseTrainer, outcomes_of
-from driftscope_probes.diagnosis.by_hand import FRAMEWORKS, Framework
+from driftscope_probes.diagnosis.by_hand.base import FRAMEWORKS, Framework
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.registry import CONTROLS
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
