@@ -105,10 +105,10 @@ def drill(
     fixed_order: Annotated[
         bool,
         typer.Option(
-            help="Also run the controls in fixed order, for comparison.",
+            help="Run the controls in fixed order, too; else tables say what they would find.",
             rich_help_panel=CONTROLS_PANEL,
         ),
-    ] = True,
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 
@@ -22,7 +22,7 @@ from driftscope_probes.diagnose.request import DiagnoseRequest
 from driftscope_probes.diagnose.run import Found, examine, live_diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.measurement import NotExercised
+from driftscope_probes.diagnosis.controls.measurement import NotExercised, Outcome
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
@@ -45,6 +45,9 @@ from driftscope_probes.progress import Progress, ProgressSink, discard
 MIXTURE: Final = "tiny-moe"
 #: The tiny policies' products are too small for a second thread to be worth its start.
 THREADS: Final = 1
+T = TypeVar("T")
+#: More likely than not.
+EVEN: Final = 0.5
 #: Causes of the data that a case keeps.
 MOST_CAUSES: Final = 5
 
@@ -99,10 +102,8 @@ def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
         seconds = time.monotonic() - built
         runs = _of_planner(found)
         runs += _own(bench, system.cause, {run.control for run in runs})
-        fixed = None
-        if request.fixed_order:
-            more, fixed = _fixed_order(bench, found, runs)
-            runs += more
+        more, fixed = _fixed_order(bench, found, runs, system.cause, run_all=request.fixed_order)
+        runs += more
         return _told(system, ground, bench, found, runs, fixed, seconds)
 
 
@@ -207,15 +208,18 @@ def _own(bench: Bench, cause: str, done: set[str]) -> list[ControlRun]:
 
 
 def _fixed_order(
-    bench: Bench, found: Found, known: list[ControlRun]
+    bench: Bench, found: Found, known: list[ControlRun], cause: str, *, run_all: bool
 ) -> tuple[list[ControlRun], int]:
     """Controls in the order of the registry until one cause is as sure as for the planner: what was
-    run besides, and how many outcomes it took. What the planner has run is not run again.
+    run besides, and how many outcomes it took. What the planner has run is not run again; unless
+    `run_all`, what would start an engine is not run either, and its outcome is the one that its
+    table expects of the cause.
     """
     belief = possible_here(prior_of(found.diagnosis.causes), bench.sides, bench.known)
     outcomes = {run.control: run for run in known}
     more: list[ControlRun] = []
     count = 0
+    asked = bench if run_all else Unasked.of(bench)
     for control in CONTROLS:
         if belief.leading[1] >= SURE_FROM:
             break
@@ -223,12 +227,41 @@ def _fixed_order(
             continue
         run = outcomes.get(control.name)
         if run is None:
-            run = run_one(bench, control, "fixed_order")
+            try:
+                run = run_one(asked, control, "fixed_order")
+            except WouldRun:
+                count += 1
+                belief = belief.updated(control, _expected(control, cause))
+                continue
             more.append(run)
-        if run.outcome == "clean" or run.outcome == "dirty":
+        if run.exercised:
             count += 1
-            belief = belief.updated(control, run.outcome)  # type: ignore[arg-type]
+            belief = belief.updated(control, "clean" if run.outcome == "clean" else "dirty")
     return more, count
+
+
+def _expected(control: Control, cause: str) -> Outcome:
+    negative: Outcome = "dirty" if control.positive == "clean" else "clean"
+    return control.positive if control.points_to.get(cause, 0.0) >= EVEN else negative
+
+
+class WouldRun(Exception):
+    """A control asked for something that no side has answered yet."""
+
+
+class Unasked(Bench):
+    """A bench that gives what was kept, and raises WouldRun for everything else."""
+
+    @staticmethod
+    def of(bench: Bench) -> Unasked:
+        other = Unasked(bench.sides, bench._engine, bench._trainer, bench.known)
+        other._kept = bench._kept
+        return other
+
+    def _once(self, asked: Hashable, run: Callable[[], T]) -> T:
+        if asked not in self._kept:
+            raise WouldRun
+        return super()._once(asked, run)
 
 
 def _healthy(request: ControlsRequest, workdir: Path, progress: ProgressSink) -> list[CaseRun]:
