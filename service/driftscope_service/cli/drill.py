@@ -109,6 +109,13 @@ def drill(
             rich_help_panel=CONTROLS_PANEL,
         ),
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated controls to run on healthy pairs. Default: all.",
+            rich_help_panel=CONTROLS_PANEL,
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
@@ -123,6 +130,7 @@ def drill(
             "seed": seed,
             "budget": budget,
             "healthy": healthy,
+            "only": only,
             "fixed_order": fixed_order,
         }
         wanted |= {} if models is None else {"model": models}

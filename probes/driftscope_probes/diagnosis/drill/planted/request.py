@@ -21,4 +21,5 @@ class ControlsRequest(BaseModel):
     #: Whether all controls are run in the order of the registry, too, until the same stop rule;
     #: otherwise outcomes of those that the planner left out are taken from their tables.
     fixed_order: bool = False
+    only: list[str] | None = None  # controls that are run on healthy pairs; None: all
     healthy: int = Field(0, ge=0, le=MOST_HEALTHY, description="healthy pairs, no planted ones")

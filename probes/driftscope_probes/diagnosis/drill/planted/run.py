@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import torch
 
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnose.investigation import Clock
-from driftscope_probes.diagnose.possible import possible_here
 from driftscope_probes.diagnose.request import DiagnoseRequest
 from driftscope_probes.diagnose.run import Found, examine, live_diagnosis
-from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.measurement import NotExercised, Outcome
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
+from driftscope_probes.diagnosis.drill.planted.fixed_order import (
+    fixed_order,
+    run_one,
+    without_outcome,
+)
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
 from driftscope_probes.diagnosis.drill.planted.healthy import healthy_pairs
 from driftscope_probes.diagnosis.drill.planted.report import (
@@ -37,17 +39,13 @@ from driftscope_probes.diagnosis.drill.planted.report import (
 from driftscope_probes.diagnosis.drill.planted.request import ControlsRequest
 from driftscope_probes.diagnosis.drill.planted.systems import SYSTEMS, PlantedSystem, System
 from driftscope_probes.diagnosis.drill.policies import policy_folder
-from driftscope_probes.diagnosis.planner import SURE_FROM, prior_of
-from driftscope_probes.errors import Cancelled, ProbeError, RequestError
+from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink, discard
 
 #: Systems whose fault needs experts.
 MIXTURE: Final = "tiny-moe"
 #: The tiny policies' products are too small for a second thread to be worth its start.
 THREADS: Final = 1
-T = TypeVar("T")
-#: More likely than not.
-EVEN: Final = 0.5
 #: Causes of the data that a case keeps.
 MOST_CAUSES: Final = 5
 
@@ -102,7 +100,7 @@ def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
         seconds = time.monotonic() - built
         runs = _of_planner(found)
         runs += _own(bench, system.cause, {run.control for run in runs})
-        more, fixed = _fixed_order(bench, found, runs, system.cause, run_all=request.fixed_order)
+        more, fixed = fixed_order(bench, found, runs, system.cause, run_all=request.fixed_order)
         runs += more
         return _told(system, ground, bench, found, runs, fixed, seconds)
 
@@ -156,48 +154,10 @@ def _of_planner(found: Found) -> list[ControlRun]:
     ]
     tried = {skipped.control: skipped.reason for skipped in found.planner.skipped}
     return runs + [
-        _without_outcome(name, reason, 0.0, "planner")
+        without_outcome(name, reason, 0.0, "planner")
         for name, reason in tried.items()
         if not reason.startswith("it needs")
     ]
-
-
-def _without_outcome(name: str, reason: str, seconds: float, asked_by: str) -> ControlRun:
-    return ControlRun(
-        control=name,
-        outcome=reason,
-        what=None,
-        value=None,
-        expected=None,
-        seconds=round(seconds, 2),
-        asked_by=asked_by,
-    )
-
-
-def run_one(bench: Bench, control: Control, asked_by: str) -> ControlRun:
-    """What fails costs itself, not the case."""
-    started = time.monotonic()
-    try:
-        measured = control.run(bench)
-    except Cancelled:
-        raise
-    except NotExercised as error:
-        took = time.monotonic() - started
-        return _without_outcome(
-            control.name, f"it did not happen here: {error.message}", took, asked_by
-        )
-    except ProbeError as error:
-        took = time.monotonic() - started
-        return _without_outcome(control.name, f"it failed: {error.message}", took, asked_by)
-    return ControlRun(
-        control=control.name,
-        outcome=measured.outcome,
-        what=measured.what,
-        value=measured.value,
-        expected=measured.expected,
-        seconds=round(time.monotonic() - started, 2),
-        asked_by=asked_by,
-    )
 
 
 def _own(bench: Bench, cause: str, done: set[str]) -> list[ControlRun]:
@@ -207,81 +167,24 @@ def _own(bench: Bench, cause: str, done: set[str]) -> list[ControlRun]:
     return [run_one(bench, BY_NAME[name], "own") for name in offered]
 
 
-def _fixed_order(
-    bench: Bench, found: Found, known: list[ControlRun], cause: str, *, run_all: bool
-) -> tuple[list[ControlRun], int]:
-    """Controls in the order of the registry until one cause is as sure as for the planner: what was
-    run besides, and how many outcomes it took. What the planner has run is not run again; unless
-    `run_all`, what would start an engine is not run either, and its outcome is the one that its
-    table expects of the cause.
-    """
-    belief = possible_here(prior_of(found.diagnosis.causes), bench.sides, bench.known)
-    outcomes = {run.control: run for run in known}
-    more: list[ControlRun] = []
-    count = 0
-    asked = bench if run_all else Unasked.of(bench)
-    for control in CONTROLS:
-        if belief.leading[1] >= SURE_FROM:
-            break
-        if not control.needs <= bench.offers:
-            continue
-        run = outcomes.get(control.name)
-        if run is None:
-            try:
-                run = run_one(asked, control, "fixed_order")
-            except WouldRun:
-                count += 1
-                belief = belief.updated(control, _expected(control, cause))
-                continue
-            more.append(run)
-        if run.exercised:
-            count += 1
-            belief = belief.updated(control, "clean" if run.outcome == "clean" else "dirty")
-    return more, count
-
-
-def _expected(control: Control, cause: str) -> Outcome:
-    negative: Outcome = "dirty" if control.positive == "clean" else "clean"
-    return control.positive if control.points_to.get(cause, 0.0) >= EVEN else negative
-
-
-class WouldRun(Exception):
-    """A control asked for something that no side has answered yet."""
-
-
-class Unasked(Bench):
-    """A bench that gives what was kept, and raises WouldRun for everything else."""
-
-    @staticmethod
-    def of(bench: Bench) -> Unasked:
-        other = Unasked(bench.sides, bench._engine, bench._trainer, bench.known)
-        other._kept = bench._kept
-        return other
-
-    def _once(self, asked: Hashable, run: Callable[[], T]) -> T:
-        if asked not in self._kept:
-            raise WouldRun
-        return super()._once(asked, run)
-
-
 def _healthy(request: ControlsRequest, workdir: Path, progress: ProgressSink) -> list[CaseRun]:
     cases = []
     for index, (ground, pair) in enumerate(healthy_pairs(request.healthy, request.seed, workdir)):
         part = f"{index + 1}/{request.healthy}: {ground.folder.name}"
         progress(Progress("controls on healthy pairs", index / request.healthy, part))
-        cases.append(_healthy_case(ground, pair))
+        cases.append(_healthy_case(ground, pair, request.only))
         shutil.rmtree(ground.work, ignore_errors=True)
     return cases
 
 
-def _healthy_case(ground: Ground, pair: PlantedSystem) -> CaseRun:
+def _healthy_case(ground: Ground, pair: PlantedSystem, only: list[str] | None) -> CaseRun:
     started = time.monotonic()
     with bench_of(pair, ground.work / "run") as bench:
         diagnosis = live_diagnosis(bench)
         runs = [
             run_one(bench, control, HEALTHY)
             for control in CONTROLS
-            if control.needs <= bench.offers
+            if control.needs <= bench.offers and (only is None or control.name in only)
         ]
         return CaseRun(
             cause=HEALTHY,
