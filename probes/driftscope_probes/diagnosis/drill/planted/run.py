@@ -62,7 +62,7 @@ def run_controls(request: ControlsRequest, workdir: Path, progress: ProgressSink
     if not request.healthy:
         systems = _asked(request)
         for index, system in enumerate(systems):
-            folder = workdir / system.cause
+            folder = workdir / f"{index}-{system.cause}"
             part = f"{index + 1}/{len(systems)}: {system.cause}"
             progress(Progress("planting and diagnosing", index / len(systems), part))
             cases.append(_case(system, request, folder))
@@ -77,20 +77,20 @@ def run_controls(request: ControlsRequest, workdir: Path, progress: ProgressSink
 
 
 def _asked(request: ControlsRequest) -> list[System]:
-    known = {system.cause: system for system in SYSTEMS}
+    known = dict.fromkeys(system.cause for system in SYSTEMS)
     wanted = list(known) if request.causes is None else request.causes
     unknown = [cause for cause in wanted if cause not in known]
     if unknown:
         raise RequestError(
             f"{unknown[0]} has no planted system.", remedy=f"name one of {', '.join(known)}."
         )
-    return [known[cause] for cause in wanted]
+    return [system for system in SYSTEMS if system.cause in wanted]
 
 
 def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
     model = MIXTURE if system.mixture else request.model
     folder.mkdir(parents=True)
-    ground = Ground(policy_folder(model), folder, request.seed, *system.dtypes)
+    ground = Ground(_folder(model), folder, request.seed, *system.dtypes)
     planted = system.build(ground)
     built = time.monotonic()
     with bench_of(planted, folder / "run") as bench:
@@ -99,10 +99,16 @@ def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
         found = examine(asked, bench, None, CONTROLS, clock, discard)
         seconds = time.monotonic() - built
         runs = _of_planner(found)
-        runs += _own(bench, system.cause, {run.control for run in runs})
+        own = own_controls(system.cause) if system.own is None else list(system.own)
+        runs += _own(bench, own, {run.control for run in runs})
         more, fixed = fixed_order(bench, found, runs, system.cause, run_all=request.fixed_order)
         runs += more
-        return _told(system, ground, bench, found, runs, fixed, seconds)
+        return _told(system, ground, bench, found, runs, own, fixed, seconds)
+
+
+def _folder(model: str) -> Path:
+    given = Path(model)
+    return given.resolve() if given.is_dir() else policy_folder(model)
 
 
 def _told(
@@ -111,6 +117,7 @@ def _told(
     bench: Bench,
     found: Found,
     runs: list[ControlRun],
+    own: list[str],
     fixed: int | None,
     seconds: float,
 ) -> CaseRun:
@@ -134,6 +141,7 @@ def _told(
         ended="at_floor" if found.verdict == "at_floor" else found.planner.ended,
         runs=runs,
         planner_controls=len(found.steps),
+        own=own,
         fixed_controls=fixed,
         seconds=round(seconds, 1),
     )
@@ -160,9 +168,9 @@ def _of_planner(found: Found) -> list[ControlRun]:
     ]
 
 
-def _own(bench: Bench, cause: str, done: set[str]) -> list[ControlRun]:
+def _own(bench: Bench, own: list[str], done: set[str]) -> list[ControlRun]:
     """The controls that must speak up for this cause, as far as the planner left them out."""
-    names = [name for name in own_controls(cause) if name not in done]
+    names = [name for name in own if name not in done]
     offered = [name for name in names if BY_NAME[name].needs <= bench.offers]
     return [run_one(bench, BY_NAME[name], "own") for name in offered]
 
@@ -204,6 +212,7 @@ def _healthy_case(ground: Ground, pair: PlantedSystem, only: list[str] | None) -
             ended=None,
             runs=runs,
             planner_controls=0,
+            own=[],
             fixed_controls=None,
             seconds=round(time.monotonic() - started, 1),
         )
