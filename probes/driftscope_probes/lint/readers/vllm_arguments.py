@@ -109,6 +109,12 @@ _OTHERS: Final = frozenset(
         *("compilation_config", "speculative_config", "attention_config", "kernel_config"),
         *("override_generation_config", "chat_template", "disable_log_requests", "revision"),
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
+        *(
+            "stream_interval",
+            "max_cudagraph_capture_size",
+            "cuda_graph_sizes",
+            "language_model_only",
+        ),
     }
 )
 #: Arguments that say something by being there, whatever is in them.
@@ -117,6 +123,8 @@ _SWITCHES: Final = frozenset(
     {name for name, key in KEYS.items() if key.convert in (values.switch, values.opposite)}
 )
 _IMAGE: Final = re.compile(r"(?:.*/)?vllm-openai(?:[\w-]*)(?::v?(?P<version>\d[\w.]*))?.*")
+#: Commands that only handle an image, and start nothing.
+_HANDLES: Final = frozenset({"pull", "push", "tag", "build", "inspect", "save", "rmi"})
 _MARK: Final = "vllm"
 #: How deep a manifest is searched for command lines.
 _DEEPEST: Final = 12
@@ -140,8 +148,12 @@ def engine_settings(
     arguments: Mapping[str, Any], document: Document, *, prefix: str = ""
 ) -> Settings:
     """Of arguments by name, with "-" or "_"; `prefix` stands before them where they are found."""
-    named = {str(name).replace("-", "_"): _parsed(value) for name, value in arguments.items()}
-    written = {str(name).replace("-", "_"): str(name) for name in arguments}
+    named, written = {}, {}
+    for name, value in arguments.items():
+        plain = _plain(name)
+        off = plain in _SWITCHES and str(name).startswith("no") and value is True
+        named[plain] = False if off else _parsed(value)
+        written[plain] = str(name)
     found = settings_of(leaves(named), KEYS, document)
     known = [Setting("engine.name", "vllm", document.name)]
     for one in found:
@@ -174,6 +186,13 @@ def passed_on(pairs: Mapping[str, Any], prefix: str, document: Document) -> Sett
     return engine_settings(arguments, document, prefix=prefix) if arguments else Settings()
 
 
+def _plain(name: object) -> str:
+    """ "no-enable-prefix-caching: true" turns enable_prefix_caching off in a YAML of arguments."""
+    written = str(name).replace("-", "_")
+    plain = written.removeprefix("no_")
+    return plain if plain in _SWITCHES else written
+
+
 def _parsed(value: Any) -> Any:
     """JSON that a shell or YAML passes on as a text."""
     if isinstance(value, str) and value.strip().startswith("{"):
@@ -192,7 +211,7 @@ def _all_keys(table: Mapping[str, Any]) -> Iterator[str]:
 def _is_table(table: Mapping[str, Any]) -> bool:
     """Most of its keys are vLLM's own, and at least two."""
     first = {key.partition(".")[0] for key in KEYS} | _OTHERS
-    known = sum(str(name).replace("-", "_").partition(".")[0] in first for name in table)
+    known = sum(_plain(name).partition(".")[0] in first for name in table)
     return known >= 2 and 2 * known >= len(table)
 
 
@@ -251,8 +270,8 @@ def _of_command(command: tuple[str, ...]) -> dict[str, Any] | None:
     """None: this command does not start vLLM."""
     version = None
     for index, word in enumerate(command):
-        image = _IMAGE.fullmatch(word)
-        if image and "=" not in word:
+        image = None if "=" in word or _HANDLES & {*command[:index]} else _IMAGE.fullmatch(word)
+        if image and len(command) > index + 1:
             version = image["version"]
             if command[index + 1 : index + 3] != ("vllm", "serve"):
                 return _with_version(_options(command[index + 1 :]), version)
