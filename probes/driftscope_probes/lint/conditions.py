@@ -109,17 +109,6 @@ class Either:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """All of them; the first one's setting is named."""
-
-    conditions: tuple[Condition, ...]
-
-    def __call__(self, settings: Settings) -> Setting | None:
-        met = [one(settings) for one in self.conditions]
-        return None if any(one is None for one in met) else met[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     name: str
 

@@ -168,6 +168,7 @@ _TRAINER: Final = {
     "trainer.clip_low": "lower clip range of the ratio, as a distance from 1",
     "trainer.clip_high": "upper clip range of the ratio, as a distance from 1",
     "trainer.ratio_of": "token, or sequence (GSPO), whose clip ranges are far smaller",
+    "trainer.adapter": "whether an adapter is trained in place of the weights, of whatever rank",
     "trainer.lora_rank": "rank of the adapter that is trained; 0: none",
     "trainer.lora_alpha": "",
     "trainer.lora_dropout": "",

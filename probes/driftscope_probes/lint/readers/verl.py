@@ -17,6 +17,7 @@ from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import (
     capped,
     correction,
+    named,
     rank,
     targets_head,
     unless_null,
@@ -99,6 +100,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_TRANSFORMER}moe_router_dtype": Key("trainer.router_dtype", dtype),
     f"{_TRANSFORMER}moe_router_bias_update_rate": Key("trainer.router_bias_rate", number),
     f"{_TRANSFORMER}fp8": Key("trainer.quantization", lambda value: word(value) and "fp8"),
+    f"{_ACTOR}fsdp_config.qat.enable": Key("trainer.quantization", named("qat")),
+    f"{_ACTOR}megatron.qat.enable": Key("trainer.quantization", named("qat")),
     f"{_TRANSFORMER}attention_dropout": Key("trainer.attention_dropout", number),
     f"{_TRANSFORMER}hidden_dropout": Key("trainer.hidden_dropout", number),
     f"{_TRANSFORMER}deterministic_mode": Key("trainer.deterministic", switch),

@@ -148,12 +148,14 @@ def engine_settings(
     arguments: Mapping[str, Any], document: Document, *, prefix: str = ""
 ) -> Settings:
     """Of arguments by name, with "-" or "_"; `prefix` stands before them where they are found."""
-    named, written = {}, {}
+    named: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for name, value in arguments.items():
-        plain = _plain(name)
-        off = plain in _SWITCHES and str(name).startswith("no") and value is True
-        named[plain] = False if off else _parsed(value)
-        written[plain] = str(name)
+        plain = str(name).replace("-", "_")
+        if plain.removeprefix("no_") in _SWITCHES and plain not in _SWITCHES:
+            # "no-enable-prefix-caching: true" stands in vLLM's own recipes.
+            plain, value = plain.removeprefix("no_"), values.opposite(value)
+        named[plain], written[plain] = _parsed(value), str(name)
     found = settings_of(leaves(named), KEYS, document)
     known = [Setting("engine.name", "vllm", document.name)]
     for one in found:
@@ -186,13 +188,6 @@ def passed_on(pairs: Mapping[str, Any], prefix: str, document: Document) -> Sett
     return engine_settings(arguments, document, prefix=prefix) if arguments else Settings()
 
 
-def _plain(name: object) -> str:
-    """ "no-enable-prefix-caching: true" turns enable_prefix_caching off in a YAML of arguments."""
-    written = str(name).replace("-", "_")
-    plain = written.removeprefix("no_")
-    return plain if plain in _SWITCHES else written
-
-
 def _parsed(value: Any) -> Any:
     """JSON that a shell or YAML passes on as a text."""
     if isinstance(value, str) and value.strip().startswith("{"):
@@ -211,7 +206,8 @@ def _all_keys(table: Mapping[str, Any]) -> Iterator[str]:
 def _is_table(table: Mapping[str, Any]) -> bool:
     """Most of its keys are vLLM's own, and at least two."""
     first = {key.partition(".")[0] for key in KEYS} | _OTHERS
-    known = sum(_plain(name).partition(".")[0] in first for name in table)
+    plain = (str(name).replace("-", "_").removeprefix("no_") for name in table)
+    known = sum(name.partition(".")[0] in first for name in plain)
     return known >= 2 and 2 * known >= len(table)
 
 

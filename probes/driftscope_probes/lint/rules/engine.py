@@ -12,7 +12,6 @@ from driftscope_probes.lint.base import Rule
 from driftscope_probes.lint.conditions import (
     Before,
     Between,
-    Both,
     Contains,
     Either,
     Known,
@@ -37,22 +36,6 @@ _WHOLE_KV: Final = ("auto", "bf16", "bfloat16", "fp16", "float16", "half", "fp32
 _UNSCALED_KV: Final = ("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc")
 #: model_type for which vLLM refuses float16, "numerical instability" (config/model.py).
 _OVERFLOWS: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
-#: Nobody has scales for the cache: the weights' headers name none, a checkpoint in 16 bits has
-#: none, and a trainer sends none. (The latent cache of sparse attention carries its own.)
-_NO_SCALES: Final = Both(
-    (
-        Either(
-            (
-                Known("model.head_stored"),
-                Both((Known("model.type"), Unsaid("model.quantization"))),
-                Known("trainer.framework"),
-            )
-        ),
-        Unless(equals("engine.kv_scales", True)),
-        Unsaid("model.kv_scales"),
-        Unsaid("model.sparse_attention"),
-    )
-)
 _NOT_VLLMS_OWN: Final = Unless(Other("engine.generation_config", ("auto",)))
 _LOSSY: Final = (
     *("fp8", "awq", "awq_marlin", "gptq", "gptq_marlin", "bitsandbytes", "fbgemm_fp8", "mxfp4"),
@@ -149,10 +132,17 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="kv-fp8-without-scales",
-        severity="error",
-        when=(OneOf("engine.kv_cache_dtype", _UNSCALED_KV), _NO_SCALES),
-        why="Keys and values are rounded to FP8 with the scale 1, which no calibration has "
-        "chosen: what exceeds the range is cut, and small values lose most of their bits.",
+        severity="warning",
+        when=(
+            OneOf("engine.kv_cache_dtype", _UNSCALED_KV),
+            Unless(equals("engine.kv_scales", True)),
+            Unsaid("model.kv_scales"),
+            # Their latent cache carries a scale of its own per token.
+            Unsaid("model.sparse_attention"),
+        ),
+        why="Unless the checkpoint brings scales of its own, keys and values are rounded to FP8 "
+        "with the scale 1: what exceeds the range is cut, and small values lose most of their "
+        "bits.",
         remedy="Leave kv_cache_dtype on auto, or serve a checkpoint with k_scale and v_scale.",
         source="https://github.com/NVIDIA-NeMo/RL/pull/3226",
         cause="fp8_kv_scales",
@@ -162,19 +152,30 @@ RULES: Final[tuple[Rule, ...]] = (
         severity="warning",
         when=(
             Other("engine.kv_cache_dtype", (*_WHOLE_KV, "fp8_ds_mla")),
-            Unless(Both((OneOf("engine.kv_cache_dtype", _UNSCALED_KV), _NO_SCALES))),
+            Either(
+                (
+                    equals("engine.kv_scales", True),
+                    equals("model.kv_scales", True),
+                    Other("engine.kv_cache_dtype", (*_WHOLE_KV, *_UNSCALED_KV)),
+                )
+            ),
         ),
         why="The engine's keys and values have fewer bits than the trainer's: tokens differ from "
         "the first one that attends to the cache, in FlashAttention 3 from position 97 on.",
-        remedy="Leave kv_cache_dtype on auto; or see that the checkpoint has k_scale and v_scale, "
-        "correct with importance weights, and watch them.",
+        remedy="Leave kv_cache_dtype on auto, or correct with importance weights and watch them.",
         source="https://github.com/vllm-project/vllm/issues/54035",
         cause="fp8_kv_tile",
     ),
     Rule(
         name="engine-quantised-on-load",
         severity="warning",
-        when=(OneOf("engine.quantization", _LOSSY), Unsaid("model.quantization")),
+        when=(
+            OneOf("engine.quantization", _LOSSY),
+            Unsaid("model.quantization"),
+            Unsaid("trainer.quantization"),
+            # Of a trainer's whole configuration, the rules of the loss say more.
+            Either((Unsaid("trainer.framework"), Known("trainer.adds_to"))),
+        ),
         why="The engine rounds the weights to fewer bits than the trainer's have: it samples "
         "from another model.",
         remedy="Leave quantization out, or quantise the trainer's forward on the same grid.",

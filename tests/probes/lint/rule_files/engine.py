@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "kv-quantised",
-        serve("--kv-cache-dtype fp8_e4m3"),
+        serve("--kv-cache-dtype int8_per_token_head"),
         serve("--kv-cache-dtype bfloat16"),
     ),
     Row(
