@@ -336,6 +336,21 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="sleep_wake_corruption",
     ),
     Rule(
+        name="prefix-cache-across-updates",
+        severity="note",
+        when=(
+            equals("environment.dev_mode", True),
+            equals("engine.name", "vllm"),
+            Unless(equals("engine.prefix_caching", False)),
+        ),
+        why="Weights can be replaced over HTTP, which leaves the prefix cache as it is: repeated "
+        "prompts go on with keys and values of the older weights.",
+        remedy="Call /reset_prefix_cache after each update (or pause with clear_cache), or start "
+        "with --no-enable-prefix-caching.",
+        source="https://github.com/PrimeIntellect-ai/prime-rl/pull/1650",
+        cause="stale_prefix_cache",
+    ),
+    Rule(
         name="random-weights-until-the-sync",
         severity="note",
         when=(equals("engine.load_format", "dummy"),),
