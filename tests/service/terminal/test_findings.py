@@ -40,7 +40,7 @@ def printed(show: Any, *arguments: Any, **options: Any) -> str:
 def test_a_path_is_never_cut_and_brackets_are_text() -> None:
     report = LintReport((finding("error", f"{DEEP}: key"),), (Source(DEEP, 3),), 7)
     told = printed(print_report, report)
-    assert f"  {DEEP}: key = true\n" in told and "  It [differs].\n" in told
+    assert f"  {DEEP}: key = true\n" in told and "  It [differs]. " in told
     assert told.startswith("1 error.\nRead 3 settings: ")
 
 
