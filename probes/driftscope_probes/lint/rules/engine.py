@@ -255,6 +255,8 @@ RULES: Final[tuple[Rule, ...]] = (
             equals("engine.name", "vllm"),
             Unless(equals("engine.returns_routes", True)),
             Unless(equals("trainer.router_replay", True)),
+            # Of a server that only serves, nobody replays anything.
+            Either((Known("trainer.framework"), equals("environment.dev_mode", True))),
         ),
         why="The experts that the engine chooses do not reach the trainer, so that a gap from "
         "other routes cannot be told from other gaps, nor replayed.",

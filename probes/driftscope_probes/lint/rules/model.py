@@ -88,14 +88,7 @@ RULES: Final[tuple[Rule, ...]] = (
         severity="warning",
         when=(
             OneOf("model.rope_type", ("longrope", "su")),
-            Either(
-                (
-                    MoreThan("engine.max_length", "model.trained_positions"),
-                    Unsaid("engine.max_length"),
-                )
-            ),
-            MoreThan("model.max_positions", "model.trained_positions"),
-            _ONE_SIDE,
+            MoreThan("engine.max_length", "model.trained_positions"),
         ),
         why="vLLM takes LongRoPE's long factors for every request as soon as its maximum length "
         "exceeds the trained one; transformers takes the short ones for each shorter sequence.",
