@@ -9,7 +9,7 @@ attends to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -100,7 +100,7 @@ def positions(sampled: Sampled) -> NDArray[np.int64]:
 def room(sampled: Sampled) -> NDArray[np.float64]:
     """[tokens] 1 − p: how far noise of one nat on the logits moves each token."""
     certain: NDArray[np.float64] = np.expm1(np.minimum(sampled.logprobs.astype(np.float64), 0.0))
-    return -certain
+    return np.maximum(-certain, LEAST_ROOM)
 
 
 def find_onset(
@@ -113,8 +113,20 @@ def find_onset(
     onset = likeliest_split(where, moved, space)
     if onset is None or onset.before > AT_FLOOR_UP_TO * floor:
         return None
-    jump = onset.behind >= LEAST_JUMP * onset.before and onset.behind > AT_FLOOR_UP_TO * floor
-    return onset if jump else None
+    if onset.behind < max(LEAST_JUMP * onset.before, AT_FLOOR_UP_TO * floor):
+        return None
+    return replace(onset, position=_first_beyond(onset.position, where, moved / space))
+
+
+def _first_beyond(split: int, where: NDArray[np.int64], noise: NDArray[np.float64]) -> int:
+    """The first position, up to a tile before the split, with more noise than all before them.
+
+    By chance the first tokens that err may err little, and the likeliest split miss them.
+    """
+    near = (where > split - TILE) & (where <= split)
+    usual = float(noise[where <= split - TILE].max(initial=0.0))
+    beyond = where[near & (noise > usual)]
+    return int(beyond.min()) if beyond.size else split
 
 
 def likeliest_split(
