@@ -15,6 +15,9 @@ from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.diagnosis.observed import compared_tokens, observed_step
 from driftscope_probes.diagnosis.routing_integrity import Routing, routing_of
 from driftscope_probes.diagnosis.settings import settings_of
+from driftscope_probes.lint.base import Finding
+from driftscope_probes.lint.readers.step_metadata import settings_of_metadata
+from driftscope_probes.lint.stated import stated_findings
 from driftscope_probes.mismatch.comparison import Comparison, compare_tokens
 from driftscope_probes.mismatch.frameworks import AliasValues
 from driftscope_probes.mismatch.frameworks.blocks import in_two_threads
@@ -50,6 +53,7 @@ class Analysis:
     notes: tuple[str, ...] = ()  # what settings of the sampling do to the comparison
     unused: tuple[UnusedInput, ...] = ()
     routing: Routing | None = None  # None: the step has no routes
+    lint: tuple[Finding, ...] = ()  # what the settings that the metadata state are known to do
 
     def to_dict(self) -> dict[str, Any]:
         """What `analyze --json` prints."""
@@ -58,6 +62,7 @@ class Analysis:
             "diagnosis": self.diagnosis.to_dict(),
             "hygiene": self.hygiene.to_dict(),
             "notes": list(self.notes),
+            "lint": [finding.to_dict() for finding in self.lint],
             "unused": [one.to_dict() for one in self.unused],
             "routing": None if self.routing is None else self.routing.to_dict(),
             "aliases": self.aliases,
@@ -97,6 +102,7 @@ def analyze_step(
         _notes(step, diagnosis),
         unused_inputs(step),
         routing,
+        stated_findings(settings_of_metadata(step.metadata)),
     )
 
 

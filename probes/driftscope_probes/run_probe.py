@@ -13,13 +13,18 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from driftscope_probes.children import child_main
 from driftscope_probes.errors import RequestError
+from driftscope_probes.lint.stated import probe_lint
+from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink
+
+#: A report of kernels or a night has no settings of an engine and a trainer.
+OF_A_MODEL: Final = {"model", "request", "environment"}
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -35,7 +40,14 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         report: dict[str, Any] = import_module(runner).run_probe(request, workdir, progress)
     except ValidationError as error:
         raise RequestError(str(error), remedy="correct the named fields.") from error
-    return report
+    return report | ({"lint": _lint(request, report)} if OF_A_MODEL <= report.keys() else {})
+
+
+def _lint(request: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the model that was loaded, of what was asked of both sides, and of this machine."""
+    asked = report["request"]
+    folder = resolve(request.get("model_path") or asked["model"]).path
+    return probe_lint(asked, report["environment"], folder).to_dict()
 
 
 def _exists(module: str) -> bool:

@@ -5,6 +5,8 @@ In: settings, whoever states them: a probe's request or the metadata of a step. 
 
 from __future__ import annotations
 
+from typing import Final
+
 RENORMALISED = (
     "The engine's log-probabilities are renormalised over the tokens that top-p and top-k "
     "keep, the trainer's are not: the difference carries the logarithm of the mass kept, "
@@ -18,6 +20,11 @@ NOT_OF_THE_DRAW = (
 GREEDY = (
     "Greedy decoding picks likely tokens, whose log-probabilities differ least: expect a "
     "smaller gap than in sampling at temperature 1."
+)
+#: Rules of the lint that state the same facts of settings alone. Pushes and probes know how both
+#: sides were scored, and give these notes instead.
+SAID_BY_NOTES: Final[frozenset[str]] = frozenset(
+    {"processed-logprobs-truncated", "sampling-truncated", "raw-logprobs-with-temperature"}
 )
 
 

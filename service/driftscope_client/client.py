@@ -51,8 +51,8 @@ SETTLE_S = 0.2
 
 #: The tensors that push(), push_now() and push_shard() take besides the two log-probabilities:
 #: cu_seqlens, mask, token_ids, rollout_token_ids, advantages, entropy, position_ids, turn_ids,
-#: behavior_version, rank, replica, cached_tokens, prompt_lengths, environment, routed_experts,
-#: trainer_routed_experts.
+#: behavior_version, rank, replica, cached_tokens, prompt_lengths, prompt_token_ids, environment,
+#: routed_experts, trainer_routed_experts.
 Tensor = Any  # numpy array, torch tensor, flat list, or a list with one of these per sequence
 
 

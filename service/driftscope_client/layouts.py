@@ -240,7 +240,10 @@ def _span(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]
 
 def _check_counts(tensors: Mapping[str, StoredTensor]) -> None:
     tokens, limits = len(tensors[REQUIRED[0]].values), len(tensors["cu_seqlens"].values)
-    expected = {"token": tokens, "sequence": limits - 1, "limit": limits}
+    expected = {
+        **{"token": tokens, "sequence": limits - 1, "limit": limits},
+        "prompt": _prompt_tokens(tensors),
+    }
     for name, tensor in tensors.items():
         per, holds = TENSORS[name]
         dimensions = 3 if holds == "expert" else 1
@@ -252,8 +255,25 @@ def _check_counts(tensors: Mapping[str, StoredTensor]) -> None:
             )
 
 
+def _prompt_tokens(tensors: Mapping[str, StoredTensor]) -> int:
+    """How many prompt_token_ids there must be."""
+    if "prompt_token_ids" not in tensors:
+        return 0
+    if "prompt_lengths" not in tensors:
+        raise MalformedStep(
+            "there are prompt_token_ids, and no prompt_lengths.",
+            remedy="give prompt_lengths: how many of prompt_token_ids belong to each sequence.",
+        )
+    return int(tensors["prompt_lengths"].values.sum(dtype=np.int64))
+
+
 def _right_shape(name: str, size: int, tokens: int, sequences: int) -> str:
     per, holds = TENSORS[name]
+    if per == "prompt":
+        return (
+            "give every prompt once per sequence, without padding, one after another: as many ids "
+            "as prompt_lengths come to."
+        )
     if holds == "expert":
         return f"give {name} as [{tokens}, layers, experts of a token]."
     if per == "token" and sequences and abs(size - tokens) == sequences:

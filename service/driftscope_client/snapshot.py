@@ -15,7 +15,7 @@ from driftscope_client.errors import MalformedStep
 
 SCHEMA_VERSION = "1"
 
-Per = Literal["token", "sequence", "limit"]
+Per = Literal["token", "sequence", "limit", "prompt"]
 Holds = Literal["logprob", "number", "integer", "flag", "expert"]
 
 #: In writing order: the same step always gives the same bytes.
@@ -36,6 +36,7 @@ TENSORS: Mapping[str, tuple[Per, Holds]] = {
     "replica": ("sequence", "integer"),
     "cached_tokens": ("sequence", "integer"),
     "prompt_lengths": ("sequence", "integer"),
+    "prompt_token_ids": ("prompt", "integer"),
     "environment": ("sequence", "integer"),
     "routed_experts": ("token", "expert"),
     "trainer_routed_experts": ("token", "expert"),

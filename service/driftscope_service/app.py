@@ -27,6 +27,7 @@ from driftscope_service.http.middleware import (
 )
 from driftscope_service.http.parameters import known_parameters
 from driftscope_service.jobs import api as jobs
+from driftscope_service.lint import api as lint
 from driftscope_service.runs.api import attempts, removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
@@ -73,6 +74,7 @@ def create_app(service: Service) -> FastAPI:
         report_routes(kinds),
         *(router for kind in kinds for router in kind.routers),
         schedule_routes(kinds),
+        lint.router,
         metrics_page.router,
         health.router,
         errors.router,
@@ -92,6 +94,7 @@ def _body_limits(service: Service) -> BodyLimits:
             runs.RUN_PATH: runs.MAX_RUN_BYTES,
             reports_api.REPORTS_PATH: reports_api.MAX_REPORT_BYTES,
             attempts.ATTEMPTS_PATH: attempts.MAX_ATTEMPT_BYTES,
+            lint.LINT_PATH: lint.MAX_LINT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,12 +21,13 @@ from driftscope_service.auth.access import check_keys_exist
 from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
-from driftscope_service.experiments.store import ReportFiles
+from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.executor import JobExecutor
 from driftscope_service.jobs.job import Job, service_stopped
 from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess, kill_orphans
 from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.jobs.store import JobRepository
+from driftscope_service.runs.brought import step_brought
 from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
 from driftscope_service.schedule.scheduler import Scheduler
@@ -57,6 +59,20 @@ class Service:
     intake: Intake
     run_drift: RunDrift
     scheduler: Scheduler
+
+    def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
+        """Of a pushed step, what a diagnosis takes from it; None where there is none."""
+        return step_brought(self, run, step)
+
+    def reports_of_step(self, run: str, step: int) -> list[tuple[str, str]]:
+        """Page and sentence of every report that was made of a pushed step, newest first."""
+        with self.database.read() as connection:
+            found = ReportRepository(connection).of_step(run, step)
+        return [
+            (self.kinds[one.kind].report_page(one.id), self.kinds[one.kind].sentence(one.summary))
+            for one in found
+            if one.kind in self.kinds
+        ]
 
 
 def build_service(

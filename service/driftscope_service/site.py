@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from driftscope_service.auth import login_page
 from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
+from driftscope_service.lint import page as lint_page
 from driftscope_service.pages import (
     api_reference,
     cause_page,
@@ -53,6 +54,7 @@ def index(request: Request) -> Response:
                 "jobs": "/v1/jobs",
                 "start_paired_probe": "/v1/probes/paired",
                 "start_kernels_probe": "/v1/probes/kernels",
+                "lint": "/v1/lint",
                 "openapi": "/openapi.json",
                 "api_reference": "/api",
                 "documentation": "/docs",
@@ -83,6 +85,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     delete_pages.router,
     pages.router,
     verdict_page.router,
+    lint_page.router,
     compare_page.router,
 )
 
@@ -97,6 +100,7 @@ def install(app: FastAPI, service: Service) -> None:
         Section("probes", "Probes", "/probes"),
         Section("kernels", "Kernels", "/kernels"),
         *(section for kind in kinds for section in kind.sections),
+        Section("lint", "Lint", "/lint"),
         Section("jobs", "Jobs", "/jobs"),
     )
     page_errors.install_page_errors(app)

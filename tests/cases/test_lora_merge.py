@@ -41,7 +41,8 @@ def made(tiny_llama: Path, tmp_path: Path) -> tuple[Path, Path]:
     folder = tmp_path / "lora"
     folder.mkdir()
     save_file(adapter, folder / "adapter_model.safetensors", {"format": "pt"})
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": [*TARGETS]}
+    names = [target.rpartition(".")[2] for target in TARGETS]
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": names}
     config["base_model_name_or_path"] = str(tiny_llama)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     whole = tmp_path / "merged"
@@ -107,6 +108,38 @@ def test_the_trainer_computes_base_and_adapter(
     assert forgot["grid"][0]["comparison"]["abs_diff_mean"] > 0.01
     assert forgot["weights"]["cells"][0]["parts"][0]["fraction"] > 0.99
     assert forgot["grid"][0]["diagnosis"]["causes"][0]["name"] == "lora_not_applied"
+
+
+@pytest.mark.slow
+def test_our_merge_makes_what_a_merged_folder_makes(
+    made: tuple[Path, Path], tiny_llama: Path, tmp_path: Path
+) -> None:
+    adapter, _ = made
+    given = ("--model", str(tiny_llama), "--adapter", str(adapter))
+    asked = arguments("fp32", "fp32", *given, "--engine-adapter", "merged-bf16", "--out", "report")
+    report = printed(*asked, cwd=tmp_path)
+    weights, kernels = report["weights"]["cells"][0]["parts"]
+    assert weights["abs_diff_mean"] > 1e-3 > 1e-5 > kernels["abs_diff_mean"]
+    assert report["grid"][0]["diagnosis"]["causes"][0]["name"] == "lora_merge_rounding"
+    assert report["weights"]["engine_adapter"] == "merged-bf16"
+    assert "merged and rounded to bf16" in report["weights"]["sentence"]
+    assert "adapter in the engine" in (tmp_path / "report" / "report.html").read_text()
+    assert not (tmp_path / "report" / "engine-merged").exists()
+
+
+@pytest.mark.slow
+def test_vllm_serves_the_adapter_unmerged(
+    made: tuple[Path, Path], tiny_llama: Path, tmp_path: Path
+) -> None:
+    """The same weights on both sides, none rounded: in fp32 only the arithmetic is left."""
+    adapter, _ = made
+    given = ("--model", str(tiny_llama), "--adapter", str(adapter), "--engine-adapter", "vllm")
+    report = printed(*arguments("fp32", "fp32", "--engine", "vllm", *given), cwd=tmp_path)
+    assert report["grid"][0]["comparison"]["abs_diff_mean"] < 1e-5
+    assert report["grid"][0]["rollout"]["settings"]["lora"] == "lora"
+    weights, kernels = report["weights"]["cells"][0]["parts"]
+    assert weights["abs_diff_mean"] == 0.0 and kernels["fraction"] == 1.0
+    assert "by vLLM's own LoRA" in report["weights"]["sentence"]
 
 
 @pytest.mark.slow

@@ -231,6 +231,7 @@ class DeterminismReport(Record):
     axes: list[AxisReport]
     engines: list[dict[str, Any]] = []  # settings of every engine that was started
     environment: dict[str, Any]
+    lint: dict[str, Any] | None = None  # a LintReport; None: of before there was one
     timing: dict[str, float | int]
     notes: list[str]
 

@@ -28,7 +28,7 @@ from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
 
 _VLLM_ONLY = (
-    *("prefix_caching", "chunked_prefill_tokens", "kv_cache_dtype"),
+    *("prefix_caching", "chunked_prefill_tokens", "kv_cache_dtype", "fp32_head"),
     *("cascade_attention", "attention_split_kv"),
 )
 

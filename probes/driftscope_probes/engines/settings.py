@@ -48,6 +48,7 @@ class EngineSettings(BaseModel):
     )
     compile: bool = Field(False, description="torch.compile / CUDA graphs instead of eager mode")
     kv_cache_dtype: KvCacheDtype | None = Field(None, description="None: as auto, the model's own")
+    fp32_head: bool | None = Field(None, description="output layer in float32; None: model's own")
     cascade_attention: bool | None = None
     attention_split_kv: bool | None = Field(None, description="CPU only: split keys over threads")
     threads: int | None = Field(None, ge=1, le=1024, description="None: every core available")

@@ -96,6 +96,7 @@ class VllmInProcess:
             "prefix_caching": config.cache_config.enable_prefix_caching,
             "block_tokens": config.cache_config.block_size,
             "kv_cache_dtype": str(config.cache_config.cache_dtype),
+            "head_dtype": str(config.model_config.head_dtype),
             "cascade_attention": not config.model_config.disable_cascade_attn,
             "compile": not config.model_config.enforce_eager,
             "compilation_mode": str(config.compilation_config.mode),
@@ -167,6 +168,9 @@ def _engine_args(task: RolloutTask) -> EngineArgs:
         arguments["enable_chunked_prefill"] = True
     if asked.kv_cache_dtype is not None:
         arguments["kv_cache_dtype"] = asked.kv_cache_dtype
+    if asked.fp32_head is not None:
+        # Hidden states and weight are cast; the rest of the model keeps its dtype.
+        arguments["hf_overrides"] = {"head_dtype": "float32" if asked.fp32_head else "model"}
     if asked.cascade_attention is not None:
         arguments["disable_cascade_attn"] = not asked.cascade_attention
     if task.adapter is not None:

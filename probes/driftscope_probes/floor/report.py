@@ -83,6 +83,7 @@ class FloorReport(Record):
     dtypes: tuple[DtypeNoise, ...]
     notes: list[str]
     environment: dict[str, Any]
+    lint: dict[str, Any] | None = None  # a LintReport; None: of before there was one
     timing: dict[str, float]
 
 

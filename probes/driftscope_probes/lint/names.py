@@ -121,6 +121,8 @@ _ENGINE: Final = {
     "engine.fast_prefill": "kv_sharing_fast_prefill",
     "engine.offload": "GiB of weights that stay in host memory",
     "engine.seed": "",
+    "engine.batch_invariant": "whether kernels are asked for that do not depend on the batch",
+    "engine.started_apart": "whether the trainer asks a server that it did not start",
     "engine.fp32_head": "whether the engine's output head computes in fp32",
     "engine.returns_logprobs": "whether the engine's log-probabilities reach the trainer",
 }
@@ -135,6 +137,7 @@ _SAMPLING: Final = {
 #: Of the training side and of the way of weights between the two.
 _TRAINER: Final = {
     "trainer.framework": "verl, trl, prime-rl, nemo-rl, slime",
+    "trainer.adds_to": "file that this one only adds to; what it does not say may stand there",
     "trainer.backend": "fsdp, fsdp2, megatron, dtensor, …",
     "trainer.dtype": "dtype that the trainer's forward computes in: bf16, fp16, fp32",
     "trainer.master_dtype": "dtype of the weights that the optimizer changes",
@@ -165,6 +168,7 @@ _TRAINER: Final = {
     "trainer.clip_low": "lower clip range of the ratio, as a distance from 1",
     "trainer.clip_high": "upper clip range of the ratio, as a distance from 1",
     "trainer.ratio_of": "token, or sequence (GSPO), whose clip ranges are far smaller",
+    "trainer.adapter": "whether an adapter is trained in place of the weights, of whatever rank",
     "trainer.lora_rank": "rank of the adapter that is trained; 0: none",
     "trainer.lora_alpha": "",
     "trainer.lora_dropout": "",
@@ -202,6 +206,7 @@ _HOST: Final = {
     "environment.quantised_collective": "whether a collective sends fewer bits than the tensor has",
     "environment.simulated_routes": "VLLM_MOE_ROUTING_SIMULATION_STRATEGY",
     "environment.engine_v1": "VLLM_USE_V1",
+    "environment.dev_mode": "VLLM_SERVER_DEV_MODE: weights may be replaced over HTTP",
     "environment.te_nondeterministic": "NVTE_ALLOW_NONDETERMINISTIC_ALGO",
     "environment.vllm": "version",
     "environment.transformers": "version",

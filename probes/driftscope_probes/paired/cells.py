@@ -186,11 +186,13 @@ def weights_of(
         engine=model_json(request.model, engine),
         trainer=model_json(trainer.model.name, trainer.model),
         adapter=None if adapter is None else adapter.to_dict(),
+        engine_adapter=request.engine_adapter,
         sentence=weights_sentence(
             request.model,
             trainer.model.name,
             None if adapter is None else adapter.path.name,
             parts,
+            request.engine_adapter,
         ),
         cells=parts,
     )

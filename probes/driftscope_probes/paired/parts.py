@@ -12,7 +12,7 @@ In: the traces of a cell. Out: Parts. Free of torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -73,6 +73,8 @@ class Weights(Record):
     engine: dict[str, Any]  # facts of the model
     trainer: dict[str, Any]
     adapter: dict[str, Any] | None
+    #: How the adapter got into the engine; None in reports of before it could.
+    engine_adapter: str | None = None
     sentence: str
     cells: tuple[CellParts, ...]
 
@@ -150,12 +152,29 @@ def dropout_sentence(rates: Sequence[Rate], cells: Sequence[QuietCell]) -> str:
     return f"{said}: {told} ({_names(cell)})."
 
 
+#: What the engine runs, by how the adapter gets into it.
+_IN_THE_ENGINE: Final[Mapping[str, str]] = {
+    "off": "",
+    "merged-fp32": " + adapter {adapter}, merged and kept in fp32",
+    "merged-bf16": " + adapter {adapter}, merged and rounded to bf16",
+    "vllm": " + adapter {adapter} by vLLM's own LoRA",
+}
+
+
 def weights_sentence(
-    engine: str, trainer: str, adapter: str | None, cells: Sequence[CellParts]
+    engine: str,
+    trainer: str,
+    adapter: str | None,
+    cells: Sequence[CellParts],
+    engine_adapter: str = "off",
 ) -> str:
     cell = _leading(cells)
     has = trainer if adapter is None else f"{trainer} + adapter {adapter}, unmerged"
-    said = f"The two sides have different weights: the engine {engine}, the trainer {has}."
+    runs = engine + _IN_THE_ENGINE[engine_adapter].format(adapter=adapter)
+    lead = "The two sides have different weights"
+    if engine_adapter == "vllm":
+        lead = "Both sides keep the adapter apart"
+    said = f"{lead}: the engine {runs}, the trainer {has}."
     weights, kernels = cell.part("weights"), cell.part("kernels")
     assert weights is not None and kernels is not None, "the weights differ"
     if cell.abs_diff_mean is None or weights.fraction is None:

@@ -116,6 +116,7 @@ class PairedReport(Record):
     weights: Weights | None = None  # None: both sides have the same weights
     notes: list[str]
     environment: dict[str, Any]
+    lint: dict[str, Any] | None = None  # a LintReport; None: of before there was one
     timing: dict[str, float | int]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
@@ -13,6 +13,10 @@ from driftscope_probes.trainer.settings import TrainerSettings
 
 T = TypeVar("T", bound=str)
 MAX_PROMPTS = 4096
+#: How the adapter gets into the engine. off: not at all, the engine runs `model` as it is, which
+#: may be merged already. merged-…: merged into `model` here, in float32, and rounded to that dtype
+#: once. vllm: kept apart, by vLLM's own LoRA.
+EngineAdapter = Literal["off", "merged-fp32", "merged-bf16", "vllm"]
 
 
 class PairedRequest(BaseModel):
@@ -32,6 +36,9 @@ class PairedRequest(BaseModel):
         min_length=1,
         max_length=4096,
         description="folder of a LoRA adapter that the trainer adds to its model, unmerged",
+    )
+    engine_adapter: EngineAdapter = Field(
+        "off", description="how the adapter gets into the engine; off: it runs its model as it is"
     )
     prompts: list[Prompt] | int = Field(8, description="the prompts, or how many of ours")
     chat_template: bool | None = Field(None, description="None: where the tokenizer has one")
@@ -57,6 +64,30 @@ class PairedRequest(BaseModel):
             for index, prompt in enumerate(prompts):
                 _check_prompt(index, prompt)
         return prompts
+
+    @model_validator(mode="after")
+    def _engine_can_adapt(self) -> Self:
+        asked, engine = self.engine_adapter, self.engine
+        if asked == "off":
+            return self
+        if self.adapter is None:
+            raise ValueError(f"engine_adapter {asked} needs the adapter that it is about (adapter)")
+        if engine.kind == "vllm-server":
+            raise ValueError(
+                f"engine_adapter {asked} is for an engine that is started here; a running server "
+                "has its own weights: leave it off"
+            )
+        if asked == "vllm" and engine.kind != "vllm":
+            raise ValueError(
+                f"engine_adapter vllm is vLLM's own LoRA, the engine is {engine.kind}: choose "
+                "engine vllm, or merged-fp32 or merged-bf16"
+            )
+        if asked == "vllm" and engine.kernels == "invariant":
+            raise ValueError(
+                "engine_adapter vllm runs vLLM's own products for the adapter: choose kernels "
+                "stock, or merged-fp32 or merged-bf16"
+            )
+        return self
 
     @field_validator("trainer_dtypes")
     @classmethod

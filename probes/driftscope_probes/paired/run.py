@@ -35,7 +35,7 @@ from driftscope_probes.paired.grid_floors import grid_floors
 from driftscope_probes.paired.report import Cell, Gradient, PairedReport, read_grid, semantic_notes
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.paired.sides import Scores, score
-from driftscope_probes.paired.weights import trainer_weights
+from driftscope_probes.paired.weights import EngineWeights, engine_weights, trainer_weights
 from driftscope_probes.paired.which_side import REFERENCE_MODE, WhichSide, which_sides
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import PromptBatch, demo_prompts
@@ -98,22 +98,23 @@ def run_paired(
     weights = trainer_weights(request, model, trainer_model_path)
     progress(Progress("preparing prompts", PREPARED))
     prompts = _prompts(request, model)
-    rollouts = _roll_out_all(
-        request, model, prompts, workdir, scaled(progress, PREPARED, ROLLED_OUT)
-    )
-    scores = score(
-        model_path=weights.model.path,
-        model_name=weights.model.name,
-        adapter=weights.adapter,
-        engine_model_path=model.path if request.other_weights else None,
-        prompts=prompts,
-        rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
-        # The reference tells which side carries the error, whether or not it is in the grid.
-        modes=list(dict.fromkeys([*request.trainer_dtypes, REFERENCE_MODE])),
-        settings=request.trainer,
-        workdir=workdir / "trainer",
-        progress=scaled(progress, ROLLED_OUT, SCORED),
-    )
+    with engine_weights(request, model, weights.adapter, workdir) as loaded:
+        rollouts = _roll_out_all(
+            request, loaded, prompts, workdir, scaled(progress, PREPARED, ROLLED_OUT)
+        )
+        scores = score(
+            model_path=weights.model.path,
+            model_name=weights.model.name,
+            adapter=weights.adapter,
+            engine_weights=loaded if request.other_weights else None,
+            prompts=prompts,
+            rollout_files={dtype: rollout.trace_file for dtype, rollout in rollouts.items()},
+            # The reference tells which side carries the error, whether or not it is in the grid.
+            modes=list(dict.fromkeys([*request.trainer_dtypes, REFERENCE_MODE])),
+            settings=request.trainer,
+            workdir=workdir / "trainer",
+            progress=scaled(progress, ROLLED_OUT, SCORED),
+        )
     progress(Progress("comparing", SCORED))
     analysis_started = time.monotonic()
 
@@ -185,7 +186,7 @@ def _prompts(request: PairedRequest, model: ModelFolder) -> PromptBatch:
 
 def _roll_out_all(
     request: PairedRequest,
-    model: ModelFolder,
+    weights: EngineWeights,
     prompts: PromptBatch,
     workdir: Path,
     progress: ProgressSink,
@@ -194,12 +195,13 @@ def _roll_out_all(
     count = len(request.engine_dtypes)
     for index, dtype in enumerate(request.engine_dtypes):
         task = RolloutTask(
-            model_path=model.path,
+            model_path=weights.path,
             model_name=request.model,
             dtype=dtype,
             prompts=prompts,
             sampling=request.sampling,
             engine=request.engine,
+            adapter=weights.lora,
         )
         part = scaled(progress, index / count, (index + 1) / count, f"engine {dtype}: ")
         rollouts[dtype] = roll_out(task, workdir / f"rollout-{dtype}", part)

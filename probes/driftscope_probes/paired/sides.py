@@ -13,6 +13,7 @@ from driftscope_probes.crashes import explain_trainer_crash
 from driftscope_probes.engines.settings import available_cores
 from driftscope_probes.models.adapter import Adapter
 from driftscope_probes.paired.report import Gradient
+from driftscope_probes.paired.weights import EngineWeights
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.prompts import PromptBatch, write_prompts
 from driftscope_probes.trace import Trace
@@ -39,7 +40,7 @@ def score(
     model_path: Path,
     model_name: str,
     adapter: Adapter | None,
-    engine_model_path: Path | None,
+    engine_weights: EngineWeights | None,
     prompts: PromptBatch,
     rollout_files: Mapping[str, Path],
     modes: Sequence[str],
@@ -49,7 +50,7 @@ def score(
 ) -> Scores:
     """Score every rollout in every mode. Raises TrainerError.
 
-    `engine_model_path`: where the engine's weights are not the trainer's.
+    `engine_weights`: where they are not the trainer's.
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def score(
             "model_path": str(model_path),
             "model_name": model_name,
             "adapter": None if adapter is None else adapter.to_json(),
-            "engine_model_path": None if engine_model_path is None else str(engine_model_path),
+            "engine_weights": None if engine_weights is None else engine_weights.to_json(),
             "modes": list(modes),
             "prompts": str(prompts_file),
             "rollouts": {dtype: str(path) for dtype, path in rollout_files.items()},

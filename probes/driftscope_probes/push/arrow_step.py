@@ -33,6 +33,8 @@ from driftscope_probes.push.rules import (
 COLUMNS = tuple(
     name for name, rule in RULES.items() if rule.per != "limit" and not rule.inner_dimensions
 )
+#: Their lists say how long each is.
+PROMPTS, LENGTHS_OF_PROMPTS = "prompt_token_ids", "prompt_lengths"
 #: Arrow has no bfloat16.
 ARROW_TYPES = {
     "F32": pa.float32(),
@@ -116,7 +118,7 @@ def check_columns(schema: Any) -> None:
 def _check_type(name: str, given: Any) -> None:
     known = ARROW_TYPES | CONVERTED_TYPES
     values = [known[dtype] for dtype in RULES[name].accepted if dtype in known]
-    per_token = RULES[name].per == "token"
+    per_token = RULES[name].per in ("token", "prompt")
     listed = _is_list(given) and given.value_type in values
     single = given in values
     fits = listed if per_token else single
@@ -138,10 +140,13 @@ def tensors_of_batches(names: Sequence[str], batches: Iterable[Any]) -> dict[str
     """[tokens] and [sequences] columns with cu_seqlens, from record batches of checked types."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     lengths = [np.zeros(1, np.int64)]
+    prompts: list[NDArray[np.int64]] | None = [] if PROMPTS in parts else None
     for batch in batches:
         batch.validate(full=True)
         lengths.append(_lengths(REQUIRED[0], batch.column(REQUIRED[0])))
         _check_sizes(lengths)
+        if prompts is not None:
+            prompts.append(_lengths(PROMPTS, batch.column(PROMPTS)))
         for name, column in zip(parts, batch.columns, strict=True):
             parts[name].append(_values(name, column, lengths[-1]))
     if not any(own.size for own in lengths[1:]):
@@ -152,12 +157,16 @@ def tensors_of_batches(names: Sequence[str], batches: Iterable[Any]) -> dict[str
         name: np.concatenate(own, dtype=np.float32 if RULES[name].dtypes[0] == "F32" else None)
         for name, own in parts.items()
     }
+    if prompts is not None and LENGTHS_OF_PROMPTS not in joined:
+        joined[LENGTHS_OF_PROMPTS] = np.concatenate(prompts).astype(np.int32)
     return {**joined, "cu_seqlens": np.cumsum(np.concatenate(lengths))}
 
 
 def _values(name: str, column: Any, lengths: NDArray[np.int64]) -> NDArray[Any]:
     values = column
-    if _is_list(column.type):
+    if RULES[name].per == "prompt":
+        values = column.flatten()
+    elif _is_list(column.type):
         own = _lengths(name, column).tolist()
         if fault := lengths_fault(name, own, REQUIRED[0], lengths.tolist()):
             raise PushError(fault.message, remedy=fault.remedy)

@@ -148,6 +148,10 @@ def _flattened(fields: dict[str, Any]) -> dict[str, Any]:
             flat[name] = values
             continue
         own = _lengths(name, values)
+        if RULES[name].per == "prompt":
+            flat.setdefault("prompt_lengths", fields.get("prompt_lengths", own))
+            flat[name] = list(chain.from_iterable(values))
+            continue
         once = name in ONE_FOR_ALL and set(own) == {1} and len(own) == len(lengths)
         fault = None if once else lengths_fault(name, own, REQUIRED[0], lengths)
         if fault is not None:

@@ -54,6 +54,7 @@ class PushedStep(Tokens):
 
     mask: NDArray[np.bool_]  # [tokens]
     rollout_token_ids: NDArray[np.int32] | None = None  # [tokens], may differ from token_ids
+    prompt_token_ids: NDArray[np.int32] | None = None  # [sum of prompt_lengths], prompt by prompt
     advantages: NDArray[np.float32] | None = None  # [tokens]
     routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k], of the rollout
     trainer_routed_experts: NDArray[np.integer[Any]] | None = None  # [tokens, layers, k]
@@ -67,6 +68,14 @@ class PushedStep(Tokens):
         check_labels(self.extras, PushError, environment_names(self.metadata))
         for tensor in self.tensors().values():
             tensor.setflags(write=False)
+
+    @property
+    def prompts(self) -> list[NDArray[np.int32]] | None:
+        """The prompt of each sequence; None where they were not sent."""
+        ids, lengths = self.prompt_token_ids, self.extras.prompt_lengths
+        if ids is None or lengths is None:
+            return None
+        return np.split(ids, np.cumsum(lengths[:-1], dtype=np.int64))
 
     @property
     def tokens(self) -> int:
@@ -116,6 +125,19 @@ def as_mask(values: NDArray[Any]) -> NDArray[np.bool_]:
     return values.astype(np.bool_)
 
 
+def _prompt_tokens(step: PushedStep) -> int:
+    """How many prompt_token_ids there must be."""
+    lengths = step.extras.prompt_lengths
+    if step.prompt_token_ids is None:
+        return 0
+    if lengths is None or (lengths < 0).any():
+        raise PushError(
+            "there are prompt_token_ids, and no prompt_lengths of 0 or more.",
+            remedy="give prompt_lengths: how many of prompt_token_ids belong to each sequence.",
+        )
+    return int(lengths.sum(dtype=np.int64))
+
+
 def _check_sizes(step: PushedStep) -> None:
     for name, most, given in (
         ("tokens", MAX_TOKENS, step.tokens),
@@ -126,12 +148,18 @@ def _check_sizes(step: PushedStep) -> None:
                 f"it has {given:,} {name}, accepted are {most:,}.",
                 remedy="push each data-parallel rank's share as a file of its own.",
             )
-    sizes = {"token": step.tokens, "sequence": step.sequences, "limit": step.cu_seqlens.size}
+    sizes = {
+        **{"token": step.tokens, "sequence": step.sequences, "limit": step.cu_seqlens.size},
+        "prompt": _prompt_tokens(step),
+    }
     for name, tensor in step.tensors().items():
         rule = RULES[name]
         if tensor.ndim != 1 + rule.inner_dimensions or tensor.shape[0] != sizes[rule.per]:
             raise PushError(
                 f"{name} has shape {list(tensor.shape)}, the step has {step.tokens} tokens in "
                 f"{step.sequences} sequences.",
-                remedy=f"give {name} one entry per {rule.per}, of the same step.",
+                remedy="give every prompt once per sequence, one after another: as many ids as "
+                "prompt_lengths come to."
+                if rule.per == "prompt"
+                else f"give {name} one entry per {rule.per}, of the same step.",
             )

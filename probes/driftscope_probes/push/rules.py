@@ -17,7 +17,7 @@ MAX_TOKENS = 2**25
 MAX_SEQUENCES = 2**20
 #: The whole file is read into memory; 4M tokens with experts of 48 layers × 8 need 1.7 GB.
 MAX_FILE_BYTES = 2 * 2**30
-#: Eighteen tensors and their metadata need about 3 KiB. In Arrow: each message's header.
+#: Twenty tensors and their metadata need about 3 KiB. In Arrow: each message's header.
 MAX_HEADER_BYTES = 256 * 2**10
 #: Frameworks note a handful of settings; the header limit would allow ten thousand.
 MAX_METADATA_ENTRIES = 64
@@ -51,7 +51,8 @@ SCHEMA_VERSION = "1"
 @dataclass(frozen=True, slots=True)
 class TensorRule:
     dtypes: tuple[str, ...]  # safetensors names
-    per: Literal["token", "sequence", "limit"]  # limit: sequences + 1 values
+    #: limit: sequences + 1 values; prompt: one for each token of the prompts, one after another
+    per: Literal["token", "sequence", "limit", "prompt"]
     inner_dimensions: int = 0  # after the one (padded: two) that count tokens
     converted: tuple[str, ...] = ()  # read as well, checked, into one of `dtypes`
 
@@ -66,6 +67,7 @@ _LOGPROBS = TensorRule(("F32", "F16", "BF16"), "token", converted=("F64",))
 _FLOATS = TensorRule(("F32",), "token", converted=("F64", "F16", "BF16"))
 _IDS = TensorRule(("I32",), "token", converted=_INTEGERS)
 _PER_SEQUENCE = TensorRule(("I32",), "sequence", converted=_INTEGERS)
+_PER_PROMPT_TOKEN = TensorRule(("I32",), "prompt", converted=_INTEGERS)
 _FLAGS = TensorRule(("U8", "BOOL"), "token", converted=("I64", "I32", "I8", "F32", "BF16"))
 #: The signed ones hold −1 as well, where no route was captured.
 _EXPERTS = TensorRule(("U8", "I16", "U16", "I32"), "token", 2, converted=("I64",))
@@ -87,6 +89,7 @@ RULES: Mapping[str, TensorRule] = {
     "replica": _PER_SEQUENCE,
     "cached_tokens": _PER_SEQUENCE,
     "prompt_lengths": _PER_SEQUENCE,
+    "prompt_token_ids": _PER_PROMPT_TOKEN,
     "environment": _PER_SEQUENCE,
     "routed_experts": _EXPERTS,
     "trainer_routed_experts": _EXPERTS,

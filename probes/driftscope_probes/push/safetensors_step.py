@@ -224,6 +224,13 @@ def _check_shape(tensor: StoredTensor, layout: StepLayout) -> None:
     rule, per = RULES[tensor.name], counted_per(tensor, layout)
     if rule.per == "token" and per == "sequence":
         return
+    if rule.per == "prompt":  # held against prompt_lengths once they are read
+        if len(tensor.shape) != 1:
+            raise PushError(
+                f"{tensor.name} has shape {list(tensor.shape)}; accepted is a flat one.",
+                remedy="leave padding out: prompt_ids[prompt_mask], with prompt_lengths.",
+            )
+        return
     counted: dict[str, tuple[int, ...]] = {
         "token": layout.token_shape,
         "sequence": (layout.sequences,),

@@ -81,6 +81,7 @@ class GridRequest:
     model_name: str
     adapter: Adapter | None
     engine_model_path: str | None  # None: the engine has the trainer's weights
+    engine_lora: Adapter | None  # that the engine keeps beside them
     modes: list[str]
     prompts: Path
     rollouts: dict[str, Path]  # by engine dtype
@@ -157,7 +158,9 @@ class _Grid:
     def _score_engine_weights(self, path: str, weights: Dtype, modes: list[TrainerMode]) -> None:
         self.workload.starts(f"loading the engine's weights in {weights}")
         with self._timed("load_s"):
-            loaded = load_model(path, "the engine's model", weights, self.settings)
+            loaded = load_model(
+                path, "the engine's model", weights, self.settings, self.request.engine_lora
+            )
         for mode in modes:
             self._score(loaded, mode, "engine_weights")
         del loaded

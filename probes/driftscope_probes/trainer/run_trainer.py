@@ -37,11 +37,13 @@ def run(request: dict[str, Any], workdir: Path, sink: ProgressSink) -> Mapping[s
     import_s = time.perf_counter() - started
     settings = TrainerSettings.model_validate(request["settings"])
     set_threads(settings.threads)
+    engine = request.get("engine_weights")
     grid = GridRequest(
         model_path=request["model_path"],
         model_name=request["model_name"],
         adapter=Adapter.from_json(request["adapter"]) if request.get("adapter") else None,
-        engine_model_path=request.get("engine_model_path"),
+        engine_model_path=None if engine is None else engine["path"],
+        engine_lora=Adapter.from_json(engine["lora"]) if engine and engine["lora"] else None,
         modes=request["modes"],
         prompts=Path(request["prompts"]),
         rollouts={dtype: Path(path) for dtype, path in request["rollouts"].items()},

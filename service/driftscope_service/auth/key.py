@@ -62,8 +62,9 @@ _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
 _INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/v1/reports|/runs/[^/]+/(marks|pin)")
 _PROBE = re.compile(r"/v1/probes/.+|/probes/new/[^/]+|(/v1)?/jobs/[^/]+/cancel")
-#: Says what a request would be, and starts nothing; a form may be too long for an address.
-_CHECKED_FORM = re.compile(r"/probes/new/[^/]+/check")
+#: Says what a request would be, or what is wrong with settings, and starts and keeps nothing; a
+#: form may be too long for an address.
+_CHECKED_FORM = re.compile(r"/probes/new/[^/]+/check|(/v1)?/lint")
 
 
 def required_scope(method: str, path: str) -> Scope | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
@@ -20,15 +19,10 @@ import typer
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.plural import counted
-from driftscope_service.cli import keys, model
-from driftscope_service.cli.drill import drill
-from driftscope_service.cli.local_store import DataFolders
-from driftscope_service.experiments import reports_command as reports
+from driftscope_service.cli.environment import environment
+from driftscope_service.cli.lint import lint
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
-from driftscope_service.jobs import command as jobs
-from driftscope_service.runs import command as runs
-from driftscope_service.runs import list_command as run_list
-from driftscope_service.terminal.commands import COULD_NOT_RUN, progress_bar
+from driftscope_service.terminal.exits import COULD_NOT_RUN
 
 
 def serve(
@@ -107,6 +101,7 @@ def load(
     # Here, since the other commands do not need a web framework and start faster without.
     from driftscope_service.demo.load import load_demo
     from driftscope_service.settings import load_settings
+    from driftscope_service.terminal.commands import progress_bar
 
     settings = load_settings(data_dir=data_dir)
     with progress_bar() as show:
@@ -121,23 +116,27 @@ def load(
 
 
 TERMINATED: Final = 128 + signal.SIGTERM
+#: Asked before every run and in hooks, so they start without what the other commands import.
+QUICK: Final[Mapping[str, Callable[..., None]]] = {"lint": lint, "environment": environment}
 
 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
-    app = typer.Typer(
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        # Of every command below as well.
-        context_settings={
-            "help_option_names": ["-h", "--help"],
-            "obj": DataFolders(experiments),
-        },
-    )
-    app.callback()(_driftscope)
+    # Here, since half a second passes until all of them are loaded, which QUICK ones need not wait.
+    from driftscope_service.cli import keys, model
+    from driftscope_service.cli.drill import drill
+    from driftscope_service.cli.local_store import DataFolders
+    from driftscope_service.experiments import reports_command as reports
+    from driftscope_service.jobs import command as jobs
+    from driftscope_service.runs import command as runs
+    from driftscope_service.runs import list_command as run_list
+
+    app = _empty_app(DataFolders(experiments))
     app.command()(serve)
     app.command()(runs.analyze)
     app.command()(runs.push)
     app.command()(drill)
+    for command in QUICK.values():
+        app.command()(command)
     mount_commands(app, experiments)
     app.add_typer(model.app, name="model")
     app.add_typer(jobs.app, name="jobs")
@@ -149,8 +148,30 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     return app
 
 
+def quick_app() -> typer.Typer:
+    """The same commands as in `build_app`, without the others."""
+    app = _empty_app()
+    for command in QUICK.values():
+        app.command()(command)
+    return app
+
+
+def _empty_app(obj: object = None) -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        # Of every command below as well.
+        context_settings={"help_option_names": ["-h", "--help"], "obj": obj},
+    )
+    app.callback()(_driftscope)
+    return app
+
+
 def _show_version(asked: bool) -> None:
     if asked:
+        # Here, since it loads a reader of mail, for a quarter of the time that a lint takes.
+        from importlib.metadata import version
+
         typer.echo(f"driftscope {version('driftscope')}")
         raise typer.Exit
 
@@ -167,7 +188,7 @@ def _driftscope(
 def main() -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        build_app()()
+        (quick_app if sys.argv[1:2] and sys.argv[1] in QUICK else build_app)()()
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)

@@ -71,6 +71,11 @@ class Answer:
     remedy: str | None = None
 
 
+def nothing_brought(_request: Any, _service: ExperimentsService) -> dict[str, Any]:
+    """For a kind whose request says all."""
+    return {}
+
+
 def no_answer(_summary: Summary) -> Answer | None:
     """For a kind whose sentence says all."""
     return None
@@ -115,6 +120,8 @@ class Kind:
     request: type[BaseModel] | None  # None: the operator's settings say all
     #: `request` and, where a model is given by its folder, `model_path`. Raises InvalidField.
     prepare: Callable[[Any, Settings], dict[str, Any]]
+    #: What else of the store goes into a job, fixed when it is accepted. Raises InvalidField.
+    brings: Callable[[Any, ExperimentsService], dict[str, Any]] = nothing_brought
     quotas: tuple[str, ...] = ()  # names of the settings that `prepare` holds a request to
     runner: str  # the module whose `run_probe` the process of the probe calls
     smaller: str  # what to ask for where the machine ran out of memory
@@ -177,6 +184,9 @@ class ExperimentsService(JobsService, Protocol):
     def report_files(self) -> ReportFiles: ...
     @property
     def kinds(self) -> Mapping[str, Kind]: ...
+    def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
+        """Of a pushed step, what a diagnosis takes from it; None where there is none."""
+        ...
 
 
 CurrentService = Annotated[ExperimentsService, Depends(current_service)]

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from pydantic import Field, field_validator
+
+from driftscope_probes.engines.settings import EngineSettings
 from driftscope_service.http.errors import InvalidField
 from driftscope_service.settings import EngineEndpoint, Settings
 
 FROM_OPERATOR = (
     "the service takes this from its own settings; name one of its servers as engine_endpoint"
 )
+
+
+class ClientEngineSettings(EngineSettings):
+    """Engine options of a client: no addresses."""
+
+    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
+
+    @field_validator("server_url", "server_model", mode="before")
+    @classmethod
+    def _no_addresses(cls, value: Any) -> None:
+        if value is not None:
+            raise ValueError(FROM_OPERATOR)
 
 
 def at_most(pointer: str, amount: str, value: float, limit: float, setting: str) -> None:

@@ -80,7 +80,8 @@ def _endpoint(kind: Kind) -> Callable[..., JobBody]:
 
 def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService) -> Job:
     """Raises InvalidField where the operator does not allow it, ServiceError with a full queue."""
-    fields, limit = kind.job(request, service.settings), service.settings.max_queued_jobs
+    fields = {**kind.job(request, service.settings), **kind.brings(request, service)}
+    limit = service.settings.max_queued_jobs
     with service.database.write() as connection:
         jobs = JobRepository(connection)
         if jobs.count(JobState.QUEUED) >= limit:

@@ -34,6 +34,8 @@ router = APIRouter(prefix="/probes/new", include_in_schema=False, route_class=Pa
 #: The job that the form began with, as a hidden control.
 FROM: Final = "from"
 UNPROCESSABLE: Final = 422
+#: A field that a link fills in: the name of a model or a run.
+MOST_FILLED: Final = 200
 #: Quotas that every kind has.
 _OF_ALL: Final = ("max_queued_jobs", "max_concurrent_probes", "job_time_limit_seconds")
 
@@ -78,12 +80,17 @@ def start_form(
     kind_name: str,
     service: CurrentService,
     from_: Annotated[str | None, Query(alias=FROM, max_length=ID_LENGTH)] = None,
+    model: Annotated[str | None, Query(max_length=MOST_FILLED)] = None,
+    run: Annotated[str | None, Query(max_length=MOST_FILLED)] = None,
+    step: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     kind = _kind(service, kind_name)
     before = None if from_ is None else _request_of(service, kind, from_)
     typed = typed_of(kind.request, before or {})
     if before is None and kind.of_a_model:
         typed["model"] = service.settings.model_names[:1]
+    filled = {"model": model, "run": run, "step": step}
+    typed |= {name: [str(v)] for name, v in filled.items() if v is not None and name in typed}
     return _page(request, service, kind, _check(kind, typed, service), job_id=from_)
 
 

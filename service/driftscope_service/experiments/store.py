@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
@@ -43,6 +43,10 @@ def content_sha256(report: Mapping[str, Any]) -> str:
         said["grid"] = [{**cell, "pair_file": None} for cell in said["grid"]]
     text = json.dumps(said, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+#: A step's page links so many reports of it; a later one says more than earlier ones.
+MOST_OF_STEP: Final = 5
 
 
 class ReportFiles:
@@ -153,6 +157,17 @@ class ReportRepository:
         return self._first(
             select(reports).where(reports.c.content_sha256 == sha256).order_by(reports.c.number)
         )
+
+    def of_step(self, run: str, step: int) -> list[StoredReport]:
+        """Those whose summary says that they were made of this pushed step, newest first."""
+        source = reports.c.summary["of_step"]
+        rows = self._connection.execute(
+            select(reports)
+            .where(source["run"].as_string() == run, source["step"].as_integer() == step)
+            .order_by(reports.c.number.desc())
+            .limit(MOST_OF_STEP)
+        )
+        return [_report(row) for row in rows]
 
     def remove(self, report_id: str) -> None:
         """Its row alone: what refers to it goes first."""

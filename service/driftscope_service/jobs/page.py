@@ -242,6 +242,8 @@ def cancel_from_page(job_id: JobId, service: CurrentService) -> Response:
 class StageRow:
     stage: str
     detail: str
+    why: str
+    found: str
     began: str  # after the start
     took: str  # so far, for the last one of a job that runs
     running: bool
@@ -257,6 +259,8 @@ def stage_rows(job: Job, stages: Sequence[Stage]) -> list[StageRow]:
         StageRow(
             stage.stage,
             stage.detail,
+            stage.why,
+            stage.found,
             duration(stage.at_s),
             duration(max(0.0, until - stage.at_s)),
             job.state is JobState.RUNNING and stage is stages[-1],

@@ -9,12 +9,12 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from driftscope_probes.progress import Progress
+from driftscope_probes.progress import Progress, Told
 
 STAGES_NAME: Final = "stages.jsonl"
 #: Jobs of the past that an estimate is the median of.
@@ -22,6 +22,8 @@ MOST_LIKE: Final = 5
 #: Below it the part that is done says too little: with vLLM a quarter is imports and loading, at
 #: whatever speed the disk has.
 LEAST_FRACTION: Final = 0.3
+#: Of what a probe tells beside its progress: why it does what it does, and what came of it.
+WHY, FOUND = "why", "found"
 #: Lines of one job that a page shows and an estimate reads; a night has one per item.
 MOST_STAGES: Final = 400
 _log = logging.getLogger("driftscope")
@@ -33,6 +35,8 @@ class Stage:
     stage: str
     detail: str
     fraction: float  # of the whole job, when it began
+    why: str = ""  # why it is done, where the probe says so
+    found: str = ""  # what came of it, told when it was done
 
 
 class StageLog:
@@ -45,17 +49,23 @@ class StageLog:
         self._last: str | None = None
 
     def note(self, progress: Progress) -> None:
-        """Writes nothing while the stage stays the same."""
-        if progress.stage == self._last:
-            return
-        self._last = progress.stage
-        line = json.dumps(
-            {
-                "at_s": round(self._clock() - self._began, 3),
-                **{"stage": progress.stage, "detail": progress.detail},
-                "fraction": progress.fraction,
-            }
-        )
+        """Writes nothing while the stage stays the same, but for what came of it."""
+        told: Mapping[str, Any] = progress.told if isinstance(progress, Told) else {}
+        if progress.stage != self._last:
+            self._last = progress.stage
+            self._write(
+                {
+                    "at_s": round(self._clock() - self._began, 3),
+                    **{"stage": progress.stage, "detail": progress.detail},
+                    "fraction": progress.fraction,
+                    **({"why": str(told[WHY])} if WHY in told else {}),
+                }
+            )
+        if FOUND in told:
+            self._write({FOUND: str(told[FOUND])})
+
+    def _write(self, fields: Mapping[str, Any]) -> None:
+        line = json.dumps(fields)
         try:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -70,15 +80,27 @@ def read_stages(folder: Path) -> tuple[Stage, ...]:
         lines = (folder / STAGES_NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return ()
-    return tuple(stage for line in lines[-MOST_STAGES:] if (stage := _stage(line)) is not None)
+    stages: list[Stage] = []
+    for line in lines[-MOST_STAGES:]:
+        fields = _fields(line)
+        if fields.keys() == {FOUND}:
+            if stages:
+                stages[-1] = replace(stages[-1], found=fields[FOUND])
+            continue
+        try:
+            stages.append(Stage(**fields))
+        except TypeError:
+            continue  # a half line
+    return tuple(stages)
 
 
-def _stage(line: str) -> Stage | None:
-    """None for the half line of a service that was killed as it wrote."""
+def _fields(line: str) -> dict[str, Any]:
+    """Empty for the half line of a service that was killed as it wrote."""
     try:
-        return Stage(**json.loads(line))
-    except (ValueError, TypeError):
-        return None
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

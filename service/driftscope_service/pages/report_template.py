@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from driftscope_probes.lint.report import read_findings
 from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.plural import counted
 from driftscope_probes.record import Record
@@ -23,6 +24,7 @@ from driftscope_service.numbers.metric_words import grouped, shown, written
 from driftscope_service.pages import diagnosis, navigation, term_link, words
 from driftscope_service.pages.limit_sources import limit_page
 from driftscope_service.pages.sparkline import sparkline
+from driftscope_service.terminal.findings import shown as shown_setting
 
 ABSENT = "–"
 
@@ -139,6 +141,8 @@ def environment() -> Environment:
         formula=_formula,
         plot_rows=diagnosis.plot_rows,
         embedded=_embedded,
+        setting=shown_setting,
+        findings=read_findings,
     )
     made.tests["infinite"] = math.isinf
     made.globals.update(

@@ -25,6 +25,9 @@ class RunsService(Protocol):
     def intake(self) -> Intake: ...
     @property
     def run_drift(self) -> RunDrift: ...
+    def reports_of_step(self, run: str, step: int) -> list[tuple[str, str]]:
+        """Page and sentence of every report that was made of a pushed step, newest first."""
+        ...
 
 
 def known_run(connection: Connection, name: str) -> Run:

@@ -17,12 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause
+from driftscope_probes.lint.report import read_findings
 from driftscope_probes.plural import counted
 from driftscope_service.numbers import diagnosis_words as words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.numbers.metric_words import Shown, grouped, number, share, with_unit
 from driftscope_service.runs.routing_words import print_routing, routing_summary
 from driftscope_service.runs.step_words import hygiene_sentences, place_sentence, unused_sentence
+from driftscope_service.terminal.findings import finding_lines, print_findings
 
 LEGEND = (
     "In nats: Δ = log-probability by the trainer − by the engine, S = ΣΔ of a sequence, KL; "
@@ -101,6 +103,7 @@ def print_analysis(
     for part in _answer(diagnosis, analysis, routes, console, every=every_number):
         console.print(part)
     if every_number:
+        print_findings(read_findings(analysis.get("lint") or ()), console)
         _print_all(analysis, console)
     else:
         console.print(Text("--all: every number, and what the presets would do to it.", "dim"))
@@ -193,6 +196,7 @@ def _values(analysis: Mapping[str, Any], *, every: bool) -> list[RenderableType]
 def _inputs(analysis: Mapping[str, Any]) -> list[RenderableType]:
     """What the settings of the sampling do, and what nothing reads."""
     notes = [_labelled("Note", note) for note in analysis.get("notes") or []]
+    notes += finding_lines(read_findings(analysis.get("lint") or ()))
     unused = unused_sentence(analysis)
     return notes if unused is None else [*notes, Text(unused, "dim")]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -25,13 +25,10 @@ from driftscope_probes.children import ChildProcess, ExplainCrash
 from driftscope_probes.errors import ProbeError, RequestError
 from driftscope_probes.models.cache import home
 from driftscope_probes.progress import Progress as Step
-from driftscope_probes.progress import ProgressSink
+from driftscope_probes.progress import ProgressSink, Told
+from driftscope_service.terminal.exits import COULD_NOT_RUN as COULD_NOT_RUN
+from driftscope_service.terminal.exits import FOUND as FOUND
 
-#: One rule for every command, so that a script can tell a finding from a failure. Beside 0, done
-#: and nothing to say: what was looked for is there (a rule of --fail-on holds, a verdict is not as
-#: expected, a kernel is refuted); wrong usage, or it could not be carried out.
-FOUND: Final = 1
-COULD_NOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -82,7 +79,9 @@ def _parameter(
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    """`Literal[…] | None` is a Union, `int | None` a UnionType."""
+    union = get_origin(annotation) in (Union, UnionType)
+    return get_args(annotation) if union else (annotation,)
 
 
 def _choices(literal: Any) -> str:
@@ -166,6 +165,8 @@ def progress_bar() -> Iterator[ProgressSink]:
         task = bar.add_task("starting", total=1.0, detail="")
 
         def show(step: Step) -> None:
+            for line in told_lines(step):
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=step.fraction, description=step.stage, detail=step.detail)
 
         yield show
@@ -176,12 +177,25 @@ def _plain_sink() -> ProgressSink:
 
     def show(step: Step) -> None:
         nonlocal shown_stage, shown_at
+        lines = told_lines(step)
+        for line in lines:
+            print(line, file=sys.stderr)
+        if lines:
+            shown_stage = step.stage  # the line has said it
+            return
         now = time.monotonic()
         if step.stage != shown_stage or now - shown_at >= PLAIN_INTERVAL_S:
             shown_stage, shown_at = step.stage, now
             print(f"{step.fraction:4.0%} {step.stage} {step.detail}".rstrip(), file=sys.stderr)
 
     return show
+
+
+def told_lines(step: Step) -> list[str]:
+    """What a probe tells of its own reasoning: why this is done, and what came of it."""
+    told = step.told if isinstance(step, Told) else {}
+    why, found = told.get("why"), told.get("found")
+    return [*([str(why)] if why else []), *([f"  {found}"] if found else [])]
 
 
 def run_child(

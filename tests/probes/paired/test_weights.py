@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from safetensors.numpy import save_file
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.paired.request import PairedRequest
-from driftscope_probes.paired.weights import trainer_weights
+from driftscope_probes.paired.weights import MERGED_FOLDER, engine_weights, trainer_weights
 
 MODULE = "model.layers.0.self_attn.q_proj"
 
@@ -35,7 +37,7 @@ def adapter_of(folder: Path, base: str | None) -> str:
     return str(folder)
 
 
-def request(**fields: str) -> PairedRequest:
+def request(**fields: Any) -> PairedRequest:
     return PairedRequest(model="engine", **fields)
 
 
@@ -71,3 +73,39 @@ def test_a_base_that_is_not_found_is_asked_for(
 def test_another_vocabulary_is_refused(engine: ModelFolder, smollm2: Path) -> None:
     with pytest.raises(RequestError, match="one token is not the same on both sides"):
         trainer_weights(request(), engine, smollm2)
+
+
+def test_an_adapter_for_the_engine_has_the_engines_model_as_its_base(
+    engine: ModelFolder, tmp_path: Path
+) -> None:
+    asked = request(adapter=adapter_of(tmp_path, None), engine_adapter="merged-bf16")
+    found = trainer_weights(asked, engine)
+    assert found.model == engine and found.adapter is not None
+    merged = tmp_path / MERGED_FOLDER
+    with engine_weights(asked, engine, found.adapter, tmp_path) as loaded:
+        assert (loaded.path, loaded.lora) == (merged, None)
+        assert (merged / "model.safetensors").is_file()
+    assert not merged.exists()
+    apart = request(adapter=asked.adapter, engine_adapter="vllm")
+    with engine_weights(apart, engine, found.adapter, tmp_path) as loaded:
+        assert (loaded.path, loaded.lora) == (engine.path, found.adapter)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"engine_adapter": "vllm"}, "needs the adapter"),
+        ({"engine_adapter": "vllm", "adapter": "a", "engine": {"kind": "hf"}}, "the engine is hf"),
+        (
+            {"engine_adapter": "merged-fp32", "adapter": "a", "engine": {"kind": "vllm-server"}},
+            "a running server",
+        ),
+        (
+            {"engine_adapter": "vllm", "adapter": "a", "engine": {"kernels": "invariant"}},
+            "kernels stock",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        request(**fields)

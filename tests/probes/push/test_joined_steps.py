@@ -67,7 +67,9 @@ def test_one_shard_is_the_step(whole: PushedStep) -> None:
     assert join_steps([whole]) is whole
 
 
-@pytest.mark.parametrize("name", [n for n in RULES if n not in ("cu_seqlens", "mask")][2:])
+@pytest.mark.parametrize(
+    "name", [n for n in RULES if n not in ("cu_seqlens", "mask", "prompt_token_ids")][2:]
+)
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_a_tensor_of_some_shards_only(whole: PushedStep, name: str, lacking: int) -> None:
     def without(*names: str) -> PushedStep:

@@ -31,9 +31,9 @@ T = TypeVar("T")
 #: A gap has fallen where less than this of its sigma is left, though the floor is lower still: two
 #: causes may be at work, or the floor a prior from another model.
 FALLEN_TO: Final = 0.25
-#: At least half must be gone: what is sampled anew moves sigma by a fifth, and where the gap is at
-#: the floor from the start nothing has fallen.
-FALLEN_AT_LEAST_TO: Final = 0.5
+#: And none has fallen where more than this is left, at the floor or not: a gap that is at the floor
+#: to begin with, as a healthy pair's, would else speak for every cause whose control is run.
+NOT_FALLEN_FROM: Final = 0.5
 #: Two runs of one side disagree where they are this far apart in units of the gap under diagnosis:
 #: less cannot be its cause, since independent errors add as squares.
 EXPLAINS_FROM: Final = 0.5
@@ -85,9 +85,11 @@ class Bench:
         return self.known.floor.sigma
 
     def fallen(self, gap: Gap, what: str) -> Measurement:
-        """clean: with the change, the difference is at the floor, or most of it is gone."""
-        low = max(AT_FLOOR_UP_TO * self.floor_sigma, FALLEN_TO * self.base.sigma)
-        bound = min(low, FALLEN_AT_LEAST_TO * self.base.sigma)
+        """clean: with the change, most of the difference is gone, or half of it and the rest is at
+        the floor. Of a healthy pair none is.
+        """
+        at_floor = min(AT_FLOOR_UP_TO * self.floor_sigma, NOT_FALLEN_FROM * self.base.sigma)
+        bound = max(at_floor, FALLEN_TO * self.base.sigma)
         return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
 
     def agree(self, gap: Gap, what: str) -> Measurement:
@@ -112,7 +114,7 @@ class Bench:
             "recorded": known.recorded is not None,
             "older_models": bool(sides.older_models),
             "adapter": sides.adapter is not None,
-            "other_weights": sides.engine_model != sides.trainer_model,
+            "other_weights": sides.engine_model != sides.trainer_model or sides.adapter is not None,
             "mixture_of_experts": known.mixture_of_experts,
             "threads": (sides.engine.threads or 0) != 1,
         }

@@ -17,7 +17,9 @@ from typing import Final
 import numpy as np
 from pydantic import ValidationError
 
+from driftscope_probes.diagnosis.controls.engine_folders import EngineFolders
 from driftscope_probes.diagnosis.controls.sides import (
+    OTHER_LAUNCH,
     EngineChange,
     Logprobs,
     Sampled,
@@ -32,8 +34,6 @@ from driftscope_probes.errors import RequestError
 
 #: As many sequences run together by default as in the paired probe.
 MOST_TOGETHER: Final = 256
-#: The launch of everything but the engine as it is: its process is another one anyway.
-OTHER_LAUNCH: Final = 1
 
 
 class LiveEngine:
@@ -42,6 +42,7 @@ class LiveEngine:
     def __init__(self, sides: Sides, workdir: Path, module: str = MODULE) -> None:
         """`module`: the child process of an engine of ours; drills have others."""
         self._sides = sides
+        self._folders = EngineFolders(sides, workdir / "weights")
         self._context = 0
         self._first: EngineRunner | ServerRunner
         if self.on_server:
@@ -140,30 +141,28 @@ class LiveEngine:
 
     def _setup(self, change: EngineChange) -> Setup:
         self._check(change)
-        folder = self._folder(change)
+        folder = self._folders.of(change)
         setup = Setup(
             dtype=change.dtype or self._sides.engine_dtype,
             engine=self._settings(change),
             context=self._context,
             replica=change.replica,
-            model=None if folder == self._sides.engine_model else str(folder),
+            model=None if folder.model == self._sides.engine_model else str(folder.model),
+            adapter=folder.adapter,
         )
-        own = self._sides.engine_dtype, self._settings(EngineChange()), None
-        as_it_is = (setup.dtype, setup.engine, setup.model) == own and not change.before
+        as_is = EngineChange()
+        own = self._sides.engine_dtype, self._settings(as_is), self._folders.of(as_is)
+        as_it_is = (setup.dtype, setup.engine, folder) == own and not change.before
         return replace(setup, process=change.launch or (0 if as_it_is else OTHER_LAUNCH))
 
     def _check(self, change: EngineChange) -> None:
+        other_weights = change.weights != "engine" or change.adapter != "as_is"
         restarted = change.settings or change.dtype or change.launch or change.replica
-        if self.on_server and (restarted or change.before or change.weights != "engine"):
+        if self.on_server and (restarted or change.before or other_weights):
             raise RequestError(
                 "a running server was asked to run with other settings or weights, in another "
                 "launch, or after a sleep or reload.",
                 remedy="let the probe start the engine itself: engine vllm.",
-            )
-        if change.adapter not in ("as_is", "off"):
-            raise RequestError(
-                f"the engine was asked to run with its adapter {change.adapter}.",
-                remedy="give the adapter's own controls, or an engine without one.",
             )
 
     def _settings(self, change: EngineChange) -> EngineSettings:
@@ -178,21 +177,8 @@ class LiveEngine:
                 remedy="leave the control out for this engine.",
             ) from error
 
-    def _folder(self, change: EngineChange) -> Path:
-        weights = change.weights
-        if weights == "engine":
-            return self._sides.engine_model
-        if weights == "trainer":
-            return self._sides.trainer_model
-        if not 0 <= weights < len(self._sides.older_models):
-            raise RequestError(
-                f"older weights {weights} were asked for; {len(self._sides.older_models)} folders "
-                "are known.",
-                remedy="name the folders of earlier checkpoints, the newest first.",
-            )
-        return self._sides.older_models[weights]
-
     def close(self) -> None:
         self._first.close()
         if not self.on_server:
             self._other.close()
+        self._folders.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from driftscope_probes.asked_child import AskedChild
 from driftscope_probes.crashes import explain_trainer_crash
@@ -28,6 +28,17 @@ MODULE: Final = "driftscope_probes.trainer.run_session"
 NOT_MEASURED: Final = {"backward": False, "headroom": False}
 
 
+class Asked(Protocol):
+    """Who answers a session's questions."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
 class LiveTrainer:
     """`module`: a child whose desk is another trainer, `trainer/run_session.py` says how."""
 
@@ -41,7 +52,7 @@ class LiveTrainer:
     ) -> None:
         self._sides, self._workdir = sides, workdir
         self._module, self._environment = module, environment or {}
-        self._child: AskedChild | None = None
+        self._child: Asked | None = None
         self._processes = 0
 
     def score(self, sequences: Sequences, change: TrainerChange) -> Logprobs:
@@ -59,17 +70,21 @@ class LiveTrainer:
             self._child.close()
         self._child = None
 
-    def _started(self) -> AskedChild:
+    def start(self) -> Asked:
+        """A session that has not been asked yet. Raises ProbeError."""
+        self._processes += 1
+        return AskedChild(
+            self._module,
+            {},
+            self._workdir / f"trainer-{self._processes}",
+            explain_crash=explain_trainer_crash,
+            environment=self._environment,
+        )
+
+    def _started(self) -> Asked:
         if self._child is None or not self._child.alive:
             self.close()
-            self._processes += 1
-            self._child = AskedChild(
-                self._module,
-                {},
-                self._workdir / f"trainer-{self._processes}",
-                explain_crash=explain_trainer_crash,
-                environment=self._environment,
-            )
+            self._child = self.start()
         return self._child
 
     def _forward(self, change: TrainerChange, sequences: int) -> Forward:

@@ -35,7 +35,9 @@ class Cause:
     signature: str  # what the data look like
     remedy: str  # what to change
     next_control: str  # the cheapest run that would settle it
-    detect: Callable[[Examination], Finding | None] | None  # None: told by the steps of a run only
+    detect: (
+        Callable[[Examination], Finding | None] | None
+    )  # None: told by steps of a run or controls only
     plot: Callable[[Examination], Plot]  # the one picture of its evidence
     healthy: bool = False  # rounding as it should be
     #: Faults that look alike in one step share their probability, and name the control.

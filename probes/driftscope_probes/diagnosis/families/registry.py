@@ -8,6 +8,7 @@ from driftscope_probes.diagnosis.families import (
     alignment,
     batching,
     caches,
+    controlled,
     conversation,
     decoding,
     experts,
@@ -33,5 +34,6 @@ CAUSES: tuple[Cause, ...] = (
     *model.CAUSES,
     *experts.CAUSES,
     *precision.CAUSES,
+    *controlled.CAUSES,
 )
 BY_NAME: Mapping[str, Cause] = {cause.name: cause for cause in CAUSES}

@@ -71,6 +71,7 @@ VARIABLES: Final[Mapping[str, Key]] = {
     ),
     "VLLM_DEEPEPLL_NVFP4_DISPATCH": Key("environment.quantised_collective", values.switch),
     "VLLM_MOE_ROUTING_SIMULATION_STRATEGY": Key("environment.simulated_routes", values.there),
+    "VLLM_SERVER_DEV_MODE": Key("environment.dev_mode", values.switch),
     "VLLM_USE_V1": Key("environment.engine_v1", values.switch),
     "NVTE_ALLOW_NONDETERMINISTIC_ALGO": Key("environment.te_nondeterministic", values.switch),
     "VLLM_TARGET_DEVICE": Key("machine.device", values.word),
@@ -124,7 +125,7 @@ def environment_settings(variables: Mapping[str, str], name: str = "environment"
 
 def _found(document: Document) -> Iterator[Setting]:
     if document.table:
-        yield from _of_table(document.table, document.name, 1)
+        yield from _of_table(document.table, document.name, set())
         return
     text = document.text
     written = [(match["name"], _unquoted(match["value"])) for match in _LINE.finditer(text)]
@@ -174,10 +175,14 @@ def _of_variables(written: Iterable[Any], source: str) -> Iterator[Setting]:
         yield Setting("machine.device", "cpu", f"{source}: {only}")
 
 
-def _of_table(value: Any, source: str, depth: int) -> Iterator[Setting]:
-    """Variables anywhere in a manifest: as keys, as {name, value}, as "NAME=value"."""
-    if depth > _DEEPEST:
+def _of_table(value: Any, source: str, seen: set[int], depth: int = 1) -> Iterator[Setting]:
+    """Variables anywhere in a manifest: as keys, as {name, value}, as "NAME=value".
+
+    `seen`: what was read already. Aliases of YAML make ten lines a tree of a billion values.
+    """
+    if depth > _DEEPEST or id(value) in seen:
         return
+    seen.add(id(value))
     if isinstance(value, Mapping):
         pairs = [(str(key), one) for key, one in value.items()]
         if isinstance(value.get("name"), str) and "value" in value:
@@ -195,13 +200,13 @@ def _of_table(value: Any, source: str, depth: int) -> Iterator[Setting]:
             elif key == "packages" and isinstance(one, Mapping):
                 yield from _of_packages(one, source)
             if isinstance(one, Mapping | list):
-                yield from _of_table(one, source, depth + 1)
+                yield from _of_table(one, source, seen, depth + 1)
     elif isinstance(value, list):
         texts = [one.split("=", 1) for one in value if isinstance(one, str) and "=" in one]
         yield from _of_variables(texts, source)
         for one in value:
             if isinstance(one, Mapping | list):
-                yield from _of_table(one, source, depth + 1)
+                yield from _of_table(one, source, seen, depth + 1)
 
 
 def _of_accelerators(value: Any, where: str) -> Iterator[Setting]:

@@ -18,7 +18,8 @@ from driftscope_probes.lint.readers.trainer_values import (
     rank,
     sequence_switch,
 )
-from driftscope_probes.lint.readers.values import dtype, number, switch, word
+from driftscope_probes.lint.readers.values import dtype, number, scalar, switch, word
+from driftscope_probes.lint.readers.vllm_arguments import passed_on
 
 _MEGATRON: Final = "policy.megatron_cfg."
 _TENSOR: Final = "policy.dtensor_cfg."
@@ -32,6 +33,7 @@ def _head(value: Any) -> bool | None:
 
 
 _KEYS: Final[Mapping[str, Key]] = {
+    "defaults": Key("trainer.adds_to", scalar),
     "policy.precision": Key("trainer.dtype", dtype),
     "policy.sequence_packing.enabled": Key("trainer.packing", switch),
     "policy.dynamic_batching.enabled": Key("trainer.dynamic_batch", switch),
@@ -104,7 +106,8 @@ class NemoRl:
             keys |= {key: value for key, value in _BACKENDS[backend].items() if _on(key, pairs)}
         if switch(pairs.get(f"{_ASYNC}enabled")):
             keys |= _WHILE_ASYNC
-        found = settings_of(iter(pairs.items()), keys, document)
+        found = passed_on(pairs, "policy.generation.vllm_kwargs.", document)
+        found += settings_of(iter(pairs.items()), keys, document)
         return found + Settings(tuple(_derived(pairs, backend, document)))
 
 
@@ -129,7 +132,7 @@ def _on(key: str, pairs: Mapping[str, Any]) -> bool:
 def _derived(
     pairs: Mapping[str, Any], backend: str | None, document: Document
 ) -> Iterator[Setting]:
-    first = next(key for key in pairs if key.startswith("policy."))
+    first = next((key for key in pairs if key.startswith("policy.")), "policy")
     yield Setting("trainer.framework", "nemo-rl", document.where(first))
     if backend is not None:
         place = {"megatron": _MEGATRON, "dtensor": _TENSOR}[backend]

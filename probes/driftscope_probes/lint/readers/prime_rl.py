@@ -11,15 +11,14 @@ from typing import Any, Final
 
 from driftscope_probes.lint.base import Scalar, Setting, Settings
 from driftscope_probes.lint.readers.base import Document, Key, leaves, settings_of
-from driftscope_probes.lint.readers.trainer_values import rank, targets_head
+from driftscope_probes.lint.readers.trainer_values import named, rank, targets_head
 from driftscope_probes.lint.readers.values import dtype, number, switch, word
+from driftscope_probes.lint.readers.vllm_arguments import passed_on
 
 _KEYS: Final[Mapping[str, Key]] = {
     "trainer.model.attn": Key("trainer.attention", word),
     "trainer.model.optimization_dtype": Key("trainer.master_dtype", dtype),
-    "trainer.model.fp8": Key(
-        "trainer.quantization", lambda value: "fp8" if switch(value) else None
-    ),
+    "trainer.model.fp8": Key("trainer.quantization", named("fp8")),
     "trainer.model.quantization.type": Key("trainer.quantization", word),
     "trainer.model.ep": Key("trainer.expert_parallel", number),
     "trainer.model.cp": Key("trainer.context_parallel", number),
@@ -60,14 +59,19 @@ class PrimeRl:
     reads = "prime-rl's TOML"
 
     def recognises(self, document: Document) -> bool:
-        return document.name.lower().endswith(".toml") and _side(document.table) is not None
+        other = document.name.lower().endswith((".yaml", ".yml", ".json"))
+        return not other and _side(document.table) is not None
 
     def read(self, document: Document) -> Settings:
         side = _side(document.table) or ""
         # What the file itself calls a key is what a finding has to name.
         pairs = {f"{side}{key}": (key, value) for key, value in leaves(document.table)}
         keys = {key: _KEYS[whole] for whole, (key, _) in pairs.items() if whole in _KEYS}
-        found = settings_of(((key, value) for key, value in pairs.values()), keys, document)
+        found = Settings()
+        for place in ("inference.vllm.", "inference.vllm_extra."):
+            written = dict(pairs.values())
+            found += passed_on(written, place.removeprefix(side), document)
+        found += settings_of(((key, value) for key, value in pairs.values()), keys, document)
         return found + Settings(tuple(_derived(pairs, document)))
 
 

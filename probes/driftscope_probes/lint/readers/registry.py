@@ -18,8 +18,18 @@ import yaml
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Settings
-from driftscope_probes.lint.readers import environment, hugging_face, vllm_arguments
+from driftscope_probes.lint.readers import (
+    environment,
+    hugging_face,
+    nemo_rl,
+    prime_rl,
+    slime,
+    trl,
+    verl,
+    vllm_arguments,
+)
 from driftscope_probes.lint.readers.base import Document, Reader
+from driftscope_probes.lint.readers.model_weights import weights_settings
 from driftscope_probes.lint.readers.yaml_text import load_yaml
 
 READERS: Final[tuple[Reader, ...]] = (
@@ -29,6 +39,11 @@ READERS: Final[tuple[Reader, ...]] = (
     hugging_face.Adapter(),
     vllm_arguments.VllmArguments(),
     environment.Environment(),
+    verl.Verl(),
+    trl.Trl(),
+    prime_rl.PrimeRl(),
+    nemo_rl.NemoRl(),
+    slime.Slime(),
 )
 #: Hugging Face's largest config.json, with quantization_config of every layer, has 1.5 MB.
 LARGEST: Final = 4 * 1024**2
@@ -47,7 +62,7 @@ _FORMS: Final[Mapping[str, str]] = {
     ".toml": "toml",
     ".yaml": "yaml",
     ".yml": "yaml",
-    **dict.fromkeys((".sh", ".env", ".slurm", ".sbatch"), ""),
+    **dict.fromkeys((".sh", ".env", ".slurm", ".sbatch", ".py"), ""),
 }
 
 
@@ -72,15 +87,33 @@ def read(path: str | Path) -> Settings:
 
 def read_text(name: str, text: str) -> Settings:
     """Content under the name that findings are to give for it. Its suffix says its form."""
-    if len(text) > LARGEST:
-        raise _too_large(name)
-    known = _understood(Document(name, text, _table(name, text)))
+    known = settings_in(document(name, text))
     if known is None:
         raise RequestError(f"Nothing in {name} is understood.", remedy=_what_is_read())
     return known
 
 
-def _understood(document: Document) -> Settings | None:
+def document(name: str, text: str) -> Document:
+    """Raises RequestError for what is too large, or not of the form that its suffix says."""
+    if len(text) > LARGEST:
+        raise _too_large(name)
+    return Document(name, text, _table(name, text))
+
+
+def documents(path: str | Path) -> tuple[Document, ...]:
+    """Of a file, or of a folder's files, whether or not a reader understands them."""
+    found = Path(path).expanduser()
+    if not found.is_dir():
+        return (document(str(path), _fetch(found)),)
+    parsed = []
+    for file in _files_of(found):
+        with suppress(RequestError):
+            parsed.append(document(str(file), _fetch(file)))
+    return tuple(parsed)
+
+
+def settings_in(document: Document) -> Settings | None:
+    """None: no reader understands it."""
     readers = [reader for reader in READERS if reader.recognises(document)]
     if not readers:
         return None
@@ -89,12 +122,14 @@ def _understood(document: Document) -> Settings | None:
 
 def _read_folder(folder: Path) -> Settings:
     """A model's files, or else all files of it that are understood: others may lie beside them."""
-    model = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-    if model:
-        return read_paths(model)
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    files = _files_of(folder)
+    if files and files[0].name in MODEL_FILES:
+        parsed = (document(str(file), _fetch(file)) for file in files)
+        # A generation_config.json may say no more than who wrote it.
+        known = [understood for one in parsed if (understood := settings_in(one)) is not None]
+        return sum(known, Settings()) + weights_settings(folder)
     found = []
-    for file in files[:MOST_FILES]:
+    for file in files:
         with suppress(RequestError):
             found.append(read(file))
     if not found:
@@ -104,6 +139,13 @@ def _read_folder(folder: Path) -> Settings:
             remedy=_what_is_read(),
         )
     return sum(found, Settings())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """A model's, or else those that may hold settings."""
+    model = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    files = (file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    return model or sorted(files)[:MOST_FILES]
 
 
 def _fetch(path: Path) -> str:

@@ -6,21 +6,30 @@ In: a Document. Out: Settings. Flags are those of slime/utils/arguments.py, Mega
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from driftscope_probes.lint.base import Setting, Settings
 from driftscope_probes.lint.readers.base import Document, Key, settings_of
 from driftscope_probes.lint.readers.script import read_script
-from driftscope_probes.lint.readers.trainer_values import rank
+from driftscope_probes.lint.readers.trainer_values import named, rank
 from driftscope_probes.lint.readers.values import dtype, number, opposite, switch, text, word
 
+#: In the JSON of Ray's runtime environment or exported: the trainer rounds on the engine's grid.
+_FAKE_QUANTISED: Final = re.compile(
+    r"OPEN_TRAINING_(?P<grid>INT4|NVFP4)_FAKE_QAT_FLAG[\\\"'\s:=]+(?:1|true)\b"
+)
 _PROGRAMS: Final = ("train.py", "train_async.py")
 
 
 def _estimator(value: Any) -> str | None:
     said = word(value)
     return None if said is None else "sequence" if said == "gspo" else "token"
+
+
+def _custom(value: Any) -> str | None:
+    return "custom" if text(value) else None
 
 
 _KEYS: Final[Mapping[str, Key]] = {
@@ -40,9 +49,9 @@ _KEYS: Final[Mapping[str, Key]] = {
     "--sglang-speculative-algorithm": Key("engine.speculative", word),
     "--sglang-chunked-prefill-size": Key("engine.max_batched_tokens", number),
     "--use-rollout-routing-replay": Key("trainer.router_replay", switch),
-    "--int4-params-rollout": Key("engine.quantization", lambda v: "int4" if switch(v) else None),
-    "--bf16": Key("trainer.dtype", lambda value: "bf16" if switch(value) else None),
-    "--fp16": Key("trainer.dtype", lambda value: "fp16" if switch(value) else None),
+    "--int4-params-rollout": Key("engine.quantization", named("int4")),
+    "--bf16": Key("trainer.dtype", named("bf16")),
+    "--fp16": Key("trainer.dtype", named("fp16")),
     "--fp8-format": Key("trainer.quantization", lambda value: "fp8" if word(value) else None),
     "--fp16-lm-cross-entropy": Key("trainer.half_cross_entropy", switch),
     "--fp32-lm-head": Key("trainer.fp32_head", switch),
@@ -57,10 +66,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     "--micro-batch-size": Key("trainer.micro_batch", number),
     "--deterministic-mode": Key("trainer.deterministic", switch),
     "--train-backend": Key("trainer.backend", word),
-    "--use-tis": Key("trainer.correction", lambda value: "token" if switch(value) else None),
-    "--custom-tis-function-path": Key(
-        "trainer.correction", lambda v: "custom" if text(v) else None
-    ),
+    "--use-tis": Key("trainer.correction", named("token")),
+    "--custom-tis-function-path": Key("trainer.correction", _custom),
     "--use-rollout-logprobs": Key("trainer.old_from_engine", switch),
     "--get-mismatch-metrics": Key("trainer.compares", switch),
     "--eps-clip": Key("trainer.clip_low", number),
@@ -107,7 +114,8 @@ def _flags(command: Sequence[str]) -> dict[str, Any]:
         if flag.startswith("--") and len(flag) > 2:
             key, given, value = flag.partition("=")
             after = command[index + 1] if index + 1 < len(command) else "--"
-            pairs[key] = value if given else True if after.startswith("--") else after
+            # "$X" may be an array of other flags: switches of slime take no value.
+            pairs[key] = value if given else True if after.startswith(("--", "$")) else after
     return pairs
 
 
@@ -124,6 +132,13 @@ def _derived(
         if backend is not None:
             where = document.where("--tensor-model-parallel-size")
             yield Setting("trainer.backend", backend, where)
+    if "--sglang-enable-fp32-lm-head" in pairs and "--fp32-lm-head" not in pairs:
+        # Megatron's output layer computes in the dtype of its weights and is cast afterwards.
+        where = document.where("--sglang-enable-fp32-lm-head (without --fp32-lm-head)")
+        yield Setting("trainer.fp32_head", False, where)
+    if fake := _FAKE_QUANTISED.search(document.text):
+        where = document.where(fake[0].partition("FLAG")[0] + "FLAG")
+        yield Setting("trainer.quantization", fake["grid"].lower(), where)
     high = "--eps-clip-high" if "--eps-clip-high" in pairs else "--eps-clip"
     clip = number(pairs.get(high))
     if clip is not None:

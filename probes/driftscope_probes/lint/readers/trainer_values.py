@@ -5,6 +5,7 @@ In: a value as parsed. Out: the words of names.NAMES for it; None: not known.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from driftscope_probes.lint.readers.values import number, switch, word
@@ -52,3 +53,8 @@ def targets_head(value: Any) -> bool | None:
     if not isinstance(value, list):
         return None
     return any(part in str(name) for name in value for part in ("lm_head", "embed", "output_layer"))
+
+
+def named(said: str) -> Callable[[Any], str | None]:
+    """Of a switch: the word that it stands for while it is on."""
+    return lambda value: said if switch(value) else None

@@ -16,6 +16,7 @@ from driftscope_probes.lint.readers.base import Document, Key, leaves, settings_
 from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import (
     correction,
+    named,
     rank,
     sequence_switch,
     targets_head,
@@ -51,7 +52,7 @@ def _corrects_how(value: Any) -> str | None:
 
 
 _KEYS: Final[Mapping[str, Key]] = {
-    "use_vllm": Key("engine.name", lambda value: "vllm" if switch(value) else None),
+    "use_vllm": Key("engine.name", named("vllm")),
     "vllm_importance_sampling_mode": Key("trainer.correction", _corrects_how),
     "vllm_enable_sleep_mode": Key("engine.sleep_mode", switch),
     "vllm_tensor_parallel_size": Key("engine.tensor_parallel", number),
@@ -68,8 +69,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     "epsilon": Key("trainer.clip_low", number),
     "importance_sampling_level": Key("trainer.ratio_of", _level),
     "sequence_level_importance_ratios": Key("trainer.ratio_of", sequence_switch),
-    "bf16": Key("trainer.dtype", lambda value: "bf16" if switch(value) else None),
-    "fp16": Key("trainer.dtype", lambda value: "fp16" if switch(value) else None),
+    "bf16": Key("trainer.dtype", named("bf16")),
+    "fp16": Key("trainer.dtype", named("fp16")),
     "torch_dtype": Key("trainer.master_dtype", dtype),
     "dtype": Key("trainer.master_dtype", dtype),
     "model_init_kwargs.torch_dtype": Key("trainer.master_dtype", dtype),
@@ -93,8 +94,11 @@ _LORA: Final[Mapping[str, Key]] = {
     "lora_target_modules": Key("trainer.lora_targets_head", targets_head),
     "target_modules": Key("trainer.lora_targets_head", targets_head),
 }
-#: ModelConfig of TRL 1.16: what use_peft means where nothing else is said.
-_LORA_DEFAULTS: Final[Mapping[str, int | float]] = {"lora_r": 16, "lora_dropout": 0.05}
+#: ModelConfig of TRL 1.16 and LoraConfig of peft: what they mean where nothing else is said.
+_LORA_DEFAULTS: Final[Mapping[str, Mapping[str, int | float]]] = {
+    "use_peft": {"lora_r": 16, "lora_dropout": 0.05},
+    "LoraConfig": {"r": 8, "lora_dropout": 0.0},
+}
 
 
 class Trl:
@@ -112,7 +116,8 @@ class Trl:
 
 
 def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
-    yield Setting("trainer.framework", "trl", document.where(next(iter(pairs))))
+    first = pairs.get("config", next(iter(pairs)))
+    yield Setting("trainer.framework", "trl", document.where(first))
     if pairs.get("config") == "AsyncGRPOConfig":
         yield Setting("trainer.asynchronous", True, document.where("AsyncGRPOConfig"))
     high = number(pairs.get("epsilon_high", pairs.get("epsilon")))
@@ -124,25 +129,30 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     if corrects == "off" or (corrects and "vllm_importance_sampling_mode" not in pairs):
         where = document.where("vllm_importance_sampling_correction")
         yield Setting("trainer.correction", corrects, where)
-    if word(pairs.get("vllm_mode")) == "colocate":
+    mode = word(pairs.get("vllm_mode"))
+    if mode == "server":
+        yield Setting("engine.started_apart", True, document.where("vllm_mode"))
+    if mode == "colocate":
         # Set by TRL when it starts the engine itself: trl/generation/vllm_generation.py.
         where = document.where("vllm_mode (TRL sets it for an engine of its own)")
         yield Setting("engine.logprobs_mode", "processed_logprobs", where)
-    if switch(pairs.get("use_peft")) or "r" in pairs:
-        yield from _adapter(pairs, document)
+    if switch(pairs.get("use_peft")):
+        yield from _adapter(pairs, "use_peft", document)
+    elif pairs.get("config") == "LoraConfig":
+        yield from _adapter(pairs, "LoraConfig", document)
 
 
-def _adapter(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
-    flags = "use_peft" in pairs
-    if flags:
-        for key, default in _LORA_DEFAULTS.items():
-            if key not in pairs:
-                where = document.where(f"use_peft ({key} is {default} where it is not given)")
-                yield Setting(_LORA[key].name, default, where)
+def _adapter(pairs: Mapping[str, Any], by: str, document: Document) -> Iterator[Setting]:
+    yield Setting("trainer.adapter", True, document.where(by))
+    for key, default in _LORA_DEFAULTS[by].items():
+        if key not in pairs:
+            where = document.where(f"{by} ({key} is {default} where it is not given)")
+            yield Setting(_LORA[key].name, default, where)
     yield from settings_of(iter(pairs.items()), _LORA, document)
-    # TRL adds the adapter to the weights before each transfer: merge_adapter() there.
-    where = document.where("use_peft" if flags else "LoraConfig")
-    yield Setting("weights.lora_merged", True, where)
+    if "AsyncGRPOConfig" not in document.text:
+        # TRL adds the adapter to the weights before each transfer: merge_adapter() there.
+        # Its asynchronous trainer lets the engine apply a plain one.
+        yield Setting("weights.lora_merged", True, document.where(by))
 
 
 def _calls(document: Document) -> Iterator[Mapping[str, Any]]:
@@ -190,11 +200,9 @@ def _name(call: ast.Call) -> str:
 
 
 def _literals(call: ast.Call) -> dict[str, Any]:
-    """Keyword arguments that are constants, torch dtypes, or dict(…) and {…} of such."""
+    """Keyword arguments: constants, torch dtypes, dict(…) and {…} of such; None for the rest."""
     return {
-        keyword.arg: value
-        for keyword in call.keywords
-        if keyword.arg is not None and (value := _literal(keyword.value)) is not None
+        keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg is not None
     }
 
 

@@ -17,11 +17,13 @@ from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import (
     capped,
     correction,
+    named,
     rank,
     targets_head,
     unless_null,
 )
 from driftscope_probes.lint.readers.values import dtype, number, switch, word
+from driftscope_probes.lint.readers.vllm_arguments import passed_on
 
 _ACTOR: Final = "actor_rollout_ref.actor."
 _ROLLOUT: Final = "actor_rollout_ref.rollout."
@@ -29,7 +31,7 @@ _MODEL: Final = "actor_rollout_ref.model."
 _TRANSFORMER: Final = f"{_ACTOR}megatron.override_transformer_config."
 _CORRECTION: Final = "algorithm.rollout_correction."
 #: Modules that train with verl: `python -m verl.trainer.main_ppo`, `-m recipe.dapo.main_dapo`.
-_RUNS: Final = re.compile(r"(verl|recipe)(\.\w+)+|(.*/)?main_ppo\.py")
+_RUNS: Final = re.compile(r"(verl\w*|recipe)(\.\w+)+|(.*/)?main_ppo\.py")
 _OVERRIDE: Final = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*(?:\.\w+)+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -98,6 +100,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_TRANSFORMER}moe_router_dtype": Key("trainer.router_dtype", dtype),
     f"{_TRANSFORMER}moe_router_bias_update_rate": Key("trainer.router_bias_rate", number),
     f"{_TRANSFORMER}fp8": Key("trainer.quantization", lambda value: word(value) and "fp8"),
+    f"{_ACTOR}fsdp_config.qat.enable": Key("trainer.quantization", named("qat")),
+    f"{_ACTOR}megatron.qat.enable": Key("trainer.quantization", named("qat")),
     f"{_TRANSFORMER}attention_dropout": Key("trainer.attention_dropout", number),
     f"{_TRANSFORMER}hidden_dropout": Key("trainer.hidden_dropout", number),
     f"{_TRANSFORMER}deterministic_mode": Key("trainer.deterministic", switch),
@@ -126,7 +130,8 @@ class Verl:
 
     def read(self, document: Document) -> Settings:
         pairs = dict(resolved(document.table) if document.table else _overrides(document))
-        found = settings_of(iter(pairs.items()), _KEYS, document)
+        found = passed_on(pairs, f"{_ROLLOUT}engine_kwargs.vllm.", document)
+        found += settings_of(iter(pairs.items()), _KEYS, document)
         return found + Settings(tuple(_derived(pairs, document)))
 
 
@@ -139,7 +144,11 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     asynchronous = next((key for key in pairs if key.startswith("async_training.")), None)
     if asynchronous is not None:
         yield Setting("trainer.asynchronous", True, document.where(asynchronous))
-    first = next(key for key in pairs if key.startswith("actor_rollout_ref."))
+    if "defaults" in pairs:  # of Hydra, a list
+        yield Setting("trainer.adds_to", "defaults", document.where("defaults"))
+    first = next(
+        (key for key in pairs if key.startswith("actor_rollout_ref.")), "actor_rollout_ref"
+    )
     yield Setting("trainer.framework", "verl", document.where(first))
     backend = next((key for key in pairs if key.startswith(f"{_ACTOR}megatron.")), None)
     if backend is not None and f"{_ACTOR}strategy" not in pairs:

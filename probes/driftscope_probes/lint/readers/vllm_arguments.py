@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ from driftscope_probes.lint.readers.script import Script, read_script
 def _mode(value: Any) -> str | None:
     """Of CUDA graphs: here NONE is a mode."""
     return "none" if str(value).strip().lower() in ("none", "0") else values.word(value)
+
+
+def _is_fp32(value: Any) -> bool | None:
+    said = values.dtype(value)
+    return None if said is None else said == "fp32"
 
 
 KEYS: Final[Mapping[str, Key]] = {
@@ -67,6 +73,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "model_impl": Key("engine.model_implementation", values.word),
     "load_format": Key("engine.load_format", values.word),
     "hf_overrides": Key("engine.overrides_config", values.there),
+    "hf_overrides.head_dtype": Key("engine.fp32_head", _is_fp32),
     "rope_scaling": Key("engine.overrides_rope", values.there),
     "rope_theta": Key("engine.overrides_rope", values.there),
     "compilation_config": Key("engine.compilation", values.scalar),
@@ -104,6 +111,8 @@ _OTHERS: Final = frozenset(
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
     }
 )
+#: Arguments that say something by being there, whatever is in them.
+_WHOLE: Final = ("hf_overrides", "rope_scaling", "watermark_config")
 _SWITCHES: Final = frozenset(
     {name for name, key in KEYS.items() if key.convert in (values.switch, values.opposite)}
 )
@@ -131,8 +140,14 @@ def engine_settings(
     arguments: Mapping[str, Any], document: Document, *, prefix: str = ""
 ) -> Settings:
     """Of arguments by name, with "-" or "_"; `prefix` stands before them where they are found."""
-    named = {str(name).replace("-", "_"): _parsed(value) for name, value in arguments.items()}
-    written = {str(name).replace("-", "_"): str(name) for name in arguments}
+    named: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for name, value in arguments.items():
+        plain = str(name).replace("-", "_")
+        if plain.removeprefix("no_") in _SWITCHES and plain not in _SWITCHES:
+            # "no-enable-prefix-caching: true" stands in vLLM's own recipes.
+            plain, value = plain.removeprefix("no_"), values.opposite(value)
+        named[plain], written[plain] = _parsed(value), str(name)
     found = settings_of(leaves(named), KEYS, document)
     known = [Setting("engine.name", "vllm", document.name)]
     for one in found:
@@ -140,12 +155,13 @@ def engine_settings(
         first, dot, rest = key.partition(".")
         shown = f"{prefix}{written.get(first, written.get(key, first))}{dot}{rest}"
         known.append(Setting(one.name, one.value, document.where(shown)))
-    overrides = named.get("hf_overrides")
-    if isinstance(overrides, Mapping) and overrides:
-        where = document.where(f"{prefix}{written['hf_overrides']}")
-        known.append(Setting("engine.overrides_config", True, where))
-        if any(str(key).startswith("rope") for key in _all_keys(overrides)):
-            known.append(Setting("engine.overrides_rope", True, where))
+    for name in _WHOLE:
+        whole = named.get(name)
+        if isinstance(whole, Mapping) and whole:
+            where = document.where(f"{prefix}{written[name]}")
+            known.append(Setting(KEYS[name].name, True, where))
+            if name == "hf_overrides" and any(key.startswith("rope") for key in _all_keys(whole)):
+                known.append(Setting("engine.overrides_rope", True, where))
     version = named.get("image_version")
     if isinstance(version, str):
         known.append(Setting("engine.version", version, document.where("image")))
@@ -154,6 +170,14 @@ def engine_settings(
         where = document.where(f"{prefix}{written['speculative_config']}")
         known.append(Setting("engine.speculative", "draft_model", where))
     return Settings(tuple(known))
+
+
+def passed_on(pairs: Mapping[str, Any], prefix: str, document: Document) -> Settings:
+    """Of a trainer's dotted keys: the arguments below `prefix`, if there are any."""
+    arguments = {
+        key.removeprefix(prefix): value for key, value in pairs.items() if key.startswith(prefix)
+    }
+    return engine_settings(arguments, document, prefix=prefix) if arguments else Settings()
 
 
 def _parsed(value: Any) -> Any:
@@ -174,7 +198,8 @@ def _all_keys(table: Mapping[str, Any]) -> Iterator[str]:
 def _is_table(table: Mapping[str, Any]) -> bool:
     """Most of its keys are vLLM's own, and at least two."""
     first = {key.partition(".")[0] for key in KEYS} | _OTHERS
-    known = sum(str(name).replace("-", "_").partition(".")[0] in first for name in table)
+    plain = (str(name).replace("-", "_").removeprefix("no_") for name in table)
+    known = sum(name.partition(".")[0] in first for name in plain)
     return known >= 2 and 2 * known >= len(table)
 
 
@@ -251,14 +276,15 @@ def _with_version(arguments: dict[str, Any], version: str | None) -> dict[str, A
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    left = list(words)
+    left = deque(words)
     while left:
-        word = left.pop(0)
+        word = left.popleft()
         if not word.startswith("-"):
             found.setdefault("model", word)
             continue
         name, equals, value = word.partition("=")
-        option = _SHORT.get(name, name.removeprefix("--"))
+        short, dot, rest = name.partition(".")
+        option = f"{_SHORT.get(short, short.removeprefix('--'))}{dot}{rest}"
         if re.fullmatch(r"-O\d", word):
             found["compilation_config"] = int(word[2:])
         elif equals:
@@ -268,9 +294,9 @@ def _options(words: tuple[str, ...]) -> dict[str, Any]:
             if option != plain:
                 found[plain] = False
             elif left and values.switch(left[0]) is not None:
-                found[option] = left.pop(0)
+                found[option] = left.popleft()
             else:
                 found[option] = True
         else:
-            found[option] = left.pop(0)
+            found[option] = left.popleft()
     return found

@@ -5,5 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from driftscope_probes.lint.base import Rule
+from driftscope_probes.lint.rules import (
+    correction,
+    engine,
+    environment,
+    experts,
+    model,
+    sampling,
+    trainer,
+    weights,
+)
 
-ALL_RULES: Final[tuple[Rule, ...]] = ()
+ALL_RULES: Final[tuple[Rule, ...]] = (
+    *model.RULES,
+    *engine.RULES,
+    *environment.RULES,
+    *trainer.RULES,
+    *correction.RULES,
+    *experts.RULES,
+    *weights.RULES,
+    *sampling.RULES,
+)

@@ -36,6 +36,8 @@ from driftscope_probes.push.rules import (
     rename_remedy,
 )
 
+#: A record's prompt is as long as its list.
+PROMPTS, LENGTHS_OF_PROMPTS = "prompt_token_ids", "prompt_lengths"
 #: Records say by their lists how long each sequence is.
 NAMES = tuple(name for name in COLUMNS if RULES[name].per != "limit")
 
@@ -92,6 +94,8 @@ def step_of_records(records: Iterable[tuple[str, Mapping[str, Any]]]) -> PushedS
     lengths = _lengths(parts)
     limits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     joined = {name: np.concatenate(own) for name, own in parts.items()}
+    if PROMPTS in parts and LENGTHS_OF_PROMPTS not in joined:
+        joined[LENGTHS_OF_PROMPTS] = np.array([ids.size for ids in parts[PROMPTS]], np.int32)
     return pushed_step({**joined, "cu_seqlens": limits}, metadata)
 
 
@@ -151,7 +155,8 @@ def _lengths(parts: dict[str, list[NDArray[Any]]]) -> list[int]:
     for name, own in parts.items():
         sizes = [part.size for part in own]
         once = set(sizes) <= {1} and (name in ONE_FOR_ALL or RULES[name].per == "sequence")
-        if once or (RULES[name].per == "sequence" and name != VERSION):
+        per = RULES[name].per
+        if once or per == "prompt" or (per == "sequence" and name != VERSION):
             continue
         if fault := lengths_fault(name, sizes, REQUIRED[0], lengths):
             raise PushError(fault.message, remedy=fault.remedy)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from driftscope_probes.determinism.batch import ROWS_TOGETHER, Onset
 from driftscope_probes.determinism.report import AxisReport, DeterminismReport
+from driftscope_service.terminal.findings import print_settings
 
 STYLES = {"equal": "green", "differs": "red", "not_repeatable": "magenta", "not_run": "dim"}
 DIFFERING = ("differs", "not_repeatable")
@@ -33,6 +34,7 @@ def print_determinism(report: DeterminismReport, console: Console) -> None:
             console.print(Text(f"{_name(axis)}: not run: {axis.reason}", "dim"), soft_wrap=True)
     for note in report.notes:
         console.print(Text(note, "dim"), soft_wrap=True)
+    print_settings(report.lint, console)
 
 
 def _subjects(report: DeterminismReport) -> list[tuple[str, str, str]]:

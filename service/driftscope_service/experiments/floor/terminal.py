@@ -13,6 +13,7 @@ from rich.text import Text
 from driftscope_probes.floor.report import BASES, DtypeNoise, FloorReport, PairFloor, Sigma
 from driftscope_probes.floor.store import StoredFloor
 from driftscope_service.numbers.metric_words import number, seconds, shared_exponent
+from driftscope_service.terminal.findings import print_settings
 
 LEGEND = (
     "sigma: standard deviation of the noise on the logits, in nats: sqrt(Σ Δ² / Σ (1 − p)²). "
@@ -35,6 +36,7 @@ def print_floor(report: FloorReport, console: Console, folder: Path) -> None:
     console.print(_dtypes(report.dtypes))
     for note in report.notes:
         console.print(Text(note, style="dim"))
+    print_settings(report.lint, console)
     console.print()
     console.print(Text(f"{seconds(report.timing['total_s'])} on {report.machine}.", style="dim"))
     console.print(Text(f"Stored in {folder}: later verdicts use it."), soft_wrap=True)

@@ -1,24 +1,20 @@
-"""`driftscope probe paired`, and the prompts that it reads."""
+"""`driftscope probe paired`: the grid in the terminal and in a folder."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
-from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import default_folder as default_floors
 from driftscope_probes.paired.report import PairedReport
-from driftscope_probes.paired.request import MAX_PROMPTS, PairedRequest
-from driftscope_probes.prompts import Message, Prompt
+from driftscope_probes.paired.request import PairedRequest
 from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.experiments.paired.diagnoses import judged
@@ -36,53 +32,7 @@ from driftscope_service.terminal.commands import (
     run_child,
 )
 from driftscope_service.terminal.fail_on import FailOn, exit_where_a_rule_holds
-
-#: Far above any probe's need; a mistaken path to a data set must not fill the memory.
-MAX_FILE_BYTES = 64 * 2**20
-
-
-def read_prompts_option(value: str) -> list[Prompt] | int:
-    """A count, or the prompts of a file. Raises RequestError."""
-    if value.isdecimal():
-        return int(value)
-    path = Path(value)
-    if not path.is_file():
-        raise RequestError(
-            f"--prompts {value!r} is neither a number nor a file.",
-            remedy="give how many of the shipped prompts to use, or a .txt or .jsonl file.",
-        )
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise RequestError(
-            f"{path} has {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} are read.",
-            remedy=f"give at most {MAX_PROMPTS} prompts.",
-        )
-    return _parse(path)
-
-
-def _parse(path: Path) -> list[Prompt]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8.") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
-        raise RequestError(f"{path} holds no prompt.", remedy="give one prompt per line.")
-    if path.suffix != ".jsonl":
-        return [line for _, line in numbered]
-    return [_parse_json_line(path, number, line) for number, line in numbered]
-
-
-def _parse_json_line(path: Path, number: int, line: str) -> Prompt:
-    try:
-        fields = json.loads(line)
-        if isinstance(fields, dict) and isinstance(fields.get("prompt"), str):
-            return str(fields["prompt"])
-        return [Message(**message) for message in fields["messages"]]
-    except (ValueError, ValidationError, TypeError, KeyError) as error:
-        raise RequestError(
-            f"{path} line {number} is not a prompt: {error or 'unknown shape'}",
-            remedy='write {"prompt": "text"} or {"messages": [{"role": "user", "content": …}]}.',
-        ) from error
+from driftscope_service.terminal.prompt_file import read_prompts_option
 
 
 def request_of(values: Mapping[str, Any]) -> PairedRequest:
@@ -104,6 +54,8 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
             "model": "Catalogue name, local folder or Hub id.",
             "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
             "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
+            "engine_adapter": "How it gets into the engine: off (--model is run as it is), "
+            "merged-fp32, merged-bf16, or vllm: vLLM's own LoRA.",
             "engine_dtypes": "Comma-separated.",
             "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
             "each also with +fp32-head.",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_probes.paired.request import PairedRequest
 from driftscope_service.experiments.quotas import (
-    FROM_OPERATOR,
+    ClientEngineSettings,
     at_most,
     check_endpoint,
     check_model,
@@ -66,19 +65,6 @@ def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
     )
 
 
-class ClientEngineSettings(EngineSettings):
-    """Engine options of a client: no addresses."""
-
-    server_url: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
-    server_model: None = Field(default=None, description=f"must be null: {FROM_OPERATOR}")
-
-    @field_validator("server_url", "server_model", mode="before")
-    @classmethod
-    def _no_addresses(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError(FROM_OPERATOR)
-
-
 NO_FOLDERS: Final = (
     "a folder of the machine is no client's to name; use driftscope probe paired --adapter"
 )
@@ -112,6 +98,9 @@ class PairedProbeRequest(PairedRequest):
         description="the trainer's own, named as `model`; null: the engine's",
     )
     adapter: None = Field(default=None, description=f"must be null: {NO_FOLDERS}")
+    engine_adapter: Literal["off"] = Field(
+        default="off", description="must be off: it goes with `adapter`"
+    )
     engine: ClientEngineSettings = _DEFAULT_ENGINE
     engine_endpoint: str | None = Field(
         default=None,

@@ -21,7 +21,7 @@ _VALUE_OPTIONS = {"kind": "--engine"}
 _SWITCHES = {"compile": ("--compile", "--enforce-eager")}
 #: One option of the command line sets these for both sides.
 _SHARED = ("threads", "seed", "kernels")
-_OWN = ("trainer_model", "adapter", "chat_template", "resamples")
+_OWN = ("trainer_model", "adapter", "engine_adapter", "chat_template", "resamples")
 
 
 @dataclass(frozen=True, slots=True)

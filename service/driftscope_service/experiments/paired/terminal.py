@@ -18,6 +18,7 @@ from driftscope_service.experiments.paired.diagnoses import diagnosed_cells, kno
 from driftscope_service.experiments.paired.grid import grid_table, paired_grid
 from driftscope_service.numbers.diagnosis_words import verdict_words
 from driftscope_service.numbers.metric_words import UNDEFINED, number, seconds, share
+from driftscope_service.terminal.findings import print_settings
 
 LEGEND = (
     "Δ = log-probability by the trainer − by the engine, in nats; k3 = mean(ρ − 1 − Δ), ρ = exp Δ; "
@@ -64,6 +65,7 @@ def print_report(report: PairedReport, console: Console, *, location: str | None
         _print_block(console, "Gradients", [_gradient(row) for row in report.gradients])
     if report.notes:
         _print_block(console, "Notes", report.notes)
+    print_settings(report.lint, console)
     console.print()
     console.print(Text(_timing(report.timing), style="dim"))
     if location is not None:

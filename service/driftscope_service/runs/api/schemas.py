@@ -248,6 +248,11 @@ class StepAnalysis(BaseModel):
     notes: list[str] = Field(
         default_factory=list, description="what settings of the sampling do to the comparison"
     )
+    lint: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="what settings that the metadata state are known to do: rule, severity, where, "
+        "value, why, remedy, source, cause",
+    )
     unused: list[dict[str, str]] = Field(
         default_factory=list, description="name, and why nothing reads it, of what was pushed"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_probes.lint.report import read_findings
 from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.plural import counted
 from driftscope_service.http.errors import InvalidField, not_found
@@ -109,9 +110,12 @@ def get_step_page(
         path=navigation.step_page(run, step, attempt),
         api=navigation.with_query(step_path(run, step), attempt=attempt),
         diagnosis=diagnosis_view(diagnosis),
+        reports=service.reports_of_step(run, step),
+        model=offered_model(names[1:], service.settings.model_names),
         band=band,
         values=hygiene_sentences(analysis, every=True),
         notes=analysis.get("notes") or [],
+        findings=read_findings(analysis.get("lint") or ()),
         unused={one["name"]: one["why"] for one in analysis.get("unused") or []},
         profiles=[] if looked.view is None else looked.view.profiles.profiles(),
         profile_plots={name: plot for plot, name in PROFILE_PLOTS.items()},
@@ -195,6 +199,15 @@ def get_step_plot(
     if data is None:
         raise not_found(f"profile by {plot} of step", step, f"run {run!r}: it was not pushed")
     return plot_response(request, data, format_, f"{run}-{step}-{plot}")
+
+
+def offered_model(names: Sequence[str | None], offered: Sequence[str]) -> str | None:
+    """The model of a run as the service can start it: by its name, or that without an owner."""
+    for name in names:
+        for said in () if name is None else (name, name.rsplit("/", 1)[-1]):
+            if said in offered:
+                return said
+    return None
 
 
 def _crumb(run: str, attempt: int) -> Crumb:

@@ -109,19 +109,33 @@ def _table(
 ) -> pa.Table:
     limits = cu_seqlens[rows.start : rows.stop + 1]
     tokens = slice(int(limits[0]), int(limits[-1]))
-    offsets = pa.array((limits - limits[0]).astype(np.int32))
     arrays: dict[str, pa.Array] = {}
+    prompts = _prompt_limits(columns)
     for name, tensor in columns.items():
         if RULES[name].per == "sequence":
             arrays[name] = pa.array(tensor[rows])
+        elif RULES[name].per == "prompt":
+            own = prompts[rows.start : rows.stop + 1]
+            arrays[name] = _lists(tensor[own[0] : own[-1]], own)
         elif RULES[name].inner_dimensions:
             arrays[name] = _binaries(tensor[tokens], limits - limits[0])
         else:
-            values = pa.array(tensor[tokens])
-            element = pa.field("element", values.type, nullable=False)
-            arrays[name] = pa.ListArray.from_arrays(offsets, values, type=pa.list_(element))
+            arrays[name] = _lists(tensor[tokens], limits)
     fields = [pa.field(name, array.type, nullable=False) for name, array in arrays.items()]
     return pa.table(list(arrays.values()), schema=pa.schema(fields))
+
+
+def _prompt_limits(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """[sequences + 1] offsets into the prompts; a step with prompts has their lengths."""
+    lengths = columns.get("prompt_lengths", np.zeros(0, np.int32))
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _lists(values: NDArray[Any], limits: NDArray[np.int64]) -> pa.Array:
+    stored = pa.array(values)
+    element = pa.field("element", stored.type, nullable=False)
+    offsets = pa.array((limits - limits[0]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, stored, type=pa.list_(element))
 
 
 def _binaries(experts: NDArray[Any], limits: NDArray[np.int64]) -> pa.Array:

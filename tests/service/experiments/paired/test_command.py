@@ -9,7 +9,7 @@ import pytest
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.prompts import Message
-from driftscope_service.experiments.paired.command import MAX_FILE_BYTES, read_prompts_option
+from driftscope_service.terminal.prompt_file import MAX_FILE_BYTES, read_prompts_option
 
 PROMPTS = ["one", "  two ", "drei ✓"]
 

@@ -41,7 +41,9 @@ ODD_BITS = [
     1,
     0x40000000,
 ]
-OPTIONAL = [name for name in RULES if name not in ("cu_seqlens", "mask")][2:]
+#: Prompts have a test of their own: their number is that of the prompt_lengths.
+APART = ("cu_seqlens", "mask", "prompt_token_ids")
+OPTIONAL = [name for name in RULES if name not in APART][2:]
 
 
 #: How each dtype of experts is stored.
