@@ -88,22 +88,25 @@ class StoredTensor:
         length = (self.end - self.begin,)
         return np.memmap(self.file, np.uint8, "r", self.begin, length)
 
-    def values(self) -> NDArray[np.float32]:
-        """Its values, all exact in float32; of `shape`. Raises ModelError for other formats."""
-        raw = self.stored()
-        if self.format == "BF16":
-            wide = raw.view(np.uint16).astype(np.uint32) << DROPPED_BITS
-            return wide.view(np.float32).reshape(self.shape)
-        if self.format not in NUMPY_FORMATS:
+    def values(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Its values, all exact in float32; of `shape`, or of some of its first axis.
+
+        Raises ModelError for a format that is not among FLOATS.
+        """
+        if self.format not in FLOATS:
             raise ModelError(
                 f"{self.file} holds a tensor in {self.format}.",
                 remedy="Use a checkpoint in BF16, F16 or F32.",
             )
-        return raw.view(NUMPY_FORMATS[self.format]).astype(np.float32).reshape(self.shape)
+        stored = self.stored().view(FLOATS[self.format]).reshape(self.shape)
+        chosen = stored[rows] if self.shape else stored
+        if self.format == "BF16":
+            return (chosen.astype(np.uint32) << DROPPED_BITS).view(np.float32)
+        return chosen.astype(np.float32)
 
 
-#: Formats beside BF16 whose values are exact in float32.
-NUMPY_FORMATS: dict[str, type[np.floating[Any]]] = {"F32": np.float32, "F16": np.float16}
+#: Formats whose values are exact in float32, and what numpy reads them as.
+FLOATS: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 def read_tensors(path: Path) -> dict[str, StoredTensor]:

@@ -97,6 +97,11 @@ class Bench:
         bound = max(AT_FLOOR_UP_TO * self.floor_sigma, EXPLAINS_FROM * self.base.sigma)
         return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
 
+    def agree_without_floor(self, gap: Gap, what: str) -> Measurement:
+        """As `agree`, of runs that give equal bits when healthy: rounding is no excuse."""
+        bound = EXPLAINS_FROM * self.base.sigma
+        return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
+
     def _measured(self, outcome: Outcome, gap: Gap, what: str, bound: float) -> Measurement:
         return Measurement(outcome, f"sigma, {what}", gap.sigma, f"up to {bound:.2g}")
 
@@ -109,7 +114,7 @@ class Bench:
             "recorded": known.recorded is not None,
             "older_models": bool(sides.older_models),
             "adapter": sides.adapter is not None,
-            "other_weights": sides.engine_model != sides.trainer_model,
+            "other_weights": sides.engine_model != sides.trainer_model or sides.adapter is not None,
             "mixture_of_experts": known.mixture_of_experts,
             "threads": (sides.engine.threads or 0) != 1,
         }

@@ -17,7 +17,9 @@ from typing import Final
 import numpy as np
 from pydantic import ValidationError
 
+from driftscope_probes.diagnosis.controls.engine_folders import EngineFolders
 from driftscope_probes.diagnosis.controls.sides import (
+    OTHER_LAUNCH,
     EngineChange,
     Logprobs,
     Sampled,
@@ -40,6 +42,7 @@ class LiveEngine:
     def __init__(self, sides: Sides, workdir: Path, module: str = MODULE) -> None:
         """`module`: the child process of an engine of ours; drills have others."""
         self._sides = sides
+        self._folders = EngineFolders(sides, workdir / "weights")
         self._context = 0
         self._first: EngineRunner | ServerRunner
         if self.on_server:
@@ -116,7 +119,8 @@ class LiveEngine:
 
     @property
     def _own_context(self) -> int:
-        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 1
+        # And two: a token is decoded behind a text that is read, and vLLM wants room for one more.
+        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 2
 
     @property
     def _draw(self) -> Draw:
@@ -124,10 +128,7 @@ class LiveEngine:
         return Draw(sampling.temperature, sampling.top_p, sampling.top_k, sampling.ignore_eos)
 
     def _runner(self, setup: Setup, change: EngineChange) -> EngineRunner | ServerRunner:
-        if self.on_server:
-            return self._first
-        as_it_is = setup == replace(self._setup(EngineChange()), replica=setup.replica)
-        if as_it_is and not change.before:
+        if self.on_server or setup.process == 0:
             return self._first
         if not self._room_for_two(setup):
             self._first.close()
@@ -140,28 +141,28 @@ class LiveEngine:
 
     def _setup(self, change: EngineChange) -> Setup:
         self._check(change)
-        folder = self._folder(change)
-        return Setup(
+        folder = self._folders.of(change)
+        setup = Setup(
             dtype=change.dtype or self._sides.engine_dtype,
             engine=self._settings(change),
             context=self._context,
-            process=change.launch,
             replica=change.replica,
-            model=None if folder == self._sides.engine_model else str(folder),
+            model=None if folder.model == self._sides.engine_model else str(folder.model),
+            adapter=folder.adapter,
         )
+        as_is = EngineChange()
+        own = self._sides.engine_dtype, self._settings(as_is), self._folders.of(as_is)
+        as_it_is = (setup.dtype, setup.engine, folder) == own and not change.before
+        return replace(setup, process=change.launch or (0 if as_it_is else OTHER_LAUNCH))
 
     def _check(self, change: EngineChange) -> None:
+        other_weights = change.weights != "engine" or change.adapter != "as_is"
         restarted = change.settings or change.dtype or change.launch or change.replica
-        if self.on_server and (restarted or change.before or change.weights != "engine"):
+        if self.on_server and (restarted or change.before or other_weights):
             raise RequestError(
                 "a running server was asked to run with other settings or weights, in another "
                 "launch, or after a sleep or reload.",
                 remedy="let the probe start the engine itself: engine vllm.",
-            )
-        if change.adapter not in ("as_is", "off"):
-            raise RequestError(
-                f"the engine was asked to run with its adapter {change.adapter}.",
-                remedy="give the adapter's own controls, or an engine without one.",
             )
 
     def _settings(self, change: EngineChange) -> EngineSettings:
@@ -176,21 +177,8 @@ class LiveEngine:
                 remedy="leave the control out for this engine.",
             ) from error
 
-    def _folder(self, change: EngineChange) -> Path:
-        weights = change.weights
-        if weights == "engine":
-            return self._sides.engine_model
-        if weights == "trainer":
-            return self._sides.trainer_model
-        if not 0 <= weights < len(self._sides.older_models):
-            raise RequestError(
-                f"older weights {weights} were asked for; {len(self._sides.older_models)} folders "
-                "are known.",
-                remedy="name the folders of earlier checkpoints, the newest first.",
-            )
-        return self._sides.older_models[weights]
-
     def close(self) -> None:
         self._first.close()
         if not self.on_server:
             self._other.close()
+        self._folders.close()

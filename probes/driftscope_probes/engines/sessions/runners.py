@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from driftscope_probes.asked_child import AskedChild
 from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.engines.server_logprobs import Gap, SentLogprobs, read_logprobs
-from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row, Setup
+from driftscope_probes.engines.sessions.question import Answer, Batch, Event, Output, Row, Setup
 from driftscope_probes.engines.sessions.registry import task_of
 from driftscope_probes.engines.settings import child_environment
 from driftscope_probes.engines.vllm_server import VllmServer, completion_tokens
@@ -81,6 +81,7 @@ class _Seat:
     started: tuple[int, tuple[tuple[str, str], ...]]
     number: int  # of the process, counted from 1
     opened: Setup | None = None  # None: the next question opens an engine first
+    undergone: tuple[Event, ...] = ()  # by this engine, since it was opened
 
 
 class EngineRunner:
@@ -100,19 +101,19 @@ class EngineRunner:
     def run(self, setup: Setup, batch: Batch) -> Answer:
         if setup.replica:
             # A second one is only a second one beside a first.
-            self._open(replace(setup, replica=0))
-        seat = self._open(setup)
-        if batch.before:
-            # What an event did to the engine must not reach the questions that follow.
-            seat.opened = None
-        return seat.session.run(batch)
+            self._open(replace(setup, replica=0), ())
+        seat = self._open(setup, batch.before)
+        done, seat.undergone = seat.undergone, batch.before
+        # What the engine has undergone for an earlier question need not happen twice.
+        return seat.session.run(replace(batch, before=()) if done == batch.before else batch)
 
-    def _open(self, setup: Setup) -> _Seat:
+    def _open(self, setup: Setup, before: tuple[Event, ...]) -> _Seat:
         self._leave_only_replicas_of(setup)
         seat = self._seated(setup)
-        if seat.opened != setup:
+        # What an event did to the engine must not reach questions that are not about it.
+        if seat.opened != setup or seat.undergone not in ((), before):
             # If opening fails, the previous engine is closed too.
-            seat.opened = None
+            seat.opened, seat.undergone = None, ()
             used = seat.session.open(setup)
             self.engines.append(used | {"process": seat.number})
             seat.opened = setup
