@@ -13,7 +13,7 @@ from driftscope_probes.diagnosis.controls.registry import BY_NAME
 from driftscope_probes.diagnosis.controls.sides import EngineChange
 from driftscope_probes.engines.settings import EngineSettings
 
-from .conftest import HereTrainer, adapter, known_of, sides_of
+from .benches import HereTrainer, adapter, known_of, sides_of
 
 pytestmark = pytest.mark.slow
 
