@@ -47,7 +47,8 @@ class AskedChild:
 
     def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Raises ProbeError: what the child answered with, or why it ended."""
-        self._child.ask(question)
+        if self.alive:
+            self._child.ask(question)
         answer = self._answers.get()
         if answer is None:
             self._answers.put(None)  # whoever asks next hears it too

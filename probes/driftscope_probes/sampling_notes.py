@@ -21,8 +21,11 @@ GREEDY = (
     "Greedy decoding picks likely tokens, whose log-probabilities differ least: expect a "
     "smaller gap than in sampling at temperature 1."
 )
-#: Rules of the lint that state the same facts: where these notes are given, the rules are not.
-SAID_BY_NOTES: Final[frozenset[str]] = frozenset()
+#: Rules of the lint that state the same facts of settings alone. Pushes and probes know how both
+#: sides were scored, and give these notes instead.
+SAID_BY_NOTES: Final[frozenset[str]] = frozenset(
+    {"processed-logprobs-truncated", "sampling-truncated", "raw-logprobs-with-temperature"}
+)
 
 
 def sampling_notes(*, temperature: float, truncated: bool, processed: bool) -> list[str]:

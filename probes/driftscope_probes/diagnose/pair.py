@@ -41,7 +41,7 @@ class Folders:
 
     model: Path | None = None
     trainer_model: Path | None = None
-    older_models: tuple[Path, ...] = ()
+    older_models: tuple[Path | None, ...] = ()
     floors: Path | None = None  # None: priors
 
 
@@ -64,7 +64,11 @@ def pair_of(
         model,
         folders.trainer_model,
     )
-    older = folders.older_models or tuple(resolve(name).path for name in request.older_models)
+    places = folders.older_models or (None,) * len(request.older_models)
+    older = tuple(
+        resolve(str(place) if place else name).path
+        for name, place in zip(request.older_models, places, strict=True)
+    )
     recorded = None if data is None else data.recorded
     if recorded is None:
         prompts = _prompts(request, model)
@@ -77,7 +81,7 @@ def pair_of(
         engine_model=model.path,
         trainer_model=weights.model.path,
         engine=request.engine,
-        trainer=request.trainer,
+        trainer=request.trainer.settings,
         engine_dtype=dtype,
         trainer_mode=mode,
         sampling=request.sampling,

@@ -13,7 +13,13 @@ from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
 from driftscope_probes.paired.request import MAX_PROMPTS
 from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
-from driftscope_probes.trainer.settings import TrainerSettings
+from driftscope_probes.trainer.settings import (
+    Attention,
+    Batching,
+    Kernels,
+    PaddingSide,
+    TrainerSettings,
+)
 
 #: What both sides compute in where neither the request nor the step says it: most trainers do.
 USUAL_DTYPE: Final[Dtype] = "bf16"
@@ -21,6 +27,24 @@ USUAL_DTYPE: Final[Dtype] = "bf16"
 MOST_OLDER: Final = 16
 #: So many controls are there at most; more outcomes would be a mistake.
 MOST_GIVEN: Final = 100
+
+
+class DiagnoseTrainer(BaseModel):
+    """Of the trainer's settings those that change a log-probability."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kernels: Kernels = Field("stock", description="torch's kernels or our batch-invariant ones")
+    attention: Attention = "sdpa"
+    micro_batch: int = Field(1, ge=1, le=1024, description="sequences per forward pass")
+    batching: Batching = Field("padded", description="how sequences share a forward pass")
+    padding_side: PaddingSide = "right"
+    threads: int | None = Field(None, ge=1, le=1024, description="None: every core available")
+    seed: int = Field(0, ge=0, lt=2**31, description="dropout, where the model has any")
+
+    @property
+    def settings(self) -> TrainerSettings:
+        return TrainerSettings(**self.model_dump())
 
 
 class DiagnoseRequest(BaseModel):
@@ -61,7 +85,7 @@ class DiagnoseRequest(BaseModel):
     )
     sampling: SamplingSettings = SamplingSettings()
     engine: EngineSettings = EngineSettings()
-    trainer: TrainerSettings = TrainerSettings()
+    trainer: DiagnoseTrainer = DiagnoseTrainer()
 
     @field_validator("prompts")
     @classmethod

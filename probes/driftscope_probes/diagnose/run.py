@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnose.investigation import BEGIN, Clock, hear_given, investigate
 from driftscope_probes.diagnose.pair import Folders, pair_of
+from driftscope_probes.diagnose.possible import possible_here
 from driftscope_probes.diagnose.recorded import StepData
 from driftscope_probes.diagnose.report import (
     DiagnoseReport,
@@ -66,7 +67,7 @@ def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink)
         folders=Folders(
             model=_path(request.get("model_path")),
             trainer_model=_path(request.get("trainer_model_path")),
-            older_models=tuple(map(Path, older or ())),
+            older_models=tuple(map(_path, older or ())),
             floors=_path(request.get("floors")),
         ),
         data=None if data is None else StepData.read(data),
@@ -167,6 +168,8 @@ def examine(
     live = data is None
     diagnosis = live_diagnosis(bench) if data is None else data.diagnosis
     belief = prior_of(diagnosis.causes)
+    if bench.base.sigma > AT_FLOOR_UP_TO * bench.floor_sigma:
+        belief = possible_here(belief, bench.sides, bench.known)
     prior = listed(belief)
     at_floor = bench.base.sigma <= AT_FLOOR_UP_TO * bench.floor_sigma
     fine = at_floor and (live or diagnosis.verdict in FINE)

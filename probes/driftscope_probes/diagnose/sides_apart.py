@@ -17,7 +17,8 @@ from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 SIDE_CONTROL: Final = "reference_forward"
 SIDES: Final = {
     "dirty": "The trainer errs: it differs from a plain float32 forward of its own weights.",
-    "clean": "The engine errs: the trainer agrees with a plain float32 forward of its weights.",
+    "clean": "The engine's side errs, in its computation or its weights: the trainer agrees with a "
+    "plain float32 forward of its own weights.",
 }
 
 

@@ -26,6 +26,7 @@ from driftscope_probes.engines.base import (
 )
 from driftscope_probes.engines.settings import kv_cache_bytes
 from driftscope_probes.engines.vllm_lora import load_lora, lora_arguments
+from driftscope_probes.engines.vllm_seeds import let_seeds_survive_chunks
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.trace import Trace
@@ -42,6 +43,7 @@ class VllmInProcess:
         ignore = task.sampling.ignore_eos
         self._stop_ids = [] if ignore else end_of_sequence_ids(task.model_path)
         _register_kernels()
+        let_seeds_survive_chunks()
         arguments = _engine_args(task)
         arguments.enable_sleep_mode = sleeps and not current_platform.is_cpu()
         self._engine = LLMEngine.from_engine_args(arguments)

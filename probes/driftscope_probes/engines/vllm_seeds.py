@@ -2,9 +2,9 @@
 
 In: nothing. Out: `let_seeds_survive_chunks`, to be called once before an engine is created.
 
-After each piece but the last, vLLM throws a drawn token away and turns the request's generator back
-with `set_offset`, which a CPU's generator does not have (vLLM 0.32: "CPU Generator does not use
-offset"; the engine dies). Ours goes back to its seed: before its first token nothing else was drawn.
+After each piece but the last, vLLM throws a drawn token away and turns the request's generator
+back with `set_offset`, which a CPU's generator does not have (vLLM 0.32: "CPU Generator does not
+use offset"; the engine dies). Ours goes back to its seed: nothing else was drawn until then.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class RewindingGenerator(torch.Generator):
     def get_offset(self) -> int:
         return 0
 
-    def set_offset(self, offset: int) -> None:
-        self.manual_seed(self.initial_seed())
+    def set_offset(self, offset: int) -> torch.Generator:
+        return self.manual_seed(self.initial_seed())
 
 
 _STATE = gpu_model_runner.CachedRequestState

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Condition, Finding, Rule, Settings, lint
-from driftscope_probes.lint.conditions import Either, Unset
+from driftscope_probes.lint.conditions import Either, Unless, Unsaid, Unset
 from driftscope_probes.lint.host import settings_of_environment
+from driftscope_probes.lint.names import NAMES
 from driftscope_probes.lint.readers.probe_request import settings_of_request
 from driftscope_probes.lint.readers.registry import read_paths
 from driftscope_probes.lint.report import LintReport, lint_report
@@ -26,22 +27,50 @@ from driftscope_probes.sampling_notes import SAID_BY_NOTES
 MOST_SETTINGS: Final = 256
 
 
-def rests_on_silence(condition: Condition) -> bool:
+def silent_sides(condition: Condition) -> frozenset[str]:
+    """Of the settings whose absence the condition rests on: {"engine"} of Unset("engine.x")."""
     if isinstance(condition, Either):
-        return any(map(rests_on_silence, condition.conditions))
-    return isinstance(condition, Unset)
+        return frozenset().union(*map(silent_sides, condition.conditions))
+    if isinstance(condition, Unset | Unsaid):
+        return frozenset({_side(condition.name)})
+    return _sides(condition.condition) if isinstance(condition, Unless) else frozenset()
 
 
-def rules_of_stated(rules: Iterable[Rule] = ALL_RULES) -> tuple[Rule, ...]:
-    """Without those whose fact the notes on the sampling tell already."""
+def _sides(condition: object) -> frozenset[str]:
+    """Of all settings that a condition asks for, within others too."""
+    found = frozenset[str]()
+    for value in (getattr(condition, name) for name in getattr(condition, "__slots__", ())):
+        if isinstance(value, tuple):
+            found = found.union(*map(_sides, value))
+        elif isinstance(value, str) and value in NAMES:
+            found |= {_side(value)}
+        else:
+            found |= _sides(value)
+    return found
+
+
+def _side(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def rules_of_stated(rules: Iterable[Rule], known: frozenset[str] = frozenset()) -> tuple[Rule, ...]:
+    """Without those that rest on silence of a side that is not `known` in full, and without those
+    whose fact the notes on the sampling tell already."""
     return tuple(
         rule
         for rule in rules
-        if rule.name not in SAID_BY_NOTES and not any(map(rests_on_silence, rule.when))
+        if rule.name not in SAID_BY_NOTES
+        and frozenset().union(*map(silent_sides, rule.when)) <= known
     )
 
 
-STATED: Final = rules_of_stated()
+#: A probe has the model's folder, every setting of its engine, and the machine; its trainer is
+#: driftscope's own forward, of which a framework's settings say nothing.
+KNOWN_TO_A_PROBE: Final = frozenset(
+    {"model", "defaults", "tokenizer", "engine", "sampling", "environment", "machine"}
+)
+STATED: Final = rules_of_stated(ALL_RULES)
+OF_A_PROBE: Final = rules_of_stated(ALL_RULES, KNOWN_TO_A_PROBE)
 
 
 @lru_cache(maxsize=MOST_SETTINGS)
@@ -60,4 +89,4 @@ def probe_lint(
         with suppress(RequestError):
             settings += read_paths([folder])
     settings += settings_of_environment(environment) + settings_of_request(request)
-    return lint_report(settings, rules=STATED)
+    return lint_report(settings, rules=OF_A_PROBE)

@@ -1,7 +1,7 @@
 """`driftscope lint`: settings of engine and trainer, looked at before anything runs.
 
 Exit codes: 0 nothing found, 1 findings, 2 something cannot be read. It imports neither a web
-framework nor pydantic nor numpy: it answers in half a second, before every run and in hooks.
+framework nor numpy: it answers in half a second, before every run and in hooks.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def lint(
     command: Annotated[
         str | None, typer.Option(help="A command line in quotes, such as 'vllm serve …'.")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="A running vLLM server, asked what it tells.")
+    ] = None,
     env: Annotated[
         bool, typer.Option("--env", help="This shell's variables and this machine.")
     ] = False,
@@ -77,14 +80,16 @@ def lint(
     left_out = [_known(name) for name in ignore or ()]
     if rules:
         return _list_rules(json_)
-    if not paths and command is None and not env:
+    if not paths and command is None and server is None and not env:
         if not against:
-            raise typer.BadParameter("give a PATH, --command or --env.")
+            raise typer.BadParameter("give a PATH, --command, --server or --env.")
         env = True  # this machine against last week's
     here = _of_paths(paths or (), alone=not against)
     settings = here.settings
     if command is not None:
         settings += read_text(COMMAND, command)
+    if server is not None:
+        settings += _of_server(server)
     told = _environment() if env else None
     if told is not None:
         settings += settings_of_environment(told)
@@ -109,8 +114,14 @@ def lint(
         raise typer.Exit(FOUND)
 
 
+def _of_server(address: str) -> Settings:
+    # Here, as below, since a lint of files starts faster without it.
+    from driftscope_probes.lint.readers.vllm_server import read_server
+
+    return read_server(address)
+
+
 def _environment() -> dict[str, Any]:
-    # Here, since a lint of files starts in half the time without it.
     from driftscope_probes.device.environment import environment
 
     return environment()

@@ -18,6 +18,7 @@ EXPERIMENTS: Final[tuple[str, ...]] = (
     "driftscope_service.experiments.kernels",
     "driftscope_service.experiments.determinism",
     "driftscope_service.experiments.floor",
+    "driftscope_service.experiments.diagnose",
     "driftscope_service.experiments.nightly",
 )
 

@@ -274,6 +274,13 @@ KERNELS: Final = (
         doc="determinism-probe",
     ),
     Term(
+        "finding",
+        "finding",
+        "A setting that is known to make the two sides disagree: error where they cannot agree, "
+        "warning where they differ in common cases, note where it matters when numbers are read.",
+        doc="lint",
+    ),
+    Term(
         "replay",
         "replay",
         "A command that shows one difference again, bit for bit.",

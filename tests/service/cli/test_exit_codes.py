@@ -41,7 +41,14 @@ def kernels():
 
 def test_the_table_names_every_command_with_a_finding() -> None:
     page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
-    for name in ("analyze", "probe paired", "probe determinism", "kernels check", "nightly"):
+    for name in (
+        "analyze",
+        "probe paired",
+        "probe determinism",
+        "kernels check",
+        "lint",
+        "nightly",
+    ):
         assert f"`{name}`" in page
 
 
@@ -49,6 +56,8 @@ def test_the_table_names_every_command_with_a_finding() -> None:
     ("arguments", "code"),
     [
         (("nightly", "--list"), 0),
+        (("lint", "--rules"), 0),
+        (("lint", "nothing.yaml"), 2),
         (("floor", "--list"), 0),
         (("kernels", "list", "--op", "linear"), 0),
         (("analyze", "nothing.json"), 2),

@@ -1,4 +1,4 @@
-"""/lint: a form that works without scripts, and shows what the files that it is given are known for."""
+"""/lint: a form that works without scripts, and what it shows of the files it is given."""
 
 from __future__ import annotations
 

@@ -97,6 +97,11 @@ class Bench:
         bound = max(AT_FLOOR_UP_TO * self.floor_sigma, EXPLAINS_FROM * self.base.sigma)
         return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
 
+    def agree_without_floor(self, gap: Gap, what: str) -> Measurement:
+        """As `agree`, of runs that give equal bits when healthy: rounding is no excuse."""
+        bound = EXPLAINS_FROM * self.base.sigma
+        return self._measured("clean" if gap.sigma <= bound else "dirty", gap, what, bound)
+
     def _measured(self, outcome: Outcome, gap: Gap, what: str, bound: float) -> Measurement:
         return Measurement(outcome, f"sigma, {what}", gap.sigma, f"up to {bound:.2g}")
 

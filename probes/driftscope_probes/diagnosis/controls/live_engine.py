@@ -33,6 +33,8 @@ from driftscope_probes.errors import RequestError
 
 #: As many sequences run together by default as in the paired probe.
 MOST_TOGETHER: Final = 256
+#: The launch of everything but the engine as it is: its process is another one anyway.
+OTHER_LAUNCH: Final = 1
 
 
 class LiveEngine:
@@ -118,7 +120,8 @@ class LiveEngine:
 
     @property
     def _own_context(self) -> int:
-        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 1
+        # And two: a token is decoded behind a text that is read, and vLLM wants room for one more.
+        return max(map(len, self._sides.prompts)) + self._sides.sampling.max_tokens + 2
 
     @property
     def _draw(self) -> Draw:
@@ -126,10 +129,7 @@ class LiveEngine:
         return Draw(sampling.temperature, sampling.top_p, sampling.top_k, sampling.ignore_eos)
 
     def _runner(self, setup: Setup, change: EngineChange) -> EngineRunner | ServerRunner:
-        if self.on_server:
-            return self._first
-        as_it_is = setup == replace(self._setup(EngineChange()), replica=setup.replica)
-        if as_it_is and not change.before:
+        if self.on_server or setup.process == 0:
             return self._first
         if not self._room_for_two(setup):
             self._first.close()
@@ -143,15 +143,18 @@ class LiveEngine:
     def _setup(self, change: EngineChange) -> Setup:
         self._check(change)
         folder = self._folders.of(change)
-        return Setup(
+        setup = Setup(
             dtype=change.dtype or self._sides.engine_dtype,
             engine=self._settings(change),
             context=self._context,
-            process=change.launch,
             replica=change.replica,
             model=None if folder.model == self._sides.engine_model else str(folder.model),
             adapter=folder.adapter,
         )
+        as_is = EngineChange()
+        own = self._sides.engine_dtype, self._settings(as_is), self._folders.of(as_is)
+        as_it_is = (setup.dtype, setup.engine, folder) == own and not change.before
+        return replace(setup, process=change.launch or (0 if as_it_is else OTHER_LAUNCH))
 
     def _check(self, change: EngineChange) -> None:
         other_weights = change.weights != "engine" or change.adapter != "as_is"

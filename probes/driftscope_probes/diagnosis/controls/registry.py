@@ -6,6 +6,18 @@ In: nothing. Out: CONTROLS, in the order in which a user would try them without 
 from __future__ import annotations
 
 from driftscope_probes.diagnosis.controls.base import Control
+from driftscope_probes.diagnosis.controls.engine.attention import KV_SPLIT_OFF
+from driftscope_probes.diagnosis.controls.engine.batch import ENGINE_BATCH_OF_ONE
+from driftscope_probes.diagnosis.controls.engine.chunking import WHOLE_PREFILL
+from driftscope_probes.diagnosis.controls.engine.compiling import EAGER
+from driftscope_probes.diagnosis.controls.engine.kv_dtype import KV_CACHE_AUTO
+from driftscope_probes.diagnosis.controls.engine.onset import TRUNCATED_PROMPTS
+from driftscope_probes.diagnosis.controls.engine.prefix_cache import PREFIX_CACHE_OFF
+from driftscope_probes.diagnosis.controls.engine.reload import RELOAD_SAME_WEIGHTS
+from driftscope_probes.diagnosis.controls.engine.replica import SECOND_REPLICA
+from driftscope_probes.diagnosis.controls.engine.reprefill import DECODE_REPREFILL
+from driftscope_probes.diagnosis.controls.engine.restart import ENGINE_RESTART
+from driftscope_probes.diagnosis.controls.engine.sleep import SLEEP_WAKE
 from driftscope_probes.diagnosis.controls.trainer.attention import TRAINER_ATTENTION
 from driftscope_probes.diagnosis.controls.trainer.batching import (
     TRAINER_MICROBATCH_ONE,
@@ -34,6 +46,19 @@ from driftscope_probes.diagnosis.controls.weights.swap import TRAINER_WEIGHTS_IN
 from driftscope_probes.diagnosis.controls.weights.tensors import TENSORS_COMPARED
 
 CONTROLS: tuple[Control, ...] = (
+    # The engine: what needs no other engine first.
+    ENGINE_BATCH_OF_ONE,
+    DECODE_REPREFILL,
+    TRUNCATED_PROMPTS,
+    RELOAD_SAME_WEIGHTS,
+    SLEEP_WAKE,
+    PREFIX_CACHE_OFF,
+    WHOLE_PREFILL,
+    KV_CACHE_AUTO,
+    KV_SPLIT_OFF,
+    EAGER,
+    SECOND_REPLICA,
+    ENGINE_RESTART,
     # The trainer.
     REFERENCE_FORWARD,
     TRAINER_MICROBATCH_ONE,
@@ -47,6 +72,7 @@ CONTROLS: tuple[Control, ...] = (
     FP32_HEAD_TRAINER,
     FP32_HEAD_BOTH,
     DTYPES_FP32,
+    # The weights.
     TENSORS_COMPARED,
     TRAINER_WEIGHTS_IN_ENGINE,
     OLDER_WEIGHTS,

@@ -183,15 +183,15 @@ CAUSES = (
         plot=noise_by_length,
     ),
     Cause(
-        name="wrong_checkpoint",
+        name="other_checkpoint",
         title="the engine serves another checkpoint than the trainer trains",
         level="weights",
         mechanism="A path, a revision or a base model is another one on the engine's side: weights "
         "that were never a step of this run.",
         signature="As with stale weights, from the first step on.",
         remedy="Load the engine from the trainer's own folder, and compare checksums at the start.",
-        next_control="Start the engine on the trainer's weights: clean; score with each older step: "
-        "none brings the difference to the floor.",
+        next_control="Start the engine on the trainer's weights: clean; score with each older "
+        "step: none brings the difference to the floor.",
         detect=None,
         plot=noise_by_length,
     ),

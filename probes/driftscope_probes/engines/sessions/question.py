@@ -91,7 +91,7 @@ class Batch:
     warm: bool = False  # the same rows once before, so that the prefix cache holds their prompts
     run: int = 0  # batches that differ in it alone are run anew, not remembered
     draw: Draw = AT_ONE
-    before: tuple[Event, ...] = ()  # done to the engine first; it is opened anew after the batch
+    before: tuple[Event, ...] = ()  # done to the engine first, once for all batches that ask it
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

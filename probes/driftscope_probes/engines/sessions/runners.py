@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
 
-from driftscope_probes.children import ChildProcess
+from driftscope_probes.asked_child import AskedChild
 from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.engines.server_logprobs import Gap, SentLogprobs, read_logprobs
-from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row, Setup
+from driftscope_probes.engines.sessions.question import Answer, Batch, Event, Output, Row, Setup
 from driftscope_probes.engines.sessions.registry import task_of
 from driftscope_probes.engines.settings import child_environment
 from driftscope_probes.engines.vllm_server import VllmServer, completion_tokens
-from driftscope_probes.errors import EngineError, ProbeError, RequestError
-from driftscope_probes.progress import Progress, Told
+from driftscope_probes.errors import EngineError, RequestError
 
 
 class Runner(Protocol):
@@ -52,59 +49,28 @@ class EngineSession:
     def __init__(
         self, model: Path, workdir: Path, environment: Mapping[str, str], module: str = MODULE
     ) -> None:
-        self._child = ChildProcess(
+        self._child = AskedChild(
             module,
             {"model_path": str(model)},
             workdir,
             explain_crash=explain_engine_crash,
-            on_progress=self._hear,
             environment=environment,
-            asked=True,
         )
-        self._answers: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
-        self._failure: ProbeError | None = None
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-
-    def _hear(self, step: Progress) -> None:
-        if isinstance(step, Told):
-            self._answers.put(step.told)
-
-    def _watch(self) -> None:
-        try:
-            self._child.wait()
-        except ProbeError as error:
-            self._failure = error
-        finally:
-            self._answers.put(None)
 
     @property
     def alive(self) -> bool:
-        return self._watcher.is_alive()
+        return self._child.alive
 
     def open(self, setup: Setup) -> dict[str, Any]:
         """Replace the engine of this process; return its resolved settings. Raises ProbeError."""
-        return dict(self._ask({"open": setup.to_dict()}))
+        return dict(self._child.ask({"open": setup.to_dict()}))
 
     def run(self, batch: Batch) -> Answer:
         """Raises ProbeError."""
-        return Answer.from_dict(self._ask({"run": batch.to_dict()}))
-
-    def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._child.ask(question)
-        answer = self._answers.get()
-        if answer is None:
-            self._answers.put(None)
-            raise self._failure or EngineError(
-                "the engine process ended.", remedy="start the probe again."
-            )
-        if "error" in answer:
-            raise ProbeError.from_dict(answer)
-        return answer
+        return Answer.from_dict(self._child.ask({"run": batch.to_dict()}))
 
     def close(self) -> None:
-        self._child.cancel()
-        self._watcher.join()
+        self._child.close()
 
 
 @dataclass(slots=True)
@@ -115,6 +81,7 @@ class _Seat:
     started: tuple[int, tuple[tuple[str, str], ...]]
     number: int  # of the process, counted from 1
     opened: Setup | None = None  # None: the next question opens an engine first
+    undergone: tuple[Event, ...] = ()  # by this engine, since it was opened
 
 
 class EngineRunner:
@@ -134,19 +101,19 @@ class EngineRunner:
     def run(self, setup: Setup, batch: Batch) -> Answer:
         if setup.replica:
             # A second one is only a second one beside a first.
-            self._open(replace(setup, replica=0))
-        seat = self._open(setup)
-        if batch.before:
-            # What an event did to the engine must not reach the questions that follow.
-            seat.opened = None
-        return seat.session.run(batch)
+            self._open(replace(setup, replica=0), ())
+        seat = self._open(setup, batch.before)
+        done, seat.undergone = seat.undergone, batch.before
+        # What the engine has undergone for an earlier question need not happen twice.
+        return seat.session.run(replace(batch, before=()) if done == batch.before else batch)
 
-    def _open(self, setup: Setup) -> _Seat:
+    def _open(self, setup: Setup, before: tuple[Event, ...]) -> _Seat:
         self._leave_only_replicas_of(setup)
         seat = self._seated(setup)
-        if seat.opened != setup:
+        # What an event did to the engine must not reach questions that are not about it.
+        if seat.opened != setup or seat.undergone not in ((), before):
             # If opening fails, the previous engine is closed too.
-            seat.opened = None
+            seat.opened, seat.undergone = None, ()
             used = seat.session.open(setup)
             self.engines.append(used | {"process": seat.number})
             seat.opened = setup

@@ -132,7 +132,6 @@ class _Generation:
     def _sampling(self, row: Row) -> SamplingParams:
         return SamplingParams(
             max_tokens=self._batch.max_tokens,
-            # None where nothing is drawn: vLLM 0.32 on CPU fails on a seed in a chunked prefill.
             seed=row.seed,
             stop_token_ids=self._stop_ids,
             logprobs=0,

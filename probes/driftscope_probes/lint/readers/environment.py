@@ -71,6 +71,7 @@ VARIABLES: Final[Mapping[str, Key]] = {
     ),
     "VLLM_DEEPEPLL_NVFP4_DISPATCH": Key("environment.quantised_collective", values.switch),
     "VLLM_MOE_ROUTING_SIMULATION_STRATEGY": Key("environment.simulated_routes", values.there),
+    "VLLM_SERVER_DEV_MODE": Key("environment.dev_mode", values.switch),
     "VLLM_USE_V1": Key("environment.engine_v1", values.switch),
     "NVTE_ALLOW_NONDETERMINISTIC_ALGO": Key("environment.te_nondeterministic", values.switch),
     "VLLM_TARGET_DEVICE": Key("machine.device", values.word),

@@ -86,7 +86,6 @@ _CONFIG: Final[Mapping[str, Key]] = {
     "mtp_num_hidden_layers": Key("model.draft_layers", _above_zero),
     "quantization_config.quant_method": Key("model.quantization", values.word),
     "quantization_config.quant_algo": Key("model.quantization", values.word),
-    "quantization_config.kv_cache_scheme": Key("model.kv_scales", values.there),
 }
 _ADAPTER: Final[Mapping[str, Key]] = {
     "peft_type": Key("model.adapter", values.word),
@@ -177,6 +176,9 @@ def _derived(document: Document) -> Iterator[Setting]:
     if rates:
         largest = max(rates, key=lambda key: rates[key])
         yield setting("model.dropout", rates[largest], largest)
+    quantised = table.get("quantization_config")
+    if isinstance(quantised, dict) and quantised.get("kv_cache_scheme"):
+        yield setting("model.kv_scales", True, "quantization_config.kv_cache_scheme")
     if table.get("topk_method") == "noaux_tc":
         yield setting("model.router_bias", True, "topk_method")
 

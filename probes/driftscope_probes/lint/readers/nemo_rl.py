@@ -132,7 +132,7 @@ def _on(key: str, pairs: Mapping[str, Any]) -> bool:
 def _derived(
     pairs: Mapping[str, Any], backend: str | None, document: Document
 ) -> Iterator[Setting]:
-    first = next(key for key in pairs if key.startswith("policy."))
+    first = next((key for key in pairs if key.startswith("policy.")), "policy")
     yield Setting("trainer.framework", "nemo-rl", document.where(first))
     if backend is not None:
         place = {"megatron": _MEGATRON, "dtensor": _TENSOR}[backend]

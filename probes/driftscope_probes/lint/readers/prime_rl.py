@@ -59,7 +59,8 @@ class PrimeRl:
     reads = "prime-rl's TOML"
 
     def recognises(self, document: Document) -> bool:
-        return document.name.lower().endswith(".toml") and _side(document.table) is not None
+        other = document.name.lower().endswith((".yaml", ".yml", ".json"))
+        return not other and _side(document.table) is not None
 
     def read(self, document: Document) -> Settings:
         side = _side(document.table) or ""

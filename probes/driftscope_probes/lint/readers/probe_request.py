@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from driftscope_probes.dtypes import parse_mode
+from driftscope_probes.dtypes import TrainerMode, parse_mode
 from driftscope_probes.lint.base import Scalar, Setting, Settings
 
 #: What a field says, by its dotted name: the canonical name, and the value in its words.
@@ -37,15 +37,41 @@ def _single_dtype(dtypes: Any) -> Scalar | None:
     return _as_is(dtypes[0]) if isinstance(dtypes, list) and len(dtypes) == 1 else None
 
 
+def _single_mode(modes: Any) -> TrainerMode | None:
+    one = _single_dtype(modes)
+    return parse_mode(one) if isinstance(one, str) else None
+
+
 def _trainer_dtype(modes: Any) -> Scalar | None:
     """Of a mode such as autocast-bf16 that of its products, not of its weights."""
-    one = _single_dtype(modes)
-    return parse_mode(one).compute if isinstance(one, str) else None
+    mode = _single_mode(modes)
+    return None if mode is None else mode.compute
+
+
+def _master_dtype(modes: Any) -> Scalar | None:
+    mode = _single_mode(modes)
+    return None if mode is None else mode.weights
+
+
+def _fp32_head(modes: Any) -> Scalar | None:
+    mode = _single_mode(modes)
+    return None if mode is None else mode.fp32_head
+
+
+def _is_packed(batching: Any) -> Scalar | None:
+    return None if batching is None else batching == "packed"
 
 
 FIELDS: Final[Mapping[str, Sequence[_Field]]] = {
     "engine_dtypes": [("engine.dtype", _single_dtype)],
-    "trainer_dtypes": [("trainer.dtype", _trainer_dtype)],
+    "trainer_dtypes": [
+        ("trainer.dtype", _trainer_dtype),
+        ("trainer.master_dtype", _master_dtype),
+        ("trainer.fp32_head", _fp32_head),
+    ],
+    "trainer.attention": [("trainer.attention", _as_is)],
+    "trainer.batching": [("trainer.packing", _is_packed)],
+    "trainer.micro_batch": [("trainer.scoring_micro_batch", _as_is)],
     "engine": [("engine.name", _engine_name)],  # of a probe without more settings of its engine
     "engine.kind": [("engine.name", _engine_name)],
     "engine.kernels": [("engine.batch_invariant", _if_invariant)],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 #: Characters and words that all expansions may add up to: A=$A$A doubles with every line.
@@ -52,17 +53,24 @@ _BRANCHES: Final[Mapping[str, int]] = {"if": 1, "case": 1, "fi": -1, "esac": -1}
 _LEADS: Final = frozenset({"then", "else", "elif", "do", "{", "!", "time"})
 
 
+#: The longest launch scripts of verl and slime have 20,000 characters.
+LONGEST: Final = 2**19
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     variables: Mapping[str, str]  # exported or not; the last value of each
     commands: tuple[tuple[str, ...], ...]  # without the assignments before them
 
 
+# Each reader of scripts asks twice for the same one: whether it is his, and for what it says.
+@lru_cache(maxsize=1)
 def read_script(text: str) -> Script:
+    """Of the first LONGEST characters: what is longer is a log that quotes a command."""
     reading = _Reading()
     commands: list[tuple[str, ...]] = []
     branch = 0
-    for raw in _lines(text):
+    for raw in _lines(text[:LONGEST]):
         words = [word for piece in raw for word in reading.expanded(piece)]
         words = words[next((i for i, word in enumerate(words) if word not in _LEADS), len(words)) :]
         if words and words[0] in _BRANCHES:

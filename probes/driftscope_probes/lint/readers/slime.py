@@ -114,7 +114,8 @@ def _flags(command: Sequence[str]) -> dict[str, Any]:
         if flag.startswith("--") and len(flag) > 2:
             key, given, value = flag.partition("=")
             after = command[index + 1] if index + 1 < len(command) else "--"
-            pairs[key] = value if given else True if after.startswith("--") else after
+            # "$X" may be an array of other flags: switches of slime take no value.
+            pairs[key] = value if given else True if after.startswith(("--", "$")) else after
     return pairs
 
 

@@ -143,13 +143,16 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
 
 
 def _adapter(pairs: Mapping[str, Any], by: str, document: Document) -> Iterator[Setting]:
+    yield Setting("trainer.adapter", True, document.where(by))
     for key, default in _LORA_DEFAULTS[by].items():
         if key not in pairs:
             where = document.where(f"{by} ({key} is {default} where it is not given)")
             yield Setting(_LORA[key].name, default, where)
     yield from settings_of(iter(pairs.items()), _LORA, document)
-    # TRL adds the adapter to the weights before each transfer: merge_adapter() there.
-    yield Setting("weights.lora_merged", True, document.where(by))
+    if "AsyncGRPOConfig" not in document.text:
+        # TRL adds the adapter to the weights before each transfer: merge_adapter() there.
+        # Its asynchronous trainer lets the engine apply a plain one.
+        yield Setting("weights.lora_merged", True, document.where(by))
 
 
 def _calls(document: Document) -> Iterator[Mapping[str, Any]]:
@@ -197,11 +200,9 @@ def _name(call: ast.Call) -> str:
 
 
 def _literals(call: ast.Call) -> dict[str, Any]:
-    """Keyword arguments that are constants, torch dtypes, or dict(…) and {…} of such."""
+    """Keyword arguments: constants, torch dtypes, dict(…) and {…} of such; None for the rest."""
     return {
-        keyword.arg: value
-        for keyword in call.keywords
-        if keyword.arg is not None and (value := _literal(keyword.value)) is not None
+        keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg is not None
     }
 
 

@@ -17,6 +17,7 @@ from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import (
     capped,
     correction,
+    named,
     rank,
     targets_head,
     unless_null,
@@ -99,6 +100,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_TRANSFORMER}moe_router_dtype": Key("trainer.router_dtype", dtype),
     f"{_TRANSFORMER}moe_router_bias_update_rate": Key("trainer.router_bias_rate", number),
     f"{_TRANSFORMER}fp8": Key("trainer.quantization", lambda value: word(value) and "fp8"),
+    f"{_ACTOR}fsdp_config.qat.enable": Key("trainer.quantization", named("qat")),
+    f"{_ACTOR}megatron.qat.enable": Key("trainer.quantization", named("qat")),
     f"{_TRANSFORMER}attention_dropout": Key("trainer.attention_dropout", number),
     f"{_TRANSFORMER}hidden_dropout": Key("trainer.hidden_dropout", number),
     f"{_TRANSFORMER}deterministic_mode": Key("trainer.deterministic", switch),
@@ -143,7 +146,9 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
         yield Setting("trainer.asynchronous", True, document.where(asynchronous))
     if "defaults" in pairs:  # of Hydra, a list
         yield Setting("trainer.adds_to", "defaults", document.where("defaults"))
-    first = next(key for key in pairs if key.startswith("actor_rollout_ref."))
+    first = next(
+        (key for key in pairs if key.startswith("actor_rollout_ref.")), "actor_rollout_ref"
+    )
     yield Setting("trainer.framework", "verl", document.where(first))
     backend = next((key for key in pairs if key.startswith(f"{_ACTOR}megatron.")), None)
     if backend is not None and f"{_ACTOR}strategy" not in pairs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -139,8 +140,14 @@ def engine_settings(
     arguments: Mapping[str, Any], document: Document, *, prefix: str = ""
 ) -> Settings:
     """Of arguments by name, with "-" or "_"; `prefix` stands before them where they are found."""
-    named = {str(name).replace("-", "_"): _parsed(value) for name, value in arguments.items()}
-    written = {str(name).replace("-", "_"): str(name) for name in arguments}
+    named: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for name, value in arguments.items():
+        plain = str(name).replace("-", "_")
+        if plain.removeprefix("no_") in _SWITCHES and plain not in _SWITCHES:
+            # "no-enable-prefix-caching: true" stands in vLLM's own recipes.
+            plain, value = plain.removeprefix("no_"), values.opposite(value)
+        named[plain], written[plain] = _parsed(value), str(name)
     found = settings_of(leaves(named), KEYS, document)
     known = [Setting("engine.name", "vllm", document.name)]
     for one in found:
@@ -191,7 +198,8 @@ def _all_keys(table: Mapping[str, Any]) -> Iterator[str]:
 def _is_table(table: Mapping[str, Any]) -> bool:
     """Most of its keys are vLLM's own, and at least two."""
     first = {key.partition(".")[0] for key in KEYS} | _OTHERS
-    known = sum(str(name).replace("-", "_").partition(".")[0] in first for name in table)
+    plain = (str(name).replace("-", "_").removeprefix("no_") for name in table)
+    known = sum(name.partition(".")[0] in first for name in plain)
     return known >= 2 and 2 * known >= len(table)
 
 
@@ -268,14 +276,15 @@ def _with_version(arguments: dict[str, Any], version: str | None) -> dict[str, A
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    left = list(words)
+    left = deque(words)
     while left:
-        word = left.pop(0)
+        word = left.popleft()
         if not word.startswith("-"):
             found.setdefault("model", word)
             continue
         name, equals, value = word.partition("=")
-        option = _SHORT.get(name, name.removeprefix("--"))
+        short, dot, rest = name.partition(".")
+        option = f"{_SHORT.get(short, short.removeprefix('--'))}{dot}{rest}"
         if re.fullmatch(r"-O\d", word):
             found["compilation_config"] = int(word[2:])
         elif equals:
@@ -285,9 +294,9 @@ def _options(words: tuple[str, ...]) -> dict[str, Any]:
             if option != plain:
                 found[plain] = False
             elif left and values.switch(left[0]) is not None:
-                found[option] = left.pop(0)
+                found[option] = left.popleft()
             else:
                 found[option] = True
         else:
-            found[option] = left.pop(0)
+            found[option] = left.popleft()
     return found

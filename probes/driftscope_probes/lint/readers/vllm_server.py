@@ -152,8 +152,8 @@ def _ask(address: str, path: str, timeout_s: float) -> dict[str, Any] | None:
     )
     try:
         connection.request("GET", parts.path + path, headers={"Accept": "application/json"})
-        answer = connection.getresponse()
-        raw = answer.read(LARGEST + 1)
+        with connection.getresponse() as answer:
+            raw = answer.read(LARGEST + 1)
     except TimeoutError as error:
         raise EngineError(
             f"{address}{path} did not answer in {timeout_s:g} s.",

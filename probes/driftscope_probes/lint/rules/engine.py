@@ -132,7 +132,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="kv-fp8-without-scales",
-        severity="error",
+        severity="warning",
         when=(
             OneOf("engine.kv_cache_dtype", _UNSCALED_KV),
             Unless(equals("engine.kv_scales", True)),
@@ -140,8 +140,9 @@ RULES: Final[tuple[Rule, ...]] = (
             # Their latent cache carries a scale of its own per token.
             Unsaid("model.sparse_attention"),
         ),
-        why="Keys and values are rounded to FP8 with the scale 1, which no calibration has "
-        "chosen: what exceeds the range is cut, and small values lose most of their bits.",
+        why="Unless the checkpoint brings scales of its own, keys and values are rounded to FP8 "
+        "with the scale 1: what exceeds the range is cut, and small values lose most of their "
+        "bits.",
         remedy="Leave kv_cache_dtype on auto, or serve a checkpoint with k_scale and v_scale.",
         source="https://github.com/NVIDIA-NeMo/RL/pull/3226",
         cause="fp8_kv_scales",
@@ -168,7 +169,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="engine-quantised-on-load",
         severity="warning",
-        when=(OneOf("engine.quantization", _LOSSY), Unsaid("model.quantization")),
+        when=(
+            OneOf("engine.quantization", _LOSSY),
+            Unsaid("model.quantization"),
+            Unsaid("trainer.quantization"),
+            # Of a trainer's whole configuration, the rules of the loss say more.
+            Either((Unsaid("trainer.framework"), Known("trainer.adds_to"))),
+        ),
         why="The engine rounds the weights to fewer bits than the trainer's have: it samples "
         "from another model.",
         remedy="Leave quantization out, or quantise the trainer's forward on the same grid.",
@@ -327,6 +334,21 @@ RULES: Final[tuple[Rule, ...]] = (
         remedy="Compare log-probabilities before and after one sleep for this model.",
         source="https://github.com/vllm-project/vllm/issues/48310",
         cause="sleep_wake_corruption",
+    ),
+    Rule(
+        name="prefix-cache-across-updates",
+        severity="note",
+        when=(
+            equals("environment.dev_mode", True),
+            equals("engine.name", "vllm"),
+            Unless(equals("engine.prefix_caching", False)),
+        ),
+        why="Weights can be replaced over HTTP, which leaves the prefix cache as it is: repeated "
+        "prompts go on with keys and values of the older weights.",
+        remedy="Call /reset_prefix_cache after each update (or pause with clear_cache), or start "
+        "with --no-enable-prefix-caching.",
+        source="https://github.com/PrimeIntellect-ai/prime-rl/pull/1650",
+        cause="stale_prefix_cache",
     ),
     Rule(
         name="random-weights-until-the-sync",

@@ -23,7 +23,10 @@ from driftscope_probes.lint.conditions import (
 HALF: Final = ("bf16", "fp16")
 #: There is an engine on the other side, whichever.
 WITH_ENGINE: Final = Other("engine.name", ())
-_NO_ADAPTER: Final = Either((Unset("trainer.lora_rank"), OneOf("trainer.lora_rank", (0,))))
+_NO_ADAPTER: Final = (
+    Unset("trainer.adapter"),
+    Either((Unset("trainer.lora_rank"), OneOf("trainer.lora_rank", (0,)))),
+)
 _DROPOUT_ON: Final = Either(
     (Unset("trainer.dropout_disabled"), equals("trainer.dropout_disabled", False))
 )
@@ -73,7 +76,7 @@ RULES: Final[tuple[Rule, ...]] = (
         when=(
             OneOf("trainer.master_dtype", HALF),
             equals("trainer.asynchronous", True),
-            _NO_ADAPTER,
+            *_NO_ADAPTER,
         ),
         why="TRL's asynchronous GRPO does not converge with a trainer in 16 bits: ratios leave the "
         "clip range by rounding alone, and the gradient of those tokens is lost.",
@@ -86,7 +89,7 @@ RULES: Final[tuple[Rule, ...]] = (
         severity="warning",
         when=(
             OneOf("trainer.master_dtype", HALF),
-            _NO_ADAPTER,
+            *_NO_ADAPTER,
             Either((Unset("trainer.asynchronous"), equals("trainer.asynchronous", False))),
         ),
         why="The optimizer changes weights that are kept in 16 bits: with learning rates of RL "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from driftscope_probes.lint.base import Rule
-from driftscope_probes.lint.conditions import Between, Either, OneOf, Other, Unset, equals
+from driftscope_probes.lint.conditions import Between, Either, OneOf, Other, Unsaid, Unset, equals
 from driftscope_probes.lint.rules.correction import UNCORRECTED
 from driftscope_probes.lint.rules.trainer import HALF, WITH_ENGINE
 
@@ -90,7 +90,7 @@ RULES: Final[tuple[Rule, ...]] = (
         severity="warning",
         when=(
             equals("trainer.lora_targets_head", True),
-            Either((equals("weights.lora_merged", False), Unset("weights.lora_merged"))),
+            Either((equals("weights.lora_merged", False), Unsaid("weights.lora_merged"))),
             _ADAPTER,
         ),
         why="The adapter changes the output head or the embedding, and an engine that applies it "

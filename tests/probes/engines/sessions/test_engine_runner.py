@@ -69,7 +69,8 @@ def test_a_replica_runs_beside_the_first_until_something_else_is_asked(
 
 def test_an_engine_is_opened_anew_after_an_event(runner: EngineRunner) -> None:
     """In the same process: what a sleep or a reload did ends with the engine."""
-    for asked in (batch(5), replace(batch(5), before=("reload",)), batch(5), batch(9)):
+    reloaded = replace(batch(5), before=("reload",))
+    for asked in (batch(5), reloaded, reloaded, batch(5), batch(9)):
         runner.run(SETUP, asked)
     assert [engine["process"] for engine in runner.engines] == [1, 1]
 

@@ -120,6 +120,11 @@ ROWS: tuple[Row, ...] = (
         {**config(), **serve("--enable-sleep-mode")},
     ),
     Row(
+        "prefix-cache-across-updates",
+        {**serve(), **variables("VLLM_SERVER_DEV_MODE=1")},
+        {**serve("--no-enable-prefix-caching"), **variables("VLLM_SERVER_DEV_MODE=1")},
+    ),
+    Row(
         "random-weights-until-the-sync",
         serve("--load-format dummy"),
         serve("--load-format safetensors"),

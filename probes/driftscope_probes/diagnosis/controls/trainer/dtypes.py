@@ -1,4 +1,4 @@
-"""Controls dtypes_fp32, fp32_head_both and fp32_head_trainer: how much of the difference a dtype makes."""
+"""Controls dtypes_fp32, fp32_head_both and fp32_head_trainer: what of a gap a dtype makes."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ DTYPES_FP32 = Control(
         "rmsnorm_cast_order": 0.95,
         "moe_routing_flip": 0.9,
         "router_precision": 0.8,
-        # A kernel that sums in another order, and one that keeps fewer bits than its dtype has, both
-        # go by this name.
+        # A kernel that sums in another order, and one that keeps fewer bits than its dtype has,
+        # both go by these names.
         "lm_head_precision": 0.6,
         "batch_variant_engine": 0.5,
         "batch_variant_trainer": 0.5,

@@ -210,7 +210,7 @@ def _stale_cache(engine: VllmInProcess, plant: Plant) -> None:
     while llm.has_unfinished_requests():
         llm.step()
     _load(engine, current)
-    llm.reset_prefix_cache = lambda *_, **__: True  # type: ignore[method-assign]
+    llm.reset_prefix_cache = lambda *_, **__: True
 
 
 def _load(engine: VllmInProcess, folder: str) -> None:
@@ -251,7 +251,7 @@ def _after_each(engine: VllmInProcess, plant: Plant, method: str) -> Callable[..
 def _sleep(engine: VllmInProcess, plant: Plant) -> None:
     """Each wake-up brings a buffer back wrongly; the engine has slept once before it is asked."""
     llm = engine.llm
-    llm.wake_up = _after_each(engine, plant, "wake_up")  # type: ignore[method-assign]
+    llm.wake_up = _after_each(engine, plant, "wake_up")
     llm.sleep(1)
     llm.wake_up()
 
@@ -268,7 +268,7 @@ def _reload(engine: VllmInProcess, plant: Plant) -> None:
             own("apply_model", args=(_lose(next(calls), plant.size),))
         return answer
 
-    llm.collective_rpc = rpc  # type: ignore[method-assign]
+    llm.collective_rpc = rpc
     _load(engine, str(llm.vllm_config.model_config.model))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from driftscope_probes.diagnosis.drill.faults.weights import STEP_BOUNDS
 from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.updates import Displacement, Rule, displacement, move
 from driftscope_probes.dtypes import Dtype
-from driftscope_probes.models.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter, read_adapter
+from driftscope_probes.models.adapter import WEIGHTS_NAME, Adapter, read_adapter
+from driftscope_probes.models.checks import ADAPTER_CONFIG_NAME
 
 #: Groups of four prompts, every other one long, as a lab draws them.
 SEQUENCES, MAX_TOKENS = 16, 24
@@ -114,10 +114,5 @@ class Ground:
             "bias": "none",
             "target_modules": sorted({name.rsplit(".", 1)[1] for name in factors}),
         }
-        (folder / CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
+        (folder / ADAPTER_CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
         return read_adapter(str(folder))
-
-
-def changed(ground: Ground, change: Callable[[Any], Any]) -> Any:
-    """A copy of the model with a change."""
-    return change(ground.model())

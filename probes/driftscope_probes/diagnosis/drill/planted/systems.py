@@ -11,6 +11,7 @@ from typing import Any
 
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
 from driftscope_probes.diagnosis.drill.faults.weights import lose_rows, quantise
+from driftscope_probes.diagnosis.drill.lab import Lab
 from driftscope_probes.diagnosis.drill.planted.ground import LONG_CONTEXT, MAX_TOKENS, Ground
 from driftscope_probes.diagnosis.drill.planted.plant import Plant, Side
 from driftscope_probes.diagnosis.floor import prior_floor
@@ -52,7 +53,9 @@ def sides_of(ground: Ground, **changes: Any) -> Sides:
     return replace(plain, **changes)
 
 
-def system_of(ground: Ground, cause: str | None, plant: Plant | None = None, **changes: Any) -> Any:
+def system_of(
+    ground: Ground, cause: str | None, plant: Plant | None = None, **changes: Any
+) -> PlantedSystem:
     sides = sides_of(ground, **changes)
     mixture = "moe" in ground.folder.name
     floor = prior_floor(
@@ -73,11 +76,11 @@ def _function(
     return build
 
 
-def _engine(**settings: Any) -> EngineSettings:
+def engine_settings(**settings: Any) -> EngineSettings:
     return EngineSettings(**{"threads": 1, "batch_size": 32, **settings})
 
 
-def _trainer(**settings: Any) -> TrainerSettings:
+def trainer_settings(**settings: Any) -> TrainerSettings:
     return TrainerSettings(threads=1, headroom=False, **settings)
 
 
@@ -114,7 +117,7 @@ SUB_ULP_SEVERITY = 0.1
 
 def _dropped(ground: Ground) -> PlantedSystem:
     newer = ground.saved("newer", ground.moved("adam", 0.2), ground.trainer_dtype)
-    lossy = ground.lab.__class__(newer, "fp32", "fp32", ground.seed).trainer(fresh=True)
+    lossy = Lab(newer, "fp32", "fp32", ground.seed).trainer(fresh=True)
     lost = ground.saved("lost", lose_rows(lossy, 0.3, ground.seed))
     return system_of(
         ground,
@@ -130,13 +133,13 @@ def _quantised(ground: Ground) -> PlantedSystem:
     return system_of(ground, "quantized_weights", engine_model=folder)
 
 
-def _wrong_checkpoint(ground: Ground) -> PlantedSystem:
+def _other_checkpoint(ground: Ground) -> PlantedSystem:
     """Of another run: neither an older step of this one nor near it."""
     mine = ground.saved("mine", ground.moved("adam", 0.3), ground.trainer_dtype)
-    other = ground.saved("other", ground.moved("gradient", SEVERITY), ground.trainer_dtype)
+    other = ground.saved("other", ground.moved("gradient", 0.8), ground.trainer_dtype)
     return system_of(
         ground,
-        "wrong_checkpoint",
+        "other_checkpoint",
         engine_model=other,
         trainer_model=mine,
         older_models=(ground.folder,),
@@ -144,20 +147,23 @@ def _wrong_checkpoint(ground: Ground) -> PlantedSystem:
 
 
 def _stale_cache(ground: Ground) -> PlantedSystem:
-    older = ground.saved("older", ground.moved("adam", 0.9), ground.rollout_dtype)
+    older = ground.saved("older", ground.moved("adam", 1.4), ground.rollout_dtype)
     prompts = ground.prompts(LONG_CONTEXT)
     return system_of(
         ground,
         "stale_prefix_cache",
         Plant("engine", "stale_cache", 0.0, folder=str(older), prompts=prompts),
         prompts=prompts,
-        engine=_engine(prefix_caching=True),
+        engine=engine_settings(prefix_caching=True),
     )
 
 
 def _fp8_cache(ground: Ground) -> PlantedSystem:
     return system_of(
-        ground, "fp8_kv_scales", engine=_engine(kv_cache_dtype="fp8"), prompts=ground.prompts(80)
+        ground,
+        "fp8_kv_scales",
+        engine=engine_settings(kv_cache_dtype="fp8"),
+        prompts=ground.prompts(80),
     )
 
 
@@ -171,7 +177,7 @@ def _lora(cause: str, severity: float, engine_adapter: str) -> Callable[[Ground]
 
 def _dropout(ground: Ground) -> PlantedSystem:
     """The config asks for it, and the trainer forgets evaluation mode; engines ignore it."""
-    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.1))
+    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.005))
 
 
 FP32: tuple[Dtype, Dtype] = ("fp32", "fp32")
@@ -215,9 +221,9 @@ SYSTEMS: tuple[System, ...] = (
             "chunked_prompt_logprobs",
             "engine",
             "chunk_edges",
-            0.0,
+            0.5,
             LONG_CONTEXT,
-            engine=_engine(chunked_prefill_tokens=CHUNK),
+            engine=engine_settings(chunked_prefill_tokens=CHUNK),
             sampling=GREEDY,
         ),
     ),
@@ -239,7 +245,7 @@ SYSTEMS: tuple[System, ...] = (
             "tile",
             96.0,
             80,
-            engine=_engine(kv_cache_dtype="fp8"),
+            engine=engine_settings(kv_cache_dtype="fp8"),
         ),
         FP32,
     ),
@@ -248,7 +254,11 @@ SYSTEMS: tuple[System, ...] = (
         "batching",
         "the trainer's MLP keeps 3 binary digits in micro-batches of several rows",
         _function(
-            "batch_variant_trainer", "trainer", "batch", 2.0, trainer=_trainer(micro_batch=4)
+            "batch_variant_trainer",
+            "trainer",
+            "batch",
+            2.0,
+            trainer=trainer_settings(micro_batch=4),
         ),
     ),
     System(
@@ -271,22 +281,22 @@ SYSTEMS: tuple[System, ...] = (
         FP32,
     ),
     System(
-        "wrong_checkpoint",
+        "other_checkpoint",
         "adapters",
         "the engine serves another run's checkpoint",
-        _wrong_checkpoint,
+        _other_checkpoint,
     ),
     System(
         "sleep_wake_corruption",
         "life cycle",
         "each wake-up scales a norm's weights",
-        _function("sleep_wake_corruption", "engine", "sleep", 1.3),
+        _function("sleep_wake_corruption", "engine", "sleep", 1.05),
     ),
     System(
         "corrupt_reload_moe_layout",
         "life cycle",
         "each reload scales a norm's weights once more",
-        _function("corrupt_reload_moe_layout", "engine", "reload", 1.3),
+        _function("corrupt_reload_moe_layout", "engine", "reload", 1.05),
     ),
     System(
         "autotune_per_launch",
@@ -297,7 +307,7 @@ SYSTEMS: tuple[System, ...] = (
     System(
         "dropout_active",
         "trainer",
-        "attention dropout of 0.1 is on in the trainer",
+        "attention dropout is on in the trainer",
         _dropout,
     ),
     System(
@@ -309,7 +319,7 @@ SYSTEMS: tuple[System, ...] = (
             "trainer",
             "pack",
             0.0,
-            trainer=_trainer(batching="packed", micro_batch=4),
+            trainer=trainer_settings(batching="packed", micro_batch=4),
         ),
     ),
     System(
@@ -322,20 +332,20 @@ SYSTEMS: tuple[System, ...] = (
             "pad",
             0.0,
             80,
-            trainer=_trainer(padding_side="left", micro_batch=8),
+            trainer=trainer_settings(padding_side="left", micro_batch=8),
         ),
     ),
     System(
         "norm_eps",
         "trainer",
         "the trainer's norms have another epsilon",
-        _function("norm_eps", "trainer", "norm_epsilon", 0.05),
+        _function("norm_eps", "trainer", "norm_epsilon", 0.003),
     ),
     System(
         "lm_head_precision",
         "trainer",
         "the trainer's head reads hidden states of few bits",
-        _function("lm_head_precision", "trainer", "head", 3.0),
+        _function("lm_head_precision", "trainer", "head", 2.0),
     ),
     System(
         "attention_backend_diff",
@@ -348,7 +358,11 @@ SYSTEMS: tuple[System, ...] = (
         "kernels",
         "the compiled engine hands states of 3 binary digits to its head",
         _function(
-            "compile_or_cudagraph_mode", "engine", "compiled", 2.0, engine=_engine(compile=True)
+            "compile_or_cudagraph_mode",
+            "engine",
+            "compiled",
+            2.0,
+            engine=engine_settings(compile=True),
         ),
     ),
     System(

@@ -33,7 +33,7 @@ def _each_block(loaded: LoadedModel, change: Callable[[Tensor], Tensor]) -> None
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return change(output)
 
-    for layer in loaded.decoder.layers:
+    for layer in loaded.model.model.layers:
         layer.mlp.register_forward_hook(hook)
 
 
@@ -52,7 +52,7 @@ def _attention(loaded: LoadedModel, plant: Plant, asked: Callable[[], Forward]) 
     def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (coarse(output[0], plant.size), *output[1:])
 
-    for layer in loaded.decoder.layers:
+    for layer in loaded.model.model.layers:
         layer.self_attn.register_forward_hook(hook)
 
 

@@ -19,6 +19,7 @@ from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.live_trainer import LiveTrainer
 from driftscope_probes.diagnosis.controls.sides import (
     EngineChange,
+    EngineSide,
     Known,
     Logprobs,
     Sampled,
@@ -26,6 +27,8 @@ from driftscope_probes.diagnosis.controls.sides import (
     Sides,
     Tokens,
 )
+from driftscope_probes.diagnosis.drill.planted.plant import Plant
+from driftscope_probes.diagnosis.drill.planted.trainer_child import PlantedDesk
 from driftscope_probes.diagnosis.floor import prior_floor
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.hf_generate import HfGenerate
@@ -40,6 +43,7 @@ PROMPT_LENGTHS = (9, 17, 30, 5)
 RESPONSE_TOKENS = 24
 
 MakeBench = Callable[..., Bench]
+Planted = Callable[..., TrainerDesk]
 
 
 class HfEngine:
@@ -57,7 +61,13 @@ class HfEngine:
         return self._generated(prompts, greedy, change)
 
     def rescore(self, sequences: Sequences, change: EngineChange) -> Logprobs:
-        raise NotImplementedError("no control of the trainer asks for it")
+        engine = self._engine(self._task(sequences.prompts, self._sides.sampling, change))
+        scored = []
+        for prompt, response in zip(sequences.prompts, sequences.responses, strict=True):
+            logits = engine.logits([*prompt, *response])[len(prompt) - 1 : -1].float()
+            logprobs = torch.log_softmax(logits, -1)
+            scored.append(logprobs[range(len(response)), list(response)].numpy())
+        return np.concatenate(scored)
 
     def close(self) -> None:
         self._models.clear()
@@ -65,22 +75,28 @@ class HfEngine:
     def _generated(
         self, prompts: Tokens, sampling: SamplingSettings, change: EngineChange
     ) -> Sampled:
-        sides = self._sides
-        dtype = change.dtype or sides.engine_dtype
-        task = RolloutTask(
-            model_path=sides.engine_model,
-            model_name="tiny",
-            dtype=dtype,
-            prompts=PromptBatch.from_lists([list(prompt) for prompt in prompts]),
-            sampling=sampling,
-            engine=sides.engine,
-        )
-        if dtype not in self._models:
-            self._models[dtype] = HfGenerate(task)
-        trace = self._models[dtype].for_task(task).generate(discard)
+        task = self._task(prompts, sampling, change)
+        trace = self._engine(task).for_task(task).generate(discard)
         responses = [trace.token_ids[trace.sequence(index)] for index in range(trace.sequences)]
         sequences = Sequences(prompts, tuple(tuple(ids.tolist()) for ids in responses))
         return Sampled(sequences, trace.logprobs)
+
+    def _task(
+        self, prompts: Tokens, sampling: SamplingSettings, change: EngineChange
+    ) -> RolloutTask:
+        return RolloutTask(
+            model_path=self._sides.engine_model,
+            model_name="tiny",
+            dtype=change.dtype or self._sides.engine_dtype,
+            prompts=PromptBatch.from_lists([list(prompt) for prompt in prompts]),
+            sampling=sampling,
+            engine=self._sides.engine,
+        )
+
+    def _engine(self, task: RolloutTask) -> HfGenerate:
+        if task.dtype not in self._models:
+            self._models[task.dtype] = HfGenerate(task)
+        return self._models[task.dtype]
 
 
 class DeskAsked:
@@ -117,7 +133,10 @@ def tiny_prompts(vocabulary: int = 900) -> Tokens:
 
 @pytest.fixture
 def make_bench() -> MakeBench:
-    """make_bench(model, dtype, desk=, engine_model=, micro_batch=, …): settings of the trainer."""
+    """make_bench(model, dtype, desk=, micro_batch=, …): what is not named is the trainer's setting.
+
+    engine: makes the engine side of the sides and the trainer; HfEngine unless given.
+    """
 
     def make(
         model: Path,
@@ -125,6 +144,7 @@ def make_bench() -> MakeBench:
         *,
         desk: TrainerDesk | None = None,
         engine_model: Path | None = None,
+        engine: Callable[[Sides, LiveTrainer], EngineSide] = lambda sides, _: HfEngine(sides),
         moe: bool = False,
         **settings: Any,
     ) -> Bench:
@@ -139,9 +159,20 @@ def make_bench() -> MakeBench:
             prompts=tiny_prompts(),
         )
         known = Known(prior_floor(dtype, dtype, moe=moe), mixture_of_experts=moe)
-        return Bench(sides, HfEngine(sides), DeskTrainer(sides, desk or TrainerDesk()), known)
+        trainer = DeskTrainer(sides, desk or TrainerDesk())
+        return Bench(sides, engine(sides, trainer), trainer, known)
 
     return make
+
+
+@pytest.fixture
+def planted() -> Planted:
+    """planted(fault, size): the desk of a trainer with a fault of drill/planted."""
+
+    def plant(fault: str, size: float = 0.0) -> TrainerDesk:
+        return PlantedDesk(Plant("trainer", fault, size))
+
+    return plant
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,34 @@
+"""Reload of the same weights into the running engine, as a sync does it.
+
+In: a Bench. Out: dirty where the engine then computes something else.
+"""
+
+from __future__ import annotations
+
+from driftscope_probes.diagnosis.controls.base import Control
+from driftscope_probes.diagnosis.controls.bench import Bench
+from driftscope_probes.diagnosis.controls.engine.comparison import agrees_after
+from driftscope_probes.diagnosis.controls.measurement import Measurement
+
+
+def reload_same_weights(bench: Bench) -> Measurement:
+    return agrees_after(bench, "reload", "before a reload of the same weights against after")
+
+
+RELOAD_SAME_WEIGHTS = Control(
+    name="reload_same_weights",
+    title="Reload the same weights into the engine",
+    separates="Tensors lost, left old or laid out wrongly by a reload from weights that were "
+    "never sent.",
+    null="sigma 0, equal bits (tiny Llama in bf16 and fp32, SmolLM2 in bf16). The tiny MoE moves by "
+    "2.8: vLLM 0.32 on CPU does lose its experts' layout in a reload.",
+    cost_s=12.0,
+    positive="dirty",
+    points_to={
+        "dropped_tensor_on_reload": 0.95,
+        "corrupt_reload_moe_layout": 0.95,
+        "reload_alias": 0.9,
+    },
+    run=reload_same_weights,
+    needs=frozenset({"other_launches"}),
+)

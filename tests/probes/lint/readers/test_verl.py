@@ -1,0 +1,124 @@
+"""verl: resolved YAML and launch scripts come to the same settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driftscope_probes.lint.readers.registry import read_text
+
+SCRIPT = """#!/usr/bin/env bash
+set -xeuo pipefail
+MODEL_PATH=${MODEL_PATH:-"${DATA_HOME}/models/Qwen3-8B"}
+LOSS_MODE=${LOSS_MODE:-gspo}
+case $LOSS_MODE in
+    gspo) low=3e-4 ;;
+    *) low=0.2 ;;
+esac
+clip_low=${CLIP_LOW:-$low}
+max_tokens=$(((1024 + 2048) * 2))
+rollout_tp=${ROLLOUT_TP:-2}
+CORRECTION=(
+    algorithm.rollout_correction.rollout_is=token
+    # algorithm.rollout_correction.rollout_is=sequence
+    algorithm.rollout_correction.rollout_rs=null
+)
+ACTOR=(
+    actor_rollout_ref.actor.policy_loss.loss_mode=${LOSS_MODE}
+    actor_rollout_ref.actor.clip_ratio_low=${clip_low}
+    actor_rollout_ref.actor.clip_ratio_high=4e-4
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=${max_tokens}
+    +actor_rollout_ref.actor.megatron.override_transformer_config.moe_router_dtype=fp32
+)
+EXTRA=()
+if [ "${DEVICE:-gpu}" = npu ]; then
+    EXTRA+=(actor_rollout_ref.rollout.temperature=0.5)
+fi
+RAY_ADDRESS='http://127.0.0.1:8265' ray job submit -- python3 -m verl.trainer.main_ppo \\
+    "${CORRECTION[@]}" \\
+    "${ACTOR[@]}" \\
+    actor_rollout_ref.model.path="$MODEL_PATH" \\
+    actor_rollout_ref.rollout.name=vllm \\
+    actor_rollout_ref.rollout.tensor_model_parallel_size=${rollout_tp} \\
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_dtype=fp8 \\
+    "${EXTRA[@]}" \\
+    "$@"
+"""
+
+
+def settings(name: str, text: str) -> dict[str, Any]:
+    return {one.name: one.value for one in read_text(name, text)}
+
+
+def test_a_launch_script() -> None:
+    found = settings("run.sh", SCRIPT)
+    assert found == {
+        "engine.name": "vllm",
+        "engine.kv_cache_dtype": "fp8",
+        "engine.tensor_parallel": 2,
+        "trainer.correction": "token",
+        "trainer.rejection": "off",
+        "trainer.ratio_of": "sequence",
+        "trainer.router_dtype": "fp32",
+        # clip_ratio_low depends on a branch: it is not known, whatever the last branch says.
+        "trainer.clip_high": 4e-4,
+        "trainer.framework": "verl",
+        "trainer.backend": "megatron",
+    }
+
+
+def test_where_a_value_stands_in_the_users_words() -> None:
+    (one,) = [one for one in read_text("run.sh", SCRIPT) if one.name == "trainer.router_dtype"]
+    transformer = "actor_rollout_ref.actor.megatron.override_transformer_config"
+    assert one.where == f"run.sh: {transformer}.moe_router_dtype"
+
+
+def test_yaml_with_references() -> None:
+    found = settings(
+        "ppo.yaml",
+        """
+actor_rollout_ref:
+  actor:
+    strategy: fsdp2
+    clip_ratio: 0.2
+    clip_ratio_high: 0.28
+    use_dynamic_bsz: true
+    fsdp_config: {model_dtype: fp32, dtype: bfloat16}
+  rollout:
+    dtype: ${actor_rollout_ref.actor.fsdp_config.dtype}
+    enforce_eager: ${oc.select:nowhere.at_all,false}
+    temperature: ${oc.env:TEMPERATURE}
+    calculate_log_probs: false
+  model: {lora_rank: 0, use_remove_padding: true}
+algorithm:
+  rollout_correction: {rollout_is: null, bypass_mode: true}
+async_training: {trigger_parameter_sync_step: 4}
+""",
+    )
+    assert found == {
+        "trainer.backend": "fsdp2",
+        "trainer.clip_low": 0.2,
+        "trainer.clip_high": 0.28,
+        "trainer.dynamic_batch": True,
+        "trainer.master_dtype": "fp32",
+        "trainer.dtype": "bf16",
+        "engine.dtype": "bf16",
+        "engine.eager": False,
+        "engine.returns_logprobs": False,
+        "trainer.lora_rank": 0,
+        "trainer.packing": True,
+        "trainer.correction": "off",
+        "trainer.old_from_engine": True,
+        "trainer.asynchronous": True,
+        "weights.sync_every": 4,
+        "trainer.framework": "verl",
+    }
+
+
+def test_references_in_a_ring_are_not_known() -> None:
+    ring = "actor_rollout_ref:\n  rollout: {top_p: '${b}', name: vllm}\nb: ${c}\nc: ${b}\n"
+    assert "sampling.top_p" not in settings("ppo.yaml", ring)
+
+
+def test_a_file_that_adds_to_another() -> None:
+    text = "defaults: [ppo_trainer, _self_]\nactor_rollout_ref: {rollout: {name: vllm}}\n"
+    assert settings("async.yaml", text)["trainer.adds_to"] == "defaults"
