@@ -40,8 +40,8 @@ MakeBench = Callable[..., Bench]
 class _Seat:
     """A Runner of this process."""
 
-    def __init__(self, model: Path) -> None:
-        self._desk = Desk(model)
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._opened: Setup | None = None
         self.engines: list[dict[str, Any]] = []
 
@@ -55,10 +55,12 @@ class _Seat:
 
 
 class HereEngine(LiveEngine):
-    def __init__(self, sides: Sides, workdir: Path) -> None:
+    """`desk`: of a session that plants a fault into each engine that it opens."""
+
+    def __init__(self, sides: Sides, workdir: Path, desk: type[Desk] = Desk) -> None:
         super().__init__(sides, workdir)
-        self._first = _Seat(sides.engine_model)  # type: ignore[assignment]
-        self._other = _Seat(sides.engine_model)  # type: ignore[assignment]
+        self._first = _Seat(desk(sides.engine_model))  # type: ignore[assignment]
+        self._other = _Seat(desk(sides.engine_model))  # type: ignore[assignment]
 
 
 class _DeskAsked:
@@ -78,7 +80,7 @@ class _DeskAsked:
 class HereTrainer(LiveTrainer):
     def __init__(self, sides: Sides) -> None:
         super().__init__(sides, Path("unused"))
-        self._child = _DeskAsked()  # type: ignore[assignment]
+        self._child = _DeskAsked()
 
 
 def sides_of(engine_model: Path, trainer_model: Path, dtype: str = "bf16", **fields: Any) -> Sides:
@@ -98,7 +100,8 @@ def sides_of(engine_model: Path, trainer_model: Path, dtype: str = "bf16", **fie
 
 
 def known_of(sides: Sides, **fields: Any) -> Known:
-    return Known(prior_floor(sides.engine_dtype, sides.trainer_mode), **fields)
+    moe = fields.get("mixture_of_experts", False)
+    return Known(prior_floor(sides.engine_dtype, sides.trainer_mode, moe=moe), **fields)
 
 
 def folder(
