@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from driftscope_probes.diagnosis.controls.engine_folders import EngineFolders
 from driftscope_probes.diagnosis.controls.sides import (
+    OTHER_LAUNCH,
     EngineChange,
     Logprobs,
     Routed,
@@ -34,8 +35,6 @@ from driftscope_probes.errors import RequestError
 
 #: As many sequences run together by default as in the paired probe.
 MOST_TOGETHER: Final = 256
-#: The launch of everything but the engine as it is: its process is another one anyway.
-OTHER_LAUNCH: Final = 1
 
 
 class LiveEngine:

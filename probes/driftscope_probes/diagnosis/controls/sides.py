@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ Logprobs = NDArray[np.float32]  # [tokens] nats, packed in the order of the sequ
 WeightsOf = Literal["engine", "trainer"] | int
 #: How the adapter gets into the engine; as_is: as the sides say.
 EngineAdapter = Literal["as_is", "off", "merged-fp32", "merged-bf16", "unmerged"]
+#: The launch of everything but the engine as it is: its process is another one anyway.
+OTHER_LAUNCH: Final = 1
 Overrides = tuple[tuple[str, Any], ...]  # settings by name; hashable, so that answers are kept
 
 
