@@ -179,7 +179,7 @@ def _lora(cause: str, severity: float, engine_adapter: str) -> Callable[[Ground]
 
 def _dropout(ground: Ground) -> PlantedSystem:
     """The config asks for it, and the trainer forgets evaluation mode; engines ignore it."""
-    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.005))
+    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.02))
 
 
 FP32: tuple[Dtype, Dtype] = ("fp32", "fp32")
