@@ -71,6 +71,8 @@ driftscope_probes.mismatch.frameworks.token_read
     tests/probes/mismatch/frameworks/test_unmasked_tokens.py unmasked_tokens(pair)
 driftscope_probes.mismatch.fused.block_loading
     tests/probes/mismatch/fused/test_token_pass.py token_pass(
+driftscope_probes.lint.readers.* tests/probes/lint/test_rules.py read_paths(
+driftscope_probes.lint.rules.* tests/probes/lint/test_rules.py ALL_RULES)
 driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_nightly(
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
