@@ -27,8 +27,8 @@ from driftscope_probes.lint.conditions import (
 
 #: GPUs on which wrong answers with cascade attention were reported; Hopper was right.
 _CASCADE_GPUS: Final = ("a100", "a800", "l20", "b200", "gb200")
-#: First release after vLLM turned it off by default (pull request 36318, 2026-03-07).
-_CASCADE_OFF: Final = (0, 18)
+#: Releases before it have it on; pull request 36318 turned it off on 2026-03-07, about 0.17.
+_CASCADE_OFF: Final = (0, 17)
 #: First release after vLLM kept those scales among the buffers that sleep saves (53508, 2026-08).
 _BUFFERS: Final = (0, 29)
 #: Words of kv_cache_dtype that keep 16 bits, or the dtype of the model.
@@ -110,7 +110,7 @@ RULES: Final[tuple[Rule, ...]] = (
         when=(equals("engine.cascade_attention", True),),
         why="Cascade attention is asked for: on A100, L20 and B200 it gave wrong answers for "
         "requests that share a long prefix.",
-        remedy="Leave --no-disable-cascade-attn out; vLLM has it off by default since 0.18.",
+        remedy="Leave --no-disable-cascade-attn out: later versions of vLLM have it off.",
         source="https://github.com/vllm-project/vllm/issues/22103",
         cause=None,
     ),
@@ -126,7 +126,7 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
         why="This vLLM uses cascade attention by default, which on this GPU gave wrong answers "
         "for requests that share a long prefix, as the samples of one prompt do.",
-        remedy="Set disable_cascade_attn, or install vLLM 0.18 or later.",
+        remedy="Set disable_cascade_attn, or install a later vLLM, which has it off.",
         source="https://github.com/vllm-project/vllm/issues/22103",
         cause=None,
     ),
