@@ -145,6 +145,16 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="dropout_active",
     ),
     Rule(
+        name="softcap-dropped-by-sdpa",
+        severity="error",
+        when=(equals("trainer.attention", "sdpa"), Known("model.attention_softcap")),
+        why="PyTorch's scaled_dot_product_attention has no soft cap, and transformers leaves it "
+        "out without a word: the trainer attends otherwise than the engine, which applies it.",
+        remedy="Set attn_implementation to eager or flash_attention_2.",
+        source="https://github.com/huggingface/transformers/issues/32877",
+        cause="trainer_model_bug",
+    ),
+    Rule(
         name="head-missing",
         severity="error",
         when=(

@@ -85,6 +85,11 @@ ROWS: tuple[Row, ...] = (
         serve("--max-model-len 8192"),
     ),
     Row(
+        "speculation-over-pipeline-stages",
+        serve("-pp 2 --no-async-scheduling --spec-method mtp"),
+        serve("-pp 2 --async-scheduling --spec-method mtp"),
+    ),
+    Row(
         "routes-not-returned",
         {**experts(), **serve(), **variables("VLLM_SERVER_DEV_MODE=1")},
         {
