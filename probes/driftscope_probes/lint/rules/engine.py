@@ -141,6 +141,29 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="retokenization_drift",
     ),
     Rule(
+        name="other-chat-template",
+        severity="warning",
+        when=(Known("engine.chat_template"), equals("tokenizer.chat_template", True)),
+        why="The engine writes conversations with a template of its own, and a trainer that asks "
+        "the model's tokenizer writes other tokens around every turn.",
+        remedy="Send token ids, or put the template into tokenizer_config.json for both.",
+        source="https://github.com/radixark/miles/blob/main/docs/developer/debug.md",
+        cause="chat_template_mismatch",
+    ),
+    Rule(
+        name="tokenizer-of-the-engines-own",
+        severity="note",
+        when=(
+            Other("engine.tokenizer_mode", ("auto", "hf", "slow")),
+            equals("engine.name", "vllm"),
+        ),
+        why="The engine encodes conversations with code of its own for this model, which a "
+        "trainer with transformers' tokenizer does not run.",
+        remedy="Send token ids in both directions, or compare both encodings of one conversation.",
+        source="https://github.com/huggingface/trl/issues/5224",
+        cause="retokenization_drift",
+    ),
+    Rule(
         name="adapter-in-another-dtype",
         severity="warning",
         when=(

@@ -6,6 +6,9 @@ from .row import Row, config, serve, variables
 
 _A100 = "vLLM Version                 : 0.10.1\nGPU 0: NVIDIA A100-SXM4-80GB\n"
 
+_TEMPLATE = {
+    "tokenizer_config.json": '{"tokenizer_class": "Qwen2Tokenizer", "chat_template": "{{ x }}"}'
+}
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -47,6 +50,16 @@ ROWS: tuple[Row, ...] = (
         "other-tokenizer",
         serve("--tokenizer another/model"),
         serve("--tokenizer a/model"),
+    ),
+    Row(
+        "other-chat-template",
+        {**_TEMPLATE, **serve("--chat-template ./tool_chat_template.jinja")},
+        {**_TEMPLATE, **serve("--tool-call-parser hermes")},
+    ),
+    Row(
+        "tokenizer-of-the-engines-own",
+        serve("--tokenizer-mode deepseek_v32"),
+        serve("--tokenizer-mode auto"),
     ),
     Row(
         "adapter-in-another-dtype",
