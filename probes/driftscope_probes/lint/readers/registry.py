@@ -49,7 +49,8 @@ READERS: Final[tuple[Reader, ...]] = (
 LARGEST: Final = 4 * 1024**2
 #: A folder of a model is read by these names alone: its other files are weights and vocabularies.
 MODEL_FILES: Final = (
-    *("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"),
+    *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
+    "adapter_config.json",
 )
 #: Files of any other folder that may hold settings.
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".toml", ".json", ".sh", ".env", ".txt", ".slurm"})
