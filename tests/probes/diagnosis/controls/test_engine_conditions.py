@@ -55,7 +55,8 @@ class StandIn:
         settings = EngineSettings(**{**self.engine.model_dump(), **dict(change.settings)})
         signs = np.resize([1.0, -1.0], tokens)
         moved = self.fault(settings, change) * signs * -np.expm1(LOGPROB)
-        return (LOGPROB + moved).astype(np.float32)
+        logprobs: Logprobs = (LOGPROB + moved).astype(np.float32)
+        return logprobs
 
     def sample(self, change: EngineChange) -> Sampled:
         tokens = sum(map(len, RESPONSES))
@@ -154,8 +155,10 @@ def test_processed_values_are_not_held_against_raw_ones() -> None:
 
 
 def test_decoded_tokens_are_compared_up_to_the_first_that_differs() -> None:
-    one = Sampled(Sequences(((1,), (2,)), ((5, 6, 7), (8, 9))), np.float32([-1, -2, -3, -4, -5]))
-    moved = np.float32([-1, -2.5, -9, -4, -5])
+    one = Sampled(
+        Sequences(((1,), (2,)), ((5, 6, 7), (8, 9))), np.array([-1, -2, -3, -4, -5], np.float32)
+    )
+    moved = np.array([-1, -2.5, -9, -4, -5], np.float32)
     other = Sampled(Sequences(((1,), (2,)), ((5, 6, 0), (8, 9))), moved)
     gap = decoded_gap(one, other)
     assert gap is not None and (gap.tokens, gap.largest, gap.equal) == (4, 0.5, 0.75)
