@@ -39,6 +39,10 @@ driftscope_kernels.triton_kernels.row_blocks
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
+driftscope_probes.diagnosis.controls.engine.*
+    tests/probes/diagnosis/controls/test_engine_controls.py BY_NAME[control].run(
+driftscope_probes.engines.vllm_seeds
+    tests/probes/diagnosis/controls/test_engine_controls.py live.engine.sample(WHOLE)
 driftscope_probes.engines.sessions.hf_batches
     tests/probes/engines/sessions/test_hf_batches.py engine="hf"
 driftscope_probes.engines.sessions.vllm_batches
