@@ -87,7 +87,8 @@ def _print_control(rank: int, control: HandControl, console: Console) -> None:
     _line(console, control.splits)
     for framework, option in control.how.items():
         _line(console, f"{framework}: {option}")
-    _line(console, control.read)
+    if control.read:
+        _line(console, control.read)
 
 
 def _print_causes(causes: Sequence[FinalCause], console: Console) -> None:
