@@ -49,6 +49,15 @@ driftscope_probes.engines.sessions.vllm_batches
     tests/probes/engines/sessions/test_vllm_batches.py run_determinism(
 driftscope_probes.engines.sessions.run_session
     tests/probes/engines/sessions/test_hf_batches.py run_determinism(
+driftscope_probes.diagnosis.controls.weights.*
+    tests/probes/diagnosis/controls/weights/test_weights_controls.py BY_NAME[name].run(
+driftscope_probes.diagnosis.controls.engine_folders
+    tests/probes/diagnosis/controls/weights/test_weights_controls.py engine_adapter=how
+driftscope_probes.engines.sessions.recorded_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
+driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.trainer.replayed_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py own.score_routed(
 driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
 driftscope_probes.diagnosis.drill.floors
