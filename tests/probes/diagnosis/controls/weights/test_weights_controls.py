@@ -8,6 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from driftscope_probes.diagnosis.controls.bench import Bench
+from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
+from driftscope_probes.diagnosis.controls.registry import BY_NAME
+from driftscope_probes.diagnosis.controls.sides import AS_IS_ENGINE, Recorded
+from driftscope_probes.errors import RequestError
+
 from .conftest import (
     HereEngine,
     HereTrainer,
@@ -19,12 +26,6 @@ from .conftest import (
     moved,
     sides_of,
 )
-
-from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
-from driftscope_probes.diagnosis.controls.registry import BY_NAME
-from driftscope_probes.diagnosis.controls.sides import AS_IS_ENGINE, Recorded
-from driftscope_probes.errors import RequestError
 
 #: A matrix of 128 inputs in groups of 32 with 4 bits.
 GROUP, MOST = 32, 7.0
