@@ -39,9 +39,6 @@ LEAST_GAIN_BITS: Final = 0.02
 #: Nothing is free: keeps a control that answers from what was kept from dividing by zero.
 LEAST_COST_S: Final = 0.5
 OUTCOMES: Final[tuple[Outcome, ...]] = ("clean", "dirty")
-#: A part that a pair has or has not. Where it has not, a change of it is no change: a control would
-#: leave the difference as it is, and that much is known without running it.
-PARTS: Final[frozenset[Need]] = frozenset({"adapter", "mixture_of_experts"})
 #: Why a plan ended.
 Ended = Literal["sure", "nothing_left", "budget"]
 #: What a control lacks, in words.
@@ -155,9 +152,6 @@ class Planner:
                 words = ", ".join(LACKS[need] for need in lacking)
                 skipped = Skipped(control.name, f"it needs {words}")
                 self._skipped.append(skipped)
-                if control.needs & PARTS - offers:
-                    self.belief = self.belief.updated(control, _negative(control))
-                    continue
                 self._lacking.append((control, skipped))
             else:
                 self._left[control.name] = control
@@ -218,10 +212,6 @@ class Planner:
     def _choice(self, control: Control) -> Choice:
         seconds = max(control.cost_s, LEAST_COST_S) * self.pace
         return Choice(control, self.belief.gain(control), seconds, _splits(self.belief, control))
-
-
-def _negative(control: Control) -> Outcome:
-    return "dirty" if control.positive == "clean" else "clean"
 
 
 def _splits(belief: Belief, control: Control) -> str:

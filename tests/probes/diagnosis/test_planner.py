@@ -175,15 +175,6 @@ def test_the_pace_of_this_machine_scales_what_is_expected() -> None:
     assert choice is not None and choice.seconds == 40.0
 
 
-def test_a_part_that_is_not_there_is_not_at_fault() -> None:
-    """No adapter: taking it off would change nothing, and nothing has to be run for that."""
-    off = control("adapter_off", {"lora_not_applied": 0.9}, needs=frozenset({"adapter"}))
-    planner = Planner([off], prior_of(()), offers=frozenset())
-    assert planner.belief.probabilities == prior_of(()).updated(off, "dirty").probabilities
-    assert [one.control for one in planner.skipped] == ["adapter_off"]
-    assert planner.would_tell == []
-
-
 def test_what_a_control_lacks_and_what_failed_is_said() -> None:
     lacking = control("older", {NAMES[0]: 0.9}, needs=frozenset({"older_models"}))
     failing = control("failing", {NAMES[0]: 0.9})
