@@ -71,9 +71,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_ROLLOUT}temperature": Key("sampling.temperature", number),
     f"{_ROLLOUT}top_p": Key("sampling.top_p", number),
     f"{_ROLLOUT}top_k": Key("sampling.top_k", number),
-    f"{_ROLLOUT}repetition_penalty": Key("sampling.repetition_penalty", number),
+    # rollout.repetition_penalty reaches no engine: the agent loop asks for 1.0.
     f"{_ROLLOUT}log_prob_micro_batch_size_per_gpu": Key("trainer.scoring_micro_batch", number),
-    f"{_ROLLOUT}mtp.enable_rollout": Key("engine.speculative", lambda value: switch(value) or None),
     f"{_MODEL}use_remove_padding": Key("trainer.packing", switch),
     f"{_MODEL}override_config.attn_implementation": Key("trainer.attention", word),
     f"{_MODEL}override_config.attention_dropout": Key("trainer.attention_dropout", number),
@@ -94,10 +93,12 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_ACTOR}megatron.context_parallel_size": Key("trainer.context_parallel", number),
     f"{_ACTOR}megatron.expert_model_parallel_size": Key("trainer.expert_parallel", number),
     f"{_ACTOR}megatron.router_replay.mode": Key("trainer.router_replay", _replays),
+    f"{_ACTOR}veomni.router_replay.mode": Key("trainer.router_replay", _replays),
     f"{_ACTOR}router_replay.mode": Key("trainer.router_replay", _replays),
     f"{_ACTOR}ulysses_sequence_parallel_size": Key("trainer.context_parallel", number),
     f"{_ACTOR}fsdp_config.ulysses_sequence_parallel_size": Key("trainer.context_parallel", number),
-    f"{_ACTOR}engine.full_determinism": Key("trainer.deterministic", switch),
+    f"{_ACTOR}veomni.full_determinism": Key("trainer.deterministic", switch),
+    f"{_ACTOR}torchtitan.full_determinism": Key("trainer.deterministic", switch),
     f"{_ACTOR}use_dynamic_bsz": Key("trainer.dynamic_batch", switch),
     f"{_ACTOR}ppo_micro_batch_size_per_gpu": Key("trainer.micro_batch", number),
     f"{_ACTOR}policy_loss.loss_mode": Key("trainer.ratio_of", _ratio_of),
@@ -158,6 +159,9 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     base = next((key for key in ("defaults", "--config-name") if key in pairs), None)
     if base is not None:
         yield Setting("trainer.adds_to", base, document.where(base))
+    drafting = f"{_MODEL}mtp.enable_rollout"
+    if switch(pairs.get(drafting)) and switch(pairs.get(f"{_MODEL}mtp.enable")):
+        yield Setting("engine.speculative", "mtp", document.where(drafting))
     if _replays(pairs.get(_RLLM_REPLAY)):
         yield Setting("engine.returns_routes", True, document.where(_RLLM_REPLAY))
     first = next(

@@ -171,3 +171,10 @@ def test_a_configuration_that_overrides_add_to(arguments: str, adds: bool) -> No
 def test_what_is_printed_is_not_run() -> None:
     with pytest.raises(RequestError):
         settings("run.sh", "echo actor_rollout_ref.rollout.name=vllm")
+
+
+def test_drafts_of_the_rollout_need_both_switches() -> None:
+    mtp = "actor_rollout_ref.model.mtp."
+    run = f"python3 -m verl.trainer.main_ppo {mtp}enable_rollout=True"
+    assert "engine.speculative" not in settings("run.sh", run)
+    assert settings("run.sh", f"{run} {mtp}enable=True")["engine.speculative"] == "mtp"
