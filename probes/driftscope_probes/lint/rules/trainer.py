@@ -159,6 +159,7 @@ RULES: Final[tuple[Rule, ...]] = (
             equals("trainer.framework", "slime"),
             equals("trainer.backend", "megatron"),
             Unset("trainer.attention_dropout"),
+            WHOLE,
         ),
         why="Megatron's arguments default to a dropout of 0.1, and this script does not set it.",
         remedy="Add --attention-dropout 0.0 and --hidden-dropout 0.0.",
