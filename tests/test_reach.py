@@ -39,12 +39,25 @@ driftscope_kernels.triton_kernels.row_blocks
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
+driftscope_probes.diagnosis.controls.engine.*
+    tests/probes/diagnosis/controls/test_engine_controls.py BY_NAME[control].run(
+driftscope_probes.engines.vllm_seeds
+    tests/probes/diagnosis/controls/test_engine_controls.py live.engine.sample(WHOLE)
 driftscope_probes.engines.sessions.hf_batches
     tests/probes/engines/sessions/test_hf_batches.py engine="hf"
 driftscope_probes.engines.sessions.vllm_batches
     tests/probes/engines/sessions/test_vllm_batches.py run_determinism(
 driftscope_probes.engines.sessions.run_session
     tests/probes/engines/sessions/test_hf_batches.py run_determinism(
+driftscope_probes.diagnosis.controls.weights.*
+    tests/probes/diagnosis/controls/weights/test_weights_controls.py BY_NAME[name].run(
+driftscope_probes.diagnosis.controls.engine_folders
+    tests/probes/diagnosis/controls/weights/test_weights_controls.py engine_adapter=how
+driftscope_probes.engines.sessions.recorded_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
+driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.trainer.replayed_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py own.score_routed(
 driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
 driftscope_probes.diagnosis.drill.floors
@@ -61,6 +74,12 @@ driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py
 driftscope_service.experiments.start_pages tests/service/pages/test_start_page.py /probes/new/
 driftscope_service.experiments.submitted
     tests/service/experiments/test_reports_api.py post("/v1/reports"
+driftscope_service.experiments.diagnose.* tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_service.runs.brought tests/service/experiments/diagnose/test_job.py /v1/probes/diagnose
+driftscope_probes.diagnose.pair tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_probes.diagnose.* tests/probes/diagnose/test_investigation.py examine(
+driftscope_probes.diagnose.hand tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_probes.diagnosis.by_hand.* tests/probes/diagnosis/by_hand/test_registry.py instructions(
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
@@ -71,11 +90,15 @@ driftscope_probes.mismatch.frameworks.token_read
     tests/probes/mismatch/frameworks/test_unmasked_tokens.py unmasked_tokens(pair)
 driftscope_probes.mismatch.fused.block_loading
     tests/probes/mismatch/fused/test_token_pass.py token_pass(
+driftscope_probes.lint.readers.* tests/probes/lint/test_rules.py read_paths(
+driftscope_probes.lint.rules.* tests/probes/lint/test_rules.py ALL_RULES)
 driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_nightly(
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
 driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
+driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("environment")
+driftscope_service.cli.lint tests/service/cli/test_lint.py quick_app(),
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
     tests/service/experiments/nightly/test_api.py "/v1/nightly"
@@ -93,6 +116,7 @@ driftscope_service.health tests/service/test_health.py get("/readyz"
 driftscope_service.jobs.api tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.*current* tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.jobs.executor tests/service/jobs/test_executor.py .executor.cancel(
+driftscope_service.lint.* tests/service/lint/test_api.py post("/v1/lint"
 driftscope_service.openapi tests/service/test_openapi.py get("/openapi.json")
 driftscope_service.pages.page*
     tests/service/pages/test_browser_errors.py /problems/internal-error
@@ -108,6 +132,7 @@ driftscope_service.runs.ingest.removal tests/service/runs/api/test_removal.py cl
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs
 driftscope_service.runs.ingest.accept tests/service/runs/api/test_uploads.py /logprobs?shard=0
 driftscope_service.runs.pages.* tests/service/pages/test_pages.py "/runs/broken/steps/
+driftscope_service.terminal.exits tests/service/cli/test_lint.py .returncode
 driftscope_service.store.dialects.base tests/service/store/test_database.py Database(
 driftscope_service.store.migrations.*
     tests/service/store/test_migrate.py migrate.upgrade(postgresql_url)

@@ -12,7 +12,8 @@ from typing import Any, Final, get_args
 
 from driftscope_probes.diagnose.investigation import hear_given
 from driftscope_probes.diagnose.report import FinalCause, Ranked, Step, final_causes, listed
-from driftscope_probes.diagnosis.by_hand import BY_HAND, READ, Framework, instructions
+from driftscope_probes.diagnosis.by_hand.base import READ, Framework
+from driftscope_probes.diagnosis.by_hand.registry import BY_HAND, instructions
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.measurement import Need, Outcome

@@ -49,20 +49,22 @@ def hear_given(
 def investigate(bench: Bench, planner: Planner, clock: Clock, told: ProgressSink) -> list[Step]:
     """Until one cause is left, nothing is worth running or the budget ends: `planner.ended`."""
     steps: list[Step] = []
+    reached = BEGIN
     while (choice := planner.choose(clock.spent_s)) is not None:
         control = choice.control
-        fraction = _fraction(planner, clock)
-        told(Told(control.title, fraction, choice.splits, {"why": choice.reason}))
+        reached = max(reached, _fraction(planner, clock))  # a surprise makes less certain
+        told(Told(control.title, reached, choice.splits, {"why": choice.reason}))
         before = clock.now()
         found = _run(control, bench, planner)
         if isinstance(found, str):
-            told(Told(control.title, fraction, found, {"found": found}))
+            told(Told(control.title, reached, found, {"found": found}))
             continue
         took = clock.now() - before
         planner.heard(control, found.outcome, took)
         step = _step(control, choice.reason, found.outcome, planner.belief, found, took)
         steps.append(step)
-        told(Told(control.title, _fraction(planner, clock), step.outcome, {"found": step.sentence}))
+        reached = max(reached, _fraction(planner, clock))
+        told(Told(control.title, reached, step.outcome, {"found": step.sentence}))
     return steps
 
 

@@ -13,6 +13,8 @@ from driftscope_probes.record import Record
 
 #: How many causes a step and the end of a report list.
 MOST_LISTED: Final = 5
+#: A second cause this likely is said beside the first.
+RIVAL_FROM: Final = 0.2
 #: `not_reproduced`: the step's fault is not in the pair that runs here.
 Verdict = Literal["at_floor", "explained", "unexplained", "not_reproduced"]
 VERDICTS: Final[dict[str, str]] = {
@@ -114,6 +116,7 @@ class DiagnoseReport(Record):
     remedy: str | None
     notes: list[str]
     environment: dict[str, Any]
+    lint: dict[str, Any] | None = None  # a LintReport; None: of before there was one
     timing: dict[str, float]
 
 
@@ -172,7 +175,9 @@ def sentence_of(
     if verdict == "explained":
         title = _final(name, probability).title
         return f"{title} ({name}, {probability:.2f} {after}); the difference is {times}."
+    second, beside = belief.ranked[1]
+    rival = f" or {second} {beside:.2f}" if beside >= RIVAL_FROM else ""
     return (
-        f"Not settled {after}: {name} {probability:.2f} is the most likely cause; the difference "
-        f"is {times}."
+        f"Not settled {after}: most likely {name} {probability:.2f}{rival}; the difference is "
+        f"{times}."
     )

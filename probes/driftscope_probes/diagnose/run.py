@@ -188,6 +188,8 @@ def examine(
         side = recorded_sides(bench)
     steps += investigate(bench, planner, clock, progress)
     side = side or side_sentence(steps)
+    if planner.ended != "sure":
+        notes += [f"{one.control} would tell more: {one.reason}." for one in planner.would_tell]
     return Found(diagnosis, prior, steps, planner, _verdict(at_floor, planner.belief), side, notes)
 
 

@@ -22,19 +22,20 @@ UNEXPLAINED: Final = "unexplained"
 #: A cause so likely is the answer. A control errs in 1 of 50 (LEAST_LIKELIHOOD): two that agree
 #: pass this, one alone only where the data named the cause already.
 SURE_FROM: Final = 0.95
-#: Prior of a cause that the data do not name. Times the 44 of the catalogue it leaves the data
-#: 0.9 at most, so that no data are believed before a control has spoken.
-LEAST_PRIOR: Final = 0.002
+#: Prior of a cause that the data do not name. Times the 60 of the catalogue it leaves the data
+#: 0.6 at most, so that no data are believed before a control has spoken; and two controls that
+#: point to another cause take that above 0.9, however sure the data were.
+LEAST_PRIOR: Final = 0.01
 #: What is left to UNEXPLAINED and to the catalogue where the data's causes share everything.
 LEAST_REST: Final = 0.04
 #: Of what the data leave, the part that goes to the causes of the catalogue, in equal shares: two
 #: controls that speak for one of them take it from there above SURE_FROM.
-REST_OF_CATALOGUE: Final = 0.5
+REST_OF_CATALOGUE: Final = 0.9
 #: What the causes that look alike in one step have at least, together, as a fraction of the named
 #: one: data share it among those that they see, and a control must be able to find another.
 ALIKE_FRACTION: Final = 0.5
 #: A control that is expected to tell less than this is not worth a run.
-LEAST_GAIN_BITS: Final = 0.01
+LEAST_GAIN_BITS: Final = 0.05
 #: Nothing is free: keeps a control that answers from what was kept from dividing by zero.
 LEAST_COST_S: Final = 0.5
 OUTCOMES: Final[tuple[Outcome, ...]] = ("clean", "dirty")
@@ -143,12 +144,15 @@ class Planner:
         self.belief, self.budget_s = belief, budget_s
         self.ended: Ended | None = None
         self._skipped: list[Skipped] = []
+        self._lacking: list[tuple[Control, Skipped]] = []
         self._left: dict[str, Control] = {}
         for control in controls:
             lacking = sorted(control.needs - offers)
             if lacking:
                 words = ", ".join(LACKS[need] for need in lacking)
-                self._skipped.append(Skipped(control.name, f"it needs {words}"))
+                skipped = Skipped(control.name, f"it needs {words}")
+                self._skipped.append(skipped)
+                self._lacking.append((control, skipped))
             else:
                 self._left[control.name] = control
         self._expected_s = self._took_s = 0.0
@@ -156,6 +160,13 @@ class Planner:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         return tuple(self._skipped)
+
+    @property
+    def would_tell(self) -> list[Skipped]:
+        """What would tell more if it could be run, best first."""
+        gains = [(self.belief.gain(control), skipped) for control, skipped in self._lacking]
+        worth = [(gain, skipped) for gain, skipped in gains if gain >= LEAST_GAIN_BITS]
+        return [skipped for _, skipped in sorted(worth, key=lambda one: -one[0])]
 
     @property
     def left(self) -> tuple[Control, ...]:

@@ -10,6 +10,7 @@ from driftscope_probes.determinism.axes.batch import (
     Position,
     StaggeredArrival,
 )
+from driftscope_probes.determinism.axes.lifecycle import Reload, Replica, Restart, SleepWake
 from driftscope_probes.determinism.axes.memory import (
     ChunkedPrefill,
     DecodeVsPrefill,
@@ -42,6 +43,10 @@ AXIS: dict[AxisName, Axis] = {
     "prefix_cache": PrefixCache(),
     "chunked_prefill": ChunkedPrefill(),
     "preemption": Preemption(),
+    "sleep_wake": SleepWake(),
+    "reload": Reload(),
+    "replica": Replica(),
+    "restart": Restart(),
     "fresh_process": FreshProcess(),
     "threads": Threads(),
     "kv_split": KvSplit(),

@@ -22,7 +22,7 @@ from driftscope_probes.diagnose.hand import hand_plan
 from driftscope_probes.diagnose.recorded import StepData, step_data
 from driftscope_probes.diagnose.report import DiagnoseReport
 from driftscope_probes.diagnose.request import DiagnoseRequest, DiagnoseTrainer, outcomes_of
-from driftscope_probes.diagnosis.by_hand import FRAMEWORKS, Framework
+from driftscope_probes.diagnosis.by_hand.base import FRAMEWORKS, Framework
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.registry import CONTROLS
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
@@ -112,6 +112,7 @@ def _words(given: Any) -> list[str]:
             **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
             **dict.fromkeys(("compile", "cascade_attention"), ""),
             "kv_cache_dtype": CHOICES,
+            "fp32_head": "Logits from a head in float32.",
             "attention_split_kv": "vLLM on CPU.",
             "kv_cache_gib": "",
             **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),
