@@ -39,6 +39,10 @@ driftscope_kernels.triton_kernels.row_blocks
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
+driftscope_probes.diagnosis.controls.engine.*
+    tests/probes/diagnosis/controls/test_engine_controls.py BY_NAME[control].run(
+driftscope_probes.engines.vllm_seeds
+    tests/probes/diagnosis/controls/test_engine_controls.py live.engine.sample(WHOLE)
 driftscope_probes.engines.sessions.hf_batches
     tests/probes/engines/sessions/test_hf_batches.py engine="hf"
 driftscope_probes.engines.sessions.vllm_batches
@@ -70,6 +74,12 @@ driftscope_service.experiments.reports_command tests/service/cli/test_keeping.py
 driftscope_service.experiments.start_pages tests/service/pages/test_start_page.py /probes/new/
 driftscope_service.experiments.submitted
     tests/service/experiments/test_reports_api.py post("/v1/reports"
+driftscope_service.experiments.diagnose.* tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_service.runs.brought tests/service/experiments/diagnose/test_job.py /v1/probes/diagnose
+driftscope_probes.diagnose.pair tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_probes.diagnose.* tests/probes/diagnose/test_investigation.py examine(
+driftscope_probes.diagnose.hand tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_probes.diagnosis.by_hand.* tests/probes/diagnosis/by_hand/test_registry.py instructions(
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]

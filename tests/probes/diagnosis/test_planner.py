@@ -181,6 +181,7 @@ def test_what_a_control_lacks_and_what_failed_is_said() -> None:
     planner = Planner([lacking, failing], prior_of(()), offers=frozenset({"threads"}))
     assert [one.control for one in planner.skipped] == ["older"]
     assert "--older-model" in planner.skipped[0].reason
+    assert planner.would_tell == list(planner.skipped)
     planner.set_aside(failing, "the engine died")
     assert planner.choose() is None and planner.ended == "nothing_left"
     assert planner.skipped[1].reason == "the engine died"

@@ -43,4 +43,5 @@ def test_the_same_concept_is_compared_whatever_the_files_call_it() -> None:
     found = compare_hosts(here, there)
     told = {one.name: (one.here, one.there) for one in found.of("yes")}
     assert told["engine.dtype"] == ("bf16", "fp16")
+    assert found.of("yes")[0].reason.startswith("dtype that the engine computes in")
     assert told["engine.prefix_caching"] == (False, True)

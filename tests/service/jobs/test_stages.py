@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from driftscope_probes.progress import Progress
+from driftscope_probes.progress import Progress, Told
 from driftscope_service.jobs.stages import (
     STAGES_NAME,
     Past,
@@ -41,6 +41,17 @@ def test_a_line_per_stage_with_its_time(tmp_path: Path) -> None:
         file.write('{"at_s": 3')
     assert read_stages(tmp_path) == found
     assert read_stages(tmp_path / "nowhere") == ()
+
+
+def test_why_and_what_came_of_it_stand_with_the_stage(tmp_path: Path) -> None:
+    log = StageLog(tmp_path)
+    log.note(Told("control a", 0.3, "", {"why": "a: splits x from y"}))
+    log.note(Progress("control a", 0.4, "half"))
+    log.note(Told("control a", 0.5, "", {"found": "clean; x 0.9"}))
+    log.note(Told("control b", 0.6, "", {"why": "b: splits x from z"}))
+    first, second = read_stages(tmp_path)
+    assert (first.why, first.found) == ("a: splits x from y", "clean; x 0.9")
+    assert (second.why, second.found) == ("b: splits x from z", "")
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,25 @@ def test_yaml_that_multiplies_itself_is_answered(running: Any) -> None:
     files = {"files": {"bomb.yaml": bomb}}
     answer = lint(running, **files, against=files)
     assert answer.status_code in (200, 422)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", ".".join(["a"] * 200_000) + " = 1"),
+        ("a.json", '{"a":' * 80_000),
+        ("a.yaml", "a: " + "[" * 200_000),
+    ],
+)
+def test_what_would_take_hours_or_end_the_process_is_refused(
+    running: Any, name: str, text: str
+) -> None:
+    answer = lint(running, files={name: text})
+    assert answer.status_code == 422
+    assert f"{name} is not valid" in answer.json()["detail"]
+
+
+def test_an_environment_without_an_end_is_refused(running: Any) -> None:
+    body = '{"environment": ' + '{"a":' * 100_000 + "1" + "}" * 100_001
+    assert running.client.post("/v1/lint", content=body).status_code in (400, 422)

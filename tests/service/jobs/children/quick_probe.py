@@ -7,18 +7,20 @@ Runs as the real one does: `python -m quick_probe WORKDIR`, through child_main.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main
 from driftscope_probes.errors import EngineError
-from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.progress import Progress, ProgressSink, Told
 
 #: Far longer than any test waits: what still runs was not stopped.
 FOREVER_S = 600
@@ -31,6 +33,8 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         return _determinism_report(request["request"])
     if request["kind"] == "nightly":
         return _nightly_report()
+    if request["kind"] == "diagnose":
+        return _diagnose_report(request, progress)
     paired = request["request"]
     act = paired["prompts"][0]
     print(f"quick probe: {act}", flush=True)
@@ -57,6 +61,19 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     elif act == "nonsense":
         return {"kind": "paired"}
     return _report(request, workdir)
+
+
+def _diagnose_report(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    """The recording, as of the step that the request brings; its steps are told on the way."""
+    recording = files("driftscope_service.experiments.diagnose") / "recordings" / "diagnose.json"
+    report: dict[str, Any] = json.loads(recording.read_text(encoding="utf-8"))
+    for step in report["steps"]:
+        progress(Told(step["title"], 0.5, "", {"why": step["reason"]}))
+        progress(Told(step["title"], 0.6, "", {"found": f"it was {step['outcome']}"}))
+    data = request.get("data")
+    brought = None if data is None else data["recorded"]
+    report["notes"] = [f"brought {0 if brought is None else len(brought['prompts'])} prompts"]
+    return {**report, "source": request.get("source"), "request": request["request"]}
 
 
 def _kernels_report(asked: Mapping[str, Any]) -> dict[str, Any]:
