@@ -77,11 +77,15 @@ driftscope_probes.mismatch.frameworks.token_read
     tests/probes/mismatch/frameworks/test_unmasked_tokens.py unmasked_tokens(pair)
 driftscope_probes.mismatch.fused.block_loading
     tests/probes/mismatch/fused/test_token_pass.py token_pass(
+driftscope_probes.lint.readers.* tests/probes/lint/test_rules.py read_paths(
+driftscope_probes.lint.rules.* tests/probes/lint/test_rules.py ALL_RULES)
 driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_nightly(
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
 driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
+driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("environment")
+driftscope_service.cli.lint tests/service/cli/test_lint.py quick_app(),
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
     tests/service/experiments/nightly/test_api.py "/v1/nightly"
@@ -99,6 +103,7 @@ driftscope_service.health tests/service/test_health.py get("/readyz"
 driftscope_service.jobs.api tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.*current* tests/service/jobs/test_api.py get("/v1/jobs"
 driftscope_service.jobs.executor tests/service/jobs/test_executor.py .executor.cancel(
+driftscope_service.lint.* tests/service/lint/test_api.py post("/v1/lint"
 driftscope_service.openapi tests/service/test_openapi.py get("/openapi.json")
 driftscope_service.pages.page*
     tests/service/pages/test_browser_errors.py /problems/internal-error
@@ -114,6 +119,7 @@ driftscope_service.runs.ingest.removal tests/service/runs/api/test_removal.py cl
 driftscope_service.runs.api.* tests/service/runs/api/test_uploads.py /v1/runs/r/steps/1/logprobs
 driftscope_service.runs.ingest.accept tests/service/runs/api/test_uploads.py /logprobs?shard=0
 driftscope_service.runs.pages.* tests/service/pages/test_pages.py "/runs/broken/steps/
+driftscope_service.terminal.exits tests/service/cli/test_lint.py .returncode
 driftscope_service.store.dialects.base tests/service/store/test_database.py Database(
 driftscope_service.store.migrations.*
     tests/service/store/test_migrate.py migrate.upgrade(postgresql_url)

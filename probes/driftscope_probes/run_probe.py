@@ -10,6 +10,7 @@ here. With `model_path`, `request.model` is only the name to show: the caller ha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from driftscope_probes.children import child_main
-from driftscope_probes.errors import RequestError
+from driftscope_probes.errors import ModelError, RequestError
 from driftscope_probes.lint.stated import probe_lint
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink
@@ -45,8 +46,10 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
 
 def _lint(request: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     """Of the model that was loaded, of what was asked of both sides, and of this machine."""
-    asked = report["request"]
-    folder = resolve(request.get("model_path") or asked["model"]).path
+    asked, folder = report["request"], None
+    # The probe has loaded it. One that is gone since costs its findings, not the report.
+    with suppress(ModelError):
+        folder = resolve(request.get("model_path") or asked["model"]).path
     return probe_lint(asked, report["environment"], folder).to_dict()
 
 

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from driftscope_probes.diagnosis.cause_pages import EXAMPLE, index_page, kept_example, page_of
+from driftscope_probes.diagnosis.cause_pages import (
+    EXAMPLE,
+    RECORDED,
+    index_page,
+    kept_example,
+    page_of,
+    recorded_controls,
+)
 from driftscope_probes.diagnosis.families.base import Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
 
 PAGES = Path(__file__).parents[2] / "docs" / "causes"
+RECORDED_CONTROLS = recorded_controls(PAGES.parent / RECORDED)
 #: Told by metadata that no drill pushes; without a detector no data name a cause at all.
 WITHOUT_EXAMPLE = frozenset({"generation_config_defaults"})
 
@@ -20,7 +28,7 @@ def test_the_page_is_that_of_the_catalogue(cause: Cause) -> None:
     """Print anew with python -m driftscope_probes.diagnosis.cause_pages CASES docs/causes."""
     page = PAGES / f"{cause.name}.md"
     text = page.read_text(encoding="utf-8")
-    assert text == page_of(cause, kept_example(page))
+    assert text == page_of(cause, kept_example(page), RECORDED_CONTROLS)
     assert EXAMPLE in text or cause.detect is None or cause.name in WITHOUT_EXAMPLE
 
 

@@ -97,15 +97,18 @@ class Plan:
         return Batch(tuple(rows), self.request.max_tokens, warm=warm, run=run)
 
 
-#: They start an engine with other settings, which is impossible over HTTP.
+#: They set or start an engine otherwise, or put it to sleep: not done to one that others run.
 NEED_OUR_ENGINE: frozenset[AxisName] = frozenset(
-    ("chunked_prefill", "preemption", "fresh_process", "threads", "kv_split", "compiled")
+    (
+        *("chunked_prefill", "preemption", "sleep_wake", "reload", "replica"),
+        *("fresh_process", "restart", "threads", "kv_split", "compiled"),
+    )
 )
-#: They are about a scheduler or a cache that transformers does not have.
+#: They are about a scheduler, a cache or a life that transformers does not have.
 NEED_A_SCHEDULER: frozenset[AxisName] = frozenset(
     (
         *("arrival_order", "staggered_arrival", "thinking_machines", "prefix_cache"),
-        *("chunked_prefill", "preemption", "kv_split", "compiled"),
+        *("chunked_prefill", "preemption", "sleep_wake", "reload", "kv_split", "compiled"),
     )
 )
 
@@ -114,9 +117,9 @@ def not_applicable(axis: AxisName, plan: Plan) -> str | None:
     """None: it can be tried."""
     engine = plan.setup.engine
     if plan.on_server and axis in NEED_OUR_ENGINE:
-        return "it needs an engine with other settings; this one runs behind a URL"
+        return "it needs an engine of its own to set and start; this one runs behind a URL"
     if engine.kind == "hf" and axis in NEED_A_SCHEDULER:
-        return "transformers has no scheduler and no cache shared between requests"
+        return "transformers has no scheduler, no cache shared between requests and no sleep"
     if axis == "kv_split" and engine.threads == 1:
         return "one thread never splits keys; give threads 2 or more"
     if axis == "compiled" and engine.kernels == "invariant":

@@ -26,7 +26,11 @@ AxisName = Literal[
     "prefix_cache",
     "chunked_prefill",
     "preemption",
+    "sleep_wake",
+    "reload",
+    "replica",
     "fresh_process",
+    "restart",
     "threads",
     "kv_split",
     "compiled",
@@ -80,7 +84,7 @@ class DeterminismRequest(BaseModel):
     )
     max_tokens: int = Field(12, ge=1, le=4096, description="tokens decoded per request")
     samples: int = Field(50, ge=2, le=MOST_SAMPLES, description="of thinking_machines")
-    runs: int = Field(3, ge=2, le=100, description="of run_to_run")
+    runs: int = Field(3, ge=2, le=100, description="of run_to_run and restart")
     run_rows: list[Annotated[int, Field(ge=1, le=MOST_BATCH)]] | None = Field(
         None,
         min_length=1,

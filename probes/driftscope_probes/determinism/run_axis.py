@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from driftscope_probes.determinism.axes.base import Axis, Case, Job
+from driftscope_probes.determinism.axes.lifecycle import Replica, Restart
 from driftscope_probes.determinism.axes.protocols import ThinkingMachines
 from driftscope_probes.determinism.axes.repeat import FreshProcess, RunToRun
 from driftscope_probes.determinism.batch import Plan, Value, find_onset
@@ -96,7 +97,7 @@ class AxisRun:
 
         A server forms its own batches; two runs, or processes, that differ show that themselves.
         """
-        repeated = isinstance(self._axis, RunToRun | FreshProcess)
+        repeated = isinstance(self._axis, RunToRun | FreshProcess | Restart | Replica)
         differs = any(cell.differs for cell in self.cells.values())
         return not self._plan.on_server and not (repeated and differs)
 

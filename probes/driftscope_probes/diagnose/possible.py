@@ -11,7 +11,7 @@ from typing import Final
 
 from driftscope_probes.diagnosis.controls.base import LEAST_LIKELIHOOD
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
-from driftscope_probes.diagnosis.planner import Belief
+from driftscope_probes.diagnosis.planner import UNEXPLAINED, Belief
 
 Test = Callable[[Sides, Known], bool]
 #: vLLM's smallest default of tokens per engine step; shorter prompts are read whole.
@@ -22,12 +22,17 @@ def possible_here(belief: Belief, sides: Sides, known: Known) -> Belief:
     """For a difference that the pair itself shows. LEAST_LIKELIHOOD as for any control: a setting
     may not be what runs.
     """
+    unexplained = belief.probabilities[UNEXPLAINED]
     weights = {
         cause: p * (1.0 if can_be(cause, sides, known) else LEAST_LIKELIHOOD)
         for cause, p in belief.probabilities.items()
+        if cause != UNEXPLAINED
     }
-    total = sum(weights.values())
-    return Belief({cause: weight / total for cause, weight in weights.items()})
+    # What is ruled out goes to the causes that are left: a setting says nothing of the unknown.
+    scale = (1.0 - unexplained) / sum(weights.values())
+    return Belief(
+        {cause: weight * scale for cause, weight in weights.items()} | {UNEXPLAINED: unexplained}
+    )
 
 
 def can_be(cause: str, sides: Sides, known: Known) -> bool:
@@ -69,8 +74,9 @@ def _packed(sides: Sides, known: Known) -> bool:
 
 
 def _padded(sides: Sides, known: Known) -> bool:
-    padded = sides.trainer.batching == "padded" and _shared_rows(sides, known)
-    return padded or sides.engine.kind == "hf"
+    """Padding on the right of a causal model is seen by no response token."""
+    left = sides.trainer.batching == "padded" and sides.trainer.padding_side == "left"
+    return (left and _shared_rows(sides, known)) or sides.engine.kind == "hf"
 
 
 def _several_requests(sides: Sides, known: Known) -> bool:
@@ -101,7 +107,8 @@ def _truncation(sides: Sides, known: Known) -> bool:
 #: Ruled out where the engine is one of ours; of a server, only its owner knows.
 OF_ENGINE: Final[Mapping[str, Test]] = {
     "batch_variant_engine": _several_requests,
-    "cascade_attention": lambda sides, known: sides.engine.cascade_attention is not False,
+    # vLLM 0.32 has it off unless it is asked for.
+    "cascade_attention": lambda sides, known: sides.engine.cascade_attention is True,
     "chunked_prompt_logprobs": _chunks,
     "compile_or_cudagraph_mode": lambda sides, known: sides.engine.compile,
     "fp8_kv_scales": _short_cache,
@@ -119,6 +126,7 @@ OF_ENGINE: Final[Mapping[str, Test]] = {
 OF_PAIR: Final[Mapping[str, Test]] = {
     "batch_variant_trainer": _shared_rows,
     "chat_template_mismatch": _never,
+    "corrupt_reload_moe_layout": _mixture,
     "last_token_label": _never,
     "lora_lm_head_dropped": _adapter,
     "lora_merge_rounding": _adapter,

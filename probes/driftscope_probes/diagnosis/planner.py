@@ -30,7 +30,7 @@ LEAST_PRIOR: Final = 0.01
 LEAST_REST: Final = 0.04
 #: Of what the data leave, the part that goes to the causes of the catalogue, in equal shares: two
 #: controls that speak for one of them take it from there above SURE_FROM.
-REST_OF_CATALOGUE: Final = 0.5
+REST_OF_CATALOGUE: Final = 0.9
 #: What the causes that look alike in one step have at least, together, as a fraction of the named
 #: one: data share it among those that they see, and a control must be able to find another.
 ALIKE_FRACTION: Final = 0.5

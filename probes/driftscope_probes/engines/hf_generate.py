@@ -58,6 +58,11 @@ class HfGenerate:
         ).to(self._device)
         self._model.eval()
 
+    @property
+    def model(self) -> Any:
+        """For probes that look into it."""
+        return self._model
+
     def for_task(self, task: RolloutTask) -> HfGenerate:
         """The same loaded model for other prompts; `task` must name the same model and dtype."""
         other = copy(self)

@@ -18,8 +18,8 @@ from driftscope_probes.plural import counted
 INTRODUCTION: Final = """\
 # Rules of the lint
 
-Rendered by `python -m driftscope_probes.lint.page`; edit `probes/driftscope_probes/lint/rules/`, not
-this page. What reads these settings and how to ask for it: [the lint](lint.md).
+Rendered by `python -m driftscope_probes.lint.page`; edit `probes/driftscope_probes/lint/rules/`,
+not this page. What reads these settings and how to ask for it: [the lint](lint.md).
 """
 HEADINGS: Final[dict[Severity, str]] = {
     "error": "Errors: the two sides cannot agree",

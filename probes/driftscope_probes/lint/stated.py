@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +88,12 @@ def probe_lint(
     if folder is not None:
         # The probe has loaded it: what is not understood here is a layout new to the readers.
         with suppress(RequestError):
-            settings += read_paths([folder])
+            settings += _within(folder, read_paths([folder]))
     settings += settings_of_environment(environment) + settings_of_request(request)
     return lint_report(settings, rules=OF_A_PROBE)
+
+
+def _within(folder: Path, settings: Settings) -> Settings:
+    """Places by names of files alone: where a model lies matters only on this machine."""
+    prefix = f"{folder}/"
+    return Settings(tuple(replace(one, where=one.where.removeprefix(prefix)) for one in settings))

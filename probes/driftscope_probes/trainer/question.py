@@ -6,7 +6,7 @@ In: nothing. Out: Forward, Question, and the bits of an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,17 +70,28 @@ class Question:
     prompts: Rows
     responses: Rows
     rollout: Mapping[str, Any]  # logprobs_mode and temperature, as a rollout's Trace records them
+    #: Expert ids that the forward takes, one [tokens, layers, used] per sequence; None: its own.
+    routes: tuple[NDArray[np.int16], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "forward": self.forward.to_dict()}
+        routes = None if self.routes is None else [one.tolist() for one in self.routes]
+        return {
+            "forward": self.forward.to_dict(),
+            "prompts": self.prompts,
+            "responses": self.responses,
+            "rollout": dict(self.rollout),
+            "routes": routes,
+        }
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Question:
+        routes = fields.get("routes")
         return Question(
             forward=Forward.from_dict(fields["forward"]),
             prompts=tuple(map(tuple, fields["prompts"])),
             responses=tuple(map(tuple, fields["responses"])),
             rollout=fields["rollout"],
+            routes=None if routes is None else tuple(np.array(one, np.int16) for one in routes),
         )
 
 

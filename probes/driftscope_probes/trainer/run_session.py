@@ -15,6 +15,7 @@ import gc
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from driftscope_probes.trainer.forward import score_rollout
 from driftscope_probes.trainer.load import LoadedModel, load_model, torch_dtype
 from driftscope_probes.trainer.question import Forward, Question, to_bits
 from driftscope_probes.trainer.reference_forward import Reference
+from driftscope_probes.trainer.replayed_routes import replayed_routes
 from driftscope_probes.trainer.run_trainer import ENVIRONMENT, set_threads
 from driftscope_probes.trainer.settings import trainer_temperature
 
@@ -67,6 +69,8 @@ class TrainerDesk:
         loaded.model.train(not forward.quiet)
         prompts = PromptBatch.from_lists([list(prompt) for prompt in question.prompts])
         with changed_norms(loaded.model, epsilon=forward.norm_epsilon, cast=forward.norm_cast):
+            if question.routes is not None:
+                return {"bits": to_bits(self._routed(loaded, question, question.routes))}
             return {"bits": to_bits(self.score(loaded, forward, prompts, rollout))}
 
     def load_model(self, forward: Forward) -> LoadedModel:
@@ -91,6 +95,21 @@ class TrainerDesk:
         """[tokens] nats, teacher-forced. Raises TrainerError."""
         mode = parse_mode(forward.mode)
         return score_rollout(loaded, mode, prompts, rollout, forward.settings).trace.logprobs
+
+    def _routed(
+        self, loaded: LoadedModel, question: Question, routes: tuple[NDArray[np.int16], ...]
+    ) -> NDArray[np.float32]:
+        """Each sequence by itself, with its own experts forced."""
+        found = []
+        for index, route in enumerate(routes):
+            one = slice(index, index + 1)
+            alone = replace(
+                question, prompts=question.prompts[one], responses=question.responses[one]
+            )
+            prompts = PromptBatch.from_lists([list(alone.prompts[0])])
+            with replayed_routes(loaded.model, route):
+                found.append(self.score(loaded, question.forward, prompts, _rollout(alone)))
+        return np.concatenate(found)
 
     def _kept(self, key: Hashable, load: Callable[[], Any]) -> Any:
         if key not in self._models:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from driftscope_probes.crashes import explain_probe_crash
+from driftscope_probes.diagnosis.drill.planted.request import BUDGET_S, MOST_HEALTHY
 from driftscope_probes.diagnosis.drill.report import DrillReport
 from driftscope_probes.diagnosis.drill.request import (
     DEFAULT_CASES,
@@ -24,6 +25,7 @@ from driftscope_probes.diagnosis.drill.request import (
     MOST_RUNS,
     DrillRequest,
 )
+from driftscope_service.cli.drill_controls import drill_controls
 from driftscope_service.cli.drill_tables import markdown, print_drill
 from driftscope_service.terminal.commands import (
     FOUND,
@@ -35,6 +37,7 @@ from driftscope_service.terminal.commands import (
 )
 
 RUNNER = "driftscope_probes.diagnosis.drill.run"
+CONTROLS_PANEL = "Controls (with --controls)"
 
 
 def drill(
@@ -72,6 +75,40 @@ def drill(
             help="Folder of an earlier --out: answers its push files again.",
         ),
     ] = None,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls",
+            help="Plant each fault in a real vLLM engine or trainer and let the planner find it.",
+            rich_help_panel=CONTROLS_PANEL,
+        ),
+    ] = False,
+    cause: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated planted causes. Default: all.", rich_help_panel=CONTROLS_PANEL
+        ),
+    ] = None,
+    budget: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds for a system.", rich_help_panel=CONTROLS_PANEL),
+    ] = BUDGET_S,
+    healthy: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_HEALTHY,
+            help="Run every control on so many healthy pairs instead.",
+            rich_help_panel=CONTROLS_PANEL,
+        ),
+    ] = 0,
+    fixed_order: Annotated[
+        bool,
+        typer.Option(
+            help="Also run the controls in fixed order, for comparison.",
+            rich_help_panel=CONTROLS_PANEL,
+        ),
+    ] = True,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
@@ -80,6 +117,18 @@ def drill(
     """
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
+    if controls:
+        wanted = {
+            "causes": cause,
+            "seed": seed,
+            "budget": budget,
+            "healthy": healthy,
+            "fixed_order": fixed_order,
+        }
+        wanted |= {} if models is None else {"model": models}
+        if drill_controls(wanted, markdown_file, json_).shortfalls():
+            raise typer.Exit(FOUND)
+        return
     asked = {
         "cases": cases,
         "runs": runs,

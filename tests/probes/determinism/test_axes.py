@@ -55,7 +55,14 @@ PLANTED: dict[str, list[tuple[Fault, Any, Any]]] = {
     ],
     "chunked_prefill": [(lambda s, b, i: (s.engine.chunked_prefill_tokens or 0) <= 100, 101, 100)],
     "preemption": [(lambda s, b, i: s.cache_tokens is not None, None, "small")],
+    "sleep_wake": [(lambda s, b, i: "sleep_wake" in b.before, None, "after")],
+    "reload": [(lambda s, b, i: "reload" in b.before, None, "after")],
+    "replica": [(lambda s, b, i: s.replica == 1, None, 1)],
     "fresh_process": [(lambda s, b, i: s.process == 1, None, 1)],
+    "restart": [
+        (lambda s, b, i: s.process == 1, None, 1),
+        (lambda s, b, i: s.process == 2, None, 2),
+    ],
     "threads": [(lambda s, b, i: s.engine.threads == 1, 2, 1)],
     "kv_split": [(lambda s, b, i: s.engine.attention_split_kv is not False, None, "on")],
     "compiled": [(lambda s, b, i: s.engine.compile, None, "compiled")],
@@ -171,16 +178,28 @@ def test_the_hash_covers_the_last_row(probe: Probe, fake_engine: Any) -> None:
     assert len(found) == 8
 
 
-@pytest.mark.parametrize("axis", ["run_to_run", "fresh_process"])
+@pytest.mark.parametrize("axis", ["run_to_run", "replica", "fresh_process", "restart"])
 def test_outputs_that_are_not_twice_the_same_have_no_hash(
     probe: Probe, fake_engine: Any, axis: str
 ) -> None:
     faults = {
         "run_to_run": lambda s, b, i: b.run == 1,
+        "replica": lambda s, b, i: s.replica == 1,
         "fresh_process": lambda s, b, i: s.process == 1,
+        "restart": lambda s, b, i: s.process,
     }
     engine = fake_engine(fault=faults[axis])
     assert (probe(axis, engine).verdict, probe(axis, engine).bits) == ("differs", None)
+
+
+def test_a_launch_is_asked_again_while_it_is_up(probe: Probe, fake_engine: Any) -> None:
+    """A launch that has ended cannot be had again: what is asked of the next one is not its."""
+    engine = fake_engine(fault=lambda s, b, i: s.process)
+    found = probe("restart", engine, runs=2)
+    assert [(setup.process, batch.run) for setup, batch in engine.calls] == [
+        (launch, run) for launch in range(3) for run in range(2)
+    ]
+    assert (found.verdict, found.unique_bitwise) == ("differs", 3)
 
 
 def test_runs_of_one_batch_are_run_anew(probe: Probe, fake_engine: Any) -> None:

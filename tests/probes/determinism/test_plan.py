@@ -7,7 +7,14 @@ from typing import Any, Final
 
 import pytest
 
-from driftscope_probes.determinism.axes import batch, memory, process, protocols, repeat
+from driftscope_probes.determinism.axes import (
+    batch,
+    lifecycle,
+    memory,
+    process,
+    protocols,
+    repeat,
+)
 from driftscope_probes.determinism.axes.base import Job, choice, integer
 from driftscope_probes.determinism.axes.registry import AXIS
 from driftscope_probes.determinism.batch import NEED_A_SCHEDULER, NEED_OUR_ENGINE, Plan
@@ -33,10 +40,11 @@ def keys(jobs: tuple[Job, ...]) -> set[str]:
 def test_every_axis_that_is_written_can_be_asked_for() -> None:
     written = [
         value
-        for module in (batch, memory, process, protocols, repeat)
+        for module in (batch, lifecycle, memory, process, protocols, repeat)
         for value in vars(module).values()
         if isinstance(value, type)
         and hasattr(value, "case")
+        and not value.__name__.startswith("_")
         and value.__module__ == module.__name__
     ]
     assert sorted(AXIS) == sorted(AXES)

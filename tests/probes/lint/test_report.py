@@ -10,7 +10,7 @@ from driftscope_probes.lint.report import LintReport, Source, lint_report, read_
 
 RULES = tuple(
     Rule(severity, severity, (equals("engine.dtype", "fp16"),), "Why.", "Change.", "source")
-    for severity in ("note", "error", "warning")  # type: ignore[arg-type]
+    for severity in ("note", "error", "warning")
 )
 KNOWN = Settings(
     (

@@ -56,6 +56,7 @@ def test_a_real_run_and_its_replay(driftscope: Run, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "batch_size" in done.stderr
     report = json.loads(done.stdout)
+    assert {"config.json", "request"} <= {one["name"] for one in report["lint"]["read"]}
     assert report == json.loads((tmp_path / "report" / "report.json").read_text())
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.json", "logs"}
     (axis,) = report["axes"]

@@ -10,6 +10,7 @@ from driftscope_probes.determinism.axes.batch import (
     Position,
     StaggeredArrival,
 )
+from driftscope_probes.determinism.axes.lifecycle import Reload, Replica, Restart, SleepWake
 from driftscope_probes.determinism.axes.memory import (
     ChunkedPrefill,
     DecodeVsPrefill,
@@ -42,7 +43,11 @@ AXIS: dict[AxisName, Axis] = {
     "prefix_cache": PrefixCache(),
     "chunked_prefill": ChunkedPrefill(),
     "preemption": Preemption(),
+    "sleep_wake": SleepWake(),
+    "reload": Reload(),
+    "replica": Replica(),
     "fresh_process": FreshProcess(),
+    "restart": Restart(),
     "threads": Threads(),
     "kv_split": KvSplit(),
     "compiled": Compiled(),

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
-from driftscope_probes.diagnosis.controls.measurement import Measurement, Need, Outcome
+from driftscope_probes.diagnosis.controls.measurement import (
+    Measurement,
+    Need,
+    NotExercised,
+    Outcome,
+)
 from driftscope_probes.diagnosis.controls.sides import (
     AS_IS_ENGINE,
     AS_IS_TRAINER,
@@ -18,6 +23,9 @@ from driftscope_probes.diagnosis.controls.sides import (
     Gap,
     Known,
     Logprobs,
+    RecordsRoutes,
+    ReplaysRoutes,
+    Routed,
     Sampled,
     Sequences,
     Sides,
@@ -67,6 +75,23 @@ class Bench:
         """The trainer's values of given responses. Raises ProbeError."""
         asked = ("score", sequences, change)
         return self._once(asked, lambda: self._trainer.score(sequences, change))
+
+    def routed(self, sequences: Sequences, change: EngineChange = AS_IS_ENGINE) -> Routed:
+        """The engine's values of given responses, with the experts it took. Raises ProbeError."""
+        engine = self._engine
+        if not isinstance(engine, RecordsRoutes):
+            raise NotExercised("the engine's routers cannot be seen.", remedy="run it in process.")
+        asked = ("routed", sequences, change)
+        return self._once(asked, lambda: engine.rescore_routed(sequences, change))
+
+    def score_routed(
+        self, sequences: Sequences, routed: Routed, change: TrainerChange = AS_IS_TRAINER
+    ) -> Logprobs:
+        """The trainer's values where every token takes the engine's experts. Raises ProbeError."""
+        trainer = self._trainer
+        if not isinstance(trainer, ReplaysRoutes):
+            raise NotExercised("the trainer replays no routes.", remedy="leave the control out.")
+        return trainer.score_routed(sequences, routed.routes, change)
 
     def gap(
         self, engine: EngineChange = AS_IS_ENGINE, trainer: TrainerChange = AS_IS_TRAINER

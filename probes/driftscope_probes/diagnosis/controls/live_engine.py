@@ -19,8 +19,10 @@ from pydantic import ValidationError
 
 from driftscope_probes.diagnosis.controls.engine_folders import EngineFolders
 from driftscope_probes.diagnosis.controls.sides import (
+    OTHER_LAUNCH,
     EngineChange,
     Logprobs,
+    Routed,
     Sampled,
     Sequences,
     Sides,
@@ -33,8 +35,6 @@ from driftscope_probes.errors import RequestError
 
 #: As many sequences run together by default as in the paired probe.
 MOST_TOGETHER: Final = 256
-#: The launch of everything but the engine as it is: its process is another one anyway.
-OTHER_LAUNCH: Final = 1
 
 
 class LiveEngine:
@@ -90,16 +90,34 @@ class LiveEngine:
 
     def rescore(self, sequences: Sequences, change: EngineChange) -> Logprobs:
         """Read given responses as part of the prompt. Raises ProbeError."""
-        pairs = zip(sequences.prompts, sequences.responses, strict=True)
-        rows = [
-            Row(f"prompt {index}", prompt, score=response)
-            for index, (prompt, response) in enumerate(pairs)
-            if response  # one that is empty has nothing to be read
-        ]
-        answers = self._ask(rows, 1, change)
+        answers = self._ask(_read(sequences), 1, change)
         return np.concatenate([output.logprobs for one in answers for output in one.outputs])
 
-    def _ask(self, rows: Sequence[Row], max_tokens: int, change: EngineChange) -> list[Answer]:
+    def rescore_routed(self, sequences: Sequences, change: EngineChange) -> Routed:
+        """As `rescore`, one sequence at a time, with the experts. Raises ProbeError.
+
+        Every response has a token.
+        """
+        if self.on_server:
+            raise RequestError(
+                "the routers of a running server cannot be seen.",
+                remedy="let the probe start the engine itself: engine vllm.",
+            )
+        answers = self._ask(_read(sequences), 1, change, routes=True)
+        outputs = [output for answer in answers for output in answer.outputs]
+        return Routed(
+            np.concatenate([output.logprobs for output in outputs]),
+            tuple(output.routes for output in outputs if output.routes is not None),
+        )
+
+    def _ask(
+        self,
+        rows: Sequence[Row],
+        max_tokens: int,
+        change: EngineChange,
+        *,
+        routes: bool = False,
+    ) -> list[Answer]:
         longest = max(len(row.prompt) + len(row.score) for row in rows)
         self._context = max(self._context, longest + max_tokens + 1, self._own_context)
         setup = self._setup(change)
@@ -114,6 +132,7 @@ class LiveEngine:
                 run=change.again,
                 draw=self._draw,
                 before=change.before,
+                routes=routes,
             )
             answers.append(runner.run(setup, batch))
         return answers
@@ -183,3 +202,12 @@ class LiveEngine:
         if not self.on_server:
             self._other.close()
         self._folders.close()
+
+
+def _read(sequences: Sequences) -> list[Row]:
+    pairs = zip(sequences.prompts, sequences.responses, strict=True)
+    return [
+        Row(f"prompt {index}", prompt, score=response)
+        for index, (prompt, response) in enumerate(pairs)
+        if response  # one that is empty has nothing to be read
+    ]

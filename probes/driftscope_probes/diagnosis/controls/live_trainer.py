@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from driftscope_probes.asked_child import AskedChild
 from driftscope_probes.crashes import explain_trainer_crash
 from driftscope_probes.diagnosis.controls.sides import (
@@ -57,11 +60,26 @@ class LiveTrainer:
 
     def score(self, sequences: Sequences, change: TrainerChange) -> Logprobs:
         """Raises ProbeError, pydantic's ValidationError for a setting that does not exist."""
+        return self._asked(sequences, change, None)
+
+    def score_routed(
+        self, sequences: Sequences, routes: tuple[NDArray[np.int16], ...], change: TrainerChange
+    ) -> Logprobs:
+        """As `score`, one sequence at a time, every token to these experts. Raises ProbeError."""
+        return self._asked(sequences, change, routes)
+
+    def _asked(
+        self,
+        sequences: Sequences,
+        change: TrainerChange,
+        routes: tuple[NDArray[np.int16], ...] | None,
+    ) -> Logprobs:
         question = Question(
             self._forward(change, len(sequences.prompts)),
             sequences.prompts,
             sequences.responses,
             self._rollout(),
+            routes,
         )
         return from_bits(list(self._started().ask(question.to_dict())["bits"]))
 

@@ -42,6 +42,7 @@ from driftscope_probes.diagnosis.controls.weights.generation import RECORDED_GEN
 from driftscope_probes.diagnosis.controls.weights.older import OLDER_WEIGHTS
 from driftscope_probes.diagnosis.controls.weights.quantization import UNQUANTISED
 from driftscope_probes.diagnosis.controls.weights.rounding import WEIGHTS_ROUNDED
+from driftscope_probes.diagnosis.controls.weights.routes import ROUTES_REPLAYED
 from driftscope_probes.diagnosis.controls.weights.swap import TRAINER_WEIGHTS_IN_ENGINE
 from driftscope_probes.diagnosis.controls.weights.tensors import TENSORS_COMPARED
 
@@ -82,5 +83,6 @@ CONTROLS: tuple[Control, ...] = (
     ADAPTER_UNMERGED,
     ADAPTER_MERGED_FP32,
     RECORDED_GENERATION,
+    ROUTES_REPLAYED,
 )
 BY_NAME: dict[str, Control] = {control.name: control for control in CONTROLS}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ Logprobs = NDArray[np.float32]  # [tokens] nats, packed in the order of the sequ
 WeightsOf = Literal["engine", "trainer"] | int
 #: How the adapter gets into the engine; as_is: as the sides say.
 EngineAdapter = Literal["as_is", "off", "merged-fp32", "merged-bf16", "unmerged"]
+#: The launch of everything but the engine as it is: its process is another one anyway.
+OTHER_LAUNCH: Final = 1
 Overrides = tuple[tuple[str, Any], ...]  # settings by name; hashable, so that answers are kept
 
 
@@ -127,6 +129,34 @@ class TrainerSide(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """What an engine says of given responses, and the experts that every token took."""
+
+    logprobs: Logprobs
+    routes: tuple[NDArray[np.int16], ...]  # one [prompt + response, layers, used] per sequence
+
+
+@runtime_checkable
+class RecordsRoutes(Protocol):
+    """An engine side whose routers can be watched."""
+
+    def rescore_routed(self, sequences: Sequences, change: EngineChange) -> Routed:
+        """As `rescore`, one sequence at a time. Raises ProbeError."""
+        ...
+
+
+@runtime_checkable
+class ReplaysRoutes(Protocol):
+    """A trainer side that can be made to take another's experts."""
+
+    def score_routed(
+        self, sequences: Sequences, routes: tuple[NDArray[np.int16], ...], change: TrainerChange
+    ) -> Logprobs:
+        """As `score`, one sequence at a time. Raises ProbeError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

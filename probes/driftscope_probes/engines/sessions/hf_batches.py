@@ -5,7 +5,8 @@ transformers decodes the rows of a batch in step; it has no arrival and no prefi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.hf_generate import HfGenerate
 from driftscope_probes.engines.sessions.question import Answer, Batch, Output, Row
+from driftscope_probes.engines.sessions.recorded_routes import RouteRecorder, experts_used
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import discard
 from driftscope_probes.prompts import PromptBatch
@@ -41,6 +43,8 @@ class HfBatches:
                 f"{asked} was asked of transformers, which has none.",
                 remedy="use the engine vllm for it.",
             )
+        if batch.routes:
+            return Answer(tuple(self._routed(batch)))
         if batch.rows[0].score:
             return Answer(tuple(self._scored(row) for row in batch.rows))
         trace = self._engine.for_task(self._task_of(batch)).generate(discard)
@@ -73,6 +77,17 @@ class HfBatches:
         logprobs = torch.log_softmax(logits.float(), dim=-1)
         chosen = logprobs.gather(1, torch.tensor(tokens, device=logprobs.device).unsqueeze(1))
         return Output.of(tokens, chosen.squeeze(1).tolist())
+
+    def _routed(self, batch: Batch) -> Iterator[Output]:
+        model = self._engine.model
+        recorder = RouteRecorder(model, experts_used(model.config))
+        try:
+            for row in batch.rows:
+                scored = self._scored(row)
+                routes = recorder.take(len(row.prompt) + len(row.score))
+                yield replace(scored, routes=routes)
+        finally:
+            recorder.remove()
 
     def used_settings(self) -> dict[str, Any]:
         return self._engine.used_settings()

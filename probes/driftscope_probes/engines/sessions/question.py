@@ -92,6 +92,7 @@ class Batch:
     run: int = 0  # batches that differ in it alone are run anew, not remembered
     draw: Draw = AT_ONE
     before: tuple[Event, ...] = ()  # done to the engine first, once for all batches that ask it
+    routes: bool = False  # rows are scored one at a time, and the experts of each token told
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,6 +113,8 @@ class Output:
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
+    #: Expert ids of prompt and response, [tokens, layers, used], where the batch asks for them.
+    routes: NDArray[np.int16] | None = None
 
     @staticmethod
     def of(token_ids: list[int], logprobs: list[float]) -> Output:
@@ -119,12 +122,18 @@ class Output:
 
     def to_dict(self) -> dict[str, Any]:
         """Bits, not decimals: no rounding on the way."""
-        return {"tokens": self.token_ids.tolist(), "bits": self.logprobs.view(np.uint32).tolist()}
+        told = {"tokens": self.token_ids.tolist(), "bits": self.logprobs.view(np.uint32).tolist()}
+        return told if self.routes is None else {**told, "routes": self.routes.tolist()}
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Output:
         bits = np.array(fields["bits"], np.uint32)
-        return Output(np.array(fields["tokens"], np.int32), bits.view(np.float32))
+        routes = fields.get("routes")
+        return Output(
+            np.array(fields["tokens"], np.int32),
+            bits.view(np.float32),
+            None if routes is None else np.array(routes, np.int16),
+        )
 
 
 @dataclass(frozen=True, slots=True)

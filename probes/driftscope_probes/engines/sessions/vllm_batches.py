@@ -7,6 +7,7 @@ come first, if the batch asks for them.
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 from vllm import SamplingParams
@@ -16,6 +17,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from driftscope_probes.engines.base import RolloutTask, end_of_sequence_ids
 from driftscope_probes.engines.sessions.question import Answer, Batch, Event, Output, Row
+from driftscope_probes.engines.sessions.recorded_routes import RouteRecorder, experts_used
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import RequestError
 
@@ -40,6 +42,8 @@ class VllmBatches:
         self._engine.llm.reset_prefix_cache()
         if batch.warm:
             self._generation(batch).finish()
+        if batch.routes:
+            return self._routed(batch)
         if batch.rows[0].score:
             return self._scored(batch)
         return self._generation(batch).finish()
@@ -83,6 +87,21 @@ class VllmBatches:
                     ]
                     outputs[int(done.request_id)] = Output.of(list(row.score), logprobs)
         return Answer(tuple(outputs[index] for index in range(len(batch.rows))))
+
+    def _routed(self, batch: Batch) -> Answer:
+        """Row by row: the routers see all rows of a step as one."""
+        llm = self._engine.llm
+        used = experts_used(llm.vllm_config.model_config.hf_text_config)
+        (recorder,) = llm.apply_model(lambda model: RouteRecorder(model, used))
+        outputs = []
+        try:
+            for row in batch.rows:
+                (output,) = self._scored(replace(batch, rows=(row,))).outputs
+                tokens = len(row.prompt) + len(row.score)
+                outputs.append(replace(output, routes=recorder.take(tokens)))
+        finally:
+            recorder.remove()
+        return Answer(tuple(outputs))
 
     def used_settings(self) -> dict[str, Any]:
         return self._engine.used_settings()

@@ -134,6 +134,9 @@ def _found(document: Document) -> Iterator[Setting]:
         written += script.variables.items()
         for word in (word for command in script.commands for word in command):
             written += _in_json(word)
+            name, equals, value = word.partition("=")
+            if equals and name in VARIABLES:  # docker run -e NAME=value
+                written.append((name, value))
     yield from _of_variables(written, document.name)
     for match in _PINNED.finditer(text):
         name = _PACKAGES[match["name"]]

@@ -60,7 +60,7 @@ def _files_of_tensors(folder: Path) -> dict[str, str]:
         return {
             tensor: file
             for tensor, file in pairs
-            if isinstance(file, str) and Path(file).name == file
+            if isinstance(file, str) and "/" not in file and "\\" not in file
         }
     return dict.fromkeys(_header(folder / SINGLE), SINGLE)
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from driftscope_probes.lint.base import Setting, Settings
 from driftscope_probes.lint.readers.base import Document, Key, settings_of
-from driftscope_probes.lint.readers.interpolation import resolved
 from driftscope_probes.lint.readers.trainer_values import (
     capped,
     correction,
     rank,
+    resolved,
     sequence_switch,
 )
 from driftscope_probes.lint.readers.values import dtype, number, scalar, switch, word

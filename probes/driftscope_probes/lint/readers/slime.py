@@ -89,12 +89,15 @@ class Slime:
         return not document.table and any(True for _ in _trainings(document))
 
     def read(self, document: Document) -> Settings:
-        known = Settings()
+        known: list[Setting] = []
         for command in _trainings(document):
             pairs = _flags(command)
             known += settings_of(iter(pairs.items()), _KEYS, document)
-            known += Settings(tuple(_derived(command, pairs, document)))
-        return known
+            known += _derived(command, pairs, document)
+        if fake := _FAKE_QUANTISED.search(document.text):
+            where = document.where(fake[0].partition("FLAG")[0] + "FLAG")
+            known.append(Setting("trainer.quantization", fake["grid"].lower(), where))
+        return Settings(tuple(known))
 
 
 def _trainings(document: Document) -> Iterator[Sequence[str]]:
@@ -136,9 +139,6 @@ def _derived(
         # Megatron's output layer computes in the dtype of its weights and is cast afterwards.
         where = document.where("--sglang-enable-fp32-lm-head (without --fp32-lm-head)")
         yield Setting("trainer.fp32_head", False, where)
-    if fake := _FAKE_QUANTISED.search(document.text):
-        where = document.where(fake[0].partition("FLAG")[0] + "FLAG")
-        yield Setting("trainer.quantization", fake["grid"].lower(), where)
     high = "--eps-clip-high" if "--eps-clip-high" in pairs else "--eps-clip"
     clip = number(pairs.get(high))
     if clip is not None:

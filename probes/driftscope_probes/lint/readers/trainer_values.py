@@ -1,14 +1,41 @@
-"""Values that the configurations of several trainers have in common, beside those of values.py.
+"""What the configurations of several trainers have in common: values, and OmegaConf's references.
 
-In: a value as parsed. Out: the words of names.NAMES for it; None: not known.
+In: a value as parsed, or a table. Out: the words of names.NAMES for it, None where it is not known;
+of a table, pairs of dotted key and value with `${policy.precision}` and `${oc.select:a.b,default}`
+replaced. What refers to something else stays as it is, and values.py does not know it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
+from driftscope_probes.lint.readers.base import leaves
 from driftscope_probes.lint.readers.values import number, switch, word
+
+_REFERENCE: Final = re.compile(
+    r"\$\{(?:oc\.select:)?\s*(?P<key>[\w.-]+)\s*(?:,(?P<default>[^}]*))?\}"
+)
+#: References lead to references at most twice in verl's and NeMo-RL's files; a ring never ends.
+_LONGEST_CHAIN: Final = 4
+
+
+def resolved(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    known = dict(leaves(table))
+    for key, value in known.items():
+        yield key, _follow(value, known)
+
+
+def _follow(value: Any, known: Mapping[str, Any]) -> Any:
+    for _ in range(_LONGEST_CHAIN):
+        reference = _REFERENCE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if reference is None:
+            return value
+        if reference["key"] not in known and reference["default"] is None:
+            return value
+        value = known.get(reference["key"], reference["default"])
+    return value
 
 
 def unless_null(value: Any) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from driftscope_probes.lint.base import Setting, Settings
@@ -36,6 +37,8 @@ _ITS_OWN: Final = frozenset(
 )
 _CONFIGS: Final = frozenset({"GRPOConfig", "RLOOConfig", "AsyncGRPOConfig", "OnlineDPOConfig"})
 _ADAPTERS: Final = frozenset({"LoraConfig"})
+#: Characters; published training scripts stay below 80,000. Parsing takes a second per 200,000.
+_LONGEST_PYTHON: Final = 2**17
 #: Programs of a command line whose flags are TRL's: `accelerate launch … grpo.py`, `trl grpo`.
 _RUNS: Final = ("accelerate", "trl", "torchrun", "python", "python3", "deepspeed")
 
@@ -108,14 +111,15 @@ class Trl:
         return any(True for _ in _calls(document))
 
     def read(self, document: Document) -> Settings:
-        known = Settings()
+        known: list[Setting] = []
+        merges = "AsyncGRPOConfig" not in document.text
         for pairs in _calls(document):
             known += settings_of(iter(pairs.items()), _KEYS, document)
-            known += Settings(tuple(_derived(pairs, document)))
-        return known
+            known += _derived(pairs, document, merges)
+        return Settings(tuple(known))
 
 
-def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
+def _derived(pairs: Mapping[str, Any], document: Document, merges: bool) -> Iterator[Setting]:
     first = pairs.get("config", next(iter(pairs)))
     yield Setting("trainer.framework", "trl", document.where(first))
     if pairs.get("config") == "AsyncGRPOConfig":
@@ -137,19 +141,21 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
         where = document.where("vllm_mode (TRL sets it for an engine of its own)")
         yield Setting("engine.logprobs_mode", "processed_logprobs", where)
     if switch(pairs.get("use_peft")):
-        yield from _adapter(pairs, "use_peft", document)
+        yield from _adapter(pairs, "use_peft", document, merges)
     elif pairs.get("config") == "LoraConfig":
-        yield from _adapter(pairs, "LoraConfig", document)
+        yield from _adapter(pairs, "LoraConfig", document, merges)
 
 
-def _adapter(pairs: Mapping[str, Any], by: str, document: Document) -> Iterator[Setting]:
+def _adapter(
+    pairs: Mapping[str, Any], by: str, document: Document, merges: bool
+) -> Iterator[Setting]:
     yield Setting("trainer.adapter", True, document.where(by))
     for key, default in _LORA_DEFAULTS[by].items():
         if key not in pairs:
             where = document.where(f"{by} ({key} is {default} where it is not given)")
             yield Setting(_LORA[key].name, default, where)
     yield from settings_of(iter(pairs.items()), _LORA, document)
-    if "AsyncGRPOConfig" not in document.text:
+    if merges:
         # TRL adds the adapter to the weights before each transfer: merge_adapter() there.
         # Its asynchronous trainer lets the engine apply a plain one.
         yield Setting("weights.lora_merged", True, document.where(by))
@@ -181,17 +187,21 @@ def _flags(text: str) -> Iterator[Mapping[str, Any]]:
             yield pairs
 
 
-def _python(text: str) -> Iterator[Mapping[str, Any]]:
+# Asked twice for the same text: whether it is ours, and for what it says.
+@lru_cache(maxsize=1)
+def _python(text: str) -> tuple[Mapping[str, Any], ...]:
     try:
-        tree = ast.parse(text)
+        tree = ast.parse(text if len(text) <= _LONGEST_PYTHON else "")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
+        return ()
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     if not any(_name(call) in _CONFIGS for call in found):
-        return
-    for call in found:
-        if (name := _name(call)) in _CONFIGS | _ADAPTERS:
-            yield {"config": name} | dict(leaves(_literals(call)))
+        return ()
+    return tuple(
+        {"config": name} | dict(leaves(_literals(call)))
+        for call in found
+        if (name := _name(call)) in _CONFIGS | _ADAPTERS
+    )
 
 
 def _name(call: ast.Call) -> str:

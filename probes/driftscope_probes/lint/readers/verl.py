@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from driftscope_probes.lint.base import Setting, Settings
 from driftscope_probes.lint.readers.base import Document, Key, settings_of
-from driftscope_probes.lint.readers.interpolation import resolved
 from driftscope_probes.lint.readers.script import read_script
 from driftscope_probes.lint.readers.trainer_values import (
     capped,
     correction,
     named,
     rank,
+    resolved,
     targets_head,
     unless_null,
 )

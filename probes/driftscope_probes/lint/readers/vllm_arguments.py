@@ -109,6 +109,12 @@ _OTHERS: Final = frozenset(
         *("compilation_config", "speculative_config", "attention_config", "kernel_config"),
         *("override_generation_config", "chat_template", "disable_log_requests", "revision"),
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
+        *(
+            "stream_interval",
+            "max_cudagraph_capture_size",
+            "cuda_graph_sizes",
+            "language_model_only",
+        ),
     }
 )
 #: Arguments that say something by being there, whatever is in them.
@@ -117,6 +123,8 @@ _SWITCHES: Final = frozenset(
     {name for name, key in KEYS.items() if key.convert in (values.switch, values.opposite)}
 )
 _IMAGE: Final = re.compile(r"(?:.*/)?vllm-openai(?:[\w-]*)(?::v?(?P<version>\d[\w.]*))?.*")
+#: Commands that only handle an image, and start nothing.
+_HANDLES: Final = frozenset({"pull", "push", "tag", "build", "inspect", "save", "rmi"})
 _MARK: Final = "vllm"
 #: How deep a manifest is searched for command lines.
 _DEEPEST: Final = 12
@@ -258,8 +266,8 @@ def _of_command(command: tuple[str, ...]) -> dict[str, Any] | None:
     """None: this command does not start vLLM."""
     version = None
     for index, word in enumerate(command):
-        image = _IMAGE.fullmatch(word)
-        if image and "=" not in word:
+        image = None if "=" in word or _HANDLES & {*command[:index]} else _IMAGE.fullmatch(word)
+        if image and len(command) > index + 1:
             version = image["version"]
             if command[index + 1 : index + 3] != ("vllm", "serve"):
                 return _with_version(_options(command[index + 1 :]), version)

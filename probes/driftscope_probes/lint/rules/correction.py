@@ -14,6 +14,7 @@ from driftscope_probes.lint.conditions import (
     Either,
     OneOf,
     Other,
+    Unless,
     Unset,
     equals,
 )
@@ -79,7 +80,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "and no importance sampling corrects for it: the gap is several times that of rounding.",
         remedy="Turn token-level truncated importance sampling on (rollout_is=token in verl, "
         "--use-tis in slime), or quantise the trainer's products on the same grid.",
-        source="https://github.com/verl-project/verl/blob/main/docs/advance/fp8.md",
+        source="https://fengyao.notion.site/flash-rl",
         cause="quantized_weights",
     ),
     Rule(
@@ -130,13 +131,15 @@ RULES: Final[tuple[Rule, ...]] = (
                 )
             ),
             _TOKEN_RATIOS,
+            # Log-probs of a picture's steps are means over its dimensions: 1e-5 is usual there.
+            Unless(equals("engine.name", "vllm_omni")),
             Either((Unset("trainer.dtype"), OneOf("trainer.dtype", HALF))),
         ),
         why="The clip range is narrower than what rounding does to a token's ratio in 16 bits: "
         "tokens are clipped by noise, not by the update.",
         remedy="Widen it to 0.1 or more for ratios of tokens, or compute in FP32; ranges like "
         "3e-4 belong to ratios of whole sequences (GSPO).",
-        source="https://github.com/verl-project/verl-omni/issues/280",
+        source="https://github.com/huggingface/trl/issues/5333",
         cause="bf16_rounding_tail",
     ),
     Rule(

@@ -248,6 +248,20 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="spec_decode_logprobs",
     ),
     Rule(
+        name="speculation-over-pipeline-stages",
+        severity="error",
+        when=(
+            Between("engine.pipeline_parallel", low=1),
+            Other("engine.speculative", (False,)),
+            equals("engine.async_scheduling", False),
+        ),
+        why="Speculative decoding over pipeline stages without asynchronous scheduling was found "
+        "to give wrong tokens: nothing keeps steps of one request apart.",
+        remedy="Leave --no-async-scheduling out, or turn speculative decoding off.",
+        source="https://github.com/vllm-project/vllm/issues/52071",
+        cause="spec_decode_logprobs",
+    ),
+    Rule(
         name="routes-not-returned",
         severity="note",
         when=(
@@ -255,6 +269,8 @@ RULES: Final[tuple[Rule, ...]] = (
             equals("engine.name", "vllm"),
             Unless(equals("engine.returns_routes", True)),
             Unless(equals("trainer.router_replay", True)),
+            # Of a server that only serves, nobody replays anything.
+            Either((Known("trainer.framework"), equals("environment.dev_mode", True))),
         ),
         why="The experts that the engine chooses do not reach the trainer, so that a gap from "
         "other routes cannot be told from other gaps, nor replayed.",

@@ -88,14 +88,7 @@ RULES: Final[tuple[Rule, ...]] = (
         severity="warning",
         when=(
             OneOf("model.rope_type", ("longrope", "su")),
-            Either(
-                (
-                    MoreThan("engine.max_length", "model.trained_positions"),
-                    Unsaid("engine.max_length"),
-                )
-            ),
-            MoreThan("model.max_positions", "model.trained_positions"),
-            _ONE_SIDE,
+            MoreThan("engine.max_length", "model.trained_positions"),
         ),
         why="vLLM takes LongRoPE's long factors for every request as soon as its maximum length "
         "exceeds the trained one; transformers takes the short ones for each shorter sequence.",
@@ -150,6 +143,16 @@ RULES: Final[tuple[Rule, ...]] = (
         remedy="Set the rates to 0, or disable dropout in the trainer.",
         source="https://github.com/unslothai/unsloth-zoo/issues/832",
         cause="dropout_active",
+    ),
+    Rule(
+        name="softcap-dropped-by-sdpa",
+        severity="error",
+        when=(equals("trainer.attention", "sdpa"), Known("model.attention_softcap")),
+        why="PyTorch's scaled_dot_product_attention has no soft cap, and transformers leaves it "
+        "out without a word: the trainer attends otherwise than the engine, which applies it.",
+        remedy="Set attn_implementation to eager or flash_attention_2.",
+        source="https://github.com/huggingface/transformers/issues/32877",
+        cause="trainer_model_bug",
     ),
     Rule(
         name="head-missing",

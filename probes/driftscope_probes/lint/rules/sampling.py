@@ -104,7 +104,7 @@ RULES: Final[tuple[Rule, ...]] = (
         why="The engine lowers tokens that have been written before, and no trainer does: tokens "
         "are drawn from a distribution that depends on the text and that is never scored.",
         remedy="Set repetition_penalty to 1 for training.",
-        source="https://docs.vllm.ai/en/latest/api/vllm/sampling_params/",
+        source="https://github.com/vllm-project/vllm/blob/main/vllm/sampling_params.py",
         cause="truncation_renorm",
     ),
 )

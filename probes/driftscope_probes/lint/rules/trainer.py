@@ -194,7 +194,7 @@ RULES: Final[tuple[Rule, ...]] = (
         why="The engine pays for kernels that do not depend on the batch, and the trainer does not "
         "have the same ones: the gap gets repeatable, not zero.",
         remedy="Use the engine's kernels in the trainer too, or expect a gap at rounding size.",
-        source="https://docs.vllm.ai/en/latest/features/batch_invariance/",
+        source="https://docs.vllm.ai/en/v0.32.0/features/batch_invariance/",
     ),
     Rule(
         name="matrices-split-unalike",

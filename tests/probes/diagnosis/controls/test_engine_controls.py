@@ -6,6 +6,7 @@ engine as it is chunks of 32 tokens and an FP8 cache are at work, which healthy 
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from driftscope_probes.diagnosis.controls.live_engine import LiveEngine
 from driftscope_probes.diagnosis.controls.live_trainer import LiveTrainer
 from driftscope_probes.diagnosis.controls.measurement import Measurement
 from driftscope_probes.diagnosis.controls.registry import BY_NAME
-from driftscope_probes.diagnosis.controls.sides import Known, Sides
+from driftscope_probes.diagnosis.controls.sides import EngineChange, Known, Sides
 from driftscope_probes.diagnosis.floor import prior_floor
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
+from driftscope_probes.errors import RequestError
 from driftscope_probes.tokenization import prompt_text
 from driftscope_probes.trainer.settings import TrainerSettings
 
@@ -27,14 +29,21 @@ pytestmark = pytest.mark.slow
 
 CHILDREN = Path(__file__).parent / "children"
 FLOOR = prior_floor("bf16", "bf16")
+#: As whole_prefill asks it, whose engine is still open then.
+WHOLE = EngineChange(settings=(("chunked_prefill_tokens", 2048),))
 LENGTHS = (24, 40, 140, 48)
 
 Run = Callable[[str, str], Measurement]
 
 
+@dataclass(frozen=True)
+class Live:
+    engine: LiveEngine
+    run: Run  # a control by name with a plant by name, on a bench that remembers nothing
+
+
 @pytest.fixture(scope="module")
-def run(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A control by name, with a plant by name; every time on a bench that remembers nothing."""
+def live(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("controls")
     text = prompt_text(tiny_llama)
     sides = Sides(
@@ -61,7 +70,7 @@ def run(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             planted.write_text(plant, encoding="utf-8")
             return BY_NAME[control].run(Bench(sides, engine, trainer, Known(FLOOR)))
 
-        yield run
+        yield Live(engine, run)
         engine.close()
         trainer.close()
 
@@ -95,20 +104,34 @@ CASES = [
 
 
 @pytest.mark.parametrize(("control", "plant", "outcome"), CASES)
-def test_what_a_control_finds(run: Run, control: str, plant: str, outcome: str) -> None:
-    found = run(control, plant)
+def test_what_a_control_finds(live: Live, control: str, plant: str, outcome: str) -> None:
+    found = live.run(control, plant)
     assert found.outcome == outcome, found
     if BY_NAME[control].positive == "dirty":
         assert (found.value == 0.0) == (outcome == "clean"), found
 
 
-def test_the_onset_is_exact(run: Run) -> None:
-    found = run("truncated_prompts", "onset")
+def test_the_onset_is_exact(live: Live) -> None:
+    found = live.run("truncated_prompts", "onset")
     assert found.value == 97.0
     before, behind = (float(evidence.value) for evidence in found.evidence)
     assert before < 0.2 < behind
 
 
-def test_a_hot_cache_is_told_of(run: Run) -> None:
-    (evidence,) = run("prefix_cache_off", "none").evidence
+def test_a_hot_cache_is_told_of(live: Live) -> None:
+    (evidence,) = live.run("prefix_cache_off", "none").evidence
     assert "128 prompt tokens" in evidence.what and evidence.value == 0.0
+
+
+def test_a_seed_draws_the_same_whether_a_prompt_is_read_whole_or_in_pieces(live: Live) -> None:
+    """vLLM by itself dies here: it turns a generator back that cannot be."""
+    pieces, whole = live.engine.sample(EngineChange()), live.engine.sample(WHOLE)
+    assert pieces.sequences == whole.sequences
+    assert len(set(pieces.sequences.responses)) == len(LENGTHS)
+
+
+def test_what_an_engine_cannot_be_is_refused(live: Live) -> None:
+    with pytest.raises(RequestError, match="cannot run with"):
+        live.engine.sample(EngineChange(settings=(("kernels", "invariant"), ("compile", True))))
+    with pytest.raises(RequestError, match="0 folders are known"):
+        live.engine.sample(EngineChange(weights=0))

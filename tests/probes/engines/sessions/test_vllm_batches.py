@@ -119,6 +119,7 @@ def test_every_axis_of_the_scheduler_and_the_cache_does_what_it_says(
     axes = [
         *("arrival_order", "staggered_arrival", "seeded_sampling", "thinking_machines"),
         *("prefix_cache", "chunked_prefill", "preemption", "sglang_mixed", "run_to_run"),
+        *("sleep_wake", "reload"),
     ]
     report = run(tiny_llama, axes=axes, samples=9, kernels="invariant")
     assert {axis["axis"]: axis["verdict"] for axis in report["axes"]} == dict.fromkeys(

@@ -27,6 +27,7 @@ def told(name: str, text: str) -> dict[str, Scalar]:
         ("run.sh", "#!/bin/sh\nset -e\n  export NCCL_PROTO='LL128'\n"),
         ("run.sh", "NCCL_PROTO=LL128 HF_TOKEN=hf_secret python train.py\n"),
         ("ray.sh", RAY),
+        ("docker.sh", "docker run -e HF_TOKEN=hf_secret -e NCCL_PROTO=LL128 image\n"),
         ("pod.yaml", "env:\n- {name: NCCL_PROTO, value: LL128}\n- {name: T, value: hf_secret}\n"),
         ("compose.yaml", "services: {a: {environment: [NCCL_PROTO=LL128, K=hf_secret]}}\n"),
         ("sky.yaml", "envs: {NCCL_PROTO: LL128, HF_TOKEN: hf_secret}\n"),

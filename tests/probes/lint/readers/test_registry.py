@@ -59,7 +59,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes, suffix: str) -> None:
     understood(f"file{suffix}", raw.decode("utf-8", "replace"))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=st.dictionaries(words, trees, max_size=8))
 def test_any_table_is_read_or_refused(tree: dict[str, Any]) -> None:
     understood("file.json", json.dumps(tree))
@@ -99,9 +99,9 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(
     ids=lambda value: value if len(value) < 30 else "",
 )
 def test_what_is_made_to_bring_a_host_down_does_not(name: str, text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     understood(name, text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_later_file_overrides_an_earlier_one(tmp_path: Path) -> None:

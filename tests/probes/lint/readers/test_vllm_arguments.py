@@ -98,6 +98,18 @@ def test_an_image_says_the_version() -> None:
     assert known.value("engine.max_length") == 4096
 
 
+def test_an_image_that_is_only_fetched_starts_no_engine() -> None:
+    text = "docker pull vllm/vllm-openai:v0.12.0\nvllm serve a/model --dtype half\n"
+    known = read_text("both.sh", text)
+    assert known.value("engine.dtype") == "fp16"
+    assert known.get("engine.version") is None
+
+
+def test_arguments_turned_off_by_name() -> None:
+    known = read_text("args.yaml", "no-enable-prefix-caching: true\nkv-cache-dtype: fp8\n")
+    assert known.value("engine.prefix_caching") is False
+
+
 def test_of_two_engines_in_one_file_the_first_is_read() -> None:
     text = "vllm serve a/one --dtype half\nvllm serve a/two --kv-cache-dtype fp8\n"
     known = read_text("both.sh", text)

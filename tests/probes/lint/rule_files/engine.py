@@ -42,12 +42,15 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "kv-fp8-without-scales",
-        {"args.yaml": "model: a/model\nkv-cache-dtype: fp8\n"},
-        {"args.yaml": "model: a/model\nkv-cache-dtype: auto\n"},
+        {**config(), "args.yaml": "model: a/model\nkv-cache-dtype: fp8\n"},
+        {
+            **config(quantization_config={"quant_method": "fp8", "kv_cache_scheme": {"bits": 8}}),
+            "args.yaml": "model: a/model\nkv-cache-dtype: fp8\n",
+        },
     ),
     Row(
         "kv-quantised",
-        serve("--kv-cache-dtype fp8_e4m3 --calculate-kv-scales"),
+        serve("--kv-cache-dtype int8_per_token_head"),
         serve("--kv-cache-dtype bfloat16"),
     ),
     Row(
@@ -82,9 +85,18 @@ ROWS: tuple[Row, ...] = (
         serve("--max-model-len 8192"),
     ),
     Row(
+        "speculation-over-pipeline-stages",
+        serve("-pp 2 --no-async-scheduling --spec-method mtp"),
+        serve("-pp 2 --async-scheduling --spec-method mtp"),
+    ),
+    Row(
         "routes-not-returned",
-        {**experts(), **serve()},
-        {**experts(), **serve("--enable-return-routed-experts")},
+        {**experts(), **serve(), **variables("VLLM_SERVER_DEV_MODE=1")},
+        {
+            **experts(),
+            **serve("--enable-return-routed-experts"),
+            **variables("VLLM_SERVER_DEV_MODE=1"),
+        },
     ),
     Row(
         "state-dtype-overridden",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ..recipes import trl
 from .row import Row, config, experts, serve, weights
 
 _NEW = {"rope_parameters": {"rope_theta": 500_000, "rope_type": "default"}}
@@ -57,6 +58,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("router-jitter", experts(router_jitter_noise=0.01), experts(router_jitter_noise=0.0)),
     Row("dropout-in-training", config(attn_pdrop=0.1), config(attention_dropout=0.0)),
+    Row(
+        "softcap-dropped-by-sdpa",
+        {**config(attn_logit_softcapping=50.0), **trl(attn_implementation="sdpa")},
+        {**config(attn_logit_softcapping=50.0), **trl(attn_implementation="eager")},
+    ),
     Row(
         "head-missing",
         {**config(), **weights(**{"model.embed_tokens.weight": "BF16"})},

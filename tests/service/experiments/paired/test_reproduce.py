@@ -35,6 +35,7 @@ CHANGED = PairedRequest.model_validate(
             "prefix_caching": False,
             "chunked_prefill_tokens": 64,
             "compile": True,
+            "fp32_head": True,
             "cascade_attention": True,
             "attention_split_kv": False,
             "threads": 2,

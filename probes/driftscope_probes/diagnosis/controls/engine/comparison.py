@@ -13,9 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.live_engine import OTHER_LAUNCH
 from driftscope_probes.diagnosis.controls.measurement import Measurement
-from driftscope_probes.diagnosis.controls.sides import AS_IS_ENGINE, EngineChange, Gap, Sampled
+from driftscope_probes.diagnosis.controls.sides import (
+    AS_IS_ENGINE,
+    OTHER_LAUNCH,
+    EngineChange,
+    Gap,
+    Sampled,
+)
 from driftscope_probes.diagnosis.controls.sides import gap_of as gap_of_logprobs
 from driftscope_probes.engines.sessions.question import Event
 

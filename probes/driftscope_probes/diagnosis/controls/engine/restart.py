@@ -9,9 +9,8 @@ from __future__ import annotations
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.engine.comparison import agrees_bitwise
-from driftscope_probes.diagnosis.controls.live_engine import OTHER_LAUNCH
 from driftscope_probes.diagnosis.controls.measurement import Measurement
-from driftscope_probes.diagnosis.controls.sides import EngineChange
+from driftscope_probes.diagnosis.controls.sides import OTHER_LAUNCH, EngineChange
 
 
 def engine_restart(bench: Bench) -> Measurement:

@@ -33,7 +33,7 @@ TRAINER_ATTENTION = Control(
         "attention_backend_diff": 0.6,
         "packed_attention_leak": 0.3,
         "pad_attended": 0.3,
-        "trainer_model_bug": 0.2,
+        "trainer_model_bug": 0.05,
         # Two implementations may draw the same numbers.
         "dropout_active": 0.5,
     },

@@ -56,8 +56,7 @@ TRAINER_MICROBATCH_ONE = Control(
         "batch_variant_trainer": 0.97,
         "packed_attention_leak": 0.95,
         "packed_state_leak": 0.95,
-        # Of the two sides it is as often the engine that attends to padding.
-        "pad_attended": 0.6,
+        "pad_attended": 0.9,
         # Other shapes draw other random numbers.
         "dropout_active": 0.9,
         # Near ties fall the other way in another product.
@@ -78,8 +77,9 @@ TRAINER_PADDING_SIDES = Control(
     cost_s=0.5,
     positive="dirty",
     points_to={
-        "pad_attended": 0.6,
-        "batch_variant_trainer": 0.15,
+        # A causal trainer sees padding on the left alone.
+        "pad_attended": 0.95,
+        "batch_variant_trainer": 0.1,
         # Other tokens get the draws of the same shape.
         "dropout_active": 0.9,
         "moe_routing_flip": 0.4,

@@ -49,8 +49,8 @@ REFERENCE_FORWARD = Control(
         "batch_variant_trainer": 0.95,
         "packed_attention_leak": 0.97,
         "packed_state_leak": 0.97,
+        "pad_attended": 0.9,
         # Either side may be the one.
-        "pad_attended": 0.6,
         "attention_backend_diff": 0.6,
         "norm_eps": 0.5,
         "rmsnorm_cast_order": 0.4,

@@ -38,8 +38,8 @@ ADAPTER_OFF = Control(
     title="Score the engine's tokens without the adapter",
     separates="An engine that answers from the base model from one that has the adapter, rounded "
     "or not.",
-    null="Where the engine has the adapter, a trainer without it is far away: sigma 0.17 against "
-    "0.02 in bf16 (tiny Llama, an adapter of a tenth of the weights).",
+    null="Where the engine has the adapter, a trainer without it is far away: sigma 0.15 against "
+    "0.03 in bf16 (tiny Llama, an adapter of a tenth of the weights).",
     cost_s=0.6,
     positive="clean",
     points_to={"lora_not_applied": 0.97},

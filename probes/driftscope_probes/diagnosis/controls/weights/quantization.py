@@ -58,7 +58,7 @@ UNQUANTISED = Control(
     title="Read whether the engine's weights are quantised, and run it with ones that are not",
     separates="Quantised weights from other, older or damaged ones; a quantised KV cache stays.",
     null="Weights of another step, and folders that are equal, hold no step function of the "
-    "trainer's: 0 tensors; quantised ones (int8 by rows, int4 in groups) all 21 matrices.",
+    "trainer's: 0 tensors; quantised ones (int8, int4 in groups) all 22 matrices that were.",
     cost_s=3.0,
     positive="clean",
     points_to={"quantized_weights": 0.95},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
@@ -10,9 +10,10 @@ from driftscope_probes.record import Record
 
 #: A control has to speak for a cause whose probability of the positive outcome is at least this.
 OWN_FROM: Final = 0.85
-#: What the issue of a wrong answer is: of 20 causes one may be missed.
+#: Of 20 causes one may be missed.
 RIGHT_AT_LEAST: Final = 0.95
 HEALTHY: Final = "healthy"
+ORDERS: Final = ("planner", "fixed_order", "cases")
 
 
 class ControlRun(Record):
@@ -86,6 +87,36 @@ class ControlsReport(Record):
         planted = self.planted
         return sum(case.right for case in planted) / len(planted) if planted else None
 
+    @property
+    def fewer(self) -> tuple[int, int, int] | None:
+        """Where both orders were run: controls of the planner, of the fixed order, cases."""
+        both = [case for case in self.planted if case.fixed_controls is not None]
+        if not both:
+            return None
+        fixed = sum(case.fixed_controls or 0 for case in both)
+        return sum(case.planner_controls for case in both), fixed, len(both)
+
+    def joined(self, later: ControlsReport) -> ControlsReport:
+        """Both reports' cases; one that was run again replaces the one before."""
+        cases = {case.key: case for case in (*self.cases, *later.cases)}
+        return ControlsReport(
+            cases=list(cases.values()),
+            request=later.request,
+            environment=later.environment,
+            seconds=round(self.seconds + later.seconds, 1),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "planted": len(self.planted),
+            "right": self.right,
+            "controls": None if self.fewer is None else dict(zip(ORDERS, self.fewer, strict=True)),
+            "most_seconds": max((case.seconds for case in self.planted), default=None),
+            "healthy": len(self.healthy),
+            "matrix": [row.to_dict() for row in matrix(self.cases)],
+            "shortfalls": self.shortfalls(),
+        }
+
     def shortfalls(self) -> list[str]:
         found = []
         if self.right is not None and self.right < RIGHT_AT_LEAST:
@@ -152,11 +183,3 @@ def _row(name: str, cases: Iterable[CaseRun]) -> MatrixRow:
         false=sum(healthy),
         seconds=sorted(seconds)[len(seconds) // 2] if seconds else None,
     )
-
-
-def merged(known: Sequence[CaseRun], new: Sequence[CaseRun]) -> list[CaseRun]:
-    """A case that was run again replaces the one before."""
-    by_key: Mapping[tuple[str, str, str, int], CaseRun] = {
-        case.key: case for case in (*known, *new)
-    }
-    return list(by_key.values())

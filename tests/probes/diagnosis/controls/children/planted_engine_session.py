@@ -58,7 +58,8 @@ class PlantedDesk(Desk):
         )
         from_here = at >= ONSET if plant == "onset" else np.ones_like(at, bool)
         seed = crc32(repr((row.key, row.prompt[:4], bool(row.score))).encode())
-        noise = np.random.default_rng(seed).normal(0.0, SIZE, at.size) * errs * from_here
+        signs = np.random.default_rng(seed).choice((-SIZE, SIZE), at.size)
+        noise = signs * errs * from_here
         moved = output.logprobs - noise * np.expm1(output.logprobs.astype(np.float64))
         return Output(output.token_ids, np.minimum(moved, 0.0).astype(np.float32))
 

@@ -1,104 +1,17 @@
-"""Benches of the product's LiveEngine and LiveTrainer, their sessions in this process.
-
-transformers stands for the engine, so that a planted system costs no start; test_live_weights.py
-has vLLM in processes of its own.
-"""
+"""make_bench, and one thread for torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.live_engine import LiveEngine
-from driftscope_probes.diagnosis.controls.live_trainer import LiveTrainer
-from driftscope_probes.diagnosis.controls.sides import Known, Sides
-from driftscope_probes.diagnosis.floor import prior_floor
-from driftscope_probes.engines.sessions.question import Answer, Batch, Setup
-from driftscope_probes.engines.sessions.run_session import Desk
-from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
-from driftscope_probes.models.adapter import Adapter, read_adapter
-from driftscope_probes.models.merge import folder_tensors
-from driftscope_probes.models.safetensors_file import MasterDtype, PlannedTensor, write
-from driftscope_probes.trainer.run_session import TrainerDesk
-from driftscope_probes.trainer.settings import TrainerSettings
 
-PROMPT_LENGTHS = (9, 17, 30, 5)
-RESPONSE_TOKENS = 24
-RANK = 8
-
-Values = NDArray[np.float32]
-MakeBench = Callable[..., Bench]
-
-
-class _Seat:
-    """A Runner of this process."""
-
-    def __init__(self, model: Path) -> None:
-        self._desk, self._opened = Desk(model), None
-        self.engines: list[dict[str, Any]] = []
-
-    def run(self, setup: Setup, batch: Batch) -> Answer:
-        if setup != self._opened:
-            self.engines.append(self._desk.reply({"open": setup.to_dict()}))  # type: ignore[arg-type]
-            self._opened = setup  # type: ignore[assignment]
-        return Answer.from_dict(self._desk.reply({"run": batch.to_dict()}))
-
-    def close(self) -> None: ...
-
-
-class HereEngine(LiveEngine):
-    def __init__(self, sides: Sides, workdir: Path) -> None:
-        super().__init__(sides, workdir)
-        self._first = _Seat(sides.engine_model)  # type: ignore[assignment]
-        self._other = _Seat(sides.engine_model)  # type: ignore[assignment]
-
-
-class _DeskAsked:
-    alive = True
-
-    def __init__(self) -> None:
-        self._desk = TrainerDesk()
-
-    def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        answer = self._desk.reply(json.loads(json.dumps(dict(question))))
-        told: Mapping[str, Any] = json.loads(json.dumps(dict(answer), allow_nan=False))
-        return told
-
-    def close(self) -> None: ...
-
-
-class HereTrainer(LiveTrainer):
-    def __init__(self, sides: Sides) -> None:
-        super().__init__(sides, Path("unused"))
-        self._child = _DeskAsked()  # type: ignore[assignment]
-
-
-def sides_of(engine: Path, trainer: Path, dtype: str = "bf16", **fields: Any) -> Sides:
-    random = np.random.default_rng(0)
-    prompts = tuple(
-        tuple(random.integers(3, 700, size=length).tolist()) for length in PROMPT_LENGTHS
-    )
-    given: dict[str, Any] = {
-        "engine": EngineSettings(kind="hf", threads=1),
-        "trainer": TrainerSettings(threads=1),
-        "engine_dtype": dtype,
-        "trainer_mode": dtype,
-        "sampling": SamplingSettings(max_tokens=RESPONSE_TOKENS),
-        "prompts": prompts,
-    }
-    return Sides(engine, trainer, **{**given, **fields})
-
-
-def known_of(sides: Sides, **fields: Any) -> Known:
-    return Known(prior_floor(sides.engine_dtype, sides.trainer_mode), **fields)
+from .benches import HereEngine, HereTrainer, MakeBench, known_of, sides_of
 
 
 @pytest.fixture
@@ -108,65 +21,6 @@ def make_bench(tmp_path: Path) -> MakeBench:
         return Bench(sides, HereEngine(sides, tmp_path / "w"), HereTrainer(sides), known_of(sides))
 
     return make
-
-
-def folder(
-    base: Path,
-    target: Path,
-    change: Callable[[str, Values], Values] = lambda _, values: values,
-    dtype: MasterDtype = "bf16",
-) -> Path:
-    """A copy of `base` whose tensors went through `change`."""
-    target.mkdir()
-    for file in base.iterdir():
-        if file.suffix in (".json", ".jinja") and file.name != "manifest.json":
-            (target / file.name).write_bytes(file.read_bytes())
-    planned = [
-        PlannedTensor(name, tensor.shape, lambda n=name, t=tensor: change(n, t.values()))  # type: ignore[misc]
-        for name, tensor in folder_tensors(base).items()
-    ]
-    write(target / "model.safetensors", planned, dtype)
-    return target
-
-
-def moved(by: float, seed: int = 0) -> Callable[[str, Values], Values]:
-    """Every matrix, by `by` of its own size: weights of another step."""
-
-    def change(name: str, values: Values) -> Values:
-        if values.ndim == 1:
-            return values
-        random = np.random.default_rng([seed, len(name), values.size])
-        noise = random.standard_normal(values.shape) * values.std() * by
-        return (values + noise).astype(np.float32)
-
-    return change
-
-
-def adapter(base: Path, target: Path, size: float = 0.1) -> Adapter:
-    """Of `size` of the weights, as PEFT writes it."""
-    from safetensors.numpy import save_file
-
-    random = np.random.default_rng(5)
-    tensors = {}
-    for name, tensor in folder_tensors(base).items():
-        module = name.removesuffix(".weight")
-        if module.endswith(("q_proj", "v_proj", "down_proj")):
-            outputs, inputs = tensor.shape
-            a = random.standard_normal((RANK, inputs)) / inputs**0.5
-            b = random.standard_normal((outputs, RANK)) * float(tensor.values().std()) * size
-            tensors[f"base_model.model.{module}.lora_A.weight"] = a.astype(np.float32)
-            tensors[f"base_model.model.{module}.lora_B.weight"] = b.astype(np.float32)
-    target.mkdir()
-    save_file(tensors, target / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA",
-        "r": RANK,
-        "lora_alpha": 2 * RANK,
-        "target_modules": ["q_proj", "v_proj", "down_proj"],
-        "base_model_name_or_path": str(base),
-    }
-    (target / "adapter_config.json").write_text(json.dumps(config))
-    return read_adapter(str(target))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from driftscope_probes.diagnosis.controls.registry import BY_NAME
 from driftscope_probes.diagnosis.controls.sides import AS_IS_ENGINE, Recorded
 from driftscope_probes.errors import RequestError
 
-from .conftest import (
+from .benches import (
     HereEngine,
     HereTrainer,
     MakeBench,
@@ -33,7 +33,7 @@ LOST = "model.layers.1.mlp.down_proj.weight"
 
 
 def outcomes(bench: Bench, *names: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         try:
             found[name] = BY_NAME[name].run(bench).outcome
@@ -137,7 +137,8 @@ def test_quantised_values(newer: Path, tmp_path: Path, make_bench: MakeBench, mo
             return values
         groups = values.reshape(values.shape[0], -1, GROUP)
         scale = np.abs(groups).max(-1, keepdims=True) / most
-        return (np.rint(groups / scale) * scale).reshape(values.shape).astype(np.float32)
+        coarse: Values = (np.rint(groups / scale) * scale).reshape(values.shape)
+        return coarse.astype(np.float32)
 
     bench = make_bench(folder(newer, tmp_path / "coarse", quantise), newer)
     found = outcomes(bench, "tensors_compared", "weights_rounded", "unquantised")
