@@ -51,8 +51,6 @@ driftscope_probes.engines.sessions.run_session
     tests/probes/engines/sessions/test_hf_batches.py run_determinism(
 driftscope_probes.diagnosis.controls.weights.*
     tests/probes/diagnosis/controls/weights/test_weights_controls.py BY_NAME[name].run(
-driftscope_probes.diagnosis.controls.engine_folders
-    tests/probes/diagnosis/controls/weights/test_weights_controls.py engine_adapter=how
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.against import compare_hosts
 from driftscope_probes.lint.host import Host, host_of
 from driftscope_probes.lint.readers.registry import document
@@ -30,6 +33,12 @@ def test_a_kind_that_one_side_does_not_tell_of_is_no_difference() -> None:
     here = hosts(pip_txt="torch==2.9.0", run_env="NCCL_ALGO=Ring\nVLLM_USE_V1=1")
     found = compare_hosts(here, hosts(pip_txt="torch==2.9.0"))
     assert found.differences == () and found.untold == ("environment variables",)
+
+
+def test_nothing_in_common_is_not_equal() -> None:
+    packages, variables = hosts(pip_txt="torch==2.9.0"), hosts(run_env="NCCL_ALGO=Ring")
+    with pytest.raises(RequestError, match="versions of packages on one, environment variables on"):
+        compare_hosts(packages, variables)
 
 
 def test_a_switch_is_no_number() -> None:

@@ -53,6 +53,11 @@ def test_two_sides_differ_by_what_can_change_numerics_first(running: Any) -> Non
         ({"files": {"config.json": "{"}}, "/files/config.json", "not valid JSON"),
         ({"files": {"a/config.json": CONFIG}}, "/files/a~1config.json", "match pattern"),
         ({"files": {"config.json": CONFIG}, "ignore": ["no-such"]}, "/ignore/0", "no rule"),
+        (
+            {"files": {"pip.txt": "torch==2.9.0"}, "against": {"files": {"a.env": "A=1\nB=2"}}},
+            "/against",
+            "nothing in common",
+        ),
         ({"path": "/etc/passwd"}, "/path", "Extra inputs"),
         ({"files": {"a.yaml": "a: 1\n" * 110_000}}, "/files/a.yaml", "at most"),
     ],
