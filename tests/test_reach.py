@@ -39,12 +39,23 @@ driftscope_kernels.triton_kernels.row_blocks
 driftscope_kernels.vllm_plugin.attention
     tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_kernels.vllm_plugin.rotary tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
+driftscope_probes.diagnosis.controls.engine.*
+    tests/probes/diagnosis/controls/test_engine_controls.py BY_NAME[control].run(
+driftscope_probes.engines.vllm_seeds
+    tests/probes/diagnosis/controls/test_engine_controls.py live.engine.sample(WHOLE)
 driftscope_probes.engines.sessions.hf_batches
     tests/probes/engines/sessions/test_hf_batches.py engine="hf"
 driftscope_probes.engines.sessions.vllm_batches
     tests/probes/engines/sessions/test_vllm_batches.py run_determinism(
 driftscope_probes.engines.sessions.run_session
     tests/probes/engines/sessions/test_hf_batches.py run_determinism(
+driftscope_probes.diagnosis.controls.weights.*
+    tests/probes/diagnosis/controls/weights/test_weights_controls.py BY_NAME[name].run(
+driftscope_probes.engines.sessions.recorded_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
+driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.trainer.replayed_routes
+    tests/probes/diagnosis/controls/weights/test_routes.py own.score_routed(
 driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
 driftscope_probes.diagnosis.drill.floors

@@ -126,7 +126,6 @@ OF_ENGINE: Final[Mapping[str, Test]] = {
 OF_PAIR: Final[Mapping[str, Test]] = {
     "batch_variant_trainer": _shared_rows,
     "chat_template_mismatch": _never,
-    "corrupt_reload_moe_layout": _mixture,
     "last_token_label": _never,
     "lora_lm_head_dropped": _adapter,
     "lora_merge_rounding": _adapter,

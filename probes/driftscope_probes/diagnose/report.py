@@ -116,6 +116,7 @@ class DiagnoseReport(Record):
     remedy: str | None
     notes: list[str]
     environment: dict[str, Any]
+    lint: dict[str, Any] | None = None  # a LintReport; None: of before there was one
     timing: dict[str, float]
 
 

@@ -35,7 +35,7 @@ REST_OF_CATALOGUE: Final = 0.9
 #: one: data share it among those that they see, and a control must be able to find another.
 ALIKE_FRACTION: Final = 0.5
 #: A control that is expected to tell less than this is not worth a run.
-LEAST_GAIN_BITS: Final = 0.02
+LEAST_GAIN_BITS: Final = 0.05
 #: Nothing is free: keeps a control that answers from what was kept from dividing by zero.
 LEAST_COST_S: Final = 0.5
 OUTCOMES: Final[tuple[Outcome, ...]] = ("clean", "dirty")

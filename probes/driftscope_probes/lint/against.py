@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Scalar
 from driftscope_probes.lint.host import Fact, Host
 from driftscope_probes.lint.numerics import CHANGES, Changes, FactKind, effect_of
@@ -58,7 +59,10 @@ KIND_WORDS: Mapping[FactKind, str] = {
 
 
 def compare_hosts(here: Host, there: Host) -> Comparison:
-    """A kind of fact that one host tells nothing of is no difference: it was not looked at."""
+    """A kind of fact that one host tells nothing of is no difference: it was not looked at.
+
+    Raises RequestError where the two tell of nothing in common, which is not the same as equal.
+    """
     differences: list[Difference] = []
     same, untold = 0, []
     for kind, words in KIND_WORDS.items():
@@ -73,7 +77,18 @@ def compare_hosts(here: Host, there: Host) -> Comparison:
         unlike = [one for one in found if one is not None]
         same += len(names) - len(unlike)
         differences += unlike
+    if not differences and not same:
+        raise RequestError(
+            f"the two sides have nothing in common to compare: {_kinds(here)} on one, "
+            f"{_kinds(there)} on the other.",
+            remedy="give the same kinds of files for both, such as what `driftscope environment` "
+            "prints on each host.",
+        )
     return Comparison(_ordered(differences), same, tuple(untold))
+
+
+def _kinds(host: Host) -> str:
+    return " and ".join(words for kind, words in KIND_WORDS.items() if host.of(kind)) or "nothing"
 
 
 def _difference(

@@ -78,6 +78,8 @@ _ENGINE: Final = {
     "engine.version": "as it says it",
     "engine.model": "name or path",
     "engine.tokenizer": "name or path, where it is another than the model's",
+    "engine.tokenizer_mode": "auto, hf, slow, mistral, deepseek_v32, …",
+    "engine.chat_template": "file or text that takes the place of the tokenizer's own",
     "engine.dtype": "dtype that the engine computes in: bf16, fp16, fp32, fp8, auto",
     "engine.quantization": "of the weights: fp8, awq, bitsandbytes, …",
     "engine.kv_cache_dtype": "dtype of keys and values: auto, fp8, bf16, …",

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from driftscope_probes.lint.names import NAMES
+
 FactKind = Literal["version", "hardware", "variable", "setting", "config"]
 Changes = Literal["yes", "perhaps", "no"]
 CHANGES: Final[tuple[Changes, ...]] = ("yes", "perhaps", "no")
@@ -173,12 +175,14 @@ EFFECTS: Final[tuple[Effect, ...]] = tuple(
     for kind, rows in _BY_KIND
     for names, changes, reason in rows
 )
+#: Of what no row of the table knows.
+NOBODY: Final = "nobody has judged what it does"
 _UNKNOWN: Final[dict[FactKind, tuple[Changes, str]]] = {
     "version": ("no", "no kernel of an engine or a trainer is known to come with it"),
-    "hardware": ("perhaps", "not known"),
-    "variable": ("perhaps", "not known"),
-    "setting": ("perhaps", "not known"),
-    "config": ("perhaps", "not known"),
+    "hardware": ("perhaps", NOBODY),
+    "variable": ("perhaps", NOBODY),
+    "setting": ("perhaps", NOBODY),
+    "config": ("perhaps", NOBODY),
 }
 
 
@@ -186,5 +190,7 @@ def effect_of(kind: FactKind, name: str) -> tuple[Changes, str]:
     """Whether a difference in it can change numerics, and why."""
     for effect in EFFECTS:
         if effect.fits(kind, name):
-            return effect.changes, effect.reason
+            # What a setting is says more than that it computes.
+            told = NAMES.get(name) if kind == "setting" and effect.changes == "yes" else None
+            return effect.changes, told or effect.reason
     return _UNKNOWN[kind]

@@ -105,10 +105,17 @@ def drill(
     fixed_order: Annotated[
         bool,
         typer.Option(
-            help="Also run the controls in fixed order, for comparison.",
+            help="Run the controls in fixed order, too; else tables say what they would find.",
             rich_help_panel=CONTROLS_PANEL,
         ),
-    ] = True,
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated controls to run on healthy pairs. Default: all.",
+            rich_help_panel=CONTROLS_PANEL,
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
@@ -123,6 +130,7 @@ def drill(
             "seed": seed,
             "budget": budget,
             "healthy": healthy,
+            "only": only,
             "fixed_order": fixed_order,
         }
         wanted |= {} if models is None else {"model": models}

@@ -87,7 +87,11 @@ def answer(asked: LintBody) -> Answered:
     settings, host = _read(asked, "", facts=compares)
     comparison = None
     if compares and asked.against is not None:
-        comparison = compare_hosts(host, _read(asked.against, "/against", facts=True)[1])
+        other = _read(asked.against, "/against", facts=True)[1]
+        try:
+            comparison = compare_hosts(host, other)
+        except RequestError as error:
+            raise InvalidField("/against", error.message, remedy=error.remedy) from None
     return Answered(lint_report(settings, asked.ignore), comparison)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.against import compare_hosts
 from driftscope_probes.lint.host import Host, host_of
 from driftscope_probes.lint.readers.registry import document
@@ -32,6 +35,12 @@ def test_a_kind_that_one_side_does_not_tell_of_is_no_difference() -> None:
     assert found.differences == () and found.untold == ("environment variables",)
 
 
+def test_nothing_in_common_is_not_equal() -> None:
+    packages, variables = hosts(pip_txt="torch==2.9.0"), hosts(run_env="NCCL_ALGO=Ring")
+    with pytest.raises(RequestError, match="versions of packages on one, environment variables on"):
+        compare_hosts(packages, variables)
+
+
 def test_a_switch_is_no_number() -> None:
     found = compare_hosts(hosts(a_json='{"x": 1, "y": 1}'), hosts(b_json='{"x": true, "y": 1.0}'))
     assert [one.name for one in found.differences] == ["x"]
@@ -43,4 +52,5 @@ def test_the_same_concept_is_compared_whatever_the_files_call_it() -> None:
     found = compare_hosts(here, there)
     told = {one.name: (one.here, one.there) for one in found.of("yes")}
     assert told["engine.dtype"] == ("bf16", "fp16")
+    assert found.of("yes")[0].reason.startswith("dtype that the engine computes in")
     assert told["engine.prefix_caching"] == (False, True)

@@ -32,6 +32,8 @@ from driftscope_service.auth.key import Scope, allows, required_scope
         ("POST", "/v1/probes/paired", "probe"),
         ("POST", "/probes/new/paired", "probe"),
         ("POST", "/probes/new/paired/check", "read"),
+        ("POST", "/v1/lint", "read"),
+        ("POST", "/lint", "read"),
         ("POST", "/v1/jobs/job_1/cancel", "probe"),
         ("POST", "/v1/jobs/job_1/other", "admin"),
         ("POST", "/v1/runs", "admin"),

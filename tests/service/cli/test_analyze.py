@@ -82,7 +82,7 @@ def test_json_holds_the_comparison_the_aliases_and_the_presets(
     printed = json.loads(done.stdout)
     assert set(printed) == {
         *("comparison", "diagnosis", "routing", "aliases", "presets"),
-        *("hygiene", "profiles", "notes", "unused"),
+        *("hygiene", "profiles", "notes", "unused", "lint"),
     }
     expected = compare(
         sides["rollout_logprobs"],

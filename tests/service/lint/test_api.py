@@ -53,6 +53,11 @@ def test_two_sides_differ_by_what_can_change_numerics_first(running: Any) -> Non
         ({"files": {"config.json": "{"}}, "/files/config.json", "not valid JSON"),
         ({"files": {"a/config.json": CONFIG}}, "/files/a~1config.json", "match pattern"),
         ({"files": {"config.json": CONFIG}, "ignore": ["no-such"]}, "/ignore/0", "no rule"),
+        (
+            {"files": {"pip.txt": "torch==2.9.0"}, "against": {"files": {"a.env": "A=1\nB=2"}}},
+            "/against",
+            "nothing in common",
+        ),
         ({"path": "/etc/passwd"}, "/path", "Extra inputs"),
         ({"files": {"a.yaml": "a: 1\n" * 110_000}}, "/files/a.yaml", "at most"),
     ],
@@ -82,3 +87,25 @@ def test_yaml_that_multiplies_itself_is_answered(running: Any) -> None:
     files = {"files": {"bomb.yaml": bomb}}
     answer = lint(running, **files, against=files)
     assert answer.status_code in (200, 422)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", ".".join(["a"] * 200_000) + " = 1"),
+        ("a.json", '{"a":' * 80_000),
+        ("a.yaml", "a: " + "[" * 200_000),
+    ],
+)
+def test_what_would_take_hours_or_end_the_process_is_refused(
+    running: Any, name: str, text: str
+) -> None:
+    answer = lint(running, files={name: text})
+    assert answer.status_code == 422
+    assert f"{name} is not valid" in answer.json()["detail"]
+
+
+def test_an_environment_without_an_end_is_refused(running: Any) -> None:
+    body = '{"environment": ' + '{"a":' * 100_000 + "1" + "}" * 100_001
+    assert running.client.post("/v1/lint", content=body).status_code in (400, 422)

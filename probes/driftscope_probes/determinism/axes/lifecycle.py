@@ -16,7 +16,8 @@ class Restart:
     """Several launches, each asked several times: equal inside one, different between two?
 
     Kernels that are chosen by timing at each launch repeat themselves until the next one. What a
-    launch is asked again is asked while it is up: a launch that has ended cannot be had again.
+    launch is asked again is asked while it is up: a launch that has ended cannot be had again. So
+    it comes before `fresh_process`, which then has its launches already.
     """
 
     setting = "launch"

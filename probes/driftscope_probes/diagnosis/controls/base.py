@@ -15,7 +15,7 @@ from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, Need, Outcome
 
 #: A control errs now and then: no outcome rules a cause out for good.
-LEAST_LIKELIHOOD = 0.02
+LEAST_LIKELIHOOD = 0.01
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,15 @@ def quantised_e4m3(values: Tensor, scale: float) -> Tensor:
     return (narrow.float() * scale).to(values.dtype)
 
 
+def coarse(values: Tensor, bits: float, offset: float = 0.0) -> Tensor:
+    """Rounded to `bits` binary digits, as by an accumulator that holds no more; `offset` (part of a
+    step) moves the grid, as another order of summation does."""
+    mantissa, exponent = torch.frexp(values.float())
+    scale = 2.0**bits
+    rounded = ((mantissa * scale + offset).round() - offset) / scale
+    return torch.ldexp(rounded, exponent).to(values.dtype)
+
+
 def in_engine(
     cause: str,
     way: Way,

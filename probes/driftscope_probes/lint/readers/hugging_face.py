@@ -26,6 +26,7 @@ _DROPOUTS: Final = (
     *("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"),
     *("residual_dropout", "embedding_dropout", "hidden_dropout_prob", "dropout"),
 )
+TEMPLATE: Final = "chat_template.jinja"
 _HEADS: Final = frozenset({"lm_head", "embed_tokens"})
 
 
@@ -55,6 +56,11 @@ def _several(value: Any) -> int | None:
 
 def _token(value: Any) -> str | None:
     return values.text(value.get("content") if isinstance(value, Mapping) else value)
+
+
+def _filled(value: Any) -> bool | None:
+    """Of a template: a text, or a list of named ones."""
+    return bool(value) if isinstance(value, str | list) else None
 
 
 _CONFIG: Final[Mapping[str, Key]] = {
@@ -107,7 +113,7 @@ _DEFAULTS: Final[Mapping[str, Key]] = {
     "eos_token_id": Key("defaults.eos", _ids),
 }
 _TOKENIZER: Final[Mapping[str, Key]] = {
-    "chat_template": Key("tokenizer.chat_template", values.there),
+    "chat_template": Key("tokenizer.chat_template", _filled),
     "padding_side": Key("tokenizer.padding_side", values.word),
     "add_bos_token": Key("tokenizer.add_bos", values.switch),
     "bos_token": Key("tokenizer.bos", _token),
@@ -241,13 +247,20 @@ class Generation:
 
 
 class Tokenizer:
-    reads = "tokenizer_config.json"
+    reads = "tokenizer_config.json, or chat_template.jinja beside it"
 
     def recognises(self, document: Document) -> bool:
         table = document.table
-        return "tokenizer_class" in table or "added_tokens_decoder" in table
+        return (
+            "tokenizer_class" in table
+            or "added_tokens_decoder" in table
+            or document.name.endswith(TEMPLATE)
+        )
 
     def read(self, document: Document) -> Settings:
+        if document.name.endswith(TEMPLATE):  # where transformers 5 keeps it
+            there = Setting("tokenizer.chat_template", True, document.name)
+            return Settings((there, *_of_template(document, document.text)))
         template = document.table.get("chat_template")
         return settings_at(document, _TOKENIZER) + Settings(
             tuple(_of_template(document, template)) if isinstance(template, str) else ()

@@ -49,7 +49,8 @@ READERS: Final[tuple[Reader, ...]] = (
 LARGEST: Final = 4 * 1024**2
 #: A folder of a model is read by these names alone: its other files are weights and vocabularies.
 MODEL_FILES: Final = (
-    *("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"),
+    *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
+    "adapter_config.json",
 )
 #: Files of any other folder that may hold settings.
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".toml", ".json", ".sh", ".env", ".txt", ".slurm"})
@@ -57,6 +58,9 @@ SUFFIXES: Final = frozenset({".yaml", ".yml", ".toml", ".json", ".sh", ".env", "
 MOST_FILES: Final = 50
 _YAML_LINE: Final = re.compile(r"[\w.\"'/-]+\s*:(\s|$)")
 _TOML_LINE: Final = re.compile(r"\[[\w.\"-]+\]\s*$")
+#: A key of TOML, quoted or not. Python's parser takes the square of its dots: hours for 250,000.
+_DOTTED: Final = re.compile(r"[\w\"'. \t-]+")
+MOST_DOTS: Final = 200
 _FORMS: Final[Mapping[str, str]] = {
     ".json": "json",
     ".toml": "toml",
@@ -195,6 +199,8 @@ def _parse(form: str, text: str) -> Any:
     if form == "json":
         return json.loads(text)
     if form == "toml":
+        if any(run[0].count(".") > MOST_DOTS for run in _DOTTED.finditer(text)):
+            raise ValueError(f"a key has more than {MOST_DOTS} dots")
         return tomllib.loads(text)
     return load_yaml(text) if form == "yaml" else {}
 

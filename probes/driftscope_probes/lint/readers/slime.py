@@ -80,6 +80,9 @@ _KEYS: Final[Mapping[str, Key]] = {
     "--mask-offpolicy-in-partial-rollout": Key("weights.old_tokens_masked", switch),
     "--max-weight-staleness": Key("trainer.staleness", number),
 }
+#: Arrays of flags that the script takes from elsewhere; slime's models' files set no more than
+#: shapes, and DISTRIBUTED_ARGS is a rest of earlier scripts.
+_ELSEWHERE: Final = re.compile(r"\$\{(?!MODEL_ARGS|DISTRIBUTED_ARGS)\w+\[[@*]\]\}")
 
 
 class Slime:
@@ -128,6 +131,8 @@ def _derived(
     program = next(word for word in command if word.rpartition("/")[2] in _PROGRAMS)
     yield Setting("trainer.framework", "slime", document.where(program))
     yield Setting("engine.name", "sglang", document.where(program))
+    if (elsewhere := next(filter(_ELSEWHERE.fullmatch, command), None)) is not None:
+        yield Setting("trainer.adds_to", elsewhere, document.where(elsewhere))
     if program.endswith("train_async.py"):
         yield Setting("trainer.asynchronous", True, document.where(program))
     if "--train-backend" not in pairs:

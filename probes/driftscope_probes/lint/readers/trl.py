@@ -19,7 +19,6 @@ from driftscope_probes.lint.readers.trainer_values import (
     correction,
     named,
     rank,
-    sequence_switch,
     targets_head,
 )
 from driftscope_probes.lint.readers.values import dtype, number, switch, word
@@ -71,7 +70,6 @@ _KEYS: Final[Mapping[str, Key]] = {
     "generation_kwargs.repetition_penalty": Key("sampling.repetition_penalty", number),
     "epsilon": Key("trainer.clip_low", number),
     "importance_sampling_level": Key("trainer.ratio_of", _level),
-    "sequence_level_importance_ratios": Key("trainer.ratio_of", sequence_switch),
     "bf16": Key("trainer.dtype", named("bf16")),
     "fp16": Key("trainer.dtype", named("fp16")),
     "torch_dtype": Key("trainer.master_dtype", dtype),

@@ -7,7 +7,7 @@ releases before it as far as recipes still use them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from driftscope_probes.lint.base import Setting, Settings
@@ -30,9 +30,15 @@ _ROLLOUT: Final = "actor_rollout_ref.rollout."
 _MODEL: Final = "actor_rollout_ref.model."
 _TRANSFORMER: Final = f"{_ACTOR}megatron.override_transformer_config."
 _CORRECTION: Final = "algorithm.rollout_correction."
-#: Modules that train with verl: `python -m verl.trainer.main_ppo`, `-m recipe.dapo.main_dapo`.
-_RUNS: Final = re.compile(r"(verl\w*|recipe)(\.\w+)+|(.*/)?main_ppo\.py")
+#: What trains with verl has many names (rLLM's train.py): Python that is given verl's keys.
+_PYTHON: Final = re.compile(r"(.*/)?python[\d.]*|.*\.py|(verl\w*|recipe)(\.\w+)+")
+_OWN: Final = re.compile(r"verl\.trainer\.main_ppo|(.*/)?main_ppo\.py")
+_OWN_CONFIGS: Final = frozenset({"ppo_trainer", "ppo_megatron_trainer"})
+_CONFIG: Final = re.compile(r"(--config-name|-cn)=?(?P<name>.*)", re.DOTALL)
+_TABLE: Final = re.compile(r"\{(?P<items>[^{}]*)\}")
 _OVERRIDE: Final = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*(?:\.\w+)+)=(?P<value>.*)", re.DOTALL)
+#: rLLM's: it turns the replay on at both sides.
+_RLLM_REPLAY: Final = "algorithm.router_replay"
 
 
 def _replays(value: Any) -> bool | None:
@@ -65,9 +71,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_ROLLOUT}temperature": Key("sampling.temperature", number),
     f"{_ROLLOUT}top_p": Key("sampling.top_p", number),
     f"{_ROLLOUT}top_k": Key("sampling.top_k", number),
-    f"{_ROLLOUT}repetition_penalty": Key("sampling.repetition_penalty", number),
+    # rollout.repetition_penalty reaches no engine: the agent loop asks for 1.0.
     f"{_ROLLOUT}log_prob_micro_batch_size_per_gpu": Key("trainer.scoring_micro_batch", number),
-    f"{_ROLLOUT}mtp.enable_rollout": Key("engine.speculative", lambda value: switch(value) or None),
     f"{_MODEL}use_remove_padding": Key("trainer.packing", switch),
     f"{_MODEL}override_config.attn_implementation": Key("trainer.attention", word),
     f"{_MODEL}override_config.attention_dropout": Key("trainer.attention_dropout", number),
@@ -88,10 +93,12 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_ACTOR}megatron.context_parallel_size": Key("trainer.context_parallel", number),
     f"{_ACTOR}megatron.expert_model_parallel_size": Key("trainer.expert_parallel", number),
     f"{_ACTOR}megatron.router_replay.mode": Key("trainer.router_replay", _replays),
+    f"{_ACTOR}veomni.router_replay.mode": Key("trainer.router_replay", _replays),
     f"{_ACTOR}router_replay.mode": Key("trainer.router_replay", _replays),
     f"{_ACTOR}ulysses_sequence_parallel_size": Key("trainer.context_parallel", number),
     f"{_ACTOR}fsdp_config.ulysses_sequence_parallel_size": Key("trainer.context_parallel", number),
-    f"{_ACTOR}engine.full_determinism": Key("trainer.deterministic", switch),
+    f"{_ACTOR}veomni.full_determinism": Key("trainer.deterministic", switch),
+    f"{_ACTOR}torchtitan.full_determinism": Key("trainer.deterministic", switch),
     f"{_ACTOR}use_dynamic_bsz": Key("trainer.dynamic_batch", switch),
     f"{_ACTOR}ppo_micro_batch_size_per_gpu": Key("trainer.micro_batch", number),
     f"{_ACTOR}policy_loss.loss_mode": Key("trainer.ratio_of", _ratio_of),
@@ -108,6 +115,8 @@ _KEYS: Final[Mapping[str, Key]] = {
     f"{_CORRECTION}rollout_is": Key("trainer.correction", unless_null),
     f"{_CORRECTION}rollout_rs": Key("trainer.rejection", unless_null),
     f"{_CORRECTION}bypass_mode": Key("trainer.old_from_engine", switch),
+    f"{_CORRECTION}bypass_old_logprob_for_rollout": Key("trainer.old_from_engine", switch),
+    _RLLM_REPLAY: Key("trainer.router_replay", _replays),
     "algorithm.rollout_is": Key("trainer.correction", correction),
     "async_training.trigger_parameter_sync_step": Key("weights.sync_every", number),
     "async_training.partial_rollout": Key("weights.partial_rollout", switch),
@@ -130,6 +139,8 @@ class Verl:
 
     def read(self, document: Document) -> Settings:
         pairs = dict(resolved(document.table) if document.table else _overrides(document))
+        if switch(pairs.get(f"{_ROLLOUT}log_prob_use_dynamic_bsz")):
+            pairs.pop(f"{_ROLLOUT}log_prob_micro_batch_size_per_gpu", None)
         found = passed_on(pairs, f"{_ROLLOUT}engine_kwargs.vllm.", document)
         found += settings_of(iter(pairs.items()), _KEYS, document)
         return found + Settings(tuple(_derived(pairs, document)))
@@ -144,8 +155,15 @@ def _derived(pairs: Mapping[str, Any], document: Document) -> Iterator[Setting]:
     asynchronous = next((key for key in pairs if key.startswith("async_training.")), None)
     if asynchronous is not None:
         yield Setting("trainer.asynchronous", True, document.where(asynchronous))
-    if "defaults" in pairs:  # of Hydra, a list
-        yield Setting("trainer.adds_to", "defaults", document.where("defaults"))
+    # Of Hydra: "defaults" is a list in YAML.
+    base = next((key for key in ("defaults", "--config-name") if key in pairs), None)
+    if base is not None:
+        yield Setting("trainer.adds_to", base, document.where(base))
+    drafting = f"{_MODEL}mtp.enable_rollout"
+    if switch(pairs.get(drafting)) and switch(pairs.get(f"{_MODEL}mtp.enable")):
+        yield Setting("engine.speculative", "mtp", document.where(drafting))
+    if _replays(pairs.get(_RLLM_REPLAY)):
+        yield Setting("engine.returns_routes", True, document.where(_RLLM_REPLAY))
     first = next(
         (key for key in pairs if key.startswith("actor_rollout_ref.")), "actor_rollout_ref"
     )
@@ -160,9 +178,33 @@ def _overrides(document: Document) -> Iterator[tuple[str, Any]]:
     for command in read_script(document.text).commands:
         overrides = [match for word in command if (match := _OVERRIDE.fullmatch(word))]
         ours = any(match["key"].startswith("actor_rollout_ref.") for match in overrides)
-        if ours and any(_RUNS.fullmatch(word) for word in command):
+        if ours and any(_PYTHON.fullmatch(word) for word in command):
             for match in overrides:
-                yield match["key"], _value(match["value"])
+                yield from _values(match["key"], match["value"])
+            if (base := _base(command)) is not None:
+                yield "--config-name", base
+
+
+def _base(command: Sequence[str]) -> str | None:
+    """A configuration that the overrides add to, unless it is one of verl's two for PPO."""
+    for place, argument in enumerate(command):
+        if (match := _CONFIG.fullmatch(argument)) is not None:
+            name = match["name"] or "".join(command[place + 1 : place + 2])
+            return None if name.removesuffix(".yaml") in _OWN_CONFIGS else name
+    if any(map(_OWN.fullmatch, command)):
+        return None
+    return next(filter(_PYTHON.fullmatch, reversed(command)), None)
+
+
+def _values(key: str, written: str) -> Iterator[tuple[str, Any]]:
+    """Of a table, "{a:b,c:d}", each of its values."""
+    table = _TABLE.fullmatch(written.strip())
+    if table is None:
+        yield key, _value(written)
+        return
+    for item in table["items"].split(","):
+        name, _, value = item.partition(":")
+        yield f"{key}.{name.strip()}", _value(value)
 
 
 def _value(written: str) -> str | None:

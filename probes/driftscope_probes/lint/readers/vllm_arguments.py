@@ -31,6 +31,8 @@ def _is_fp32(value: Any) -> bool | None:
 KEYS: Final[Mapping[str, Key]] = {
     "model": Key("engine.model", values.text),
     "tokenizer": Key("engine.tokenizer", values.text),
+    "tokenizer_mode": Key("engine.tokenizer_mode", values.word),
+    "chat_template": Key("engine.chat_template", values.text),
     "dtype": Key("engine.dtype", values.dtype),
     "quantization": Key("engine.quantization", values.word),
     "kv_cache_dtype": Key("engine.kv_cache_dtype", values.word),
@@ -105,9 +107,9 @@ _OTHERS: Final = frozenset(
     {
         *("host", "port", "served_model_name", "gpu_memory_utilization", "trust_remote_code"),
         *("api_key", "uvicorn_log_level", "block_size", "swap_space", "tool_call_parser"),
-        *("enable_auto_tool_choice", "reasoning_parser", "limit_mm_per_prompt", "tokenizer_mode"),
+        *("enable_auto_tool_choice", "reasoning_parser", "limit_mm_per_prompt"),
         *("compilation_config", "speculative_config", "attention_config", "kernel_config"),
-        *("override_generation_config", "chat_template", "disable_log_requests", "revision"),
+        *("override_generation_config", "disable_log_requests", "revision"),
         *("distributed_executor_backend", "disable_log_stats", "download_dir", "config_format"),
         *(
             "stream_interval",

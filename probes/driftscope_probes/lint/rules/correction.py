@@ -18,7 +18,7 @@ from driftscope_probes.lint.conditions import (
     Unset,
     equals,
 )
-from driftscope_probes.lint.rules.trainer import HALF
+from driftscope_probes.lint.rules.trainer import HALF, RATIO_OF_TRAINER, WHOLE
 
 #: Mean |Δ| of one token between a BF16 engine and a BF16 trainer of equal weights: 0.044 nats
 #: (SmolLM2, 1,536 tokens); FP16: 0.005. A ratio that rounding alone moves by more is clipped.
@@ -26,12 +26,6 @@ BF16_GAP: Final = 0.01
 #: Updates of age up to which prime-rl drops nothing, and AReaL saw no loss (its figure 5).
 USUAL_STALENESS: Final = 8
 _OFF: Final = Either((equals("trainer.correction", "off"), Unset("trainer.correction")))
-#: Ratios against the engine's own log-probabilities correct for the gap by themselves.
-RATIO_OF_TRAINER: Final = Either(
-    (Unset("trainer.old_from_engine"), equals("trainer.old_from_engine", False))
-)
-#: A recipe that adds to another file: what it does not say may stand there.
-WHOLE: Final = Unset("trainer.adds_to")
 UNCORRECTED: Final = (_OFF, RATIO_OF_TRAINER, WHOLE, Other("trainer.framework", ("prime-rl",)))
 _QUANTISED: Final = Either(
     (

@@ -9,8 +9,7 @@ from typing import Final
 
 from driftscope_probes.lint.base import Rule
 from driftscope_probes.lint.conditions import Between, Either, OneOf, Unset, equals
-from driftscope_probes.lint.rules.correction import WHOLE
-from driftscope_probes.lint.rules.trainer import HALF
+from driftscope_probes.lint.rules.trainer import HALF, WHOLE
 
 _NOT_REPLAYED: Final = Either(
     (equals("trainer.router_replay", False), Unset("trainer.router_replay"))

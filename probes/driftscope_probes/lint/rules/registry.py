@@ -10,6 +10,8 @@ from driftscope_probes.lint.rules import (
     engine,
     environment,
     experts,
+    generation,
+    memory,
     model,
     sampling,
     trainer,
@@ -19,6 +21,8 @@ from driftscope_probes.lint.rules import (
 ALL_RULES: Final[tuple[Rule, ...]] = (
     *model.RULES,
     *engine.RULES,
+    *generation.RULES,
+    *memory.RULES,
     *environment.RULES,
     *trainer.RULES,
     *correction.RULES,

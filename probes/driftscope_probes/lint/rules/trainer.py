@@ -23,6 +23,12 @@ from driftscope_probes.lint.conditions import (
 HALF: Final = ("bf16", "fp16")
 #: There is an engine on the other side, whichever.
 WITH_ENGINE: Final = Other("engine.name", ())
+#: Ratios against the engine's own log-probabilities correct for the gap by themselves.
+RATIO_OF_TRAINER: Final = Either(
+    (Unset("trainer.old_from_engine"), equals("trainer.old_from_engine", False))
+)
+#: A recipe that adds to another file: what it does not say may stand there.
+WHOLE: Final = Unset("trainer.adds_to")
 _NO_ADAPTER: Final = (
     Unset("trainer.adapter"),
     Either((Unset("trainer.lora_rank"), OneOf("trainer.lora_rank", (0,)))),
@@ -72,14 +78,14 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="async-trainer-in-half-precision",
-        severity="error",
+        severity="warning",
         when=(
             OneOf("trainer.master_dtype", HALF),
             equals("trainer.asynchronous", True),
             *_NO_ADAPTER,
         ),
-        why="TRL's asynchronous GRPO does not converge with a trainer in 16 bits: ratios leave the "
-        "clip range by rounding alone, and the gradient of those tokens is lost.",
+        why="Asynchronous GRPO of TRL was seen not to converge with a trainer in 16 bits: ratios "
+        "leave the clip range by rounding alone, and the gradient of those tokens is lost.",
         remedy="Load the trainer in float32, the default since then; the engine may stay in BF16.",
         source="https://github.com/huggingface/trl/issues/5333",
         cause="sub_ulp_update",
@@ -114,6 +120,21 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="bf16_rounding_tail",
     ),
     Rule(
+        name="fp16-on-the-engine-alone",
+        severity="warning",
+        when=(
+            equals("engine.dtype", "fp16"),
+            Unset("trainer.dtype"),
+            equals("trainer.framework", "verl"),
+            WHOLE,
+        ),
+        why="The engine computes in FP16, and verl's trainer in BF16 where nothing else is said: "
+        "the gap is that of BF16.",
+        remedy="Set actor.fsdp_config.dtype (actor.megatron.dtype) to float16 as well.",
+        source="https://github.com/verl-project/verl/blob/main/verl/trainer/config/engine/fsdp.yaml",
+        cause="bf16_rounding_tail",
+    ),
+    Rule(
         name="dropout-while-scoring",
         severity="error",
         when=(
@@ -138,6 +159,7 @@ RULES: Final[tuple[Rule, ...]] = (
             equals("trainer.framework", "slime"),
             equals("trainer.backend", "megatron"),
             Unset("trainer.attention_dropout"),
+            WHOLE,
         ),
         why="Megatron's arguments default to a dropout of 0.1, and this script does not set it.",
         remedy="Add --attention-dropout 0.0 and --hidden-dropout 0.0.",
@@ -223,6 +245,7 @@ RULES: Final[tuple[Rule, ...]] = (
         when=(
             Unlike("trainer.scoring_micro_batch", "trainer.micro_batch"),
             Either((Unset("trainer.dynamic_batch"), equals("trainer.dynamic_batch", False))),
+            RATIO_OF_TRAINER,
         ),
         why="Old log-probabilities are computed in micro-batches of another size than the update: "
         "the first ratios are not 1, and some tokens are clipped before anything has changed.",

@@ -20,6 +20,7 @@ from driftscope_probes.diagnose.report import (
 )
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_service.numbers.metric_words import number, seconds
+from driftscope_service.terminal.findings import print_settings
 
 INDENT = 2
 #: Of the causes that a line names.
@@ -44,6 +45,7 @@ def print_report(report: DiagnoseReport, console: Console) -> None:
     _print_causes(report.causes, console)
     for note in report.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
+    print_settings(report.lint, console)
     took = seconds(report.timing["total_s"])
     console.print(Text(f"{took}; ended because {ENDED[report.ended]}.", style="dim"))
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from driftscope_probes.determinism.request import DeterminismRequest
+from driftscope_probes.determinism.run import run_axes
 from driftscope_probes.engines.sessions.question import Batch, Row, Setup
 from driftscope_probes.engines.sessions.runners import EngineRunner
 from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.errors import EngineError, RequestError
+from driftscope_probes.progress import discard
 
 CHILDREN = Path(__file__).parent / "children"
 SETUP = Setup("bf16", EngineSettings(threads=1, prefix_caching=True), context=64)
@@ -92,3 +95,21 @@ def test_a_killed_engine_is_explained_and_the_next_one_starts(runner: EngineRunn
 def test_bits_survive_the_way_between_processes(runner: EngineRunner) -> None:
     (output,) = runner.run(SETUP, batch(2_143_289_345)).outputs  # a NaN with a payload
     assert output.logprobs.view("uint32").tolist() == [2_143_289_345, 7]
+
+
+LIFE = ["sleep_wake", "reload", "replica", "restart", "fresh_process"]
+
+
+@pytest.mark.parametrize(("first", "differing"), [(5, []), (77, LIFE[1:])])
+def test_axes_of_an_engines_life_on_real_processes(
+    runner: EngineRunner, first: int, differing: list[str]
+) -> None:
+    """77: every launch has bits of its own, which it repeats, and which a reload changes."""
+    asked = DeterminismRequest(model="m", axes=LIFE, threads=1, max_tokens=2)
+    found = run_axes(asked, (first,) * 500, runner, discard)
+    assert {axis.axis: axis.verdict for axis in found} == {
+        axis: "differs" if axis in differing else "equal" for axis in LIFE
+    }
+    assert found[3].unique_bitwise == (3 if differing else 1)
+    # The first, the replica beside it, and two more launches; fresh_process shares the second.
+    assert runner.processes == 4

@@ -103,6 +103,12 @@ def test_a_chat_template_that_takes_thinking_out() -> None:
     assert told["tokenizer.strips_thinking"] is True
     plain = values("t.json", {"tokenizer_class": "Qwen2Tokenizer", "chat_template": "{{ x }}"})
     assert "tokenizer.strips_thinking" not in plain
+    assert plain["tokenizer.chat_template"] is True
+
+
+def test_a_template_in_a_file_of_its_own(tiny_moe: Path) -> None:
+    template = read(tiny_moe).get("tokenizer.chat_template")
+    assert template is not None and template.where == str(tiny_moe / "chat_template.jinja")
 
 
 def test_an_adapter() -> None:

@@ -100,3 +100,14 @@ def test_another_train_py_is_not_read() -> None:
 def test_a_switch_before_an_array_that_is_not_known() -> None:
     text = "python3 train.py --rollout-top-k 5 --use-tis ${WANDB_ARGS[@]}\n"
     assert settings(text)["trainer.correction"] == "token"
+
+
+@pytest.mark.parametrize(
+    ("defined", "adds"),
+    [("", True), ("MISC_ARGS=(\n   # --eps-clip 0.2\n)\n", False), ("MISC_ARGS=()\n", False)],
+)
+def test_flags_from_elsewhere(defined: str, adds: bool) -> None:
+    """What the script leaves out may stand in them."""
+    command = "python3 train.py --rollout-batch-size 8 ${MODEL_ARGS[@]} ${MISC_ARGS[@]}\n"
+    found = settings(defined + command)
+    assert found.get("trainer.adds_to") == ("${MISC_ARGS[@]}" if adds else None)

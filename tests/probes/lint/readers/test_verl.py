@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.readers.registry import read_text
 
 SCRIPT = """#!/usr/bin/env bash
@@ -122,3 +125,56 @@ def test_references_in_a_ring_are_not_known() -> None:
 def test_a_file_that_adds_to_another() -> None:
     text = "defaults: [ppo_trainer, _self_]\nactor_rollout_ref: {rollout: {name: vllm}}\n"
     assert settings("async.yaml", text)["trainer.adds_to"] == "defaults"
+
+
+LOOP = """python3 -u my/train.py \\
+    backend=verl \\
+    '+actor_rollout_ref.model.override_config={attn_implementation:eager,x:1}' \\
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2 \\
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8 \\
+    actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True \\
+    +algorithm.rollout_correction.bypass_old_logprob_for_rollout=true \\
+    ++algorithm.router_replay=R3 \\
+    "$@" 2>&1 | tee log
+"""
+
+
+def test_a_program_that_trains_with_verl_under_another_name() -> None:
+    """What its own configuration holds is not known: it adds to that one."""
+    assert settings("run.sh", LOOP) == {
+        "trainer.attention": "eager",
+        "trainer.micro_batch": 2,
+        # log_prob_micro_batch_size_per_gpu is not used where batches are filled by tokens.
+        "trainer.old_from_engine": True,
+        "trainer.router_replay": True,
+        "engine.returns_routes": True,
+        "trainer.adds_to": "--config-name",
+        "trainer.framework": "verl",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "adds"),
+    [
+        ("-m verl.trainer.main_ppo", False),
+        ("-m verl.trainer.main_ppo --config-path=config --config-name=ppo_trainer.yaml", False),
+        ("-m verl.trainer.main_ppo --config-name ppo_megatron_trainer", False),
+        ("-m verl.trainer.main_ppo --config-name=mine", True),
+        ("-m verl.experimental.fully_async_policy.fully_async_main", True),
+    ],
+)
+def test_a_configuration_that_overrides_add_to(arguments: str, adds: bool) -> None:
+    found = settings("run.sh", f"python3 {arguments} actor_rollout_ref.rollout.name=vllm")
+    assert ("trainer.adds_to" in found) == adds
+
+
+def test_what_is_printed_is_not_run() -> None:
+    with pytest.raises(RequestError):
+        settings("run.sh", "echo actor_rollout_ref.rollout.name=vllm")
+
+
+def test_drafts_of_the_rollout_need_both_switches() -> None:
+    mtp = "actor_rollout_ref.model.mtp."
+    run = f"python3 -m verl.trainer.main_ppo {mtp}enable_rollout=True"
+    assert "engine.speculative" not in settings("run.sh", run)
+    assert settings("run.sh", f"{run} {mtp}enable=True")["engine.speculative"] == "mtp"

@@ -53,11 +53,6 @@ ROWS: tuple[Row, ...] = (
         verl(f"{_ACTOR}clip_ratio_high=4e-4", f"{_ACTOR}policy_loss.loss_mode=gspo"),
     ),
     Row(
-        "clip-range-below-rounding",
-        verl(f"{_ACTOR}clip_ratio=1e-5", f"{_ROLLOUT}name=vllm"),
-        verl(f"{_ACTOR}clip_ratio=1e-5", f"{_ROLLOUT}name=vllm_omni"),
-    ),
-    Row(
         "very-stale",
         {"async.toml": "max_off_policy_steps = 32\n\n[train.sampling]\ntemperature = 1.0\n"},
         {"async.toml": "max_off_policy_steps = 8\n\n[train.sampling]\ntemperature = 1.0\n"},

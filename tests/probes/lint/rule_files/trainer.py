@@ -6,6 +6,7 @@ from ..recipes import nemo_rl, slime, trl, verl
 from .row import Row, serve
 
 _ACTOR = "actor_rollout_ref.actor."
+_ROLLOUT = "actor_rollout_ref.rollout."
 _MODEL = "actor_rollout_ref.model."
 _MEGATRON = "--tensor-model-parallel-size 1"
 
@@ -54,6 +55,11 @@ ROWS: tuple[Row, ...] = (
               generation: {backend: vllm, vllm_cfg: {precision: "${policy.precision}"}}
             """
         ),
+    ),
+    Row(
+        "fp16-on-the-engine-alone",
+        verl(f"{_ROLLOUT}dtype=float16"),
+        verl(f"{_ROLLOUT}dtype=float16", f"{_ACTOR}fsdp_config.dtype=float16"),
     ),
     Row(
         "dropout-while-scoring",

@@ -48,8 +48,8 @@ TRAINER_MICROBATCH_ONE = Control(
     separates="A trainer whose values depend on what shares its micro-batch (another kernel for "
     "another row count, padding or neighbours that are attended) from one that only differs from "
     "the engine.",
-    null="The same values but for the rounding of other row counts: sigma up to 0.009 in bf16, "
-    "6e-7 in fp32 (tiny Llama and MoE, 1 against 4).",
+    null="The same values but for the rounding of other row counts: sigma up to 0.01 in bf16, "
+    "1.1e-6 in fp32 (tiny Llama and MoE, 1 against 4, 40 pairs).",
     cost_s=0.5,
     positive="dirty",
     points_to={
@@ -72,8 +72,8 @@ TRAINER_PADDING_SIDES = Control(
     title="Pad the trainer's micro-batches on the other side",
     separates="Padding that is attended to from other ways in which a micro-batch changes values: "
     "as many rows, as many tokens, and only the place of the padding moves.",
-    null="The same values but for rounding: sigma up to 0.009 in bf16 (0.05 in a tiny MoE, whose "
-    "routes flip), 9e-7 in fp32.",
+    null="The same values but for rounding: sigma up to 0.01 in bf16, 9e-7 in fp32 (tiny Llama and "
+    "MoE, 24 pairs).",
     cost_s=0.5,
     positive="dirty",
     points_to={

@@ -17,7 +17,7 @@ DROPOUT_OFF = Control(
     title="Score in evaluation mode: dropout and router noise are off",
     separates="Dropout or router noise in the trainer's forward from faults that evaluation mode "
     "does not change.",
-    null="A model without dropout has the same bits in both modes.",
+    null="A model without dropout has the same bits in both modes: nothing falls (40 pairs).",
     cost_s=0.5,
     positive="clean",
     points_to={"dropout_active": 0.98},

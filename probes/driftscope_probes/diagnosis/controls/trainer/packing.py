@@ -96,8 +96,8 @@ DOCUMENT_PERTURBED = Control(
     separates="Documents that see each other (attention across the boundary, or a recurrent state "
     "that is carried over it) from every other cause: no kernel's rounding gets from one document "
     "to the next.",
-    null="Equal bits in every document behind it (tiny Llama in bf16 and fp32, tiny MoE in fp32); "
-    "a mixture may move by 2.5e-5, where experts get other row counts.",
+    null="Equal bits in every document behind it (tiny Llama in bf16 and fp32, MoE in fp32, 16 "
+    "pairs); a mixture may move by 2.5e-5, where experts get other row counts.",
     cost_s=0.6,
     positive="dirty",
     points_to={"packed_attention_leak": 0.98, "packed_state_leak": 0.98},

@@ -10,21 +10,23 @@ from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement
-from driftscope_probes.diagnosis.controls.sides import TrainerChange, gap_of
+from driftscope_probes.diagnosis.controls.sides import AS_IS_TRAINER, TrainerChange, gap_of
 
 #: A trainer errs where it is further from the reference than the engine is by more than the
-#: engine's own distance: independent errors add as squares. In a mixture of experts bf16 takes
-#: other routes than float32 on both sides alike.
+#: engine's own distance: independent errors add as squares.
 FURTHER: Final = sqrt(2.0)
 
 
 def _run(bench: Bench) -> Measurement:
     sampled = bench.sample()
     reference = bench.score(sampled.sequences, TrainerChange(reference=True))
-    trainer = gap_of(reference, bench.score(sampled.sequences))
+    # In bf16 a mixture takes another route here and there, and one such token outweighs all others.
+    moe = bench.known.mixture_of_experts
+    as_is = TrainerChange(mode="fp32") if moe else AS_IS_TRAINER
+    trainer = gap_of(reference, bench.score(sampled.sequences, as_is))
     engine = gap_of(reference, sampled.logprobs)
     measured = bench.agree(trainer, "trainer against a float32 reference of its weights")
-    if trainer.sigma <= FURTHER * engine.sigma:
+    if not moe and trainer.sigma <= FURTHER * engine.sigma:
         measured = replace(measured, outcome="clean")
     beside = Evidence(
         "sigma, engine against the same reference",
@@ -39,8 +41,8 @@ REFERENCE_FORWARD = Control(
     title="Score the responses with a plain float32 forward, one sequence at a time",
     separates="Faults of the trainer (its batches, packing, dropout, model code) from those of the "
     "engine and of its weights: the side that errs is the one away from the reference.",
-    null="Both sides are as far from the reference as rounding takes them: sigma 0.022 and 0.022 "
-    "in bf16 (a tiny MoE, where routes flip: 0.25 and 0.25), 1.9e-6 and 1.8e-6 in fp32.",
+    null="Both sides are as far from the reference as rounding takes them: sigma up to 0.025 in "
+    "bf16, 1.9e-6 in fp32; a mixture's trainer is compared in float32, up to 1.6e-6.",
     cost_s=0.6,
     positive="dirty",
     points_to={

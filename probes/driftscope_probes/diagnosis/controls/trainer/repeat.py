@@ -26,7 +26,7 @@ TRAINER_REPEAT = Control(
     title="Score the same tokens again in the trainer, with another seed",
     separates="A trainer that draws at random, or whose kernels do not repeat themselves, from one "
     "that is wrong in the same way each time.",
-    null="Equal bits (tiny Llama and MoE, bf16 and fp32, one and two threads).",
+    null="Equal bits (tiny Llama and MoE, bf16 and fp32, 40 pairs).",
     cost_s=0.5,
     positive="dirty",
     points_to={"dropout_active": 0.98},

@@ -9,8 +9,10 @@ from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement
+from driftscope_probes.diagnosis.controls.sides import EngineChange
 from driftscope_probes.diagnosis.controls.weights.exact import ENGINE, fallen_in_float32
 from driftscope_probes.diagnosis.controls.weights.tensors import compared, evidence_of
+from driftscope_probes.errors import EngineError
 from driftscope_probes.models.checks import CONFIG_LIMIT, CONFIG_NAME
 from driftscope_probes.models.json_file import read_json
 
@@ -36,12 +38,34 @@ def _run(bench: Bench) -> Measurement:
             "most of those that differ, where they are quantised",
             evidence,
         )
+    if stated or found is not None and found.of("packed"):
+        return _of_a_quantised_format(bench, len(coarse), evidence)
     measured = fallen_in_float32(
         bench,
         "engine on the trainer's weights, which are not quantised",
         engine=replace(ENGINE, weights="trainer"),
     )
     return replace(measured, evidence=(*measured.evidence, *evidence))
+
+
+def _of_a_quantised_format(
+    bench: Bench, packed: int, evidence: tuple[Evidence, ...]
+) -> Measurement:
+    """The engine runs it in its own dtype, or not at all: vLLM 0.32 on CPU has no fp8 kernels."""
+    try:
+        _ = bench.base
+    except EngineError as error:
+        first = error.message.strip().splitlines()[0]
+        return Measurement(
+            "clean",
+            "tensors stored in a quantised format, read from the folder alone",
+            float(packed),
+            "0",
+            (*evidence, Evidence("the engine on this machine", first, "runs the folder")),
+        )
+    gap = bench.gap(EngineChange(weights="trainer"))
+    measured = bench.fallen(gap, "engine on the trainer's weights, which are not quantised")
+    return replace(measured, evidence=evidence)
 
 
 def _stated(bench: Bench) -> tuple[Evidence, ...]:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from vllm import SamplingParams
 from vllm.forward_context import get_forward_context
 
-from driftscope_probes.diagnosis.drill.damage import quantised_e4m3
-from driftscope_probes.diagnosis.drill.planted.coarse import coarse
+from driftscope_probes.diagnosis.drill.damage import coarse, quantised_e4m3
 from driftscope_probes.diagnosis.drill.planted.plant import Plant
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 

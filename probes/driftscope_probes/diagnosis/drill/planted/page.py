@@ -26,8 +26,9 @@ INTRODUCTION: Final = (
     "Made by the command below; not edited by hand. Each planted system is a real vLLM engine and "
     "a real Hugging Face trainer with one fault in them: weights on disk that differ, or a hook in "
     "the process of one side. They make a step, its data are diagnosed as any other step's, and "
-    "the planner runs controls until one cause is sure. For comparison the controls are run in the "
-    "order of the registry until the same stop rule."
+    "the planner runs controls until one cause is sure. For comparison: how many it takes in the "
+    "order of the registry until the same stop rule, where a control that the planner did not run "
+    "has the outcome that its table expects of the cause."
 )
 
 

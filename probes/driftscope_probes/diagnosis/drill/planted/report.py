@@ -54,16 +54,18 @@ class CaseRun(Record):
     ended: str | None
     runs: list[ControlRun]
     planner_controls: int
+    own: list[str]  # controls that must speak up
     fixed_controls: int | None  # None: not run
     seconds: float  # until the answer, engine and trainer started
     error: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        return (self.cause, self.model, self.dtypes, self.seed)
+        return (f"{self.cause}: {self.what}", self.model, self.dtypes, self.seed)
 
     @property
     def right(self) -> bool:
+        """The likeliest cause in the end is the one that was planted."""
         return self.answer == self.cause
 
 
@@ -168,7 +170,7 @@ def _row(name: str, cases: Iterable[CaseRun]) -> MatrixRow:
             weight = control.points_to.get(case.cause, 0.0)
             if case.cause == HEALTHY:
                 healthy.append(run.positive)
-            elif weight >= OWN_FROM:
+            elif name in case.own:
                 own.append((case.cause, run.positive))
             elif weight <= control.otherwise:
                 others.append(run.positive)

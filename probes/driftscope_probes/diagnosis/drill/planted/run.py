@@ -17,14 +17,16 @@ import torch
 
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnose.investigation import Clock
-from driftscope_probes.diagnose.possible import possible_here
 from driftscope_probes.diagnose.request import DiagnoseRequest
 from driftscope_probes.diagnose.run import Found, examine, live_diagnosis
-from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.measurement import NotExercised
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
+from driftscope_probes.diagnosis.drill.planted.fixed_order import (
+    fixed_order,
+    run_one,
+    without_outcome,
+)
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
 from driftscope_probes.diagnosis.drill.planted.healthy import healthy_pairs
 from driftscope_probes.diagnosis.drill.planted.report import (
@@ -37,8 +39,7 @@ from driftscope_probes.diagnosis.drill.planted.report import (
 from driftscope_probes.diagnosis.drill.planted.request import ControlsRequest
 from driftscope_probes.diagnosis.drill.planted.systems import SYSTEMS, PlantedSystem, System
 from driftscope_probes.diagnosis.drill.policies import policy_folder
-from driftscope_probes.diagnosis.planner import SURE_FROM, prior_of
-from driftscope_probes.errors import Cancelled, ProbeError, RequestError
+from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, ProgressSink, discard
 
 #: Systems whose fault needs experts.
@@ -61,7 +62,7 @@ def run_controls(request: ControlsRequest, workdir: Path, progress: ProgressSink
     if not request.healthy:
         systems = _asked(request)
         for index, system in enumerate(systems):
-            folder = workdir / system.cause
+            folder = workdir / f"{index}-{system.cause}"
             part = f"{index + 1}/{len(systems)}: {system.cause}"
             progress(Progress("planting and diagnosing", index / len(systems), part))
             cases.append(_case(system, request, folder))
@@ -76,20 +77,20 @@ def run_controls(request: ControlsRequest, workdir: Path, progress: ProgressSink
 
 
 def _asked(request: ControlsRequest) -> list[System]:
-    known = {system.cause: system for system in SYSTEMS}
+    known = dict.fromkeys(system.cause for system in SYSTEMS)
     wanted = list(known) if request.causes is None else request.causes
     unknown = [cause for cause in wanted if cause not in known]
     if unknown:
         raise RequestError(
             f"{unknown[0]} has no planted system.", remedy=f"name one of {', '.join(known)}."
         )
-    return [known[cause] for cause in wanted]
+    return [system for system in SYSTEMS if system.cause in wanted]
 
 
 def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
     model = MIXTURE if system.mixture else request.model
     folder.mkdir(parents=True)
-    ground = Ground(policy_folder(model), folder, request.seed, *system.dtypes)
+    ground = Ground(_folder(model), folder, request.seed, *system.dtypes)
     planted = system.build(ground)
     built = time.monotonic()
     with bench_of(planted, folder / "run") as bench:
@@ -98,12 +99,16 @@ def _case(system: System, request: ControlsRequest, folder: Path) -> CaseRun:
         found = examine(asked, bench, None, CONTROLS, clock, discard)
         seconds = time.monotonic() - built
         runs = _of_planner(found)
-        runs += _own(bench, system.cause, {run.control for run in runs})
-        fixed = None
-        if request.fixed_order:
-            more, fixed = _fixed_order(bench, found, runs)
-            runs += more
-        return _told(system, ground, bench, found, runs, fixed, seconds)
+        own = own_controls(system.cause) if system.own is None else list(system.own)
+        runs += _own(bench, own, {run.control for run in runs})
+        more, fixed = fixed_order(bench, found, runs, system.cause, run_all=request.fixed_order)
+        runs += more
+        return _told(system, ground, bench, found, runs, own, fixed, seconds)
+
+
+def _folder(model: str) -> Path:
+    given = Path(model)
+    return given.resolve() if given.is_dir() else policy_folder(model)
 
 
 def _told(
@@ -112,6 +117,7 @@ def _told(
     bench: Bench,
     found: Found,
     runs: list[ControlRun],
+    own: list[str],
     fixed: int | None,
     seconds: float,
 ) -> CaseRun:
@@ -135,6 +141,7 @@ def _told(
         ended="at_floor" if found.verdict == "at_floor" else found.planner.ended,
         runs=runs,
         planner_controls=len(found.steps),
+        own=own,
         fixed_controls=fixed,
         seconds=round(seconds, 1),
     )
@@ -155,80 +162,17 @@ def _of_planner(found: Found) -> list[ControlRun]:
     ]
     tried = {skipped.control: skipped.reason for skipped in found.planner.skipped}
     return runs + [
-        _without_outcome(name, reason, 0.0, "planner")
+        without_outcome(name, reason, 0.0, "planner")
         for name, reason in tried.items()
         if not reason.startswith("it needs")
     ]
 
 
-def _without_outcome(name: str, reason: str, seconds: float, asked_by: str) -> ControlRun:
-    return ControlRun(
-        control=name,
-        outcome=reason,
-        what=None,
-        value=None,
-        expected=None,
-        seconds=round(seconds, 2),
-        asked_by=asked_by,
-    )
-
-
-def run_one(bench: Bench, control: Control, asked_by: str) -> ControlRun:
-    """What fails costs itself, not the case."""
-    started = time.monotonic()
-    try:
-        measured = control.run(bench)
-    except Cancelled:
-        raise
-    except NotExercised as error:
-        took = time.monotonic() - started
-        return _without_outcome(
-            control.name, f"it did not happen here: {error.message}", took, asked_by
-        )
-    except ProbeError as error:
-        took = time.monotonic() - started
-        return _without_outcome(control.name, f"it failed: {error.message}", took, asked_by)
-    return ControlRun(
-        control=control.name,
-        outcome=measured.outcome,
-        what=measured.what,
-        value=measured.value,
-        expected=measured.expected,
-        seconds=round(time.monotonic() - started, 2),
-        asked_by=asked_by,
-    )
-
-
-def _own(bench: Bench, cause: str, done: set[str]) -> list[ControlRun]:
+def _own(bench: Bench, own: list[str], done: set[str]) -> list[ControlRun]:
     """The controls that must speak up for this cause, as far as the planner left them out."""
-    names = [name for name in own_controls(cause) if name not in done]
+    names = [name for name in own if name not in done]
     offered = [name for name in names if BY_NAME[name].needs <= bench.offers]
     return [run_one(bench, BY_NAME[name], "own") for name in offered]
-
-
-def _fixed_order(
-    bench: Bench, found: Found, known: list[ControlRun]
-) -> tuple[list[ControlRun], int]:
-    """Controls in the order of the registry until one cause is as sure as for the planner: what was
-    run besides, and how many outcomes it took. What the planner has run is not run again.
-    """
-    belief = possible_here(prior_of(found.diagnosis.causes), bench.sides, bench.known)
-    outcomes = {run.control: run for run in known}
-    more: list[ControlRun] = []
-    count = 0
-    for control in CONTROLS:
-        if belief.leading[1] >= SURE_FROM:
-            break
-        if not control.needs <= bench.offers:
-            continue
-        run = outcomes.get(control.name)
-        if run is None:
-            run = run_one(bench, control, "fixed_order")
-            more.append(run)
-        if run.outcome == "clean" or run.outcome == "dirty":
-            count += 1
-            belief = belief.updated(control, run.outcome)  # type: ignore[arg-type]
-    return more, count
 
 
 def _healthy(request: ControlsRequest, workdir: Path, progress: ProgressSink) -> list[CaseRun]:
@@ -236,19 +180,19 @@ def _healthy(request: ControlsRequest, workdir: Path, progress: ProgressSink) ->
     for index, (ground, pair) in enumerate(healthy_pairs(request.healthy, request.seed, workdir)):
         part = f"{index + 1}/{request.healthy}: {ground.folder.name}"
         progress(Progress("controls on healthy pairs", index / request.healthy, part))
-        cases.append(_healthy_case(ground, pair))
+        cases.append(_healthy_case(ground, pair, request.only))
         shutil.rmtree(ground.work, ignore_errors=True)
     return cases
 
 
-def _healthy_case(ground: Ground, pair: PlantedSystem) -> CaseRun:
+def _healthy_case(ground: Ground, pair: PlantedSystem, only: list[str] | None) -> CaseRun:
     started = time.monotonic()
     with bench_of(pair, ground.work / "run") as bench:
         diagnosis = live_diagnosis(bench)
         runs = [
             run_one(bench, control, HEALTHY)
             for control in CONTROLS
-            if control.needs <= bench.offers
+            if control.needs <= bench.offers and (only is None or control.name in only)
         ]
         return CaseRun(
             cause=HEALTHY,
@@ -268,6 +212,7 @@ def _healthy_case(ground: Ground, pair: PlantedSystem) -> CaseRun:
             ended=None,
             runs=runs,
             planner_controls=0,
+            own=[],
             fixed_controls=None,
             seconds=round(time.monotonic() - started, 1),
         )

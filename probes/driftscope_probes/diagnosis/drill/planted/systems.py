@@ -36,6 +36,8 @@ class System:
     build: Callable[[Ground], PlantedSystem]
     dtypes: tuple[Dtype, Dtype] = ("bf16", "bf16")
     mixture: bool = False
+    #: Controls that must speak up; None: all whose table gives the cause OWN_FROM or more.
+    own: tuple[str, ...] | None = None
 
 
 def sides_of(ground: Ground, **changes: Any) -> Sides:
@@ -200,6 +202,7 @@ SYSTEMS: tuple[System, ...] = (
         "weights",
         "rows of one tensor are zero in the engine",
         _dropped,
+        own=("tensors_compared", "trainer_weights_in_engine"),
     ),
     System(
         "prefill_vs_decode_kernel",
@@ -352,6 +355,21 @@ SYSTEMS: tuple[System, ...] = (
         "kernels",
         "the trainer's fused attention keeps 3 binary digits",
         _function("attention_backend_diff", "trainer", "attention", 2.0),
+        own=("trainer_attention", "reference_forward"),
+    ),
+    System(
+        "attention_backend_diff",
+        "kernels",
+        "the engine's MLP keeps few binary digits where keys are split among threads",
+        _function(
+            "attention_backend_diff",
+            "engine",
+            "split_kv",
+            2.0,
+            LONG_CONTEXT,
+            engine=engine_settings(threads=2),
+        ),
+        own=("kv_split_off",),
     ),
     System(
         "compile_or_cudagraph_mode",

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from driftscope_probes.diagnosis.drill.damage import coarse
 from driftscope_probes.diagnosis.drill.faults.model import (
     dropout_in_attention,
     larger_epsilon,
     other_rope_base,
     sharper_attention,
 )
-from driftscope_probes.diagnosis.drill.planted.coarse import coarse
 from driftscope_probes.diagnosis.drill.planted.plant import Plant
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.trainer.load import LoadedModel

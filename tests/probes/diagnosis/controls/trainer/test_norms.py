@@ -55,7 +55,7 @@ def test_an_epsilon_that_no_file_states_is_fitted(
     )
     measured = NORM_EPSILON.run(bench)
     assert measured.outcome == "clean"
-    fitted = float(measured.what.split("epsilon ")[1].split(",")[0])
+    fitted = float(measured.what.split("epsilon ")[1])
     assert fitted == pytest.approx(0.0437, rel=0.02)
 
 

@@ -22,7 +22,11 @@ def test_healthy_sides_are_as_far_from_the_reference_as_each_other(
     assert measured.outcome == "clean"
     engine = measured.evidence[0].value
     assert isinstance(engine, float)
-    assert measured.value == pytest.approx(engine, rel=0.25)
+    if (model, dtype) == ("tiny_moe", "bf16"):
+        # Compared in float32: its routes are the reference's, the engine's in bf16 are not.
+        assert measured.value < 5e-6 < engine
+    else:
+        assert measured.value == pytest.approx(engine, rel=0.25)
 
 
 @pytest.mark.parametrize(("fault", "size"), [("sharper", 0.3), ("rope", 3.0)])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.live_engine import LiveEngine
@@ -68,3 +72,36 @@ def test_vllms_routers_are_seen(tiny_moe: Path, tmp_path: Path) -> None:
     )
     for ours, theirs in zip(routed.routes, there.routes, strict=True):
         assert np.array_equal(np.sort(ours, axis=-1), np.sort(theirs, axis=-1))
+
+
+def fp8_folder(base: Path, target: Path) -> Path:
+    """Matrices in e4m3 with a scale each, as llm-compressor and vLLM write them."""
+    shutil.copytree(base, target)
+    tensors = {}
+    for name, values in load_file(base / "model.safetensors").items():
+        if "proj" in name:
+            scale = values.float().abs().max() / torch.finfo(torch.float8_e4m3fn).max
+            tensors[name] = (values.float() / scale).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale"] = scale.reshape(1)
+        else:
+            tensors[name] = values
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def test_fp8_weights_that_a_cpu_cannot_run(tiny_llama: Path, tmp_path: Path) -> None:
+    """vLLM has no fp8 kernels on CPU: what the folder says is left."""
+    quantised = fp8_folder(tiny_llama, tmp_path / "fp8")
+    sides = sides_of(quantised, tiny_llama, engine=EngineSettings(threads=1))
+    live = Bench(sides, LiveEngine(sides, tmp_path / "e"), HereTrainer(sides), known_of(sides))
+    try:
+        found = BY_NAME["unquantised"].run(live)
+    finally:
+        live.close()
+    told = {item.what: item.value for item in found.evidence}
+    assert (found.outcome, found.value) == ("clean", 21.0)
+    assert told["quantization_config of the engine's folder"] == "fp8"
+    assert "the engine on this machine" in told
