@@ -60,6 +60,12 @@ driftscope_probes.diagnosis.families.*
     tests/probes/diagnosis/test_diagnose.py diagnose(make(7,
 driftscope_probes.diagnosis.drill.floors
     tests/probes/diagnosis/drill/test_run.py driftscope_probes.diagnosis.drill.run
+driftscope_probes.diagnosis.drill.planted.*_faults
+    tests/probes/diagnosis/drill/planted/test_run.py run_controls(request
+driftscope_probes.diagnosis.drill.planted.*_child
+    tests/probes/diagnosis/drill/planted/test_run.py run_controls(request
+driftscope_probes.diagnosis.drill.planted.fixed_order
+    tests/probes/diagnosis/drill/planted/test_run.py fixed_controls
 driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run

@@ -19,7 +19,7 @@ from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 #: The remainder of a belief: a cause that the catalogue does not have.
 UNEXPLAINED: Final = "unexplained"
-#: A cause so likely is the answer. A control errs in 1 of 50 (LEAST_LIKELIHOOD): two that agree
+#: A cause so likely is the answer. A control errs in 1 of 100 (LEAST_LIKELIHOOD): two that agree
 #: pass this, one alone only where the data named the cause already.
 SURE_FROM: Final = 0.95
 #: Prior of a cause that the data do not name. Times the 60 of the catalogue it leaves the data
@@ -28,13 +28,15 @@ SURE_FROM: Final = 0.95
 LEAST_PRIOR: Final = 0.01
 #: What is left to UNEXPLAINED and to the catalogue where the data's causes share everything.
 LEAST_REST: Final = 0.04
-#: Of what the data leave, the part that goes to the causes of the catalogue, in equal shares: two
-#: controls that speak for one of them take it from there above SURE_FROM.
+#: Of what the data leave, the part that goes to the causes of the catalogue, in equal shares. Half
+#: left UNEXPLAINED in front of the cause that its one control had named in 9 of 26 planted systems
+#: (`driftscope drill --controls --models tiny-llama --seed 0`, on which it was tuned).
 REST_OF_CATALOGUE: Final = 0.9
 #: What the causes that look alike in one step have at least, together, as a fraction of the named
 #: one: data share it among those that they see, and a control must be able to find another.
 ALIKE_FRACTION: Final = 0.5
-#: A control that is expected to tell less than this is not worth a run.
+#: A control that is expected to tell less than this is not worth a run: on the same systems 0.02
+#: took one more control on average and named no more causes.
 LEAST_GAIN_BITS: Final = 0.05
 #: Nothing is free: keeps a control that answers from what was kept from dividing by zero.
 LEAST_COST_S: Final = 0.5

@@ -64,6 +64,7 @@ def _record(report: ControlsReport, page_file: Path) -> None:
                 remedy="remove it, or give --markdown another name.",
             ) from error
         whole = known.joined(report)
+    whole = whole.to_keep()
     lines = ",\n".join(json.dumps(case.to_dict()) for case in whole.cases)
     rest = {name: value for name, value in whole.to_dict().items() if name != "cases"}
     # A case a line: what changed is seen in a diff.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, Need, Outcome
 
-#: A control errs now and then: no outcome rules a cause out for good.
+#: A control errs now and then: no outcome rules a cause out for good. Measured on healthy pairs:
+#: docs/controls.md.
 LEAST_LIKELIHOOD = 0.01
 
 

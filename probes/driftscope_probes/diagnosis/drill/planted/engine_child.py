@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main, serve_questions
-from driftscope_probes.diagnosis.drill.planted.engine_faults import ENGINE_FAULTS
+from driftscope_probes.diagnosis.drill.planted.engine_faults import ENGINE_FAULTS, prepared
 from driftscope_probes.diagnosis.drill.planted.plant import Plant, own_plant
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.sessions.run_session import Desk
@@ -25,8 +25,8 @@ def plant_in_engines(plant: Plant) -> None:
     fault = ENGINE_FAULTS[plant.fault]
 
     def opened_with_fault(self: VllmInProcess, task: RolloutTask, **rest: Any) -> None:
-        opened(self, task, **rest)
-        fault(self, plant)
+        opened(self, prepared(plant, task), **rest)
+        fault(self, plant, task)
 
     VllmInProcess.__init__ = opened_with_fault  # type: ignore[method-assign]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from vllm.forward_context import get_forward_context
 
 from driftscope_probes.diagnosis.drill.damage import coarse, quantised_e4m3
 from driftscope_probes.diagnosis.drill.planted.plant import Plant
+from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 
-Fault = Callable[[VllmInProcess, Plant], None]
+#: The task is what was asked of the engine, before `prepared` changed it.
+Fault = Callable[[VllmInProcess, Plant, RolloutTask], None]
 When = Callable[[Tensor], bool]
 LAUNCHES = "launches"
 
@@ -46,7 +49,7 @@ def _each_block(engine: VllmInProcess, change: Callable[[Tensor], Tensor]) -> No
 def _kernel(when: When) -> Fault:
     """A kernel of few bits, used where `when` says so of its input."""
 
-    def fault(engine: VllmInProcess, plant: Plant) -> None:
+    def fault(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
         _each_block(engine, lambda values: coarse(values, plant.size) if when(values) else values)
 
     return fault
@@ -67,12 +70,12 @@ def decoding(values: Tensor) -> bool:
     return metadata is not None and metadata.max_query_len == 1
 
 
-def _compiled(engine: VllmInProcess, plant: Plant) -> None:
-    if engine.used_settings()["compile"]:
-        _logits(engine, plant)
+def _compiled(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
+    if task.engine.compile:
+        _logits(engine, plant, task)
 
 
-def _logits(engine: VllmInProcess, plant: Plant) -> None:
+def _logits(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """The compiled graph ends before the head, where hooks do not reach."""
 
     def install(model: Any) -> None:
@@ -82,7 +85,7 @@ def _logits(engine: VllmInProcess, plant: Plant) -> None:
     engine.llm.apply_model(install)
 
 
-def _split_kv(engine: VllmInProcess, plant: Plant) -> None:
+def _split_kv(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     if os.environ.get("VLLM_CPU_ATTN_SPLIT_KV", "1") != "0":
         _each_block(engine, lambda values: coarse(values, plant.size))
 
@@ -96,7 +99,7 @@ def launch_number(plant: Plant) -> int:
     return before
 
 
-def _per_launch(engine: VllmInProcess, plant: Plant) -> None:
+def _per_launch(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """Each launch measures anew which kernel is fastest, and takes another one."""
     offset = (launch_number(plant) * GOLDEN) % 1.0
     _each_block(engine, lambda values: coarse(values, plant.size, offset))
@@ -121,7 +124,7 @@ def _keys_and_values(
     engine.llm.apply_model(install)
 
 
-def _chunk_edges(engine: VllmInProcess, plant: Plant) -> None:
+def _chunk_edges(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """The first token of each later chunk of a prompt leaves keys and values that are too small."""
 
     def change(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,9 +167,10 @@ def _positions(tokens: int) -> Tensor | None:
 TILE_SCALE = 64.0
 
 
-def _tile(engine: VllmInProcess, plant: Plant) -> None:
-    """From position `size` on, a quantised cache is written with the scale of other data."""
-    if engine.used_settings()["kv_cache_dtype"] == "auto":
+def _tile(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
+    """From position `size` on, a quantised cache is written with the scale of other data; up to
+    there it is exact, as with scales that fit."""
+    if task.engine.kv_cache_dtype in (None, "auto"):
         return
 
     def change(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +186,15 @@ def _tile(engine: VllmInProcess, plant: Plant) -> None:
     _keys_and_values(engine, change)
 
 
-def _router(engine: VllmInProcess, plant: Plant) -> None:
+def prepared(plant: Plant, task: RolloutTask) -> RolloutTask:
+    """What the engine is opened with: the cache of `tile` is rounded by the fault alone."""
+    if plant.fault != "tile" or task.engine.kv_cache_dtype is None:
+        return task
+    exact = task.engine.model_copy(update={"kv_cache_dtype": "auto"})
+    return replace(task, engine=exact)
+
+
+def _router(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """The router's logits are rounded to multiples of `size`: near ties go to other experts."""
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -196,7 +208,7 @@ def _router(engine: VllmInProcess, plant: Plant) -> None:
     engine.llm.apply_model(install)
 
 
-def _stale_cache(engine: VllmInProcess, plant: Plant) -> None:
+def _stale_cache(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """The engine starts with older weights, serves the prompts, and gets the newer weights by a
     sync after which nobody drops the prefix cache."""
     llm = engine.llm
@@ -247,7 +259,7 @@ def _after_each(engine: VllmInProcess, plant: Plant, method: str) -> Callable[..
     return and_lose
 
 
-def _sleep(engine: VllmInProcess, plant: Plant) -> None:
+def _sleep(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """Each wake-up brings a buffer back wrongly; the engine has slept once before it is asked."""
     llm = engine.llm
     llm.wake_up = _after_each(engine, plant, "wake_up")
@@ -255,7 +267,7 @@ def _sleep(engine: VllmInProcess, plant: Plant) -> None:
     llm.wake_up()
 
 
-def _reload(engine: VllmInProcess, plant: Plant) -> None:
+def _reload(engine: VllmInProcess, plant: Plant, task: RolloutTask) -> None:
     """What is done to weights after they are loaded is done once more to a tensor that the load
     did not bring; the engine's weights were loaded once more before it is asked."""
     llm = engine.llm

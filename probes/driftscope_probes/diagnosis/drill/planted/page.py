@@ -28,7 +28,8 @@ INTRODUCTION: Final = (
     "the process of one side. They make a step, its data are diagnosed as any other step's, and "
     "the planner runs controls until one cause is sure. For comparison: how many it takes in the "
     "order of the registry until the same stop rule, where a control that the planner did not run "
-    "has the outcome that its table expects of the cause."
+    "has the outcome that its table expects of the cause. Weights of controls and constants of the "
+    "planner were tuned on the same systems of another model, tiny-llama with seed 0."
 )
 
 
@@ -56,8 +57,10 @@ def _facts(report: ControlsReport, day: date) -> Iterator[str]:
     hardware, packages = environment["hardware"], environment["packages"]
     shown = ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages)
     models = sorted({f"{case.model} (seed {case.seed})" for case in report.planted})
-    yield "- command: `driftscope drill --controls --markdown docs/controls.md`, and with "
-    yield "  `--healthy 30` for the healthy pairs; cases in `docs/controls.json`"
+    yield (
+        "- command: `driftscope drill --controls --markdown docs/controls.md`, and with "
+        "`--healthy 30` for the healthy pairs; cases stand in `docs/controls.json`"
+    )
     yield f"- date: {day.isoformat()}; models of the planted systems: {', '.join(models)}"
     yield f"- CPU: {hardware['cpu']}, {hardware['cores']} cores; {environment['platform']}"
     yield f"- versions: Python {environment['python']}, {shown}"

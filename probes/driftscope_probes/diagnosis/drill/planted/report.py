@@ -108,6 +108,14 @@ class ControlsReport(Record):
             seconds=round(self.seconds + later.seconds, 1),
         )
 
+    def to_keep(self) -> ControlsReport:
+        """Without runs that had no outcome: what a page and its tests read."""
+        cases = [
+            case.model_copy(update={"runs": [run for run in case.runs if run.exercised]})
+            for case in self.cases
+        ]
+        return self.model_copy(update={"cases": cases})
+
     def summary(self) -> dict[str, Any]:
         return {
             "planted": len(self.planted),

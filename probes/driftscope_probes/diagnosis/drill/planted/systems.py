@@ -179,7 +179,7 @@ def _lora(cause: str, severity: float, engine_adapter: str) -> Callable[[Ground]
 
 def _dropout(ground: Ground) -> PlantedSystem:
     """The config asks for it, and the trainer forgets evaluation mode; engines ignore it."""
-    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.005))
+    return system_of(ground, "dropout_active", Plant("trainer", "dropout", 0.02))
 
 
 FP32: tuple[Dtype, Dtype] = ("fp32", "fp32")
@@ -293,13 +293,13 @@ SYSTEMS: tuple[System, ...] = (
         "sleep_wake_corruption",
         "life cycle",
         "each wake-up scales a norm's weights",
-        _function("sleep_wake_corruption", "engine", "sleep", 1.05),
+        _function("sleep_wake_corruption", "engine", "sleep", 1.2),
     ),
     System(
         "corrupt_reload_moe_layout",
         "life cycle",
         "each reload scales a norm's weights once more",
-        _function("corrupt_reload_moe_layout", "engine", "reload", 1.05),
+        _function("corrupt_reload_moe_layout", "engine", "reload", 1.2),
     ),
     System(
         "autotune_per_launch",

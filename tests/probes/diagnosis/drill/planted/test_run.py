@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from driftscope_probes.diagnosis.controls.engine.batch import ENGINE_BATCH_OF_ONE
+from driftscope_probes.diagnosis.drill.planted import healthy
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
 from driftscope_probes.diagnosis.drill.planted.report import own_controls
@@ -57,3 +58,15 @@ def test_a_fault_in_the_engine_process_is_caught_by_its_control(
 def test_a_cause_without_a_system_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="off_by_one has no planted system"):
         run_controls(ControlsRequest(causes=["off_by_one"]), tmp_path, discard)
+
+
+def test_healthy_pairs_differ_in_model_dtypes_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llama: Path
+) -> None:
+    """The drill's own policies are trained for minutes; any folder serves to see the plan."""
+    monkeypatch.setattr(healthy, "policy_folder", lambda name: tiny_llama)
+    pairs = [pair for _, pair in healthy.healthy_pairs(12, 0, tmp_path)]
+    assert {pair.sides.engine_dtype for pair in pairs} == {"bf16", "fp32"}
+    assert {pair.sides.engine.prefix_caching for pair in pairs} == {None, True}
+    assert len({pair.sides.prompts for pair in pairs}) == 12
+    assert all(pair.plant is None and pair.cause is None for pair in pairs)
