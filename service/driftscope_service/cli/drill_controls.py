@@ -44,14 +44,13 @@ def drill_controls(asked: dict[str, Any], page_file: Path | None, json_: bool) -
         result = run_child("driftscope_probes.run_probe", sent, Path(folder), explain_probe_crash)
     report = ControlsReport.read(result)
     if page_file is not None:
-        _record(report, page_file)
-    print_result(
-        result | {"summary": report.summary()}, json_, lambda _, console: _print(report, console)
-    )
+        keep(report, page_file)
+    shown = result | {"summary": report.summary()}
+    print_result(shown, json_, lambda _, console: print_controls(report, console))
     return report
 
 
-def _record(report: ControlsReport, page_file: Path) -> None:
+def keep(report: ControlsReport, page_file: Path) -> None:
     """Add the cases to those that stand beside the page, and write the page of all."""
     records = page_file.with_suffix(".json")
     whole = report
@@ -73,7 +72,7 @@ def _record(report: ControlsReport, page_file: Path) -> None:
     page_file.write_text(page(whole, datetime.now(UTC).date()), encoding="utf-8")
 
 
-def _print(report: ControlsReport, console: Console) -> None:
+def print_controls(report: ControlsReport, console: Console) -> None:
     cases = _table("planted", "answer", "confidence", "controls", "fixed order", "seconds")
     for case in report.planted:
         cases.add_row(*_case_row(case))
