@@ -18,12 +18,10 @@ RECORDED = recorded_controls(PAGE.with_suffix(".json"))
 CONTROL_TESTS = ROOT / "tests" / "probes" / "diagnosis" / "controls"
 #: Held against their faults by tests of their own, in which the name stands: in bf16 the rest of a
 #: vLLM engine hides the order in which a norm casts; rounding alone is no fault that the drill
-#: plants; the record has no run with several threads or a compiled engine yet.
+#: plants.
 ELSEWHERE = {
     "norm_cast_order": ("trainer/test_norms.py", "NORM_CAST_ORDER"),
     "dtypes_fp32": ("trainer/test_dtypes.py", "DTYPES_FP32"),
-    "kv_split_off": ("test_engine_conditions.py", '"kv_split_off"'),
-    "eager": ("test_engine_conditions.py", '"eager"'),
 }
 
 
