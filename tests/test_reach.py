@@ -85,7 +85,7 @@ driftscope_probes.diagnose.* tests/probes/diagnose/test_investigation.py examine
 driftscope_probes.diagnose.hand tests/service/cli/test_diagnose.py driftscope("diagnose"
 driftscope_probes.diagnosis.by_hand.* tests/probes/diagnosis/by_hand/test_registry.py instructions(
 driftscope_service.experiments.paired.command
-    tests/service/cli/test_probe.py driftscope("probe", "paired",
+    tests/service/cli/test_probe.py driftscope("probe",
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
