@@ -28,6 +28,8 @@ RELOAD_SAME_WEIGHTS = Control(
         # A tensor that the sync lost on its way is in no folder of the engine's.
         "dropped_tensor_on_reload": 0.5,
         "corrupt_reload_moe_layout": 0.95,
+        # Loading brings back what a sleep had lost.
+        "sleep_wake_corruption": 0.8,
         # An old copy of the same weights is no old copy.
         "reload_alias": 0.2,
     },

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
+from driftscope_probes.diagnosis.families.registry import BY_NAME as CAUSES
 from driftscope_probes.record import Record
 
 #: A control has to speak for a cause whose probability of the positive outcome is at least this.
@@ -141,6 +142,15 @@ class ControlsReport(Record):
         return found
 
 
+#: They speak up for rounding, which is what a healthy pair has.
+OF_ROUNDING: Final = frozenset(
+    control.name
+    for control in CONTROLS
+    for cause, weight in control.points_to.items()
+    if weight >= OWN_FROM and CAUSES[cause].healthy
+)
+
+
 class MatrixRow(Record):
     """A control against its own planted faults, and against healthy pairs."""
 
@@ -177,7 +187,7 @@ def _row(name: str, cases: Iterable[CaseRun]) -> MatrixRow:
             seconds.append(run.seconds)
             weight = control.points_to.get(case.cause, 0.0)
             if case.cause == HEALTHY:
-                healthy.append(run.positive)
+                healthy.append(run.positive and name not in OF_ROUNDING)
             elif name in case.own:
                 own.append((case.cause, run.positive))
             elif weight <= control.otherwise:

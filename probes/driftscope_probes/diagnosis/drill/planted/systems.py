@@ -395,5 +395,7 @@ SYSTEMS: tuple[System, ...] = (
         "the engine's router rounds its logits",
         _function("moe_routing_flip", "engine", "router", 0.25),
         mixture=True,
+        # A router that rounds does so in float32 as well.
+        own=("routes_replayed",),
     ),
 )
