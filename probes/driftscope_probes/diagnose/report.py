@@ -174,7 +174,8 @@ def sentence_of(
         )
     if verdict == "explained":
         title = _final(name, probability).title
-        return f"{title} ({name}, {probability:.2f} {after}); the difference is {times}."
+        said = title[:1].upper() + title[1:]
+        return f"{said} ({name}, {probability:.2f} {after}); the difference is {times}."
     second, beside = belief.ranked[1]
     rival = f" or {second} {beside:.2f}" if beside >= RIVAL_FROM else ""
     return (

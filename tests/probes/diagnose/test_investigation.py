@@ -137,7 +137,7 @@ def test_a_control_that_fails_costs_itself_only() -> None:
 
 def test_the_budget_ends_it_and_a_control_begun_is_finished() -> None:
     made = Made()
-    controls = [control(str(index), quiet, {"dropout_active": 0.9}) for index in range(9)]
+    controls = [control(str(index), quiet) for index in range(9)]
     found = run(made.bench(), controls, budget=2)
     assert found.planner.ended == "budget" and len(found.steps) == 1
     assert found.verdict == "unexplained"
