@@ -64,7 +64,7 @@ driftscope_probes.diagnosis.drill.planted.*_faults
     tests/probes/diagnosis/drill/planted/test_run.py run_controls(request
 driftscope_probes.diagnosis.drill.planted.*_child
     tests/probes/diagnosis/drill/planted/test_run.py run_controls(request
-driftscope_probes.diagnosis.drill.planted.fixed_order
+driftscope_probes.diagnose.fixed_order
     tests/probes/diagnosis/drill/planted/test_run.py fixed_controls
 driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(

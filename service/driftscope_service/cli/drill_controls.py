@@ -29,7 +29,7 @@ from driftscope_probes.diagnosis.drill.planted.request import ControlsRequest
 from driftscope_probes.errors import RequestError
 from driftscope_service.terminal.commands import checked, print_result, run_child
 
-RUNNER = "driftscope_probes.diagnosis.drill.planted.run"
+RUNNER = "driftscope_probes.diagnose.planted_run"
 
 
 def drill_controls(asked: dict[str, Any], page_file: Path | None, json_: bool) -> ControlsReport:

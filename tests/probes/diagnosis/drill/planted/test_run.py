@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from driftscope_probes.diagnose.planted_run import run_controls
 from driftscope_probes.diagnosis.controls.engine.batch import ENGINE_BATCH_OF_ONE
 from driftscope_probes.diagnosis.drill.planted import healthy
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
 from driftscope_probes.diagnosis.drill.planted.report import own_controls
 from driftscope_probes.diagnosis.drill.planted.request import ControlsRequest
-from driftscope_probes.diagnosis.drill.planted.run import run_controls
 from driftscope_probes.diagnosis.drill.planted.systems import SYSTEMS
 from driftscope_probes.errors import RequestError
 from driftscope_probes.progress import Progress, discard

@@ -16,17 +16,17 @@ from typing import Any, Final
 import torch
 
 from driftscope_probes.device.environment import environment
+from driftscope_probes.diagnose.fixed_order import (
+    fixed_order,
+    run_one,
+    without_outcome,
+)
 from driftscope_probes.diagnose.investigation import Clock
 from driftscope_probes.diagnose.request import DiagnoseRequest
 from driftscope_probes.diagnose.run import Found, examine, live_diagnosis
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
 from driftscope_probes.diagnosis.drill.planted.bench_of import bench_of
-from driftscope_probes.diagnosis.drill.planted.fixed_order import (
-    fixed_order,
-    run_one,
-    without_outcome,
-)
 from driftscope_probes.diagnosis.drill.planted.ground import Ground
 from driftscope_probes.diagnosis.drill.planted.healthy import healthy_pairs
 from driftscope_probes.diagnosis.drill.planted.report import (
