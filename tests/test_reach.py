@@ -54,6 +54,8 @@ driftscope_probes.diagnosis.controls.weights.*
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.trainer.reference_forward
+    tests/probes/trainer/test_run_session.py reference=True)
 driftscope_probes.trainer.replayed_routes
     tests/probes/diagnosis/controls/weights/test_routes.py own.score_routed(
 driftscope_probes.diagnosis.families.*
