@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-from driftscope_probes.diagnosis.cause import NamedCause
+from driftscope_probes.diagnosis.cause import NAMED_FROM, NamedCause
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.measurement import Need, Outcome
 from driftscope_probes.diagnosis.families.registry import BY_NAME
@@ -38,6 +38,9 @@ ALIKE_FRACTION: Final = 0.5
 #: A control that is expected to tell less than this is not worth a run: on the same systems 0.02
 #: took one more control on average and named no more causes.
 LEAST_GAIN_BITS: Final = 0.05
+#: While no cause of the catalogue is the likelier answer, a little is worth a run too: the one
+#: control that a rare cause has tells less than LEAST_GAIN_BITS until the common ones are out.
+LEAST_GAIN_UNNAMED_BITS: Final = 0.005
 #: Nothing is free: keeps a control that answers from what was kept from dividing by zero.
 LEAST_COST_S: Final = 0.5
 OUTCOMES: Final[tuple[Outcome, ...]] = ("clean", "dirty")
@@ -182,8 +185,14 @@ class Planner:
     def ordered(self) -> list[Choice]:
         """What is worth running, best first; equals in the order of the registry."""
         choices = [self._choice(control) for control in self._left.values()]
-        worth = [choice for choice in choices if choice.gain >= LEAST_GAIN_BITS]
+        worth = [choice for choice in choices if choice.gain >= self._least_gain]
         return sorted(worth, key=lambda choice: -choice.gain / choice.seconds)
+
+    @property
+    def _least_gain(self) -> float:
+        cause, probability = self.belief.leading
+        named = cause != UNEXPLAINED and probability >= NAMED_FROM
+        return LEAST_GAIN_BITS if named else LEAST_GAIN_UNNAMED_BITS
 
     def choose(self, spent_s: float = 0.0) -> Choice | None:
         """None: `ended` says why. A control that was begun within the budget may end beyond it."""

@@ -41,7 +41,7 @@ T = TypeVar("T")
 FALLEN_TO: Final = 0.25
 #: And none has fallen where more than this is left, at the floor or not: a gap that is at the floor
 #: to begin with, as a healthy pair's, would else speak for every cause whose control is run.
-NOT_FALLEN_FROM: Final = 0.5
+NOT_FALLEN_FROM: Final = 0.4
 #: Two runs of one side disagree where they are this far apart in units of the gap under diagnosis:
 #: less cannot be its cause, since independent errors add as squares.
 EXPLAINS_FROM: Final = 0.5
@@ -110,8 +110,8 @@ class Bench:
         return self.known.floor.sigma
 
     def fallen(self, gap: Gap, what: str) -> Measurement:
-        """clean: with the change, most of the difference is gone, or half of it and the rest is at
-        the floor. Of a healthy pair none is.
+        """clean: with the change, three quarters of the difference are gone, or most of it and the
+        rest is at the floor. Of a healthy pair none is.
         """
         at_floor = min(AT_FLOOR_UP_TO * self.floor_sigma, NOT_FALLEN_FROM * self.base.sigma)
         bound = max(at_floor, FALLEN_TO * self.base.sigma)

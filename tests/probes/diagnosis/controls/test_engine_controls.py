@@ -15,7 +15,7 @@ import pytest
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.live_engine import LiveEngine
 from driftscope_probes.diagnosis.controls.live_trainer import LiveTrainer
-from driftscope_probes.diagnosis.controls.measurement import Measurement
+from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
 from driftscope_probes.diagnosis.controls.registry import BY_NAME
 from driftscope_probes.diagnosis.controls.sides import EngineChange, Known, Sides
 from driftscope_probes.diagnosis.floor import prior_floor
@@ -109,6 +109,12 @@ def test_what_a_control_finds(live: Live, control: str, plant: str, outcome: str
     assert found.outcome == outcome, found
     if BY_NAME[control].positive == "dirty":
         assert (found.value == 0.0) == (outcome == "clean"), found
+
+
+def test_what_a_reload_does_beyond_the_gap_is_not_in_it(live: Live) -> None:
+    """As vLLM on a CPU does to a mixture of experts at any reload, whatever the gap's cause."""
+    with pytest.raises(NotExercised, match="a fault, but not the one in it"):
+        live.run("reload_same_weights", "reload far")
 
 
 def test_the_onset_is_exact(live: Live) -> None:

@@ -149,7 +149,7 @@ def _other_checkpoint(ground: Ground) -> PlantedSystem:
 
 
 def _stale_cache(ground: Ground) -> PlantedSystem:
-    older = ground.saved("older", ground.moved("adam", 1.4), ground.rollout_dtype)
+    older = ground.saved("older", ground.moved("adam", 1.5), ground.rollout_dtype)
     prompts = ground.prompts(LONG_CONTEXT)
     return system_of(
         ground,

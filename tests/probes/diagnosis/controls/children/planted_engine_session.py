@@ -21,6 +21,7 @@ from driftscope_probes.engines.sessions.run_session import Desk
 from driftscope_probes.progress import ProgressSink
 
 SIZE = 0.5  # nats on the logits: several times rounding in bf16
+FAR = "far"  # behind a plant's name: twenty times as much
 #: First position that errs: FA3's tile has 96 keys.
 ONSET = 97
 
@@ -51,14 +52,16 @@ class PlantedDesk(Desk):
         return replace(answer, outputs=tuple(self._output(batch, *pair) for pair in rows))
 
     def _output(self, batch: Batch, row: Row, output: Output) -> Output:
-        plant = Path(os.environ["PLANTED"]).read_text(encoding="utf-8")
+        named = Path(os.environ["PLANTED"]).read_text(encoding="utf-8")
+        plant = named.removesuffix(f" {FAR}")
+        size = SIZE if named == plant else 20 * SIZE
         at = len(row.prompt) + np.arange(output.logprobs.size)
         errs = plant in self._undergone or (
             plant in PLANTS and PLANTS[plant](self._setup, batch, row)
         )
         from_here = at >= ONSET if plant == "onset" else np.ones_like(at, bool)
         seed = crc32(repr((row.key, row.prompt[:4], bool(row.score))).encode())
-        signs = np.random.default_rng(seed).choice((-SIZE, SIZE), at.size)
+        signs = np.random.default_rng(seed).choice((-size, size), at.size)
         noise = signs * errs * from_here
         moved = output.logprobs - noise * np.expm1(output.logprobs.astype(np.float64))
         return Output(output.token_ids, np.minimum(moved, 0.0).astype(np.float32))
