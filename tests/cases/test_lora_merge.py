@@ -133,7 +133,7 @@ def test_vllm_serves_the_adapter_unmerged(
 ) -> None:
     """The same weights on both sides, none rounded: in fp32 only the arithmetic is left."""
     adapter, _ = made
-    given = ("--model", str(tiny_llama), "--adapter", str(adapter), "--engine-adapter", "vllm")
+    given = ("--model", str(tiny_llama), "--adapter", str(adapter), "--engine-adapter", "unmerged")
     report = printed(*arguments("fp32", "fp32", "--engine", "vllm", *given), cwd=tmp_path)
     assert report["grid"][0]["comparison"]["abs_diff_mean"] < 1e-5
     assert report["grid"][0]["rollout"]["settings"]["lora"] == "lora"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -11,7 +11,7 @@ from driftscope_probes.diagnosis.controls.measurement import Outcome
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import MAX_PROMPTS
+from driftscope_probes.paired.request import MAX_PROMPTS, EngineAdapter
 from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
 from driftscope_probes.trainer.settings import (
     Attention,
@@ -65,7 +65,7 @@ class DiagnoseRequest(BaseModel):
         max_length=4096,
         description="folder of a LoRA adapter that the trainer adds to its model, unmerged",
     )
-    engine_adapter: Literal["off", "merged-fp32", "merged-bf16", "unmerged"] = Field(
+    engine_adapter: EngineAdapter = Field(
         "off", description="how the adapter gets into the engine; off: `model` is all it has"
     )
     older_models: list[str] = Field(

@@ -157,7 +157,7 @@ _IN_THE_ENGINE: Final[Mapping[str, str]] = {
     "off": "",
     "merged-fp32": " + adapter {adapter}, merged and kept in fp32",
     "merged-bf16": " + adapter {adapter}, merged and rounded to bf16",
-    "vllm": " + adapter {adapter} by vLLM's own LoRA",
+    "unmerged": " + adapter {adapter} by vLLM's own LoRA",
 }
 
 
@@ -172,7 +172,7 @@ def weights_sentence(
     has = trainer if adapter is None else f"{trainer} + adapter {adapter}, unmerged"
     runs = engine + _IN_THE_ENGINE[engine_adapter].format(adapter=adapter)
     lead = "The two sides have different weights"
-    if engine_adapter == "vllm":
+    if engine_adapter == "unmerged":
         lead = "Both sides keep the adapter apart"
     said = f"{lead}: the engine {runs}, the trainer {has}."
     weights, kernels = cell.part("weights"), cell.part("kernels")

@@ -16,7 +16,7 @@ MAX_PROMPTS = 4096
 #: How the adapter gets into the engine. off: not at all, the engine runs `model` as it is, which
 #: may be merged already. merged-…: merged into `model` here, in float32, and rounded to that dtype
 #: once. vllm: kept apart, by vLLM's own LoRA.
-EngineAdapter = Literal["off", "merged-fp32", "merged-bf16", "vllm"]
+EngineAdapter = Literal["off", "merged-fp32", "merged-bf16", "unmerged"]
 
 
 class PairedRequest(BaseModel):
@@ -77,14 +77,14 @@ class PairedRequest(BaseModel):
                 f"engine_adapter {asked} is for an engine that is started here; a running server "
                 "has its own weights: leave it off"
             )
-        if asked == "vllm" and engine.kind != "vllm":
+        if asked == "unmerged" and engine.kind != "vllm":
             raise ValueError(
-                f"engine_adapter vllm is vLLM's own LoRA, the engine is {engine.kind}: choose "
+                f"engine_adapter unmerged is vLLM's own LoRA, the engine is {engine.kind}: choose "
                 "engine vllm, or merged-fp32 or merged-bf16"
             )
-        if asked == "vllm" and engine.kernels == "invariant":
+        if asked == "unmerged" and engine.kernels == "invariant":
             raise ValueError(
-                "engine_adapter vllm runs vLLM's own products for the adapter: choose kernels "
+                "engine_adapter unmerged runs vLLM's own products for the adapter: choose kernels "
                 "stock, or merged-fp32 or merged-bf16"
             )
         return self

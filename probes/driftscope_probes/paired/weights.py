@@ -51,7 +51,7 @@ def engine_weights(
     """A merged model is removed at the end: it has the size of the model. Raises ModelError."""
     if adapter is None or request.engine_adapter == "off":
         yield EngineWeights(model.path, None)
-    elif request.engine_adapter == "vllm":
+    elif request.engine_adapter == "unmerged":
         yield EngineWeights(model.path, adapter)
     else:
         target = workdir / MERGED_FOLDER

@@ -86,7 +86,7 @@ def test_an_adapter_for_the_engine_has_the_engines_model_as_its_base(
         assert (loaded.path, loaded.lora) == (merged, None)
         assert (merged / "model.safetensors").is_file()
     assert not merged.exists()
-    apart = request(adapter=asked.adapter, engine_adapter="vllm")
+    apart = request(adapter=asked.adapter, engine_adapter="unmerged")
     with engine_weights(apart, engine, found.adapter, tmp_path) as loaded:
         assert (loaded.path, loaded.lora) == (engine.path, found.adapter)
 
@@ -94,14 +94,17 @@ def test_an_adapter_for_the_engine_has_the_engines_model_as_its_base(
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"engine_adapter": "vllm"}, "needs the adapter"),
-        ({"engine_adapter": "vllm", "adapter": "a", "engine": {"kind": "hf"}}, "the engine is hf"),
+        ({"engine_adapter": "unmerged"}, "needs the adapter"),
+        (
+            {"engine_adapter": "unmerged", "adapter": "a", "engine": {"kind": "hf"}},
+            "the engine is hf",
+        ),
         (
             {"engine_adapter": "merged-fp32", "adapter": "a", "engine": {"kind": "vllm-server"}},
             "a running server",
         ),
         (
-            {"engine_adapter": "vllm", "adapter": "a", "engine": {"kernels": "invariant"}},
+            {"engine_adapter": "unmerged", "adapter": "a", "engine": {"kernels": "invariant"}},
             "kernels stock",
         ),
     ],

@@ -86,7 +86,7 @@ RULES: Final[tuple[Rule, ...]] = (
         cause="lora_not_applied",
     ),
     Rule(
-        name="adapter-on-the-head",
+        name="adapter-trained-on-the-head",
         severity="warning",
         when=(
             equals("trainer.lora_targets_head", True),

@@ -55,7 +55,7 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
             "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
             "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
             "engine_adapter": "How it gets into the engine: off (--model is run as it is), "
-            "merged-fp32, merged-bf16, or vllm: vLLM's own LoRA.",
+            "merged-fp32, merged-bf16, or unmerged: by vLLM's own LoRA.",
             "engine_dtypes": "Comma-separated.",
             "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
             "each also with +fp32-head.",

@@ -44,7 +44,7 @@ ROWS: tuple[Row, ...] = (
         verl(f"{_MODEL}lora_rank=0", f"{_MODEL}lora_alpha=0"),
     ),
     Row(
-        "adapter-on-the-head",
+        "adapter-trained-on-the-head",
         verl(f"{_MODEL}lora_rank=16", f"{_MODEL}target_modules='[q_proj,lm_head]'"),
         verl(f"{_MODEL}lora_rank=16", f"{_MODEL}target_modules=all-linear"),
     ),
