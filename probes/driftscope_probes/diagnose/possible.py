@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.planner import UNEXPLAINED, Belief
 
 Test = Callable[[Sides, Known], bool]
@@ -22,9 +23,18 @@ LEAST_DEFAULT_CHUNK: Final = 2048
 
 def possible_here(belief: Belief, sides: Sides, known: Known) -> Belief:
     """For a difference that the pair itself shows."""
+    return _kept(belief, lambda cause: can_be(cause, sides, known))
+
+
+def beyond_rounding(belief: Belief) -> Belief:
+    """For recorded values of one side that are further than the floor from what is got here."""
+    return _kept(belief, lambda cause: not BY_NAME[cause].healthy)
+
+
+def _kept(belief: Belief, possible: Callable[[str], bool]) -> Belief:
     unexplained = belief.probabilities[UNEXPLAINED]
     weights = {
-        cause: p * (1.0 if can_be(cause, sides, known) else RULED_OUT)
+        cause: p * (1.0 if possible(cause) else RULED_OUT)
         for cause, p in belief.probabilities.items()
         if cause != UNEXPLAINED
     }

@@ -170,7 +170,7 @@ def sentence_of(
     if verdict == "not_reproduced":
         return (
             f"The step's difference does not reproduce here: the live pair is at the floor "
-            f"({times}). Most likely by the step's data: {name} {probability:.2f}."
+            f"({times}). Of the causes, {name} {probability:.2f} is the likeliest."
         )
     if verdict == "explained":
         title = _final(name, probability).title

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from driftscope_probes.device.environment import environment
 from driftscope_probes.diagnose.investigation import BEGIN, Clock, hear_given, investigate
 from driftscope_probes.diagnose.pair import Folders, pair_of
-from driftscope_probes.diagnose.possible import possible_here
+from driftscope_probes.diagnose.possible import beyond_rounding, possible_here
 from driftscope_probes.diagnose.recorded import StepData
 from driftscope_probes.diagnose.report import (
     DiagnoseReport,
@@ -33,13 +33,13 @@ from driftscope_probes.diagnose.report import (
     sentence_of,
 )
 from driftscope_probes.diagnose.request import DiagnoseRequest
-from driftscope_probes.diagnose.sides_apart import recorded_sides, side_sentence
+from driftscope_probes.diagnose.sides_apart import SIDE_CONTROL, recorded_sides, side_sentence
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.live_engine import LiveEngine
 from driftscope_probes.diagnosis.controls.live_trainer import LiveTrainer
-from driftscope_probes.diagnosis.controls.registry import CONTROLS
+from driftscope_probes.diagnosis.controls.registry import BY_NAME, CONTROLS
 from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.observed import observed_of
@@ -90,6 +90,7 @@ class Found:
     planner: Planner
     verdict: Verdict
     side: str | None
+    remedy: str | None  # of a step that does not reproduce; None: the leading cause's
     notes: list[str]
 
 
@@ -124,6 +125,7 @@ def run_diagnosis(
     fine = found.verdict == "at_floor"
     causes = [] if fine else final_causes(belief)
     named = None if fine or belief.leading[0] == UNEXPLAINED else causes[0]
+    remedy = found.remedy or (None if named is None else named.remedy)
     total_s = time.monotonic() - started
     return DiagnoseReport(
         schema_version=SCHEMA_VERSION,
@@ -145,7 +147,7 @@ def run_diagnosis(
         ],
         causes=causes,
         side=found.side,
-        remedy=None if named is None else named.remedy,
+        remedy=remedy,
         notes=[*found.notes, *pair.known.notes],
         environment=environment(),
         timing={"base_s": base_s, "controls_s": total_s - base_s, "total_s": total_s},
@@ -180,17 +182,22 @@ def examine(
     steps = [] if fine else hear_given(planner, controls, request.outcomes)
     notes = _notes(bench)
     if fine:
-        return Found(diagnosis, prior, steps, planner, "at_floor", None, notes)
-    side = None
+        return Found(diagnosis, prior, steps, planner, "at_floor", None, None, notes)
+    recorded = None
     if at_floor:
         said = "the step's difference does not reproduce here: the live pair is at the floor"
         progress(Told("comparing with the step", BEGIN, said, {"why": said}))
-        side = recorded_sides(bench)
+        recorded = recorded_sides(bench)
+        if recorded is not None and recorded.outcome is not None:
+            planner.belief = beyond_rounding(planner.belief)
+            planner.heard(BY_NAME[SIDE_CONTROL], recorded.outcome)
     steps += investigate(bench, planner, clock, progress)
-    side = side or side_sentence(steps)
+    side = side_sentence(steps) if recorded is None else recorded.sentence
+    remedy = None if recorded is None else recorded.remedy
     if planner.ended != "sure":
         notes += [f"{one.control} would tell more: {one.reason}." for one in planner.would_tell]
-    return Found(diagnosis, prior, steps, planner, _verdict(at_floor, planner.belief), side, notes)
+    verdict = _verdict(at_floor, planner.belief)
+    return Found(diagnosis, prior, steps, planner, verdict, side, remedy, notes)
 
 
 def _verdict(at_floor: bool, belief: Belief) -> Verdict:

@@ -18,6 +18,7 @@ from driftscope_probes.diagnosis.controls.measurement import Measurement, Need, 
 from driftscope_probes.diagnosis.controls.registry import CONTROLS
 from driftscope_probes.diagnosis.controls.sides import TrainerChange
 from driftscope_probes.diagnosis.diagnose import diagnose
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.observed import observed_of
 from driftscope_probes.diagnosis.planner import SURE_FROM
 from driftscope_probes.errors import EngineError
@@ -172,6 +173,8 @@ def test_a_step_that_does_not_reproduce(prompts: bool) -> None:
     assert (found.side is not None) == prompts
     if prompts:
         assert found.side is not None and "the trainer's are not" in found.side
+        assert found.remedy is not None and "the trainer of that step" in found.remedy
+        assert not BY_NAME[found.planner.belief.leading[0]].healthy
 
 
 def test_a_step_at_its_floor_and_a_healthy_pair() -> None:
