@@ -17,8 +17,12 @@ from driftscope_probes.diagnosis.by_hand.registry import BY_HAND, instructions
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.measurement import Need, Outcome
-from driftscope_probes.diagnosis.planner import Planner, prior_of
+from driftscope_probes.diagnosis.families.registry import BY_NAME
+from driftscope_probes.diagnosis.planner import SURE_FROM, UNEXPLAINED, Planner, prior_of
+from driftscope_probes.plural import counted
 
+#: What a step is called whose cause the outcomes have found, as in a report.
+EXPLAINED: Final = "explained"
 #: A user runs one and comes back; the rest of the list would change with its outcome.
 MOST_SHOWN: Final = 6
 #: Whoever trains has all of it, or knows that a control is not for them.
@@ -38,8 +42,8 @@ class HandControl:
 
 @dataclass(frozen=True, slots=True)
 class HandPlan:
-    sentence: str  # of the diagnosis
-    verdict: str
+    sentence: str  # of the diagnosis, or what the outcomes make of it
+    verdict: str  # of the diagnosis, or EXPLAINED
     steps: list[Step]
     belief: list[Ranked]
     controls: list[HandControl]  # best first
@@ -72,9 +76,12 @@ def hand_plan(
     steps = hear_given(planner, controls, outcomes)
     ended = None if planner.choose() is not None else planner.ended
     choices = [] if ended else planner.ordered()[:MOST_SHOWN]
+    causes = final_causes(planner.belief)
+    name, probability = planner.belief.leading
+    explained = probability >= SURE_FROM and name != UNEXPLAINED and not BY_NAME[name].healthy
     return HandPlan(
-        sentence=diagnosis.sentence,
-        verdict=diagnosis.verdict,
+        sentence=_after(steps, causes[0], explained) if steps else diagnosis.sentence,
+        verdict=EXPLAINED if explained else diagnosis.verdict,
         steps=steps,
         belief=listed(planner.belief),
         controls=[
@@ -89,6 +96,14 @@ def hand_plan(
             )
             for choice in choices
         ],
-        causes=final_causes(planner.belief),
+        causes=causes,
         ended=ended,
     )
+
+
+def _after(steps: Sequence[Step], first: FinalCause, explained: bool) -> str:
+    after = f"after {counted(len(steps), 'outcome')}"
+    if explained:
+        title = first.title[:1].upper() + first.title[1:]
+        return f"{title} ({first.name}, {first.confidence:.2f} {after})."
+    return f"Not settled {after}: most likely {first.name} {first.confidence:.2f}."

@@ -15,6 +15,8 @@ from driftscope_probes.record import Record
 MOST_LISTED: Final = 5
 #: A second cause this likely is said beside the first.
 RIVAL_FROM: Final = 0.2
+#: Verdicts on a step's data that leave nothing to explain.
+FINE: Final = frozenset({"bitwise_equal", "at_floor"})
 #: `not_reproduced`: the step's fault is not in the pair that runs here.
 Verdict = Literal["at_floor", "explained", "unexplained", "not_reproduced"]
 VERDICTS: Final[dict[str, str]] = {

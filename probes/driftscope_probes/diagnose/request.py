@@ -136,10 +136,15 @@ def outcomes_of(given: list[str]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     for word in given:
         name, _, outcome = word.partition("=")
-        if outcome not in ("clean", "dirty") or name not in BY_NAME:
+        if outcome not in ("clean", "dirty"):
             raise RequestError(
-                f"{word[:80]!r} is not the outcome of a control.",
-                remedy="write NAME=clean or NAME=dirty; driftscope diagnose --controls lists them.",
+                f"{word[:80]!r} gives no outcome.",
+                remedy="write NAME=clean or NAME=dirty, in lower case.",
+            )
+        if name not in BY_NAME:
+            raise RequestError(
+                f"there is no control {name[:80]!r}.",
+                remedy="driftscope diagnose --controls lists them.",
             )
         if found.get(name, outcome) != outcome:
             raise RequestError(f"{name} is said to be both clean and dirty.", remedy="say one.")

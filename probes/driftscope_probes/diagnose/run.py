@@ -21,6 +21,7 @@ from driftscope_probes.diagnose.pair import Folders, pair_of
 from driftscope_probes.diagnose.possible import beyond_rounding, possible_here
 from driftscope_probes.diagnose.recorded import StepData
 from driftscope_probes.diagnose.report import (
+    FINE,
     DiagnoseReport,
     Ranked,
     SkippedControl,
@@ -51,8 +52,6 @@ from driftscope_probes.push.pushed_step import pushed_step
 SCHEMA_VERSION: Final = "1"
 #: Fraction of the whole at which the engine begins to be started.
 RESOLVED: Final = 0.05
-#: Verdicts that leave nothing to explain.
-FINE: Final = frozenset({"bitwise_equal", "at_floor"})
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

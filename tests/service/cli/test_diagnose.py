@@ -63,7 +63,18 @@ def test_results_are_taken_back(driftscope: Run, tmp_path: Path) -> None:
 
 def test_a_step_at_its_floor_is_no_finding(driftscope: Run, tmp_path: Path) -> None:
     write_step(tmp_path / "step.safetensors", 0.02)
-    assert driftscope("diagnose", "step.safetensors").returncode == 0
+    done = driftscope("diagnose", "step.safetensors")
+    assert done.returncode == 0 and "Nothing has to be run." in done.stdout
+
+
+def test_the_first_line_is_what_the_outcomes_say(driftscope: Run, tmp_path: Path) -> None:
+    """Whatever the data said of a step at its floor."""
+    write_step(tmp_path / "step.safetensors", 0.02)
+    found = ("dropout_off=clean", "trainer_repeat=dirty", "reference_forward=dirty")
+    given = [word for one in found for word in ("--control", one)]
+    done = driftscope("diagnose", "step.safetensors", *given)
+    assert done.returncode == 1
+    assert done.stdout.startswith("The trainer scores with dropout switched on (dropout_active, ")
 
 
 def test_all_controls_are_listed(driftscope: Run) -> None:
@@ -78,7 +89,9 @@ def test_all_controls_are_listed(driftscope: Run) -> None:
         ([], "neither a step nor a model"),
         (["none.safetensors"], "none.safetensors"),
         (["step.safetensors", "--framework", "openrlhf"], "unknown framework 'openrlhf'"),
-        (["step.safetensors", "--control", "prefix=clean"], "is not the outcome of a control"),
+        (["step.safetensors", "--control", "prefix=clean"], "there is no control 'prefix'"),
+        (["step.safetensors", "--control", "dropout_off=CLEAN"], "gives no outcome"),
+        (["step.safetensors", "--older-model", "old"], "--older-model was given, and no --model"),
         (["step.safetensors", "--control", "eager=no"], "NAME=clean or NAME=dirty"),
         (["--model", "tiny-random-lama"], "tiny-random-llama"),
         (["--model", "m", "--budget", "0"], "greater than or equal to 1"),

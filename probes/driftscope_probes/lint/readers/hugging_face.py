@@ -7,6 +7,7 @@ In: the documents. Out: settings. What is found by more than one name ("num_expe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 from driftscope_probes.lint.base import Scalar, Setting, Settings
@@ -27,6 +28,7 @@ _DROPOUTS: Final = (
     *("residual_dropout", "embedding_dropout", "hidden_dropout_prob", "dropout"),
 )
 TEMPLATE: Final = "chat_template.jinja"
+GENERATION: Final = "generation_config.json"
 _HEADS: Final = frozenset({"lm_head", "embed_tokens"})
 
 
@@ -238,9 +240,11 @@ class Generation:
     def recognises(self, document: Document) -> bool:
         table = document.table
         ids = "eos_token_id" in table or "bos_token_id" in table or "pad_token_id" in table
-        return "model_type" not in table and (
-            table.get("_from_model_config") is True or ("transformers_version" in table and ids)
+        named = PurePath(document.name).name == GENERATION and any(
+            key in table for key in _DEFAULTS
         )
+        saved = table.get("_from_model_config") is True or ("transformers_version" in table and ids)
+        return "model_type" not in table and (saved or named)
 
     def read(self, document: Document) -> Settings:
         return settings_at(document, _DEFAULTS)

@@ -52,6 +52,8 @@ MODEL_FILES: Final = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"),
     "adapter_config.json",
 )
+#: Of these, what a folder cannot be checked without.
+SAYS_THE_MODEL: Final = frozenset({"config.json", "adapter_config.json"})
 #: Files of any other folder that may hold settings.
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".toml", ".json", ".sh", ".env", ".txt", ".slurm"})
 #: Of one folder; a lint is no search through a tree.
@@ -128,9 +130,7 @@ def _read_folder(folder: Path) -> Settings:
     """A model's files, or else all files of it that are understood: others may lie beside them."""
     files = _files_of(folder)
     if files and files[0].name in MODEL_FILES:
-        parsed = (document(str(file), _fetch(file)) for file in files)
-        # A generation_config.json may say no more than who wrote it.
-        known = [understood for one in parsed if (understood := settings_in(one)) is not None]
+        known = [_of_model(document(str(file), _fetch(file))) for file in files]
         return sum(known, Settings()) + weights_settings(folder)
     found = []
     for file in files:
@@ -143,6 +143,19 @@ def _read_folder(folder: Path) -> Settings:
             remedy=_what_is_read(),
         )
     return sum(found, Settings())
+
+
+def _of_model(document: Document) -> Settings:
+    """A generation_config.json may say no more than who wrote it; a config says what the model is.
+    Raises RequestError."""
+    known = settings_in(document)
+    if known is None and Path(document.name).name in SAYS_THE_MODEL:
+        raise RequestError(
+            f"{document.name} is not the config of a model or an adapter.",
+            remedy="give a folder as transformers or PEFT saves it: its config.json names "
+            "model_type, architectures and sizes.",
+        )
+    return known or Settings()
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from driftscope_probes.lint.base import Rule
-from driftscope_probes.lint.conditions import Between, Either, OneOf, Other, Unset, equals
+from driftscope_probes.lint.conditions import Between, Either, OneOf, Other, Unsaid, Unset, equals
 
 #: The kept mass is at least top_p: above 0.99 its logarithm is below rounding in BF16.
 KEEPS_ALL: Final = 0.99
@@ -61,7 +61,7 @@ RULES: Final[tuple[Rule, ...]] = (
             _TRUNCATED,
             _FULL_VOCABULARY,
             Either(
-                (OneOf("engine.logprobs_mode", ("raw_logprobs",)), Unset("engine.logprobs_mode"))
+                (OneOf("engine.logprobs_mode", ("raw_logprobs",)), Unsaid("engine.logprobs_mode"))
             ),
         ),
         why="Tokens are drawn from what top-p, top-k or min-p keep, and the trainer scores them "

@@ -20,7 +20,7 @@ from driftscope_probes.analysis import analyze_step
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.diagnose.hand import hand_plan
 from driftscope_probes.diagnose.recorded import StepData, step_data
-from driftscope_probes.diagnose.report import DiagnoseReport
+from driftscope_probes.diagnose.report import FINE, DiagnoseReport
 from driftscope_probes.diagnose.request import DiagnoseRequest, DiagnoseTrainer, outcomes_of
 from driftscope_probes.diagnosis.by_hand.base import FRAMEWORKS, Framework
 from driftscope_probes.diagnosis.cause import Diagnosis
@@ -47,8 +47,6 @@ from driftscope_service.terminal.commands import (
 )
 from driftscope_service.terminal.prompt_file import read_prompts_option
 
-#: Verdicts of a step that leave nothing to explain.
-FINE: Final = ("bitwise_equal", "at_floor")
 #: What a calibrated floor is found by, in the metadata of a step.
 FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
 
@@ -165,6 +163,7 @@ def diagnose(
     values = {**values, "older_models": older_models, "control": control}
     floors = default_folder() if data_dir is None else data_dir / FOLDER
     if model is None:
+        _refuse_without_model(values)
         return _by_hand(file, values, floors, framework, json_)
     request = request_of({**values, "model": model})
     report = DiagnoseReport.read(_measured(request, file, floors))
@@ -201,6 +200,17 @@ def _data_of(file: Path, floors: Path) -> StepData:
     return step_data(step, analysis.diagnosis)
 
 
+def _refuse_without_model(values: Mapping[str, Any]) -> None:
+    """What only a live pair has a use for, where none is to run."""
+    for name in OF_A_PAIR:
+        if values.get(name):
+            option = f"--{name.removesuffix('s').replace('_', '-')}"
+            raise RequestError(
+                f"{option} was given, and no --model: nothing is run without one.",
+                remedy=f"give --model NAME as well, or leave {option} out.",
+            )
+
+
 def _by_hand(
     file: Path | None,
     values: Mapping[str, Any],
@@ -223,8 +233,12 @@ def _by_hand(
         words = ["driftscope", "diagnose", str(file), *given]
         words += [] if framework is None else ["--framework", framework]
         print_plan(plan, shlex.join(words), Console())
-    if diagnosis.verdict not in FINE:
+    if plan.verdict not in FINE:
         raise typer.Exit(FOUND)
+
+
+#: Options of the pair itself. The others have defaults, which are there whether given or not.
+OF_A_PAIR: Final = ("trainer_model", "adapter", "older_models")
 
 
 def known_framework(given: str | None) -> Framework | None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from driftscope_probes.diagnose.hand import HandControl, HandPlan
 from driftscope_probes.diagnose.report import (
     ENDED,
+    FINE,
     DiagnoseReport,
     FinalCause,
     Ranked,
@@ -61,6 +62,8 @@ def print_plan(plan: HandPlan, again: str, console: Console) -> None:
         _print_causes(plan.causes, console)
         return
     console.print()
+    if plan.verdict in FINE and not plan.steps:
+        console.print(Text("Nothing has to be run. To look all the same:"), soft_wrap=True)
     console.print(Text("Controls for your own framework, best first", style="bold"))
     for rank, control in enumerate(plan.controls, start=1):
         _print_control(rank, control, console)

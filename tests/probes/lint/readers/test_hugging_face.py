@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from driftscope_probes.errors import RequestError
 from driftscope_probes.lint.base import Scalar
 from driftscope_probes.lint.readers.registry import read, read_text
 
@@ -95,6 +96,13 @@ def test_a_generation_config_by_its_content_not_its_name() -> None:
     given = {"transformers_version": "4.51.0", "eos_token_id": [2], "top_k": 20, "top_p": 0.95}
     told = values("anything.json", given)
     assert told == {"defaults.eos": "2", "defaults.top_k": 20, "defaults.top_p": 0.95}
+
+
+def test_a_generation_config_that_says_not_who_wrote_it() -> None:
+    by_hand = {"temperature": 0.7, "do_sample": True}
+    assert values("model/generation_config.json", by_hand) == {"defaults.temperature": 0.7}
+    with pytest.raises(RequestError, match="Nothing in anything.json"):
+        values("anything.json", by_hand)
 
 
 def test_a_chat_template_that_takes_thinking_out() -> None:

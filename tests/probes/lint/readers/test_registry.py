@@ -130,6 +130,16 @@ def test_a_model_without_weights_and_with_a_bare_generation_config(tmp_path: Pat
     assert read(tmp_path).value("model.type") == "llama"
 
 
+@pytest.mark.parametrize("config", [[1, 2, 3], {"model_type": "llama", "rope_theta": 1e4}])
+def test_a_folder_whose_config_is_no_models_is_not_called_clean(
+    tmp_path: Path, config: object
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"top_k": 20}))
+    with pytest.raises(RequestError, match="is not the config of a model or an adapter"):
+        read(tmp_path)
+
+
 def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(b"\x89PNG\x00\xff")
     (tmp_path / "large.json").write_bytes(b" " * (registry.LARGEST + 1))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from driftscope_probes.errors import RequestError
+from driftscope_probes.lint.base import lint
 from driftscope_probes.lint.readers.registry import read_text
+from driftscope_probes.lint.rules.registry import ALL_RULES
 
 SCRIPT = """#!/usr/bin/env bash
 set -xeuo pipefail
@@ -178,3 +180,8 @@ def test_drafts_of_the_rollout_need_both_switches() -> None:
     run = f"python3 -m verl.trainer.main_ppo {mtp}enable_rollout=True"
     assert "engine.speculative" not in settings("run.sh", run)
     assert settings("run.sh", f"{run} {mtp}enable=True")["engine.speculative"] == "mtp"
+
+
+def test_an_overlay_that_says_nothing_of_the_engine_is_truncated_all_the_same() -> None:
+    known = read_text("overlay.yaml", "actor_rollout_ref: {rollout: {top_p: 0.5}}")
+    assert "sampling-truncated" in {found.rule for found in lint(known, ALL_RULES)}
