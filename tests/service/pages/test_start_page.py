@@ -227,7 +227,7 @@ def test_a_real_probe_from_the_form_to_its_diagnosis(
     page.get_by_label("model", exact=False).first.select_option(MODEL)
     page.get_by_label("prompts").fill("2")
     page.get_by_label("fp16").uncheck()
-    page.get_by_label("fp32").uncheck()
+    page.get_by_role("checkbox", name="fp32").uncheck()
     page.get_by_label("trainer dtypes").fill("bf16")
     page.get_by_label("resamples").fill("50")
     page.get_by_text("Sampling", exact=True).click()

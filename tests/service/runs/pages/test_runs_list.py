@@ -36,7 +36,9 @@ def test_sixty_rows_ask_the_database_as_often_as_three(many: Any, path: str) -> 
     asked: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        asked.append(statement)
+        # The service's own clocks (jobs, schedules, retention) ask whenever they are due.
+        if any(f"FROM {table}" in statement for table in ("runs", "steps", "run_tags", "attempts")):
+            asked.append(statement)
 
     engine = many.service.database._engine
     event.listen(engine, "before_cursor_execute", note)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-VARIABLE = "DRIFTSCOPE_PLANT"
+VARIABLE = "PLANTED_SYSTEM"
 Side = Literal["engine", "trainer"]
 #: Modules of the children that plant before they serve: EngineSide and TrainerSide of a bench are
 #: started with these in place of the product's own.
