@@ -1,9 +1,10 @@
 """The seam of this folder: one control in the words of the user's own framework. Free of torch.
 
-Options were read in the sources of vLLM 0.32, TRL 1.16 (both installed with this repository), verl
-0.9 (trainer/config/rollout/rollout.yaml, actor), NeMo-RL (examples/configs/grpo_math_1B.yaml),
-slime (slime/utils/arguments.py; `--sglang-X` is SGLang's `--X`, the rest is Megatron's) and
-prime-rl (configs/inference.py, configs/trainer.py) in November 2026.
+Options of vLLM 0.32 and TRL 1.16 are tested against the packages installed with this repository.
+Those of verl, NeMo-RL, slime and prime-rl come from their sources of November 2026 in part
+(verl's rollout.yaml, NeMo-RL's grpo_math_1B.yaml, prime-rl's configs, the first third of slime's
+arguments.py) and else from their documentation: try one with your version before you rely on it.
+`--sglang-X` of slime is SGLang's `--X`; the rest is Megatron's.
 """
 
 from __future__ import annotations
