@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final, TypeVar
 
+from driftscope_probes.diagnose.investigation import attempt
 from driftscope_probes.diagnose.possible import possible_here
 from driftscope_probes.diagnose.run import Found
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
-from driftscope_probes.diagnosis.controls.measurement import NotExercised, Outcome
+from driftscope_probes.diagnosis.controls.measurement import Outcome
 from driftscope_probes.diagnosis.controls.registry import CONTROLS
 from driftscope_probes.diagnosis.drill.planted.report import ControlRun
 from driftscope_probes.diagnosis.planner import SURE_FROM, prior_of
-from driftscope_probes.errors import Cancelled, ProbeError
 
 T = TypeVar("T")
 #: More likely than not.
@@ -37,27 +37,18 @@ def without_outcome(name: str, reason: str, seconds: float, asked_by: str) -> Co
 
 
 def run_one(bench: Bench, control: Control, asked_by: str) -> ControlRun:
-    """What fails costs itself, not the case."""
     started = time.monotonic()
-    try:
-        measured = control.run(bench)
-    except Cancelled:
-        raise
-    except NotExercised as error:
-        took = time.monotonic() - started
-        return without_outcome(
-            control.name, f"it did not happen here: {error.message}", took, asked_by
-        )
-    except ProbeError as error:
-        took = time.monotonic() - started
-        return without_outcome(control.name, f"it failed: {error.message}", took, asked_by)
+    measured = attempt(control, bench)
+    took = time.monotonic() - started
+    if isinstance(measured, str):
+        return without_outcome(control.name, measured, took, asked_by)
     return ControlRun(
         control=control.name,
         outcome=measured.outcome,
         what=measured.what,
         value=measured.value,
         expected=measured.expected,
-        seconds=round(time.monotonic() - started, 2),
+        seconds=round(took, 2),
         asked_by=asked_by,
     )
 

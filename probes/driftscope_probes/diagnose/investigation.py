@@ -55,8 +55,9 @@ def investigate(bench: Bench, planner: Planner, clock: Clock, told: ProgressSink
         reached = max(reached, _fraction(planner, clock))  # a surprise makes less certain
         told(Told(control.title, reached, choice.splits, {"why": choice.reason}))
         before = clock.now()
-        found = _run(control, bench, planner)
+        found = attempt(control, bench)
         if isinstance(found, str):
+            planner.set_aside(control, found)
             told(Told(control.title, reached, found, {"found": found}))
             continue
         took = clock.now() - before
@@ -68,18 +69,16 @@ def investigate(bench: Bench, planner: Planner, clock: Clock, told: ProgressSink
     return steps
 
 
-def _run(control: Control, bench: Bench, planner: Planner) -> Measurement | str:
-    """A text: why there is no outcome."""
+def attempt(control: Control, bench: Bench) -> Measurement | str:
+    """A text: why there is no outcome. What fails costs itself, not the rest."""
     try:
         return control.run(bench)
     except Cancelled:
         raise
     except NotExercised as error:
-        reason = f"it did not happen here: {error.message}"
+        return f"it did not happen here: {error.message}"
     except ProbeError as error:
-        reason = f"it failed: {error.message}"
-    planner.set_aside(control, reason)
-    return reason
+        return f"it failed: {error.message}"
 
 
 def _step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,41 @@ def at_most(pointer: str, amount: str, value: float, limit: float, setting: str)
             f"{amount} is more than this service allows: {limit:g}",
             remedy=f"lower it, or let the operator raise {setting}.",
         )
+
+
+def check_tokens(prompts: int | Sequence[object], max_tokens: int, settings: Settings) -> None:
+    """`prompts`: themselves, or how many. Raises InvalidField."""
+    count = prompts if isinstance(prompts, int) else len(prompts)
+    tokens = count * max_tokens
+    at_most(
+        "/sampling/max_tokens",
+        f"{count} prompts × {max_tokens} tokens = {tokens}",
+        tokens,
+        settings.max_response_tokens,
+        "DRIFTSCOPE_MAX_RESPONSE_TOKENS",
+    )
+
+
+def check_resources(
+    engine: EngineSettings, trainer_threads: int | None, settings: Settings
+) -> None:
+    """Threads of both sides and the engine's cache. Raises InvalidField."""
+    for side, threads in (("engine", engine.threads), ("trainer", trainer_threads)):
+        at_most(
+            f"/{side}/threads",
+            str(threads),
+            threads or 0,
+            settings.threads_allowed,
+            "DRIFTSCOPE_MAX_THREADS",
+        )
+    cache = engine.kv_cache_gib
+    at_most(
+        "/engine/kv_cache_gib",
+        str(cache),
+        cache or 0.0,
+        settings.max_kv_cache_gib,
+        "DRIFTSCOPE_MAX_KV_CACHE_GIB",
+    )
 
 
 def check_endpoint(kind: str, name: str | None, settings: Settings) -> EngineEndpoint | None:

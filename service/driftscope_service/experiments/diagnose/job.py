@@ -16,6 +16,8 @@ from driftscope_service.experiments.quotas import (
     at_most,
     check_endpoint,
     check_model,
+    check_resources,
+    check_tokens,
     model_folder,
 )
 from driftscope_service.http.errors import InvalidField
@@ -85,7 +87,15 @@ def probe_request(request: DiagnoseProbeRequest, settings: Settings) -> dict[str
         check_model(request.trainer_model, settings, "/trainer_model")
     for index, name in enumerate(request.older_models):
         check_model(name, settings, f"/older_models/{index}")
-    _check_size(request, settings)
+    check_tokens(request.prompts, request.sampling.max_tokens, settings)
+    check_resources(request.engine, request.trainer.threads, settings)
+    at_most(
+        "/budget",
+        f"{request.budget} s",
+        request.budget,
+        settings.job_time_limit_seconds,
+        "DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS",
+    )
     fields = request.model_dump(mode="json", exclude={"engine_endpoint", "run", "step"})
     endpoint = check_endpoint(request.engine.kind, request.engine_endpoint, settings)
     if endpoint is not None:
@@ -102,32 +112,6 @@ def probe_request(request: DiagnoseProbeRequest, settings: Settings) -> dict[str
         "older_paths": [None if path is None else str(path) for path in older],
         "floors": str((settings.data_dir / FLOORS).absolute()),
     }
-
-
-def _check_size(request: DiagnoseProbeRequest, settings: Settings) -> None:
-    prompts = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
-    tokens = prompts * request.sampling.max_tokens
-    at_most(
-        "/sampling/max_tokens",
-        f"{prompts} prompts × {request.sampling.max_tokens} tokens = {tokens}",
-        tokens,
-        settings.max_response_tokens,
-        "DRIFTSCOPE_MAX_RESPONSE_TOKENS",
-    )
-    for side, threads in (("engine", request.engine.threads), ("trainer", request.trainer.threads)):
-        at_most(
-            *(f"/{side}/threads", str(threads), threads or 0),
-            *(settings.threads_allowed, "DRIFTSCOPE_MAX_THREADS"),
-        )
-    cache = request.engine.kv_cache_gib
-    at_most(
-        *("/engine/kv_cache_gib", str(cache), cache or 0.0),
-        *(settings.max_kv_cache_gib, "DRIFTSCOPE_MAX_KV_CACHE_GIB"),
-    )
-    limit = settings.job_time_limit_seconds
-    at_most(
-        "/budget", f"{request.budget} s", request.budget, limit, "DRIFTSCOPE_JOB_TIME_LIMIT_SECONDS"
-    )
 
 
 def step_of_request(request: DiagnoseProbeRequest, service: ExperimentsService) -> dict[str, Any]:

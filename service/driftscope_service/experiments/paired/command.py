@@ -85,7 +85,7 @@ def request_of(values: Mapping[str, Any]) -> PairedRequest:
         {
             **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
             **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
-            **dict.fromkeys(("compile", "fp32_head", "cascade_attention"), ""),
+            **dict.fromkeys(("compile", "cascade_attention"), ""),
             "kv_cache_dtype": CHOICES,
             "fp32_head": "Logits from a head in float32.",
             "attention_split_kv": "vLLM on CPU.",

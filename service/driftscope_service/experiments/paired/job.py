@@ -13,6 +13,8 @@ from driftscope_service.experiments.quotas import (
     at_most,
     check_endpoint,
     check_model,
+    check_resources,
+    check_tokens,
     model_folder,
 )
 from driftscope_service.settings import Settings
@@ -20,20 +22,7 @@ from driftscope_service.settings import Settings
 
 def check_paired(request: PairedProbeRequest, settings: Settings) -> None:
     """Raises InvalidField naming the setting that an operator can raise."""
-    _check_size(request, settings)
-    _check_resources(request, settings)
-
-
-def _check_size(request: PairedProbeRequest, settings: Settings) -> None:
-    prompts = request.prompts if isinstance(request.prompts, int) else len(request.prompts)
-    tokens = prompts * request.sampling.max_tokens
-    at_most(
-        "/sampling/max_tokens",
-        f"{prompts} prompts × {request.sampling.max_tokens} tokens = {tokens}",
-        tokens,
-        settings.max_response_tokens,
-        "DRIFTSCOPE_MAX_RESPONSE_TOKENS",
-    )
+    check_tokens(request.prompts, request.sampling.max_tokens, settings)
     at_most(
         "/resamples",
         str(request.resamples),
@@ -41,28 +30,7 @@ def _check_size(request: PairedProbeRequest, settings: Settings) -> None:
         settings.max_resamples,
         "DRIFTSCOPE_MAX_RESAMPLES",
     )
-
-
-def _check_resources(request: PairedProbeRequest, settings: Settings) -> None:
-    for side, threads in (
-        ("engine", request.engine.threads),
-        ("trainer", request.trainer.threads),
-    ):
-        at_most(
-            f"/{side}/threads",
-            str(threads),
-            threads or 0,
-            settings.threads_allowed,
-            "DRIFTSCOPE_MAX_THREADS",
-        )
-    cache = request.engine.kv_cache_gib
-    at_most(
-        "/engine/kv_cache_gib",
-        str(cache),
-        cache or 0.0,
-        settings.max_kv_cache_gib,
-        "DRIFTSCOPE_MAX_KV_CACHE_GIB",
-    )
+    check_resources(request.engine, request.trainer.threads, settings)
 
 
 NO_FOLDERS: Final = (
