@@ -11,8 +11,8 @@ from driftscope_probes.diagnosis.controls.measurement import Outcome
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
-from driftscope_probes.paired.request import MAX_PROMPTS, EngineAdapter
-from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
+from driftscope_probes.paired.request import EngineAdapter, bounded_prompts
+from driftscope_probes.prompts import Prompt
 from driftscope_probes.trainer.settings import (
     Attention,
     Batching,
@@ -90,17 +90,7 @@ class DiagnoseRequest(BaseModel):
     @field_validator("prompts")
     @classmethod
     def _bounded(cls, prompts: list[Prompt] | int) -> list[Prompt] | int:
-        count = prompts if isinstance(prompts, int) else len(prompts)
-        if not 1 <= count <= MAX_PROMPTS:
-            raise ValueError(f"{count} prompts given, 1 to {MAX_PROMPTS} are accepted")
-        for prompt in [] if isinstance(prompts, int) else prompts:
-            text = prompt if isinstance(prompt, str) else "".join(m.content for m in prompt)
-            if not text.strip() or len(text) > MAX_PROMPT_CHARACTERS:
-                raise ValueError(
-                    f"a prompt has {len(text)} characters, 1 to {MAX_PROMPT_CHARACTERS} are "
-                    "accepted"
-                )
-        return prompts
+        return bounded_prompts(prompts)
 
     @field_validator("trainer_dtype")
     @classmethod

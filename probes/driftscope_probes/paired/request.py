@@ -57,13 +57,7 @@ class PairedRequest(BaseModel):
     @field_validator("prompts")
     @classmethod
     def _bounded(cls, prompts: list[Prompt] | int) -> list[Prompt] | int:
-        count = prompts if isinstance(prompts, int) else len(prompts)
-        if not 1 <= count <= MAX_PROMPTS:
-            raise ValueError(f"{count} prompts given, 1 to {MAX_PROMPTS} are accepted")
-        if isinstance(prompts, list):
-            for index, prompt in enumerate(prompts):
-                _check_prompt(index, prompt)
-        return prompts
+        return bounded_prompts(prompts)
 
     @model_validator(mode="after")
     def _engine_can_adapt(self) -> Self:
@@ -98,6 +92,17 @@ class PairedRequest(BaseModel):
     @classmethod
     def _unique_dtypes(cls, dtypes: list[Dtype]) -> list[Dtype]:
         return _unique(dtypes, "engine_dtypes")
+
+
+def bounded_prompts(prompts: list[Prompt] | int) -> list[Prompt] | int:
+    """Prompts, or how many of ours. Raises ValueError for too many, an empty or a huge one."""
+    count = prompts if isinstance(prompts, int) else len(prompts)
+    if not 1 <= count <= MAX_PROMPTS:
+        raise ValueError(f"{count} prompts given, 1 to {MAX_PROMPTS} are accepted")
+    if isinstance(prompts, list):
+        for index, prompt in enumerate(prompts):
+            _check_prompt(index, prompt)
+    return prompts
 
 
 def _check_prompt(index: int, prompt: Prompt) -> None:
