@@ -1,0 +1,118 @@
+"""A named way to compute an op, what kind of difference it is, and where ways are looked for.
+
+In: nothing. Out: Inputs, Variant, Family and the reason classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+#: What a kind of op computes with: one of `parameters`.
+P = TypeVar("P")
+
+#: `input_only`: the op is the same on both sides, and differs because what it is given does.
+Reason = Literal[
+    "dtype",
+    "rounding_point",
+    "reduction_order",
+    "primitive",
+    "weight",
+    "formula",
+    "mask",
+    "position",
+    "cache",
+    "randomness",
+    "input_only",
+    "unknown",
+]
+REASONS: Final[Mapping[Reason, str]] = {
+    "dtype": "another dtype",
+    "rounding_point": "another rounding point",
+    "reduction_order": "another order of additions",
+    "primitive": "another primitive (exp, rsqrt, fused multiply-add)",
+    "weight": "other weights",
+    "formula": "another formula or constant",
+    "mask": "another mask",
+    "position": "other positions or angles",
+    "cache": "another key-value cache",
+    "randomness": "random numbers on one side",
+    "input_only": "other inputs only",
+    "unknown": "no variant equals it",
+}
+#: What rounding alone does. Everything else but `input_only` and `unknown` is a fault.
+ROUNDING: Final[frozenset[Reason]] = frozenset(
+    {"dtype", "rounding_point", "reduction_order", "primitive"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Of one op for the tokens of one or several sequences, packed.
+
+    `tensors`, [tokens, features] each, by the family's own names; `positions` int64 [tokens];
+    `cu_seqlens` int64 [sequences + 1]; `tokens` int64 [tokens], ids of the input tokens, or for
+    `logprob` of the tokens scored.
+    """
+
+    tensors: Mapping[str, Tensor]
+    positions: Tensor
+    cu_seqlens: Tensor
+    tokens: Tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant(Generic[P]):
+    """`run` gives the outputs in `dtype`, [tokens, features] each, in the family's order.
+
+    A variant is a way: weights and numbers come from the parameters that it is given; one of a
+    fault runs with changed ones.
+    """
+
+    name: str
+    reason: Reason  # of the difference to the plain way
+    says: str  # "the norm reads the float32 sum": a clause without a full stop
+    code: str  # one line of torch that does it
+    run: Callable[[Inputs, P, torch.dtype], Outputs]
+
+
+class Family(ABC, Generic[P]):
+    """Everything known of one kind of op."""
+
+    #: Names of the outputs, in the order in which variants give them.
+    outputs: Sequence[str]
+
+    @abstractmethod
+    def reference(self, inputs: Inputs, parameters: P) -> Outputs:
+        """In float64, from inputs as they are and no rounding between: what is right."""
+
+    @abstractmethod
+    def tolerance(
+        self, inputs: Inputs, parameters: P, dtype: torch.dtype, reference: Outputs
+    ) -> Outputs:
+        """How far from the reference rounding alone can put a side that stores `dtype`.
+
+        float64, shaped as the outputs: the storage dtype's rounding carried through the op.
+        """
+
+    @abstractmethod
+    def variants(self, parameters: P) -> Sequence[Variant[P]]:
+        """Ways that rounding alone tells apart, the plainest first."""
+
+    @abstractmethod
+    def faults(self, parameters: P) -> Sequence[Variant[P]]:
+        """Ways that are wrong for these parameters: another epsilon, window, base, mask …"""
+
+
+AnyFamily = Family[Any]
