@@ -115,13 +115,9 @@ class VllmSide:
             [_forced(sequence[-1:], prompt_logprobs=0) for sequence in sequences],
         )
         found: list[float] = []
-        for answer, prompt, response in zip(
-            answers, sample.prompts, sample.responses, strict=True
-        ):
+        for answer, prompt, response in zip(answers, sample.prompts, sample.responses, strict=True):
             steps = [*answer.prompt_logprobs[len(prompt) :], *answer.outputs[0].logprobs]
-            found += [
-                step[token].logprob for token, step in zip(response, steps, strict=True)
-            ]
+            found += [step[token].logprob for token, step in zip(response, steps, strict=True)]
         return np.array(found, np.float32)
 
     def _finished(self, prompts: list[list[int]], asked: list[SamplingParams]) -> list[Any]:
