@@ -23,35 +23,35 @@ class Where:
     part: Part | None = None  # None: the whole of it
 
 
-_OUTSIDE: Final[Mapping[str, Where]] = {
+_OUTSIDE: Final[dict[str, Where]] = {
     "embedding": Where("model.embed_tokens"),
     "final_norm": Where("model.norm"),
     "lm_head": Where("lm_head"),
     "logprob": Where(""),
 }
-_TWO_NORMS: Final[Mapping[str, Where]] = {
+_TWO_NORMS: Final[dict[str, Where]] = {
     "attention_norm": Where("input_layernorm"),
     "mlp_norm": Where("post_attention_layernorm"),
 }
 #: Gemma 2 norms what attention and MLP give, too; the name in the middle moves.
-_FOUR_NORMS: Final[Mapping[str, Where]] = {
+_FOUR_NORMS: Final[dict[str, Where]] = {
     "attention_norm": Where("input_layernorm"),
     "attention_output_norm": Where("post_attention_layernorm"),
     "mlp_norm": Where("pre_feedforward_layernorm"),
     "mlp_output_norm": Where("post_feedforward_layernorm"),
 }
-_HEAD_NORMS: Final[Mapping[str, Where]] = {
+_HEAD_NORMS: Final[dict[str, Where]] = {
     "q_norm": Where("self_attn.q_norm"),
     "k_norm": Where("self_attn.k_norm"),
 }
-_SHARED: Final[Mapping[str, Where]] = {
+_SHARED: Final[dict[str, Where]] = {
     "o_proj": Where("self_attn.o_proj"),
     "activation": Where("mlp.act_fn"),
     "down_proj": Where("mlp.down_proj"),
     "router": Where("mlp.gate"),
     "experts": Where("mlp.experts"),
 }
-_ENGINE: Final[Mapping[str, Where]] = _SHARED | {
+_ENGINE: Final[dict[str, Where]] = _SHARED | {
     "q_proj": Where("self_attn.qkv_proj", "q"),
     "k_proj": Where("self_attn.qkv_proj", "k"),
     "v_proj": Where("self_attn.qkv_proj", "v"),
@@ -61,7 +61,7 @@ _ENGINE: Final[Mapping[str, Where]] = _SHARED | {
     "up_proj": Where("mlp.gate_up_proj", "up"),
     "top_k": Where("mlp.experts"),
 }
-_TRAINER: Final[Mapping[str, Where]] = _SHARED | {
+_TRAINER: Final[dict[str, Where]] = _SHARED | {
     "q_proj": Where("self_attn.q_proj"),
     "k_proj": Where("self_attn.k_proj"),
     "v_proj": Where("self_attn.v_proj"),

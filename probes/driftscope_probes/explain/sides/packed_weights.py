@@ -18,9 +18,6 @@ from torch import Tensor
 #: Rows of the identity that go through a layer at once: enough to use the kernel well, and for the
 #: widest layers (a head of 152,064 tokens) 78 MB of bfloat16.
 CHUNK_ROWS: Final = 256
-#: Of the fingerprint: few rows that touch every element of a weight.
-FINGERPRINT_ROWS: Final = 4
-_SEED: Final = 16
 #: Elements of one expert whose places are told apart by 16 bits at a time.
 _LOW_BITS: Final = 16
 
@@ -59,13 +56,6 @@ def linear_weight(layer: Any, width: int) -> Tensor:
     return weight
 
 
-def fingerprint(layer: Any, width: int) -> Tensor:
-    """[FINGERPRINT_ROWS, out]: equal weights in equal kernels give equal bits."""
-    generator = torch.Generator().manual_seed(_SEED)
-    rows = torch.randn((FINGERPRINT_ROWS, width), generator=generator)
-    return product(layer, rows.to(layer.weight.device, dtype_of(layer)))
-
-
 def expert_weight(packed: Tensor, isa: str) -> Tensor | None:
     """[experts, out, in] from the form that vLLM's CPU kernel for experts reads.
 
@@ -95,7 +85,8 @@ def _places(packed: Tensor, isa: str) -> Tensor:
     numbers = torch.arange(packed[0].numel())
     if packed.element_size() == 4:
         carried = numbers.to(torch.int32).view(torch.float32).reshape(1, *packed.shape[1:])
-        return cpu_prepack_moe_weight(carried, isa).view(torch.int32).reshape(-1).long()
+        packed_numbers: Tensor = cpu_prepack_moe_weight(carried, isa)
+        return packed_numbers.view(torch.int32).reshape(-1).long()
     places = torch.zeros_like(numbers)
     for shift in (0, _LOW_BITS):
         digits = (numbers >> shift) & ((1 << _LOW_BITS) - 1)
