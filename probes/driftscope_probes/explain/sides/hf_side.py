@@ -19,6 +19,7 @@ from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import SideName
 from driftscope_probes.explain.sides.hf_places import met, uncovered
+from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
 from driftscope_probes.trainer.forward import head_dtype, precision, with_company
@@ -124,8 +125,6 @@ class HfSide:
         return result
 
     def parameters(self, site: Site) -> Parameters | None:
-        from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
-
         return trainer_parameters(self.loaded.model, site)
 
     def facts(self) -> Mapping[str, Any]:
