@@ -34,6 +34,9 @@ from driftscope_probes.explain.weight_difference import weight_difference
 TIME_LIMIT_S: Final = 120.0
 
 
+_UNREAD: Final = -1  # no token
+
+
 class NotComparable(ProbeError):
     """The sides were not given the same thing: sequences, vocabulary, layers or widths."""
 
@@ -45,6 +48,30 @@ class Received:
     tokens: NDArray[np.int64]  # [rows]
     positions: NDArray[np.int64]  # [rows]
     lengths: NDArray[np.int64]  # [sequences] rows that attention may see
+
+
+class Inputs:
+    """Collects what a model is called with, pass by pass, for `Received`."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+        self._tokens = np.full(sample.rows, _UNREAD, np.int64)
+        self._positions = np.full(sample.rows, _UNREAD, np.int64)
+
+    def add(
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """All [n]; `rows` of the sample."""
+        self._tokens[rows], self._positions[rows] = tokens, positions
+
+    def received(self) -> Received:
+        read = self._tokens != _UNREAD
+        starts = self._sample.cu_seqlens[:-1]
+        return Received(
+            tokens=self._tokens.copy(),
+            positions=self._positions.copy(),
+            lengths=np.add.reduceat(read.astype(np.int64), starts),
+        )
 
 
 @dataclass(frozen=True)
