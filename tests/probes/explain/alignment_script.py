@@ -132,7 +132,9 @@ def scale(trainer: Any, llm: LLM) -> None:
 
 def stale_head(trainer: Any, llm: LLM) -> None:
     """Both sides take a new embedding; the engine's head goes on with the packed old one."""
-    trainer.model.embed_tokens.weight.add_(0.01)
+    weight = trainer.model.embed_tokens.weight
+    noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    weight.add_((0.01 * noise).to(weight.dtype))
     weights = {name: tensor.clone() for name, tensor in trainer.state_dict().items()}
     weights.pop("lm_head.weight")
     llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
@@ -166,9 +168,11 @@ def main(request: Path, result: Path) -> None:
         found[asked["name"]] = {"healthy": alignment(llm, trainer, asked["dtype"])}
         # What changes the engine comes last: it stays changed.
         for name in asked.get("faults", ()):
-            with trainer_as_it_was(trainer) if hasattr(
-                trainer.model.norm, "variance_epsilon"
-            ) else torch.no_grad():
+            with (
+                trainer_as_it_was(trainer)
+                if hasattr(trainer.model.norm, "variance_epsilon")
+                else torch.no_grad()
+            ):
                 FAULTS[name](trainer, llm)
                 found[asked["name"]][name] = alignment(llm, trainer, asked["dtype"])
     result.write_text(json.dumps(found))
