@@ -19,6 +19,7 @@ from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import SideName
 from driftscope_probes.explain.sides.hf_places import met, uncovered
+from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
 from driftscope_probes.trainer.forward import head_dtype, precision, with_company
@@ -59,15 +60,14 @@ class HfSide:
 
     def _one(self, sample: Sample, index: int, tap: Tap | None) -> NDArray[np.float32]:
         device = self.loaded.device
-        ids = torch.tensor([sample.sequence(index)], device=device)
+        # Without the last token, whose output nobody reads: the engine does not read it either.
+        ids = torch.tensor([sample.sequence(index)[:-1]], device=device)
         first, count = int(sample.cu_seqlens[index]), int(sample.lengths[index])
         rows = first + torch.arange(count)
 
         def meet(place: Place, value: Tensor) -> Tensor:
-            """The last token is read as well, and is no row of the sample."""
             assert tap is not None
-            seen = tap.at(place, value[:count], rows)
-            return value if seen is value else torch.cat([seen, value[count:]])
+            return tap.at(place, value, rows)
 
         def forward() -> Tensor:
             positions = torch.arange(ids.shape[1], device=device)[None]
@@ -125,8 +125,6 @@ class HfSide:
         return result
 
     def parameters(self, site: Site) -> Parameters | None:
-        from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
-
         return trainer_parameters(self.loaded.model, site)
 
     def facts(self) -> Mapping[str, Any]:

@@ -118,16 +118,13 @@ def _attention(overrides: Overrides, layer: int, attention: Any, meet: Meet) -> 
 
         return forward
 
-    # All layers share one rotary module: the layer that calls it last is this one.
     _in_layer(overrides, attention, attention.rotary_emb, turned)
     overrides.wrap(attention.attn, "forward", _one(Place(layer, "attention"), meet))
     overrides.wrap(attention.o_proj, "forward", _first(Place(layer, "o_proj"), meet))
 
 
-def _in_layer(
-    overrides: Overrides, caller: Any, shared: Any, around: Callable[[Any], Any]
-) -> None:
-    """Wraps a module that several layers share while `caller` runs."""
+def _in_layer(overrides: Overrides, caller: Any, shared: Any, around: Callable[[Any], Any]) -> None:
+    """Wraps a module while `caller` runs: vLLM's layers share rotary and activation modules."""
 
     def calling(own: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -149,7 +146,7 @@ def _mlp(overrides: Overrides, layer: int, mlp: Any, meet: Meet) -> None:
     width = mlp.gate_up_proj.output_size // 2
     names, sizes = ("gate_proj", "up_proj"), (width, width)
     _split(overrides, mlp.gate_up_proj, layer, names, sizes, meet)
-    overrides.wrap(mlp.act_fn, "forward", _one(Place(layer, "activation"), meet))
+    _in_layer(overrides, mlp, mlp.act_fn, _one(Place(layer, "activation"), meet))
     overrides.wrap(mlp.down_proj, "forward", _first(Place(layer, "down_proj"), meet))
 
 

@@ -23,15 +23,16 @@ from driftscope_probes.errors import EngineError
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import SideName
+from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
-from driftscope_probes.explain.sides.vllm_places import Meet, met, uncovered
+from driftscope_probes.explain.sides.vllm_places import met, uncovered
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
 
 FORCED: Final = "driftscope_forced"
 
 
-class ForcedTokens(AdapterLogitsProcessor):
+class ForcedTokens(AdapterLogitsProcessor):  # type: ignore[misc]
     """Samples the tokens that a request names: log-probabilities are taken before it works."""
 
     def is_argmax_invariant(self) -> bool:
@@ -55,6 +56,7 @@ class VllmSide:
 
     def __init__(self, task: RolloutTask, phase: Phase) -> None:
         """Loads the engine. Raises ProbeError."""
+        self._recovered = Recovered()
         self._task, self._phase = task, phase
         self._engine = VllmInProcess(task, logits_processors=(ForcedTokens,))
         self.model: Any = self._engine.llm.apply_model(lambda model: model)[0]
@@ -115,13 +117,9 @@ class VllmSide:
             [_forced(sequence[-1:], prompt_logprobs=0) for sequence in sequences],
         )
         found: list[float] = []
-        for answer, prompt, response in zip(
-            answers, sample.prompts, sample.responses, strict=True
-        ):
+        for answer, prompt, response in zip(answers, sample.prompts, sample.responses, strict=True):
             steps = [*answer.prompt_logprobs[len(prompt) :], *answer.outputs[0].logprobs]
-            found += [
-                step[token].logprob for token, step in zip(response, steps, strict=True)
-            ]
+            found += [step[token].logprob for token, step in zip(response, steps, strict=True)]
         return np.array(found, np.float32)
 
     def _finished(self, prompts: list[list[int]], asked: list[SamplingParams]) -> list[Any]:
@@ -136,9 +134,8 @@ class VllmSide:
         return [done[index] for index in range(len(prompts))]
 
     def parameters(self, site: Site) -> Parameters | None:
-        from driftscope_probes.explain.sides.engine_weights import engine_parameters
-
-        return engine_parameters(self.model, self._engine.llm.vllm_config, site)
+        config = self._engine.llm.vllm_config.model_config.hf_config
+        return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
         return self._engine.used_settings()
