@@ -7,6 +7,7 @@ sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from torch import Tensor
 
@@ -116,8 +117,8 @@ def _first(result: StepResult, pair: Pair, rows: Tensor | None) -> First:
             sequence=sequence,
             position=position,
             feature=found.feature,
-            engine=found.left,
-            trainer=found.right,
+            engine=_finite(found.left),
+            trainer=_finite(found.right),
             ulp=found.ulps,
             inputs=result.inputs if rows is None else "equal",
         )
@@ -136,7 +137,7 @@ def growth_of(comparison: Comparison) -> list[Growth]:
     before = 0.0
     for layer, place in streams:
         seen = comparison.seen.get(place)
-        if seen is None:
+        if seen is None or not isfinite(seen.relative):
             continue
         growth.append(
             Growth(
@@ -157,12 +158,21 @@ def first_sentence(first: First, results: Sequence[StepResult]) -> str:
     ulp = "" if first.ulp is None else f", {first.ulp} ULP apart"
     told = (
         f"First difference: {where}{first.site} ({step.names}), token {first.token}, feature "
-        f"{first.feature}: {first.engine:.6g} in A, {first.trainer:.6g} in B{ulp}"
+        f"{first.feature}: {_number(first.engine)} in A, {_number(first.trainer)} in B{ulp}"
     )
     if first.inputs == "equal":
         given = _names(step.inputs) or "the tokens"
         return f"{told}, from bitwise equal inputs ({given})."
     return f"{told}; what it follows from was not captured, so it may come from before."
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if isfinite(value) else None
+
+
+def _number(value: float | None) -> str:
+    return "no finite number" if value is None else f"{value:.6g}"
 
 
 def ops_sentence(ops: Sequence[Op]) -> str:

@@ -20,6 +20,7 @@ from driftscope_probes.explain.dumps.base import (
     GROUPED_QKV,
     PACKED_NAMES,
     PLACE_NAMES,
+    POSITIONS,
     QKV,
     TOKENS,
 )
@@ -85,8 +86,14 @@ OUTER_MODULES: Final[Mapping[str, Mapping[str, str]]] = {
 FINAL_NORMS: Final = frozenset({"norm", "final_layernorm"})
 
 
+#: As forward methods name them.
+ARGUMENTS: Final[Mapping[str, str]] = {"input_ids": TOKENS, "position_ids": POSITIONS}
+
+
 def known_key(name: str) -> str | None:
     """The key itself where a tensor is named as ours are: `3.q_proj`, `tokens`."""
+    if name in ARGUMENTS:
+        return ARGUMENTS[name]
     layer, dot, tail = name.rpartition(".")
     if name in FACTS or (tail in PLACE_NAMES | PACKED_NAMES and (not dot or layer.isdecimal())):
         return name
