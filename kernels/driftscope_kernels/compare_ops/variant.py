@@ -84,5 +84,12 @@ class Family(ABC, Generic[P]):
     def faults(self, parameters: P) -> Sequence[Variant[P]]:
         """Ways that are wrong for these parameters: another epsilon, window, base, mask …"""
 
+    def fitted(self, inputs: Inputs, parameters: P, seen: Outputs) -> Sequence[Variant[P]]:
+        """Faults with a number that is solved for from what the other side gave: base, epsilon.
+
+        `seen`: that side's outputs, for these inputs, in its dtype. Empty where nothing fits.
+        """
+        return ()
+
 
 AnyFamily = Family[Any]

@@ -86,8 +86,11 @@ class Store:
         data = bytearray(size)
         # Rows behind the last one written are not in the file.
         os.preadv(self._file.fileno(), [data], entry.offset)
-        flat = torch.frombuffer(data, dtype=entry.dtype) if size else torch.empty(0)
-        return flat.to(entry.dtype).reshape(self._rows, *entry.shape)
+        return torch.frombuffer(data, dtype=entry.dtype).reshape(self._rows, *entry.shape)
+
+    def dtype(self, place: Place) -> torch.dtype:
+        """Raises KeyError."""
+        return self._entries[place].dtype
 
     def read_rows(self, place: Place, rows: Tensor) -> Tensor:
         """[n, …]"""
