@@ -229,6 +229,7 @@ class ExplainReport(Record):
     notes: list[str]
     environment: dict[str, Any]
     timing: dict[str, float]
+    lint: dict[str, Any] | None = None  # a LintReport
 
     @property
     def exit_code(self) -> int:

@@ -22,7 +22,7 @@ LEAST_SHADE: Final = 2
 SHADES_PER_DECADE: Final = 2
 COLUMNS: Final = (
     *("layer", "site", "op", "equal_fraction", "max_ulp", "reverse_equal_fraction"),
-    *("own_inputs_equal_fraction", "beyond_tolerance"),
+    *("own_inputs_equal_fraction", "beyond_tolerance", "inputs", "tokens_with_equal_inputs"),
 )
 
 
@@ -31,12 +31,15 @@ class HeatCell:
     compared: Compared
 
     @property
-    def differing(self) -> float:
-        """Fraction of the elements."""
-        return 1.0 - self.compared.equal_fraction
+    def differing(self) -> float | None:
+        """Fraction of the elements; None where no token had equal inputs."""
+        equal = self.compared.equal_fraction
+        return None if equal is None else 1.0 - equal
 
     @property
-    def shade(self) -> int:
+    def shade(self) -> int | None:
+        if self.differing is None:
+            return None
         if self.differing <= 0:
             return 0
         shade = MOST_SHADE + SHADES_PER_DECADE * math.log10(self.differing)
@@ -45,6 +48,8 @@ class HeatCell:
     @property
     def text(self) -> str:
         """Percent in two characters, or three; nothing where all is equal."""
+        if self.differing is None:
+            return "?"
         percent = 100 * self.differing
         if percent <= 0:
             return ""
@@ -55,19 +60,19 @@ class HeatCell:
 
     @property
     def beyond(self) -> bool:
-        return self.compared.beyond_tolerance > 0
+        return (self.compared.beyond_tolerance or 0.0) > 0
 
     @property
     def told(self) -> str:
         """All of it, where a pointer rests."""
         one = self.compared
-        layer = "" if one.layer is None else f"layer {one.layer} "
+        name = one.site if one.layer is None else f"layer {one.layer} {one.site}"
+        if self.differing is None:
+            return f"{name}: no token with inputs that are known to be equal"
         if self.differing <= 0:
-            return f"{layer}{one.site}: bitwise equal"
-        told = (
-            f"{layer}{one.site}: {share(self.differing)} differ, at most {number(one.max_ulp)} ULP"
-        )
-        if self.beyond:
+            return f"{name}: bitwise equal"
+        told = f"{name}: {share(self.differing)} differ, at most {number(one.max_ulp or 0)} ULP"
+        if one.beyond_tolerance:
             told += f"; {share(one.beyond_tolerance)} by more than rounding explains"
         return told
 
@@ -87,10 +92,19 @@ class Heat:
     outside: tuple[HeatRow, ...]  # of one cell each
 
     @property
+    def cells(self) -> tuple[HeatCell, ...]:
+        rows = (*self.rows, *self.outside)
+        return tuple(cell for row in rows for cell in row.cells if cell is not None)
+
+    @property
     def beyond(self) -> bool:
         """Whether any op differs by more than rounding explains."""
-        rows = (*self.rows, *self.outside)
-        return any(cell is not None and cell.beyond for row in rows for cell in row.cells)
+        return any(cell.beyond for cell in self.cells)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether some op could not be compared: of dumps, where no inputs were equal."""
+        return any(cell.shade is None for cell in self.cells)
 
 
 def heat_of(compared: Sequence[Compared], ops: Sequence[Op]) -> Heat:

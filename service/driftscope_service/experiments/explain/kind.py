@@ -30,6 +30,8 @@ def summarise(report: ExplainReport) -> dict[str, Any]:
     """The answer, what each op comes to, and the gap with and without the ops named."""
     equal: dict[str, float] = {}
     for one in report.compared:
+        if one.equal_fraction is None:
+            continue
         equal[one.op] = min(one.equal_fraction, equal.get(one.op, 1.0))
     verified = report.verified
     return {

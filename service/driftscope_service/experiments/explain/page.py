@@ -94,7 +94,8 @@ def ops_data(report: ExplainReport) -> PlotData:
         [
             *(op.op, ", ".join(op.sites), layers_text(op.layers), op.reason),
             *(op.equal_fraction, op.max_ulp, op.elements, op.reverse_equal_fraction),
-            *(op.engine.variant, op.trainer.variant, op.errors.engine, op.errors.trainer),
+            *(op.engine.variant, op.trainer.variant),
+            *((None, None) if op.errors is None else (op.errors.engine, op.errors.trainer)),
             *(op.closer_to_float64, op.beyond_tolerance),
             *(
                 (None, None)

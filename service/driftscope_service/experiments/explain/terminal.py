@@ -21,6 +21,7 @@ from driftscope_service.experiments.explain.words import (
     way_words,
 )
 from driftscope_service.numbers.metric_words import number, seconds, share
+from driftscope_service.terminal.findings import print_settings
 
 INDENT: Final = 2
 #: Tensors that are named; --json has the rest.
@@ -51,6 +52,7 @@ def print_report(report: ExplainReport, console: Console, *, location: str | Non
     console.print()
     _whole(console, f"{counted(len(report.compared), 'op')} compared on equal inputs.", "dim")
     _whole(console, f"{seconds(report.timing['total_s'])} in all.", "dim")
+    print_settings(report.lint, console)
     if location is not None:
         # One unbroken line: a path cut into pieces cannot be copied.
         _whole(console, f"Report: {location}")
@@ -89,10 +91,13 @@ def _lines_of(op: Op) -> list[str]:
         *_way("engine", op.engine),
         *_way("trainer", op.trainer),
         *(f"{tree.side} adds: {tree.text}" for tree in op.trees),
-        f"error against float64, in units of what rounding explains: engine "
-        f"{number(op.errors.engine)}, trainer {number(op.errors.trainer)}",
     ]
-    if op.beyond_tolerance > 0:
+    if op.errors is not None:
+        lines.append(
+            "error against float64, in units of what rounding explains: engine "
+            f"{number(op.errors.engine)}, trainer {number(op.errors.trainer)}"
+        )
+    if op.beyond_tolerance:
         lines.append(f"{share(op.beyond_tolerance)} differ by more than rounding explains")
     if op.first is not None:
         lines.append(f"first: {first_words(op.first)}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, cast
 
 from driftscope_kernels.compare_ops.reasons import REASONS, ROUNDING, Reason
-from driftscope_probes.explain.report import First, Growth, Op, Way
-from driftscope_probes.explain.sites import KIND_LABELS
+from driftscope_probes.explain.report import First, Growth, InputEvidence, Op, Way
+from driftscope_probes.explain.sites import KIND_LABELS, Kind
 from driftscope_probes.plural import noun
 from driftscope_service.numbers.metric_words import number, share
 from driftscope_service.pages.words import Tone
 
 OUTSIDE: Final = "outside layers"
-#: Behind the last layer, on the axis of a plot and in a sentence.
-END: Final = "end"
+#: What an op was given there. In a run of both sides that is always equal.
+INPUTS: Final[Mapping[InputEvidence, str]] = {
+    "equal": "",
+    "different": "; its inputs differ too",
+    "unknown": "; whether its inputs are equal was not captured",
+}
 
 
 def reason_label(reason: str) -> str:
@@ -31,8 +35,8 @@ def reason_tone(reason: str) -> Tone:
 
 
 def op_label(kind: str) -> str:
-    labels: dict[str, str] = dict(KIND_LABELS)
-    return labels.get(kind, kind)
+    """Likewise."""
+    return KIND_LABELS.get(cast(Kind, kind), kind)
 
 
 def layers_text(layers: Sequence[int]) -> str:
@@ -62,7 +66,7 @@ def first_words(first: First) -> str:
     return (
         f"{layer}{first.site}, token {first.token} (sequence {first.sequence}, position "
         f"{first.position}), feature {first.feature}: engine {first.engine:.9g}, trainer "
-        f"{first.trainer:.9g}{ulp}"
+        f"{first.trainer:.9g}{ulp}{INPUTS[first.inputs]}"
     )
 
 

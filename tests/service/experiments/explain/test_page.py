@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from driftscope_probes.explain.report import VERDICTS, Alignment, Check, ExplainReport, Verdict
 from driftscope_probes.explain.report import WeightDifference as Weight
@@ -99,6 +100,25 @@ def test_a_layer_without_the_op_is_a_hole_and_too_far_is_marked() -> None:
     assert "25.0% by more than rounding explains" in heat.rows[1].cells[1].told
 
 
+def test_two_dumps_show_an_op_only_where_its_inputs_are_equal() -> None:
+    """No weights, no error; no token with equal inputs, no fraction."""
+    unseen: dict[str, Any] = {"equal_fraction": None, "max_ulp": None, "beyond_tolerance": None}
+    blind = site(2, "k_proj", "linear", 0.0, 0.1).model_copy(update=unseen)
+    bare = {"errors": None, "closer_to_float64": None, "beyond_tolerance": None}
+    lone = op("linear", "linear", [2], **bare)
+    assert lone.first is not None
+    far = lone.first.model_copy(update={"inputs": "unknown"})
+    report = explanation(compared=[blind], ops=[lone.model_copy(update={"first": far})])
+    text = visible(render(report))
+    assert "? had no inputs that are known to be equal" in text and "was not captured" in text
+    heat = heat_of(report.compared, report.ops)
+    assert heat.unknown and not heat.beyond and heat.cells[0].shade is None
+    assert heat.cells[0].told == "layer 2 k_proj: no token with inputs that are known to be equal"
+    summary = KIND.summarise(report)
+    assert summary["equal_by_op"] == {} and summary["side"] is None
+    assert ops_data(report).rows[0][10:14] == [None] * 4
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_every_verdict_has_a_page_and_an_answer(verdict: Verdict) -> None:
     nothing: dict[str, Any] = {"gap": None, "first": None, "ops": [], "compared": []}
@@ -132,7 +152,8 @@ def test_markup_in_the_report_is_text() -> None:
         environment={"packages": {}, EVIL: [EVIL]},
     )
     page = render(report)
-    assert "<img" not in page and page.count(html.escape(EVIL)) > 10
+    assert "<img src=x" not in page and EVIL in visible(page)
+    assert page.count(str(escape(EVIL))) > 10
     assert len(re.findall(r"<script[ >]", page)) == len(re.findall(r"</script", page)) == 3
     assert KIND.summarise(report)["sentence"] == EVIL
 
