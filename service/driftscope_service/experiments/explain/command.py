@@ -15,7 +15,7 @@ from driftscope_probes.durable_file import write_whole
 from driftscope_probes.errors import RequestError
 from driftscope_probes.explain.report import ExplainReport
 from driftscope_probes.explain.request import ExplainRequest, ExplainTrainer
-from driftscope_service.experiments.explain.page import render
+from driftscope_service.experiments.explain.html import render
 from driftscope_service.experiments.explain.terminal import print_report
 from driftscope_service.experiments.keeping import Keep, kept
 from driftscope_service.terminal.commands import (

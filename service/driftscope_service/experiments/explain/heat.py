@@ -10,20 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from driftscope_probes.explain.report import Compared, ExplainReport, Op
+from driftscope_probes.explain.report import Compared, Op
 from driftscope_service.experiments.explain.words import op_label
 from driftscope_service.numbers.metric_words import number, share
-from driftscope_service.pages.plot_data import Cell, PlotData
 
 #: Shades that the style sheet defines; 0 is kept for what is bitwise equal.
 MOST_SHADE: Final = 10
 LEAST_SHADE: Final = 2
 #: Two shades a decade: one element of 10,000 is the lightest.
 SHADES_PER_DECADE: Final = 2
-COLUMNS: Final = (
-    *("layer", "site", "op", "equal_fraction", "max_ulp", "reverse_equal_fraction"),
-    *("own_inputs_equal_fraction", "beyond_tolerance", "inputs", "tokens_with_equal_inputs"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +129,3 @@ def _op_of(site: str, kind: str, ops: Sequence[Op]) -> int | None:
     """The first one, where a site differs for several reasons."""
     found = (index for index, op in enumerate(ops) if op.op == kind and site in op.sites)
     return next(found, None)
-
-
-def compared_data(report: ExplainReport) -> PlotData:
-    """A row per op and layer."""
-    rows: list[list[Cell]] = [[getattr(one, name) for name in COLUMNS] for one in report.compared]
-    return PlotData(COLUMNS, rows, {"empty": "No op was compared."})

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from driftscope_probes.explain.report import VERDICTS, ExplainReport
-from driftscope_service.experiments.explain.heat import compared_data
+from driftscope_service.experiments.explain.html import TONES, render
 from driftscope_service.experiments.explain.job import NAME, ExplainProbeRequest, probe_request
 from driftscope_service.experiments.explain.metrics import METRICS, families
 from driftscope_service.experiments.explain.page import (
-    TONES,
+    compared_data,
     growth_data,
     ops_data,
     page_data,
-    render,
 )
 from driftscope_service.experiments.explain.words import closer_sentence
 from driftscope_service.experiments.kind import (

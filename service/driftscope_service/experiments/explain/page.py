@@ -1,40 +1,15 @@
-"""What the page of an explanation shows, the page as one file that opens offline, and its data."""
+"""The page of an explanation in the site, and its tables as data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from driftscope_probes.explain.report import VERDICTS, ExplainReport, Verdict
-from driftscope_service.experiments.explain.heat import heat_of
-from driftscope_service.experiments.explain.words import (
-    closer_sentence,
-    first_words,
-    growth_words,
-    layers_text,
-    of_layers,
-    reason_label,
-    reason_tone,
-    way_words,
-)
+from driftscope_probes.explain.report import ExplainReport
+from driftscope_service.experiments.explain.html import content
+from driftscope_service.experiments.explain.words import layers_text
 from driftscope_service.pages.plot_data import Cell, PlotData
-from driftscope_service.pages.report_template import (
-    ABSENT,
-    SettingRow,
-    SettingTable,
-    flat,
-    self_contained,
-)
-from driftscope_service.pages.words import RunState, Tone
 
-TEMPLATE: Final = "experiments/explain/templates/report.html.jinja"
-TONES: Final[Mapping[Verdict, Tone]] = {
-    "equal": "good",
-    "rounding": "watch",
-    "fault": "bad",
-    "unexplained": "watch",
-    "not_comparable": "bad",
-}
 OP_COLUMNS: Final = (
     *("op", "sites", "layers", "reason", "equal_fraction", "max_ulp", "elements"),
     *("reverse_equal_fraction", "engine_way", "trainer_way", "engine_error", "trainer_error"),
@@ -42,50 +17,14 @@ OP_COLUMNS: Final = (
     *("abs_diff_mean_before_swap", "abs_diff_mean_after_swap"),
 )
 GROWTH_COLUMNS: Final = (*("layer", "relative_difference", "amplification", "abs_diff_mean_after"),)
-
-
-def render(report: ExplainReport) -> str:
-    """Everything in the report is text to this page: markup in a name or a note is shown as is."""
-    title = f"{report.model['name']}: explanation"
-    return self_contained(
-        TEMPLATE,
-        report,
-        title=title,
-        kind="explanation",
-        script="explain.js",
-        **content(report),
-    )
-
-
-def content(report: ExplainReport) -> dict[str, Any]:
-    return {
-        "state": RunState(TONES[report.verdict], VERDICTS[report.verdict], report.sentence),
-        "heat": heat_of(report.compared, report.ops),
-        "closer": closer_sentence(report.ops),
-        "growth_sentence": growth_words(report.growth),
-        "ran": _ran(report.ran),
-        "failed": [check for check in report.alignment.checks if not check.equal],
-        "layers_text": layers_text,
-        "of_layers": of_layers,
-        "reason_label": reason_label,
-        "reason_tone": reason_tone,
-        "first_words": first_words,
-        "way_words": way_words,
-    }
+COMPARED_COLUMNS: Final = (
+    *("layer", "site", "op", "equal_fraction", "max_ulp", "reverse_equal_fraction"),
+    *("own_inputs_equal_fraction", "beyond_tolerance", "inputs", "tokens_with_equal_inputs"),
+)
 
 
 def page_data(report: ExplainReport, _query: Mapping[str, str]) -> dict[str, Any]:
     return content(report)
-
-
-def _ran(ran: Mapping[str, Mapping[str, Any]]) -> SettingTable:
-    """A column a side."""
-    sides = [flat(values) for values in ran.values()]
-    names = dict.fromkeys(name for side in sides for name in side)
-    return SettingTable(
-        tuple(ran),
-        tuple(SettingRow(name, tuple(side.get(name, ABSENT) for side in sides)) for name in names),
-    )
 
 
 def ops_data(report: ExplainReport) -> PlotData:
@@ -114,3 +53,11 @@ def growth_data(report: ExplainReport) -> PlotData:
         [getattr(one, name) for name in GROWTH_COLUMNS] for one in report.growth
     ]
     return PlotData(GROWTH_COLUMNS, rows, {"empty": "The growth was not measured."})
+
+
+def compared_data(report: ExplainReport) -> PlotData:
+    """A row per op and layer."""
+    rows: list[list[Cell]] = [
+        [getattr(one, name) for name in COMPARED_COLUMNS] for one in report.compared
+    ]
+    return PlotData(COMPARED_COLUMNS, rows, {"empty": "No op was compared."})

@@ -11,9 +11,10 @@ from markupsafe import escape
 
 from driftscope_probes.explain.report import VERDICTS, Alignment, Check, ExplainReport, Verdict
 from driftscope_probes.explain.report import WeightDifference as Weight
-from driftscope_service.experiments.explain.heat import HeatCell, compared_data, heat_of
+from driftscope_service.experiments.explain.heat import HeatCell, heat_of
+from driftscope_service.experiments.explain.html import render
 from driftscope_service.experiments.explain.kind import KIND
-from driftscope_service.experiments.explain.page import growth_data, ops_data, render
+from driftscope_service.experiments.explain.page import compared_data, growth_data, ops_data
 
 from .example import LAYERS, SITES, attention, compared, explanation, op, rotary, site, way
 
