@@ -93,3 +93,4 @@ class Family(ABC, Generic[P]):
 
 
 AnyFamily = Family[Any]
+AnyVariant = Variant[Any]

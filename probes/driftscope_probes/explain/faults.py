@@ -14,7 +14,8 @@ from torch import Tensor
 
 from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_kernels.compare_ops.randomness import dropout_of
-from driftscope_kernels.compare_ops.variant import AnyFamily, Reason
+from driftscope_kernels.compare_ops.reasons import Reason
+from driftscope_kernels.compare_ops.variant import AnyFamily
 from driftscope_probes.explain.comparison import in_one_dtype
 from driftscope_probes.explain.judged import Judged, Seen, off_by
 from driftscope_probes.explain.sides.base import SideName

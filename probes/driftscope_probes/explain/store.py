@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, KeysView
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -54,7 +54,7 @@ class Store:
         self._file = tempfile.TemporaryFile(dir=folder)
 
     @property
-    def places(self) -> Collection[Place]:
+    def places(self) -> KeysView[Place]:
         """In the order in which they were first written."""
         return self._entries.keys()
 

@@ -5,22 +5,21 @@ In: what a side's ops made of their inputs, and a family. Out: the way found, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from driftscope_kernels.compare_ops.equality import NOTHING, Equality
-from driftscope_kernels.compare_ops.variant import AnyFamily, Outputs, Variant
+from driftscope_kernels.compare_ops.variant import AnyFamily, AnyVariant, Outputs
 from driftscope_probes.explain.comparison import equality
 from driftscope_probes.explain.judged import Seen
 
-#: Sites on which a way that is exact on the first is tried at once, before the rest.
-FIRST_TRIED: Final = 1
+#: Reads one site's tensors: those of all sites are never in memory at once.
+SeenAt = Callable[[], Seen]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundWay:
-    variant: Variant  # the nearest where none is exact
+    variant: AnyVariant  # the nearest where none is exact
     equal: Equality  # over all sites
 
     @property
@@ -28,12 +27,12 @@ class FoundWay:
         return self.equal.exact
 
 
-def find_way(family: AnyFamily, seen: Sequence[Seen]) -> FoundWay:
+def find_way(family: AnyFamily, seen: Sequence[SeenAt]) -> FoundWay:
     """The plainest way that equals every site; else the one that equals most elements.
 
     A way that fails on the first site is not tried on the others, unless none is exact there.
     """
-    first, rest = seen[0], seen[1:]
+    first, rest = seen[0](), seen[1:]
     tried = []
     for variant in family.variants(first.parameters):
         found = FoundWay(variant, equal_of(variant, first))
@@ -46,20 +45,20 @@ def find_way(family: AnyFamily, seen: Sequence[Seen]) -> FoundWay:
     return _over(nearest, rest)
 
 
-def _over(found: FoundWay, rest: Sequence[Seen]) -> FoundWay:
+def _over(found: FoundWay, rest: Sequence[SeenAt]) -> FoundWay:
     total = found.equal
     for one in rest:
-        total += equal_of(found.variant, one)
+        total += equal_of(found.variant, one())
     return FoundWay(found.variant, total)
 
 
-def equal_of(variant: Variant, seen: Seen) -> Equality:
+def equal_of(variant: AnyVariant, seen: Seen) -> Equality:
     total = NOTHING
     for mine, theirs in zip(run_way(variant, seen), seen.outputs, strict=True):
         total += equality(mine, theirs)
     return total
 
 
-def run_way(variant: Variant, seen: Seen) -> Outputs:
+def run_way(variant: AnyVariant, seen: Seen) -> Outputs:
     outputs: Outputs = variant.run(seen.inputs, seen.parameters, seen.dtypes[0])
     return outputs
