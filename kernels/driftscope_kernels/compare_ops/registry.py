@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from driftscope_kernels.compare_ops.activation import ACTIVATION
+from driftscope_kernels.compare_ops.attention import ATTENTION
 from driftscope_kernels.compare_ops.embedding import EMBEDDING
 from driftscope_kernels.compare_ops.logprob import LOGPROB
 from driftscope_kernels.compare_ops.norm import NORM, RESIDUAL_NORM
@@ -17,6 +18,7 @@ FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "norm": NORM,
     "residual_norm": RESIDUAL_NORM,
     "rotary": ROTARY,
+    "attention": ATTENTION,
     "activation": ACTIVATION,
     "logprob": LOGPROB,
 }
