@@ -205,6 +205,8 @@ def _caches(p: AttentionParameters) -> list[AttentionVariant]:
     for name, (says, layout) in layouts.items():
         if p.kv_heads == 1 and (name in one_head or name.endswith("head_major")):
             continue  # the same with one head
+        if p.kv_heads == 2 and name == "heads_shifted":
+            continue  # the same as in reverse
         for which, k, v in (
             ("keys", layout, _kept),
             ("values", _kept, layout),

@@ -42,8 +42,9 @@ STEPS: Final = 24
 CAPS: Final = (1.0, 1000.0)
 REFINEMENTS: Final = 40  # of a golden section: the valley shrinks by 0.618 each time, to 1e-8
 GOLDEN: Final = (math.sqrt(5) - 1) / 2
-#: A solved number this near to a round one is taken for it: bfloat16 outputs fix no more digits.
-ROUND: Final = 0.02
+#: A round number stands for the solved one unless it leaves so many times its squared error:
+#: what rounding leaves moves the minimum by less.
+AS_GOOD: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,10 @@ def _scale(seen: Seen, before: float) -> list[AttentionVariant]:
         return []
     solved = p.scale * 2.0**octaves
     # 1 / √n for a whole n, as all scales in use are.
-    width = max(round(solved**-2), 1)
-    scales = {width**-0.5} if abs(width**-0.5 / solved - 1) < ROUND else set()
-    return [
-        scale_fault(scale, f"scale_{scale:.6g}", f"the scale is {scale:.6g}, not {p.scale:.6g}")
-        for scale in (*scales, solved)
-    ]
+    whole = max(round(solved**-2), 1) ** -0.5
+    scale = whole if seen.error(replace(p, scale=whole)) <= AS_GOOD * least else solved
+    says = f"the scale is {scale:.6g}, not {p.scale:.6g}"
+    return [scale_fault(scale, f"scale_{scale:.6g}", says)]
 
 
 def _softcap(seen: Seen, before: float) -> list[AttentionVariant]:
@@ -113,8 +112,8 @@ def _softcap(seen: Seen, before: float) -> list[AttentionVariant]:
         return []
     solved = math.exp(power)
     whole = float(max(round(solved), 1))
-    caps = {whole} if abs(whole / solved - 1) < ROUND else set()
-    return [softcap_fault(cap) for cap in (*caps, solved) if cap != seen.p.softcap]
+    cap = whole if seen.error(replace(seen.p, softcap=whole)) <= AS_GOOD * least else solved
+    return [softcap_fault(cap)]
 
 
 def _least(error: Callable[[float], float], low: float, high: float) -> tuple[float, float]:

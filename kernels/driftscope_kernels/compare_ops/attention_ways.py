@@ -54,7 +54,9 @@ def sdpa_masked(one: Attended, p: AttentionParameters, dtype: torch.dtype) -> Te
 def sdpa_math(one: Attended, p: AttentionParameters, dtype: torch.dtype) -> Tensor:
     q, k, v = (x.to(dtype)[None] for x in (one.q, repeated(one.k, p), repeated(one.v, p)))
     run: Any = torch.ops.aten._scaled_dot_product_attention_math
-    mask = None if one.plain else one.visible
+    # `scaled_dot_product_attention` turns a mask of booleans into one to add; this does not.
+    hidden = torch.zeros(one.visible.shape, dtype=dtype).masked_fill(~one.visible, -torch.inf)
+    mask = None if one.plain else hidden
     y: Tensor = run(q, k, v, mask, 0.0, one.plain, None, scale=p.scale)[0][0]
     return y
 
