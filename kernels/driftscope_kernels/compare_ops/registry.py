@@ -8,6 +8,7 @@ from typing import Final
 from driftscope_kernels.compare_ops.activation import ACTIVATION
 from driftscope_kernels.compare_ops.attention import ATTENTION
 from driftscope_kernels.compare_ops.embedding import EMBEDDING
+from driftscope_kernels.compare_ops.linear import LINEAR, ROUTER
 from driftscope_kernels.compare_ops.logprob import LOGPROB
 from driftscope_kernels.compare_ops.norm import NORM, RESIDUAL_NORM
 from driftscope_kernels.compare_ops.rotary import ROTARY
@@ -17,8 +18,10 @@ FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "embedding": EMBEDDING,
     "norm": NORM,
     "residual_norm": RESIDUAL_NORM,
+    "linear": LINEAR,
     "rotary": ROTARY,
     "attention": ATTENTION,
     "activation": ACTIVATION,
+    "router": ROUTER,
     "logprob": LOGPROB,
 }
