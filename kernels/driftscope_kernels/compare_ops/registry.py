@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from driftscope_kernels.compare_ops.activation import ACTIVATION
+from driftscope_kernels.compare_ops.attention import ATTENTION
 from driftscope_kernels.compare_ops.embedding import EMBEDDING
 from driftscope_kernels.compare_ops.linear import LINEAR, ROUTER
 from driftscope_kernels.compare_ops.logprob import LOGPROB
@@ -19,6 +20,7 @@ FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "residual_norm": RESIDUAL_NORM,
     "linear": LINEAR,
     "rotary": ROTARY,
+    "attention": ATTENTION,
     "activation": ACTIVATION,
     "router": ROUTER,
     "logprob": LOGPROB,
