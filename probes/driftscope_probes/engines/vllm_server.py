@@ -42,8 +42,8 @@ class VllmServer:
         self._task = task
         self._url = task.engine.server_url
         with self.open() as client:
-            models = _send(client, "GET", "/v1/models").get("data", [])
-            self._version = str(_send(client, "GET", "/version").get("version", "unknown"))
+            models = send(client, "GET", "/v1/models").get("data", [])
+            self._version = str(send(client, "GET", "/version").get("version", "unknown"))
         self._model = self._chosen([model["id"] for model in models])
 
     def open(self) -> httpx.Client:
@@ -77,7 +77,7 @@ class VllmServer:
 
     def complete(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
         """The server's answer to one completion of its model. Raises EngineError."""
-        return _send(client, "POST", "/v1/completions", {"model": self._model, **body})
+        return send(client, "POST", "/v1/completions", {"model": self._model, **body})
 
     def _complete(self, client: httpx.Client, index: int) -> Response:
         sampling = self._task.sampling
@@ -119,7 +119,7 @@ def completion_tokens(choice: Mapping[str, Any], sequence: str) -> tuple[list[in
     return list(token_ids), read_logprobs(logprobs, sequence)
 
 
-def _send(
+def send(
     client: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The JSON answer. Raises EngineError for a server that is absent, refuses or is not vLLM."""
@@ -128,7 +128,7 @@ def _send(
     except httpx.HTTPError as error:
         raise EngineError(
             f"{method} {path} failed: {error or type(error).__name__}",
-            remedy="check that the vLLM server runs at --server-url and is ready.",
+            remedy="check that the vLLM server runs at the address that was given and is ready.",
         ) from error
     if response.status_code != httpx.codes.OK or len(response.content) > MAX_ANSWER_BYTES:
         raise EngineError(
@@ -141,6 +141,6 @@ def _send(
     except ValueError as error:
         raise EngineError(
             f"{method} {path} answered with something that is not JSON: {response.text[:200]}",
-            remedy="check that --server-url is the base URL of a vLLM server.",
+            remedy="check that the address given is the base URL of a vLLM server.",
         ) from error
     return answer
