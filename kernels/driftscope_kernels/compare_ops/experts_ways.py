@@ -66,9 +66,21 @@ def _in_dtype(
 
 
 def summed_in_float32(routed: Routed, given: ExpertsParameters, dtype: torch.dtype) -> Tensor:
-    """transformers' `grouped_mm` and `batched_mm`: `sum` adds in float32 and rounds once."""
+    """transformers' `grouped_mm`: `sum` adds in float32 and rounds once."""
     parts = routed.each(_in_dtype(given, dtype), len(given.down), dtype)
     return (parts * routed.weights[:, :, None]).sum(dim=1).to(dtype)
+
+
+def batched(routed: Routed, given: ExpertsParameters, dtype: torch.dtype) -> Tensor:
+    """transformers' `batched_mm`: matrix-vector products, which add in another order."""
+    activation, parts = ACTIVATIONS[given.activation], []
+    for x, experts in zip(routed.x.to(dtype), routed.experts, strict=True):
+        columns = x[None, :, None].expand(len(experts), -1, -1)
+        inner = torch.bmm(given.gate_up[experts].to(dtype), columns)
+        gate, up = inner.squeeze(-1).chunk(2, dim=-1)
+        down = given.down[experts].to(dtype)
+        parts.append(torch.bmm(down, (activation(gate) * up)[:, :, None]).squeeze(-1))
+    return (torch.stack(parts) * routed.weights[:, :, None]).sum(dim=1).to(dtype)
 
 
 def index_added(routed: Routed, given: ExpertsParameters, dtype: torch.dtype) -> Tensor:

@@ -76,7 +76,8 @@ def _expert_tolerance(
     first = LinearParameters(given.gate_up[expert].double())
     inner = x.double() @ first.weight.t()
     gate, up = inner.chunk(2, dim=-1)
-    gate_off, up_off = linear_tolerance(x, first, dtype, inner).chunk(2, dim=-1)
+    first_off = linear_tolerance(x, first, dtype, inner, partial_sums=False)
+    gate_off, up_off = first_off.chunk(2, dim=-1)
     active = ACTIVATIONS[given.activation](gate)
     product = active * up
     off = STEEPEST * gate_off * (up.abs() + up_off) + active.abs() * up_off
@@ -115,6 +116,13 @@ def _variants() -> Iterator[Variant[ExpertsParameters]]:
         "gate, up and the weighted sum stay float32, and exp is a polynomial",
         "torch.ops._C.cpu_fused_moe(...)",
         ways.vllm_cpu,
+    )
+    yield _variant(
+        "batched",
+        "reduction_order",
+        "each token's experts are matrix-vector products",
+        "torch.bmm(w[experts], x[:, :, None])",
+        ways.batched,
     )
     yield _variant(
         "index_add",

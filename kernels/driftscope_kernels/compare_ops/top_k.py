@@ -52,6 +52,11 @@ class TopKFamily(Family[TopKParameters]):
         half = max(torch.finfo(dtype).eps, torch.finfo(logits.dtype).eps) / 2
         span = logits.double().abs().amax(1, keepdim=True)
         share = ROUNDINGS * half + (SOFTMAX_ULPS + span) * UNIT_ROUNDOFF_FLOAT32
+        if not parameters.renormalise and parameters.correction_bias is None:
+            # exp(logit − log Σ exp), the two and their difference rounded: a share of a logarithm
+            # is a share of the weight times that logarithm.
+            whole = logits.double().logsumexp(1, keepdim=True).abs()
+            share = share + half * (whole + reference[0].log().abs())
         scores = _with_bias(_scores(logits.double(), parameters), parameters)
         most = min(parameters.experts_used + 1, scores.shape[1])
         best = scores.topk(most, dim=1).values
