@@ -141,7 +141,7 @@ class VllmSide:
         return self._seen.received
 
     def parameters(self, site: Site) -> Parameters | None:
-        config = self._engine.llm.vllm_config.model_config.hf_config
+        config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
