@@ -124,9 +124,7 @@ def _next_level(level: list[_Unknown], sizes: _Sizes) -> list[_Unknown]:
 class _Sizes:
     """Asks how large sums are."""
 
-    def __init__(
-        self, linear: Linear, k: int, dtype: torch.dtype, rows: int, columns: int
-    ) -> None:
+    def __init__(self, linear: Linear, k: int, dtype: torch.dtype, rows: int, columns: int) -> None:
         self._linear, self._k, self._dtype = linear, k, dtype
         self._mask = MASKS[dtype]
         self._columns = columns
