@@ -17,7 +17,6 @@ from driftscope_kernels.compare_ops.choices import Choice, Way, ways
 from driftscope_kernels.compare_ops.parameters import LogprobParameters
 from driftscope_kernels.compare_ops.precision import (
     FLOAT32,
-    input_roundoff,
     largest_at,
     roundoff,
     shortest_decimal,
@@ -56,6 +55,8 @@ _LOG_CAPS: Final = (math.log(0.5), math.log(1000.0))
 #: Rows that a temperature is solved for from: two would do without rounding.
 _FITTED_ROWS: Final = 32
 _STEPS: Final = 64
+#: A number known no closer than to a tenth is not named.
+_WIDEST: Final = 0.1
 
 
 class LogprobFamily(Family[LogprobParameters]):
@@ -338,7 +339,7 @@ class _Rows:
     logits: Tensor
     tokens: Tensor
     seen: Tensor  # float64 [rows, 1]
-    error: float  # of one seen value, standard
+    errors: tuple[float, float]  # of one value: where logits were scaled in float32, in dtype
 
     @staticmethod
     def of(inputs: Inputs, seen: Tensor) -> _Rows:
@@ -348,8 +349,10 @@ class _Rows:
         # A seen value is rounded once to its dtype, and off by a few float32 roundings of logits.
         logits = inputs["logits"][::step]
         wide = 4 * FLOAT32 * float(logits.double().abs().amax()) if len(few) else 0.0
-        error = roundoff(seen.dtype) * size + wide + input_roundoff(logits, seen.dtype) * size
-        return _Rows(logits, inputs.tokens[::step], few, error)
+        error = roundoff(seen.dtype) * size + wide
+        # Quotient, tanh and product: three roundings of the logits' dtype where it has 16 bit.
+        narrow = 3 * roundoff(logits.dtype) * float(logits.double().abs().amax()) if len(few) else 0
+        return _Rows(logits, inputs.tokens[::step], few, (error, error + narrow))
 
     def solved(
         self,
@@ -366,12 +369,12 @@ class _Rows:
         step = (between[1] - between[0]) / _STEPS
         coarse = max((between[0] + i * step for i in range(_STEPS + 1)), key=nearness)
         best = largest_at(nearness, coarse - step, coarse + step)
-        if float(self._gap(change(math.exp(best))).abs().amax()) > 4 * self.error:
-            return None
+        farthest = float(self._gap(change(math.exp(best))).abs().amax())
+        error = next((error for error in self.errors if farthest <= 4 * error), None)
         slope = self._slope(change, best)
-        if slope == 0.0:
+        if error is None or slope == 0.0:
             return None
-        width = min(4 * self.error / slope, 0.1)
+        width = min(4 * error / slope, _WIDEST)
         return shortest_decimal(math.exp(best - width), math.exp(best + width))
 
     def _gap(self, parameters: LogprobParameters) -> Tensor:

@@ -56,6 +56,8 @@ _STEPS: Final = 400
 _SHIFTS: Final = range(-64, 65)
 #: Of the turned length: what is left of it once a fit holds in a dtype of 16 bit.
 _FITS: Final = 1 - 1e-4
+#: Where the share is largest, it is flat: float64 tells logarithms apart no closer than that.
+_CLOSEST: Final = 1e-6
 
 
 class RotaryFamily(Family[RotaryParameters]):
@@ -417,6 +419,6 @@ def _number(
     best = largest_at(share, coarse - step, coarse + step)
     if share(best) <= _FITS:
         return None
-    # Phases of many pairs are averaged, so that the fit is closer than one rounding.
-    error = phases.error
+    # Phases of many pairs are averaged, so that the fit is closer than one rounding of 16 bit.
+    error = max(phases.error, _CLOSEST)
     return shortest_decimal(math.exp(best - error), math.exp(best + error))

@@ -21,9 +21,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 NARROW = DTYPES[:2]
 
 
-def packed(
-    tensors: Mapping[str, Tensor], rows: int, tokens: Tensor | None = None
-) -> Inputs:
+def packed(tensors: Mapping[str, Tensor], rows: int, tokens: Tensor | None = None) -> Inputs:
     """Two sequences, the second of which begins at position 0 again."""
     first = rows // 2
     positions = torch.cat([torch.arange(first), torch.arange(rows - first)])
@@ -52,9 +50,7 @@ def beyond(
     return max(ratios)
 
 
-def check_variants(
-    family: AnyFamily, parameters: Any, inputs: Inputs, dtype: torch.dtype
-) -> None:
+def check_variants(family: AnyFamily, parameters: Any, inputs: Inputs, dtype: torch.dtype) -> None:
     """Each says what it does in words and one line, and lies within the tolerance."""
     names = set()
     for variant in family.variants(parameters):

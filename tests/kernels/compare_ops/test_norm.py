@@ -29,7 +29,9 @@ def _rows(dtype: torch.dtype, seed: int, scale: float = 1.0, rows: int = 24) -> 
     return (scale * torch.randn(rows, WIDTH, generator=generator)).to(dtype)
 
 
-def _residual(dtype: torch.dtype, seed: int, scale: float = 1.0, rows: int = 24) -> dict[str, Tensor]:
+def _residual(
+    dtype: torch.dtype, seed: int, scale: float = 1.0, rows: int = 24
+) -> dict[str, Tensor]:
     return {
         "update": _rows(dtype, seed, scale, rows),
         "stream": _rows(dtype, seed + 1, 3 * scale, rows),
@@ -56,9 +58,7 @@ def test_the_reference_is_the_formula() -> None:
 @pytest.mark.parametrize("dtype", row_ops.DTYPES)
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**20), magnitude=st.integers(-6, 6))
-def test_variants_are_rounding(
-    dtype: torch.dtype, offset: bool, seed: int, magnitude: int
-) -> None:
+def test_variants_are_rounding(dtype: torch.dtype, offset: bool, seed: int, magnitude: int) -> None:
     parameters = _parameters(dtype, seed, offset)
     # Squares of 2^6 · 4σ still fit in float16.
     inputs = row_ops.packed(_residual(dtype, seed, 2.0 ** min(magnitude, 4), 6), 6)
