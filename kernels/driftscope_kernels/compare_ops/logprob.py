@@ -52,8 +52,9 @@ _SOFTMAX: Final = (
 _TEMPERATURES: Final = (0.6, 0.7, 0.8, 0.9, 1.1, 1.2)
 _LOG_TEMPERATURES: Final = (math.log(1 / 32), math.log(32))
 _LOG_CAPS: Final = (math.log(0.5), math.log(1000.0))
-#: Rows that a temperature is solved for from: two would do without rounding.
-_FITTED_ROWS: Final = 32
+#: Rows that a temperature is solved for from: two would do without rounding, and each try reads
+#: whole rows.
+_FITTED_ROWS: Final = 8
 _STEPS: Final = 64
 #: A number known no closer than to a tenth is not named.
 _WIDEST: Final = 0.1
@@ -336,7 +337,7 @@ def _blocks(
 class _Rows:
     """Some rows that a number is solved for from."""
 
-    logits: Tensor
+    logits: Tensor  # float64 [rows, vocabulary]
     tokens: Tensor
     seen: Tensor  # float64 [rows, 1]
     errors: tuple[float, float]  # of one value: where logits were scaled in float32, in dtype
@@ -352,7 +353,7 @@ class _Rows:
         error = roundoff(seen.dtype) * size + wide
         # Quotient, tanh and product: three roundings of the logits' dtype where it has 16 bit.
         narrow = 3 * roundoff(logits.dtype) * float(logits.double().abs().amax()) if len(few) else 0
-        return _Rows(logits, inputs.tokens[::step], few, (error, error + narrow))
+        return _Rows(logits.double(), inputs.tokens[::step], few, (error, error + narrow))
 
     def solved(
         self,
