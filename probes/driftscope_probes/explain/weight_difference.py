@@ -151,7 +151,7 @@ def _scaled(engine: Tensor, trainer: Tensor) -> str | None:
     left, apart = mine - factor * other, mine - other
     step = torch.finfo(engine.dtype).eps * _ROUNDING * _norm(mine)
     if abs(factor) > 0 and _norm(left) <= min(step, _EXPLAINED * _norm(apart)):
-        return f"the engine's is the trainer's times {factor:.6g}"
+        return f"the engine's is the trainer's times {factor:.4g}"
     return None
 
 
