@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,9 +123,7 @@ def _next_level(level: list[_Unknown], sizes: _Sizes) -> list[_Unknown]:
 class _Sizes:
     """Asks how large sums are."""
 
-    def __init__(
-        self, linear: Linear, k: int, dtype: torch.dtype, rows: int, columns: int
-    ) -> None:
+    def __init__(self, linear: Linear, k: int, dtype: torch.dtype, rows: int, columns: int) -> None:
         self._linear, self._k, self._dtype = linear, k, dtype
         self._mask = MASKS[dtype]
         self._columns = columns
@@ -177,18 +174,19 @@ def summed(tree: Tree, x: Tensor, weight: Tensor, *, fused: bool = True) -> Tens
     `fused`: a term joins a sum by one fused multiply-add, as in matrix kernels; a tree cannot tell.
     Products of 16-bit numbers are exact in float32, where it makes no difference.
     """
-    wide_x, wide_weight = (values.detach().float().numpy() for values in (x, weight))
+    wide_x: Float32 = x.detach().float().numpy()
+    wide_weight: Float32 = weight.detach().float().numpy()
 
     def joined(total: Float32, branch: Branch) -> Float32:
         if isinstance(branch, Node):
-            return np.add(total, value(branch))
+            return total + value(branch)
         if not fused:
-            return np.add(total, wide_x[:, branch, None] * wide_weight[None, :, branch])
+            return total + wide_x[:, branch, None] * wide_weight[None, :, branch]
         return fma(wide_x[:, branch, None], wide_weight[None, :, branch], total)
 
     def value(branch: Branch) -> Float32:
         start, steps = spine(branch)
-        total = wide_x[:, start, None] * wide_weight[None, :, start]
+        total: Float32 = wide_x[:, start, None] * wide_weight[None, :, start]
         for step in steps:
             for other in step:
                 total = joined(total, other)

@@ -25,7 +25,7 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.explain.numbers_of_ops import Numbers
 from driftscope_probes.explain.report import Alignment, Check, WeightDifference
 from driftscope_probes.explain.sample import Sample
-from driftscope_probes.explain.sides.base import SideName
+from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sites import Site
 from driftscope_probes.explain.weight_difference import weight_difference
 
@@ -44,16 +44,7 @@ class NotComparable(ProbeError):
     """The sides were not given the same thing: sequences, vocabulary, layers or widths."""
 
 
-@dataclass(frozen=True)
-class Received:
-    """What one side's model was called with, padding left out."""
-
-    tokens: NDArray[np.int64]  # [rows]
-    positions: NDArray[np.int64]  # [rows]
-    lengths: NDArray[np.int64]  # [sequences] rows that attention may see
-
-
-class Inputs:
+class ReadTokens:
     """Collects what a model is called with, pass by pass, for `Received`."""
 
     def __init__(self, sample: Sample) -> None:

@@ -45,8 +45,8 @@ class First(Record):
     sequence: int
     position: int
     feature: int
-    engine: float
-    trainer: float
+    engine: float | None  # None: not finite
+    trainer: float | None
     ulp: int | None  # None where one side is not a number
     inputs: InputEvidence = "equal"  # other than equal: of dumps alone
 
@@ -205,20 +205,13 @@ class Gap(Record):
     equal_fraction: float
 
 
-class ExplainReport(Record):
-    schema_version: str
-    kind: str
-    created_at: str
-    model: dict[str, Any]
-    trainer_model: dict[str, Any] | None
-    request: ExplainRequest
+class Parts(Record):
+    """What the two live sides showed: the report without what is known outside their process."""
+
     verdict: Verdict
-    equal: bool
-    sentence: str
-    remedy: str | None
     gap: Gap | None
     alignment: Alignment
-    first: First | None
+    first: First | None  # at a fault where there is one
     ops: list[Op]  # those that differ on equal inputs, in the order in which they run
     compared: list[Compared]
     growth: list[Growth]
@@ -227,8 +220,21 @@ class ExplainReport(Record):
     uncovered: list[str]
     ran: dict[str, dict[str, Any]]  # by side: what really ran, read back
     notes: list[str]
-    environment: dict[str, Any]
     timing: dict[str, float]
+    lint: dict[str, Any] | None = None  # a LintReport
+
+
+class ExplainReport(Parts):
+    schema_version: str
+    kind: str
+    created_at: str
+    model: dict[str, Any]
+    trainer_model: dict[str, Any] | None
+    request: ExplainRequest
+    equal: bool
+    sentence: str
+    remedy: str | None
+    environment: dict[str, Any]
 
     @property
     def exit_code(self) -> int:

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm import LLM
 
-from driftscope_probes.explain.alignment import Inputs, Part, align
+from driftscope_probes.explain.alignment import Part, ReadTokens, align
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
@@ -62,7 +62,7 @@ def engine(folder: str, dtype: str) -> LLM:
 
 
 def alignment(llm: LLM, trainer: Any, dtype: str) -> dict[str, Any]:
-    inputs = Inputs(SAMPLE)
+    inputs = ReadTokens(SAMPLE)
     for index in range(len(SAMPLE.prompts)):
         first, count = int(SAMPLE.cu_seqlens[index]), int(SAMPLE.lengths[index])
         rows = slice(first, first + count)

@@ -17,7 +17,7 @@ from torch import Tensor
 from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.explain.sample import Sample
-from driftscope_probes.explain.sides.base import SideName
+from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.hf_places import met, uncovered
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site
@@ -40,6 +40,7 @@ class HfSide:
     def __init__(self, loaded: LoadedModel, mode: TrainerMode, settings: TrainerSettings) -> None:
         self.loaded, self.mode, self._settings = loaded, mode, settings
         self._kernels = TrainerKernels(settings.kernels, loaded)
+        self._last: Sample | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,6 +48,7 @@ class HfSide:
 
     def run(self, sample: Sample, tap: Tap | None) -> NDArray[np.float32]:
         values = []
+        self._last = sample
         torch.manual_seed(self._settings.seed)
         with torch.no_grad(), self._kernels.in_use():
             for index in range(len(sample.prompts)):
@@ -123,6 +125,12 @@ class HfSide:
                 result[at : at + count] = logprobs.gather(1, places)[:, 0]
                 at += count
         return result
+
+    @property
+    def received(self) -> Received:
+        """It is called with the sample's own tokens, one sequence at a time."""
+        assert self._last is not None, "nothing was run yet"
+        return Received(self._last.tokens, self._last.positions, self._last.lengths)
 
     def parameters(self, site: Site) -> Parameters | None:
         return trainer_parameters(self.loaded.model, site)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
@@ -20,9 +20,10 @@ from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import EngineError
+from driftscope_probes.explain.alignment import ReadTokens
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
-from driftscope_probes.explain.sides.base import SideName
+from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
 from driftscope_probes.explain.sides.vllm_places import met, uncovered
@@ -57,6 +58,7 @@ class VllmSide:
     def __init__(self, task: RolloutTask, phase: Phase) -> None:
         """Loads the engine. Raises ProbeError."""
         self._recovered = Recovered()
+        self._seen: _Seen | None = None
         self._task, self._phase = task, phase
         self._engine = VllmInProcess(task, logits_processors=(ForcedTokens,))
         self.model: Any = self._engine.llm.apply_model(lambda model: model)[0]
@@ -86,7 +88,7 @@ class VllmSide:
     def run(self, sample: Sample, tap: Tap | None) -> NDArray[np.float32]:
         with Overrides() as overrides:
             if tap is not None:
-                seen = _Seen(self._runner, self.model, sample, tap)
+                seen = self._seen = _Seen(self._runner, sample, tap)
                 overrides.enter_context(met(self.model, seen.meet))
                 overrides.wrap(self.model, "forward", seen.begins)
                 overrides.wrap(self.model.logits_processor, "forward", seen.heads)
@@ -133,8 +135,13 @@ class VllmSide:
                     done[int(output.request_id)] = output
         return [done[index] for index in range(len(prompts))]
 
+    @property
+    def received(self) -> Received:
+        assert self._seen is not None, "nothing was run through a tap yet"
+        return self._seen.received
+
     def parameters(self, site: Site) -> Parameters | None:
-        config = self._engine.llm.vllm_config.model_config.hf_config
+        config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
@@ -160,29 +167,41 @@ def _forced(tokens: list[int], prompt_logprobs: int | None = None) -> SamplingPa
 class _Seen:
     """Which rows of the sample a forward pass of the engine holds."""
 
-    def __init__(self, runner: Any, model: nn.Module, sample: Sample, tap: Tap) -> None:
+    def __init__(self, runner: Any, sample: Sample, tap: Tap) -> None:
         self._runner, self._sample, self._tap = runner, sample, tap
+        self._read = ReadTokens(sample)
         self._rows = torch.empty(0, dtype=torch.int64)  # of the pass
         self._last = self._rows  # of them, those of each request's last token
         self._hidden: Tensor | None = None  # what the pass gave
 
+    @property
+    def received(self) -> Received:
+        return self._read.received()
+
     def begins(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            self._locate()
-            self._hidden = own(*args, **kwargs)
+        def forward(input_ids: Tensor, positions: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._locate(input_ids, positions)
+            self._hidden = own(input_ids, positions, *args, **kwargs)
             return self._hidden
 
         return forward
 
-    def _locate(self) -> None:
+    def _locate(self, input_ids: Tensor, read_at: Tensor) -> None:
+        """A request's tokens stand in its cache one after another, wherever it says they are."""
         batch = self._runner.input_batch
         count = batch.num_reqs
         starts = self._runner.query_start_loc.np[: count + 1]
-        positions = self._runner.positions[: int(starts[-1])].cpu().numpy()
         # vLLM adds a suffix of its own to the name of a request.
         sequences = [int(name.partition("-")[0]) for name in batch.req_ids[:count]]
-        first = np.repeat(self._sample.cu_seqlens[sequences], np.diff(starts))
-        self._rows = torch.from_numpy(first + positions)
+        done = batch.num_computed_tokens_cpu[:count]
+        counts = np.diff(starts)
+        first = np.repeat(self._sample.cu_seqlens[sequences] + done - starts[:-1], counts)
+        rows = first + np.arange(int(starts[-1]))
+        self._rows = torch.from_numpy(rows)
+        count_read = len(rows)
+        self._read.add(
+            rows, input_ids[:count_read].cpu().numpy(), read_at[:count_read].cpu().numpy()
+        )
         self._last = self._rows[torch.from_numpy(starts[1:] - 1).long()]
 
     def meet(self, place: Place, value: Tensor) -> Tensor:
