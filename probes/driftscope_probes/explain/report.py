@@ -221,6 +221,7 @@ class Parts(Record):
     ran: dict[str, dict[str, Any]]  # by side: what really ran, read back
     notes: list[str]
     timing: dict[str, float]
+    lint: dict[str, Any] | None = None  # a LintReport
 
 
 class ExplainReport(Parts):
