@@ -24,7 +24,8 @@ from driftscope_probes.explain.server.alignment import (
 )
 from driftscope_probes.explain.server.changed_folder import config_of
 from driftscope_probes.explain.server.client import BudgetSpent, Served, ServerClient
-from driftscope_probes.explain.server.examination import Examination, Measured, floors_of
+from driftscope_probes.explain.server.examination import Examination, Measured
+from driftscope_probes.explain.server.floors import floors_of
 from driftscope_probes.explain.server.profile import texts_of
 from driftscope_probes.explain.server.report import DOOR, KIND, ServerReport
 from driftscope_probes.explain.server.request import ServerExplainRequest
