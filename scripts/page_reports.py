@@ -22,6 +22,7 @@ from driftscope_probes.determinism.report import (
 from driftscope_probes.determinism.request import AxisName, DeterminismRequest
 from driftscope_probes.device.environment import Change
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.explain.report import ExplainReport
 from driftscope_probes.kernels.report import (
     Counterexample,
     KernelsReport,
@@ -42,6 +43,7 @@ from driftscope_probes.nightly.report import (
 )
 from driftscope_probes.paired.report import PairedReport
 from driftscope_service.demo import load
+from driftscope_service.experiments.explain import kind as explain
 from driftscope_service.experiments.paired import kind as paired
 from driftscope_service.experiments.record import store_report
 from driftscope_service.jobs.store import JobRepository
@@ -82,6 +84,7 @@ def store_all(service: Service) -> dict[str, str]:
         "paired": store(service, paired_report(), MODEL),
         "kernels": store(service, kernels_report()),
         "determinism": store(service, determinism_report(), MODEL),
+        "explain": store(service, explain_report(), MODEL),
     }
     for number in range(NIGHTS):
         ids["nightly"] = store(service, night(number))
@@ -91,6 +94,11 @@ def store_all(service: Service) -> dict[str, str]:
 def paired_report() -> PairedReport:
     """That of the demo: numbers as they are."""
     return PairedReport.read(load.recorded_report(paired.KIND, "paired"))
+
+
+def explain_report() -> ExplainReport:
+    """That of the demo: numbers as they are."""
+    return ExplainReport.read(load.recorded_report(explain.KIND, "explain"))
 
 
 _AXES: tuple[AxisName, ...] = (

@@ -81,6 +81,11 @@ driftscope_service.experiments.start_pages tests/service/pages/test_start_page.p
 driftscope_service.experiments.submitted
     tests/service/experiments/test_reports_api.py post("/v1/reports"
 driftscope_service.experiments.diagnose.* tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_service.experiments.explain.command
+    tests/service/cli/test_explain.py driftscope("explain"
+driftscope_service.experiments.explain.*
+    tests/service/experiments/explain/test_job.py /v1/probes/explain
+driftscope_service.terminal.pair_options tests/service/cli/test_explain.py driftscope("explain"
 driftscope_service.runs.brought tests/service/experiments/diagnose/test_job.py /v1/probes/diagnose
 driftscope_probes.diagnose.pair tests/service/cli/test_diagnose.py driftscope("diagnose"
 driftscope_probes.diagnose.* tests/probes/diagnose/test_investigation.py examine(

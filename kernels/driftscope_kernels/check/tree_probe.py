@@ -17,10 +17,9 @@ from torch import Generator, Tensor
 from driftscope_kernels.check.cases.case import BMM_ROWS, HEADS, KV_HEADS, Shape
 from driftscope_kernels.check.placements.axes import MICRO_BATCHES, batch_sizes
 from driftscope_kernels.check.placements.placement import Batch, Params, Placement, run
+from driftscope_kernels.compare_ops.trees import LOW_PRECISION_LEAVES, MASKS
 from driftscope_kernels.registry import Kernel
 
-#: Integers up to here are exact in bf16 (8 bits of significand); fp16 would allow 2,048.
-LOW_PRECISION_LEAVES = 256
 #: A mean divides, and the count is read by rounding: in bf16 ±0.4 % of 100 is still below a half.
 MEAN_LEAVES = 100
 #: Pairs of leaves per window; half of them (0, j), half random.
@@ -46,24 +45,6 @@ ONE_PER_ROW = ("sum", "mean", "mean_strided", "linear.grad_bias")
 SCOPE: Mapping[str, str] = {
     **dict.fromkeys((*PRODUCTS, *ONE_PER_ROW), WHOLE_PROOF),
     **dict.fromkeys(("attention", "attention_prefill", "sdpa", "sdpa_prefill"), PART_PROOF),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """What the leaves hold. big·other must swallow every sum of unit·other in a float32."""
-
-    unit: float
-    big: float
-    other: float  # the factor that every leaf is multiplied with, where the op multiplies
-
-
-#: fp16 ends at 65,504: its big is 2¹⁵, its unit the smallest number, and the factor lifts both, so
-#: that 2³⁹ lies between them in the accumulator.
-MASKS = {
-    torch.float32: Mask(1.0, 2.0**100, 1.0),
-    torch.bfloat16: Mask(1.0, 2.0**100, 1.0),
-    torch.float16: Mask(2.0**-24, 2.0**15, 2.0**10),
 }
 
 

@@ -8,47 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from driftscope_kernels.compare_ops.reasons import REASONS as REASONS
+from driftscope_kernels.compare_ops.reasons import ROUNDING as ROUNDING
+from driftscope_kernels.compare_ops.reasons import Reason as Reason
+
 #: What a kind of op computes with: one of `parameters`.
 P = TypeVar("P")
-
-#: `input_only`: the op is the same on both sides, and differs because what it is given does.
-Reason = Literal[
-    "dtype",
-    "rounding_point",
-    "reduction_order",
-    "primitive",
-    "weight",
-    "formula",
-    "mask",
-    "position",
-    "cache",
-    "randomness",
-    "input_only",
-    "unknown",
-]
-REASONS: Final[Mapping[Reason, str]] = {
-    "dtype": "another dtype",
-    "rounding_point": "another rounding point",
-    "reduction_order": "another order of additions",
-    "primitive": "another primitive (exp, rsqrt, fused multiply-add)",
-    "weight": "other weights",
-    "formula": "another formula or constant",
-    "mask": "another mask",
-    "position": "other positions or angles",
-    "cache": "another key-value cache",
-    "randomness": "random numbers on one side",
-    "input_only": "other inputs only",
-    "unknown": "no variant equals it",
-}
-#: What rounding alone does. Everything else but `input_only` and `unknown` is a fault.
-ROUNDING: Final[frozenset[Reason]] = frozenset(
-    {"dtype", "rounding_point", "reduction_order", "primitive"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +84,13 @@ class Family(ABC, Generic[P]):
     def faults(self, parameters: P) -> Sequence[Variant[P]]:
         """Ways that are wrong for these parameters: another epsilon, window, base, mask …"""
 
+    def fitted(self, inputs: Inputs, parameters: P, seen: Outputs) -> Sequence[Variant[P]]:
+        """Faults with a number that is solved for from what the other side gave: base, epsilon.
+
+        `seen`: that side's outputs, for these inputs, in its dtype. Empty where nothing fits.
+        """
+        return ()
+
 
 AnyFamily = Family[Any]
+AnyVariant = Variant[Any]

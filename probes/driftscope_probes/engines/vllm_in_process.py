@@ -6,12 +6,14 @@ In: a RolloutTask. Out: sampled tokens with the log-probabilities vLLM gave them
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import vllm
 from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from driftscope_kernels.vllm_plugin import register as register_kernels
 from driftscope_kernels.vllm_plugin.coverage import of_model
@@ -33,7 +35,13 @@ from driftscope_probes.trace import Trace
 
 
 class VllmInProcess:
-    def __init__(self, task: RolloutTask, *, sleeps: bool = False) -> None:
+    def __init__(
+        self,
+        task: RolloutTask,
+        *,
+        sleeps: bool = False,
+        logits_processors: Sequence[type[LogitsProcessor]] = (),
+    ) -> None:
         """`sleeps`: weights in memory that can be let go of; a CPU's are not, and its sleep is a
         pause only.
         """
@@ -46,6 +54,7 @@ class VllmInProcess:
         let_seeds_survive_chunks()
         arguments = _engine_args(task)
         arguments.enable_sleep_mode = sleeps and not current_platform.is_cpu()
+        arguments.logits_processors = list(logits_processors) or None
         self._engine = LLMEngine.from_engine_args(arguments)
         #: What every request carries: the adapter, where vLLM's own LoRA serves one.
         self.lora = None if task.adapter is None else load_lora(self._engine, task.adapter)
@@ -71,6 +80,10 @@ class VllmInProcess:
             engine_version=vllm.__version__,
             settings=self.used_settings(),
         )
+
+    def sampling_params(self, index: int) -> SamplingParams:
+        """Of the task's prompt number `index`."""
+        return _sampling_params(self._task, index, self._stop_ids)
 
     def _run(self, responses: list[Response], progress: ProgressSink) -> None:
         expected = len(responses) * self._task.sampling.max_tokens

@@ -31,6 +31,8 @@ EXIT_CODES: Final[Mapping[Verdict, int]] = {
     "not_comparable": 2,
 }
 Closer = Literal["engine", "trainer", "equal"]
+#: What an op was given in two runs as they are. `unknown`: not all of it was captured.
+InputEvidence = Literal["equal", "different", "unknown"]
 
 
 class First(Record):
@@ -43,9 +45,10 @@ class First(Record):
     sequence: int
     position: int
     feature: int
-    engine: float
-    trainer: float
+    engine: float | None  # None: not finite
+    trainer: float | None
     ulp: int | None  # None where one side is not a number
+    inputs: InputEvidence = "equal"  # other than equal: of dumps alone
 
 
 class Way(Record):
@@ -106,24 +109,30 @@ class Op(Record):
     engine: Way
     trainer: Way
     trees: list[Tree]
-    errors: Errors
-    closer_to_float64: Closer
-    beyond_tolerance: float  # fraction of elements farther apart than rounding explains
+    errors: Errors | None  # None: weights or numbers of the op are not at hand
+    closer_to_float64: Closer | None
+    beyond_tolerance: float | None  # fraction of elements farther apart than rounding explains
     backward: Backward | None
     swap: Swap | None  # with this op alone replaced
 
 
 class Compared(Record):
-    """A site, whether it differs or not."""
+    """A site, whether it differs or not.
+
+    Two dumps hold each run as it was: there an op is compared on those tokens whose inputs happen
+    to be equal, and is None where there are none.
+    """
 
     layer: int | None
     op: str
     site: str
-    equal_fraction: float
-    max_ulp: int
+    equal_fraction: float | None
+    max_ulp: int | None
     reverse_equal_fraction: float | None
     own_inputs_equal_fraction: float | None  # in the two runs as they are
-    beyond_tolerance: float
+    beyond_tolerance: float | None
+    inputs: InputEvidence = "equal"  # in the two runs as they are; given for dumps alone
+    tokens_with_equal_inputs: int | None = None  # likewise
 
 
 class Growth(Record):
@@ -196,20 +205,13 @@ class Gap(Record):
     equal_fraction: float
 
 
-class ExplainReport(Record):
-    schema_version: str
-    kind: str
-    created_at: str
-    model: dict[str, Any]
-    trainer_model: dict[str, Any] | None
-    request: ExplainRequest
+class Parts(Record):
+    """What the two live sides showed: the report without what is known outside their process."""
+
     verdict: Verdict
-    equal: bool
-    sentence: str
-    remedy: str | None
     gap: Gap | None
     alignment: Alignment
-    first: First | None
+    first: First | None  # at a fault where there is one
     ops: list[Op]  # those that differ on equal inputs, in the order in which they run
     compared: list[Compared]
     growth: list[Growth]
@@ -218,8 +220,21 @@ class ExplainReport(Record):
     uncovered: list[str]
     ran: dict[str, dict[str, Any]]  # by side: what really ran, read back
     notes: list[str]
-    environment: dict[str, Any]
     timing: dict[str, float]
+    lint: dict[str, Any] | None = None  # a LintReport
+
+
+class ExplainReport(Parts):
+    schema_version: str
+    kind: str
+    created_at: str
+    model: dict[str, Any]
+    trainer_model: dict[str, Any] | None
+    request: ExplainRequest
+    equal: bool
+    sentence: str
+    remedy: str | None
+    environment: dict[str, Any]
 
     @property
     def exit_code(self) -> int:

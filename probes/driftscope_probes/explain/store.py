@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, KeysView
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -54,7 +54,7 @@ class Store:
         self._file = tempfile.TemporaryFile(dir=folder)
 
     @property
-    def places(self) -> Collection[Place]:
+    def places(self) -> KeysView[Place]:
         """In the order in which they were first written."""
         return self._entries.keys()
 
@@ -86,8 +86,11 @@ class Store:
         data = bytearray(size)
         # Rows behind the last one written are not in the file.
         os.preadv(self._file.fileno(), [data], entry.offset)
-        flat = torch.frombuffer(data, dtype=entry.dtype) if size else torch.empty(0)
-        return flat.to(entry.dtype).reshape(self._rows, *entry.shape)
+        return torch.frombuffer(data, dtype=entry.dtype).reshape(self._rows, *entry.shape)
+
+    def dtype(self, place: Place) -> torch.dtype:
+        """Raises KeyError."""
+        return self._entries[place].dtype
 
     def read_rows(self, place: Place, rows: Tensor) -> Tensor:
         """[n, …]"""

@@ -192,7 +192,7 @@ def forward_logprobs(
                 temperature=temperature,
                 fp32_head=mode.fp32_head,
             )
-        rows = _with_company(batch.rows, hidden.shape[0])
+        rows = with_company(batch.rows, hidden.shape[0])
         scored = torch.searchsorted(rows, batch.rows)
         targets = torch.zeros_like(rows)
         targets[scored] = batch.targets
@@ -230,7 +230,7 @@ def head_dtype(mode: TrainerMode) -> torch.dtype:
     return torch.float32 if mode.fp32_head else torch_dtype(mode.compute)
 
 
-def _with_company(rows: Tensor, available: int) -> Tensor:
+def with_company(rows: Tensor, available: int) -> Tensor:
     """`rows` (rising) and, if they are few, further positions of the same pass among them.
 
     A product over few rows is summed in another order; padded this way a short response gets the

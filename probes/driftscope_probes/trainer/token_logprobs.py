@@ -139,7 +139,7 @@ def stream_logits(
         yield LogitsChunk(chunk, out, logits)
 
 
-def _log_softmax_(logits: Tensor, temperature: float) -> Tensor:
+def log_softmax_(logits: Tensor, temperature: float) -> Tensor:
     """In place: torch's kernel writes a row only after it has read its maximum and sum."""
     if temperature != 1.0:
         logits.div_(temperature)
@@ -162,7 +162,7 @@ class _TokenLogprobs(torch.autograd.Function):
         result = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for chunk in stream_logits(hidden, weight, bias, chunks):
-                logprobs = _log_softmax_(chunk.logits, temperature)
+                logprobs = log_softmax_(chunk.logits, temperature)
                 result[chunk.rows] = logprobs.gather(1, targets[chunk.rows, None])[:, 0]
         return result
 
@@ -173,7 +173,7 @@ class _TokenLogprobs(torch.autograd.Function):
         gradients = _Gradients.zeros(hidden, weight, bias, ctx.needs_input_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             for chunk in stream_logits(hidden, weight, bias, ctx.chunks):
-                probabilities = _log_softmax_(chunk.logits, ctx.temperature).exp_()
+                probabilities = log_softmax_(chunk.logits, ctx.temperature).exp_()
                 grad_rows = grad[chunk.rows, None]
                 grad_logits = probabilities.mul_(-grad_rows)
                 grad_logits.scatter_add_(1, targets[chunk.rows, None], grad_rows)

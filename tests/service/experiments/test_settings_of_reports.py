@@ -13,12 +13,13 @@ from driftscope_probes.lint.report import LintReport, Source
 from driftscope_service.demo import load
 from driftscope_service.experiments.determinism.terminal import print_determinism
 from driftscope_service.experiments.diagnose.terminal import print_report as print_diagnose
+from driftscope_service.experiments.explain.terminal import print_report as print_explain
 from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.paired.terminal import print_report
 from driftscope_service.experiments.registry import load_kinds
 
 KINDS = load_kinds()
-OF_A_MODEL = ("paired", "determinism", "floor", "diagnose")
+OF_A_MODEL = ("paired", "determinism", "floor", "diagnose", "explain")
 FOUND = Finding(
     *("kv-x", "warning", "request: engine", "fp8", "It is <cut>.", "Keep it.", "here", "fp8_kv")
 )
@@ -49,6 +50,7 @@ def test_a_report_of_before_there_was_a_lint_says_nothing(name: str) -> None:
         ("paired", print_report),
         ("determinism", print_determinism),
         ("diagnose", print_diagnose),
+        ("explain", print_explain),
     ],
 )
 def test_the_terminal_tells_them(name: str, show: Any) -> None:

@@ -26,6 +26,7 @@ PATHS = (
     *("/probes/new", "/probes/new/paired", "/probes/new/determinism", "/probes/new/kernels"),
     *("/runs/broken/delete", "/runs/broken/steps/35/delete", "/probes/{paired}/delete"),
     *("/probes", "/probes/{paired}", "/probes/{determinism}", "/reports/{paired}"),
+    *("/probes/{explain}", "/reports/{explain}"),
     *("/kernels", "/lint", "/nightly", "/reports/{nightly}", "/jobs", "/jobs/{job}"),
     *("/causes", "/causes/temperature_semantics", "/causes/unexplained"),
     *("/glossary", "/api", "/docs", "/docs?q=limit", "/docs/limits", "/docs/pages"),

@@ -6,6 +6,7 @@ In: a loaded model. Out: log-probabilities, what its ops compute with, and what 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +19,15 @@ from driftscope_probes.explain.sites import Site
 from driftscope_probes.explain.taps import Tap
 
 SideName = Literal["engine", "trainer"]
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one side's model was called with, padding left out."""
+
+    tokens: NDArray[np.int64]  # [rows]
+    positions: NDArray[np.int64]  # [rows]
+    lengths: NDArray[np.int64]  # [sequences] rows that attention may see
 
 
 class Side(Protocol):
@@ -45,6 +55,17 @@ class Side(Protocol):
         ...
 
     @property
+    def received(self) -> Received:
+        """Of the last run through a tap."""
+        ...
+
+    @property
     def uncovered(self) -> list[str]:
         """Parts of the model whose ops are not seen, by name."""
+        ...
+
+
+class EngineSide(Side, Protocol):
+    def draw(self) -> Sample:
+        """Responses to the prompts it was loaded with, as its sampling draws them."""
         ...

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,7 +24,6 @@ from driftscope_probes.diagnose.request import DiagnoseRequest, DiagnoseTrainer,
 from driftscope_probes.diagnosis.by_hand.base import FRAMEWORKS, Framework
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.registry import CONTROLS
-from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import FOLDER, FloorStore, default_folder
 from driftscope_probes.push import PushError, read_step
@@ -45,6 +43,14 @@ from driftscope_service.terminal.commands import (
     request_options,
     run_child,
 )
+from driftscope_service.terminal.pair_options import (
+    CHAT_TEMPLATE,
+    OF_BOTH_SIDES,
+    OF_ENGINE,
+    OF_SAMPLING,
+    PROMPTS,
+    sides_of,
+)
 from driftscope_service.terminal.prompt_file import read_prompts_option
 
 #: What a calibrated floor is found by, in the metadata of a step.
@@ -53,18 +59,13 @@ FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
 
 def request_of(values: Mapping[str, Any]) -> DiagnoseRequest:
     """Raises RequestError. `values`: of the options, by name of their fields."""
-    check = partial(checked, command="diagnose")
-    sides = {
-        "sampling": check(SamplingSettings, values),
-        "engine": check(EngineSettings, values),
-        "trainer": check(DiagnoseTrainer, values),
-    }
+    sides = sides_of(values, DiagnoseTrainer, command="diagnose")
     given = {
         "prompts": read_prompts_option(values["prompts"]),
         "older_models": _words(values["older_models"]),
         "control": _words(values["control"]),
     }
-    return check(DiagnoseRequest, {**values, **sides, **given})
+    return checked(DiagnoseRequest, {**values, **sides, **given}, command="diagnose")
 
 
 def _words(given: Any) -> list[str]:
@@ -83,41 +84,13 @@ def _words(given: Any) -> list[str]:
             "budget": "Seconds; a control that was begun is finished.",
             "engine_dtype": "Default: as the step says it, else bf16.",
             "trainer_dtype": "Default: as the step says it, else bf16.",
-            "prompts": "A .txt or .jsonl file, or how many of the shipped prompts.",
-            "chat_template": "Default: where the tokenizer has one.",
+            "prompts": PROMPTS,
+            "chat_template": CHAT_TEMPLATE,
         },
     ),
-    fields(
-        EngineSettings,
-        {
-            "threads": "Of engine and trainer. Default: every core.",
-            "kernels": "Of engine and trainer: stock, or batch-invariant ones: invariant.",
-        },
-    ),
-    fields(
-        SamplingSettings,
-        {
-            **dict.fromkeys(("max_tokens", "seed", "temperature", "top_p"), ""),
-            "top_k": "0: whole vocabulary.",
-            "ignore_eos": "",
-        },
-        panel="Sampling",
-    ),
-    fields(
-        EngineSettings,
-        {
-            **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
-            **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
-            **dict.fromkeys(("compile", "cascade_attention"), ""),
-            "kv_cache_dtype": CHOICES,
-            "fp32_head": "Logits from a head in float32.",
-            "attention_split_kv": "vLLM on CPU.",
-            "kv_cache_gib": "",
-            **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),
-        },
-        panel="Engine",
-        flags={"kind": "--engine", "compile": "--compile/--enforce-eager"},
-    ),
+    OF_BOTH_SIDES,
+    OF_SAMPLING,
+    OF_ENGINE,
     fields(
         DiagnoseTrainer,
         {"attention": CHOICES, "micro_batch": "", "batching": CHOICES, "padding_side": ""},

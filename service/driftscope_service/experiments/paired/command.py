@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,6 @@ import typer
 from rich.console import Console
 
 from driftscope_probes.crashes import explain_probe_crash
-from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.floor.store import default_folder as default_floors
 from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.paired.request import PairedRequest
@@ -32,69 +30,46 @@ from driftscope_service.terminal.commands import (
     run_child,
 )
 from driftscope_service.terminal.fail_on import FailOn, exit_where_a_rule_holds
+from driftscope_service.terminal.pair_options import (
+    CHAT_TEMPLATE,
+    MODEL,
+    OF_BOTH_SIDES,
+    OF_ENGINE,
+    OF_SAMPLING,
+    PROMPTS,
+    TRAINER_DTYPES,
+    sides_of,
+)
 from driftscope_service.terminal.prompt_file import read_prompts_option
 
 
 def request_of(values: Mapping[str, Any]) -> PairedRequest:
     """Raises RequestError. `values`: of the options, by name of their fields."""
-    check = partial(checked, command="probe paired")
-    sides = {
-        "sampling": check(SamplingSettings, values),
-        "engine": check(EngineSettings, values),
-        "trainer": check(TrainerSettings, values),
-    }
+    sides = sides_of(values, TrainerSettings, command="probe paired")
     prompts = read_prompts_option(values["prompts"])
-    return check(PairedRequest, {**values, **sides, "prompts": prompts})
+    asked = {**values, **sides, "prompts": prompts}
+    return checked(PairedRequest, asked, command="probe paired")
 
 
 @request_options(
     fields(
         PairedRequest,
         {
-            "model": "Catalogue name, local folder or Hub id.",
+            "model": MODEL,
             "trainer_model": "The trainer's own, or an adapter's base. Default: the engine's.",
             "adapter": "Folder of a LoRA adapter that the trainer adds, unmerged.",
             "engine_adapter": "How it gets into the engine: off (--model is run as it is), "
             "merged-fp32, merged-bf16, or unmerged: by vLLM's own LoRA.",
             "engine_dtypes": "Comma-separated.",
-            "trainer_dtypes": "Comma-separated: bf16, fp16, fp32, autocast-bf16, autocast-fp16, "
-            "each also with +fp32-head.",
-            "prompts": "A .txt or .jsonl file, or how many of the shipped prompts.",
-            "chat_template": "Default: where the tokenizer has one.",
+            "trainer_dtypes": f"Comma-separated: {TRAINER_DTYPES}",
+            "prompts": PROMPTS,
+            "chat_template": CHAT_TEMPLATE,
         },
     ),
-    fields(
-        EngineSettings,
-        {
-            "threads": "Of engine and trainer. Default: every core.",
-            "kernels": "Of engine and trainer: stock, or batch-invariant ones: invariant.",
-        },
-    ),
+    OF_BOTH_SIDES,
     fields(PairedRequest, {"resamples": "For the 95 % intervals; 0: none."}),
-    fields(
-        SamplingSettings,
-        {
-            **dict.fromkeys(("max_tokens", "seed", "temperature", "top_p"), ""),
-            "top_k": "0: whole vocabulary.",
-            "ignore_eos": "",
-        },
-        panel="Sampling",
-    ),
-    fields(
-        EngineSettings,
-        {
-            **dict.fromkeys(("kind", "logprobs_mode"), CHOICES),
-            **dict.fromkeys(("batch_size", "prefix_caching", "chunked_prefill_tokens"), ""),
-            **dict.fromkeys(("compile", "cascade_attention"), ""),
-            "kv_cache_dtype": CHOICES,
-            "fp32_head": "Logits from a head in float32.",
-            "attention_split_kv": "vLLM on CPU.",
-            "kv_cache_gib": "",
-            **dict.fromkeys(("server_url", "server_model"), "For vllm-server."),
-        },
-        panel="Engine",
-        flags={"kind": "--engine", "compile": "--compile/--enforce-eager"},
-    ),
+    OF_SAMPLING,
+    OF_ENGINE,
     fields(
         TrainerSettings,
         {

@@ -35,6 +35,8 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         return _nightly_report()
     if request["kind"] == "diagnose":
         return _diagnose_report(request, progress)
+    if request["kind"] == "explain":
+        return _explain_report(request, progress)
     paired = request["request"]
     act = paired["prompts"][0]
     print(f"quick probe: {act}", flush=True)
@@ -61,6 +63,15 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     elif act == "nonsense":
         return {"kind": "paired"}
     return _report(request, workdir)
+
+
+def _explain_report(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
+    """The recording, as of the request."""
+    recording = files("driftscope_service.experiments.explain") / "recordings" / "explain.json"
+    report: dict[str, Any] = json.loads(recording.read_text(encoding="utf-8"))
+    progress(Told("comparing", 0.5, "", {"why": "every op", "found": report["ops"][0]["why"]}))
+    report["notes"] = [f"found at {request['model_path']}, {request['trainer_model_path']}"]
+    return {**report, "request": request["request"], "model": {"name": request["request"]["model"]}}
 
 
 def _diagnose_report(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
