@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from driftscope_probes.errors import RequestError
@@ -20,7 +19,6 @@ from driftscope_probes.explain.server.report import ServerReport
 from driftscope_probes.explain.server.request import ServerExplainRequest
 from driftscope_probes.explain.server.run import explain_server
 from driftscope_probes.progress import Progress
-from driftscope_service.experiments.explain.server_terminal import print_server_report
 
 from ...engines.test_vllm_server import free_port, wait_until_ready
 
@@ -98,10 +96,7 @@ def test_a_healthy_pair_is_rounding(server: str, served: Path, tmp_path: Path) -
     assert all(one.own_equal_fraction == 1.0 for one in tried.values()), tried
     assert {"prefill", "beside others", "temperature", "chunk border"} <= tried.keys()
     assert report.server["max_length"] == CONTEXT
-    console = Console(width=100, record=True, file=open(os.devnull, "w"))
-    print_server_report(report, console)
-    printed = console.export_text()
-    assert "which op differs" in printed and "--dumps" in printed
+    assert {one.what for one in report.unknown} >= {"which op differs", "the server's dtype"}
 
 
 def test_another_rotary_base_is_named(server: str, served: Path, tmp_path: Path) -> None:
