@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from driftscope_probes.explain.report import VERDICTS, ExplainReport, Verdict
+from driftscope_probes.explain.server.report import ServerReport
 from driftscope_service.experiments.explain.heat import heat_of
+from driftscope_service.experiments.explain.reading import AnyReport
 from driftscope_service.experiments.explain.words import (
     closer_sentence,
     first_words,
@@ -36,7 +38,7 @@ TONES: Final[Mapping[Verdict, Tone]] = {
 }
 
 
-def render(report: ExplainReport) -> str:
+def render(report: AnyReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
     title = f"{report.model['name']}: explanation"
     return self_contained(
@@ -44,14 +46,18 @@ def render(report: ExplainReport) -> str:
         report,
         title=title,
         kind="explanation",
-        script="explain.js",
+        script="explain.js" if isinstance(report, ExplainReport) else None,
         **content(report),
     )
 
 
-def content(report: ExplainReport) -> dict[str, Any]:
+def content(report: AnyReport) -> dict[str, Any]:
+    state = RunState(TONES[report.verdict], VERDICTS[report.verdict], report.sentence)
+    if isinstance(report, ServerReport):
+        return {"state": state, "outside": True}
     return {
-        "state": RunState(TONES[report.verdict], VERDICTS[report.verdict], report.sentence),
+        "state": state,
+        "outside": False,
         "heat": heat_of(report.compared, report.ops),
         "closer": closer_sentence(report.ops),
         "growth_sentence": growth_words(report.growth),
