@@ -7,6 +7,7 @@ from typing import Final
 
 from driftscope_kernels.compare_ops.activation import ACTIVATION
 from driftscope_kernels.compare_ops.embedding import EMBEDDING
+from driftscope_kernels.compare_ops.linear import LINEAR, ROUTER
 from driftscope_kernels.compare_ops.logprob import LOGPROB
 from driftscope_kernels.compare_ops.norm import NORM, RESIDUAL_NORM
 from driftscope_kernels.compare_ops.rotary import ROTARY
@@ -16,7 +17,9 @@ FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "embedding": EMBEDDING,
     "norm": NORM,
     "residual_norm": RESIDUAL_NORM,
+    "linear": LINEAR,
     "rotary": ROTARY,
     "activation": ACTIVATION,
+    "router": ROUTER,
     "logprob": LOGPROB,
 }

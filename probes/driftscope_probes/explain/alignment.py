@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from driftscope_kernels.compare_ops.parameters import (
@@ -33,8 +34,38 @@ from driftscope_probes.explain.weight_difference import weight_difference
 TIME_LIMIT_S: Final = 120.0
 
 
+#: Tensors in which a low rank is looked for: 0.2 s for one of SmolLM2, 3 s for its head. Where more
+#: differ, all do, for one reason.
+_DECOMPOSED: Final = 8
+_UNREAD: Final = -1  # no token
+
+
 class NotComparable(ProbeError):
     """The sides were not given the same thing: sequences, vocabulary, layers or widths."""
+
+
+class ReadTokens:
+    """Collects what a model is called with, pass by pass, for `Received`."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+        self._tokens = np.full(sample.rows, _UNREAD, np.int64)
+        self._positions = np.full(sample.rows, _UNREAD, np.int64)
+
+    def add(
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """All [n]; `rows` of the sample."""
+        self._tokens[rows], self._positions[rows] = tokens, positions
+
+    def received(self) -> Received:
+        read = self._tokens != _UNREAD
+        starts = self._sample.cu_seqlens[:-1]
+        return Received(
+            tokens=self._tokens.copy(),
+            positions=self._positions.copy(),
+            lengths=np.add.reduceat(read.astype(np.int64), starts),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +172,7 @@ class _Weights:
         self.different: list[WeightDifference] = []
         self.unknown: list[str] = []
         self.compared = 0
+        self._embedding: Tensor | None = None  # the trainer's, where the engine's is equal
         self._rounded: dict[tuple[str, str], int] = {}  # by coarser side and its dtype
 
     def add(self, site: Site, engine: Parameters, trainer: Parameters) -> None:
@@ -152,7 +184,23 @@ class _Weights:
                 name = f"{site.key}.{one.name}"
                 if isinstance(engine, EmbeddingParameters) or site.name == "lm_head":
                     _same_vocabulary(name, mine, other)
+                before = len(self.different)
                 self._compare(name, mine, other)
+                self._tied(site, other, equal=len(self.different) == before)
+
+    def _tied(self, site: Site, trainer: Tensor | None, *, equal: bool) -> None:
+        """A head that differs although it is tied to an embedding that does not."""
+        if site.kind == "embedding" and equal:
+            self._embedding = trainer
+        if site.name != "lm_head" or equal or self._embedding is None or trainer is None:
+            return
+        if trainer.data_ptr() == self._embedding.data_ptr():
+            head = self.different.pop()
+            says = (
+                f"{head.says}; the trainer's is tied to its embedding, and that is equal: the "
+                "engine goes on with a copy that it packed before its weights were reloaded"
+            )
+            self.different.append(head.model_copy(update={"says": says}))
 
     def _compare(self, name: str, mine: Tensor | None, other: Tensor | None) -> None:
         self.compared += 1
@@ -167,7 +215,8 @@ class _Weights:
             )
         mine, other = mine.detach().cpu(), other.detach().cpu()
         rounded = other.to(mine.dtype)
-        difference = weight_difference(name, mine, rounded)
+        few = len(self.different) < _DECOMPOSED
+        difference = weight_difference(name, mine, rounded, decompose=few)
         if difference is None:
             if mine.dtype != other.dtype and not torch.equal(rounded.to(other.dtype), other):
                 self._note("engine", mine.dtype)

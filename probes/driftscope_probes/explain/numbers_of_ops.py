@@ -29,6 +29,9 @@ _RELATIVE: Final = 1e-9
 #: had to be read from a table of 16-bit cosines is good to 1e-5 (see rotary_tables).
 _FREQUENCIES: Final = 2e-5
 _NAMED_SITES: Final = 3
+#: Frequencies of one base are within this of its powers; scaled ones (YaRN, Llama 3) are halves or
+#: eighths of them.
+_PLAIN: Final = 1e-4
 
 
 @dataclass
@@ -108,11 +111,14 @@ def _shown(value: Any) -> str:
 
 def _base(frequencies: Tensor) -> str:
     """θ of frequencies θ^(−i / n), or where they run from and to."""
-    count, last = len(frequencies), float(frequencies[-1])
-    if count > 1 and last > 0:
-        base = last ** (-count / (count - 1))
-        plain = base ** (-torch.arange(count, dtype=torch.float64) / count)
-        # What was read from a table has an absolute error, so no ratios are compared.
-        if torch.allclose(frequencies.double(), plain, rtol=1e-3, atol=1e-3):
+    found = frequencies.double()
+    if len(found) > 1 and bool((found > 0).all()):
+        exponents = torch.arange(len(found), dtype=torch.float64) / len(found)
+        # What was read from a table has an absolute error: the logarithm of a high frequency is
+        # known best.
+        weights = found.square()
+        slope = (weights * exponents * found.log()).sum() / (weights * exponents.square()).sum()
+        base = float((-slope).exp())
+        if torch.allclose(found, base**-exponents, rtol=_PLAIN, atol=_PLAIN):
             return f"base {base:.4g}"
-    return f"{float(frequencies[0]):.4g} to {last:.4g} per position"
+    return f"{float(found[0]):.4g} to {float(found[-1]):.4g} per position"

@@ -45,8 +45,8 @@ class First(Record):
     sequence: int
     position: int
     feature: int
-    engine: float
-    trainer: float
+    engine: float | None  # None: not finite
+    trainer: float | None
     ulp: int | None  # None where one side is not a number
     inputs: InputEvidence = "equal"  # other than equal: of dumps alone
 

@@ -34,25 +34,28 @@ _UNRELATED: Final = 0.1
 _SMALL: Final = 0.1  # relative: a step, or a hundred
 
 
-def weight_difference(tensor: str, engine: Tensor, trainer: Tensor) -> WeightDifference | None:
+def weight_difference(
+    tensor: str, engine: Tensor, trainer: Tensor, *, decompose: bool = True
+) -> WeightDifference | None:
     """None where all elements are equal; a zero is equal to its negative.
 
-    `engine` and `trainer` have one shape and one dtype.
+    `engine` and `trainer` have one shape and one dtype. Without `decompose` no low rank is looked
+    for, which takes longest.
     """
     engine, trainer = engine.cpu(), trainer.cpu()
     same = (engine == trainer) | (engine.isnan() & trainer.isnan())
     if bool(same.all()):
         return None
-    apart = (engine.double() - trainer.double()).abs()
+    apart = (engine.float() - trainer.float()).abs()
     return WeightDifference(
         tensor=tensor,
-        equal_fraction=float(same.double().mean()),
+        equal_fraction=int(same.sum()) / same.numel(),
         max_abs=float(apart.nan_to_num(nan=torch.inf).max()),
-        says=_says(engine, trainer, same),
+        says=_says(engine, trainer, same, decompose),
     )
 
 
-def _says(engine: Tensor, trainer: Tensor, same: Tensor) -> str:
+def _says(engine: Tensor, trainer: Tensor, same: Tensor, decompose: bool) -> str:
     for name, side in (("engine", engine), ("trainer", trainer)):
         lost = int((~side.isfinite()).sum())
         if lost:
@@ -67,7 +70,7 @@ def _says(engine: Tensor, trainer: Tensor, same: Tensor) -> str:
         or _rounded(engine, trainer)
         or _scaled(engine, trainer)
         or _block(same.reshape(matrices[0].shape))
-        or _rank(*matrices)
+        or (_rank(*matrices) if decompose else None)
         or _change(engine, trainer)
     )
 
@@ -83,7 +86,7 @@ def _few(engine: Tensor, trainer: Tensor, same: Tensor) -> str | None:
         steps = int(_ordered(pair).diff().abs())
         words.append(f"{place} by {steps:,} ULP")
     total, plural = same.numel(), "s" if len(places) > 1 else ""
-    return f"{len(places)} of {total:,} element{plural}: {', '.join(words)}"
+    return f"{len(places)} element{plural} of {total:,}: {', '.join(words)}"
 
 
 def _ordered(values: Tensor) -> Tensor:
@@ -113,9 +116,12 @@ def _same_rows(mine: Tensor, other: Tensor) -> bool:
     """Whether each row of one is a row of the other."""
     # Rows are told apart by a random projection: equal rows have equal projections.
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn((mine.shape[1],), generator=generator, dtype=torch.float64)
-    orders = [(side.double() * direction).sum(1).argsort() for side in (mine, other)]
-    return torch.equal(mine[orders[0]], other[orders[1]])
+    direction = torch.randn((mine.shape[1],), generator=generator)
+    keys, orders = zip(
+        *[(side.float() * direction).sum(1).sort(stable=True) for side in (mine, other)],
+        strict=True,
+    )
+    return torch.equal(*keys) and torch.equal(mine[orders[0]], other[orders[1]])
 
 
 def _block(same: Tensor) -> str | None:
@@ -140,13 +146,21 @@ def _rounded(engine: Tensor, trainer: Tensor) -> str | None:
 
 
 def _scaled(engine: Tensor, trainer: Tensor) -> str | None:
-    mine, other = engine.double(), trainer.double()
-    factor = float((mine * other).sum() / other.square().sum())
-    left = (mine - factor * other).norm()
-    step = torch.finfo(engine.dtype).eps * _ROUNDING * mine.norm()
-    if abs(factor) > 0 and left <= step and left <= _EXPLAINED * (mine - other).norm():
+    mine, other = engine.float(), trainer.float()
+    factor = _dot(mine, other) / _dot(other, other)
+    left, apart = mine - factor * other, mine - other
+    step = torch.finfo(engine.dtype).eps * _ROUNDING * _norm(mine)
+    if abs(factor) > 0 and _norm(left) <= min(step, _EXPLAINED * _norm(apart)):
         return f"the engine's is the trainer's times {factor:.6g}"
     return None
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float((a * b).sum(dtype=torch.float64))
+
+
+def _norm(a: Tensor) -> float:
+    return float(_dot(a, a) ** 0.5)
 
 
 def _rank(engine: Tensor, trainer: Tensor) -> str | None:
@@ -161,8 +175,8 @@ def _rank(engine: Tensor, trainer: Tensor) -> str | None:
         torch.manual_seed(0)
         values = torch.svd_lowrank(apart, q=min(_MOST_RANKS, most) + FEW)[1]
         torch.random.set_rng_state(torch_state)
-    noise = torch.finfo(engine.dtype).eps * _ROUNDING * float(engine.float().norm())
-    total = float(apart.double().square().sum())
+    noise = torch.finfo(engine.dtype).eps * _ROUNDING * _norm(engine.float())
+    total = _dot(apart, apart)
     left = (total - values.double().square().cumsum(0)).clamp(min=0.0).sqrt()
     enough = (left <= min(noise, _EXPLAINED * total**0.5)).nonzero().flatten()
     if len(enough) and int(enough[0]) < most:
@@ -172,9 +186,9 @@ def _rank(engine: Tensor, trainer: Tensor) -> str | None:
 
 
 def _change(engine: Tensor, trainer: Tensor) -> str:
-    mine, other = engine.double(), trainer.double()
-    cosine = float((mine * other).sum() / (mine.norm() * other.norm()))
-    size = float((mine - other).norm() / other.norm())
+    mine, other = engine.float(), trainer.float()
+    cosine = _dot(mine, other) / (_norm(mine) * _norm(other))
+    size = _norm(mine - other) / _norm(other)
     if abs(cosine) < _UNRELATED:
         return f"all of it: other weights altogether (cosine {cosine:.3f})"
     if size < _SMALL:

@@ -13,7 +13,8 @@ from driftscope_probes.diagnose.pair import MOST_CONFIG_BYTES
 from driftscope_probes.models.checks import CONFIG_NAME
 from driftscope_probes.models.json_file import read_json, write_json
 
-#: Key of config.json, "rope_parameters.rope_theta" for one inside, and its value; None: removed.
+#: Key of config.json, "rope_parameters.rope_theta" for one inside, and its value; None: null, or
+#: removed from a table.
 Edit = tuple[str, Any]
 
 
@@ -28,7 +29,8 @@ def edited(config: Mapping[str, Any], edits: tuple[Edit, ...]) -> dict[str, Any]
     for key, value in edits:
         table, _, inner = key.rpartition(".")
         if table:
-            result[table] = {**(result.get(table) or {}), inner: value}
+            inside = {**(result.get(table) or {}), inner: value}
+            result[table] = {name: one for name, one in inside.items() if one is not None}
         else:
             result[key] = value
     return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +38,7 @@ from driftscope_probes.explain.server.server_settings import Asked, ServerSettin
 from driftscope_probes.explain.server.sizes import coincidences
 from driftscope_probes.explain.server.trainer_side import ServerTrainer
 from driftscope_probes.explain.server.truncation import Onset, locate
-from driftscope_probes.explain.server.variants import Variant, Way, variants_of
+from driftscope_probes.explain.server.variants import Other, Variant, Way, variants_of
 from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.progress import Progress, ProgressSink
 
@@ -127,7 +126,7 @@ class Examination:
         floors: Floors,
         precision: Precision,
         configs: Mapping[str, Mapping[str, Any]],
-        others: Mapping[str, Path],
+        others: Mapping[str, Other],
         progress: ProgressSink,
     ) -> Measured:
         """`configs`: config.json of "engine" and, where it is another, "trainer".
@@ -208,7 +207,7 @@ class Examination:
         base: Served,
         texts: Tokens,
         configs: Mapping[str, Mapping[str, Any]],
-        others: Mapping[str, Path],
+        others: Mapping[str, Other],
         found: Measured,
         progress: ProgressSink,
     ) -> None:

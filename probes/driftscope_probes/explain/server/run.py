@@ -30,6 +30,7 @@ from driftscope_probes.explain.server.report import DOOR, KIND, ServerReport
 from driftscope_probes.explain.server.request import ServerExplainRequest
 from driftscope_probes.explain.server.trainer_side import ServerTrainer
 from driftscope_probes.explain.server.unknown import unknown_from_outside
+from driftscope_probes.explain.server.variants import Other
 from driftscope_probes.explain.server.verdict import Concluded, Findings, conclude
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.models.folder import ModelFolder
@@ -56,7 +57,7 @@ class Folders:
 class Models:
     engine: ModelFolder
     trainer: ModelFolder
-    others: Mapping[str, Path]
+    others: Mapping[str, Other]
     apart: bool  # the trainer has a folder of its own
 
 
@@ -183,13 +184,14 @@ def _models(request: ServerExplainRequest, folders: Folders, progress: ProgressS
     named = folders.trainer_model or request.trainer_model
     trainer = engine if named is None else resolve(str(named))
     places = folders.other_models or (None,) * len(request.other_models)
-    others = {
+    folders_of = {
         name: resolve(str(place or name)).path
         for name, place in zip(request.other_models, places, strict=True)
     }
     apart = trainer.path != engine.path
     if apart:
-        others = {"the engine's folder": engine.path} | others
+        folders_of = {"the engine's folder": engine.path} | folders_of
+    others = {name: Other(path, config_of(path)) for name, path in folders_of.items()}
     return Models(engine, trainer, others, apart)
 
 

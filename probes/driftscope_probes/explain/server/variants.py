@@ -22,6 +22,8 @@ Kind = Literal["rounding", "fault"]
 ROPE_BASES: Final = (10_000.0, 100_000.0, 500_000.0, 1_000_000.0, 5_000_000.0)
 #: Llama 2 and Mistral; Llama 1, Qwen; layer norms; torch's own for bf16.
 EPSILONS: Final = (1e-5, 1e-6, 1e-12, 2.0**-7)
+WEIGHTS: Final = "weights"
+ROPE: Final = "rope_theta"
 #: Keys of config.json that change no number of a forward, or cannot be moved between weights.
 NO_NUMBERS: Final = frozenset(
     (
@@ -65,10 +67,19 @@ class Variant:
     way: Way
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A folder whose weights the server might hold."""
+
+    path: Path
+    config: Mapping[str, Any]
+
+
 def summed(variants: Iterable[Variant]) -> Way:
     """Of variants on different axes."""
     total = Way()
-    for variant in variants:
+    # What another folder's configuration is set back to must not undo a change of it.
+    for variant in sorted(variants, key=lambda one: one.axis != WEIGHTS):
         set_here = {
             name: value
             for name in Way.__dataclass_fields__
@@ -86,16 +97,16 @@ def variants_of(
     request: ServerExplainRequest,
     trainer: Mapping[str, Any],
     engine: Mapping[str, Any],
-    others: Mapping[str, Path],
+    others: Mapping[str, Other],
 ) -> list[Variant]:
-    """`trainer`, `engine`: config.json of both folders; `others`: folders of weights by name."""
+    """`trainer`, `engine`: config.json of both folders; `others`: folders of weights by name.
+
+    The likeliest come first: of two changes that do the same, the first is named.
+    """
     return [
         *_roundings(request),
-        *[
-            Variant(f"weights of {name}", "weights", "fault", f"the weights of {name}", Way(path))
-            for name, path in others.items()
-        ],
         *_config_differences(trainer, engine),
+        *_weights(trainer, others),
         *_rotary(trainer),
         *_windows(trainer),
         *_norms(trainer),
@@ -144,26 +155,51 @@ def _roundings(request: ServerExplainRequest) -> list[Variant]:
 
 def _config_differences(trainer: Mapping[str, Any], engine: Mapping[str, Any]) -> list[Variant]:
     """What the two folders' config.json say differently: the likeliest of all."""
-    keys = sorted(
-        key for key in {*trainer, *engine} - NO_NUMBERS if trainer.get(key) != engine.get(key)
-    )
     return [
         Variant(
             f"config {key} as the engine's",
-            _AXES.get(key, key),
+            _AXES.get(key.rpartition(".")[2], key),
             "fault",
-            f"{key} as in the engine's config.json: {_short(engine.get(key))}, the trainer's "
-            f"says {_short(trainer.get(key))}",
-            Way(config=((key, engine.get(key)),)),
+            f"{key} as in the engine's config.json: {_short(_value(engine, key))}, the trainer's "
+            f"says {_short(_value(trainer, key))}",
+            Way(config=((key, _value(engine, key)),)),
         )
-        for key in keys
+        for key in _different(trainer, engine)
     ]
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys of values that differ, "rope_parameters.rope_theta" for one inside a table."""
+    keys = []
+    for key in {*one, *other} - NO_NUMBERS:
+        first, second = one.get(key), other.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            keys += [f"{key}.{inner}" for inner in _different(first, second)]
+        elif first != second:
+            keys.append(key)
+    return sorted(keys)
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    table, _, inner = key.rpartition(".")
+    return (config[table] if table else config).get(inner)
+
+
+def _weights(trainer: Mapping[str, Any], others: Mapping[str, Other]) -> list[Variant]:
+    """The other weights under the trainer's own configuration: one thing is changed at a time."""
+    found = []
+    for name, other in others.items():
+        back = tuple((key, _value(trainer, key)) for key in _different(trainer, other.config))
+        way = Way(weights=other.path, config=back)
+        found.append(Variant(f"weights of {name}", WEIGHTS, "fault", f"the weights of {name}", way))
+    return found
 
 
 #: The axis of generic variants that a key of config.json belongs to.
 _AXES: Final = {
     "rope_parameters": "rope_base",
     "rope_theta": "rope_base",
+    "rope_type": "rope_scaling",
     "rope_scaling": "rope_scaling",
     "sliding_window": "window",
     "rms_norm_eps": "norm_epsilon",
@@ -181,8 +217,8 @@ def rotary_table(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | N
     table = config.get("rope_parameters")
     if isinstance(table, Mapping):
         # One table per kind of layer (Gemma 3): which one is at fault cannot be told.
-        return ("rope_parameters", table) if "rope_theta" in table else None
-    return ("", config) if isinstance(config.get("rope_theta"), int | float) else None
+        return ("rope_parameters", table) if ROPE in table else None
+    return ("", config) if isinstance(config.get(ROPE), int | float) else None
 
 
 def _rotary(config: Mapping[str, Any]) -> list[Variant]:
@@ -190,7 +226,7 @@ def _rotary(config: Mapping[str, Any]) -> list[Variant]:
     if found is None:
         return []
     name, table = found
-    key = f"{name}.rope_theta" if name else "rope_theta"
+    key = f"{name}.{ROPE}" if name else ROPE
     variants = [
         Variant(
             f"rotary base {base:g}",
@@ -200,16 +236,18 @@ def _rotary(config: Mapping[str, Any]) -> list[Variant]:
             Way(config=((key, base),)),
         )
         for base in ROPE_BASES
-        if base != float(table["rope_theta"])
+        if base != float(table[ROPE])
     ]
     scaling = table if name else (config.get("rope_scaling") or {})
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind != "default":
-        plain = {"rope_type": "default", "rope_theta": table["rope_theta"]}
-        edit: Edit = ("rope_parameters", plain) if name else ("rope_scaling", None)
+        edits: tuple[Edit, ...] = (("rope_scaling", None),)
+        if name:
+            gone = [(f"{name}.{key}", None) for key in table if key not in ("rope_type", ROPE)]
+            edits = ((f"{name}.rope_type", "default"), *gone)
         title = f"no rotary scaling instead of {kind}"
-        way = Way(config=(edit,))
-        variants.append(Variant("rotary scaling off", "rope_base", "fault", title, way))
+        way = Way(config=edits)
+        variants.append(Variant("rotary scaling off", "rope_scaling", "fault", title, way))
     return variants
 
 

@@ -59,6 +59,13 @@ def _gap(found: Findings) -> str:
     return f"mean |Δ| {found.gap.abs_diff_mean:.3g} nats (sigma {found.sigma:.2g})"
 
 
+def _before(found: Findings, best: Best) -> str:
+    """What the changes were measured on: the sampled tokens, or behind an onset the long texts."""
+    if found.truncation is None or found.truncation.at is None:
+        return f"{_gap(found)[0].upper()}{_gap(found)[1:]}"
+    return f"Mean |Δ| {best.abs_diff_mean_before:.3g} nats on texts of {found.truncation.longest}"
+
+
 def _onset(found: Findings) -> str:
     onset = found.truncation
     return "" if onset is None or onset.at is None else f" {onset.sentence}"
@@ -99,7 +106,7 @@ def _explained(found: Findings, best: Best) -> Concluded:
     left = f"{best.abs_diff_mean_after:.3g} nats"
     alone = ", and none of them does alone" if best.all_or_nothing else ""
     sentence = (
-        f"{_gap(found)[0].upper()}{_gap(found)[1:]} falls to {left}, the floor, with "
+        f"{_before(found, best)} falls to {left}, the floor, with "
         f"{_and(best.says)}{alone}: the server computes as that.{_onset(found)}"
     )
     if not fault:

@@ -52,13 +52,13 @@ class Recovered:
 def engine_parameters(
     model: nn.Module, config: Any, site: Site, recovered: Recovered | None = None
 ) -> Parameters | None:
-    """`config` is the model's own (vLLM's `hf_config`). None where the architecture, the kind of
-    layer (quantised, of several ranks) or the op is not known.
+    """`config` is vLLM's VllmConfig. None where the architecture, the kind of layer (quantised) or
+    the op is not known, and where this process has only a part of each weight.
 
     Whoever asks for all sites in order hands in one `Recovered`; it is stale after a reload.
     """
     where = engine_where(model, site)
-    if where is None:
+    if where is None or config.parallel_config.world_size != 1:
         return None
     module = module_at(model, where.path)
     if site.name == "lm_head":
@@ -83,7 +83,7 @@ def engine_parameters(
         case "experts":
             return _experts(module)
         case "logprob":
-            return _logprob(model, config)
+            return _logprob(model)
 
 
 #: vLLM's names. `gelu` is the exact one.
@@ -94,13 +94,8 @@ _EXPERT_ACTIVATIONS: Final[Mapping[str, ActivationName]] = {
 }
 
 
-def head_of(model: Any) -> Any:
-    """The module whose product gives the logits: Gemma multiplies with its embedding."""
-    head = getattr(model, "lm_head", None)
-    return _tied_head(model) if head is None else head
-
-
 def _tied_head(model: Any) -> Any:
+    """Gemma has no head of its own in vLLM: it multiplies with its embedding."""
     return module_at(model, "model.embed_tokens")
 
 
@@ -115,7 +110,7 @@ def _norm(module: Any) -> NormParameters | None:
 def _linear(
     module: Any, part: Part | None, model: Any, site: Site, recovered: Recovered
 ) -> LinearParameters | None:
-    if not packed_weights.unquantised(module) or getattr(module, "tp_size", 1) != 1:
+    if not packed_weights.unquantised(module):
         return None
     width = getattr(module, "input_size", None) or module.embedding_dim
     weight = recovered.of(module, int(width))
@@ -141,9 +136,7 @@ def _rows(module: Any, part: Part | None, total: int) -> slice:
     return slice(starts[part], starts[part] + (queries if part == "q" else keys))
 
 
-def _embedding(module: Any, model: Any) -> EmbeddingParameters | None:
-    if getattr(module, "tp_size", 1) != 1:
-        return None
+def _embedding(module: Any, model: Any) -> EmbeddingParameters:
     normaliser = getattr(model.model, "normalizer", None)
     scale = 1.0 if normaliser is None else float(normaliser)
     return EmbeddingParameters(module.weight.detach()[: module.org_vocab_size], scale)
@@ -231,7 +224,7 @@ def _expert_weight(experts: Any, name: str) -> Tensor | None:
     return None if isa is None else packed_weights.expert_weight(weight, isa)
 
 
-def _logprob(model: Any, config: Any) -> LogprobParameters | None:
+def _logprob(model: Any) -> LogprobParameters | None:
     processor = model.logits_processor
     if processor.scale != 1.0:
         return None

@@ -20,6 +20,7 @@ from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import EngineError
+from driftscope_probes.explain.alignment import ReadTokens
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
@@ -140,7 +141,7 @@ class VllmSide:
         return self._seen.received
 
     def parameters(self, site: Site) -> Parameters | None:
-        config = self._engine.llm.vllm_config.model_config.hf_config
+        config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
@@ -168,14 +169,14 @@ class _Seen:
 
     def __init__(self, runner: Any, sample: Sample, tap: Tap) -> None:
         self._runner, self._sample, self._tap = runner, sample, tap
-        self.received = Received(
-            np.full(sample.rows, -1, np.int64),
-            np.full(sample.rows, -1, np.int64),
-            np.zeros(len(sample.prompts), np.int64),
-        )
+        self._read = ReadTokens(sample)
         self._rows = torch.empty(0, dtype=torch.int64)  # of the pass
         self._last = self._rows  # of them, those of each request's last token
         self._hidden: Tensor | None = None  # what the pass gave
+
+    @property
+    def received(self) -> Received:
+        return self._read.received()
 
     def begins(self, own: Callable[..., Any]) -> Callable[..., Any]:
         def forward(input_ids: Tensor, positions: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -197,9 +198,10 @@ class _Seen:
         first = np.repeat(self._sample.cu_seqlens[sequences] + done - starts[:-1], counts)
         rows = first + np.arange(int(starts[-1]))
         self._rows = torch.from_numpy(rows)
-        self.received.tokens[rows] = input_ids[: len(rows)].cpu().numpy()
-        self.received.positions[rows] = read_at[: len(rows)].cpu().numpy()
-        self.received.lengths[sequences] = done + counts
+        count_read = len(rows)
+        self._read.add(
+            rows, input_ids[:count_read].cpu().numpy(), read_at[:count_read].cpu().numpy()
+        )
         self._last = self._rows[torch.from_numpy(starts[1:] - 1).long()]
 
     def meet(self, place: Place, value: Tensor) -> Tensor:
