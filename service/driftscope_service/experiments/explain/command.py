@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 
 from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.durable_file import write_whole
 from driftscope_probes.engines.settings import SamplingSettings
 from driftscope_probes.errors import RequestError
+from driftscope_probes.explain.dumps.run import explain_dumps
 from driftscope_probes.explain.request import MAX_TOKENS, ExplainRequest, ExplainTrainer
 from driftscope_probes.explain.request import PROMPTS as FEW
 from driftscope_probes.explain.server.request import MAX_TOKENS as MORE_TOKENS
 from driftscope_probes.explain.server.request import PROMPTS as MORE
 from driftscope_probes.explain.server.request import ServerExplainRequest
 from driftscope_service.experiments.explain.doors import (
+    RUNNER,
     SERVER_RUNNER,
     refuse_of_a_server,
+    refuse_with_dumps,
     server_request,
 )
 from driftscope_service.experiments.explain.html import render
@@ -34,6 +38,7 @@ from driftscope_service.terminal.commands import (
     checked,
     fields,
     print_json,
+    progress_bar,
     request_options,
     run_child,
 )
@@ -58,7 +63,6 @@ OPTIONS: Final = (
     *fields(
         ExplainRequest,
         {
-            "model": MODEL,
             "trainer_model": "The trainer's own. Default: the engine's.",
             "engine_dtype": CHOICES,
             "trainer_dtype": TRAINER_DTYPES,
@@ -102,6 +106,11 @@ OPTIONS: Final = (
 def request_of(values: Mapping[str, Any]) -> ExplainRequest:
     """Raises RequestError. `values`: of the options, by name of their fields."""
     said: dict[str, Any] = {"max_tokens": MAX_TOKENS, "prompts": str(FEW)} | _said(values)
+    if said["kind"] == "vllm-server":
+        raise RequestError(
+            "a server tells no tensors between its ops.",
+            remedy="give --engine-server URL instead of --engine vllm-server.",
+        )
     sides = sides_of(said, ExplainTrainer, command="explain")
     asked = {**said, **sides, "prompts": read_prompts_option(said["prompts"])}
     return checked(ExplainRequest, asked, command="explain")
@@ -116,6 +125,14 @@ def _said(values: Mapping[str, Any]) -> dict[str, Any]:
 def explain(
     values: dict[str, Any],
     keep: Keep,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    dumps: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="A B",
+            help="Two folders of captured tensors, compared without running a model.",
+        ),
+    ] = None,
     engine_server: Annotated[
         str | None,
         typer.Option(
@@ -142,14 +159,18 @@ def explain(
     if out is not None and out.is_dir():
         raise RequestError(f"{out} is a folder.", remedy="give --out the name of an HTML file.")
     given = {**_given(values), **({"other_models": other_models} if other_models else {})}
-    asked: dict[str, Any] = {"kind": "explain"}
-    if engine_server is None:
-        refuse_of_a_server(given)
-        asked["request"] = request_of(values).model_dump(mode="json")
-    else:
+    if model is not None:
+        given["model"] = model
+    report: AnyReport
+    if dumps is not None:
+        refuse_with_dumps({**given, **({"engine_server": engine_server} if engine_server else {})})
+        report = _of_dumps(*dumps)
+    elif engine_server is not None:
         request = server_request(engine_server, given)
-        asked |= {"request": request.model_dump(mode="json"), "runner": SERVER_RUNNER}
-    report = _measured(asked)
+        report = _measured(request, runner=SERVER_RUNNER)
+    else:
+        refuse_of_a_server(given)
+        report = _measured(request_of({**values, "model": _required(model)}))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, render(report))
@@ -167,7 +188,22 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {one.name: values[one.name] for one in OPTIONS if values[one.name] != one.default}
 
 
-def _measured(asked: Mapping[str, Any]) -> AnyReport:
+def _required(model: str | None) -> str:
+    if model is None:
+        raise RequestError(
+            "no model was given.",
+            remedy="give --model NAME, or --dumps A B for tensors that were captured elsewhere.",
+        )
+    return model
+
+
+def _of_dumps(left: Path, right: Path) -> AnyReport:
+    with progress_bar() as show:
+        return explain_dumps(left, right, show)
+
+
+def _measured(request: BaseModel, *, runner: str = RUNNER) -> AnyReport:
+    asked = {"kind": "explain", "request": request.model_dump(mode="json"), "runner": runner}
     with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
         return read_report(
             run_child("driftscope_probes.run_probe", asked, Path(folder), explain_probe_crash)

@@ -1,4 +1,4 @@
-"""The other doors of `driftscope explain`: a server that tells log-probabilities alone."""
+"""The doors of `driftscope explain`: an engine here, a server from outside, two dumps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from driftscope_probes.explain.server.request import MAX_TOKENS, ServerExplainRe
 from driftscope_service.terminal.commands import checked
 from driftscope_service.terminal.prompt_file import read_prompts_option
 
+RUNNER: Final = "driftscope_probes.explain.run"
 SERVER_RUNNER: Final = "driftscope_probes.explain.server.run"
 #: Options that mean the same behind a URL; the others are of an engine that runs here.
 OF_A_SERVER: Final = frozenset(
@@ -53,6 +54,16 @@ def server_request(address: str, told: Mapping[str, Any]) -> ServerExplainReques
     if "prompts" in told:
         asked["prompts"] = read_prompts_option(told["prompts"])
     return check(ServerExplainRequest, asked)
+
+
+def refuse_with_dumps(given: Collection[str]) -> None:
+    """Nothing is run, so nothing can be set."""
+    for name in sorted(given):
+        option = ONLY_OF_A_SERVER.get(name, f"--{name.replace('_', '-')}")
+        raise RequestError(
+            f"{option} was given with --dumps: no model is run.",
+            remedy=f"leave {option} out; what ran is read from the dumps.",
+        )
 
 
 def refuse_of_a_server(given: Collection[str]) -> None:

@@ -72,11 +72,12 @@ def content(report: AnyReport) -> dict[str, Any]:
     }
 
 
-def _ran(ran: Mapping[str, Mapping[str, Any]]) -> SettingTable:
-    """A column a side."""
+def _ran(ran: Mapping[str, Mapping[str, Any]]) -> tuple[SettingTable, SettingTable]:
+    """A column a side: what all of them have, and what only some have."""
     sides = [flat(values) for values in ran.values()]
     names = dict.fromkeys(name for side in sides for name in side)
-    return SettingTable(
-        tuple(ran),
-        tuple(SettingRow(name, tuple(side.get(name, ABSENT) for side in sides)) for name in names),
+    rows = [SettingRow(name, tuple(side.get(name, ABSENT) for side in sides)) for name in names]
+    return (
+        SettingTable(tuple(ran), tuple(row for row in rows if ABSENT not in row.values)),
+        SettingTable(tuple(ran), tuple(row for row in rows if ABSENT in row.values)),
     )
