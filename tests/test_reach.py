@@ -54,6 +54,10 @@ driftscope_probes.diagnosis.controls.weights.*
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.explain.numbers_of_ops tests/probes/explain/test_alignment.py align(
+driftscope_probes.explain.sides.module_names tests/probes/explain/test_alignment.py align(
+driftscope_probes.explain.sides.packed_weights
+    tests/probes/explain/alignment_script.py engine_parameters(
 driftscope_probes.trainer.reference_forward
     tests/probes/trainer/test_run_session.py reference=True)
 driftscope_probes.trainer.replayed_routes

@@ -22,9 +22,10 @@ from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
-from driftscope_probes.explain.alignment import NotComparable, Part, ReadTokens, align
+from driftscope_probes.explain.alignment import NotComparable, Part, align
 from driftscope_probes.explain.report import Alignment, Check
 from driftscope_probes.explain.sample import Sample
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site, sites_of
 

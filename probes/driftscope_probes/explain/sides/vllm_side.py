@@ -21,12 +21,12 @@ from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import EngineError
-from driftscope_probes.explain.alignment import ReadTokens
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.vllm_places import met, uncovered
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
