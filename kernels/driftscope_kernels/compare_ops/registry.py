@@ -10,6 +10,7 @@ from driftscope_kernels.compare_ops.attention import ATTENTION
 from driftscope_kernels.compare_ops.embedding import EMBEDDING
 from driftscope_kernels.compare_ops.linear import LINEAR, ROUTER
 from driftscope_kernels.compare_ops.logprob import LOGPROB
+from driftscope_kernels.compare_ops.mixture import EXPERTS, TOP_K
 from driftscope_kernels.compare_ops.norm import NORM, RESIDUAL_NORM
 from driftscope_kernels.compare_ops.rotary import ROTARY
 from driftscope_kernels.compare_ops.variant import AnyFamily
@@ -23,5 +24,7 @@ FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "attention": ATTENTION,
     "activation": ACTIVATION,
     "router": ROUTER,
+    "top_k": TOP_K,
+    "experts": EXPERTS,
     "logprob": LOGPROB,
 }
