@@ -20,6 +20,8 @@ driftscope_kernels.check.cases.gradient_* tests/kernels/check/cases/test_gradien
 driftscope_kernels.check.cases.op_inputs tests/kernels/check/cases/test_inputs.py op_case(
 driftscope_kernels.check.static.static_process
     tests/kernels/check/static/test_static_kernels.py read_static(
+driftscope_kernels.compare_ops.attention_*
+    tests/kernels/compare_ops/test_attention.py ATTENTION.fitted(
 driftscope_kernels.invariant_mode.aten_ops
     tests/kernels/invariant_mode/test_mode.py invariant_mode():
 driftscope_kernels.invariant_mode.backward
