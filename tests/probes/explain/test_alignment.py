@@ -22,7 +22,7 @@ from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
-from driftscope_probes.explain.alignment import Inputs, NotComparable, Part, align
+from driftscope_probes.explain.alignment import NotComparable, Part, ReadTokens, align
 from driftscope_probes.explain.report import Alignment, Check
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
@@ -215,7 +215,7 @@ def sites(layers: int = 1) -> list[Site]:
 
 
 def part(trainer: Any, **changes: Any) -> Part:
-    inputs = Inputs(SAMPLE)
+    inputs = ReadTokens(SAMPLE)
     inputs.add(np.arange(SAMPLE.rows), SAMPLE.tokens, SAMPLE.positions)
     of = Part(
         name="trainer",
@@ -247,7 +247,7 @@ def test_sides_that_cannot_be_compared_are_refused(trainer: Any) -> None:
     mine = part(trainer)
     other_token = mine.received.tokens.copy()
     other_token[5] += 1
-    truncated = Inputs(SAMPLE)
+    truncated = ReadTokens(SAMPLE)
     rows = np.arange(SAMPLE.rows - 1)
     truncated.add(rows, SAMPLE.tokens[rows], SAMPLE.positions[rows])
     for other, words in (
