@@ -78,7 +78,7 @@ def verify(
     """
     passes = examined.passes
     before = gap_of(passes.engine_logprobs, passes.trainer_logprobs)
-    narrower = engine.dtype != trainer.dtype
+    narrower = any(mine != theirs for mine, theirs in map(examined.dtypes, passes.sites))
     giver = _giver(groups, narrower)
     taker, fixed = (engine, passes.trainer_logprobs)
     if giver == "engine":

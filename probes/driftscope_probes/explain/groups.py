@@ -76,6 +76,13 @@ class Examined:
         outputs = tuple(given.read(p)[passes.rows(p)] for p in site.outputs.values())
         return Seen(passes.inputs(site, passes.engine, like), outputs, parameters)
 
+    def dtypes(self, site: Site) -> tuple[str, str]:
+        """In which the engine and the trainer store what the op gives."""
+        (place, *_) = site.outputs.values()
+        both = (self.passes.engine.dtype(place), self.passes.trainer.dtype(place))
+        mine, theirs = (str(dtype).removeprefix("torch.") for dtype in both)
+        return mine, theirs
+
     def ways(self, side: SideName, site: Site, found: FoundWay) -> SiteWay:
         """How the other side can compute the site as this one does."""
         parameters = (self.engine if side == "engine" else self.trainer)(site)
@@ -167,6 +174,9 @@ def _of_rounding(
     engine = find_way(family, [seen_at(examined, "engine", one.site) for one in members])
     trainer = find_way(family, [seen_at(examined, "trainer", one.site) for one in members])
     reason, why = rounding_reason(kind, engine, trainer)
+    mine, theirs = examined.dtypes(members[0].site)
+    if mine != theirs:
+        reason, why = "dtype", f"The engine stores {mine}, the trainer {theirs}. {why}"
     merged = _merged([judged[one.site.key] for one in members])
     return Group(kind, tuple(members), reason, why, merged, None, engine, trainer)
 
@@ -177,8 +187,8 @@ def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Re
     mine, theirs = engine.variant, trainer.variant
     if not all(way.equal.fraction >= NEARLY for way in (engine, trainer)):
         return "reduction_order", (
-            f"{label} is as near to float64 on both sides as rounding allows, and no named way "
-            "has the bits of both: they add in another order."
+            f"{label[0].upper()}{label[1:]} is as near to float64 on both sides as rounding "
+            "allows, and no named way has the bits of both: they add in another order."
         )
     nearly = "" if engine.exact and trainer.exact else _nearly(engine, trainer)
     if mine.name == theirs.name:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from driftscope_kernels.compare_ops.parameters import Parameters
@@ -78,10 +79,10 @@ class VllmSide:
         """Responses as the task's sampling draws them."""
         task = self._task
         prompts = [list(task.prompts.ids(index)) for index in range(len(task.prompts))]
-        answers = self._finished(
-            prompts,
-            [self._engine.sampling_params(index) for index in range(len(prompts))],
-        )
+        asked = [self._engine.sampling_params(index) for index in range(len(prompts))]
+        for one in asked:
+            one.output_kind = RequestOutputKind.FINAL_ONLY
+        answers = self._finished(prompts, asked)
         responses = tuple(tuple(answer.outputs[0].token_ids) for answer in answers)
         return Sample(tuple(map(tuple, prompts)), responses)
 
@@ -141,7 +142,7 @@ class VllmSide:
         return self._seen.received
 
     def parameters(self, site: Site) -> Parameters | None:
-        config = self._engine.llm.vllm_config.model_config.hf_config
+        config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
