@@ -78,6 +78,8 @@ driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
 driftscope_probes.explain.dumps.*
     tests/probes/explain/dumps/test_explain_dumps.py run(request,
+driftscope_probes.explain.server.*
+    tests/probes/explain/server/test_explain_server.py explain_server(
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
 driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
 driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(WITH_TOY)
