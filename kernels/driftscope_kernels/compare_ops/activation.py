@@ -34,7 +34,6 @@ _GELU: Final = (
     Choice("formula", "primitive", "gelu is computed by torch's erf or tanh step by step"),
     Choice("exact", "primitive", "gelu is rounded to float32 once"),
 )
-_RELU: Final = (Choice("torch"),)
 #: Roundings of float32 in one activation, as multiples of |gate|: gelu adds 1 to an erf or tanh
 #: near −1, where nothing of the sum's relative precision is left. SLEEF's functions have 1 ulp.
 _FLOAT32_STEPS: Final = 8
@@ -86,9 +85,11 @@ _CODE: Final[Mapping[ActivationName, str]] = {
 
 
 def _ways(name: ActivationName) -> Iterator[Way]:
-    primitives = {"silu": _SILU, "relu": _RELU}.get(name, _GELU)
+    if name == "relu":  # loses nothing, so that no way of it rounds elsewhere
+        yield from ways("relu times up", _CAST[:1], _SILU[:1])
+        return
     says = f"{name} is rounded to the dtype, then multiplied by up"
-    yield from ways(says, _CAST, primitives)
+    yield from ways(says, _CAST, _SILU if name == "silu" else _GELU)
 
 
 def _variant(way: Way) -> Variant[ActivationParameters]:

@@ -17,7 +17,6 @@ from driftscope_kernels.compare_ops.choices import Choice, Way, ways
 from driftscope_kernels.compare_ops.parameters import LogprobParameters
 from driftscope_kernels.compare_ops.precision import (
     FLOAT32,
-    input_roundoff,
     largest_at,
     roundoff,
     shortest_decimal,
@@ -30,9 +29,16 @@ _ROWS: Final = 64
 #: The fewest lanes in which a way here adds up a row: AVX2's float32.
 _FEWEST_LANES: Final = 8
 
-_SCALES: Final = (
-    Choice("float32_logits"),
-    Choice("scaled_in_dtype", "rounding_point", "softcap and temperature round to the dtype"),
+#: Softcap in the dtype of the logits, as Gemma 2 of Hugging Face and of vLLM have it.
+_CAP: Final = (
+    Choice("cap_in_dtype"),
+    Choice("float32_cap", "rounding_point", "logits are capped in float32"),
+)
+_TEMPERATURE: Final = (
+    Choice("float32_temperature"),
+    Choice(
+        "temperature_in_dtype", "rounding_point", "logits divided by the temperature are rounded"
+    ),
 )
 _SOFTMAX: Final = (
     Choice("log_softmax"),
@@ -46,9 +52,12 @@ _SOFTMAX: Final = (
 _TEMPERATURES: Final = (0.6, 0.7, 0.8, 0.9, 1.1, 1.2)
 _LOG_TEMPERATURES: Final = (math.log(1 / 32), math.log(32))
 _LOG_CAPS: Final = (math.log(0.5), math.log(1000.0))
-#: Rows that a temperature is solved for from: two would do without rounding.
-_FITTED_ROWS: Final = 32
+#: Rows that a temperature is solved for from: two would do without rounding, and each try reads
+#: whole rows.
+_FITTED_ROWS: Final = 8
 _STEPS: Final = 64
+#: A number known no closer than to a tenth is not named.
+_WIDEST: Final = 0.1
 
 
 class LogprobFamily(Family[LogprobParameters]):
@@ -67,7 +76,7 @@ class LogprobFamily(Family[LogprobParameters]):
         """In float32 roundings: logit, maximum and result 4 each; Σ exp one per addition in the
         fewest lanes, relative, which is absolute in its logarithm; each exp by its argument's
         rounding, Σ p·|x − max|. The result is rounded to the dtype. Softcap and temperature move
-        each logit by three roundings of the logits' dtype.
+        each logit by four roundings of the logits' dtype.
         """
         found = []
         for logits, tokens, right in _blocks(inputs["logits"], inputs.tokens, reference[0]):
@@ -81,7 +90,7 @@ class LogprobFamily(Family[LogprobParameters]):
             moved = FLOAT32 * steps + roundoff(dtype) * right.abs()
             relative = 0.0
             if parameters.temperature != 1.0 or parameters.softcap is not None:
-                relative = 3 * max(roundoff(logits.dtype), FLOAT32)
+                relative = 4 * max(roundoff(logits.dtype), FLOAT32)
             size = scaled.abs() + _uncapped(logits, parameters)
             found.append(moved + relative * (size.gather(1, tokens) + size.amax(-1, True)))
         return (torch.cat(found),)
@@ -112,27 +121,38 @@ LOGPROB: Final = LogprobFamily()
 
 
 def _ways(parameters: LogprobParameters) -> Iterator[Way]:
-    plain = parameters.temperature == 1.0 and parameters.softcap is None
-    axes = _SCALES[:1] if plain else _SCALES
-    yield from ways("torch's log_softmax of float32 logits", axes, _SOFTMAX)
+    cap = _CAP[:1] if parameters.softcap is None else _CAP
+    temperature = _TEMPERATURE[:1] if parameters.temperature == 1.0 else _TEMPERATURE
+    yield from ways("torch's log_softmax in float32", _SOFTMAX, cap, temperature)
 
 
 def _variant(way: Way) -> Variant[LogprobParameters]:
-    scales, softmax = way.choices
+    softmax, cap, temperature = way.choices
 
     def run(inputs: Inputs, parameters: LogprobParameters, dtype: torch.dtype) -> Outputs:
         logits = inputs["logits"]
-        wide = logits if scales == "scaled_in_dtype" else logits.float()
-        scaled = _scaled(wide, parameters).float()
+        if cap == "float32_cap":
+            logits = logits.float()
+        capped = _capped(logits, parameters)
+        divided = capped if temperature == "temperature_in_dtype" else capped.float()
+        scaled = _divided(divided, parameters).float()
         return (_SOFTMAXES[softmax](scaled, inputs.tokens[:, None]).to(dtype),)
 
     return Variant(way.name, way.reason, way.says, _CODE[softmax], run)
 
 
-def _scaled(logits: Tensor, parameters: LogprobParameters) -> Tensor:
-    if parameters.softcap is not None:
-        logits = torch.tanh(logits / parameters.softcap) * parameters.softcap
+def _capped(logits: Tensor, parameters: LogprobParameters) -> Tensor:
+    if parameters.softcap is None:
+        return logits
+    return torch.tanh(logits / parameters.softcap) * parameters.softcap
+
+
+def _divided(logits: Tensor, parameters: LogprobParameters) -> Tensor:
     return logits if parameters.temperature == 1.0 else logits / parameters.temperature
+
+
+def _scaled(logits: Tensor, parameters: LogprobParameters) -> Tensor:
+    return _divided(_capped(logits, parameters), parameters)
 
 
 def _scaled64(logits: Tensor, parameters: LogprobParameters) -> Tensor:
@@ -281,7 +301,7 @@ def _with(
     changed = change(parameters)
     found = []
     for way in _ways(changed):
-        if way.choices[1] in ("log_softmax", "logsumexp"):
+        if way.choices[0] in ("log_softmax", "logsumexp"):
             inner = _variant(way)
 
             def run(
@@ -317,10 +337,10 @@ def _blocks(
 class _Rows:
     """Some rows that a number is solved for from."""
 
-    logits: Tensor
+    logits: Tensor  # float64 [rows, vocabulary]
     tokens: Tensor
     seen: Tensor  # float64 [rows, 1]
-    error: float  # of one seen value, standard
+    errors: tuple[float, float]  # of one value: where logits were scaled in float32, in dtype
 
     @staticmethod
     def of(inputs: Inputs, seen: Tensor) -> _Rows:
@@ -330,8 +350,10 @@ class _Rows:
         # A seen value is rounded once to its dtype, and off by a few float32 roundings of logits.
         logits = inputs["logits"][::step]
         wide = 4 * FLOAT32 * float(logits.double().abs().amax()) if len(few) else 0.0
-        error = roundoff(seen.dtype) * size + wide + input_roundoff(logits, seen.dtype) * size
-        return _Rows(logits, inputs.tokens[::step], few, error)
+        error = roundoff(seen.dtype) * size + wide
+        # Quotient, tanh and product: three roundings of the logits' dtype where it has 16 bit.
+        narrow = 3 * roundoff(logits.dtype) * float(logits.double().abs().amax()) if len(few) else 0
+        return _Rows(logits.double(), inputs.tokens[::step], few, (error, error + narrow))
 
     def solved(
         self,
@@ -348,12 +370,12 @@ class _Rows:
         step = (between[1] - between[0]) / _STEPS
         coarse = max((between[0] + i * step for i in range(_STEPS + 1)), key=nearness)
         best = largest_at(nearness, coarse - step, coarse + step)
-        if float(self._gap(change(math.exp(best))).abs().amax()) > 4 * self.error:
-            return None
+        farthest = float(self._gap(change(math.exp(best))).abs().amax())
+        error = next((error for error in self.errors if farthest <= 4 * error), None)
         slope = self._slope(change, best)
-        if slope == 0.0:
+        if error is None or slope == 0.0:
             return None
-        width = min(4 * self.error / slope, 0.1)
+        width = min(4 * error / slope, _WIDEST)
         return shortest_decimal(math.exp(best - width), math.exp(best + width))
 
     def _gap(self, parameters: LogprobParameters) -> Tensor:

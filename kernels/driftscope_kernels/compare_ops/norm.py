@@ -377,7 +377,7 @@ def _epsilon_seen(total: Tensor, parameters: NormParameters, seen: Tensor) -> fl
     normed, mean = seen.double().reshape(-1, width), total.reshape(-1, width).square().mean(-1)
     own = rows.square().sum(-1)
     root = (normed * rows).sum(-1) / own
-    usable = (own > 0) & (root > 0) & root.isfinite()
+    usable = (own > 0) & (root > 0) & root.isfinite() & mean.isfinite()
     if int(usable.sum()) < 2:
         return None
     root, mean = root[usable], mean[usable]

@@ -56,6 +56,8 @@ _STEPS: Final = 400
 _SHIFTS: Final = range(-64, 65)
 #: Of the turned length: what is left of it once a fit holds in a dtype of 16 bit.
 _FITS: Final = 1 - 1e-4
+#: Where the share is largest, it is flat: float64 tells logarithms apart no closer than that.
+_CLOSEST: Final = 1e-6
 
 
 class RotaryFamily(Family[RotaryParameters]):
@@ -386,7 +388,8 @@ def _complex(x: Tensor, parameters: RotaryParameters) -> Tensor:
 
 def _fits(phases: _Phases, parameters: RotaryParameters) -> Iterator[_Fault]:
     own = parameters.inverse_frequencies
-    if abs(phases.gain / abs(parameters.scaling) - 1) > 2 * phases.error:
+    off = abs(phases.gain / abs(parameters.scaling) - 1)
+    if phases.gain > 0 and off > 2 * phases.error:
         width = phases.gain * phases.error
         gain = shortest_decimal(phases.gain - width, phases.gain + width)
         if gain is not None:
@@ -415,8 +418,8 @@ def _number(
     step = (between[1] - between[0]) / _STEPS
     coarse = max((between[0] + i * step for i in range(_STEPS + 1)), key=share)
     best = largest_at(share, coarse - step, coarse + step)
-    if share(best) <= _FITS:
+    if not share(best) > _FITS:  # not a number either, where an output is none
         return None
-    # Phases of many pairs are averaged, so that the fit is closer than one rounding.
-    error = phases.error
+    # Phases of many pairs are averaged, so that the fit is closer than one rounding of 16 bit.
+    error = max(phases.error, _CLOSEST)
     return shortest_decimal(math.exp(best - error), math.exp(best + error))

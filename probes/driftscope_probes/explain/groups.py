@@ -187,8 +187,8 @@ def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Re
     mine, theirs = engine.variant, trainer.variant
     if not all(way.equal.fraction >= NEARLY for way in (engine, trainer)):
         return "reduction_order", (
-            f"{label[0].upper()}{label[1:]} is as near to float64 on both sides as rounding allows, and no named way "
-            "has the bits of both: they add in another order."
+            f"{label[0].upper()}{label[1:]} is as near to float64 on both sides as rounding "
+            "allows, and no named way has the bits of both: they add in another order."
         )
     nearly = "" if engine.exact and trainer.exact else _nearly(engine, trainer)
     if mine.name == theirs.name:
