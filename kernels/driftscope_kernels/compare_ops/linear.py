@@ -70,9 +70,14 @@ class RouterFamily(LinearFamily):
 
 
 def linear_tolerance(
-    x: Tensor, parameters: LinearParameters, dtype: torch.dtype, reference: Tensor
+    x: Tensor,
+    parameters: LinearParameters,
+    dtype: torch.dtype,
+    reference: Tensor,
+    *,
+    partial_sums: bool = True,
 ) -> Tensor:
-    """float64 [tokens, out]"""
+    """float64 [tokens, out]; `partial_sums`: ranks may round theirs to `dtype`."""
     weight = parameters.weight.double()
     # √Σ(x·w)² is how large a sum is if signs are random; the reference, if they are not.
     scale = (x.double().square() @ weight.square().t()).sqrt() + reference.abs()
@@ -83,7 +88,8 @@ def linear_tolerance(
     half = torch.finfo(dtype).eps / 2
     terms = weight.shape[1]
     accumulated = ACCUMULATOR_DEVIATIONS * sqrt(terms) * UNIT_ROUNDOFF_FLOAT32
-    partial = PARTIAL_SUM_ROUNDINGS * half if dtype != torch.float32 else 0.0
+    rounded = partial_sums and dtype != torch.float32  # in float32 the accumulator's share has it
+    partial = PARTIAL_SUM_ROUNDINGS * half if rounded else 0.0
     smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     return half * ends + (accumulated + partial) * scale + smallest
 

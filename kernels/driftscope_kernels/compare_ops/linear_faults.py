@@ -110,6 +110,8 @@ def _orders(parts: int, size: int) -> Iterator[tuple[str, str, Tensor]]:
             swapped[[left, right]] = blocks[[right, left]]
             words = f"parts {left + 1} and {right + 1} of {parts} swapped"
             yield f"swapped_{left + 1}_{right + 1}_of_{parts}", words, swapped.flatten()
+    if size == parts:  # parts of one row: what follows is the identity, or a swap
+        return
     yield f"interleaved_{parts}", f"{parts} parts interleaved", blocks.t().flatten()
     apart = torch.arange(size).view(size // parts, parts).t().flatten()
     if size // parts != parts:  # else it is the same order

@@ -208,8 +208,13 @@ def onednn(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -
 
 
 def without_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    with torch.backends.mkldnn.flags(enabled=False):
+    # `torch.backends.mkldnn.flags` also sets TF32 for oneDNN, and warns where there is none.
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
         return plain(x, weight, bias, dtype)
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def in_chains(x: Tensor, weight: Tensor, length: int) -> Tensor:

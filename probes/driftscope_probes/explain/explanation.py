@@ -78,7 +78,7 @@ def verify(
     """
     passes = examined.passes
     before = gap_of(passes.engine_logprobs, passes.trainer_logprobs)
-    narrower = engine.dtype != trainer.dtype
+    narrower = any(mine != theirs for mine, theirs in map(examined.dtypes, passes.sites))
     giver = _giver(groups, narrower)
     taker, fixed = (engine, passes.trainer_logprobs)
     if giver == "engine":
@@ -191,7 +191,7 @@ def op_of(sample: Sample, group: Group, swap: Swap | None) -> Op:
         why=group.why,
         engine=way_of(group.engine),
         trainer=way_of(group.trainer),
-        trees=[],
+        trees=list(group.trees),
         errors=None
         if judged is None
         else Errors(engine=judged.engine_error, trainer=judged.trainer_error),

@@ -21,7 +21,9 @@ from driftscope_kernels.compare_ops.variant import AnyFamily
 from driftscope_probes.explain.comparison import Passes, SiteDifference
 from driftscope_probes.explain.faults import Fault, find_fault
 from driftscope_probes.explain.judged import Judged, Seen, judge
+from driftscope_probes.explain.orders import orders_of
 from driftscope_probes.explain.replay import SiteWay
+from driftscope_probes.explain.report import Tree
 from driftscope_probes.explain.sides.base import SideName
 from driftscope_probes.explain.sites import KIND_LABELS, Kind, Site
 from driftscope_probes.explain.store import Store
@@ -43,6 +45,7 @@ class Group:
     fault: Fault | None
     engine: FoundWay | None
     trainer: FoundWay | None
+    trees: tuple[Tree, ...] = ()  # of a linear layer whose sides add in different orders
 
     @property
     def forward(self) -> Equality:
@@ -75,6 +78,13 @@ class Examined:
         given = passes.engine if side == "engine" else passes.trainer_on_engine
         outputs = tuple(given.read(p)[passes.rows(p)] for p in site.outputs.values())
         return Seen(passes.inputs(site, passes.engine, like), outputs, parameters)
+
+    def dtypes(self, site: Site) -> tuple[str, str]:
+        """In which the engine and the trainer store what the op gives."""
+        (place, *_) = site.outputs.values()
+        both = (self.passes.engine.dtype(place), self.passes.trainer.dtype(place))
+        mine, theirs = (str(dtype).removeprefix("torch.") for dtype in both)
+        return mine, theirs
 
     def ways(self, side: SideName, site: Site, found: FoundWay) -> SiteWay:
         """How the other side can compute the site as this one does."""
@@ -167,8 +177,18 @@ def _of_rounding(
     engine = find_way(family, [seen_at(examined, "engine", one.site) for one in members])
     trainer = find_way(family, [seen_at(examined, "trainer", one.site) for one in members])
     reason, why = rounding_reason(kind, engine, trainer)
+    mine, theirs = examined.dtypes(members[0].site)
+    trees: list[Tree] = []
+    if mine != theirs:
+        reason, why = "dtype", f"The engine stores {mine}, the trainer {theirs}. {why}"
+    elif mine == "float32" and reason == "rounding_point":
+        # Nothing is rounded to less than float32 here: what is left of the two ways is their order.
+        reason = "reduction_order"
+    if reason == "reduction_order" and kind in ("linear", "router"):
+        trees, parting = orders_of(seen_at(examined, "engine", members[0].site)(), engine, trainer)
+        why += parting
     merged = _merged([judged[one.site.key] for one in members])
-    return Group(kind, tuple(members), reason, why, merged, None, engine, trainer)
+    return Group(kind, tuple(members), reason, why, merged, None, engine, trainer, tuple(trees))
 
 
 def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Reason, str]:
@@ -177,8 +197,8 @@ def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Re
     mine, theirs = engine.variant, trainer.variant
     if not all(way.equal.fraction >= NEARLY for way in (engine, trainer)):
         return "reduction_order", (
-            f"{label} is as near to float64 on both sides as rounding allows, and no named way "
-            "has the bits of both: they add in another order."
+            f"{label[0].upper()}{label[1:]} is as near to float64 on both sides as rounding "
+            "allows, and no named way has the bits of both: they add in another order."
         )
     nearly = "" if engine.exact and trainer.exact else _nearly(engine, trainer)
     if mine.name == theirs.name:

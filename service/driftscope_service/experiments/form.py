@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -53,18 +54,29 @@ class Slot:
 @cache
 def slots(model: type[BaseModel]) -> tuple[Slot, ...]:
     """In the order of the model; a field that a client must leave empty has none."""
-    return tuple(_slots(model, ()))
+    return tuple(_slots(model, (), None))
 
 
-def _slots(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Slot]:
-    for name, field in model.model_fields.items():
+def _slots(
+    model: type[BaseModel], above: tuple[str, ...], given: BaseModel | None
+) -> Iterator[Slot]:
+    """`given`: what the field that holds the model is worth by default, where it has a default."""
+    for name, own in model.model_fields.items():
+        field = own if given is None else _with_default(own, getattr(given, name))
         parts = _parts(field.annotation)
         kinds = [part for part in parts if part is not NoneType]
         path = (*above, name)
         if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
-            yield from _slots(kinds[0], path)
+            inner = field.get_default(call_default_factory=True)
+            yield from _slots(kinds[0], path, inner if isinstance(inner, BaseModel) else None)
         elif kinds:
             yield _slot(path, field, kinds, NoneType in parts)
+
+
+def _with_default(field: FieldInfo, value: Any) -> FieldInfo:
+    changed = copy(field)
+    changed.default, changed.default_factory = value, None
+    return changed
 
 
 def _slot(path: tuple[str, ...], field: FieldInfo, kinds: list[Any], optional: bool) -> Slot:

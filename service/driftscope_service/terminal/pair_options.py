@@ -5,7 +5,8 @@ Each command puts the groups between its own; the same option means the same eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -68,3 +69,8 @@ def sides_of(
         "engine": check(EngineSettings, values),
         "trainer": check(trainer, values),
     }
+
+
+def without_default(options: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    """None where they are not given: their default depends on another option."""
+    return [option.replace(default=None) for option in options]

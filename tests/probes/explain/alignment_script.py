@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 from vllm import LLM
 
-from driftscope_probes.explain.alignment import Part, ReadTokens, align
+from driftscope_probes.explain.alignment import Part, align
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site, sites_of
 
@@ -65,7 +67,7 @@ def alignment(llm: LLM, trainer: Any, dtype: str) -> dict[str, Any]:
     for index in range(len(SAMPLE.prompts)):
         first, count = int(SAMPLE.cu_seqlens[index]), int(SAMPLE.lengths[index])
         rows = slice(first, first + count)
-        inputs.add(range(first, first + count), SAMPLE.tokens[rows], SAMPLE.positions[rows])
+        inputs.add(np.arange(first, first + count), SAMPLE.tokens[rows], SAMPLE.positions[rows])
     recovered, all_sites = Recovered(), sites(trainer.config)
 
     def of_engine(model: Any) -> dict[str, Any]:
@@ -113,25 +115,39 @@ def epsilon(trainer: Any, llm: LLM) -> None:
     trainer.model.layers[1].input_layernorm.variance_epsilon = 1e-4
 
 
-def base(trainer: Any, llm: LLM) -> None:
+def base(trainer: Any, llm: LLM) -> Callable[[], Any]:
+    """The table alone is another: the module still states its own base."""
+
     def change(model: Any) -> None:
         rotary = model.model.layers[0].self_attn.rotary_emb
         rotary.base = 500.0
         rotary.cos_sin_cache.copy_(rotary._compute_cos_sin_cache())
-        rotary.base = 10000.0  # as it still says
+        rotary.base = 10000.0
+
+    def restore(model: Any) -> None:
+        # Engines of one process share the tables.
+        rotary = model.model.layers[0].self_attn.rotary_emb
+        rotary.cos_sin_cache.copy_(rotary._compute_cos_sin_cache())
 
     llm.apply_model(change)
+    return lambda: llm.apply_model(restore)
 
 
-def scale(trainer: Any, llm: LLM) -> None:
-    def change(model: Any) -> None:
-        model.model.layers[1].self_attn.attn.impl.scale = 0.5
+def scale(trainer: Any, llm: LLM) -> Callable[[], Any]:
+    def change(model: Any, to: float) -> None:
+        model.model.layers[1].self_attn.attn.impl.scale = to
 
-    llm.apply_model(change)
+    llm.apply_model(lambda model: change(model, 0.5))
+    return lambda: llm.apply_model(lambda model: change(model, 32**-0.5))
+
+
+def without_cap(trainer: Any, llm: LLM) -> None:
+    """As transformers loads a Gemma 2 by default: SDPA drops the soft cap."""
+    trainer.set_attn_implementation("sdpa")
 
 
 def stale_head(trainer: Any, llm: LLM) -> None:
-    """Both sides take a new embedding; the engine's head goes on with the packed old one."""
+    """Both sides take a new embedding; the engine's head stays with the packed old one."""
     weight = trainer.model.embed_tokens.weight
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     weight.add_((0.01 * noise).to(weight.dtype))
@@ -140,19 +156,21 @@ def stale_head(trainer: Any, llm: LLM) -> None:
     llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
 
 
-FAULTS: dict[str, Callable[[Any, LLM], None]] = {
+#: What they change of the trainer is put back; for the engine they give what puts it back.
+FAULTS: dict[str, Callable[[Any, LLM], Callable[[], Any] | None]] = {
     fault.__name__: fault
-    for fault in (one_ulp, permuted, merged, float8, epsilon, base, scale, stale_head)
+    for fault in (one_ulp, permuted, merged, float8, epsilon, base, scale, without_cap, stale_head)
 }
 
 
 @contextmanager
 def trainer_as_it_was(trainer: Any) -> Iterator[None]:
     before = {name: tensor.clone() for name, tensor in trainer.state_dict().items()}
-    numbers = trainer.model.layers[1].input_layernorm.variance_epsilon
+    norm = trainer.model.layers[1].input_layernorm
+    numbers = dict(vars(norm))
     yield
     trainer.load_state_dict(before)
-    trainer.model.layers[1].input_layernorm.variance_epsilon = numbers
+    vars(norm).update(numbers)
 
 
 @torch.no_grad()
@@ -166,15 +184,12 @@ def main(request: Path, result: Path) -> None:
             attn_implementation=asked.get("attention", "eager"),
         )
         found[asked["name"]] = {"healthy": alignment(llm, trainer, asked["dtype"])}
-        # What changes the engine comes last: it stays changed.
         for name in asked.get("faults", ()):
-            with (
-                trainer_as_it_was(trainer)
-                if hasattr(trainer.model.norm, "variance_epsilon")
-                else torch.no_grad()
-            ):
-                FAULTS[name](trainer, llm)
+            with trainer_as_it_was(trainer):
+                restore = FAULTS[name](trainer, llm)
                 found[asked["name"]][name] = alignment(llm, trainer, asked["dtype"])
+                if restore is not None:
+                    restore()
     result.write_text(json.dumps(found))
 
 

@@ -26,10 +26,13 @@ from driftscope_probes.explain.dumps.findings import (
     growth_of,
     ops_of,
     ops_sentence,
+    unjudged_sentence,
+    verdict_of,
 )
 from driftscope_probes.explain.dumps.reading import read_dump
 from driftscope_probes.explain.dumps.rows import Dump
 from driftscope_probes.explain.dumps.statistics import compare_statistics
+from driftscope_probes.explain.dumps.weights import alignment_of
 from driftscope_probes.explain.report import Alignment, Check, ExplainReport, Gap, Verdict
 from driftscope_probes.explain.request import ExplainRequest
 from driftscope_probes.plural import counted
@@ -74,7 +77,7 @@ class _Writer:
             return self._report(
                 "not_comparable",
                 "The dumps have no tensor in common.",
-                alignment=_alignment(pair.rows.checks),
+                alignment=alignment_of(pair.rows.checks, pair.left, pair.right),
                 remedy="capture the same modules on both sides; `uncovered` lists what each has.",
                 uncovered=comparison.uncovered,
             )
@@ -85,15 +88,19 @@ class _Writer:
         if equal:
             sentence = f"All {tensors} of {tokens} are bitwise equal."
         elif first is not None:
-            parts = (first_sentence(first, comparison.steps), ops_sentence(ops))
+            parts = (
+                first_sentence(first, comparison.steps),
+                ops_sentence(ops),
+                unjudged_sentence(comparison),
+            )
             sentence = " ".join(part for part in parts if part)
         else:
             unequal = [p.key for p, seen in comparison.seen.items() if not seen.equality.exact]
             sentence = f"Of {tensors} of {tokens} these differ: {', '.join(unequal[:8])}."
         return self._report(
-            "equal" if equal else "unexplained",
+            verdict_of(ops, comparison),
             sentence,
-            alignment=_alignment(pair.rows.checks),
+            alignment=alignment_of(pair.rows.checks, pair.left, pair.right),
             gap=_gap(pair, comparison),
             first=first,
             ops=ops,
@@ -109,7 +116,7 @@ class _Writer:
         return self._report(
             "not_comparable",
             rows.problem or "",
-            alignment=_alignment(rows.checks),
+            alignment=alignment_of(rows.checks, None, None),
             remedy=rows.remedy,
         )
 
@@ -128,7 +135,7 @@ class _Writer:
         return self._report(
             verdict,
             found.sentence,
-            alignment=_alignment(checks),
+            alignment=alignment_of(checks, None, None),
             remedy='dump both with msprobe\'s task "tensor" and convert them (docs/capture.md).',
             uncovered=[
                 *found.unequal_shapes,
@@ -199,10 +206,6 @@ class _Writer:
             "forward_passes": len(raw.steps),
             "dtypes": dict(dtypes),
         }
-
-
-def _alignment(checks: Sequence[Check]) -> Alignment:
-    return Alignment(checks=list(checks), weights=[], weights_compared=0, weights_unknown=[])
 
 
 def _gap(pair: Pair, comparison: Comparison) -> Gap | None:

@@ -12,14 +12,14 @@ from math import isfinite
 from torch import Tensor
 
 from driftscope_kernels.compare_ops.equality import compared
+from driftscope_kernels.compare_ops.reasons import REASONS, ROUNDING
 from driftscope_probes.explain.dumps.comparison import Comparison, Pair, StepResult
 from driftscope_probes.explain.dumps.flow import Step
-from driftscope_probes.explain.report import Compared, First, Growth, Op, Way
+from driftscope_probes.explain.dumps.reasons import explained
+from driftscope_probes.explain.explanation import closer, way_of
+from driftscope_probes.explain.report import Compared, Errors, First, Growth, Op, Verdict
 from driftscope_probes.explain.sites import Place
 from driftscope_probes.plural import counted
-
-#: Nothing was tried: weights or numbers of the op are not in the dumps.
-NO_WAY = Way(variant=None, says=None, code=None, equal=0.0, nearest=None)
 
 
 def compared_of(comparison: Comparison) -> list[Compared]:
@@ -65,6 +65,8 @@ def _op(results: Sequence[StepResult], pair: Pair) -> Op:
     for part in parts[1:]:
         total += part
     layers = {r.step.site.layer for r in results if r.step.site.layer is not None}
+    why = explained(results, pair)
+    judged = None if why is None else why.judged
     return Op(
         op=step.site.kind,
         label=step.names,
@@ -75,16 +77,39 @@ def _op(results: Sequence[StepResult], pair: Pair) -> Op:
         elements=total.elements,
         reverse_equal_fraction=None,
         first=_first(results[0], pair, results[0].rows),
-        reason="unknown",
-        why=why_unknown(step),
-        engine=NO_WAY,
-        trainer=NO_WAY,
+        reason="unknown" if why is None else why.reason,
+        why=why_unknown(step) if why is None else why.why,
+        engine=way_of(None if why is None else why.engine),
+        trainer=way_of(None if why is None else why.trainer),
         trees=[],
-        errors=None,
-        closer_to_float64=None,
-        beyond_tolerance=None,
+        errors=None
+        if judged is None
+        else Errors(engine=judged.engine_error, trainer=judged.trainer_error),
+        closer_to_float64=None if judged is None else closer(judged),
+        beyond_tolerance=None if judged is None else judged.apart,
         backward=None,
         swap=None,
+    )
+
+
+def verdict_of(ops: Sequence[Op], comparison: Comparison) -> Verdict:
+    if all(seen.equality.exact for seen in comparison.seen.values()):
+        return "equal"
+    reasons = {op.reason for op in ops}
+    if reasons - ROUNDING - {"unknown"}:
+        return "fault"
+    judged = all(one.given_equal is not None for one in comparison.steps)
+    return "rounding" if judged and reasons and reasons <= ROUNDING else "unexplained"
+
+
+def unjudged_sentence(comparison: Comparison) -> str:
+    """Ops of which two dumps show nothing."""
+    unjudged = sum(one.given_equal is None for one in comparison.steps)
+    if not unjudged:
+        return ""
+    return (
+        f"{unjudged} of {counted(len(comparison.steps), 'op')} have no token with equal inputs "
+        "and are not judged."
     )
 
 
@@ -176,8 +201,13 @@ def _number(value: float | None) -> str:
 
 
 def ops_sentence(ops: Sequence[Op]) -> str:
-    told = "; ".join(f"{op.label}{_layers(op.layers)}" for op in ops)
+    told = "; ".join(f"{op.label}{_layers(op.layers)}{_reason(op)}" for op in ops)
     return f"On tokens with bitwise equal inputs these differ: {told}." if ops else ""
+
+
+def _reason(op: Op) -> str:
+    said = next((says for reason, says in REASONS.items() if reason == op.reason), op.reason)
+    return "" if op.reason == "unknown" else f": {said}"
 
 
 def _layers(layers: Sequence[int]) -> str:

@@ -1,9 +1,9 @@
 """msprobe's form: `dump.json` with statistics of every module's inputs and outputs, numpy beside.
 
 In: the folder of one step and rank. Out: pieces where `dump_tensor_data/*.npy` are there, and
-statistics. Layout: Ascend/msprobe, docs/en/user_guide/dump/pytorch_data_dump_instruct.md: `Module.<name>.<class>.forward.<call>` holds `input_args`,
-`input_kwargs`, `output` and `parameters`; each tensor its type, dtype, shape, Max, Min, Mean, Norm,
-and `data_name` or, with CRC-32, `md5`.
+statistics. Layout (Ascend/msprobe, docs/en/user_guide/dump/pytorch_data_dump_instruct.md): an entry
+`Module.<name>.<class>.forward.<call>` holds `input_args`, `input_kwargs`, `output`, `parameters`;
+each tensor its type, dtype, shape, Max, Min, Mean, Norm, and `data_name` or, with CRC-32, `md5`.
 """
 
 from __future__ import annotations

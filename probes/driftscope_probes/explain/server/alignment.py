@@ -19,6 +19,8 @@ from driftscope_probes.models.folder import ModelFolder
 
 #: Decimals behind which a float64 holds no more.
 MOST_DECIMALS: Final = 17
+#: A float32 between 0.5 and 8 takes 7 decimals or more in most cases; servers round to 6 at most.
+ROUNDED_TO: Final = 6
 
 
 def served_checks(facts: ServerFacts, model: ModelFolder, longest: int) -> list[Check]:
@@ -88,9 +90,12 @@ def precision_of(values: NDArray[np.float64]) -> Precision:
     """[tokens] as sent."""
     finite = values[np.isfinite(values)]
     exact = finite.astype(np.float32).astype(np.float64) == finite
-    # What is printed with the fewest digits that give a float32 back is exact too.
+    # What is printed with the fewest digits that give a float32 back is exact too; it has more
+    # decimals than anybody rounds to.
     shortest = np.array([float(str(np.float32(value))) == value for value in finite], np.bool_)
-    fraction = float(np.mean(exact | shortest)) if finite.size else 0.0
+    decimals = _decimals(finite)
+    lossless = exact | shortest if decimals > ROUNDED_TO else exact
+    fraction = float(np.mean(lossless)) if finite.size else 0.0
     if fraction == 1.0:
         return Precision(
             values=values.size,
@@ -98,7 +103,7 @@ def precision_of(values: NDArray[np.float64]) -> Precision:
             resolution=0.0,
             sentence="Log-probabilities come as decimals that give back every bit of a float32.",
         )
-    resolution = 10.0 ** -_decimals(finite)
+    resolution = 10.0**-decimals
     return Precision(
         values=values.size,
         float32_fraction=fraction,

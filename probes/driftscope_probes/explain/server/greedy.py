@@ -36,6 +36,7 @@ class Combination:
     further: tuple[Trial, ...]  # sets of two and more
     chosen: Set  # empty: none helps
     after: Moved  # |Δ| with them
+    as_good: tuple[Set, ...]  # further sets that are enough too: nothing tells which it is
 
 
 def combine(
@@ -50,24 +51,24 @@ def combine(
     assert base is not None, "the trainer as it is was measured"
     alone = _tried((), names, base, measure)
     trials = [trial for trial, _ in alone]
-    best = _best(alone)
+    best, as_good = _best(alone, enough)
     further: list[Trial] = []
     if best is None and not enough(base):
         pairs = _pairs(alone, axes, base, measure)
         further += [trial for trial, _ in pairs]
-        best = _best(pairs)
+        best, as_good = _best(pairs, enough)
     chosen: Set = ()
-    after = base
+    after, others = base, as_good
     while best is not None:
-        chosen, after = best
+        (chosen, after), others = best, as_good
         if enough(after) or len(chosen) >= MOST_TOGETHER:
             break
         taken = {axes[name] for name in chosen}
         rest = [name for name in names if axes[name] not in taken]
         tried = _tried(chosen, rest, after, measure)
         further += [trial for trial, _ in tried]
-        best = _best(tried)
-    return Combination(tuple(trials), tuple(further), chosen, after)
+        best, as_good = _best(tried, enough)
+    return Combination(tuple(trials), tuple(further), chosen, after, others)
 
 
 def _tried(
@@ -96,9 +97,19 @@ def _pairs(
     return found
 
 
-def _best(tried: Sequence[tuple[Trial, Moved]]) -> tuple[Set, Moved] | None:
+def _best(
+    tried: Sequence[tuple[Trial, Moved]], enough: Callable[[Moved], bool]
+) -> tuple[tuple[Set, Moved] | None, tuple[Set, ...]]:
+    """The first that is enough, since the likeliest come first, else the one that lowers most.
+
+    And the others that are enough: below the floor a smaller gap says nothing.
+    """
     helping = [one for one in tried if one[0].effect.direction == "lowers"]
     if not helping:
-        return None
+        return None, ()
+    sufficient = [one for one in helping if enough(one[1])]
+    if sufficient:
+        (trial, after), *others = sufficient
+        return (trial.changes, after), tuple(other.changes for other, _ in others)
     trial, after = min(helping, key=lambda one: one[0].effect.after)
-    return trial.changes, after
+    return (trial.changes, after), ()

@@ -61,6 +61,7 @@ class Best(Record):
     at_floor: bool
     equal_fraction_after: float
     all_or_nothing: bool  # none of them helps alone
+    as_good: list[str]  # other changes that bring it to the floor too
 
 
 class Step(Record):

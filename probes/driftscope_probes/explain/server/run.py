@@ -24,7 +24,8 @@ from driftscope_probes.explain.server.alignment import (
 )
 from driftscope_probes.explain.server.changed_folder import config_of
 from driftscope_probes.explain.server.client import BudgetSpent, Served, ServerClient
-from driftscope_probes.explain.server.examination import Examination, Measured, floors_of
+from driftscope_probes.explain.server.examination import Examination, Measured
+from driftscope_probes.explain.server.floors import floors_of
 from driftscope_probes.explain.server.profile import texts_of
 from driftscope_probes.explain.server.report import DOOR, KIND, ServerReport
 from driftscope_probes.explain.server.request import ServerExplainRequest
@@ -246,5 +247,17 @@ def _facts(name: str, model: ModelFolder) -> dict[str, Any]:
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """For a child process of a job: `request`: of ServerExplainRequest. Raises ProbeError."""
-    return explain_server(ServerExplainRequest(**request["request"]), workdir, progress).to_dict()
+    """`request`: of ServerExplainRequest; `model_path`, `trainer_model_path`, `other_paths`:
+    folders that were resolved, which may be absent or null. Raises ProbeError.
+    """
+    folders = Folders(
+        _path(request.get("model_path")),
+        _path(request.get("trainer_model_path")),
+        tuple(map(_path, request.get("other_paths") or ())),
+    )
+    asked = ServerExplainRequest(**request["request"])
+    return explain_server(asked, workdir, progress, folders=folders).to_dict()
+
+
+def _path(given: str | None) -> Path | None:
+    return Path(given) if given else None

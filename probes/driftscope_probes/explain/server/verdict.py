@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.explain.report import Gap, Verdict
+from driftscope_probes.explain.server.floors import floors_limit
 from driftscope_probes.explain.server.report import (
     Best,
     Floors,
@@ -48,7 +48,7 @@ def conclude(found: Findings) -> Concluded:
         )
     onset = found.truncation
     parted = onset is not None and onset.where in ("position", "length")
-    if found.sigma <= AT_FLOOR_UP_TO * found.floors.rounding and not parted:
+    if found.sigma <= floors_limit(found.floors) and not parted:
         return _rounding(found)
     if found.best is not None and found.best.at_floor:
         return _explained(found, found.best)
@@ -107,13 +107,20 @@ def _explained(found: Findings, best: Best) -> Concluded:
     alone = ", and none of them does alone" if best.all_or_nothing else ""
     sentence = (
         f"{_before(found, best)} falls to {left}, the floor, with "
-        f"{_and(best.says)}{alone}: the server computes as that.{_onset(found)}"
+        f"{_and(best.says)}{alone}: the server computes as that."
+        f"{_as_good(best)}{_onset(found)}"
     )
     if not fault:
         return Concluded("rounding", sentence, None)
     return Concluded(
         "fault", sentence, f"make both sides agree: {_and(best.changes)}, or the server otherwise."
     )
+
+
+def _as_good(best: Best) -> str:
+    if not best.as_good:
+        return ""
+    return f" As well with {', or '.join(best.as_good)}: the numbers do not tell which."
 
 
 def _unexplained(found: Findings) -> Concluded:

@@ -29,7 +29,7 @@ def met(decoder: Any, meet: Meet) -> Iterator[None]:
     with Overrides() as hooks:
         for index, layer in enumerate(decoder.layers):
             _layer(hooks, index, layer, meet)
-        _before(hooks, decoder.norm, Place(None, "residual_out"), meet)
+        _added(hooks, decoder.norm, Place(None, "residual_out"), meet)
         _after(hooks, decoder.norm, Place(None, "final_norm"), meet)
         _rotary(hooks, decoder, meet)
         yield
@@ -46,12 +46,13 @@ def uncovered(decoder: Any) -> list[str]:
 
 
 def _layer(hooks: Overrides, index: int, layer: Any, meet: Meet) -> None:
-    entered = Place(None, "embedding") if index == 0 else Place(index, "residual_in")
-    _before(hooks, layer, entered, meet)
+    if index == 0:
+        _before(hooks, layer, Place(None, "embedding"), meet)
     for name, place in norms_of(layer).items():
-        norm = getattr(layer, name)
-        if STREAMS.get(place) == "residual_mid":
-            _before(hooks, norm, Place(index, "residual_mid"), meet, in_place=True)
+        norm, stream = getattr(layer, name), STREAMS.get(place)
+        # The first norm of the model is given the embedding, to which nothing was added.
+        if stream is not None and (index, stream) != (0, "residual_in"):
+            _added(hooks, norm, Place(index, stream), meet)
         _after(hooks, norm, Place(index, place), meet)
     attention = layer.self_attn
     for name in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"):
@@ -79,24 +80,31 @@ def _after(hooks: Overrides, module: nn.Module, place: Place, meet: Meet) -> Non
     hooks.callback(module.register_forward_hook(hook).remove)
 
 
-def _before(
-    hooks: Overrides, module: nn.Module, place: Place, meet: Meet, *, in_place: bool = False
-) -> None:
-    """`in_place`: the layer keeps the same tensor as its residual stream, which has to follow."""
-
+def _before(hooks: Overrides, module: nn.Module, place: Place, meet: Meet) -> None:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not args:
             first = next(iter(kwargs))
-            return (), {**kwargs, first: seen(kwargs[first])}
-        return (seen(args[0]), *args[1:]), kwargs
-
-    def seen(value: Tensor) -> Tensor:
-        new = _as_rows(meet, place, value)
-        if not in_place or new is value:
-            return new
-        return value.copy_(new)
+            return (), {**kwargs, first: _as_rows(meet, place, kwargs[first])}
+        return (_as_rows(meet, place, args[0]), *args[1:]), kwargs
 
     hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+
+def _added(hooks: Overrides, norm: nn.Module, place: Place, meet: Meet) -> None:
+    """The sum of stream and update, which the layer keeps and the norm reads: one op with it.
+
+    So the norm reads this side's own sum. What is to take its place does so afterwards, in the
+    tensor itself, which is the layer's residual stream.
+    """
+
+    def hook(_: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        total = args[0]
+        new = _as_rows(meet, place, total)
+        if new is not total:
+            total.copy_(new)
+        return output
+
+    hooks.callback(norm.register_forward_hook(hook).remove)
 
 
 def _as_rows(meet: Meet, place: Place, value: Tensor) -> Tensor:

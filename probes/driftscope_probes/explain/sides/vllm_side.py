@@ -14,18 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import EngineError
-from driftscope_probes.explain.alignment import ReadTokens
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.vllm_places import met, uncovered
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
@@ -78,10 +79,10 @@ class VllmSide:
         """Responses as the task's sampling draws them."""
         task = self._task
         prompts = [list(task.prompts.ids(index)) for index in range(len(task.prompts))]
-        answers = self._finished(
-            prompts,
-            [self._engine.sampling_params(index) for index in range(len(prompts))],
-        )
+        asked = [self._engine.sampling_params(index) for index in range(len(prompts))]
+        for one in asked:
+            one.output_kind = RequestOutputKind.FINAL_ONLY
+        answers = self._finished(prompts, asked)
         responses = tuple(tuple(answer.outputs[0].token_ids) for answer in answers)
         return Sample(tuple(map(tuple, prompts)), responses)
 

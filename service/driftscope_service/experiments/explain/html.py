@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from driftscope_probes.explain.report import VERDICTS, ExplainReport, Verdict
+from driftscope_probes.explain.server.report import ServerReport
 from driftscope_service.experiments.explain.heat import heat_of
+from driftscope_service.experiments.explain.reading import AnyReport
 from driftscope_service.experiments.explain.words import (
     closer_sentence,
     first_words,
@@ -36,7 +38,7 @@ TONES: Final[Mapping[Verdict, Tone]] = {
 }
 
 
-def render(report: ExplainReport) -> str:
+def render(report: AnyReport) -> str:
     """Everything in the report is text to this page: markup in a name or a note is shown as is."""
     title = f"{report.model['name']}: explanation"
     return self_contained(
@@ -44,14 +46,18 @@ def render(report: ExplainReport) -> str:
         report,
         title=title,
         kind="explanation",
-        script="explain.js",
+        script="explain.js" if isinstance(report, ExplainReport) else None,
         **content(report),
     )
 
 
-def content(report: ExplainReport) -> dict[str, Any]:
+def content(report: AnyReport) -> dict[str, Any]:
+    state = RunState(TONES[report.verdict], VERDICTS[report.verdict], report.sentence)
+    if isinstance(report, ServerReport):
+        return {"state": state, "outside": True}
     return {
-        "state": RunState(TONES[report.verdict], VERDICTS[report.verdict], report.sentence),
+        "state": state,
+        "outside": False,
         "heat": heat_of(report.compared, report.ops),
         "closer": closer_sentence(report.ops),
         "growth_sentence": growth_words(report.growth),
@@ -66,11 +72,12 @@ def content(report: ExplainReport) -> dict[str, Any]:
     }
 
 
-def _ran(ran: Mapping[str, Mapping[str, Any]]) -> SettingTable:
-    """A column a side."""
+def _ran(ran: Mapping[str, Mapping[str, Any]]) -> tuple[SettingTable, SettingTable]:
+    """A column a side: what all of them have, and what only some have."""
     sides = [flat(values) for values in ran.values()]
     names = dict.fromkeys(name for side in sides for name in side)
-    return SettingTable(
-        tuple(ran),
-        tuple(SettingRow(name, tuple(side.get(name, ABSENT) for side in sides)) for name in names),
+    rows = [SettingRow(name, tuple(side.get(name, ABSENT) for side in sides)) for name in names]
+    return (
+        SettingTable(tuple(ran), tuple(row for row in rows if ABSENT not in row.values)),
+        SettingTable(tuple(ran), tuple(row for row in rows if ABSENT in row.values)),
     )

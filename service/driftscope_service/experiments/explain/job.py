@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field
 from driftscope_probes.explain.request import ExplainRequest
 from driftscope_service.experiments.quotas import (
     ClientEngineSettings,
-    check_endpoint,
     check_model,
     check_resources,
     check_tokens,
     model_folder,
 )
+from driftscope_service.http.errors import InvalidField
 from driftscope_service.settings import Settings
 
 NAME: Final = "explain"
@@ -40,11 +40,6 @@ class ExplainProbeRequest(ExplainRequest):
         description="the trainer's own, named as `model`; null: the engine's",
     )
     engine: ClientEngineSettings = _DEFAULT_ENGINE
-    engine_endpoint: str | None = Field(
-        default=None,
-        max_length=64,
-        description="of the service's settings, for kind vllm-server",
-    )
 
 
 def probe_request(request: ExplainProbeRequest, settings: Settings) -> dict[str, Any]:
@@ -54,15 +49,18 @@ def probe_request(request: ExplainProbeRequest, settings: Settings) -> dict[str,
         check_model(request.trainer_model, settings, "/trainer_model")
     check_tokens(request.prompts, request.sampling.max_tokens, settings)
     check_resources(request.engine, request.trainer.threads, settings)
-    fields = request.model_dump(mode="json", exclude={"engine_endpoint"})
-    endpoint = check_endpoint(request.engine.kind, request.engine_endpoint, settings)
-    if endpoint is not None:
-        fields["engine"] |= {"server_url": endpoint.url, "server_model": endpoint.model}
+    if request.engine.kind == "vllm-server":
+        raise InvalidField(
+            "/engine/kind",
+            "a server tells no tensors between its ops",
+            remedy="ask for kind vllm; driftscope explain --engine-server URL tells what can be "
+            "known from outside.",
+        )
     folder = model_folder(request.model, settings)
     trainer = request.trainer_model
     other = None if trainer is None else model_folder(trainer, settings)
     return {
-        "request": fields,
+        "request": request.model_dump(mode="json"),
         # Names of the catalogue are found by the probe itself.
         "model_path": None if folder is None else str(folder),
         "trainer_model_path": None if other is None else str(other),

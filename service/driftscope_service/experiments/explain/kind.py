@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from driftscope_probes.explain.report import VERDICTS, ExplainReport
+from driftscope_probes.explain.report import VERDICTS
 from driftscope_service.experiments.explain.html import TONES, render
 from driftscope_service.experiments.explain.job import NAME, ExplainProbeRequest, probe_request
 from driftscope_service.experiments.explain.metrics import METRICS, families
@@ -14,7 +14,7 @@ from driftscope_service.experiments.explain.page import (
     ops_data,
     page_data,
 )
-from driftscope_service.experiments.explain.words import closer_sentence
+from driftscope_service.experiments.explain.reading import read_report, summarise
 from driftscope_service.experiments.kind import (
     SCRIPT_POLICY,
     Answer,
@@ -23,26 +23,6 @@ from driftscope_service.experiments.kind import (
     ReportPage,
     Summary,
 )
-
-
-def summarise(report: ExplainReport) -> dict[str, Any]:
-    """The answer, what each op comes to, and the gap with and without the ops named."""
-    equal: dict[str, float] = {}
-    for one in report.compared:
-        if one.equal_fraction is None:
-            continue
-        equal[one.op] = min(one.equal_fraction, equal.get(one.op, 1.0))
-    verified = report.verified
-    return {
-        "sentence": report.sentence,
-        "verdict": report.verdict,
-        "remedy": report.remedy,
-        "side": closer_sentence(report.ops),
-        "ops": [{"op": one.op, "reason": one.reason} for one in report.ops],
-        "equal_by_op": equal,
-        "abs_diff_mean": None if report.gap is None else report.gap.abs_diff_mean,
-        "abs_diff_mean_after": None if verified is None else verified.abs_diff_mean_after,
-    }
 
 
 def sentence(summary: Summary) -> str:
@@ -70,7 +50,7 @@ KIND: Final = Kind(
     smaller="ask for fewer or shorter prompts or a smaller model, or leave the backward pass out.",
     report_holds="ops that differ on equal inputs with their reasons, growth by layer, the gap "
     "with those ops replaced",
-    read=ExplainReport.read,
+    read=read_report,
     summarise=summarise,
     sentence=sentence,
     answer=answer,
@@ -89,7 +69,6 @@ KIND: Final = Kind(
         ("driftscope", "explain"),
         {"engine.kind": "--engine", "engine.compile": "--compile/--enforce-eager"},
         shared={"trainer.threads": "engine.threads", "trainer.kernels": "engine.kernels"},
-        service_only={"engine_endpoint": "--engine-server"},
     ),
     metrics=METRICS,
     families=families,

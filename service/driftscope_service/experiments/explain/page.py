@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from driftscope_probes.explain.report import ExplainReport
 from driftscope_service.experiments.explain.html import content
+from driftscope_service.experiments.explain.reading import AnyReport
 from driftscope_service.experiments.explain.words import layers_text
 from driftscope_service.pages.plot_data import Cell, PlotData
 
@@ -23,12 +24,13 @@ COMPARED_COLUMNS: Final = (
 )
 
 
-def page_data(report: ExplainReport, _query: Mapping[str, str]) -> dict[str, Any]:
+def page_data(report: AnyReport, _query: Mapping[str, str]) -> dict[str, Any]:
     return content(report)
 
 
-def ops_data(report: ExplainReport) -> PlotData:
+def ops_data(report: AnyReport) -> PlotData:
     """A row per op that differs on equal inputs."""
+    ops = report.ops if isinstance(report, ExplainReport) else []
     rows: list[list[Cell]] = [
         [
             *(op.op, ", ".join(op.sites), layers_text(op.layers), op.reason),
@@ -42,22 +44,20 @@ def ops_data(report: ExplainReport) -> PlotData:
                 else (op.swap.abs_diff_mean_before, op.swap.abs_diff_mean_after)
             ),
         ]
-        for op in report.ops
+        for op in ops
     ]
     return PlotData(OP_COLUMNS, rows, {"empty": "No op differs on equal inputs."})
 
 
-def growth_data(report: ExplainReport) -> PlotData:
+def growth_data(report: AnyReport) -> PlotData:
     """A row per layer; null is behind the last one."""
-    rows: list[list[Cell]] = [
-        [getattr(one, name) for name in GROWTH_COLUMNS] for one in report.growth
-    ]
+    growth = report.growth if isinstance(report, ExplainReport) else []
+    rows: list[list[Cell]] = [[getattr(one, name) for name in GROWTH_COLUMNS] for one in growth]
     return PlotData(GROWTH_COLUMNS, rows, {"empty": "The growth was not measured."})
 
 
-def compared_data(report: ExplainReport) -> PlotData:
+def compared_data(report: AnyReport) -> PlotData:
     """A row per op and layer."""
-    rows: list[list[Cell]] = [
-        [getattr(one, name) for name in COMPARED_COLUMNS] for one in report.compared
-    ]
+    compared = report.compared if isinstance(report, ExplainReport) else []
+    rows: list[list[Cell]] = [[getattr(one, name) for name in COMPARED_COLUMNS] for one in compared]
     return PlotData(COMPARED_COLUMNS, rows, {"empty": "No op was compared."})

@@ -68,8 +68,8 @@ def _print_alignment(alignment: Alignment, console: Console) -> None:
     ]
     if len(alignment.weights) > MOST_NAMED:
         weights.append(f"and {counted(len(alignment.weights) - MOST_NAMED, 'tensor')} more")
-    _print_block(console, "Not the same on both sides", failed)
-    _print_block(console, "Weights that differ", weights)
+    print_block(console, "Not the same on both sides", failed)
+    print_block(console, "Weights that differ", weights)
 
 
 def _print_ops(ops: Sequence[Op], console: Console) -> None:
@@ -133,14 +133,14 @@ def swap_words(swap: Swap) -> str:
 def _print_blocks(report: ExplainReport, console: Console) -> None:
     verified, growth = report.verified, growth_words(report.growth)
     whole = report.full_vocabulary
-    _print_block(console, "Verified", [] if verified is None else [verified.sentence])
-    _print_block(console, "Growth of the residual stream", [growth] if growth else [])
-    _print_block(console, "Whole vocabulary", [] if whole is None else [whole.sentence])
-    _print_block(console, "Not covered", report.uncovered)
-    _print_block(console, "Notes", report.notes)
+    print_block(console, "Verified", [] if verified is None else [verified.sentence])
+    print_block(console, "Growth of the residual stream", [growth] if growth else [])
+    print_block(console, "Whole vocabulary", [] if whole is None else [whole.sentence])
+    print_block(console, "Not covered", report.uncovered)
+    print_block(console, "Notes", report.notes)
 
 
-def _print_block(console: Console, title: str, lines: Sequence[str]) -> None:
+def print_block(console: Console, title: str, lines: Sequence[str]) -> None:
     if not lines:
         return
     console.print()

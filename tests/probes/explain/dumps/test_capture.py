@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 
 from driftscope_probes.explain.dumps.run import explain_dumps
 from driftscope_probes.models.fetch import fetch
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
 EXAMPLE = ROOT / "examples/capture/capture.py"
@@ -190,3 +193,43 @@ def test_engine_against_trainer_begins_at_the_rotary_embedding(
 def _one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("RANK", raising=False)
     yield
+
+
+def test_with_weights_the_reasons_are_named(
+    engine: Path, capture: Capture, model: Any, tmp_path: Path
+) -> None:
+    """The line of the page that writes weights, on one side; the other's are taken to be these."""
+    line = re.search(r"`(save_file\(\{f\"weights.*?)`", (ROOT / "docs/capture.md").read_text())
+    assert line is not None
+    trainer = trainer_dump(capture, model, tmp_path / "trainer")
+    code = line[1].replace('"trainer/rank0', f'"{trainer}/rank0')
+    exec(code, {"save_file": save_file, "model": model})
+    report = explain_dumps(engine / "first", trainer)
+    rotary, norm = report.ops
+    assert (rotary.reason, norm.reason) == ("rounding_point", "rounding_point")
+    assert (rotary.engine.variant, rotary.trainer.variant) == ("float32", "plain")
+    assert (norm.engine.variant, norm.trainer.variant) == ("float32_sum", "plain")
+    assert rotary.beyond_tolerance == norm.beyond_tolerance == 0
+    # Layers behind have no token with equal inputs, so rounding is not said of all that differs.
+    assert report.verdict == "unexplained"
+    assert "have no token with equal inputs and are not judged" in report.sentence
+
+
+def test_a_wrong_weight_is_a_fault(
+    capture: Capture, folder: Path, model: Any, tmp_path: Path
+) -> None:
+    other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    with torch.no_grad():
+        other.model.layers[1].post_attention_layernorm.weight[5] *= 2
+    for name, one in (("a", model), ("b", other)):
+        trainer_dump(capture, one, tmp_path / name)
+        weights = {f"weights.{n}": p.detach().clone() for n, p in one.named_parameters()}
+        save_file(weights, tmp_path / name / "rank0/weights.safetensors")
+    report = explain_dumps(tmp_path / "a", tmp_path / "b")
+    assert report.verdict == "fault"
+    assert [(op.op, op.layers, op.reason) for op in report.ops] == [
+        ("residual_norm", [1], "weight")
+    ]
+    (weight,) = report.alignment.weights
+    assert weight.tensor == "model.layers.1.post_attention_layernorm.weight"
+    assert report.alignment.weights_compared == 30

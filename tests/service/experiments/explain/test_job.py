@@ -50,7 +50,7 @@ def test_a_step_leads_to_the_form(running: Any, pushing: Any) -> None:
         ({"trainer_model": "none"}, "/trainer_model"),
         ({"trainer_dtype": "int8"}, "trainer_dtype"),
         ({"phase": "training"}, "phase"),
-        ({"engine": {"kind": "vllm-server"}}, "/engine_endpoint"),
+        ({"engine": {"kind": "vllm-server"}}, "--engine-server"),
         ({"engine": {"server_url": "http://127.0.0.1"}}, "server_url"),
         ({"engine": {"threads": 900}}, "DRIFTSCOPE_MAX_THREADS"),
         ({"trainer": {"micro_batch": 4}}, "micro_batch"),
