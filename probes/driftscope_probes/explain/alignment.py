@@ -36,6 +36,10 @@ TIME_LIMIT_S: Final = 120.0
 _DECOMPOSED: Final = 8
 
 
+#: Ops that a fused kernel of one side may have in one.
+HEAD: Final = frozenset({"lm_head", "logprob"})
+
+
 class NotComparable(ProbeError):
     """The sides were not given the same thing: sequences, vocabulary, layers or widths."""
 
@@ -126,6 +130,13 @@ def _same_ops(engine: Part, trainer: Part) -> Iterator[Check]:
     yield Check(what="layers", equal=True, says=str(mine))
     keys = [{site.key for site in part.sites} for part in (engine, trainer)]
     alone = sorted(keys[0] ^ keys[1])
+    inner = [key for key in alone if key not in HEAD]
+    if inner:
+        raise _refused(
+            f"the {'engine' if inner[0] in keys[0] else 'trainer'} alone has {inner[0]} and "
+            f"{len(inner) - 1} more ops",
+            "compare two models of one architecture",
+        )
     says = f"{len(keys[0] & keys[1])} on both sides"
     if alone:
         says += f"; on one side only: {', '.join(alone[:6])}{' …' if len(alone) > 6 else ''}"

@@ -201,6 +201,8 @@ def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Re
             "allows, and no named way has the bits of both: they add in another order."
         )
     nearly = "" if engine.exact and trainer.exact else _nearly(engine, trainer)
+    if mine.name == theirs.name and not nearly:
+        return "dtype", f"On both sides {mine.says}."
     if mine.name == theirs.name:
         return "primitive", (
             f"On both sides {mine.says}, and that way has not quite the bits of both{nearly}."
