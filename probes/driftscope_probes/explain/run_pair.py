@@ -29,6 +29,7 @@ from driftscope_probes.explain.explanation import (
     verdict_of,
     verify,
 )
+from driftscope_probes.explain.full_vocabulary import full_vocabulary_of
 from driftscope_probes.explain.groups import Examined, groups_of
 from driftscope_probes.explain.growth import growth_of
 from driftscope_probes.explain.known_parameters import KnownParameters
@@ -161,7 +162,9 @@ def compare_sides(
             compared=compared_of(found, groups),
             growth=growth_of(passes, trainer),
             verified=None if replays is None else replays.verified,
-            full_vocabulary=None,
+            full_vocabulary=full_vocabulary_of(passes, engine, trainer)
+            if asked.full_vocab
+            else None,
             uncovered=list(dict.fromkeys(uncovered)),
             ran=ran,
             notes=[],

@@ -142,6 +142,11 @@ class VllmSide:
         assert self._seen is not None, "nothing was run through a tap yet"
         return self._seen.received
 
+    def logprobs(self, logits: Tensor) -> Tensor:
+        """By its sampler's own function, as temperature 1 leaves the logits."""
+        found: Tensor = self._runner.sampler.compute_logprobs(logits)
+        return found
+
     def parameters(self, site: Site) -> Parameters | None:
         config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
