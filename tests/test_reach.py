@@ -20,6 +20,8 @@ driftscope_kernels.check.cases.gradient_* tests/kernels/check/cases/test_gradien
 driftscope_kernels.check.cases.op_inputs tests/kernels/check/cases/test_inputs.py op_case(
 driftscope_kernels.check.static.static_process
     tests/kernels/check/static/test_static_kernels.py read_static(
+driftscope_kernels.compare_ops.attention_*
+    tests/kernels/compare_ops/test_attention.py ATTENTION.fitted(
 driftscope_kernels.invariant_mode.aten_ops
     tests/kernels/invariant_mode/test_mode.py invariant_mode():
 driftscope_kernels.invariant_mode.backward
@@ -54,6 +56,10 @@ driftscope_probes.diagnosis.controls.weights.*
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.explain.numbers_of_ops tests/probes/explain/test_alignment.py align(
+driftscope_probes.explain.sides.module_names tests/probes/explain/test_alignment.py align(
+driftscope_probes.explain.sides.packed_weights
+    tests/probes/explain/alignment_script.py engine_parameters(
 driftscope_probes.trainer.reference_forward
     tests/probes/trainer/test_run_session.py reference=True)
 driftscope_probes.trainer.replayed_routes
@@ -70,6 +76,10 @@ driftscope_probes.diagnose.fixed_order
     tests/probes/diagnosis/drill/planted/test_run.py fixed_controls
 driftscope_probes.diagnosis.routing_*
     tests/probes/diagnosis/test_routing_integrity.py routing_integrity(
+driftscope_probes.explain.dumps.*
+    tests/probes/explain/dumps/test_explain_dumps.py run(request,
+driftscope_probes.explain.server.*
+    tests/probes/explain/server/test_explain_server.py explain_server(
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
 driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
 driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(WITH_TOY)

@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import torch
-from torch import Tensor
 
 from driftscope_kernels.compare_ops.choices import Choice, Way, ways
+from driftscope_kernels.compare_ops.fitted_rows import FittedRows
+from driftscope_kernels.compare_ops.log_softmax import (
+    CODE,
+    SOFTMAXES,
+    blocks_of,
+    capped,
+    divided,
+    exact_logprob,
+    log_softmax,
+    moved_by_cap,
+    scaled,
+    scaled_exactly,
+)
 from driftscope_kernels.compare_ops.parameters import LogprobParameters
 from driftscope_kernels.compare_ops.precision import (
     FLOAT32,
-    largest_at,
     roundoff,
-    shortest_decimal,
 )
 from driftscope_kernels.compare_ops.variant import Family, Inputs, Outputs, Reason, Variant
 from driftscope_kernels.options import VOCABULARY_TILE
 
-#: Rows at a time in float64: 64 of a vocabulary of 256,000 are 130 MB.
-_ROWS: Final = 64
 #: The fewest lanes in which a way here adds up a row: AVX2's float32.
 _FEWEST_LANES: Final = 8
 
@@ -52,19 +60,13 @@ _SOFTMAX: Final = (
 _TEMPERATURES: Final = (0.6, 0.7, 0.8, 0.9, 1.1, 1.2)
 _LOG_TEMPERATURES: Final = (math.log(1 / 32), math.log(32))
 _LOG_CAPS: Final = (math.log(0.5), math.log(1000.0))
-#: Rows that a temperature is solved for from: two would do without rounding, and each try reads
-#: whole rows.
-_FITTED_ROWS: Final = 8
-_STEPS: Final = 64
-#: A number known no closer than to a tenth is not named.
-_WIDEST: Final = 0.1
 
 
 class LogprobFamily(Family[LogprobParameters]):
     outputs: Sequence[str] = ("logprob",)
 
     def reference(self, inputs: Inputs, parameters: LogprobParameters) -> Outputs:
-        return (_exact(inputs["logits"], inputs.tokens, parameters),)
+        return (exact_logprob(inputs["logits"], inputs.tokens, parameters),)
 
     def tolerance(
         self,
@@ -79,8 +81,8 @@ class LogprobFamily(Family[LogprobParameters]):
         each logit by four roundings of the logits' dtype.
         """
         found = []
-        for logits, tokens, right in _blocks(inputs["logits"], inputs.tokens, reference[0]):
-            scaled = _scaled64(logits, parameters)
+        for logits, tokens, right in blocks_of(inputs["logits"], inputs.tokens, reference[0]):
+            scaled = scaled_exactly(logits, parameters)
             top = scaled.amax(-1, keepdim=True)
             probability = scaled.softmax(-1)
             chosen = scaled.gather(1, tokens)
@@ -91,7 +93,7 @@ class LogprobFamily(Family[LogprobParameters]):
             relative = 0.0
             if parameters.temperature != 1.0 or parameters.softcap is not None:
                 relative = 4 * max(roundoff(logits.dtype), FLOAT32)
-            size = scaled.abs() + _uncapped(logits, parameters)
+            size = scaled.abs() + moved_by_cap(logits, parameters)
             found.append(moved + relative * (size.gather(1, tokens) + size.amax(-1, True)))
         return (torch.cat(found),)
 
@@ -104,7 +106,7 @@ class LogprobFamily(Family[LogprobParameters]):
     def fitted(
         self, inputs: Inputs, parameters: LogprobParameters, seen: Outputs
     ) -> Sequence[Variant[LogprobParameters]]:
-        row = _Rows.of(inputs, seen[0])
+        row = FittedRows.of(inputs, seen[0])
         found: list[Variant[LogprobParameters]] = []
         temperature = row.solved(
             lambda value: replace(parameters, temperature=value), _LOG_TEMPERATURES
@@ -133,89 +135,13 @@ def _variant(way: Way) -> Variant[LogprobParameters]:
         logits = inputs["logits"]
         if cap == "float32_cap":
             logits = logits.float()
-        capped = _capped(logits, parameters)
-        divided = capped if temperature == "temperature_in_dtype" else capped.float()
-        scaled = _divided(divided, parameters).float()
-        return (_SOFTMAXES[softmax](scaled, inputs.tokens[:, None]).to(dtype),)
+        logits = capped(logits, parameters)
+        if temperature == "float32_temperature":
+            logits = logits.float()
+        logits = divided(logits, parameters).float()
+        return (SOFTMAXES[softmax](logits, inputs.tokens[:, None]).to(dtype),)
 
-    return Variant(way.name, way.reason, way.says, _CODE[softmax], run)
-
-
-def _capped(logits: Tensor, parameters: LogprobParameters) -> Tensor:
-    if parameters.softcap is None:
-        return logits
-    return torch.tanh(logits / parameters.softcap) * parameters.softcap
-
-
-def _divided(logits: Tensor, parameters: LogprobParameters) -> Tensor:
-    return logits if parameters.temperature == 1.0 else logits / parameters.temperature
-
-
-def _scaled(logits: Tensor, parameters: LogprobParameters) -> Tensor:
-    return _divided(_capped(logits, parameters), parameters)
-
-
-def _scaled64(logits: Tensor, parameters: LogprobParameters) -> Tensor:
-    return _scaled(logits.double(), parameters)
-
-
-def _uncapped(logits: Tensor, parameters: LogprobParameters) -> Tensor | float:
-    """What a rounded quotient inside a tanh moves, at most: c·u·|x/c|·(1 − tanh²)."""
-    if parameters.softcap is None:
-        return 0.0
-    inner = logits.double() / parameters.softcap
-    return parameters.softcap * inner.abs() / inner.cosh().square() / parameters.temperature
-
-
-def _log_softmax(x: Tensor, tokens: Tensor) -> Tensor:
-    return torch.log_softmax(x, -1).gather(1, tokens)
-
-
-def _logsumexp(x: Tensor, tokens: Tensor) -> Tensor:
-    return x.gather(1, tokens) - torch.logsumexp(x, -1, keepdim=True)
-
-
-def _shifted(x: Tensor, tokens: Tensor) -> Tensor:
-    shifted = x - x.amax(-1, keepdim=True)
-    return shifted.gather(1, tokens) - shifted.exp().sum(-1, keepdim=True).log()
-
-
-def _tiles(x: Tensor, tokens: Tensor) -> Tensor:
-    """Each tile's sum is by torch, against the maximum of the row; totals are added in order."""
-    top = x.amax(-1, keepdim=True)
-    total = torch.zeros_like(top)
-    for tile in torch.split(x, VOCABULARY_TILE, -1):
-        total = total + (tile - top).exp().sum(-1, keepdim=True)
-    return x.gather(1, tokens) - (top + total.log())
-
-
-def _numpy(x: Tensor, tokens: Tensor) -> Tensor:
-    top = x.amax(-1, keepdim=True)
-    total = torch.from_numpy((x - top).exp().numpy().sum(-1, keepdims=True))
-    return x.gather(1, tokens) - (top + total.log())
-
-
-def _float64_sum(x: Tensor, tokens: Tensor) -> Tensor:
-    sums = [torch.logsumexp(block.double(), -1, keepdim=True) for block in torch.split(x, _ROWS)]
-    return x.gather(1, tokens) - torch.cat(sums).float()
-
-
-_SOFTMAXES: Final = {
-    "log_softmax": _log_softmax,
-    "logsumexp": _logsumexp,
-    "shifted": _shifted,
-    "tiles": _tiles,
-    "numpy": _numpy,
-    "float64_sum": _float64_sum,
-}
-_CODE: Final = {
-    "log_softmax": "torch.log_softmax(logits.float(), -1).gather(1, ids[:, None])",
-    "logsumexp": "logits.float().gather(1, ids[:, None]) - logits.float().logsumexp(-1, True)",
-    "shifted": "s = x - x.amax(-1, True); s.gather(1, ids[:, None]) - s.exp().sum(-1, True).log()",
-    "tiles": "sum((t - m).exp().sum(-1, True) for t in x.split(512, -1)).log()",
-    "numpy": "torch.from_numpy((x - m).exp().numpy().sum(-1, keepdims=True)).log()",
-    "float64_sum": "x.gather(1, ids[:, None]) - x.double().logsumexp(-1, True).float()",
-}
+    return Variant(way.name, way.reason, way.says, CODE[softmax], run)
 
 
 def _faults(parameters: LogprobParameters) -> Iterator[Variant[LogprobParameters]]:
@@ -248,12 +174,12 @@ def _narrow(
     """Of float32 logits: rounding, but far beyond what float32 explains."""
 
     def rounded(inputs: Inputs, own: LogprobParameters, dtype: torch.dtype) -> Outputs:
-        scaled = _scaled(inputs["logits"].float(), own).to(narrow).float()
-        return (_log_softmax(scaled, inputs.tokens[:, None]).to(dtype),)
+        logits = scaled(inputs["logits"].float(), own).to(narrow).float()
+        return (log_softmax(logits, inputs.tokens[:, None]).to(dtype),)
 
     def within(inputs: Inputs, own: LogprobParameters, dtype: torch.dtype) -> Outputs:
-        scaled = _scaled(inputs["logits"].float(), own).to(narrow)
-        return (_log_softmax(scaled, inputs.tokens[:, None]).to(dtype),)
+        logits = scaled(inputs["logits"].float(), own).to(narrow)
+        return (log_softmax(logits, inputs.tokens[:, None]).to(dtype),)
 
     name = str(narrow).removeprefix("torch.")
     yield Variant(
@@ -314,74 +240,3 @@ def _with(
 
             found.append(Variant(f"{name}, {inner.name}", reason, says, inner.code, run))
     return found
-
-
-def _exact(logits: Tensor, tokens: Tensor, parameters: LogprobParameters) -> Tensor:
-    """float64 [tokens, 1]"""
-    return torch.cat(
-        [
-            torch.log_softmax(_scaled64(rows, parameters), -1).gather(1, ids)
-            for rows, ids, _ in _blocks(logits, tokens, tokens[:, None])
-        ]
-    )
-
-
-def _blocks(
-    logits: Tensor, tokens: Tensor, beside: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    parts = (torch.split(part, _ROWS) for part in (logits, tokens[:, None], beside))
-    return zip(*parts, strict=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Some rows that a number is solved for from."""
-
-    logits: Tensor  # float64 [rows, vocabulary]
-    tokens: Tensor
-    seen: Tensor  # float64 [rows, 1]
-    errors: tuple[float, float]  # of one value: where logits were scaled in float32, in dtype
-
-    @staticmethod
-    def of(inputs: Inputs, seen: Tensor) -> _Rows:
-        step = max(1, len(seen) // _FITTED_ROWS)
-        few = seen[::step].double().reshape(-1, 1)
-        size = float(few.abs().amax()) if len(few) else 0.0
-        # A seen value is rounded once to its dtype, and off by a few float32 roundings of logits.
-        logits = inputs["logits"][::step]
-        wide = 4 * FLOAT32 * float(logits.double().abs().amax()) if len(few) else 0.0
-        error = roundoff(seen.dtype) * size + wide
-        # Quotient, tanh and product: three roundings of the logits' dtype where it has 16 bit.
-        narrow = 3 * roundoff(logits.dtype) * float(logits.double().abs().amax()) if len(few) else 0
-        return _Rows(logits.double(), inputs.tokens[::step], few, (error, error + narrow))
-
-    def solved(
-        self,
-        change: Callable[[float], LogprobParameters],
-        between: tuple[float, float],
-    ) -> float | None:
-        """The number whose log-probabilities are those seen, if any does that within rounding."""
-        if not len(self.seen) or not bool(self.seen.isfinite().all()):
-            return None
-
-        def nearness(log: float) -> float:
-            return -float(self._gap(change(math.exp(log))).square().sum())
-
-        step = (between[1] - between[0]) / _STEPS
-        coarse = max((between[0] + i * step for i in range(_STEPS + 1)), key=nearness)
-        best = largest_at(nearness, coarse - step, coarse + step)
-        farthest = float(self._gap(change(math.exp(best))).abs().amax())
-        error = next((error for error in self.errors if farthest <= 4 * error), None)
-        slope = self._slope(change, best)
-        if error is None or slope == 0.0:
-            return None
-        width = min(4 * error / slope, _WIDEST)
-        return shortest_decimal(math.exp(best - width), math.exp(best + width))
-
-    def _gap(self, parameters: LogprobParameters) -> Tensor:
-        return _exact(self.logits, self.tokens, parameters) - self.seen
-
-    def _slope(self, change: Callable[[float], LogprobParameters], log: float) -> float:
-        """Root of Σ (change of a row per change of log)²: rows tell a number together."""
-        ahead, behind = (self._gap(change(math.exp(log + d))) for d in (1e-4, -1e-4))
-        return float((ahead - behind).norm()) / 2e-4

@@ -151,7 +151,7 @@ def _difference(passes: Passes, site: Site) -> SiteDifference:
         rows = passes.rows(place)
 
         def read(store: Store, place: Place = place, rows: Any = rows) -> Tensor:
-            return store.read(place)[rows]
+            return store.read_rows(place, rows) if isinstance(rows, Tensor) else store.read(place)
 
         mine, theirs = read(passes.engine), read(passes.trainer)
         one = equality(mine, read(passes.trainer_on_engine))

@@ -191,7 +191,7 @@ def op_of(sample: Sample, group: Group, swap: Swap | None) -> Op:
         why=group.why,
         engine=way_of(group.engine),
         trainer=way_of(group.trainer),
-        trees=[],
+        trees=list(group.trees),
         errors=None
         if judged is None
         else Errors(engine=judged.engine_error, trainer=judged.trainer_error),

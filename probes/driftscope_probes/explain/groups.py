@@ -21,7 +21,9 @@ from driftscope_kernels.compare_ops.variant import AnyFamily
 from driftscope_probes.explain.comparison import Passes, SiteDifference
 from driftscope_probes.explain.faults import Fault, find_fault
 from driftscope_probes.explain.judged import Judged, Seen, judge
+from driftscope_probes.explain.orders import orders_of
 from driftscope_probes.explain.replay import SiteWay
+from driftscope_probes.explain.report import Tree
 from driftscope_probes.explain.sides.base import SideName
 from driftscope_probes.explain.sites import KIND_LABELS, Kind, Site
 from driftscope_probes.explain.store import Store
@@ -43,6 +45,7 @@ class Group:
     fault: Fault | None
     engine: FoundWay | None
     trainer: FoundWay | None
+    trees: tuple[Tree, ...] = ()  # of a linear layer whose sides add in different orders
 
     @property
     def forward(self) -> Equality:
@@ -175,10 +178,17 @@ def _of_rounding(
     trainer = find_way(family, [seen_at(examined, "trainer", one.site) for one in members])
     reason, why = rounding_reason(kind, engine, trainer)
     mine, theirs = examined.dtypes(members[0].site)
+    trees: list[Tree] = []
     if mine != theirs:
         reason, why = "dtype", f"The engine stores {mine}, the trainer {theirs}. {why}"
+    elif mine == "float32" and reason == "rounding_point":
+        # Nothing is rounded to less than float32 here: what is left of the two ways is their order.
+        reason = "reduction_order"
+    if reason == "reduction_order" and kind in ("linear", "router"):
+        trees, parting = orders_of(seen_at(examined, "engine", members[0].site)(), engine, trainer)
+        why += parting
     merged = _merged([judged[one.site.key] for one in members])
-    return Group(kind, tuple(members), reason, why, merged, None, engine, trainer)
+    return Group(kind, tuple(members), reason, why, merged, None, engine, trainer, tuple(trees))
 
 
 def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Reason, str]:
@@ -191,6 +201,8 @@ def rounding_reason(kind: Kind, engine: FoundWay, trainer: FoundWay) -> tuple[Re
             "allows, and no named way has the bits of both: they add in another order."
         )
     nearly = "" if engine.exact and trainer.exact else _nearly(engine, trainer)
+    if mine.name == theirs.name and not nearly:
+        return "dtype", f"On both sides {mine.says}."
     if mine.name == theirs.name:
         return "primitive", (
             f"On both sides {mine.says}, and that way has not quite the bits of both{nearly}."

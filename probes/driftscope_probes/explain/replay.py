@@ -75,14 +75,14 @@ class Swapped:
             self._ready[place] = output[at][back]
 
     def _context(self, rows: Tensor) -> Tensor:
-        """Every row of the sequences of `rows` up to the last of them."""
-        starts = torch.from_numpy(self._sample.cu_seqlens)
-        parts = []
-        for sequence in sorted(set(self._sequences(rows).tolist())):
-            first, end = int(starts[sequence]), int(starts[sequence + 1])
-            last = int(rows[(rows >= first) & (rows < end)].max())
-            parts.append(torch.arange(first, last + 1))
-        return torch.cat(parts)
+        """Every row of the sequences of `rows`.
+
+        Those that were not read yet are zeros, which causal attention does not see: they are there
+        because kernels choose their tiles by the length of a sequence.
+        """
+        starts = self._sample.cu_seqlens
+        sequences = sorted(set(self._sequences(rows).tolist()))
+        return torch.cat([torch.arange(starts[one], starts[one + 1]) for one in sequences])
 
     def _inputs(self, way: SiteWay, rows: Tensor) -> Inputs:
         tensors = {

@@ -9,6 +9,7 @@ report's parts, without what the parent knows: `Parts`.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from driftscope_probes.explain.explanation import (
     verdict_of,
     verify,
 )
+from driftscope_probes.explain.full_vocabulary import full_vocabulary_of
 from driftscope_probes.explain.groups import Examined, groups_of
 from driftscope_probes.explain.growth import growth_of
 from driftscope_probes.explain.known_parameters import KnownParameters
@@ -60,9 +62,20 @@ def run(request: dict[str, Any], workdir: Path, progress: ProgressSink) -> dict[
         progress,
     )
     loaded_s = time.perf_counter() - started
+    loaded_mib = _most_memory_mib()
     parts = compare_sides(asked, engine, trainer, workdir, progress)
-    timing = {"load_s": loaded_s, **parts.timing}
-    return parts.model_copy(update={"timing": timing}).to_dict()
+    # Of the process that holds both sides.
+    memory = {"memory_mib_when_loaded": loaded_mib, "most_memory_mib": _most_memory_mib()}
+    found = {
+        "timing": {"load_s": loaded_s, **parts.timing},
+        "ran": {side: {**values, **memory} for side, values in parts.ran.items()},
+    }
+    return parts.model_copy(update=found).to_dict()
+
+
+def _most_memory_mib() -> int:
+    """Of this process so far, libraries included: the kernel counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def load_sides(
@@ -149,7 +162,9 @@ def compare_sides(
             compared=compared_of(found, groups),
             growth=growth_of(passes, trainer),
             verified=None if replays is None else replays.verified,
-            full_vocabulary=None,
+            full_vocabulary=full_vocabulary_of(passes, engine, trainer)
+            if asked.full_vocab
+            else None,
             uncovered=list(dict.fromkeys(uncovered)),
             ran=ran,
             notes=[],

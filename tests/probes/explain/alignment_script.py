@@ -20,9 +20,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm import LLM
 
-from driftscope_probes.explain.alignment import Part, ReadTokens, align
+from driftscope_probes.explain.alignment import Part, align
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site, sites_of
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,48 +10,19 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
-from transformers.models.gemma.configuration_gemma import GemmaConfig
-from transformers.models.gemma2.configuration_gemma2 import Gemma2Config
-from transformers.models.llama.configuration_llama import LlamaConfig
-from transformers.models.mistral.configuration_mistral import MistralConfig
-from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
-from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+from transformers import AutoModelForCausalLM
 
-from driftscope_probes.explain.alignment import NotComparable, Part, ReadTokens, align
+from driftscope_probes.explain.alignment import NotComparable, Part, align
 from driftscope_probes.explain.report import Alignment, Check
 from driftscope_probes.explain.sample import Sample
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site, sites_of
 
+from .engine_process import answered
+from .families import CONFIGS, save
+
 SCRIPT = Path(__file__).with_name("alignment_script.py")
-#: vLLM on CPU wants head_dim 32; the vocabulary is no multiple of 64, so vLLM pads it.
-SHAPE: Final[dict[str, Any]] = {
-    "vocab_size": 500,
-    "hidden_size": 128,
-    "intermediate_size": 192,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
-CONFIGS: Final[dict[str, Callable[[], PreTrainedConfig]]] = {
-    "llama": lambda: LlamaConfig(**SHAPE, tie_word_embeddings=False),
-    "qwen2": lambda: Qwen2Config(**SHAPE, tie_word_embeddings=True),
-    "qwen3": lambda: Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=True),
-    "mistral": lambda: MistralConfig(**SHAPE, sliding_window=8),
-    "gemma": lambda: GemmaConfig(**SHAPE, head_dim=32),
-    "gemma2": lambda: Gemma2Config(
-        **SHAPE,
-        head_dim=32,
-        sliding_window=8,
-        query_pre_attn_scalar=48,
-        attn_logit_softcapping=20.0,
-        final_logit_softcapping=10.0,
-    ),
-}
 LLAMA_FAULTS = ("one_ulp", "permuted", "merged", "float8", "epsilon", "base", "scale")
 #: The mixture first: engines beside each other share the process groups that the first has made.
 ENGINES: Final[tuple[dict[str, Any], ...]] = (
@@ -70,20 +37,6 @@ ENGINES: Final[tuple[dict[str, Any], ...]] = (
 Aligned = dict[str, dict[str, Alignment]]
 
 
-def save(family: str, folder: Path) -> Path:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[family]())
-    # Norm weights and biases off what they start at, so that one that is forgotten is seen.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-    # The trainer of the fp16 engine keeps float32 masters.
-    model = model if family == "qwen3" else model.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folders(tiny_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
@@ -93,30 +46,11 @@ def folders(tiny_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.fixture(scope="module")
 def aligned(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Aligned:
     scratch = tmp_path_factory.mktemp("aligned")
-    request, result = scratch / "request.json", scratch / "result.json"
     asked = [{**engine, "folder": str(folders[engine["name"]])} for engine in ENGINES]
-    request.write_text(json.dumps(asked))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "HF_HUB_OFFLINE": "1",
-        "TORCHDYNAMO_DISABLE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(request), str(result)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    found = answered(SCRIPT, asked, scratch)
     return {
         name: {fault: Alignment.model_validate(one) for fault, one in of.items()}
-        for name, of in json.loads(result.read_text()).items()
+        for name, of in found.items()
     }
 
 

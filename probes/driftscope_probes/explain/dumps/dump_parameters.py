@@ -63,7 +63,8 @@ class DumpParameters:
         if site.kind == "linear":
             return self._linear(site, inputs["x"], outputs)
         if site.kind == "rotary":
-            return None if head_dim is None else self._rotary(head_dim)
+            whole = head_dim and not any(width % head_dim for width in inputs.values())
+            return self._rotary(head_dim) if whole and head_dim else None
         if site.kind == "activation":
             name = _ACTIVATIONS.get(str(self.config.get("hidden_act")))
             return None if name is None else ActivationParameters(name)
@@ -73,18 +74,25 @@ class DumpParameters:
             return EmbeddingParameters(weight) if fits and weight is not None else None
         if site.kind == "attention" and heads and head_dim:
             kv_heads = size(self.config, "num_key_value_heads") or heads
-            return AttentionParameters(heads, kv_heads, head_dim, head_dim**-0.5)
+            if (inputs["q"], inputs["k"]) != (heads * head_dim, kv_heads * head_dim):
+                return None
+            window = size(self.config, "sliding_window")
+            scale = head_dim**-0.5
+            return AttentionParameters(heads, kv_heads, head_dim, scale, window)
         return None
 
     def _norm(self, site: Site, width: int, head_dim: int | None) -> NormParameters | None:
         weight, epsilon = self._weight(site, "weight"), self.config.get("rms_norm_eps")
         if weight is None or not isinstance(epsilon, float):
             return None
-        return NormParameters(weight, epsilon) if weight.shape[0] in (width, head_dim) else None
+        fits = tuple(weight.shape) in ((width,), (head_dim,))
+        return NormParameters(weight, epsilon) if fits else None
 
     def _linear(self, site: Site, inputs: int, outputs: int) -> LinearParameters | None:
         weight, bias = self._weight(site, "weight"), self._weight(site, "bias")
         if weight is None or tuple(weight.shape) != (outputs, inputs):
+            return None
+        if bias is not None and tuple(bias.shape) != (outputs,):
             return None
         return LinearParameters(weight, bias)
 

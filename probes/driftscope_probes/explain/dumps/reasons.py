@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from driftscope_kernels.compare_ops.parameters import Parameters
+from driftscope_kernels.compare_ops.parameters import EmbeddingParameters, Parameters
 from driftscope_kernels.compare_ops.reasons import Reason
 from driftscope_kernels.compare_ops.registry import FAMILIES
 from driftscope_kernels.compare_ops.variant import Inputs
@@ -94,6 +94,10 @@ def _seen(
     mine, theirs = (_of(side, site, tensors, outputs[0]) for side in parameters)
     if mine is None or theirs is None:
         return None
+    if isinstance(mine, EmbeddingParameters) and isinstance(theirs, EmbeddingParameters):
+        entries = min(len(mine.weight), len(theirs.weight))
+        if bool(((inputs.tokens < 0) | (inputs.tokens >= entries)).any()):
+            return None
     return Seen(inputs, outputs[0], mine), Seen(inputs, outputs[1], theirs)
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from driftscope_kernels.compare_bits import BITS
 from driftscope_kernels.compare_ops.equality import compared
 from driftscope_probes.explain.comparison import in_one_dtype
 from driftscope_probes.explain.dumps.rows import Dump
@@ -27,7 +30,7 @@ def alignment_of(checks: Sequence[Check], left: Dump | None, right: Dump | None)
                 WeightDifference(tensor=name, equal_fraction=0.0, max_abs=0.0, says=says)
             )
             continue
-        a, b = in_one_dtype(a.reshape(len(a), -1), b.reshape(len(b), -1))
+        a, b = in_one_dtype(*(_row(value) for value in (a, b)))
         found = compared(a, b)
         if not found.exact:
             differing.append(
@@ -44,6 +47,12 @@ def alignment_of(checks: Sequence[Check], left: Dump | None, right: Dump | None)
         weights_compared=len(common),
         weights_unknown=sorted(mine.keys() ^ theirs.keys()),
     )
+
+
+def _row(value: Tensor) -> Tensor:
+    """[1, elements]; 8-bit floats have no bits to compare, and are exact in float32."""
+    exact = value if value.dtype in BITS or not value.is_floating_point() else value.float()
+    return exact.flatten()[None]
 
 
 #: JSON has no infinity.

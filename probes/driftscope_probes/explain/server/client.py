@@ -63,7 +63,11 @@ class ServerClient:
         self.requests = 0
         timeout = httpx.Timeout(request.request_timeout_s, connect=CONNECT_TIMEOUT_S)
         self._client = httpx.Client(base_url=request.engine_server, timeout=timeout)
-        self.facts = self._facts()
+        try:
+            self.facts = self._facts()
+        except ProbeError:
+            self._client.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

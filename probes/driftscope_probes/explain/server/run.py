@@ -247,8 +247,8 @@ def _facts(name: str, model: ModelFolder) -> dict[str, Any]:
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
-    """`request`: of ServerExplainRequest; `model_path`, `trainer_model_path`, `other_paths`: folders
-    that were resolved, which may be absent or null. Raises ProbeError.
+    """`request`: of ServerExplainRequest; `model_path`, `trainer_model_path`, `other_paths`:
+    folders that were resolved, which may be absent or null. Raises ProbeError.
     """
     folders = Folders(
         _path(request.get("model_path")),

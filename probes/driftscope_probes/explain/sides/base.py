@@ -46,6 +46,10 @@ class Side(Protocol):
         """
         ...
 
+    def logprobs(self, logits: torch.Tensor) -> torch.Tensor:
+        """[n, vocabulary] as its head gives them -> float32 nats, by its own log-softmax."""
+        ...
+
     def parameters(self, site: Site) -> Parameters | None:
         """None where they cannot be read from this model."""
         ...

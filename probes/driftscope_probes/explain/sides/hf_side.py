@@ -14,11 +14,14 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
+from driftscope_kernels import ops
 from driftscope_kernels.compare_ops.parameters import Parameters
+from driftscope_kernels.cpu.tiled_log_softmax import tiled_log_softmax
 from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.hf_places import met, uncovered
+from driftscope_probes.explain.sides.ran import trainer_ran
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
@@ -29,6 +32,7 @@ from driftscope_probes.trainer.settings import TrainerSettings
 from driftscope_probes.trainer.token_logprobs import (
     default_chunk_rows,
     log_softmax_,
+    product_dtype,
     row_chunks,
     stream_logits,
 )
@@ -89,10 +93,13 @@ class HfSide:
     def _head(
         self, hidden: Tensor, scored: Tensor, targets: Tensor, first: int, tap: Tap | None
     ) -> Tensor:
-        """As `forward_logprobs`, with the logits met; the invariant kernel has none to meet."""
+        """As `forward_logprobs`, with the logits met."""
         head, device = self.loaded.head, hidden.device
         targets = targets.to(device)
         if self._settings.kernels == "invariant":
+            if tap is not None:
+                met_logits = self._invariant_logits(hidden, scored, first, tap)
+                return self.logprobs(met_logits).gather(1, targets[:, None])[:, 0]
             return invariant_token_logprobs(
                 hidden.index_select(0, scored.to(device)),
                 head,
@@ -126,6 +133,19 @@ class HfSide:
                 at += count
         return result
 
+    def _invariant_logits(self, hidden: Tensor, scored: Tensor, first: int, tap: Tap) -> Tensor:
+        """The fused kernel keeps no logits; the same product by itself has the same bits."""
+        dtype = product_dtype(hidden, self.mode.fp32_head)
+        chosen = hidden.index_select(0, scored.to(hidden.device)).to(dtype)
+        logits = ops.linear(chosen, self.loaded.head.weight.to(dtype))
+        return tap.at(Place(None, "logits"), logits, first + scored)
+
+    def logprobs(self, logits: Tensor) -> Tensor:
+        if self._settings.kernels == "invariant":
+            return tiled_log_softmax(logits)
+        # A copy: it is done in place.
+        return log_softmax_(logits.float().clone(), 1.0)
+
     @property
     def received(self) -> Received:
         """It is called with the sample's own tokens, one sequence at a time."""
@@ -149,7 +169,7 @@ class HfSide:
             "architecture": type(model).__name__,
             "train_mode": model.training,
             "device": str(self.loaded.device),
-            "threads": torch.get_num_threads(),
+            **trainer_ran(model),
             "transformers": transformers.__version__,
         }
 

@@ -21,12 +21,13 @@ from driftscope_kernels.compare_ops.parameters import Parameters
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.vllm_in_process import VllmInProcess
 from driftscope_probes.errors import EngineError
-from driftscope_probes.explain.alignment import ReadTokens
 from driftscope_probes.explain.request import Phase
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
+from driftscope_probes.explain.sides.ran import engine_ran
+from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.vllm_places import met, uncovered
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
@@ -141,12 +142,17 @@ class VllmSide:
         assert self._seen is not None, "nothing was run through a tap yet"
         return self._seen.received
 
+    def logprobs(self, logits: Tensor) -> Tensor:
+        """By its sampler's own function, as temperature 1 leaves the logits."""
+        found: Tensor = self._runner.sampler.compute_logprobs(logits)
+        return found
+
     def parameters(self, site: Site) -> Parameters | None:
         config = self._engine.llm.vllm_config
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
-        return self._engine.used_settings()
+        return {**self._engine.used_settings(), **engine_ran(self.model)}
 
     @property
     def uncovered(self) -> list[str]:

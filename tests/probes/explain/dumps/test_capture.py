@@ -22,6 +22,8 @@ from transformers.models.llama import modeling_llama
 from driftscope_probes.explain.dumps.run import explain_dumps
 from driftscope_probes.models.fetch import fetch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 EXAMPLE = ROOT / "examples/capture/capture.py"
 LONGEST = 60

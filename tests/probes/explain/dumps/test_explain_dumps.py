@@ -400,3 +400,40 @@ def test_names_of_gemma_and_of_routers() -> None:
         "tokens",
         None,
     )
+
+
+def test_weights_that_do_not_fit_are_not_used(tmp_path: Path) -> None:
+    """Numbers of a stranger's config and weights of another model never end in a traceback."""
+    config = {**CONFIG, "model_type": "llama", "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+    config["rope_theta"] = 10000.0
+    made = step()
+    weights = {
+        "weights.model.embed_tokens.weight": torch.zeros(3, 8),
+        "weights.model.norm.weight": torch.zeros(()),
+        "weights.model.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2),
+    }
+    for key in ("embedding", "0.q_proj", "1.attention", "final_norm"):
+        folder = tmp_path / key
+        changed = planted(made, key, 4, 3)
+        report = explained(
+            write(folder / "a", made, weights, config=config),
+            write(folder / "b", changed, weights, config=config),
+        )
+        assert (report.ops[0].reason, report.verdict) == ("unknown", "unexplained")
+        assert report.alignment.weights_compared == 3
+
+
+def test_an_activation_needs_no_weights(tmp_path: Path) -> None:
+    made = step()
+    gate, up = made["0.gate_proj"], made["0.up_proj"]
+    made["0.activation"] = torch.nn.functional.silu(gate) * up
+    changed = {name: value.clone() for name, value in made.items()}
+    changed["0.activation"] = torch.nn.functional.gelu(gate) * up
+    config = {**CONFIG, "model_type": "llama", "hidden_act": "silu"}
+    report = explained(
+        write(tmp_path / "a", changed, config=config), write(tmp_path / "b", made, config=config)
+    )
+    (op,) = report.ops
+    assert (report.verdict, op.op, op.layers, op.reason) == ("fault", "activation", [0], "formula")
+    assert "gelu" in op.why.lower()
+    assert op.beyond_tolerance is not None and op.beyond_tolerance > 0.5

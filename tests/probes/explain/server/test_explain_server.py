@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.explain.server.report import ServerReport
@@ -126,10 +126,10 @@ def test_other_weights_and_a_budget(server: str, served: Path, tmp_path: Path) -
     """A trainer that is a step ahead; then the same without the time to look for it."""
     trainer = folder_of(served, tmp_path / "planted")
     tensors = load_file(trainer / "model.safetensors")
-    rng = np.random.default_rng(0)
+    drawn = torch.Generator().manual_seed(0)
     (trainer / "model.safetensors").unlink()
     stepped = {
-        name: (value * (1 + 0.1 * rng.normal(size=value.shape))).astype(value.dtype)
+        name: (value * (1 + 0.1 * torch.randn(value.shape, generator=drawn))).to(value.dtype)
         for name, value in tensors.items()
     }
     save_file(stepped, trainer / "model.safetensors", metadata={"format": "pt"})

@@ -14,12 +14,12 @@ from driftscope_probes.explain.server.measure import Moved
 NAMES = "abcdefgh"
 TOKENS = 300
 FLOOR = 0.02
-RNG = np.random.default_rng(5)
 
 
 def made_up(wrong: dict[str, float], *, hidden: bool = False) -> Callable[[Set], Moved]:
     """Each wrong one moves every token by so much of a normal number; `hidden`: all or nothing."""
-    noise = {name: RNG.normal(size=TOKENS) for name in [*NAMES, "rounding"]}
+    drawn = np.random.default_rng(5)
+    noise = {name: drawn.normal(size=TOKENS) for name in [*NAMES, "rounding"]}
 
     def measure(changes: Set) -> Moved:
         left = {name: size for name, size in wrong.items() if name not in changes}

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from driftscope_kernels import ops
 from driftscope_kernels.cpu.backend import instruction_sets, operators
+from driftscope_kernels.cpu.tiled_log_softmax import portable, tiled_log_softmax
 from driftscope_kernels.options import VOCABULARY_TILE
-from driftscope_kernels.vllm_plugin.log_softmax import portable, tiled_log_softmax
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
