@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from driftscope_probes.explain.server.report import ServerReport, Tried
+from driftscope_probes.explain.server.report import Best, ServerReport, Tried
 from driftscope_probes.plural import counted
 from driftscope_service.experiments.explain.reading import AnyReport
 from driftscope_service.experiments.explain.terminal import INDENT, print_block, print_report
@@ -38,6 +38,7 @@ def print_server(report: ServerReport, console: Console, *, location: str | None
             f"{counted(gap.tokens, 'token')}; {share(gap.equal_fraction)} bitwise equal."
         )
         console.print(Text(line, "dim"), soft_wrap=True)
+    print_block(console, "What brings the gap down most", _best(report.best))
     print_block(console, "Settings of the server", changes(report.server_settings))
     print_block(console, "Changes of the trainer", changes(report.trainer_variants))
     if report.truncation is not None:
@@ -58,6 +59,17 @@ def print_server(report: ServerReport, console: Console, *, location: str | None
     print_settings((report.model_extra or {}).get("lint"), console)
     if location is not None:
         console.print(Text(f"Report: {location}"), soft_wrap=True)
+
+
+def _best(best: Best | None) -> list[str]:
+    if best is None or not best.changes:
+        return []
+    before, after = number(best.abs_diff_mean_before), number(best.abs_diff_mean_after)
+    floor = ", at the floor" if best.at_floor else ""
+    told = [f"{'; '.join(best.says)}: mean |Δ| {before} → {after} nats{floor}"]
+    if best.as_good:
+        told.append(f"as good, so that nothing tells which it is: {'; '.join(best.as_good)}")
+    return told
 
 
 def changes(tried: Sequence[Tried]) -> list[str]:

@@ -39,7 +39,7 @@ export function option(data, theme) {
       ...(index ? { splitLine: { show: false } } : {}),
     })),
     series: lines.map(({ name, column, colour, symbol, type, scale }, index) => ({
-      type: "line", name, yAxisIndex: index, symbol, symbolSize: 5, color: colour,
+      type: "line", name, yAxisIndex: index, connectNulls: index > 0, symbol, symbolSize: 5, color: colour,
       data: layers.map((one) => (one[column] === null ? null : scale.place(one[column]))),
       lineStyle: { color: colour, width: 1.75, type }, itemStyle: { color: colour },
     })),
