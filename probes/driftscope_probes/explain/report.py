@@ -85,11 +85,15 @@ class Errors(Record):
 
 
 class Backward(Record):
-    """The gradient of the trainer's op with respect to its inputs."""
+    """The gradient of the trainer's op with respect to its inputs, and to the weight of norms and
+    linear layers, for a fixed random gradient from behind."""
 
     equal_fraction: float  # with the gradient through the engine's way
     max_ulp: int
     error: float  # against float64, relative
+    engine_error: float  # of the engine's way, likewise
+    engine_way: str  # name of the way; of the nearest that has a gradient where its own has none
+    trainer_way: str
 
 
 class Op(Record):
