@@ -9,6 +9,7 @@ report's parts, without what the parent knows: `Parts`.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from functools import partial
 from pathlib import Path
@@ -62,9 +63,20 @@ def run(request: dict[str, Any], workdir: Path, progress: ProgressSink) -> dict[
         progress,
     )
     loaded_s = time.perf_counter() - started
+    loaded_mib = _most_memory_mib()
     parts = compare_sides(asked, engine, trainer, workdir, progress)
-    timing = {"load_s": loaded_s, **parts.timing}
-    return parts.model_copy(update={"timing": timing}).to_dict()
+    # Of the process that holds both sides.
+    memory = {"memory_mib_when_loaded": loaded_mib, "most_memory_mib": _most_memory_mib()}
+    found = {
+        "timing": {"load_s": loaded_s, **parts.timing},
+        "ran": {side: {**values, **memory} for side, values in parts.ran.items()},
+    }
+    return parts.model_copy(update=found).to_dict()
+
+
+def _most_memory_mib() -> int:
+    """Of this process so far, libraries included: the kernel counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def load_sides(

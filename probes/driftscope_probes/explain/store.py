@@ -63,6 +63,8 @@ class Store:
 
         Raises ValueError where a place changes its shape or dtype.
         """
+        if not len(rows):
+            return  # a pass without any of the sample's rows
         values = values.detach().cpu().contiguous()
         entry = self._entries.get(place)
         if entry is None:

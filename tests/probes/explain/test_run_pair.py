@@ -158,3 +158,11 @@ def test_the_difference_grows_from_the_first_op_on(answers: Answers) -> None:
     growth = parts(answers, "llama").growth
     assert growth[0].relative_difference == 0.0, "the embedding is equal"
     assert all(later.relative_difference > 0.0 for later in growth[1:])
+
+
+def test_what_ran_is_read_back(answers: Answers) -> None:
+    ran = parts(answers, "llama").ran
+    assert ran["engine"]["attention_backend"] == "CPU_ATTN"
+    assert set(ran["engine"]["linear_kernels"]) <= {"onednn_mm", "weight_packed_linear_cpu"}
+    assert ran["engine"]["threads"] == ran["trainer"]["threads"] == 1
+    assert ran["trainer"]["attention_backend"] == "sdpa"

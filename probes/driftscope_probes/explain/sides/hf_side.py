@@ -21,6 +21,7 @@ from driftscope_probes.dtypes import TrainerMode
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.hf_places import met, uncovered
+from driftscope_probes.explain.sides.ran import trainer_ran
 from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site
 from driftscope_probes.explain.taps import Tap
@@ -168,7 +169,7 @@ class HfSide:
             "architecture": type(model).__name__,
             "train_mode": model.training,
             "device": str(self.loaded.device),
-            "threads": torch.get_num_threads(),
+            **trainer_ran(model),
             "transformers": transformers.__version__,
         }
 

@@ -26,6 +26,7 @@ from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.base import Received, SideName
 from driftscope_probes.explain.sides.engine_weights import Recovered, engine_parameters
 from driftscope_probes.explain.sides.overrides import Overrides
+from driftscope_probes.explain.sides.ran import engine_ran
 from driftscope_probes.explain.sides.read_tokens import ReadTokens
 from driftscope_probes.explain.sides.vllm_places import met, uncovered
 from driftscope_probes.explain.sites import Place, Site
@@ -151,7 +152,7 @@ class VllmSide:
         return engine_parameters(self.model, config, site, self._recovered)
 
     def facts(self) -> Mapping[str, Any]:
-        return self._engine.used_settings()
+        return {**self._engine.used_settings(), **engine_ran(self.model)}
 
     @property
     def uncovered(self) -> list[str]:
