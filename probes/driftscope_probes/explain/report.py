@@ -91,9 +91,10 @@ class Backward(Record):
     equal_fraction: float  # with the gradient through the engine's way
     max_ulp: int
     error: float  # against float64, relative
-    engine_error: float  # of the engine's way, likewise
-    engine_way: str  # name of the way; of the nearest that has a gradient where its own has none
-    trainer_way: str
+    engine_error: float | None = None  # of the engine's way, likewise
+    #: Name of the way; of the nearest that has a gradient where its own has none.
+    engine_way: str | None = None
+    trainer_way: str | None = None
 
 
 class Op(Record):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from driftscope_probes.engines.settings import EngineSettings, child_environment
 from driftscope_probes.explain.full_vocabulary import TOP_K, compared, summed_up
 from driftscope_probes.explain.report import Parts
 
@@ -84,7 +85,9 @@ def test_our_kernels_on_both_sides_are_equal_on_the_whole_vocabulary(tmp_path: P
         "engine": {"threads": 1, "kernels": "invariant"},
         "trainer": {"threads": 1, "kernels": "invariant"},
     }
-    (answer,) = answered(SCRIPT, [{"folder": str(folder), "request": request}], tmp_path)
+    environment = child_environment(EngineSettings(threads=1, kernels="invariant"))
+    asked = [{"folder": str(folder), "request": request}]
+    (answer,) = answered(SCRIPT, asked, tmp_path, **environment)
     parts = Parts(**answer["parts"])
     assert parts.verdict == "equal"
     assert {"lm_head", "logprob"} <= {one.site for one in parts.compared}
