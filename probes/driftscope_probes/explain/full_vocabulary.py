@@ -50,7 +50,7 @@ def full_vocabulary_of(passes: Passes, engine: Side, trainer: Side) -> FullVocab
     targets = torch.from_numpy(passes.sample.targets)
 
     def steps() -> Iterator[Compared]:
-        for step in rows.split(max(1, STEP_BYTES // (8 * vocabulary))):
+        for step in torch.split(rows, max(1, STEP_BYTES // (8 * vocabulary))):
             mine = engine.logprobs(passes.engine.read_rows(LOGITS, step))
             theirs = trainer.logprobs(passes.trainer.read_rows(LOGITS, step))
             yield compared(mine, theirs, targets[step])

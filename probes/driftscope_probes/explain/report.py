@@ -85,11 +85,16 @@ class Errors(Record):
 
 
 class Backward(Record):
-    """The gradient of the trainer's op with respect to its inputs."""
+    """The gradient of the trainer's op with respect to its inputs, and to the weight of norms and
+    linear layers, for a fixed random gradient from behind."""
 
     equal_fraction: float  # with the gradient through the engine's way
     max_ulp: int
     error: float  # against float64, relative
+    engine_error: float | None = None  # of the engine's way, likewise
+    #: Name of the way; of the nearest that has a gradient where its own has none.
+    engine_way: str | None = None
+    trainer_way: str | None = None
 
 
 class Op(Record):

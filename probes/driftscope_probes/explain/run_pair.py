@@ -19,6 +19,7 @@ from driftscope_probes.children import child_main
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.explain.alignment import NotComparable, Part, align
+from driftscope_probes.explain.backward import backward_of
 from driftscope_probes.explain.comparison import Passes, differences, run_passes
 from driftscope_probes.explain.explanation import (
     compared_of,
@@ -147,6 +148,8 @@ def compare_sides(
         swaps = [None] * len(groups) if replays is None else replays.alone
         verdict = verdict_of(groups, gap, replays)
         faulty = [group for group in groups if group.fault is not None]
+        whole = full_vocabulary_of(passes, engine, trainer) if asked.full_vocab else None
+        gradients = [backward_of(examined, group) if asked.backward else None for group in groups]
         return Parts(
             verdict=verdict,
             gap=gap,
@@ -158,13 +161,14 @@ def compare_sides(
                     key=found.index,
                 ),
             ),
-            ops=[op_of(sample, group, swap) for group, swap in zip(groups, swaps, strict=True)],
+            ops=[
+                op_of(sample, group, swap).model_copy(update={"backward": gradient})
+                for group, swap, gradient in zip(groups, swaps, gradients, strict=True)
+            ],
             compared=compared_of(found, groups),
             growth=growth_of(passes, trainer),
             verified=None if replays is None else replays.verified,
-            full_vocabulary=full_vocabulary_of(passes, engine, trainer)
-            if asked.full_vocab
-            else None,
+            full_vocabulary=whole,
             uncovered=list(dict.fromkeys(uncovered)),
             ran=ran,
             notes=[],

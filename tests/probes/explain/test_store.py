@@ -55,3 +55,12 @@ def test_a_place_keeps_its_shape_and_dtype() -> None:
 def test_what_was_never_written_is_a_key_error() -> None:
     with Store(2) as store, pytest.raises(KeyError):
         store.read(Place(0, "k_proj"))
+
+
+@given(asked=st.lists(st.integers(0, 8), max_size=12))
+def test_any_rows_are_read_alone(asked: list[int]) -> None:
+    values = torch.arange(9.0)[:, None] * (torch.arange(9) < 6)[:, None]
+    with Store(9) as store:
+        store.write(Place(0, "k_proj"), torch.arange(6), values[:6])
+        found = store.read_rows(Place(0, "k_proj"), torch.tensor(asked, dtype=torch.int64))
+        assert torch.equal(found, values[asked])
