@@ -56,6 +56,15 @@ driftscope_probes.diagnosis.controls.weights.*
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.explain.[cefgkotw]* tests/probes/explain/pair_script.py compare_sides(
+driftscope_probes.explain.run tests/service/cli/test_explain.py driftscope("explain"
+driftscope_probes.explain.sides.[bhrv]* tests/probes/explain/pair_script.py load_sides(
+driftscope_kernels.compare_ops.[fl]*_* tests/kernels/compare_ops/test_logprob.py LOGPROB
+driftscope_kernels.compare_ops.norm_* tests/kernels/compare_ops/test_norm.py NORM
+driftscope_kernels.compare_ops.rotary_* tests/kernels/compare_ops/test_rotary.py ROTARY
+driftscope_kernels.compare_ops.top_k tests/kernels/compare_ops/test_mixture.py TOP_K
+driftscope_kernels.vllm_plugin.log_softmax
+    tests/kernels/vllm_plugin/test_batch_invariance.py RunEngines
 driftscope_probes.explain.numbers_of_ops tests/probes/explain/test_alignment.py align(
 driftscope_probes.explain.sides.module_names tests/probes/explain/test_alignment.py align(
 driftscope_probes.explain.sides.packed_weights
