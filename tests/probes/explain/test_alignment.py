@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from driftscope_probes.explain.alignment import NotComparable, Part, align
+from driftscope_probes.explain.planted.families import CONFIGS, save
 from driftscope_probes.explain.report import Alignment, Check
 from driftscope_probes.explain.sample import Sample
 from driftscope_probes.explain.sides.read_tokens import ReadTokens
@@ -20,7 +21,6 @@ from driftscope_probes.explain.sides.trainer_weights import trainer_parameters
 from driftscope_probes.explain.sites import Place, Site, sites_of
 
 from .engine_process import answered
-from .families import CONFIGS, save
 
 SCRIPT = Path(__file__).with_name("alignment_script.py")
 LLAMA_FAULTS = ("one_ulp", "permuted", "merged", "float8", "epsilon", "base", "scale")

@@ -16,10 +16,10 @@ from driftscope_kernels.compare_ops.registry import FAMILIES
 from driftscope_kernels.compare_ops.variant import Inputs
 from driftscope_probes.explain.backward import gradients, relative_error, upstream
 from driftscope_probes.explain.judged import Seen
+from driftscope_probes.explain.planted.families import save
 from driftscope_probes.explain.report import Parts
 
 from .engine_process import answered
-from .families import save
 
 SCRIPT = Path(__file__).with_name("pair_script.py")
 TOKENS, WIDTH = 5, 64

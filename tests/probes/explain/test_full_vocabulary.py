@@ -13,10 +13,10 @@ from torch import Tensor
 
 from driftscope_probes.engines.settings import EngineSettings, child_environment
 from driftscope_probes.explain.full_vocabulary import TOP_K, compared, summed_up
+from driftscope_probes.explain.planted.families import save
 from driftscope_probes.explain.report import Parts
 
 from .engine_process import answered
-from .families import save
 
 SCRIPT = Path(__file__).with_name("pair_script.py")
 SAMPLED = torch.tensor([0, 1, 2])

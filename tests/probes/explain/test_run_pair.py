@@ -8,11 +8,11 @@ from typing import Any, Final
 import pytest
 
 from driftscope_kernels.compare_ops.reasons import ROUNDING
+from driftscope_probes.explain.planted.families import save
 from driftscope_probes.explain.report import Parts
 from driftscope_probes.models.tiny_random import build_moe
 
 from .engine_process import answered
-from .families import save
 
 SCRIPT = Path(__file__).with_name("pair_script.py")
 BF16: Final = {"engine_dtype": "bf16", "trainer_dtype": "bf16"}

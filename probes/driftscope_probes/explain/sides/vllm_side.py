@@ -137,6 +137,10 @@ class VllmSide:
                     done[int(output.request_id)] = output
         return [done[index] for index in range(len(prompts))]
 
+    def weights_changed(self) -> None:
+        """What was read of packed weights is of weights that are no longer there."""
+        self._recovered = Recovered()
+
     @property
     def received(self) -> Received:
         assert self._seen is not None, "nothing was run through a tap yet"

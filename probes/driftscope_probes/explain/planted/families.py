@@ -15,6 +15,9 @@ from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
+from driftscope_probes.models.tiny_random import build_moe
+from driftscope_probes.progress import discard
+
 #: vLLM on CPU wants head_dim 32; the vocabulary is no multiple of 64, so vLLM pads it.
 SHAPE: Final[dict[str, Any]] = {
     "vocab_size": 500,
@@ -41,6 +44,14 @@ CONFIGS: Final[dict[str, Callable[[], PreTrainedConfig]]] = {
         attn_logit_softcapping=20.0,
         final_logit_softcapping=10.0,
     ),
+    "gemma2_capped": lambda: Gemma2Config(
+        **SHAPE,
+        head_dim=32,
+        sliding_window=8,
+        query_pre_attn_scalar=48,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=None,
+    ),
     # A head without a soft cap, which the trainer's own forward does not know.
     "gemma2_plain_head": lambda: Gemma2Config(
         **SHAPE,
@@ -54,6 +65,11 @@ CONFIGS: Final[dict[str, Callable[[], PreTrainedConfig]]] = {
 
 
 def save(family: str, folder: Path) -> Path:
+    """A Hugging Face folder in bf16, or float32 for `qwen3`; `moe` is `models.tiny_random`'s."""
+    if family == "moe":
+        folder.mkdir(parents=True)
+        build_moe(folder, discard)
+        return folder
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[family]())
     # Norm weights and biases off what they start at, so that one that is forgotten is seen.
