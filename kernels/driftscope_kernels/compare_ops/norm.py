@@ -153,7 +153,13 @@ class ResidualNormFamily(NormFamily):
         )
 
     def faults(self, parameters: NormParameters) -> Sequence[Variant[NormParameters]]:
-        return [*super().faults(parameters), _lost_update(parameters), _stale_stream(parameters)]
+        return [
+            *super().faults(parameters),
+            _lost_update(parameters),
+            _stale_stream(parameters),
+            _twice(parameters, "update"),
+            _twice(parameters, "stream"),
+        ]
 
     def _exact_sum(self, inputs: Inputs) -> Tensor:
         return inputs["stream"].double() + inputs["update"].double()
@@ -208,6 +214,17 @@ def _lost_update(parameters: NormParameters) -> Variant[NormParameters]:
 def _stale_stream(parameters: NormParameters) -> Variant[NormParameters]:
     says = "the stream is normed before the update is added"
     return _of_stream(parameters, "norm_before_add", says, kept_sum=True)
+
+
+def _twice(parameters: NormParameters, which: str) -> Variant[NormParameters]:
+    inner = RESIDUAL_NORM.variants(parameters)[0]
+
+    def run(inputs: Inputs, parameters: NormParameters, dtype: torch.dtype) -> Outputs:
+        doubled = {**inputs.tensors, which: 2 * inputs[which]}
+        return inner.run(replace(inputs, tensors=doubled), parameters, dtype)
+
+    code = f"F.rms_norm(stream + update + {which}, weight.shape, weight, eps)"
+    return Variant(f"{which}_twice", "formula", f"the {which} is added twice", code, run)
 
 
 def _of_stream(

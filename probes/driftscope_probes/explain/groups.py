@@ -19,7 +19,7 @@ from driftscope_kernels.compare_ops.reasons import Reason
 from driftscope_kernels.compare_ops.registry import FAMILIES
 from driftscope_kernels.compare_ops.variant import AnyFamily
 from driftscope_probes.explain.comparison import Passes, SiteDifference
-from driftscope_probes.explain.faults import Fault, find_fault
+from driftscope_probes.explain.faults import Fault, changed_fields, find_fault
 from driftscope_probes.explain.judged import Judged, Seen, judge
 from driftscope_probes.explain.orders import orders_of
 from driftscope_probes.explain.replay import SiteWay
@@ -129,7 +129,9 @@ def _of_kind(examined: Examined, kind: Kind, members: Sequence[SiteDifference]) 
         known.append(one)
         verdict = judge(family, engine, trainer)
         judged[one.site.key] = verdict
-        if verdict.fault:
+        # Another number or weight is no rounding, even where its effect hides below it.
+        changed = changed_fields(engine.parameters, trainer.parameters, engine.dtypes[0])
+        if verdict.fault or changed:
             faults[one.site.key] = find_fault(family, engine, trainer, verdict)
     unread = [one for one in members if one.site.key not in judged]
     if unread:

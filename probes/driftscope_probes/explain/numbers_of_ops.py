@@ -50,6 +50,16 @@ class Numbers:
         return [_check(kind, name, rows) for (kind, name), rows in self._seen.items()]
 
 
+def differing_numbers(engine: Parameters, trainer: Parameters, dtype: torch.dtype) -> list[str]:
+    """Names of the fields, weights aside, in which two sides of one op differ.
+
+    `dtype` is the engine's, in which some of its numbers had to be read.
+    """
+    pairs = _numbers(engine, trainer, dtype)
+    names = [name.replace(" ", "_") for name, mine, other in pairs if not _equal(mine, other)]
+    return ["inverse_frequencies" if name == "frequencies" else name for name in names]
+
+
 def _check(kind: str, name: str, rows: list[tuple[str, Any, Any]]) -> Check:
     what = f"{name} of {kind}"
     differ = [(site, mine, other) for site, mine, other in rows if not _equal(mine, other)]

@@ -54,8 +54,7 @@ class Bug:
     plant: Plant
     families: frozenset[str] | None = None  # None: all
     every_layer: bool = False  # vLLM's layers share the module, so the first layer shows it
-    #: Only where the dtype is this wide: a rounding to fewer bits is none otherwise.
-    float32_only: bool = False
+    dtypes: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
 
     @contextmanager
     def planted(self, live: Live, layer: int) -> Iterator[None]:
@@ -170,8 +169,12 @@ def _masked(overrides: Overrides, live: Live, layer: int, of: Callable[[int], Te
 
 
 def _first_token_hidden(overrides: Overrides, live: Live, layer: int) -> None:
+    window = getattr(live.trainer.loaded.model.config, "sliding_window", None)
+
     def mask(length: int) -> Tensor:
         seen = torch.ones(length, length, dtype=torch.bool).tril()
+        if window is not None:
+            seen = seen.triu(1 - window)
         seen[1:, 0] = False
         return seen
 
@@ -290,10 +293,10 @@ BUGS: Final = (
     Bug("not_renormalised", ("top_k",), ("formula",), _not_renormalised, frozenset({"moe"})),
     Bug(
         "rounded_router", ("router",), ("dtype", "rounding_point"), _rounded_router,
-        frozenset({"moe"}), float32_only=True,
+        frozenset({"moe"}), dtypes=frozenset({"fp32"}),  # a rounding to 16 bits is none in them
     ),
     Bug(
         "stale_head", ("lm_head",), ("weight",), _stale_head, frozenset({"qwen2", "qwen3"}),
-        every_layer=True,
+        every_layer=True, dtypes=frozenset({"bf16", "fp32"}),  # fp16's head is not packed here
     ),
 )  # fmt: skip
