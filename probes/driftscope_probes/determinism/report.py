@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from driftscope_probes.determinism.batch import Onset, Value
 from driftscope_probes.determinism.request import DeterminismRequest
 from driftscope_probes.engines.sessions.question import Output
+from driftscope_probes.explain.batch_explanation import BatchExplanation
 from driftscope_probes.record import Record
 from driftscope_probes.verdicts import AxisVerdictName
 
@@ -183,6 +184,7 @@ class _Tried(Record):
 
 class AxisReport(Measured, _Tried):
     bits: str | None = None  # hash of all outputs; None: they depend on more than the request
+    explanation: BatchExplanation | None = None  # of batch_size, where it was asked for
     onset: Onset | None = None
     replay: str | None = None
     seconds: float = 0.0

@@ -93,6 +93,9 @@ class DeterminismRequest(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**31)
     bisect: bool = Field(True, description="look for the onset between tested values")
+    explain: bool = Field(
+        False, description="where batch_size differs: which op makes it, and for what reason"
+    )
     server_url: str | None = Field(None, max_length=2000, description="for vllm-server")
     server_model: str | None = Field(None, max_length=500)
 
@@ -124,6 +127,12 @@ class DeterminismRequest(BaseModel):
     def _has_address(self) -> Self:
         if self.engine == "vllm-server" and not self.server_url:
             raise ValueError("engine vllm-server needs server_url")
+        return self
+
+    @model_validator(mode="after")
+    def _ops_are_seen(self) -> Self:
+        if self.explain and self.engine != "vllm":
+            raise ValueError(f"explain looks into engine vllm, not {self.engine}")
         return self
 
     @property

@@ -29,6 +29,7 @@ from driftscope_probes.engines.sessions.question import Setup
 from driftscope_probes.engines.sessions.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
+from driftscope_probes.explain.batch_explanation import explain_batch
 from driftscope_probes.models.fetch import resolve
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
@@ -74,6 +75,10 @@ def run_determinism(
         results = run_axes(request, text, runner, part)
     finally:
         runner.close()
+    if request.explain:
+        results = [
+            _explained(axis, request, text, model.path, workdir, progress) for axis in results
+        ]
     facts = model.to_dict()
     # The folder's path matters only on this machine.
     del facts["path"]
@@ -89,6 +94,32 @@ def run_determinism(
         timing={"total_s": time.monotonic() - started, "processes": runner.processes},
         notes=[*gap_sentences(runner.gaps), *_notes(request)],
     )
+
+
+#: Rows that are run alone and together, as the batch_size axis has them at first.
+EXPLAINED_ROWS = 4
+
+
+def _explained(
+    axis: AxisReport,
+    request: DeterminismRequest,
+    text: Sequence[int],
+    model: Path,
+    workdir: Path,
+    progress: ProgressSink,
+) -> AxisReport:
+    """With the ops that make a batch differ, where it does."""
+    if axis.axis != "batch_size" or axis.verdict not in ("differs", "not_repeatable"):
+        return axis
+    progress(Progress(f"explaining {axis.dtype} {axis.kernels} batch_size", 1.0))
+    dtype = next(one for one in request.engine_dtypes if one == axis.dtype)
+    kernels = next(one for one in request.chosen_kernels if one == axis.kernels)
+    setup = _setup(request, dtype, kernels)
+    lengths = [request.prompt_tokens[i % len(request.prompt_tokens)] for i in range(EXPLAINED_ROWS)]
+    prompts = [list(text[i : i + length]) for i, length in enumerate(lengths)]
+    folder = workdir / f"explanation-{axis.dtype}-{axis.kernels}"
+    found = explain_batch(model, setup, prompts, folder, lambda _: None)
+    return axis.model_copy(update={"explanation": found})
 
 
 def open_runner(

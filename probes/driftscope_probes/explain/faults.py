@@ -68,6 +68,8 @@ def _of_family(
     faults = [
         *family.faults(parameters),
         *family.fitted(seen.inputs, parameters, seen.outputs),
+        # Ways that round to less than the side's dtype lie beyond its tolerance too.
+        *family.variants(parameters)[1:],
     ]
     best, least = None, UNEXPLAINED_UP_TO
     for variant in faults:

@@ -26,6 +26,7 @@ from driftscope_probes.diagnosis.drill.request import (
     DrillRequest,
 )
 from driftscope_service.cli.drill_controls import drill_controls
+from driftscope_service.cli.drill_explain import drill_explain
 from driftscope_service.cli.drill_tables import markdown, print_drill
 from driftscope_service.terminal.commands import (
     FOUND,
@@ -38,6 +39,7 @@ from driftscope_service.terminal.commands import (
 
 RUNNER = "driftscope_probes.diagnosis.drill.run"
 CONTROLS_PANEL = "Controls (with --controls)"
+EXPLAIN_PANEL = "Ops (with --explain)"
 
 
 def drill(
@@ -116,6 +118,27 @@ def drill(
             rich_help_panel=CONTROLS_PANEL,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Plant bugs in ops of live pairs; score what explain says of op and reason.",
+            rich_help_panel=EXPLAIN_PANEL,
+        ),
+    ] = False,
+    pair: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, as 'llama bf16 prefill'. Default: all.",
+            rich_help_panel=EXPLAIN_PANEL,
+        ),
+    ] = None,
+    bug: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated planted bugs. Default: all.", rich_help_panel=EXPLAIN_PANEL
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Inject known faults into real pairs of engine and trainer, and score the diagnosis.
@@ -124,6 +147,13 @@ def drill(
     """
     if markdown_file is not None and not markdown_file.resolve().parent.is_dir():
         raise typer.BadParameter(f"{markdown_file}: there is no folder of that name")
+    if explain:
+        named = {"pairs": pair, "bugs": bug}
+        lists = {name: text.split(",") for name, text in named.items() if text is not None}
+        asked = {"seed": seed, **lists} | ({"healthy": healthy} if healthy else {})
+        if drill_explain(asked, markdown_file, json_).shortfalls():
+            raise typer.Exit(FOUND)
+        return
     if controls:
         wanted = {
             "causes": cause,

@@ -61,6 +61,7 @@ class VllmSide:
         """Loads the engine. Raises ProbeError."""
         self._recovered = Recovered()
         self._seen: _Seen | None = None
+        self._alone = False
         self._task, self._phase = task, phase
         self._engine = VllmInProcess(task, logits_processors=(ForcedTokens,))
         self.model: Any = self._engine.llm.apply_model(lambda model: model)[0]
@@ -87,7 +88,9 @@ class VllmSide:
         responses = tuple(tuple(answer.outputs[0].token_ids) for answer in answers)
         return Sample(tuple(map(tuple, prompts)), responses)
 
-    def run(self, sample: Sample, tap: Tap | None) -> NDArray[np.float32]:
+    def run(self, sample: Sample, tap: Tap | None, *, alone: bool = False) -> NDArray[np.float32]:
+        """`alone`: one sequence after another, instead of all at once."""
+        self._alone = alone
         with Overrides() as overrides:
             if tap is not None:
                 seen = self._seen = _Seen(self._runner, sample, tap)
@@ -127,15 +130,25 @@ class VllmSide:
         return np.array(found, np.float32)
 
     def _finished(self, prompts: list[list[int]], asked: list[SamplingParams]) -> list[Any]:
-        llm, done = self._engine.llm, {}
+        llm = self._engine.llm
+        done: dict[int, Any] = {}
         for index, (prompt, params) in enumerate(zip(prompts, asked, strict=True)):
             request = {"prompt_token_ids": prompt}
             llm.add_request(str(index), request, params, lora_request=self._engine.lora)
+            if self._alone:
+                done |= self._until_idle()
+        done |= self._until_idle()
+        return [done[index] for index in range(len(prompts))]
+
+    def _until_idle(self) -> dict[int, Any]:
+        """Finished requests, by number."""
+        llm = self._engine.llm
+        done: dict[int, Any] = {}
         while llm.has_unfinished_requests():
             for output in llm.step():
                 if output.finished:
                     done[int(output.request_id)] = output
-        return [done[index] for index in range(len(prompts))]
+        return done
 
     def weights_changed(self) -> None:
         """What was read of packed weights is of weights that are no longer there."""

@@ -56,6 +56,7 @@ def request_of(values: Mapping[str, Any]) -> DeterminismRequest:
             "axes": f"Comma-separated; default: all but compiled. {', '.join(AXES)}.",
             "values": "Of the one axis named: the reference, then what is compared with it.",
             "bisect": "Look for the onset between values.",
+            "explain": "Where batch_size differs: which op makes it, and for what reason.",
         },
     ),
     fields(

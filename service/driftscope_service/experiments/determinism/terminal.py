@@ -102,6 +102,11 @@ def _print_case(axis: AxisReport, console: Console) -> None:
     ):
         if first is not None:
             lines.append(f"  {what}: {first.sequence}, token {first.token}, at {first.cell}")
+    if axis.explanation is not None:
+        lines.append(f"  {axis.explanation.sentence}")
+        for op in axis.explanation.ops:
+            equal = f"{1 - op.equal_fraction:.1%} of the elements differ"
+            lines.append(f"  {op.label}, {', '.join(op.sites)}: {equal}. {op.why}")
     if axis.replay:
         lines.append(f"  replay: {axis.replay}")
     for line in lines:

@@ -1,0 +1,5 @@
+"""`driftscope drill --explain` on one live pair."""
+
+from __future__ import annotations
+
+
