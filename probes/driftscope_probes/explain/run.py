@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from driftscope_probes.children import ChildProcess
-from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.device.environment import environment
-from driftscope_probes.engines.settings import child_environment
 from driftscope_probes.explain.conclusion import remedy_of, sentence_of
+from driftscope_probes.explain.pair_process import explain_pair
 from driftscope_probes.explain.report import ExplainReport, Parts
 from driftscope_probes.explain.request import ExplainRequest
 from driftscope_probes.models.fetch import resolve
@@ -25,7 +23,6 @@ from driftscope_probes.prompts import demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
 
 SCHEMA_VERSION: Final = "1"
-MODULE: Final = "driftscope_probes.explain.run_pair"
 #: Fraction of the whole at which the child begins.
 PREPARED: Final = 0.1
 
@@ -64,20 +61,14 @@ def run_explanation(
     prompts = demo_prompts(given) if isinstance(given, int) else given
     batch = tokenize(model.path, prompts, chat_template=request.chat_template)
     check_context(batch, request.sampling.max_tokens, model.max_context)
-    child = ChildProcess(
-        MODULE,
-        {
-            "request": request.model_dump(mode="json"),
-            "model_path": str(model.path),
-            "trainer_path": str((trainer or model).path),
-            "prompts": [batch.ids(index) for index in range(len(batch))],
-        },
-        workdir / "pair",
-        explain_crash=explain_engine_crash,
-        on_progress=scaled(progress, PREPARED, 1.0),
-        environment=child_environment(request.engine),
+    parts = explain_pair(
+        request,
+        model.path,
+        (trainer or model).path,
+        [batch.ids(index) for index in range(len(batch))],
+        workdir,
+        scaled(progress, PREPARED, 1.0),
     )
-    parts = Parts.read(child.wait())
     return ExplainReport(
         schema_version=SCHEMA_VERSION,
         kind="explain",

@@ -1,5 +1,3 @@
 """`driftscope drill --explain` on one live pair."""
 
 from __future__ import annotations
-
-

@@ -13,6 +13,12 @@ WEIGHTS: Final[Mapping[str, ByHand]] = {
         "by tensor: dirty if some differ, or are missing, while the rest is equal.",
         "said",
     ),
+    "explain_ops": ByHand(
+        "Capture the tensors between the ops of engine and trainer on the same tokens "
+        "(docs/capture.md) and compare them with driftscope explain --dumps ENGINE TRAINER: dirty "
+        "if an op is at fault.",
+        "said",
+    ),
     "trainer_weights_in_engine": ByHand(
         "Save the trainer's weights as a Hugging Face folder and start the engine freshly on it.",
         options={

@@ -40,6 +40,7 @@ from driftscope_probes.diagnosis.controls.weights.adapter import (
 )
 from driftscope_probes.diagnosis.controls.weights.generation import RECORDED_GENERATION
 from driftscope_probes.diagnosis.controls.weights.older import OLDER_WEIGHTS
+from driftscope_probes.diagnosis.controls.weights.ops import EXPLAIN_OPS
 from driftscope_probes.diagnosis.controls.weights.quantization import UNQUANTISED
 from driftscope_probes.diagnosis.controls.weights.rounding import WEIGHTS_ROUNDED
 from driftscope_probes.diagnosis.controls.weights.routes import ROUTES_REPLAYED
@@ -75,6 +76,7 @@ CONTROLS: tuple[Control, ...] = (
     DTYPES_FP32,
     # The weights.
     TENSORS_COMPARED,
+    EXPLAIN_OPS,
     TRAINER_WEIGHTS_IN_ENGINE,
     OLDER_WEIGHTS,
     WEIGHTS_ROUNDED,

@@ -105,7 +105,7 @@ def _print_case(axis: AxisReport, console: Console) -> None:
     if axis.explanation is not None:
         lines.append(f"  {axis.explanation.sentence}")
         for op in axis.explanation.ops:
-            equal = f"{1 - op.equal_fraction:.1%} of the elements differ"
+            equal = f"{100 * (1 - op.equal_fraction):.2g}% of the elements differ"
             lines.append(f"  {op.label}, {', '.join(op.sites)}: {equal}. {op.why}")
     if axis.replay:
         lines.append(f"  replay: {axis.replay}")

@@ -13,6 +13,7 @@ from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
 from driftscope_probes.diagnosis.controls.registry import BY_NAME
 from driftscope_probes.diagnosis.controls.sides import AS_IS_ENGINE, Recorded
+from driftscope_probes.engines.settings import EngineSettings
 from driftscope_probes.errors import RequestError
 
 from .benches import (
@@ -218,3 +219,20 @@ def test_a_recorded_step_is_scored_by_a_fresh_engine(
     assert measured(bench(newer), "recorded_generation").outcome == "clean"
     stale = measured(bench(tiny_llama), "recorded_generation")
     assert stale.outcome == "dirty" and "recorded engine" in stale.what
+
+
+def test_ops_of_both_folders_are_run_on_equal_inputs(
+    make_bench: MakeBench, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """A real engine and trainer in a process of its own: the op is named with its reason."""
+    other = folder(tiny_llama, tmp_path / "other", moved(0.03))
+    same = folder(tiny_llama, tmp_path / "same")
+    outcomes_of = {}
+    for name, engine_folder in (("same", same), ("other", other)):
+        bench = make_bench(engine_folder, tiny_llama)
+        bench.sides = replace(bench.sides, engine=EngineSettings(threads=1))
+        outcomes_of[name] = measured(bench, "explain_ops")
+    assert outcomes_of["same"].outcome == "clean"
+    found = outcomes_of["other"]
+    assert found.outcome == "dirty" and found.value > 0.0
+    assert any("weight differs" in str(item.value) for item in found.evidence)
