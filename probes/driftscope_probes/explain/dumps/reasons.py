@@ -20,7 +20,7 @@ from driftscope_kernels.compare_ops.variant import Inputs
 from driftscope_probes.explain.dumps.comparison import Pair, StepResult
 from driftscope_probes.explain.dumps.dump_parameters import DumpParameters
 from driftscope_probes.explain.dumps.rows import Dump
-from driftscope_probes.explain.faults import find_fault
+from driftscope_probes.explain.faults import UNEXPLAINED_UP_TO, find_fault
 from driftscope_probes.explain.groups import rounding_reason
 from driftscope_probes.explain.judged import Judged, Seen, judge
 from driftscope_probes.explain.sites import Site
@@ -57,6 +57,13 @@ def explained(results: Sequence[StepResult], pair: Pair) -> Explained | None:
     for result in results:
         mine, theirs = reader(result, 0), reader(result, 1)
         judged = judge(family, mine, theirs)
+        exact = engine.exact and trainer.exact
+        if not exact and min(judged.engine_off, judged.trainer_off) > UNEXPLAINED_UP_TO:
+            why = (
+                f"A and B both lie farther from {result.step.names} in float64 than rounding "
+                "explains: the dumps' weights or config are not what it computed with."
+            )
+            return Explained("unknown", why, engine, trainer, judged)
         if judged.fault:
             fault = find_fault(family, mine, theirs, judged)
             side = "A" if fault.side == "engine" else "B"

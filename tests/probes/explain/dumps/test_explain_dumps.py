@@ -421,6 +421,8 @@ def test_weights_that_do_not_fit_are_not_used(tmp_path: Path) -> None:
         )
         assert (report.ops[0].reason, report.verdict) == ("unknown", "unexplained")
         assert report.alignment.weights_compared == 3
+        # Attention needs no weights, and these made-up results are none of its inputs.
+        assert ("not what it computed with" in report.ops[0].why) == (key == "1.attention")
 
 
 def test_an_activation_needs_no_weights(tmp_path: Path) -> None:
