@@ -56,6 +56,13 @@ driftscope_probes.diagnosis.controls.weights.*
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
+driftscope_probes.explain.planted.* tests/service/cli/test_drill_explain.py "--explain",
+driftscope_service.cli.drill_explain tests/service/cli/test_drill_explain.py "--explain",
+driftscope_probes.explain.batch_explanation
+    tests/probes/explain/test_against_itself.py explain_batch(
+driftscope_probes.explain.run_against_itself
+    tests/probes/explain/test_against_itself.py explain_batch(
+driftscope_probes.explain.pair_process tests/service/cli/test_explain.py driftscope("explain"
 driftscope_probes.explain.[cefgkotw]* tests/probes/explain/pair_script.py compare_sides(
 driftscope_probes.explain.run tests/service/cli/test_explain.py driftscope("explain"
 driftscope_probes.explain.sides.[bhrv]* tests/probes/explain/pair_script.py load_sides(

@@ -133,6 +133,8 @@ class DeterminismRequest(BaseModel):
     def _ops_are_seen(self) -> Self:
         if self.explain and self.engine != "vllm":
             raise ValueError(f"explain looks into engine vllm, not {self.engine}")
+        if self.explain and "batch_size" not in self.chosen_axes:
+            raise ValueError("explain is of the axis batch_size: name it in axes")
         return self
 
     @property

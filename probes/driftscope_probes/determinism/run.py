@@ -29,9 +29,9 @@ from driftscope_probes.engines.sessions.question import Setup
 from driftscope_probes.engines.sessions.runners import EngineRunner, Memory, Runner, ServerRunner
 from driftscope_probes.engines.settings import EngineSettings, Kernels, available_cores
 from driftscope_probes.errors import ProbeError, RequestError
-from driftscope_probes.explain.batch_explanation import explain_batch
+from driftscope_probes.explain.batch_explanation import BatchExplanation, explain_batch
 from driftscope_probes.models.fetch import resolve
-from driftscope_probes.progress import Progress, ProgressSink, scaled
+from driftscope_probes.progress import Progress, ProgressSink, discard, scaled
 
 SCHEMA_VERSION = "1"
 #: Fraction of the whole at which the model and the prompts are ready.
@@ -96,8 +96,8 @@ def run_determinism(
     )
 
 
-#: Rows that are run alone and together, as the batch_size axis has them at first.
-EXPLAINED_ROWS = 4
+#: Most rows that are run alone and together: an onset beyond them is not explained.
+MOST_EXPLAINED_ROWS = 64
 
 
 def _explained(
@@ -108,17 +108,24 @@ def _explained(
     workdir: Path,
     progress: ProgressSink,
 ) -> AxisReport:
-    """With the ops that make a batch differ, where it does."""
-    if axis.axis != "batch_size" or axis.verdict not in ("differs", "not_repeatable"):
+    """With the ops that make a batch differ, where it does and run to run does not."""
+    if axis.axis != "batch_size" or axis.verdict != "differs" or axis.onset is None:
+        return axis
+    rows = axis.onset.differs_from
+    if not isinstance(rows, int) or rows > MOST_EXPLAINED_ROWS:
         return axis
     progress(Progress(f"explaining {axis.dtype} {axis.kernels} batch_size", 1.0))
     dtype = next(one for one in request.engine_dtypes if one == axis.dtype)
     kernels = next(one for one in request.chosen_kernels if one == axis.kernels)
     setup = _setup(request, dtype, kernels)
-    lengths = [request.prompt_tokens[i % len(request.prompt_tokens)] for i in range(EXPLAINED_ROWS)]
+    lengths = [request.prompt_tokens[i % len(request.prompt_tokens)] for i in range(rows)]
     prompts = [list(text[i : i + length]) for i, length in enumerate(lengths)]
     folder = workdir / f"explanation-{axis.dtype}-{axis.kernels}"
-    found = explain_batch(model, setup, prompts, folder, lambda _: None)
+    try:
+        found = explain_batch(model, setup, prompts, folder, discard)
+    except ProbeError as error:
+        # What was measured is not lost because it could not be explained.
+        found = BatchExplanation.failed(error)
     return axis.model_copy(update={"explanation": found})
 
 

@@ -13,6 +13,7 @@ from driftscope_probes.children import ChildProcess
 from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.engines.sessions.question import Setup
 from driftscope_probes.engines.settings import child_environment
+from driftscope_probes.errors import ProbeError
 from driftscope_probes.explain.report import First
 from driftscope_probes.progress import ProgressSink
 from driftscope_probes.record import Record
@@ -43,6 +44,14 @@ class BatchExplanation(Record):
     ops: list[BatchOp]
     compared: int  # ops that were compared
     seconds: float
+
+    @staticmethod
+    def failed(error: ProbeError) -> BatchExplanation:
+        """Of an engine that could not be looked into."""
+        sentence = f"It could not be explained: {error.message} {error.remedy}"
+        return BatchExplanation(
+            sentence=sentence, equal=False, first=None, ops=[], compared=0, seconds=0.0
+        )
 
 
 def explain_batch(

@@ -73,8 +73,8 @@ def remedy_of(parts: Parts) -> str | None:
         return parts.notes[1] if len(parts.notes) > 1 else None
     if parts.verdict == "rounding":
         return ROUNDING_REMEDY
-    faults = [op for op in parts.ops if op.reason not in _ROUNDING]
-    return REMEDIES.get(faults[0].reason) if faults else None
+    faults = [op for op in parts.ops if op.reason not in _ROUNDING or op.beyond_tolerance]
+    return REMEDIES.get(faults[0].reason, REMEDIES["unknown"]) if faults else None
 
 
 def _where(layer: int | None, site: str) -> str:

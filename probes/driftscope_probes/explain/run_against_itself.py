@@ -123,9 +123,12 @@ def _why(group: Group) -> str:
     if not _of_batch(group):
         return f"{label} differs by more than rounding between rows alone and rows together."
     alone, together = group.engine, group.trainer
-    said = f"{label} adds in another order for rows together than for a row alone"
+    said = (
+        f"{label} differs within rounding: its kernel adds otherwise for rows together than for a "
+        "row alone"
+    )
     if alone is not None and together is not None and alone.variant.name != together.variant.name:
-        said += f": alone {alone.variant.says}; together {together.variant.says}"
+        said += f" (alone {alone.variant.says}; together {together.variant.says})"
     return f"{said}."
 
 

@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from driftscope_kernels.compare_ops.reasons import ROUNDING
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
-from driftscope_probes.explain.pair_process import explain_pair
-from driftscope_probes.explain.request import ExplainRequest, ExplainTrainer
+from driftscope_probes.diagnosis.controls.sides import Sides
+from driftscope_probes.engines.settings import child_environment
 
+#: By name: explain stands above the diagnosis, which it asks for causes.
+MODULE: Final = "driftscope_probes.explain.run_pair"
+OF_THE_TRAINER: Final = ("kernels", "attention", "threads")
 #: Of the prompts: an op is seen on each token.
 MOST_PROMPTS: Final = 2
 MOST_TOKENS: Final = 8
+
+
+def _explained(sides: Sides) -> Mapping[str, Any]:
+    """Parts of explain's report, as JSON. Raises ProbeError."""
+    request = {
+        "model": sides.engine_model.name,
+        "engine_dtype": sides.engine_dtype,
+        "trainer_dtype": sides.trainer_mode,
+        "backward": False,
+        "sampling": {**sides.sampling.model_dump(), "max_tokens": MOST_TOKENS},
+        "engine": {**sides.engine.model_dump(), "logprobs_mode": "raw_logprobs"},
+        "trainer": {name: getattr(sides.trainer, name) for name in OF_THE_TRAINER},
+    }
+    with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
+        return ChildProcess(
+            MODULE,
+            {
+                "request": request,
+                "model_path": str(sides.engine_model),
+                "trainer_path": str(sides.trainer_model),
+                "prompts": [list(prompt) for prompt in sides.prompts[:MOST_PROMPTS]],
+            },
+            Path(folder),
+            explain_crash=explain_engine_crash,
+            environment=child_environment(sides.engine),
+        ).wait()
 
 
 def _run(bench: Bench) -> Measurement:
@@ -25,28 +58,17 @@ def _run(bench: Bench) -> Measurement:
             "ops are seen in an eager vLLM engine of ours, without an adapter.",
             remedy="run the engine in process and eagerly, on merged weights.",
         )
-    request = ExplainRequest(
-        model=sides.engine_model.name,
-        engine_dtype=sides.engine_dtype,
-        trainer_dtype=sides.trainer_mode,
-        backward=False,
-        sampling=sides.sampling.model_copy(update={"max_tokens": MOST_TOKENS}),
-        engine=sides.engine.model_copy(update={"logprobs_mode": "raw_logprobs"}),
-        trainer=ExplainTrainer(
-            kernels=sides.trainer.kernels,
-            attention=sides.trainer.attention,
-            threads=sides.trainer.threads,
-        ),
-    )
-    prompts = [list(prompt) for prompt in sides.prompts[:MOST_PROMPTS]]
-    with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
-        parts = explain_pair(
-            request, sides.engine_model, sides.trainer_model, prompts, Path(folder)
+    found = _explained(sides)
+    if found["verdict"] in ("not_comparable", "unexplained"):
+        raise NotExercised(
+            "the ops of the two folders could not be told apart: "
+            + (" ".join(found["notes"]) or "one differs in no way that is named."),
+            remedy="run driftscope explain on them for the whole report.",
         )
-    faulty = [op for op in parts.ops if op.beyond_tolerance]
-    evidence = [Evidence(op.label, op.why, "rounding only") for op in faulty]
+    faulty = [op for op in found["ops"] if op["beyond_tolerance"] or op["reason"] not in ROUNDING]
+    evidence = [Evidence(op["label"], op["why"], "rounding only") for op in faulty]
     return Measurement(
-        "dirty" if parts.verdict == "fault" else "clean",
+        "dirty" if found["verdict"] == "fault" else "clean",
         "ops at fault on equal inputs",
         float(len(faulty)),
         "0: all that differs does by rounding",
