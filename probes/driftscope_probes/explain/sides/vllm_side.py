@@ -62,6 +62,7 @@ class VllmSide:
         self._recovered = Recovered()
         self._seen: _Seen | None = None
         self._alone = False
+        self._seed = task.sampling.seed
         self._task, self._phase = task, phase
         self._engine = VllmInProcess(task, logits_processors=(ForcedTokens,))
         self.model: Any = self._engine.llm.apply_model(lambda model: model)[0]
@@ -77,12 +78,17 @@ class VllmSide:
         dtype: torch.dtype = self._engine.llm.vllm_config.model_config.dtype
         return dtype
 
+    def reseed(self, seed: int) -> None:
+        """What is drawn from now on is drawn with it, instead of the task's seed."""
+        self._seed = seed
+
     def draw(self) -> Sample:
         """Responses as the task's sampling draws them."""
         task = self._task
         prompts = [list(task.prompts.ids(index)) for index in range(len(task.prompts))]
         asked = [self._engine.sampling_params(index) for index in range(len(prompts))]
-        for one in asked:
+        for index, one in enumerate(asked):
+            one.seed = self._seed + index
             one.output_kind = RequestOutputKind.FINAL_ONLY
         answers = self._finished(prompts, asked)
         responses = tuple(tuple(answer.outputs[0].token_ids) for answer in answers)

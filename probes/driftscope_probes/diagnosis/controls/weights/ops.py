@@ -79,8 +79,8 @@ def _run(bench: Bench) -> Measurement:
 EXPLAIN_OPS = Control(
     name="explain_ops",
     title="Run both folders op by op on equal inputs (driftscope explain)",
-    separates="Other weights or another configuration, of whichever kind, from rounding: an op at "
-    "fault is named with its layer and reason.",
+    separates="Other weights or another configuration, of whichever kind, from rounding: the kind "
+    "of op at fault is named with its reason.",
     null="Healthy pairs of seven tiny families: none of 39 had an op at fault "
     "(docs/explain-drill.md).",
     cost_s=15.0,
@@ -88,6 +88,10 @@ EXPLAIN_OPS = Control(
     points_to={
         **dict.fromkeys(("other_checkpoint", "stale_engine_weights", "policy_staleness"), 0.97),
         **dict.fromkeys(("dropped_tensor_on_reload", "quantized_weights"), 0.97),
+        # Masters that the engine holds rounded are other weights as well.
+        "sub_ulp_update": 0.97,
+        **dict.fromkeys(("resume_mismatch", "fp8_kv_scales"), 0.8),
+        "lora_merge_rounding": 0.7,
         **dict.fromkeys(("norm_eps", "rope_config", "rope_parameters_dropped"), 0.9),
         "trainer_model_bug": 0.8,
     },
