@@ -62,7 +62,7 @@ driftscope_probes.explain.batch_explanation
     tests/probes/explain/test_against_itself.py explain_batch(
 driftscope_probes.explain.run_against_itself
     tests/probes/explain/test_against_itself.py explain_batch(
-driftscope_probes.explain.pair_process tests/service/cli/test_explain.py driftscope("explain"
+driftscope_probes.pair_process tests/service/cli/test_explain.py driftscope("explain"
 driftscope_probes.explain.[cefgkotw]* tests/probes/explain/pair_script.py compare_sides(
 driftscope_probes.explain.run tests/service/cli/test_explain.py driftscope("explain"
 driftscope_probes.explain.sides.[bhrv]* tests/probes/explain/pair_script.py load_sides(

@@ -79,14 +79,11 @@ def run_determinism(
         results = [
             _explained(axis, request, text, model.path, workdir, progress) for axis in results
         ]
-    facts = model.to_dict()
-    # The folder's path matters only on this machine.
-    del facts["path"]
     return DeterminismReport(
         schema_version=SCHEMA_VERSION,
         kind="determinism",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=facts | {"name": request.model},
+        model=model.facts(request.model),
         request=DeterminismRequest(**request.model_dump()),  # with every default
         axes=results,
         engines=runner.engines,

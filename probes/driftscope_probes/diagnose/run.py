@@ -45,7 +45,6 @@ from driftscope_probes.diagnosis.diagnose import diagnose
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 from driftscope_probes.diagnosis.observed import observed_of
 from driftscope_probes.diagnosis.planner import SURE_FROM, UNEXPLAINED, Belief, Planner, prior_of
-from driftscope_probes.models.folder import ModelFolder
 from driftscope_probes.progress import Progress, ProgressSink, Told, scaled
 from driftscope_probes.push.pushed_step import pushed_step
 
@@ -130,7 +129,7 @@ def run_diagnosis(
         schema_version=SCHEMA_VERSION,
         kind="diagnose",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=_facts(request.model, pair.model),
+        model=pair.model.facts(request.model),
         request=DiagnoseRequest(**request.model_dump()),  # with every default
         source=source,
         sentence=sentence_of(found.verdict, found.steps, belief, gap, floor.sigma),
@@ -239,10 +238,3 @@ def _notes(bench: Bench) -> list[str]:
         f"The floor, sigma {floor.sigma:.2g}, is a prior of {floor.rollout_dtype} and not "
         "measured: driftscope floor measures it, and smaller faults are then seen."
     ]
-
-
-def _facts(name: str, model: ModelFolder) -> dict[str, Any]:
-    """The folder's path matters only on this machine."""
-    facts = model.to_dict() | {"name": name}
-    del facts["path"]
-    return facts

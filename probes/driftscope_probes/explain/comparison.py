@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -52,11 +52,11 @@ class Passes:
         there = frozenset(self.trainer.places)
         return sites_of([place for place in self.engine.places if place in there])
 
-    def rows(self, place: Place) -> slice | Tensor:
-        """Rows of the sample that the place has."""
+    def read(self, store: Store, place: Place) -> Tensor:
+        """Of the rows of the sample that the place has."""
         if place.name in SCORED_ONLY:
-            return torch.from_numpy(self.sample.scored)
-        return slice(None)
+            return store.read_rows(place, torch.from_numpy(self.sample.scored))
+        return store.read(place)
 
     def inputs(self, site: Site, given: Store, like: Store) -> Inputs:
         """The op's inputs as `given` holds them, in the dtypes in which `like` has them."""
@@ -99,7 +99,7 @@ def scored_only(site: Site) -> bool:
 def run_passes(
     engine: Side, trainer: Side, sample: Sample, scratch: Path, told: OnPass = lambda _: None
 ) -> Passes:
-    """Raises EngineError where a run through hooks gives other bits than one without."""
+    """Raises EngineError where a run through hooks gives other bits, or a side gives no numbers."""
     with ExitStack() as opened:
         stores = [opened.enter_context(Store(sample.rows, scratch)) for _ in range(4)]
         mine, theirs, on_engine, on_trainer = stores
@@ -117,6 +117,12 @@ def run_passes(
 
 def _watched(side: Side, sample: Sample, into: Store) -> NDArray[np.float32]:
     plain = side.run(sample, None)
+    lost = int((~np.isfinite(plain)).sum())
+    if lost:
+        raise EngineError(
+            f"{lost} of {plain.size} log-probabilities of the {side.name} are no numbers.",
+            remedy="look for an overflow first: fp16 ends at 65,504, bf16 and fp32 do not.",
+        )
     seen = side.run(sample, Capture(into))
     if plain.tobytes() != seen.tobytes():
         raise EngineError(
@@ -148,17 +154,12 @@ def _difference(passes: Passes, site: Site) -> SiteDifference:
     forward = reverse = own = NOTHING
     first = None
     for place in site.outputs.values():
-        rows = passes.rows(place)
-
-        def read(store: Store, place: Place = place, rows: Any = rows) -> Tensor:
-            return store.read_rows(place, rows) if isinstance(rows, Tensor) else store.read(place)
-
-        mine, theirs = read(passes.engine), read(passes.trainer)
-        one = equality(mine, read(passes.trainer_on_engine))
+        mine, theirs = passes.read(passes.engine, place), passes.read(passes.trainer, place)
+        one = equality(mine, passes.read(passes.trainer_on_engine, place))
         if one.first is not None and first is None:
             first = place
         forward += one
-        reverse += equality(read(passes.engine_on_trainer), theirs)
+        reverse += equality(passes.read(passes.engine_on_trainer, place), theirs)
         own += equality(mine, theirs)
     return SiteDifference(site, forward, reverse, own, first)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from driftscope_kernels.compare_ops.reasons import REASONS, Reason
-from driftscope_probes.explain.report import Op, Parts
+from driftscope_kernels.compare_ops.reasons import REASONS, ROUNDING
+from driftscope_probes.explain.report import Parts
 
 #: What helps against each reason. Rounding is no bug: it goes away where both sides compute alike.
 REMEDIES: Final[Mapping[str, str]] = {
@@ -26,6 +26,10 @@ ROUNDING_REMEDY: Final = (
 )
 
 
+#: By the words of a stored report, which may be another version's.
+_LABELS: Final[Mapping[str, str]] = {str(name): label for name, label in REASONS.items()}
+
+
 def sentence_of(parts: Parts) -> str:
     gap = parts.gap
     if parts.verdict == "not_comparable":
@@ -42,28 +46,17 @@ def sentence_of(parts: Parts) -> str:
             f"{size[0].upper()}{size[1:]} although every op that is seen is equal on equal inputs."
         )
     if parts.verdict == "fault":
-        faults = [op for op in parts.ops if op.reason not in _ROUNDING or op.beyond_tolerance]
+        faults = [op for op in parts.ops if op.reason not in ROUNDING or op.beyond_tolerance]
         first = parts.first
         where = "" if first is None else f" first at {_where(first.layer, first.site)}"
         return f"{faults[0].why[:-1]},{where}; {size}."
-    named = _list([f"{op.label} ({REASONS.get(_reason(op), op.reason)})" for op in parts.ops])
+    named = _list([f"{op.label} ({_LABELS.get(op.reason, op.reason)})" for op in parts.ops])
     made = "make" if len(parts.ops) > 1 else "makes"
     verified = parts.verified
     told = "" if verified is None else f" {verified.sentence}"
     if parts.verdict == "rounding":
         return f"Rounding: {named} {made} the whole gap; {size}.{told}"
     return f"{named[0].upper()}{named[1:]} differ on equal inputs; {size}.{told}"
-
-
-_ROUNDING: Final = frozenset({"dtype", "rounding_point", "reduction_order", "primitive"})
-
-
-def _reason(op: Op) -> Reason:
-    known: Reason = "unknown"
-    for reason in REASONS:
-        if reason == op.reason:
-            known = reason
-    return known
 
 
 def remedy_of(parts: Parts) -> str | None:
@@ -73,7 +66,7 @@ def remedy_of(parts: Parts) -> str | None:
         return parts.notes[1] if len(parts.notes) > 1 else None
     if parts.verdict == "rounding":
         return ROUNDING_REMEDY
-    faults = [op for op in parts.ops if op.reason not in _ROUNDING or op.beyond_tolerance]
+    faults = [op for op in parts.ops if op.reason not in ROUNDING or op.beyond_tolerance]
     return REMEDIES.get(faults[0].reason, REMEDIES["unknown"]) if faults else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 
 from driftscope_kernels.compare_ops.reasons import ROUNDING
 from driftscope_kernels.compare_ops.registry import FAMILIES
-from driftscope_probes.explain.comparison import Passes, SiteDifference
+from driftscope_probes.explain.comparison import SCORED_ONLY, Passes, SiteDifference
 from driftscope_probes.explain.groups import Examined, Group, seen_at
 from driftscope_probes.explain.judged import Judged
 from driftscope_probes.explain.replay import SiteWay, replayed
 from driftscope_probes.explain.report import (
+    Backward,
     Closer,
     Compared,
     Errors,
@@ -74,7 +76,7 @@ def verify(
     """Raises ProbeError.
 
     The engine takes the trainer's ways where all of them are known exactly, the trainer the
-    engine's where those are; else the engine takes what is nearest, and nothing is predicted.
+    engine's where those are; else the engine takes what is nearest.
     """
     passes = examined.passes
     before = gap_of(passes.engine_logprobs, passes.trainer_logprobs)
@@ -95,8 +97,7 @@ def verify(
         alone.append(
             Swap(abs_diff_mean_before=before.abs_diff_mean, abs_diff_mean_after=left.abs_diff_mean)
         )
-    exact = all(group.exact(giver) for group in groups)
-    return Replays(_verified(groups, giver, before, after, alone, exact), tuple(alone))
+    return Replays(_verified(groups, giver, before, after, alone), tuple(alone))
 
 
 def _giver(groups: Sequence[Group], narrower: bool) -> SideName:
@@ -135,12 +136,9 @@ def _verified(
     before: Gap,
     after: Gap,
     alone: Sequence[Swap],
-    exact: bool,
 ) -> Verified:
-    predicted = 0.0
+    predicted = 0.0  # the named ops are all that differ on equal inputs
     holds = after.abs_diff_mean <= predicted + HELD_WITHIN * before.abs_diff_mean
-    if exact:
-        holds = holds and after.abs_diff_mean <= before.abs_diff_mean
     all_or_nothing = (
         holds
         and len(groups) > 1
@@ -174,7 +172,7 @@ def _verified(
     )
 
 
-def op_of(sample: Sample, group: Group, swap: Swap | None) -> Op:
+def op_of(sample: Sample, group: Group, swap: Swap | None, backward: Backward | None) -> Op:
     forward, reverse, judged = group.forward, group.reverse, group.judged
     sites = [one.site for one in group.differences]
     return Op(
@@ -192,14 +190,19 @@ def op_of(sample: Sample, group: Group, swap: Swap | None) -> Op:
         engine=way_of(group.engine),
         trainer=way_of(group.trainer),
         trees=list(group.trees),
-        errors=None
-        if judged is None
-        else Errors(engine=judged.engine_error, trainer=judged.trainer_error),
+        errors=_errors(judged),
         closer_to_float64=None if judged is None else closer(judged),
         beyond_tolerance=None if judged is None else judged.apart,
-        backward=None,
+        backward=backward,
         swap=swap,
     )
+
+
+def _errors(judged: Judged | None) -> Errors | None:
+    """None also where a side gave no number: JSON has none for how far off that is."""
+    if judged is None or not isfinite(judged.engine_error + judged.trainer_error):
+        return None
+    return Errors(engine=judged.engine_error, trainer=judged.trainer_error)
 
 
 def closer(judged: Judged) -> Closer:
@@ -227,7 +230,7 @@ def first_of(sample: Sample, differences: Sequence[SiteDifference]) -> First | N
         place, at = one.forward.first, one.first_output
         if place is None or at is None:
             continue
-        row = place.row if at.name not in ("logits", "logprob") else int(sample.scored[place.row])
+        row = place.row if at.name not in SCORED_ONLY else int(sample.scored[place.row])
         sequence, position = sample.place_of(row)
         return First(
             layer=one.site.layer,
@@ -237,8 +240,8 @@ def first_of(sample: Sample, differences: Sequence[SiteDifference]) -> First | N
             sequence=sequence,
             position=position,
             feature=place.feature,
-            engine=place.left,
-            trainer=place.right,
+            engine=place.left if isfinite(place.left) else None,
+            trainer=place.right if isfinite(place.right) else None,
             ulp=place.ulps,
         )
     return None

@@ -76,7 +76,7 @@ class Examined:
         passes = self.passes
         like = passes.engine if side == "engine" else passes.trainer
         given = passes.engine if side == "engine" else passes.trainer_on_engine
-        outputs = tuple(given.read(p)[passes.rows(p)] for p in site.outputs.values())
+        outputs = tuple(passes.read(given, place) for place in site.outputs.values())
         return Seen(passes.inputs(site, passes.engine, like), outputs, parameters)
 
     def dtypes(self, site: Site) -> tuple[str, str]:

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from driftscope_probes.device.environment import environment
 from driftscope_probes.explain.conclusion import remedy_of, sentence_of
-from driftscope_probes.explain.pair_process import explain_pair
 from driftscope_probes.explain.report import ExplainReport, Parts
 from driftscope_probes.explain.request import ExplainRequest
 from driftscope_probes.models.fetch import resolve
-from driftscope_probes.models.folder import ModelFolder
+from driftscope_probes.pair_process import explain_pair
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 from driftscope_probes.prompts import demo_prompts
 from driftscope_probes.tokenization import check_context, tokenize
@@ -61,22 +60,25 @@ def run_explanation(
     prompts = demo_prompts(given) if isinstance(given, int) else given
     batch = tokenize(model.path, prompts, chat_template=request.chat_template)
     check_context(batch, request.sampling.max_tokens, model.max_context)
-    parts = explain_pair(
-        request,
-        model.path,
-        (trainer or model).path,
-        [batch.ids(index) for index in range(len(batch))],
-        workdir,
-        scaled(progress, PREPARED, 1.0),
+    parts = Parts.read(
+        explain_pair(
+            request.model_dump(mode="json"),
+            request.engine,
+            model.path,
+            (trainer or model).path,
+            [batch.ids(index) for index in range(len(batch))],
+            workdir / "pair",
+            scaled(progress, PREPARED, 1.0),
+        )
     )
     return ExplainReport(
         schema_version=SCHEMA_VERSION,
         kind="explain",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=_facts(request.model, model),
+        model=model.facts(request.model),
         trainer_model=None
         if trainer is None
-        else _facts(request.trainer_model or trainer.name, trainer),
+        else trainer.facts(request.trainer_model or trainer.name),
         request=ExplainRequest(**request.model_dump()),  # with every default
         equal=parts.verdict == "equal",
         sentence=sentence_of(parts),
@@ -85,9 +87,3 @@ def run_explanation(
         **{name: getattr(parts, name) for name in Parts.model_fields if name != "timing"},
         timing={**parts.timing, "total_s": time.monotonic() - started},
     )
-
-
-def _facts(name: str, model: ModelFolder) -> dict[str, Any]:
-    facts = model.to_dict()
-    del facts["path"]  # matters only on this machine
-    return facts | {"name": name}

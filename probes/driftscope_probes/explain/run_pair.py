@@ -34,10 +34,11 @@ from driftscope_probes.explain.full_vocabulary import full_vocabulary_of
 from driftscope_probes.explain.groups import Examined, groups_of
 from driftscope_probes.explain.growth import growth_of
 from driftscope_probes.explain.known_parameters import KnownParameters
-from driftscope_probes.explain.report import Alignment, Gap, Parts, Verdict
+from driftscope_probes.explain.report import Alignment, Gap, Parts
 from driftscope_probes.explain.request import ExplainRequest
 from driftscope_probes.explain.sides.base import EngineSide, Side
 from driftscope_probes.explain.sites import sites_of, uncovered_of
+from driftscope_probes.explain.store import Store
 from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_probes.prompts import PromptBatch
 from driftscope_probes.trainer.run_trainer import ENVIRONMENT
@@ -162,7 +163,7 @@ def compare_sides(
                 ),
             ),
             ops=[
-                op_of(sample, group, swap).model_copy(update={"backward": gradient})
+                op_of(sample, group, swap, gradient)
                 for group, swap, gradient in zip(groups, swaps, gradients, strict=True)
             ],
             compared=compared_of(found, groups),
@@ -180,20 +181,18 @@ def compare_sides(
 
 
 def _align(passes: Passes, engine: EngineSide, trainer: Side) -> Alignment:
-    parts = [
-        Part(side.name, side.dtype, sites_of(store.places), side.parameters, side.received)
-        for side, store in ((engine, passes.engine), (trainer, passes.trainer))
-    ]
-    engine_part, trainer_part = parts
-    return align(passes.sample, engine_part, trainer_part)
+    def part(side: Side, store: Store) -> Part:
+        sites = sites_of(store.places)
+        return Part(side.name, side.dtype, sites, side.parameters, side.received)
+
+    return align(passes.sample, part(engine, passes.engine), part(trainer, passes.trainer))
 
 
 def _not_comparable(
     error: NotComparable, gap: Gap, ran: dict[str, dict[str, Any]], seconds: float
 ) -> Parts:
-    verdict: Verdict = "not_comparable"
     return Parts(
-        verdict=verdict,
+        verdict="not_comparable",
         gap=gap,
         alignment=Alignment(checks=[], weights=[], weights_compared=0, weights_unknown=[]),
         first=None,

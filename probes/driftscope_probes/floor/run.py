@@ -83,13 +83,11 @@ def run_floor(
         for rollout_dtype in request.dtypes
         for trainer_dtype in request.dtypes
     )
-    facts = model.to_dict() | {"name": request.model}
-    del facts["path"]  # matters only on this machine
     return FloorReport(
         schema_version=SCHEMA_VERSION,
         kind="floor",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=facts,
+        model=model.facts(request.model),
         request=FloorRequest(**request.model_dump()),  # with every default
         machine=machine(),
         sentence=floor_sentence(Path(request.model).name, pairs),

@@ -68,6 +68,12 @@ class ModelFolder:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """For a report: under the name that was asked for, without the path on this machine."""
+        fields = self.to_dict()
+        del fields["path"]
+        return fields | {"name": name}
+
 
 def describe(
     path: Path,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.diagnose import diagnose
@@ -115,13 +114,6 @@ def _known_of(weights: TrainerWeights, scores: Scores, parts: CellParts | None) 
     return known
 
 
-def model_json(name: str, model: ModelFolder) -> dict[str, Any]:
-    """The folder's path matters only on this machine; the fingerprint identifies the model."""
-    facts = model.to_dict()
-    del facts["path"]
-    return facts | {"name": name}
-
-
 def errors_of_all(cells: Sequence[Compared], scores: Scores) -> dict[tuple[str, str], Errors]:
     """Against an FP32 forward that draws nothing: a draw is an error of the trainer's."""
     exact = {**scores.traces, **scores.quiet}
@@ -183,8 +175,8 @@ def weights_of(
         return None
     adapter = trainer.adapter
     return Weights(
-        engine=model_json(request.model, engine),
-        trainer=model_json(trainer.model.name, trainer.model),
+        engine=engine.facts(request.model),
+        trainer=trainer.model.facts(trainer.model.name),
         adapter=None if adapter is None else adapter.to_dict(),
         engine_adapter=request.engine_adapter,
         sentence=weights_sentence(

@@ -27,7 +27,6 @@ from driftscope_probes.paired.cells import (
     compare_all,
     dropout_of,
     errors_of_all,
-    model_json,
     side_of,
     weights_of,
 )
@@ -137,7 +136,7 @@ def run_paired(
         schema_version=SCHEMA_VERSION,
         kind="paired",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_json(request.model, model),
+        model=model.facts(request.model),
         request=PairedRequest(**request.model_dump()),  # with every default
         reading=reading,
         grid=grid,

@@ -23,6 +23,8 @@ def test_facts(llama_copy: Path) -> None:
     assert model.max_context == 2048
     assert model.fingerprint.startswith("sampled-sha256:")
     assert json.loads(json.dumps(model.to_dict()))["path"] == str(llama_copy)
+    told = model.facts("as it was asked for")
+    assert told["name"] == "as it was asked for" and "path" not in told
 
 
 def test_other_names_for_the_context(llama_copy: Path) -> None:

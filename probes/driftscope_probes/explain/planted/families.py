@@ -32,6 +32,11 @@ SHAPE: Final[dict[str, Any]] = {
 }
 CONFIGS: Final[dict[str, Callable[[], PreTrainedConfig]]] = {
     "llama": lambda: LlamaConfig(**SHAPE, tie_word_embeddings=False),
+    "llama_wide": lambda: LlamaConfig(
+        **{**SHAPE, "vocab_size": 1024, "intermediate_size": 1536, "num_hidden_layers": 1}
+        | {"max_position_embeddings": 512},
+        tie_word_embeddings=False,
+    ),
     "qwen2": lambda: Qwen2Config(**SHAPE, tie_word_embeddings=True),
     "qwen3": lambda: Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=True),
     "mistral": lambda: MistralConfig(**SHAPE, sliding_window=8),

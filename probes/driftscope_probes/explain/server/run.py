@@ -144,8 +144,8 @@ def _report(
         kind=KIND,
         door=DOOR,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=_facts(request.model, models.engine),
-        trainer_model=_facts(str(request.trainer_model), models.trainer) if models.apart else None,
+        model=models.engine.facts(request.model),
+        trainer_model=models.trainer.facts(str(request.trainer_model)) if models.apart else None,
         request=ServerExplainRequest(**request.model_dump()),  # with every default
         verdict=concluded.verdict,
         equal=concluded.verdict == "equal",
@@ -237,13 +237,6 @@ def _not_comparable(checks: list[Check]) -> Concluded | None:
         f"Server and trainer were not asked the same: {said}.",
         "give the folder of the model that the server serves, and prompts that fit.",
     )
-
-
-def _facts(name: str, model: ModelFolder) -> dict[str, Any]:
-    """The folder's path matters only on this machine."""
-    facts = model.to_dict() | {"name": name}
-    del facts["path"]
-    return facts
 
 
 def run_probe(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:

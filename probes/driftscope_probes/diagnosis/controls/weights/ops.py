@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from driftscope_kernels.compare_ops.reasons import ROUNDING
-from driftscope_probes.children import ChildProcess
-from driftscope_probes.crashes import explain_engine_crash
 from driftscope_probes.diagnosis.cause import Evidence
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.bench import Bench
 from driftscope_probes.diagnosis.controls.measurement import Measurement, NotExercised
 from driftscope_probes.diagnosis.controls.sides import Sides
-from driftscope_probes.engines.settings import child_environment
+from driftscope_probes.pair_process import explain_pair
 
-#: By name: explain stands above the diagnosis, which it asks for causes.
-MODULE: Final = "driftscope_probes.explain.run_pair"
 OF_THE_TRAINER: Final = ("kernels", "attention", "threads")
 #: Of the prompts: an op is seen on each token.
 MOST_PROMPTS: Final = 2
@@ -37,18 +33,14 @@ def _explained(sides: Sides) -> Mapping[str, Any]:
         "trainer": {name: getattr(sides.trainer, name) for name in OF_THE_TRAINER},
     }
     with tempfile.TemporaryDirectory(prefix="driftscope-") as folder:
-        return ChildProcess(
-            MODULE,
-            {
-                "request": request,
-                "model_path": str(sides.engine_model),
-                "trainer_path": str(sides.trainer_model),
-                "prompts": [list(prompt) for prompt in sides.prompts[:MOST_PROMPTS]],
-            },
+        return explain_pair(
+            request,
+            sides.engine,
+            sides.engine_model,
+            sides.trainer_model,
+            sides.prompts[:MOST_PROMPTS],
             Path(folder),
-            explain_crash=explain_engine_crash,
-            environment=child_environment(sides.engine),
-        ).wait()
+        )
 
 
 def _run(bench: Bench) -> Measurement:
