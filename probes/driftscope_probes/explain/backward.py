@@ -35,6 +35,9 @@ SEED: Final = 0
 #: A way that works on the bits of its numbers cuts the graph, and what is left of its gradient is
 #: wrong by its own size. Rounding to bfloat16 at every step stays below a hundredth.
 MOST_ERROR: Final = 0.1
+#: Elements of a weight whose gradient is taken too, in float64 and both ways: that of an output
+#: layer (SmolLM2's has 28 million) would take more memory than both models.
+MOST_WEIGHT: Final = 2**22
 Run = Callable[[Seen], Outputs]
 Gradients = Mapping[str, Tensor]
 
@@ -107,7 +110,8 @@ def _sound(variant: AnyVariant, seen: Seen, right: Gradients) -> bool:
 
 
 def gradients(variant: AnyVariant, seen: Seen) -> Gradients:
-    """Of every input that is a number, and of the weight of norms and linear layers; by name.
+    """Of every input that is a number, and of the weight of norms and linear layers, up to
+    MOST_WEIGHT elements; by name.
 
     Raises RuntimeError where the way has no derivative.
     """
@@ -164,9 +168,10 @@ def upstream(output: Tensor, stored: torch.dtype) -> Tensor:
 
 
 def _weight_of(parameters: Parameters) -> Tensor | None:
-    if isinstance(parameters, NormParameters | LinearParameters):
-        return parameters.weight
-    return None
+    if not isinstance(parameters, NormParameters | LinearParameters):
+        return None
+    weight = parameters.weight
+    return None if weight is None or weight.numel() > MOST_WEIGHT else weight
 
 
 def _with_weight(parameters: Parameters, weight: Tensor) -> Parameters:

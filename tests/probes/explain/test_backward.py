@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 from driftscope_kernels.compare_ops.parameters import NormParameters, Parameters, RotaryParameters
 from driftscope_kernels.compare_ops.registry import FAMILIES
 from driftscope_kernels.compare_ops.variant import Inputs
+from driftscope_probes.explain import backward
 from driftscope_probes.explain.backward import gradients, relative_error, upstream
 from driftscope_probes.explain.judged import Seen
 from driftscope_probes.explain.planted.families import save
@@ -65,6 +66,15 @@ def test_plain_rotary_has_the_gradient_of_the_live_function(seed: int, dtype: to
     assert all(torch.equal(a, b) for a, b in zip(found.values(), expected, strict=True))
 
 
+def test_the_weight_of_an_output_layer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(0, torch.float32, TOKENS, 8)
+    parameters = NormParameters(torch.ones(8), 1e-5)
+    plain, given_inputs = FAMILIES["norm"].variants(parameters)[0], seen(parameters, 1, x=x)
+    assert set(gradients(plain, given_inputs)) == {"x", "weight"}
+    monkeypatch.setattr(backward, "MOST_WEIGHT", 7)
+    assert set(gradients(plain, given_inputs)) == {"x"}
+
+
 def test_relative_error_of_what_is_no_number() -> None:
     right = torch.tensor([3.0, 4.0], dtype=torch.float64)
     assert relative_error(torch.tensor([3.0, 4.5]), right) == pytest.approx(0.1)
@@ -87,13 +97,13 @@ def test_a_real_pair(tmp_path: Path) -> None:
     parts = Parts(**answer["parts"])
     found = {op.op: op.backward for op in parts.ops}
     assert set(found) == {"rotary", "residual_norm", "attention"}
-    for backward in found.values():
-        assert backward is not None
-        assert 0.2 < backward.equal_fraction < 1.0
+    for gradient in found.values():
+        assert gradient is not None
+        assert 0.2 < gradient.equal_fraction < 1.0
         # bfloat16 rounds to 2⁻⁹; a few roundings in a row.
-        assert 0.0 < backward.error < 2**-6
-        assert backward.engine_error is not None
-        assert 0.0 < backward.engine_error < 2**-6
+        assert 0.0 < gradient.error < 2**-6
+        assert gradient.engine_error is not None
+        assert 0.0 < gradient.engine_error < 2**-6
     rotary, attention = found["rotary"], found["attention"]
     assert rotary is not None
     assert attention is not None
