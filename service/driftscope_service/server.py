@@ -17,7 +17,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.app import create_app
-from driftscope_service.jobs.probe_process import DEFAULT_MODULE
+from driftscope_service.jobs.executors.local import DEFAULT_MODULE
 from driftscope_service.service import open_service
 from driftscope_service.settings import Settings
 

@@ -23,8 +23,8 @@ from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.executor import JobExecutor
+from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
 from driftscope_service.jobs.job import Job, service_stopped
-from driftscope_service.jobs.probe_process import DEFAULT_MODULE, ProbeProcess, kill_orphans
 from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.runs.brought import step_brought
@@ -85,7 +85,7 @@ def build_service(
     database = Database(settings.database)
     report_files = ReportFiles(settings.data_dir)
     kinds = load_kinds(experiments)
-    process = ProbeProcess(
+    local = LocalExecutor(
         probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
     )
 
@@ -100,7 +100,7 @@ def build_service(
             files=report_files,
         ).path
 
-    tools = JobTools(settings.data_dir, database, record, process, threading.Event())
+    tools = JobTools(settings.data_dir, database, record, local, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
     intake = build_intake(settings, database)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)

@@ -29,7 +29,7 @@ from starlette.testclient import TestClient
 from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause, Plot
 from driftscope_probes.diagnosis.floor import Floor
 from driftscope_service.app import create_app
-from driftscope_service.jobs.probe_process import JOB_VARIABLE
+from driftscope_service.jobs.executors.local import JOB_VARIABLE
 from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import PREFIX, Settings

@@ -25,6 +25,10 @@ class ApiKey:
     expires_at: datetime | None
     last_used_at: datetime | None  # to the hour
     revoked_at: datetime | None
+    run_prefix: str | None = None  # None: every run
+    requests_per_minute: int | None = None  # None: what the settings say
+    max_concurrent: int | None = None  # requests at once; None: what the settings say
+    replaced_by: str | None = None  # the key that it was rotated into
 
     def state(self, now: datetime) -> KeyState:
         if self.revoked_at is not None:

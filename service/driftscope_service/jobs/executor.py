@@ -7,8 +7,8 @@ import threading
 
 from sqlalchemy.exc import OperationalError
 
+from driftscope_service.jobs.executors.base import StopReason, StopSignal
 from driftscope_service.jobs.job import Job
-from driftscope_service.jobs.probe_process import StopReason, StopSignal
 from driftscope_service.jobs.run_job import JobTools, run_job
 from driftscope_service.jobs.store import JobRepository
 

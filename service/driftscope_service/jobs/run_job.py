@@ -17,6 +17,13 @@ from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.progress import Progress
+from driftscope_service.jobs.executors.base import (
+    Executor,
+    ProgressWriter,
+    StopReason,
+    StopSignal,
+    Work,
+)
 from driftscope_service.jobs.job import (
     Job,
     JobError,
@@ -24,12 +31,6 @@ from driftscope_service.jobs.job import (
     service_failed,
     service_stopped,
     timed_out,
-)
-from driftscope_service.jobs.probe_process import (
-    ProbeProcess,
-    ProgressWriter,
-    StopReason,
-    StopSignal,
 )
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
@@ -50,7 +51,7 @@ class JobTools:
     data_dir: Path
     database: Database
     record: Record
-    process: ProbeProcess
+    executor: Executor
     stopping: threading.Event  # the service is about to end
 
 
@@ -79,7 +80,7 @@ def _probe(job: Job, folder: JobFolder, stop: StopSignal, tools: JobTools) -> di
 
     progress = ProgressWriter(write)
     try:
-        return tools.process.run(job.id, request, folder.path, stop, progress)
+        return tools.executor.run(Work(job.id, 1, request, folder.path), stop, progress)
     finally:
         progress.finish()
 
@@ -98,7 +99,7 @@ def _end_early(job: Job, error: ProbeError, stop: StopSignal, tools: JobTools) -
     if stop.reason is StopReason.CANCELLED:
         _record(job, lambda jobs: jobs.cancelled(job.id), tools)
     elif stop.reason is StopReason.TIMED_OUT:
-        _fail(job, JobError.of(timed_out(tools.process.time_limit_s)), tools)
+        _fail(job, JobError.of(timed_out(tools.executor.time_limit_s)), tools)
     elif stop.reason is StopReason.SERVICE_STOPPED:
         _fail(job, service_stopped(job), tools)
     else:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -26,7 +27,7 @@ from sqlalchemy.types import TypeDecorator
 from ulid import ULID
 
 
-def new_id(prefix: Literal["job", "report"]) -> str:
+def new_id(prefix: Literal["job", "report", "instance", "storage"]) -> str:
     return f"{prefix}_{ULID()}"
 
 
@@ -53,6 +54,9 @@ ATTEMPT_ID_LENGTH = 128
 TAG_LENGTH = 64
 NOTE_LENGTH = 4000
 CAUSE_NAME_LENGTH = 64
+HOST_LENGTH = 255
+ACTION_LENGTH = 64
+TARGET_LENGTH = 200
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -91,7 +95,84 @@ jobs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
+    # Times that it was claimed; the number of the newest claim is its fencing token: a write that
+    # names an older one is refused.
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", String(ID_LENGTH)),  # an instance; null: nobody works on it
+    Column("lease_expires_at", UtcDateTime),
+    Column("not_before", UtcDateTime),  # a retry waits until then; null: at once
+    Column("created_by", String(ID_LENGTH)),  # a key; null: no keys, a schedule, the command line
     Index(None, "state", "number"),
+    sqlite_autoincrement=True,
+)
+
+#: Every time that a job was claimed, and how that ended.
+job_attempts = Table(
+    "job_attempts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),  # 1, 2, 3 …
+    Column("owner", String(ID_LENGTH), nullable=False),  # an instance
+    Column("host", String(HOST_LENGTH), nullable=False),  # where the probe ran
+    Column("executor", String(20), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("outcome", String(20)),  # of AttemptOutcome; null: under way
+    Column("reason", JSON(none_as_null=True)),  # {error, message, remedy} unless it succeeded
+    Column("log_tail", Text),  # the end of what the probe wrote, where it did not succeed
+    UniqueConstraint("job_id", "attempt"),
+    sqlite_autoincrement=True,
+)
+
+#: Every process of the service that ever started on this database.
+instances = Table(
+    "instances",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(ID_LENGTH), nullable=False, unique=True),
+    Column("host", String(HOST_LENGTH), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("stopped_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+#: What one instance at a time may do. `fence` grows with every change of owner.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(FILE_NAME_LENGTH), primary_key=True),
+    Column("owner", String(ID_LENGTH), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+#: One row: the storage whose files the rows of this database name.
+storage_identity = Table(
+    "storage_identity",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("storage_id", String(ID_LENGTH), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+#: Who created, revoked, deleted, cancelled or changed something. Rows are only added.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(20), nullable=False),  # of Actor: key, anyone, command_line, service
+    Column("key_id", String(ID_LENGTH)),  # null: the actor is none
+    Column("action", String(ACTION_LENGTH), nullable=False),  # of Action
+    Column("target", String(TARGET_LENGTH), nullable=False),  # `run r1`, `key 0a1b`
+    Column("detail", JSON(none_as_null=True)),  # small
+    Column("request_id", String(ID_LENGTH)),
+    Index(None, "at"),
     sqlite_autoincrement=True,
 )
 
@@ -320,5 +401,22 @@ api_keys = Table(
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    Column("run_prefix", String(RUN_NAME_LENGTH)),  # null: every run
+    Column("requests_per_minute", Integer),  # null: what the settings say
+    Column("max_concurrent", Integer),  # requests at once; null: what the settings say
+    Column("replaced_by", String(ID_LENGTH)),  # the key that it was rotated into
+    sqlite_autoincrement=True,
+)
+
+#: What a browser's cookie stands for: never the key itself.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("token_sha256", String(SHA256_HEX_LENGTH), nullable=False, unique=True),
+    Column("key_id", ForeignKey("api_keys.id"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
     sqlite_autoincrement=True,
 )

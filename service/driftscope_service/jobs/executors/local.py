@@ -1,94 +1,23 @@
-"""The process that a job runs in, and its progress on the way to the store."""
+"""Jobs as processes of this machine: one process group each."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.children import ChildProcess
-from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_probes.progress import Progress
+from driftscope_service.jobs.executors.base import ProgressWriter, StopReason, StopSignal, Work
 from driftscope_service.jobs.job import JobKind, explain_crash
 from driftscope_service.jobs.stages import StageLog
-
-#: Each write is an fsync; a person would not notice a faster change.
-MIN_INTERVAL_S = 0.5
-_log = logging.getLogger("driftscope")
-
-
-class ProgressWriter:
-    """`offer` from the thread that reads the probe, `flush` now and then from another."""
-
-    def __init__(self, write: ProgressSink, clock: Callable[[], float] = time.monotonic) -> None:
-        self._write = write
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._pending: Progress | None = None
-        self._next_write = -float("inf")
-
-    def offer(self, progress: Progress) -> None:
-        with self._lock:
-            self._pending = progress
-            self._write_if_due()
-
-    def flush(self) -> None:
-        """Write what came too soon after the previous write."""
-        with self._lock:
-            self._write_if_due()
-
-    def finish(self) -> None:
-        """Write what is left, due or not."""
-        with self._lock:
-            self._write_pending()
-
-    def _write_if_due(self) -> None:
-        if self._clock() >= self._next_write:
-            self._write_pending()
-
-    def _write_pending(self) -> None:
-        if self._pending is None:
-            return
-        progress, self._pending = self._pending, None
-        self._next_write = self._clock() + MIN_INTERVAL_S
-        try:
-            self._write(progress)
-        except OperationalError as error:
-            # A probe of an hour must not fail because its progress could not be noted.
-            _log.warning("progress was not stored: %s", error)
-
-
-class StopReason(Enum):
-    CANCELLED = "cancelled"  # its user asked for it
-    TIMED_OUT = "timed out"
-    SERVICE_STOPPED = "service stopped"
-
-
-class StopSignal:
-    """The first reason counts."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reason: StopReason | None = None
-
-    def request(self, reason: StopReason) -> None:
-        with self._lock:
-            if self._reason is None:
-                self._reason = reason
-
-    @property
-    def reason(self) -> StopReason | None:
-        return self._reason
-
 
 DEFAULT_MODULE = "driftscope_probes.run_probe"
 #: Marks every process of a job, including the engine's own; `kill_orphans` looks for it.
@@ -102,22 +31,18 @@ TICK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeProcess:
+class LocalExecutor:
     module: str
     python: Path | None
     time_limit_s: float
     kinds: Mapping[str, JobKind]
 
-    def run(
-        self,
-        job_id: str,
-        request: Mapping[str, Any],
-        workdir: Path,
-        stop: StopSignal,
-        progress: ProgressWriter,
-    ) -> dict[str, Any]:
-        """Raises Cancelled; `stop` then names the reason."""
-        kind = self.kinds[request["kind"]]
+    @property
+    def name(self) -> str:
+        return "local"
+
+    def run(self, work: Work, stop: StopSignal, progress: ProgressWriter) -> dict[str, Any]:
+        workdir, kind = work.workdir, self.kinds[work.request["kind"]]
         workdir.mkdir(parents=True, exist_ok=True)
         stages = StageLog(workdir)
         stages.note(Progress("starting a process", 0.0))
@@ -128,18 +53,20 @@ class ProbeProcess:
 
         child = ChildProcess(
             self.module,
-            {**request, "runner": kind.runner},
+            {**work.request, "runner": kind.runner},
             workdir,
             explain_crash=partial(explain_crash, kind.smaller),
             on_progress=heard,
-            environment={JOB_VARIABLE: job_id, **OFFLINE, **AT_ONCE},
+            environment={JOB_VARIABLE: work.job_id, **OFFLINE, **AT_ONCE},
             new_session=True,
             python=str(self.python or sys.executable),
         )
         ended = threading.Event()
         deadline = time.monotonic() + self.time_limit_s
         watch = threading.Thread(
-            target=_watch, args=(child, stop, deadline, progress, ended), name=f"watch-{job_id}"
+            target=_watch,
+            args=(child, stop, deadline, progress, ended),
+            name=f"watch-{work.job_id}",
         )
         watch.start()
         try:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs.probe_process import MIN_INTERVAL_S, ProgressWriter
+from driftscope_service.jobs.executors.base import MIN_INTERVAL_S, ProgressWriter
 
 EIGHTH = 0.125
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from driftscope_service.jobs.probe_process import JOB_VARIABLE, kill_orphans
+from driftscope_service.jobs.executors.local import JOB_VARIABLE, kill_orphans
 
 
 def sleeper(job_id: str) -> subprocess.Popen[bytes]:

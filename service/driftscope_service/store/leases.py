@@ -1,0 +1,70 @@
+"""What one instance of the service at a time may do: leases with an end and a fencing number.
+
+Times are the database's where several machines write to it, so that clocks of theirs need not
+agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from driftscope_service.store.tables import leases
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    name: str
+    owner: str  # an instance
+    fence: int  # grows with every change of owner
+    expires_at: datetime
+
+
+def database_now(connection: Connection) -> datetime:
+    """The present moment by the clock that every instance on this database shares."""
+    if connection.dialect.name == "postgresql":
+        now = connection.execute(select(func.clock_timestamp())).scalar_one()
+        assert isinstance(now, datetime)
+        return now.astimezone(UTC)
+    return datetime.now(UTC)  # the file has one service, on this machine
+
+
+class LeaseRepository:
+    """Works within the transaction of `connection`; changing methods need a write transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def take(self, name: str, owner: str, seconds: float) -> Lease | None:
+        """Take or renew; None where another owner's has not expired."""
+        now = database_now(self._connection)
+        expires_at = now + timedelta(seconds=seconds)
+        held = self.get(name)
+        if held is None:
+            self._connection.execute(
+                insert(leases).values(name=name, owner=owner, fence=1, expires_at=expires_at)
+            )
+            return Lease(name, owner, 1, expires_at)
+        if held.owner != owner and held.expires_at > now:
+            return None
+        fence = held.fence if held.owner == owner else held.fence + 1
+        self._connection.execute(
+            update(leases)
+            .where(leases.c.name == name)
+            .values(owner=owner, fence=fence, expires_at=expires_at)
+        )
+        return Lease(name, owner, fence, expires_at)
+
+    def release(self, name: str, owner: str) -> None:
+        """No effect where another owner has it. The row stays: its fence must never fall."""
+        self._connection.execute(
+            update(leases)
+            .where(leases.c.name == name, leases.c.owner == owner)
+            .values(expires_at=database_now(self._connection))
+        )
+
+    def get(self, name: str) -> Lease | None:
+        row = self._connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+        return None if row is None else Lease(**row._mapping)
