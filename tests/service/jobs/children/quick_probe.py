@@ -1,12 +1,13 @@
 """A probe without a model, for tests of the service: it does what its first prompt says.
 
-    succeed | sleep | refuse | crash | leave | family | widow | heir | babble | nonsense
+    succeed | sleep | refuse | crash | leave | family | widow | heir | babble | nonsense | hold
 
 Runs as the real one does: `python -m quick_probe WORKDIR`, through child_main.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -24,6 +25,8 @@ from driftscope_probes.progress import Progress, ProgressSink, Told
 
 #: Far longer than any test waits: what still runs was not stopped.
 FOREVER_S = 600
+#: Long enough that a kill hits some of them.
+HOLD_S = 0.3
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -62,7 +65,21 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         time.sleep(FOREVER_S)
     elif act == "nonsense":
         return {"kind": "paired"}
+    elif act == "hold":
+        _hold()
     return _report(request, workdir)
+
+
+def _hold() -> None:
+    """Works for a moment, and notes it where another process works for the same job."""
+    job = os.environ["DRIFTSCOPE_JOB_ID"]
+    locks = Path(os.environ["KILL_ROUNDS_LOCKS"])
+    with (locks / job).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            (locks / f"{job}.twice").write_text(f"process {os.getpid()}")
+        time.sleep(HOLD_S)
 
 
 def _explain_report(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:
