@@ -8,17 +8,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
+from driftscope_probes.request_model import RequestModel
 from driftscope_probes.tokens import check_cu_seqlens
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class Message(RequestModel):
     role: Literal["system", "user", "assistant"]
     content: str = Field(max_length=MAX_PROMPT_CHARACTERS)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype
 from driftscope_probes.engines.settings import EngineKind, Kernels
+from driftscope_probes.request_model import RequestModel
 
 AxisName = Literal[
     "run_to_run",
@@ -52,10 +53,8 @@ PROMPT_TOKENS = (24, 320, 40, 32, 48, 24, 56, 40)
 Value = Annotated[int, Field(ge=0, le=1_048_576)] | Annotated[str, Field(max_length=32)]
 
 
-class DeterminismRequest(BaseModel):
+class DeterminismRequest(RequestModel):
     """Every axis, at every dtype, with every choice of kernels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     axes: list[AxisName] | None = Field(None, min_length=1, description="null: all but compiled")

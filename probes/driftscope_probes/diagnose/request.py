@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from driftscope_probes.diagnosis.controls.measurement import Outcome
 from driftscope_probes.dtypes import Dtype, parse_mode
@@ -13,6 +13,7 @@ from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.errors import RequestError
 from driftscope_probes.paired.request import EngineAdapter, bounded_prompts
 from driftscope_probes.prompts import Prompt
+from driftscope_probes.request_model import RequestModel
 from driftscope_probes.trainer.settings import (
     Attention,
     Batching,
@@ -29,10 +30,8 @@ MOST_OLDER: Final = 16
 MOST_GIVEN: Final = 100
 
 
-class DiagnoseTrainer(BaseModel):
+class DiagnoseTrainer(RequestModel):
     """Of the trainer's settings those that change a log-probability."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kernels: Kernels = Field("stock", description="torch's kernels or our batch-invariant ones")
     attention: Attention = "sdpa"
@@ -47,10 +46,8 @@ class DiagnoseTrainer(BaseModel):
         return TrainerSettings(**self.model_dump())
 
 
-class DiagnoseRequest(BaseModel):
+class DiagnoseRequest(RequestModel):
     """Which cause, found by running controls on a live pair of engine and trainer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     trainer_model: str | None = Field(

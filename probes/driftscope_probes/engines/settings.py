@@ -6,10 +6,11 @@ import os
 import sys
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from driftscope_kernels.vllm_plugin.rounding import KERNELS_VARIABLE, ROUNDING_VARIABLE
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.request_model import RequestModel
 
 EngineKind = Literal["vllm", "vllm-server", "hf"]
 #: vLLM also has raw_logits and processed_logits; they are not log-probabilities.
@@ -20,10 +21,8 @@ KvCacheDtype = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
 Kernels = Literal["stock", "invariant"]
 
 
-class SamplingSettings(BaseModel):
+class SamplingSettings(RequestModel):
     """How tokens are drawn. Request i is seeded with seed + i, whatever its batch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_tokens: int = Field(64, ge=1, le=131_072, description="response tokens per prompt")
     temperature: float = Field(1.0, ge=0.0, le=10.0, description="0 is greedy")
@@ -33,10 +32,8 @@ class SamplingSettings(BaseModel):
     ignore_eos: bool = Field(True, description="go on to max_tokens, so that cells have equal size")
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(RequestModel):
     """Engine options that change numerics, and what the engine needs to run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EngineKind = "vllm"
     kernels: Kernels = Field("stock", description="the engine's own or batch-invariant ones")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.paired.request import bounded_prompts
 from driftscope_probes.prompts import Prompt
+from driftscope_probes.request_model import RequestModel
 from driftscope_probes.trainer.settings import Attention, Kernels, TrainerSettings
 
 #: `decode`: the engine samples the tokens one by one, with its key-value cache; `prefill`: it reads
@@ -20,10 +21,8 @@ PROMPTS: Final = 4
 MAX_TOKENS: Final = 16
 
 
-class ExplainTrainer(BaseModel):
+class ExplainTrainer(RequestModel):
     """Of the trainer's settings those that change an op."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kernels: Kernels = Field("stock", description="torch's kernels or our batch-invariant ones")
     attention: Attention = "sdpa"
@@ -34,10 +33,8 @@ class ExplainTrainer(BaseModel):
         return TrainerSettings(**self.model_dump())
 
 
-class ExplainRequest(BaseModel):
+class ExplainRequest(RequestModel):
     """Which operation makes the gap between engine and trainer, and for what reason."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     trainer_model: str | None = Field(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.request_model import RequestModel
 
 #: Per dtype on a CPU without FP16 instructions, where an FP16 product takes 5 to 10 times as long.
 EMULATED_FRACTION = 0.5
@@ -14,10 +15,8 @@ EMULATED_FRACTION = 0.5
 LEAST_SEQUENCES = 2
 
 
-class FloorRequest(BaseModel):
+class FloorRequest(RequestModel):
     """What rounding alone explains for one model, every dtype against every other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     dtypes: list[Dtype] = Field(["bf16", "fp16", "fp32"], min_length=1)

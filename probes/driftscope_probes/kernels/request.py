@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from driftscope_probes.dtypes import Dtype
+from driftscope_probes.request_model import RequestModel
 
 #: A kernel's name as the registry takes it; a longer one is a mistake.
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -15,10 +16,8 @@ MOST_NAMES = 64
 MOST_THREAD_COUNTS = 8
 
 
-class KernelsRequest(BaseModel):
+class KernelsRequest(RequestModel):
     """Every kernel of `targets` and `ops`, at every dtype and number of threads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     targets: list[Name] | None = Field(
         None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
+from driftscope_probes.request_model import RequestModel
 from driftscope_probes.trainer.settings import TrainerSettings
 
 T = TypeVar("T", bound=str)
@@ -19,10 +20,8 @@ MAX_PROMPTS = 4096
 EngineAdapter = Literal["off", "merged-fp32", "merged-bf16", "unmerged"]
 
 
-class PairedRequest(BaseModel):
+class PairedRequest(RequestModel):
     """One grid: every engine dtype against every trainer mode."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     trainer_model: str | None = Field(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from driftscope_probes.errors import TrainerError
+from driftscope_probes.request_model import RequestModel
 from driftscope_probes.trace import TraceMeta
 
 Attention = Literal["sdpa", "eager"]
@@ -16,10 +17,8 @@ PaddingSide = Literal["left", "right"]
 Kernels = Literal["stock", "invariant"]
 
 
-class TrainerSettings(BaseModel):
+class TrainerSettings(RequestModel):
     """Options of the training-mode forward that change numerics, and its extra measurements."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kernels: Kernels = Field("stock", description="torch's kernels or our batch-invariant ones")
     attention: Attention = "sdpa"

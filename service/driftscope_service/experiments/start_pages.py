@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from driftscope_probes.request_model import FORM
 from driftscope_service.auth.access import why_not
 from driftscope_service.auth.key import Scope
 from driftscope_service.experiments.command_words import same_request
@@ -157,7 +158,7 @@ def _check(kind: Kind, typed: Typed, service: ExperimentsService) -> Checked:
     """As POST /v1/probes/{kind} would, quotas of the operator included."""
     try:
         asked = asked_of(kind.request, typed)
-        request = None if kind.request is None else kind.request.model_validate(asked)
+        request = _read(kind, asked)
         kind.job(request, service.settings)
     except ValidationError as error:
         faults = [(fault["loc"], _plain(fault["msg"])) for fault in error.errors()]
@@ -168,6 +169,12 @@ def _check(kind: Kind, typed: Typed, service: ExperimentsService) -> Checked:
         remedy = error.extras["remedy"]
         return Checked(typed, None, ((place, f"{error.detail}: {remedy}"),))
     return Checked(typed, request)
+
+
+def _read(kind: Kind, asked: Mapping[str, Any]) -> BaseModel | None:
+    if kind.request is None:
+        return None
+    return kind.request.model_validate(asked, context=FORM)
 
 
 def _plain(message: str) -> str:
