@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from tests.crash.load import Acknowledged
+from tests.service.crash.load import Acknowledged
 
 PAGE: Final = 100
 #: The jobs that were accepted run one after another, each for a fraction of a second.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.crash import invariants
-from tests.crash.kill_rounds import kill_rounds
-from tests.crash.load import Acknowledged
+from tests.service.crash import invariants
+from tests.service.crash.kill_rounds import kill_rounds
+from tests.service.crash.load import Acknowledged
 
 pytestmark = pytest.mark.slow
 ROUNDS = 4

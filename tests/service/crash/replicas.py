@@ -17,7 +17,7 @@ from typing import Final
 
 import httpx
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 CHILDREN: Final = ROOT / "tests" / "service" / "jobs" / "children"
 #: Ready again within this time, as docs/promises.md says; a start that takes longer is counted.
 READY_WITHIN_S: Final = 5.0

@@ -1,7 +1,7 @@
 """Kill the service with SIGKILL under load, again and again, and look for what is lost.
 
-    python -m tests.crash.kill_rounds --rounds 200
-    python -m tests.crash.kill_rounds --rounds 50 --replicas 2 --database-url postgresql://…
+    python -m tests.service.crash.kill_rounds --rounds 200
+    python -m tests.service.crash.kill_rounds --rounds 50 --replicas 2 --database-url postgresql://…
 
 Exit code 0: every promise held; 1: the report says which did not.
 """
@@ -22,9 +22,9 @@ from statistics import median
 from typing import Final
 
 import httpx
-from tests.crash import invariants
-from tests.crash.load import Acknowledged, Pusher
-from tests.crash.replicas import READY_WITHIN_S, Replica, environment
+from tests.service.crash import invariants
+from tests.service.crash.load import Acknowledged, Pusher
+from tests.service.crash.replicas import READY_WITHIN_S, Replica, environment
 
 #: Of a kill after the load began or the service was ready again: from within the first push to
 #: after jobs have started.
