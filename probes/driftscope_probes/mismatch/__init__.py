@@ -1,6 +1,11 @@
 """Two sides' log-probabilities of the same tokens → Comparison (numbers), Profiles (plots)."""
 
-from driftscope_probes.mismatch.comparison import Comparison, compare, compare_tokens
+from driftscope_probes.mismatch.comparison import (
+    Comparison,
+    compare,
+    compare_shards,
+    compare_tokens,
+)
 from driftscope_probes.mismatch.number import Undefined
 from driftscope_probes.mismatch.report_profiles import Profiles, profiles, profiles_of
 from driftscope_probes.mismatch.resampling import (
@@ -22,6 +27,7 @@ __all__ = [
     "Shard",
     "Undefined",
     "compare",
+    "compare_shards",
     "compare_tokens",
     "merge_shards",
     "profiles",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ from driftscope_probes.mismatch.divergences import (
     ulp,
     wanted_ranks,
 )
-from driftscope_probes.mismatch.fused.order_statistics import order_statistics
+from driftscope_probes.mismatch.fused.order_statistics import OrderStatistics, order_statistics
 from driftscope_probes.mismatch.fused.token_pass import token_pass
 from driftscope_probes.mismatch.histogram import Histogram
 from driftscope_probes.mismatch.number import Number, Undefined
@@ -77,7 +78,7 @@ from driftscope_probes.mismatch.sequences import (
     sequence_log_ratio,
     sequence_ratio,
 )
-from driftscope_probes.mismatch.shard import Shard, shard_of_pass
+from driftscope_probes.mismatch.shard import Shard, merge_shards, shard_of_pass
 from driftscope_probes.mismatch.staleness import (
     MismatchEntropy,
     Staleness,
@@ -125,7 +126,7 @@ class Comparison:
     bitwise: Bitwise
     onset: PositionOnset | None  # where position_ids were given; else its names are absent
     ulp: ULP
-    stored: StoredBits
+    stored: StoredBits | None  # of merged shards its names are absent
     length_slope: LengthSlope
     entropy: MismatchEntropy | None  # where entropies were given; else its names are absent
     staleness: Staleness | None  # where versions were given; else its names are absent
@@ -226,23 +227,67 @@ def compare_tokens(
     check_resamples(resamples, least=0)
     found = token_pass(tokens)
     shard = shard_of_pass(tokens, found)
-    sums, divergences, spread = shard.sums, shard.divergences, shard.spread
-    counts, extremes = shard.counts, shard.extremes
-    ranked = order_statistics(
-        tokens, found, wanted_ranks(counts.tokens), median_ranks(counts.tokens)
+    count = shard.counts.tokens
+    ranked = order_statistics(tokens, found, wanted_ranks(count), median_ranks(count))
+    lags = lag_buckets_of(tokens, shard.sums)
+    of_tokens = _OfTokens(
+        correlation=_correlation(tokens, shard),
+        ess_ratio_token=_ess_ratio_token(tokens, shard),
+        ranked=ranked,
+        onset=position_onset(tokens, found),
+        stored=stored_bits(tokens),
+        entropy=_entropy(tokens, count, kl(shard.sums).kl_k3),
+        staleness=None if lags is None else staleness(lags),
     )
-    kl_of_sums = kl(sums)
-    lags = lag_buckets_of(tokens, sums)
-    comparison = Comparison(
+    return _comparison(shard, of_tokens, resamples, seed), shard.abs_diff
+
+
+def compare_shards(
+    shards: Sequence[Shard], *, resamples: int = DEFAULT_RESAMPLES, seed: int = DEFAULT_SEED
+) -> tuple[Comparison, Histogram]:
+    """What compare_tokens() gives for the sequences of all shards in their order, bit for bit, but
+    for what needs every token at once: that is Undefined, or its names are absent.
+
+    Where Σp² or Σρ² leaves the range of float64 the correlation and the effective sample size are
+    those of the sums, which say so. shards: at least one.
+    """
+    check_resamples(resamples, least=0)
+    shard = reduce(merge_shards, shards)
+    of_tokens = _OfTokens(
+        correlation=pearson_of_moments(shard.probabilities),
+        ess_ratio_token=shard.ess_ratio_token(),
+    )
+    return _comparison(shard, of_tokens, resamples, seed), shard.abs_diff
+
+
+@dataclass(frozen=True, slots=True)
+class _OfTokens:
+    """What a shard alone does not tell; None where there is no more than shards."""
+
+    correlation: Number
+    ess_ratio_token: Number
+    ranked: OrderStatistics | None = None
+    onset: PositionOnset | None = None
+    stored: StoredBits | None = None
+    entropy: MismatchEntropy | None = None
+    staleness: Staleness | None = None
+
+
+def _comparison(shard: Shard, of_tokens: _OfTokens, resamples: int, seed: int) -> Comparison:
+    sums, divergences, spread = shard.sums, shard.divergences, shard.spread
+    counts, extremes, ranked = shard.counts, shard.extremes, of_tokens.ranked
+    return Comparison(
         hygiene=shard.hygiene,
-        absolute_difference=absolute_difference(sums, spread, extremes, ranked.abs_diff),
-        kl=kl_of_sums,
+        absolute_difference=absolute_difference(
+            sums, spread, extremes, None if ranked is None else ranked.abs_diff
+        ),
+        kl=kl(sums),
         reverse_kl=reverse_kl(sums, divergences),
         js_divergence=js_divergence(sums, divergences),
         binary_kl=binary_kl(sums, divergences, extremes),
         chi_square=chi_square(sums, divergences, counts),
         probability=probability_difference(
-            sums, divergences, spread, extremes, _correlation(tokens, shard)
+            sums, divergences, spread, extremes, of_tokens.correlation
         ),
         ratio=ratio(
             sums,
@@ -256,22 +301,19 @@ def compare_tokens(
         sequence_ratio=sequence_ratio(sums),
         perplexity=perplexity(sums, divergences),
         confident_disagreement=confident_disagreement(counts),
-        effective_sample_size=effective_sample_size(
-            sums, divergences, _ess_ratio_token(tokens, shard)
-        ),
+        effective_sample_size=effective_sample_size(sums, divergences, of_tokens.ess_ratio_token),
         bitwise=bitwise(shard.differing),
-        onset=position_onset(tokens, found),
-        ulp=ulp(ranked.ulp_distance, extremes, counts.tokens),
-        stored=stored_bits(tokens),
+        onset=of_tokens.onset,
+        ulp=ulp(None if ranked is None else ranked.ulp_distance, extremes, counts.tokens),
+        stored=of_tokens.stored,
         length_slope=length_slope(sums),
-        entropy=_entropy(tokens, counts.tokens, kl_of_sums.kl_k3),
-        staleness=None if lags is None else staleness(lags),
+        entropy=of_tokens.entropy,
+        staleness=of_tokens.staleness,
         intervals=_intervals(sums, resamples, seed) if resamples else {},
         resamples=resamples,
         seed=seed,
         sums=sums,
     )
-    return comparison, shard.abs_diff
 
 
 def _entropy(tokens: Tokens, kept: int, kl_k3: Number) -> MismatchEntropy | None:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftscope_probes.mismatch.counts import TokenCounts
-from driftscope_probes.mismatch.number import NO_TOKENS, Number, Undefined, finite, mean
+from driftscope_probes.mismatch.number import (
+    NEEDS_EVERY_TOKEN,
+    NO_TOKENS,
+    Number,
+    Undefined,
+    finite,
+    mean,
+)
 from driftscope_probes.mismatch.sums import (
     DivergenceSums,
     SequenceSums,
@@ -55,9 +62,12 @@ class AbsoluteDifference:
 
 
 def absolute_difference(
-    sums: SequenceSums, spread: TokenSpread, extremes: TokenExtremes, values: Mapping[int, float]
+    sums: SequenceSums,
+    spread: TokenSpread,
+    extremes: TokenExtremes,
+    values: Mapping[int, float] | None,
 ) -> AbsoluteDifference:
-    """values: order statistics of |Δ| by rank, those of quantile_ranks."""
+    """values: order statistics of |Δ| by rank, those of quantile_ranks; None: of merged shards."""
     count = int(sums.length.sum())
     p50, p90, p95, p99, p99p9, p99p99 = (_quantile(values, share, count) for share in QUANTILES)
     return AbsoluteDifference(
@@ -81,8 +91,10 @@ def wanted_ranks(count: int) -> set[int]:
     return {rank for low, high, _ in ranks for rank in (low, high)}
 
 
-def _quantile(values: Mapping[int, float], share: float, count: int) -> Number:
-    return finite(linear_quantile(values, share, count)) if count else NO_TOKENS
+def _quantile(values: Mapping[int, float] | None, share: float, count: int) -> Number:
+    if not count:
+        return NO_TOKENS
+    return NEEDS_EVERY_TOKEN if values is None else finite(linear_quantile(values, share, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +105,15 @@ class ULP:
     ulp_distance_max: int | Undefined
 
 
-def ulp(values: Mapping[int, float], extremes: TokenExtremes, count: int) -> ULP:
-    """values: order statistics of the distance by rank, those of median_ranks."""
+def ulp(values: Mapping[int, float] | None, extremes: TokenExtremes, count: int) -> ULP:
+    """values: order statistics of the distance by rank, those of median_ranks; None: of merged
+    shards."""
     if not count:
         return ULP(ulp_distance_p50=NO_TOKENS, ulp_distance_max=NO_TOKENS)
+    if values is None:
+        return ULP(
+            ulp_distance_p50=NEEDS_EVERY_TOKEN, ulp_distance_max=int(extremes.ulp_distance_max)
+        )
     middle = [values[rank] for rank in median_ranks(count)]
     return ULP(
         ulp_distance_p50=sum(middle) / len(middle),

@@ -36,6 +36,7 @@ class Undefined:
 Number: TypeAlias = float | Undefined
 
 NO_TOKENS = Undefined("no unmasked token has a finite log-probability on both sides")
+NEEDS_EVERY_TOKEN = Undefined("needs every token at once, and the step was analysed in shards")
 ONE_VALUE = Undefined("an unbiased standard deviation needs at least two values, there is one")
 OVERFLOW = Undefined("overflows float64: a difference of log-probabilities is too large")
 

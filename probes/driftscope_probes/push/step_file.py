@@ -136,8 +136,13 @@ def _kind(tensor: NDArray[Any]) -> str:
 
 
 def _check_metadata(shard: int, step: PushedStep, first: PushedStep) -> None:
-    for name in sorted(step.metadata.keys() | first.metadata.keys()):
-        own, expected = step.metadata.get(name), first.metadata.get(name)
+    check_same_metadata(shard, step.metadata, first.metadata)
+
+
+def check_same_metadata(shard: int, given: Mapping[str, str], first: Mapping[str, str]) -> None:
+    """`first`: of shard 0. Raises PushError."""
+    for name in sorted(given.keys() | first.keys()):
+        own, expected = given.get(name), first.get(name)
         if own != expected:
             raise PushError(
                 f"metadata {name[:80]!r} is {_shown(own)} in shard {shard} and "
