@@ -34,6 +34,11 @@ from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
+from driftscope_service.store.identity import claim_storage
+from driftscope_service.store.storage.base import Storage
+from driftscope_service.store.storage.guarded import GuardedStorage
+from driftscope_service.store.storage.opening import open_storage
+from driftscope_service.store.tables import new_id
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
@@ -54,6 +59,7 @@ class Service:
     settings: Settings
     database: Database
     kinds: Mapping[str, Kind]
+    storage: Storage
     report_files: ReportFiles
     executor: JobExecutor
     intake: Intake
@@ -83,7 +89,9 @@ def build_service(
 ) -> Service:
     """Touches neither disk nor database, and starts nothing."""
     database = Database(settings.database)
-    report_files = ReportFiles(settings.data_dir)
+    storage = GuardedStorage(open_storage(settings.storage_url, settings.data_dir), database)
+    report_files = ReportFiles(storage)
+    instance = new_id("instance")
     kinds = load_kinds(experiments)
     local = LocalExecutor(
         probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
@@ -102,9 +110,12 @@ def build_service(
 
     tools = JobTools(settings.data_dir, database, record, local, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
-    intake = build_intake(settings, database)
+    intake = build_intake(settings, database, storage, instance)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
-    return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
+    return Service(
+        *(settings, database, kinds, storage, report_files, executor, intake),
+        *(RunDrift(), scheduler),
+    )
 
 
 @contextmanager
@@ -128,7 +139,7 @@ def open_service(
 def _running(service: Service) -> Iterator[Service]:
     try:
         check_keys_exist(service.settings, service.database)
-        service.report_files.sweep()
+        claim_storage(service.database, service.storage)
         service.intake.sweep()
         _end_unfinished(service.database)
         yield service

@@ -24,6 +24,7 @@ from driftscope_probes.models import catalogue
 from driftscope_probes.push.rules import MAX_FILE_BYTES
 from driftscope_service.store.database import DatabaseAddress
 from driftscope_service.store.dialects.postgresql import parse_url
+from driftscope_service.store.storage.opening import parse_storage_url
 
 PREFIX = "DRIFTSCOPE_"
 #: Variables that other parts of driftscope read: the service accepts and ignores them.
@@ -90,6 +91,11 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         default=SecretStr(""),
         description="postgresql://USER:PASSWORD@HOST:PORT/NAME; empty: SQLite in the data folder",
+    )
+    storage_url: str = Field(
+        default="",
+        description="files of steps and reports: s3://BUCKET/PREFIX or file:///FOLDER; empty: the "
+        "data folder",
     )
     require_keys: bool = Field(
         default=False, description="API keys on loopback as well; elsewhere always"
@@ -200,6 +206,11 @@ class Settings(BaseSettings):
         if url.get_secret_value():
             parse_url(url.get_secret_value())
         return url
+
+    @field_validator("storage_url")
+    @classmethod
+    def _storage(cls, url: str) -> str:
+        return parse_storage_url(url)
 
     @field_validator("models", "engine_endpoints")
     @classmethod
