@@ -32,7 +32,7 @@ from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
 from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
-from driftscope_service.store import migrate
+from driftscope_service.store import disk_reserve, migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.identity import claim_storage
 from driftscope_service.store.storage.base import Storage
@@ -126,6 +126,7 @@ def open_service(
     experiments: Sequence[str] = EXPERIMENTS,
 ) -> Iterator[Service]:
     """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
+    disk_reserve.release_if_full(settings.data_dir)
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module, experiments=experiments)
@@ -142,6 +143,7 @@ def _running(service: Service) -> Iterator[Service]:
         claim_storage(service.database, service.storage)
         service.intake.sweep()
         _end_unfinished(service.database)
+        disk_reserve.take(service.settings.data_dir)
         yield service
     finally:
         service.scheduler.stop()

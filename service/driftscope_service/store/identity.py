@@ -89,7 +89,7 @@ def adoption(database: Database, storage: Storage) -> Adoption:
     return Adoption(len(named), len(named.difference(there)), len(there) - len(known))
 
 
-def adopt(database: Database, storage: Storage, found: Adoption) -> str:
+def adopt(database: Database, storage: Storage) -> str:
     """Both get a new id: another database that owned the storage is refused from now on.
 
     Raises StorageMismatch where an instance works on the database.

@@ -147,7 +147,7 @@ def test_adopting_shuts_the_other_database_out(
     add_report(database, lost)
     found = adoption(database, storage)
     assert (found.named, found.missing, found.unknown) == (2, 1, 1)
-    given = adopt(database, storage, found)
+    given = adopt(database, storage)
     assert claim_storage(database, storage) == given
     with pytest.raises(StorageMismatch):
         claim_storage(other, storage)
@@ -161,12 +161,12 @@ def test_nothing_is_adopted_beside_a_live_instance(
     with database.write() as connection:
         connection.execute(insert(tables.instances).values(**row, started_at=now, heartbeat_at=now))
     with pytest.raises(StorageMismatch, match="1 instances"):
-        adopt(database, storage, adoption(database, storage))
+        adopt(database, storage)
     with database.write() as connection:
         connection.execute(
             update(tables.instances).values(heartbeat_at=now - timedelta(minutes=10))
         )
-    adopt(database, storage, adoption(database, storage))
+    adopt(database, storage)
 
 
 def test_a_sweep_takes_only_what_is_old_ours_and_unnamed(
