@@ -21,6 +21,7 @@ from driftscope_service.auth.access import check_keys_exist
 from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
+from driftscope_service.experiments.retention import Retention, kept_of
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.executor import JobExecutor
 from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
@@ -65,6 +66,7 @@ class Service:
     intake: Intake
     run_drift: RunDrift
     scheduler: Scheduler
+    retention: Retention
 
     def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
         """Of a pushed step, what a diagnosis takes from it; None where there is none."""
@@ -115,6 +117,7 @@ def build_service(
     return Service(
         *(settings, database, kinds, storage, report_files, executor, intake),
         *(RunDrift(), scheduler),
+        Retention(database, report_files, settings.data_dir, instance, kept_of(settings)),
     )
 
 
@@ -146,6 +149,7 @@ def _running(service: Service) -> Iterator[Service]:
         disk_reserve.take(service.settings.data_dir)
         yield service
     finally:
+        service.retention.stop()
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()

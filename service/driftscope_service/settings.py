@@ -160,6 +160,24 @@ class Settings(BaseSettings):
         gt=0.0,
         description="time after which a step whose shards stopped coming is forgotten",
     )
+    keep_job_days: float | None = Field(
+        default=None, gt=0.0, description="days after which a finished job without a report goes"
+    )
+    keep_report_days: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="days after which a report goes, unless a verdict rests on it or it is the "
+        "last of its kind and model",
+    )
+    keep_reports: int | None = Field(
+        default=None, ge=1, description="reports of every kind and model that are kept"
+    )
+    keep_night_days: float | None = Field(
+        default=None, gt=0.0, description="days after which a night and its report go"
+    )
+    keep_nights: int | None = Field(
+        default=None, ge=1, description="nights of every nightly configuration that are kept"
+    )
     metrics_max_runs: int = Field(
         default=50, ge=0, le=500, description="active runs with series in /metrics at most"
     )
