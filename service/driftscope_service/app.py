@@ -110,8 +110,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.executor.start()
     service.intake.start()
     service.scheduler.start()
+    service.retention.start()
     yield
     # They wait for probes to end and for an analysis; the event loop must keep answering.
+    await run_in_threadpool(service.retention.stop)
     await run_in_threadpool(service.scheduler.stop)
     await run_in_threadpool(service.executor.stop)
     await run_in_threadpool(service.intake.stop)

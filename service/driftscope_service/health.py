@@ -18,6 +18,7 @@ from driftscope_service.http.current_service import current_service
 from driftscope_service.http.errors import ServiceError, problems
 from driftscope_service.service import Service
 from driftscope_service.store import migrate
+from driftscope_service.store.identity import StorageMismatch, database_id, stored_id
 
 
 class HealthBody(BaseModel):
@@ -42,10 +43,12 @@ def healthz() -> HealthBody:
 
 @router.get("/readyz", responses=problems(problem_kinds.NOT_READY))
 def readyz(service: Annotated[Service, Depends(current_service)]) -> ReadyBody:
-    """Database, schema, data folder, disk and executor are in order; else 503 with `checks`."""
+    """Database, schema, data folder, storage, disk and executor are in order; else 503 with
+    `checks`."""
     checks: dict[str, Callable[[Service], str]] = {
         "database": _database,
         "data_dir": _data_dir,
+        "storage": _storage,
         "disk": _disk,
         "executor": _executor,
         "scheduler": _scheduler,
@@ -74,6 +77,17 @@ def _data_dir(service: Service) -> str:
             return OK
     except OSError as error:
         return f"cannot be written: {error.strerror}"
+
+
+def _storage(service: Service) -> str:
+    """A bucket that cannot be reached, a folder that is no longer mounted, another one's files."""
+    try:
+        there = stored_id(service.storage)
+        with service.database.read() as connection:
+            ours = database_id(connection)
+    except (OSError, OperationalError, StorageMismatch) as error:
+        return f"cannot be read: {error}"
+    return OK if there == ours else f"its id is {there}, the database has {ours}"
 
 
 def _disk(service: Service) -> str:

@@ -21,6 +21,7 @@ from driftscope_service.auth.access import check_keys_exist
 from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
+from driftscope_service.experiments.retention import Retention, kept_of
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.executor import JobExecutor
 from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
@@ -32,8 +33,13 @@ from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
 from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
-from driftscope_service.store import migrate
+from driftscope_service.store import disk_reserve, migrate
 from driftscope_service.store.database import Database
+from driftscope_service.store.identity import claim_storage
+from driftscope_service.store.storage.base import Storage
+from driftscope_service.store.storage.guarded import GuardedStorage
+from driftscope_service.store.storage.opening import open_storage
+from driftscope_service.store.tables import new_id
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
@@ -54,11 +60,13 @@ class Service:
     settings: Settings
     database: Database
     kinds: Mapping[str, Kind]
+    storage: Storage
     report_files: ReportFiles
     executor: JobExecutor
     intake: Intake
     run_drift: RunDrift
     scheduler: Scheduler
+    retention: Retention
 
     def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
         """Of a pushed step, what a diagnosis takes from it; None where there is none."""
@@ -83,7 +91,9 @@ def build_service(
 ) -> Service:
     """Touches neither disk nor database, and starts nothing."""
     database = Database(settings.database)
-    report_files = ReportFiles(settings.data_dir)
+    storage = GuardedStorage(open_storage(settings.storage_url, settings.data_dir), database)
+    report_files = ReportFiles(storage)
+    instance = new_id("instance")
     kinds = load_kinds(experiments)
     local = LocalExecutor(
         probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
@@ -102,9 +112,13 @@ def build_service(
 
     tools = JobTools(settings.data_dir, database, record, local, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
-    intake = build_intake(settings, database)
+    intake = build_intake(settings, database, storage, instance)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
-    return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
+    return Service(
+        *(settings, database, kinds, storage, report_files, executor, intake),
+        *(RunDrift(), scheduler),
+        Retention(database, report_files, settings.data_dir, instance, kept_of(settings)),
+    )
 
 
 @contextmanager
@@ -115,6 +129,7 @@ def open_service(
     experiments: Sequence[str] = EXPERIMENTS,
 ) -> Iterator[Service]:
     """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
+    disk_reserve.release_if_full(settings.data_dir)
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module, experiments=experiments)
@@ -128,11 +143,13 @@ def open_service(
 def _running(service: Service) -> Iterator[Service]:
     try:
         check_keys_exist(service.settings, service.database)
-        service.report_files.sweep()
+        claim_storage(service.database, service.storage)
         service.intake.sweep()
         _end_unfinished(service.database)
+        disk_reserve.take(service.settings.data_dir)
         yield service
     finally:
+        service.retention.stop()
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()

@@ -24,6 +24,7 @@ from driftscope_probes.models import catalogue
 from driftscope_probes.push.rules import MAX_FILE_BYTES
 from driftscope_service.store.database import DatabaseAddress
 from driftscope_service.store.dialects.postgresql import parse_url
+from driftscope_service.store.storage.opening import parse_storage_url
 
 PREFIX = "DRIFTSCOPE_"
 #: Variables that other parts of driftscope read: the service accepts and ignores them.
@@ -91,6 +92,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="postgresql://USER:PASSWORD@HOST:PORT/NAME; empty: SQLite in the data folder",
     )
+    storage_url: str = Field(
+        default="",
+        description="files of steps and reports: s3://BUCKET/PREFIX or file:///FOLDER; empty: the "
+        "data folder",
+    )
     require_keys: bool = Field(
         default=False, description="API keys on loopback as well; elsewhere always"
     )
@@ -154,6 +160,24 @@ class Settings(BaseSettings):
         gt=0.0,
         description="time after which a step whose shards stopped coming is forgotten",
     )
+    keep_job_days: float | None = Field(
+        default=None, gt=0.0, description="days after which a finished job without a report goes"
+    )
+    keep_report_days: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="days after which a report goes, unless a verdict rests on it or it is the "
+        "last of its kind and model",
+    )
+    keep_reports: int | None = Field(
+        default=None, ge=1, description="reports of every kind and model that are kept"
+    )
+    keep_night_days: float | None = Field(
+        default=None, gt=0.0, description="days after which a night and its report go"
+    )
+    keep_nights: int | None = Field(
+        default=None, ge=1, description="nights of every nightly configuration that are kept"
+    )
     metrics_max_runs: int = Field(
         default=50, ge=0, le=500, description="active runs with series in /metrics at most"
     )
@@ -200,6 +224,11 @@ class Settings(BaseSettings):
         if url.get_secret_value():
             parse_url(url.get_secret_value())
         return url
+
+    @field_validator("storage_url")
+    @classmethod
+    def _storage(cls, url: str) -> str:
+        return parse_storage_url(url)
 
     @field_validator("models", "engine_endpoints")
     @classmethod

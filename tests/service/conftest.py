@@ -25,6 +25,7 @@ import uvicorn
 from safetensors.numpy import save
 from sqlalchemy import URL, func, make_url, select, text
 from starlette.testclient import TestClient
+from ulid import ULID
 
 from driftscope_probes.diagnosis.cause import Diagnosis, Evidence, NamedCause, Plot
 from driftscope_probes.diagnosis.floor import Floor
@@ -442,3 +443,29 @@ def postgresql_url(postgresql_server: URL) -> URL:
         connection.execute(text("CREATE SCHEMA public"))
     database.dispose()
     return postgresql_server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real server of the S3 protocol on loopback; its address."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket of it, as DRIFTSCOPE_STORAGE_URL names one."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"bucket-{str(ULID()).lower()}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}/driftscope"

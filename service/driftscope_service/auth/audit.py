@@ -39,6 +39,9 @@ class Action(StrEnum):
     SCHEDULE_CHANGED = "schedule.changed"
     SCHEDULE_DELETED = "schedule.deleted"
     BACKUP_MADE = "backup.made"
+    BACKUP_RESTORED = "backup.restored"
+    STORAGE_ADOPTED = "storage.adopted"
+    RETENTION = "retention.applied"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,16 @@ class DataFolders:
         from driftscope_service.experiments.submitted import Shelf, submit
         from driftscope_service.service import shared_database
         from driftscope_service.settings import load_settings
+        from driftscope_service.store.identity import claim_storage
+        from driftscope_service.store.storage.guarded import GuardedStorage
+        from driftscope_service.store.storage.opening import open_storage
 
         settings = load_settings(data_dir=data_dir)
         with shared_database(settings) as database:
-            files, kinds = ReportFiles(settings.data_dir), load_kinds(self.experiments)
+            opened = open_storage(settings.storage_url, settings.data_dir)
+            storage = GuardedStorage(opened, database)
+            claim_storage(database, storage)
+            files, kinds = ReportFiles(storage), load_kinds(self.experiments)
             shelf = Shelf(settings.data_dir, database, files, kinds)
             done = submit(report, shelf, origin=origin(), folder=folder)
         return kinds[report["kind"]].report_page(done.report_id)

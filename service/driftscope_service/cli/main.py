@@ -52,33 +52,6 @@ def serve(
     run_server(load_settings(host=host, port=port, data_dir=data_dir))
 
 
-db_app = typer.Typer(no_args_is_help=True)
-
-
-@db_app.callback()
-def _db() -> None:
-    """The service's database."""
-
-
-@db_app.command()
-def upgrade(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the service.", show_default="driftscope-data"),
-    ] = None,
-) -> None:
-    """Migrate the database to this version's schema. `serve` does the same when it starts."""
-    # Here, since the other commands do not need a database and start faster without.
-    from driftscope_service.service import held_data_dir
-    from driftscope_service.settings import load_settings
-    from driftscope_service.store import migrate
-
-    settings = load_settings(data_dir=data_dir)
-    with held_data_dir(settings.data_dir):
-        migrate.upgrade(settings.database)
-    typer.echo(f"{settings.database} is at revision {migrate.newest_revision()}.")
-
-
 demo_app = typer.Typer(no_args_is_help=True)
 
 
@@ -122,7 +95,7 @@ QUICK: Final[Mapping[str, Callable[..., None]]] = {"lint": lint, "environment": 
 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     # Here, since half a second passes until all of them are loaded, which QUICK ones need not wait.
-    from driftscope_service.cli import keys, model
+    from driftscope_service.cli import backup, keys, model
     from driftscope_service.cli.drill import drill
     from driftscope_service.cli.local_store import DataFolders
     from driftscope_service.experiments import reports_command as reports
@@ -143,7 +116,9 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app.add_typer(reports.app, name="reports")
     app.add_typer(run_list.app, name="runs")
     app.add_typer(keys.app, name="keys")
-    app.add_typer(db_app, name="db")
+    app.add_typer(backup.db_app, name="db")
+    app.command("backup")(backup.make)
+    app.command("restore")(backup.restore)
     app.add_typer(demo_app, name="demo")
     return app
 

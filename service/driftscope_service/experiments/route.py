@@ -113,7 +113,7 @@ def stored_report(
     if report is None:
         raise ServiceError(
             problem_kinds.REPORT_GONE,
-            f"{stored.file} is not in the data folder",
+            f"{stored.file} is not in the storage",
             remedy="run the probe again, or bring the folder back from a copy.",
         )
     return stored, report
@@ -161,10 +161,11 @@ def _require(report_id: str, service: ExperimentsService) -> StoredReport:
 
 
 def _file_of(report: StoredReport, service: ExperimentsService) -> Path:
-    path = service.report_files.path(report.file)
-    if not path.is_file():
-        raise ServiceError(problem_kinds.REPORT_GONE, f"{report.file} is not in the data folder")
-    return path
+    try:
+        return service.report_files.path(report.file)
+    except FileNotFoundError:
+        detail = f"{report.file} is not in the storage"
+        raise ServiceError(problem_kinds.REPORT_GONE, detail) from None
 
 
 def _links(report_id: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""Reports: their files on disk and their rows in the database."""
+"""Reports: their files in the storage and their rows in the database."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
-from driftscope_probes.durable_file import PARTIAL, publish, write_whole
+from driftscope_service.store.storage.base import REPORTS, Storage
 from driftscope_service.store.tables import new_id, reports
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFile:
     report_id: str
-    path: str  # path of report.json, relative to the data folder
+    path: str  # of report.json in the storage
     size_bytes: int
     content_sha256: str | None = None
 
@@ -50,28 +50,28 @@ MOST_OF_STEP: Final = 5
 
 
 class ReportFiles:
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._root = data_dir / "reports"
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
     def write(self, report: Mapping[str, Any], workdir: Path) -> ReportFile:
         """Store `report`; the pair files that it names are moved over from `workdir`."""
+        text = json.dumps(dict(report), allow_nan=False).encode()
+        sources = [(name, _inside(workdir, name)) for name in _pair_files(report)]
         report_id = new_id("report")
-        folder, partial = self._root / report_id, self._root / (report_id + PARTIAL)
-        partial.mkdir(parents=True)
-        for name in _pair_files(report):
-            _move(workdir, name, partial)
-        text = json.dumps(dict(report), allow_nan=False)
-        write_whole(partial / "report.json", text)
-        publish(partial, folder)
-        file_path = (folder / "report.json").relative_to(self._data_dir)
-        return ReportFile(
-            report_id, file_path.as_posix(), len(text.encode()), content_sha256(report)
-        )
+        path = f"{REPORTS}/{report_id}/report.json"
+        try:
+            for name, source in sources:
+                self._storage.put(f"{REPORTS}/{report_id}/{name}", source)
+            # Last, and then its row: a report that can be found has all its files.
+            self._storage.write(path, text)
+        except Exception:
+            self.discard(report_id)
+            raise
+        return ReportFile(report_id, path, len(text), content_sha256(report))
 
     def path(self, file: str) -> Path:
-        """Path of a report's file as the report table names it."""
-        return self._data_dir / file
+        """A local file with the content, as the report table names it. Raises FileNotFoundError."""
+        return self._storage.path(file)
 
     def content(self, report: StoredReport) -> dict[str, Any] | None:
         """None if its file is missing."""
@@ -84,12 +84,9 @@ class ReportFiles:
 
     def discard(self, report_id: str) -> None:
         """Remove a report that could not be recorded, or that was deleted."""
-        shutil.rmtree(self._root / report_id, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Remove what a killed service left half-written."""
-        for partial in self._root.glob("*" + PARTIAL):
-            shutil.rmtree(partial)
+        with suppress(OSError):  # what stays is swept away
+            folder = f"{REPORTS}/{report_id}"
+            self._storage.remove([file.name for file in self._storage.files(folder)])
 
 
 def _pair_files(report: Mapping[str, Any]) -> list[str]:
@@ -98,10 +95,10 @@ def _pair_files(report: Mapping[str, Any]) -> list[str]:
     return [cell["pair_file"] for cell in cells if cell.get("pair_file") is not None]
 
 
-def _move(source: Path, name: str, target: Path) -> None:
-    assert (source / name).resolve().is_relative_to(source.resolve()), f"{name} leaves its folder"
-    (target / name).parent.mkdir(parents=True, exist_ok=True)
-    (source / name).rename(target / name)
+def _inside(folder: Path, name: str) -> Path:
+    source = (folder / name).resolve()
+    assert source.is_relative_to(folder.resolve()), f"{name} leaves its folder"
+    return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ class StoredReport:
     kind: str
     model: str | None
     summary: dict[str, Any]  # of Kind.summarise
-    file: str  # relative to the data folder
+    file: str  # of report.json in the storage
     size_bytes: int
     created_at: datetime
     origin: dict[str, str] | None = None  # of Origin

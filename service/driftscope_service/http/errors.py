@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from starlette.types import Scope
 from driftscope_probes.push.rules import PushError
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.problem_kinds import KINDS, ProblemKind
+from driftscope_service.store.database import is_full
+from driftscope_service.store.storage.base import FULL
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -30,6 +33,10 @@ MAX_ERROR_TEXT = 500
 MAX_NAME_SHOWN = 80
 #: SQLite releases a lock within a transaction's time; a full disk takes longer, a retry is cheap.
 STORAGE_RETRY_S = 5
+#: Space is freed as old tokens are dropped, or by the operator.
+DISK_RETRY_S = 60
+#: A disk or a mount that fails, is read-only or gone.
+_DISK_FAILS = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
 
 _KIND_OF_STATUS = {
     400: problem_kinds.MALFORMED_REQUEST,
@@ -111,6 +118,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(OperationalError, _on_storage_error)
+    app.add_exception_handler(OSError, _on_disk_error)
     app.add_exception_handler(Exception, on_bug)
 
 
@@ -170,12 +178,36 @@ def _detail(request: Request, error: HTTPException) -> str:
 
 def _on_storage_error(request: Request, exception: Exception) -> JSONResponse:
     _log.error("request %s: database: %s", request_id(request.scope), exception)
+    if is_full(cast(OperationalError, exception)):
+        return _full(request, "the disk of the database is full")
     return problem_response(
         request.scope,
         problem_kinds.STORAGE_UNAVAILABLE,
         "the database did not answer in time or could not be written",
         headers={"Retry-After": str(STORAGE_RETRY_S)},
     )
+
+
+def _on_disk_error(request: Request, exception: Exception) -> JSONResponse:
+    """What a disk or a bucket cannot do now is no bug; other errors of this class are."""
+    number = cast(OSError, exception).errno
+    if number in FULL:
+        _log.error("request %s: %s", request_id(request.scope), exception)
+        return _full(request, "the disk is full")
+    if number not in _DISK_FAILS:
+        return on_bug(request, exception)
+    _log.error("request %s: storage: %s", request_id(request.scope), exception)
+    return problem_response(
+        request.scope,
+        problem_kinds.STORAGE_UNAVAILABLE,
+        "the storage of files did not answer or could not be written",
+        headers={"Retry-After": str(STORAGE_RETRY_S)},
+    )
+
+
+def _full(request: Request, detail: str) -> JSONResponse:
+    headers = {"Retry-After": str(DISK_RETRY_S)}
+    return problem_response(request.scope, problem_kinds.STORAGE_FULL, detail, headers=headers)
 
 
 def on_bug(request: Request, exception: Exception) -> JSONResponse:

@@ -154,9 +154,9 @@ INTERNAL_ERROR = ProblemKind(
 STORAGE_UNAVAILABLE = ProblemKind(
     "storage-unavailable",
     503,
-    "The database does not answer",
-    "It is locked or its disk is full or gone. Try again after Retry-After seconds; the log has "
-    "the cause.",
+    "The database or the storage of files does not answer",
+    "It is locked, or its disk, server or bucket is gone. Try again after Retry-After seconds; the "
+    "log has the cause.",
 )
 TOO_MANY_UPLOADS = ProblemKind(
     "too-many-uploads",
@@ -182,9 +182,10 @@ NOT_READY = ProblemKind(
 STORAGE_FULL = ProblemKind(
     "storage-full",
     507,
-    "There is no room for the upload",
-    "The disk of the data folder is full, or would fall below DRIFTSCOPE_MIN_FREE_DISK_BYTES. Make "
-    "room, or lower DRIFTSCOPE_TOKEN_BUDGET_BYTES. Nothing was kept.",
+    "There is no room left",
+    "The disk of the data folder or of the database is full, or the upload would let it fall below "
+    "DRIFTSCOPE_MIN_FREE_DISK_BYTES. Make room, or lower DRIFTSCOPE_TOKEN_BUDGET_BYTES. Nothing "
+    "was kept.",
 )
 
 KINDS = (

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import OperationalError
 
 from driftscope_service.store.dialects.base import Dialect
 from driftscope_service.store.dialects.postgresql import Postgresql
@@ -19,6 +20,20 @@ from driftscope_service.store.dialects.sqlite import Sqlite
 #: A file of SQLite or the URL of a PostgreSQL database.
 DatabaseAddress = Path | URL
 WRITE_OPTION = "driftscope_write"
+
+
+#: SQLite's code, and the SQLSTATE of PostgreSQL, for a disk that is full.
+_SQLITE_FULL = 13
+_POSTGRESQL_FULL = "53100"
+
+
+def is_full(error: OperationalError) -> bool:
+    """Whether the disk of the database is full, which waiting for a lock does not mend."""
+    cause = error.orig
+    return (
+        getattr(cause, "sqlite_errorcode", None) == _SQLITE_FULL
+        or getattr(cause, "sqlstate", None) == _POSTGRESQL_FULL
+    )
 
 
 class Database:

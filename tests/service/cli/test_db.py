@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from driftscope_service.cli.main import db_app
+from driftscope_service.cli.backup import db_app
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate

@@ -20,6 +20,7 @@ from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store import migrate, tables
 from driftscope_service.store.database import Database
+from driftscope_service.store.storage.local import LocalStorage
 
 REPORT = load.recorded_report(KIND, KIND.recordings[0])
 
@@ -43,7 +44,7 @@ def store(database: Database, folder: Path, kind: Kind = KIND) -> str:
         workdir=folder,
         job_of=job_of,
         database=database,
-        files=ReportFiles(folder),
+        files=ReportFiles(LocalStorage(folder)),
     ).report_id
 
 
@@ -52,7 +53,7 @@ def test_a_report_is_recorded_with_its_verdicts(database: Database, tmp_path: Pa
     with database.read() as connection:
         stored = ReportRepository(connection).get(report_id)
         verdicts = DeterminismRepository(connection).all()
-    assert stored is not None and ReportFiles(tmp_path).content(stored) == REPORT
+    assert stored is not None and ReportFiles(LocalStorage(tmp_path)).content(stored) == REPORT
     assert {verdict.report_id for verdict in verdicts} == {report_id}
     assert len(verdicts) == len(REPORT["axes"])
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from driftscope_service.experiments.store import ReportFiles
+from driftscope_service.store.storage.local import LocalStorage
 
 
 @pytest.fixture
@@ -20,6 +21,10 @@ def workdir(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+def files_in(tmp_path: Path) -> ReportFiles:
+    return ReportFiles(LocalStorage(tmp_path / "data"))
+
+
 def report_with(*names: str | None) -> dict[str, Any]:
     return {"grid": [{"pair_file": name} for name in names]}
 
@@ -29,7 +34,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def test_the_report_and_its_pairs_move_in(tmp_path: Path, workdir: Path) -> None:
-    files = ReportFiles(tmp_path / "data")
+    files = files_in(tmp_path)
     stored = files.write(report_with("pairs/a.safetensors", None), workdir)
     folder = files.path(stored.path).parent
     assert folder == tmp_path / "data" / "reports" / stored.report_id
@@ -42,34 +47,35 @@ def test_the_report_and_its_pairs_move_in(tmp_path: Path, workdir: Path) -> None
 @pytest.mark.parametrize("name", ["../secret", "pairs/../../secret", "/etc/hostname"])
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, workdir: Path, name: str) -> None:
     with pytest.raises(AssertionError, match="leaves its folder"):
-        ReportFiles(tmp_path / "data").write(report_with(name), workdir)
+        files_in(tmp_path).write(report_with(name), workdir)
     assert (tmp_path / "secret").exists()
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, workdir: Path) -> None:
     (workdir / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(AssertionError, match="leaves its folder"):
-        ReportFiles(tmp_path / "data").write(report_with("link"), workdir)
+        files_in(tmp_path).write(report_with("link"), workdir)
 
 
-def test_not_a_number_is_refused_and_swept(tmp_path: Path, workdir: Path) -> None:
-    files = ReportFiles(tmp_path / "data")
+def test_not_a_number_is_refused(tmp_path: Path, workdir: Path) -> None:
+    report = {**report_with("pairs/a.safetensors"), "value": float("nan")}
     with pytest.raises(ValueError, match="JSON"):
-        files.write({"grid": [], "value": float("nan")}, workdir)
-    reports = tmp_path / "data" / "reports"
-    assert [path.suffix for path in reports.iterdir()] == [".partial"]
-    files.sweep()
-    assert list(reports.iterdir()) == []
+        files_in(tmp_path).write(report, workdir)
+    assert not files_below(tmp_path / "data")
+    assert (workdir / "pairs" / "a.safetensors").exists()
 
 
-def test_sweep_keeps_whole_reports(tmp_path: Path, workdir: Path) -> None:
-    files = ReportFiles(tmp_path / "data")
-    stored = files.write(report_with(), workdir)
-    files.sweep()
-    assert files.path(stored.path).exists()
+def test_a_pair_file_that_is_missing_leaves_nothing(tmp_path: Path, workdir: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files_in(tmp_path).write(report_with("pairs/a.safetensors", "pairs/b"), workdir)
+    assert not files_below(tmp_path / "data")
+
+
+def test_a_discarded_report_leaves_no_folder(tmp_path: Path, workdir: Path) -> None:
+    files = files_in(tmp_path)
+    stored = files.write(report_with("pairs/a.safetensors"), workdir)
     files.discard(stored.report_id)
-    assert not files.path(stored.path).exists()
-
-
-def test_sweep_of_nothing(tmp_path: Path) -> None:
-    ReportFiles(tmp_path / "data").sweep()
+    assert list((tmp_path / "data" / "reports").iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        files.path(stored.path)
+    files.discard("report_of_nobody")

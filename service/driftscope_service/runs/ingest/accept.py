@@ -219,7 +219,8 @@ async def complete_step(
         if not known.shards:
             raise not_found("shard of step", step, f"run {run!r}")
         _check_whole(known.shards)
-        parts = tuple(_part(intake, shard) for shard in known.shards)
+        # In a thread: a remote storage hands them over through the network.
+        parts = await asyncio.to_thread(_parts, intake, known.shards)
         analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
         new = new_step(
             step,
@@ -309,6 +310,10 @@ def _check_whole(there: Sequence[Shard]) -> None:
 
 def _missing(shards: int, there: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(range(shards)) - set(there)))
+
+
+def _parts(intake: Intake, there: Sequence[Shard]) -> tuple[StepPart, ...]:
+    return tuple(_part(intake, shard) for shard in there)
 
 
 def _part(intake: Intake, shard: Shard) -> StepPart:

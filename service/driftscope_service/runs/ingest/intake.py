@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,10 +14,12 @@ from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
-from driftscope_service.runs.store.steps import StepRepository
-from driftscope_service.runs.store.uploads import ShardRepository, StepFiles
+from driftscope_service.runs.store.uploads import StepFiles
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
+from driftscope_service.store.storage.base import Storage
+
+_log = logging.getLogger("driftscope")
 
 
 class StepLocks:
@@ -75,12 +78,11 @@ class Intake:
     keeper: TokenKeeper
 
     def sweep(self) -> None:
-        """Remove what a killed service left on disk, before anything is received."""
-        with self.database.read() as connection:
-            kept = StepRepository(connection).kept()
-            files = ShardRepository(connection).files()
-        files += [file for tokens in kept for file in tokens.files]
-        self.files.sweep(files)
+        """Remove what a killed service left half received, before anything is received."""
+        try:
+            self.files.sweep_incoming()
+        except OSError as error:
+            _log.error("files of unfinished uploads cannot be removed: %s", error)
 
     def start(self) -> None:
         self.keeper.start()
@@ -91,9 +93,9 @@ class Intake:
         self.pool.stop()
 
 
-def build_intake(settings: Settings, database: Database) -> Intake:
-    """Touches neither disk nor database, and starts nothing."""
-    files = StepFiles(settings.data_dir)
+def build_intake(settings: Settings, database: Database, storage: Storage, instance: str) -> Intake:
+    """Touches neither disk nor database, and starts nothing. `instance`: its id, for leases."""
+    files = StepFiles(settings.data_dir, storage)
     return Intake(
         database=database,
         files=files,
@@ -106,6 +108,8 @@ def build_intake(settings: Settings, database: Database) -> Intake:
         keeper=TokenKeeper(
             database,
             files,
+            storage,
+            instance,
             ring_steps=settings.token_ring_steps,
             budget_bytes=settings.token_budget_bytes,
             open_step_s=settings.open_step_seconds,

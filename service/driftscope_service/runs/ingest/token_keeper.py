@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import cast
 
 from sqlalchemy.exc import OperationalError
@@ -19,6 +20,9 @@ from driftscope_service.runs.store.steps import StepRepository, StepTokens
 from driftscope_service.runs.store.token_files import write_tokens
 from driftscope_service.runs.store.uploads import ShardRepository, StepFiles
 from driftscope_service.store.database import Database
+from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.storage.base import Storage
+from driftscope_service.store.storage.sweep import SWEEP_EVERY_S, sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,10 @@ def _age(one: KeptStep) -> tuple[datetime, str, int, int]:
 
 #: An accepted step is announced at once; this is for a busy database and for open steps.
 IDLE_POLL_S = 60.0
+#: One instance converts and drops at a time. What another one that was killed held is free after
+#: this; a conversion that takes longer is checked when it is recorded, and is only done twice.
+KEEPER_LEASE = "tokens"
+LEASE_S = 10.0
 _log = logging.getLogger("driftscope")
 
 
@@ -87,6 +95,8 @@ class TokenKeeper:
         self,
         database: Database,
         files: StepFiles,
+        storage: Storage,
+        instance: str,
         *,
         ring_steps: int,
         budget_bytes: int,
@@ -94,6 +104,9 @@ class TokenKeeper:
     ) -> None:
         self._database = database
         self._files = files
+        self._storage = storage
+        self._instance = instance
+        self._renew_at = self._sweep_at = -math.inf
         self._ring_steps = ring_steps
         self._budget_bytes = budget_bytes
         self._open_step = timedelta(seconds=open_step_s)
@@ -123,19 +136,25 @@ class TokenKeeper:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._announced.wait(IDLE_POLL_S)
-            self._announced.clear()
             try:
-                self._tidy()
+                waits_s = IDLE_POLL_S if self._tidy() else LEASE_S
             except (OperationalError, OSError) as error:
                 _log.error("tokens cannot be put in order, and wait: %s", error)
+                waits_s = IDLE_POLL_S
             except Exception:
                 # A thread that ends would let raw uploads fill the disk.
                 _log.exception("the token keeper failed")
+                waits_s = IDLE_POLL_S
+            self._announced.wait(waits_s)
+            self._announced.clear()
+        self._release()
 
-    def _tidy(self) -> None:
+    def _tidy(self) -> bool:
+        """False where another instance does this work."""
+        if not self._hold():
+            return False
         self._abandon_open_steps()
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self._hold():
             kept = self._drop(self._kept())
             waiting = [
                 tokens
@@ -143,8 +162,31 @@ class TokenKeeper:
                 if tokens.raw_files is not None and tokens.number not in self._unreadable
             ]
             if not waiting:
-                return
+                self._sweep()
+                break
             self._convert(waiting[0])
+        return True
+
+    def _hold(self) -> bool:
+        """Take the lease, or renew it in time."""
+        if time.monotonic() < self._renew_at:
+            return True
+        with self._database.write() as connection:
+            lease = LeaseRepository(connection).take(KEEPER_LEASE, self._instance, LEASE_S)
+        self._renew_at = -math.inf if lease is None else time.monotonic() + LEASE_S / 2
+        return lease is not None
+
+    def _release(self) -> None:
+        try:
+            with self._database.write() as connection:
+                LeaseRepository(connection).release(KEEPER_LEASE, self._instance)
+        except OperationalError as error:
+            _log.error("the lease of the tokens runs out by itself: %s", error)
+
+    def _sweep(self) -> None:
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+            sweep(self._database, self._storage, self._instance)
 
     def _kept(self) -> list[StepTokens]:
         with self._database.read() as connection:
@@ -178,16 +220,19 @@ class TokenKeeper:
         return list(of.values())
 
     def _convert(self, tokens: StepTokens) -> None:
-        name = self._files.new_tokens_file()
+        part = self._files.new_tokens_part()
         try:
-            size = write_tokens(self._files.path(name), whole_step(self._parts(tokens)))
-        except PushError as error:
+            size = write_tokens(part, whole_step(self._parts(tokens)))
+            name = self._files.accept(part)
+        except (PushError, FileNotFoundError) as error:
             if not self._exists(tokens):
                 return  # deleted meanwhile, with its files
             # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
             return
+        finally:
+            part.unlink(missing_ok=True)
         try:
             with self._database.write() as connection:
                 kept = StepRepository(connection).converted(tokens.number, name, size)
@@ -202,9 +247,6 @@ class TokenKeeper:
 
     def _parts(self, tokens: StepTokens) -> list[StepPart]:
         return [
-            StepPart(self._path(raw["file"]), cast(StepFormat, raw["format"]))
+            StepPart(self._files.path(raw["file"]), cast(StepFormat, raw["format"]))
             for raw in tokens.raw_files or ()
         ]
-
-    def _path(self, name: str) -> Path:
-        return self._files.path(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import shutil
 import sys
@@ -19,7 +18,8 @@ from driftscope_probes.push.readers.base import StepFormat
 from driftscope_probes.push.rules import MAX_JSON_BYTES, MAX_ZSTD_RATIO
 from driftscope_probes.push.zstd_stream import ZstdStream
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import ServiceError
+from driftscope_service.http.errors import DISK_RETRY_S, ServiceError
+from driftscope_service.store.storage.base import FULL
 
 SAFETENSORS = "application/vnd.safetensors"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -68,9 +68,6 @@ def _unsupported(
 
 #: Receiving and analysing a large step takes a few seconds.
 SLOT_RETRY_S = 5
-#: Space is freed as old tokens are dropped, or by the operator.
-DISK_RETRY_S = 60
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UploadSlots:
@@ -107,7 +104,7 @@ def full_disk_as_problem() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise _storage_full("the disk became full while the upload was written") from error
 

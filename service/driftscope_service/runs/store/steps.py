@@ -210,8 +210,14 @@ class StepRepository:
         ]
 
     def converted(self, number: int, tokens_file: str, size_bytes: int) -> bool:
-        """The raw uploads have become one file. False: the step was deleted meanwhile."""
-        return self._set(number, raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
+        """The raw uploads have become one file. False: the step was deleted, dropped or converted
+        by another instance meanwhile."""
+        changed = self._connection.execute(
+            update(steps)
+            .where(steps.c.number == number, steps.c.kept_bytes > 0, steps.c.tokens_file.is_(None))
+            .values(raw_files=None, tokens_file=tokens_file, kept_bytes=size_bytes)
+        ).rowcount
+        return changed == 1
 
     def dropped(self, number: int) -> bool:
         """The tokens are no longer kept. False: the step was deleted meanwhile."""

@@ -1,59 +1,67 @@
-"""Received uploads: raw files on disk, and shards of open steps in the database."""
+"""Received uploads: their files in the storage, and shards of open steps in the database."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, select, update
 from ulid import ULID
 
-from driftscope_probes.durable_file import publish
+from driftscope_service.store.storage.base import STEPS, Storage
 from driftscope_service.store.tables import shards, steps
 
-_PART = ".part"
+_PART: Final = ".part"
+_TOKENS: Final = ".parquet"
+#: Whatever is called otherwise in the folder is somebody else's.
+_INCOMING: Final = re.compile(r"[0-9A-Z]{26}\.(part|parquet)(\.partial)?")
 _log = logging.getLogger("driftscope")
 
 
 class StepFiles:
-    def __init__(self, data_dir: Path) -> None:
+    """A file is made in the data folder, and then put into the storage under its lasting name."""
+
+    def __init__(self, data_dir: Path, storage: Storage) -> None:
         self._incoming = data_dir / "incoming"
-        self._steps = data_dir / "steps"
+        self._storage = storage
 
     def new_part(self) -> Path:
         """An unused path for an upload."""
-        self._incoming.mkdir(exist_ok=True)
-        return self._incoming / f"{ULID()}{_PART}"
+        return self._new(_PART)
+
+    def new_tokens_part(self) -> Path:
+        """An unused path for a file of tokens."""
+        return self._new(_TOKENS)
 
     def accept(self, part: Path) -> str:
-        """Move a part that is on disk to its lasting name, and return that."""
-        self._steps.mkdir(exist_ok=True)
-        name = f"{part.stem}.raw"
-        publish(part, self._steps / name)
+        """Put a part into the storage, where it is durable, and return its name there."""
+        name = part.name if part.suffix == _TOKENS else f"{part.stem}.raw"
+        self._storage.put(f"{STEPS}/{name}", part)
         return name
 
-    def new_tokens_file(self) -> str:
-        return f"{ULID()}.parquet"
-
     def path(self, name: str) -> Path:
-        return self._steps / name
+        """A local file with the content. Raises FileNotFoundError."""
+        return self._storage.path(f"{STEPS}/{name}")
 
     def remove(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.path(name).unlink(missing_ok=True)
+        self._storage.remove(f"{STEPS}/{name}" for name in names)
 
-    def sweep(self, referenced: Iterable[str]) -> None:
-        """Remove what a killed service left: parts, and files that no row names."""
-        kept = set(referenced)
-        left = list(self._incoming.glob("*"))
-        left += [path for path in self._steps.glob("*") if path.name not in kept]
+    def sweep_incoming(self) -> None:
+        """Remove what a killed service left half received; the folder is that of one service."""
+        left = [path for path in self._incoming.glob("*") if _INCOMING.fullmatch(path.name)]
         for path in left:
-            path.unlink()
+            path.unlink(missing_ok=True)
         if left:
             _log.warning("files of unfinished uploads removed: %d", len(left))
+
+    def _new(self, suffix: str) -> Path:
+        self._incoming.mkdir(exist_ok=True)
+        return self._incoming / f"{ULID()}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)

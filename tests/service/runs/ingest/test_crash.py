@@ -116,8 +116,6 @@ def test_an_upload_that_a_kill_interrupts_leaves_nothing(tmp_path: Path, pushing
         # Their parent could not end them.
         waited(lambda: not any(map(alive, workers)))
     assert list(data_dir.glob("incoming/*"))
-    (data_dir / "steps").mkdir(exist_ok=True)
-    (data_dir / "steps" / "renamed-and-not-recorded.raw").write_bytes(b"x")
     with live_server(data_dir) as (process, client):
         assert list(data_dir.glob("incoming/*")) == list(data_dir.glob("steps/*")) == []
         assert client.get("/v1/runs").json()["runs"] == []

@@ -1,0 +1,243 @@
+"""A storage belongs to one database: both hold the same id, checked at every start.
+
+Without it a service that starts once with another, empty database would take every file for one
+that nothing names, and sweep it away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Final
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from driftscope_probes.errors import ProbeError
+from driftscope_service.store.database import Database
+from driftscope_service.store.leases import database_now
+from driftscope_service.store.storage.base import (
+    IDENTITY_NAME,
+    STEPS,
+    Storage,
+    our_files,
+)
+from driftscope_service.store.tables import (
+    instances,
+    new_id,
+    reports,
+    shards,
+    steps,
+    storage_identity,
+)
+
+#: Of the newest files that rows name: where none is there, it is another storage. More would
+#: make every first start on a bucket slower and say no more.
+SAMPLE: Final = 16
+#: An instance writes its heartbeat every few seconds.
+ALIVE_WITHIN: Final = timedelta(seconds=120)
+
+
+class StorageMismatch(ProbeError):
+    """The storage and the database do not belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    name: str  # in the storage
+    size_bytes: int | None = None  # None: the row does not say
+
+
+def claim_storage(database: Database, storage: Storage) -> str:
+    """The id that both have; given to both where neither has one. Raises StorageMismatch."""
+    there = stored_id(storage)
+    with database.read() as connection:
+        ours = database_id(connection)
+    if there is not None and there == ours:
+        return there  # nothing is written, so that a full disk does not matter
+    with database.write() as connection:  # two instances take turns
+        ours = database_id(connection)
+        if there is not None:
+            if there != ours:
+                raise _other_owner(database, storage, ours, there)
+            return there
+        _check_fits(connection, database, storage, ours)
+        if ours is None:
+            ours = _give(connection)
+    # The database first: one that has an id and a storage that has none may still be joined.
+    write_id(storage, ours)
+    return ours
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What a storage and a database that are to belong together hold."""
+
+    named: int  # files that rows name
+    missing: int  # of them, not in the storage
+    unknown: int  # files in the storage that no row names: swept away after a day
+
+
+def adoption(database: Database, storage: Storage) -> Adoption:
+    with database.read() as connection:
+        named = {file.name for file in named_files(connection)}
+        folders = report_folders(connection)
+    there = [file.name for file in our_files(storage)]
+    known = [name for name in there if name in named or _folder(name) in folders]
+    return Adoption(len(named), len(named.difference(there)), len(there) - len(known))
+
+
+def adopt(database: Database, storage: Storage) -> str:
+    """Both get a new id: another database that owned the storage is refused from now on.
+
+    Raises StorageMismatch where an instance works on the database.
+    """
+    with database.write() as connection:
+        alive = live_instances(connection)
+        if alive:
+            raise StorageMismatch(
+                f"{alive} instances of the service use {database.dialect}.",
+                remedy="stop them first: they would go on with the storage they have.",
+            )
+        connection.execute(delete(storage_identity))
+        given = _give(connection)
+        # Within the transaction: where it cannot be written, the database keeps its id.
+        write_id(storage, given)
+    return given
+
+
+def stored_id(storage: Storage) -> str | None:
+    """None where it has none. Raises StorageMismatch where the file is damaged."""
+    try:
+        content = storage.read(IDENTITY_NAME)
+    except FileNotFoundError:
+        return None
+    try:
+        return str(json.loads(content)["storage_id"])
+    except (ValueError, LookupError, TypeError):
+        raise StorageMismatch(
+            f"{IDENTITY_NAME} in {storage} cannot be read.",
+            remedy="bring it back from a backup, or state whose it is: driftscope db adopt.",
+        ) from None
+
+
+def write_id(storage: Storage, identifier: str) -> None:
+    content = {"storage_id": identifier, "note": "do not remove: see docs/storage.md"}
+    storage.write(IDENTITY_NAME, json.dumps(content).encode())
+
+
+def database_id(connection: Connection) -> str | None:
+    statement = select(storage_identity.c.storage_id).order_by(storage_identity.c.number)
+    found: str | None = connection.execute(statement.limit(1)).scalar_one_or_none()
+    return found
+
+
+def named_files(connection: Connection) -> Iterator[NamedFile]:
+    """Every file that a row names, newest row first in each table. Of a report its report.json:
+    the row names no other, and they lie beside it."""
+    kept = select(steps.c.raw_files, steps.c.tokens_file, steps.c.kept_bytes).where(
+        steps.c.kept_bytes > 0
+    )
+    for raw_files, tokens_file, size in connection.execute(kept.order_by(steps.c.number.desc())):
+        for raw in raw_files or ():
+            yield NamedFile(f"{STEPS}/{raw['file']}", size if len(raw_files) == 1 else None)
+        if tokens_file is not None:
+            yield NamedFile(f"{STEPS}/{tokens_file}", size)
+    open_shards = select(shards.c.file, shards.c.size_bytes).where(shards.c.file.is_not(None))
+    for file, size in connection.execute(open_shards.order_by(shards.c.number.desc())):
+        yield NamedFile(f"{STEPS}/{file}", size)
+    every = select(reports.c.file, reports.c.size_bytes).order_by(reports.c.number.desc())
+    for file, size in connection.execute(every):
+        yield NamedFile(file, size)
+
+
+def report_folders(connection: Connection) -> set[str]:
+    """Each has report.json and the files that it names."""
+    return {_folder(row.file) for row in connection.execute(select(reports.c.file))}
+
+
+def live_instances(connection: Connection) -> int:
+    since = database_now(connection) - ALIVE_WITHIN
+    alive = (
+        select(func.count())
+        .select_from(instances)
+        .where(instances.c.stopped_at.is_(None), instances.c.heartbeat_at > since)
+    )
+    return int(connection.execute(alive).scalar_one())
+
+
+def _folder(name: str) -> str:
+    return "/".join(name.split("/")[:2])
+
+
+def _give(connection: Connection) -> str:
+    given = new_id("storage")
+    connection.execute(
+        insert(storage_identity).values(storage_id=given, created_at=datetime.now(UTC))
+    )
+    return given
+
+
+def _check_fits(
+    connection: Connection, database: Database, storage: Storage, ours: str | None
+) -> None:
+    """A storage without an id: its files are those that the rows name, or there are none."""
+    sample = list(_newest(connection))
+    if not sample:
+        if next(our_files(storage), None) is not None:
+            raise StorageMismatch(
+                f"{storage} has files of another database: {database.dialect} names none of them.",
+                remedy=_REMEDY,
+            )
+        return
+    if all(storage.size(file.name) is None for file in sample):
+        raise StorageMismatch(
+            f"none of the newest {len(sample)} files that {database.dialect} names is in "
+            f"{storage}; the storage id of the database is {ours}, the storage has none.",
+            remedy=_REMEDY,
+        )
+
+
+def _newest(connection: Connection) -> Iterator[NamedFile]:
+    """A few of each table."""
+    kept = (
+        select(steps.c.raw_files, steps.c.tokens_file)
+        .where(steps.c.kept_bytes > 0)
+        .order_by(steps.c.number.desc())
+        .limit(SAMPLE)
+    )
+    of_steps = (
+        [raw["file"] for raw in raw_files or ()] if tokens_file is None else [tokens_file]
+        for raw_files, tokens_file in connection.execute(kept)
+    )
+    open_shards = (
+        select(shards.c.file)
+        .where(shards.c.file.is_not(None))
+        .order_by(shards.c.number.desc())
+        .limit(SAMPLE)
+    )
+    newest_reports = select(reports.c.file).order_by(reports.c.number.desc()).limit(SAMPLE)
+    of_shards = (row.file for row in connection.execute(open_shards))
+    for file in chain(chain.from_iterable(of_steps), of_shards):
+        yield NamedFile(f"{STEPS}/{file}")
+    for row in connection.execute(newest_reports):
+        yield NamedFile(row.file)
+
+
+_REMEDY: Final = (
+    "give the storage and the database that belong together: --data-dir, DRIFTSCOPE_STORAGE_URL, "
+    "DRIFTSCOPE_DATABASE_URL. Where they do, state it: driftscope db adopt. Nothing was changed."
+)
+
+
+def _other_owner(
+    database: Database, storage: Storage, ours: str | None, there: str
+) -> StorageMismatch:
+    said = f"has {ours}" if ours is not None else "has none"
+    return StorageMismatch(
+        f"{storage} belongs to another database: its storage id is {there}, {database.dialect} "
+        f"{said}.",
+        remedy=_REMEDY,
+    )

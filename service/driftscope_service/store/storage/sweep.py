@@ -1,0 +1,50 @@
+"""Files that a killed service left in the storage: removed by one instance at a time, by age.
+
+A file is put before its row is written, so that a kill between the two leaves it without one. Gone
+are only names that we give, which no row has, and which are older than any upload may last.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from driftscope_service.store.database import Database
+from driftscope_service.store.identity import named_files, report_folders
+from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.storage.base import Storage, our_files
+from driftscope_service.store.storage.guarded import backup_runs
+
+SWEEP_LEASE: Final = "sweep"
+#: Rows follow their files within seconds. A day is longer than any upload, and than any two clocks
+#: of a storage and an instance that are in use are apart.
+SWEEP_AGE: Final = timedelta(days=1)
+#: What is swept is a day old; nobody waits for it.
+SWEEP_EVERY_S: Final = 3600.0
+_log = logging.getLogger("driftscope")
+
+
+def sweep(database: Database, storage: Storage, owner: str, *, age: timedelta = SWEEP_AGE) -> int:
+    """Files removed; 0 where another instance swept within SWEEP_EVERY_S, or a backup runs."""
+    with database.write() as connection:
+        # It is not released: whoever asks within the hour need not do it again.
+        if LeaseRepository(connection).take(SWEEP_LEASE, owner, SWEEP_EVERY_S) is None:
+            return 0
+    if backup_runs(database):
+        return 0
+    before = datetime.now(UTC) - age
+    # Listed before the rows are read: what is put meanwhile is in neither list.
+    old = [file.name for file in our_files(storage) if file.modified_at < before]
+    with database.read() as connection:
+        named = {file.name for file in named_files(connection)}
+        folders = report_folders(connection)
+    left = [name for name in old if name not in named and _report(name) not in folders]
+    storage.remove(left)
+    if left:
+        _log.warning("files of unfinished work removed from %s: %d", storage, len(left))
+    return len(left)
+
+
+def _report(name: str) -> str:
+    return "/".join(name.split("/")[:2])
