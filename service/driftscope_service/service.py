@@ -1,6 +1,7 @@
 """The parts of a running service, put together: settings, database, report files, executor.
 
-`open_service` prepares the data folder and holds it; a second service on it is refused.
+`open_service` prepares the data folder and holds it; a second service on it is refused. Several
+services may work on one PostgreSQL database, each with a data folder of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import check_keys_exist
@@ -34,6 +36,7 @@ from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
+from driftscope_service.store.instances import Presence
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
@@ -59,6 +62,7 @@ class Service:
     intake: Intake
     run_drift: RunDrift
     scheduler: Scheduler
+    presence: Presence
 
     def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
         """Of a pushed step, what a diagnosis takes from it; None where there is none."""
@@ -83,6 +87,7 @@ def build_service(
 ) -> Service:
     """Touches neither disk nor database, and starts nothing."""
     database = Database(settings.database)
+    presence = Presence(database)
     report_files = ReportFiles(settings.data_dir)
     kinds = load_kinds(experiments)
     local = LocalExecutor(
@@ -102,9 +107,21 @@ def build_service(
 
     tools = JobTools(settings.data_dir, database, record, local, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
-    intake = build_intake(settings, database)
-    scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
-    return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
+    intake = build_intake(settings, database, instance=presence.id)
+    scheduler = Scheduler(
+        database, settings.max_queued_jobs, executor.announce, instance=presence.id
+    )
+    return Service(
+        settings=settings,
+        database=database,
+        kinds=kinds,
+        report_files=report_files,
+        executor=executor,
+        intake=intake,
+        run_drift=RunDrift(),
+        scheduler=scheduler,
+        presence=presence,
+    )
 
 
 @contextmanager
@@ -119,8 +136,7 @@ def open_service(
         migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module, experiments=experiments)
         try:
-            with _held_database(service.database):
-                yield from _running(service)
+            yield from _running(service)
         finally:
             service.database.dispose()
 
@@ -128,26 +144,29 @@ def open_service(
 def _running(service: Service) -> Iterator[Service]:
     try:
         check_keys_exist(service.settings, service.database)
-        service.report_files.sweep()
-        service.intake.sweep()
-        _end_unfinished(service.database)
+        service.presence.join()
+        if service.presence.alone:
+            # What no row names may be another service's, which is about to write the row.
+            service.report_files.sweep()
+            service.intake.sweep()
+            _end_unfinished(service.database)
         yield service
     finally:
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()
-        _end_unfinished(service.database)
+        _end_last(service)
+        service.presence.leave()
 
 
-@contextmanager
-def _held_database(database: Database) -> Iterator[None]:
-    with database.held() as alone:
-        if not alone:
-            raise DataDirError(
-                f"another driftscope service uses {database.dialect}.",
-                remedy="stop it, or give another DRIFTSCOPE_DATABASE_URL.",
-            )
-        yield
+def _end_last(service: Service) -> None:
+    """The jobs that nobody runs any more; a database that is away does not keep a service alive:
+    the next start ends them."""
+    try:
+        if service.presence.alone:
+            _end_unfinished(service.database)
+    except OperationalError as error:
+        _log.error("unfinished jobs stay as they are: the database does not answer: %s", error.orig)
 
 
 @contextmanager

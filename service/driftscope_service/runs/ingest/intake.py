@@ -75,7 +75,8 @@ class Intake:
     keeper: TokenKeeper
 
     def sweep(self) -> None:
-        """Remove what a killed service left on disk, before anything is received."""
+        """Remove what a killed service left on disk, before anything is received. Only for a
+        service that is alone: the row of another one's file may not be written yet."""
         with self.database.read() as connection:
             kept = StepRepository(connection).kept()
             files = ShardRepository(connection).files()
@@ -91,8 +92,10 @@ class Intake:
         self.pool.stop()
 
 
-def build_intake(settings: Settings, database: Database) -> Intake:
-    """Touches neither disk nor database, and starts nothing."""
+def build_intake(
+    settings: Settings, database: Database, *, instance: str = "instance_alone"
+) -> Intake:
+    """Touches neither disk nor database, and starts nothing. instance: this process."""
     files = StepFiles(settings.data_dir)
     return Intake(
         database=database,
@@ -109,5 +112,6 @@ def build_intake(settings: Settings, database: Database) -> Intake:
             ring_steps=settings.token_ring_steps,
             budget_bytes=settings.token_budget_bytes,
             open_step_s=settings.open_step_seconds,
+            instance=instance,
         ),
     )

@@ -18,7 +18,8 @@ from driftscope_service.runs.ingest.analysis import StepPart, whole_step
 from driftscope_service.runs.store.steps import StepRepository, StepTokens
 from driftscope_service.runs.store.token_files import write_tokens
 from driftscope_service.runs.store.uploads import ShardRepository, StepFiles
-from driftscope_service.store.database import Database
+from driftscope_service.store.database import CommitUnknown, Database
+from driftscope_service.store.leases import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,13 @@ def _age(one: KeptStep) -> tuple[datetime, str, int, int]:
     return one.received_at, one.run, one.step, one.number
 
 
-#: An accepted step is announced at once; this is for a busy database and for open steps.
-IDLE_POLL_S = 60.0
+#: An accepted step is announced at once; this is for a busy database, for open steps, and for steps
+#: that another process of the service accepted.
+IDLE_POLL_S = 15.0
+#: Longer than a conversion takes, before each of which it is renewed: a step of fifty million
+#: tokens takes ten seconds.
+LEASE_S = 60.0
+LEASE = "tokens"
 _log = logging.getLogger("driftscope")
 
 
@@ -91,8 +97,11 @@ class TokenKeeper:
         ring_steps: int,
         budget_bytes: int,
         open_step_s: float,
+        instance: str = "instance_alone",
     ) -> None:
+        """instance: whose it is; one at a time puts the tokens of a database in order."""
         self._database = database
+        self._turn = Turn(database, LEASE, instance, LEASE_S)
         self._files = files
         self._ring_steps = ring_steps
         self._budget_bytes = budget_bytes
@@ -132,10 +141,13 @@ class TokenKeeper:
             except Exception:
                 # A thread that ends would let raw uploads fill the disk.
                 _log.exception("the token keeper failed")
+        self._turn.release()
 
     def _tidy(self) -> None:
+        if not self._turn.taken():
+            return
         self._abandon_open_steps()
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self._turn.taken():
             kept = self._drop(self._kept())
             waiting = [
                 tokens
@@ -173,6 +185,8 @@ class TokenKeeper:
         for one in tokens_to_drop(candidates, self._ring_steps, self._budget_bytes):
             tokens = of.pop(one.number)
             with self._database.write() as connection:
+                if not self._turn.still_mine(connection):
+                    return []  # whoever has it decides anew
                 StepRepository(connection).dropped(tokens.number)
             self._files.remove(tokens.files)
         return list(of.values())
@@ -182,23 +196,32 @@ class TokenKeeper:
         try:
             size = write_tokens(self._files.path(name), whole_step(self._parts(tokens)))
         except PushError as error:
-            if not self._exists(tokens):
-                return  # deleted meanwhile, with its files
+            if not self._waits(tokens):
+                return  # deleted or converted meanwhile, and its files with that
             # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
             return
         try:
             with self._database.write() as connection:
-                kept = StepRepository(connection).converted(tokens.number, name, size)
+                mine = self._turn.still_mine(connection)
+                kept = mine and StepRepository(connection).converted(tokens.number, name, size)
+        except CommitUnknown:
+            raise  # if it did commit, the row names the new file
         except Exception:
             self._files.remove([name])
             raise
+        if not mine:
+            self._files.remove([name])  # what it was made of is another one's now
+            return
         self._files.remove(tokens.files if kept else [*tokens.files, name])
 
-    def _exists(self, tokens: StepTokens) -> bool:
+    def _waits(self, tokens: StepTokens) -> bool:
+        """Whether it is there, and not converted by another process of the service."""
         with self._database.read() as connection:
-            return StepRepository(connection).exists(tokens.number)
+            return StepRepository(connection).exists(tokens.number) and self._turn.still_mine(
+                connection
+            )
 
     def _parts(self, tokens: StepTokens) -> list[StepPart]:
         return [
