@@ -95,6 +95,4 @@ def _scheduler(service: Service) -> str:
 
 
 def _heartbeat(service: Service) -> str:
-    return (
-        OK if service.presence.alive else "the thread of the heartbeat has ended"
-    )
+    return OK if service.presence.alive else "the thread of the heartbeat has ended"

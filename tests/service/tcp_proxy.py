@@ -24,7 +24,7 @@ class Fault(Enum):
 class TcpProxy:
     """One event loop in a thread; its methods may be called from any other."""
 
-    def __init__(self, to_port: int, *, delay_s: float = 0.05) -> None:
+    def __init__(self, to_port: int, *, delay_s: float = 0.01) -> None:
         self.to_port = to_port
         self.fault = Fault.NONE
         self._delay_s = delay_s
@@ -54,10 +54,15 @@ class TcpProxy:
         async def end() -> None:
             self._server.close()
             self._abort()
+            open_ones = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in open_ones:
+                task.cancel()
+            await asyncio.gather(*open_ones, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def _abort(self) -> None:
         for writer in self._writers:

@@ -4,7 +4,7 @@ time."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,7 +75,8 @@ def test_other_bytes_to_both_are_a_second_attempt_or_a_conflict(
 ) -> None:
     first, second = (pushing_to(running) for running in two)
     answers = at_once(
-        lambda: first.push(first.same(1), run="other", step=1), lambda: second.push(first.same(2), run="other", step=1)
+        lambda: first.push(first.same(1), run="other", step=1),
+        lambda: second.push(first.same(2), run="other", step=1),
     )
     assert [answer.status_code for answer in answers] == [201, 201]
     assert two[0].client.get("/v1/runs/other").json()["attempt"] == 2
@@ -105,7 +106,7 @@ def test_shards_reach_either_and_both_complete(
         answers = at_once(lambda: push(0, 0), lambda: push(1, 1), lambda: push(1, 0))
         assert sorted(answer.status_code for answer in answers) == [200, 201, 201]
         path = f"/v1/runs/shards/steps/{step}/complete"
-        answers = at_once(*(lambda at=at: two[at].client.post(path) for at in (0, 1)))
+        answers = at_once(*(lambda at=at, path=path: two[at].client.post(path) for at in (0, 1)))
         assert sorted(answer.status_code for answer in answers) == [200, 201]
     assert two[0].client.get("/v1/runs/shards").json()["steps"] == ROUNDS
     eventually(lambda: settled(pushings[0], two[0]))
@@ -176,7 +177,7 @@ def test_another_version_is_refused_while_one_runs(
     other = make_settings(database_url=url, data_dir=tmp_path / "other")
     with open_service(make_settings(database_url=url)):
         monkeypatch.setattr(instances_module, "version", lambda _: "0.0.1")
-        with pytest.raises(OtherVersionRuns, match=r"of another version .* this is version 0\.0\.1"):
+        with pytest.raises(OtherVersionRuns, match=r"another version .* is version 0\.0\.1"):
             with open_service(other):
                 pass
     with open_service(other):  # nobody is left

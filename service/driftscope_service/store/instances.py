@@ -1,8 +1,8 @@
 """The processes of the service that work on one database: who they are, and which of them live.
 
 In: a database. Out: a row for as long as the process runs, with a heartbeat by the database's
-clock. Several may run on one PostgreSQL; they have one version, so that no two of them disagree about what
-a row means. A SQLite file has one service, which the lock of its data folder sees to.
+clock. Several may run on one PostgreSQL; they have one version, so that no two of them disagree
+about what a row means. A SQLite file has one service: the lock of its data folder sees to that.
 """
 
 from __future__ import annotations
