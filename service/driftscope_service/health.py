@@ -52,6 +52,7 @@ def readyz(service: Annotated[Service, Depends(current_service)]) -> ReadyBody:
         "disk": _disk,
         "executor": _executor,
         "scheduler": _scheduler,
+        "heartbeat": _heartbeat,
     }
     results = {name: check(service) for name, check in checks.items()}
     wrong = [f"{name}: {result}" for name, result in results.items() if result != OK]
@@ -105,3 +106,7 @@ def _executor(service: Service) -> str:
 
 def _scheduler(service: Service) -> str:
     return OK if service.scheduler.alive else "the thread of the schedules has ended"
+
+
+def _heartbeat(service: Service) -> str:
+    return OK if service.presence.alive else "the thread of the heartbeat has ended"

@@ -1,6 +1,7 @@
 """The parts of a running service, put together: settings, database, report files, executor.
 
-`open_service` prepares the data folder and holds it; a second service on it is refused.
+`open_service` prepares the data folder and holds it; a second service on it is refused. Several
+services may work on one PostgreSQL database, each with a data folder of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import check_keys_exist
@@ -36,10 +38,10 @@ from driftscope_service.settings import Settings
 from driftscope_service.store import disk_reserve, migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.identity import claim_storage
+from driftscope_service.store.instances import Presence
 from driftscope_service.store.storage.base import Storage
 from driftscope_service.store.storage.guarded import GuardedStorage
 from driftscope_service.store.storage.opening import open_storage
-from driftscope_service.store.tables import new_id
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
@@ -67,6 +69,7 @@ class Service:
     run_drift: RunDrift
     scheduler: Scheduler
     retention: Retention
+    presence: Presence
 
     def step_brought(self, run: str, step: int) -> Mapping[str, Any] | None:
         """Of a pushed step, what a diagnosis takes from it; None where there is none."""
@@ -93,7 +96,7 @@ def build_service(
     database = Database(settings.database)
     storage = GuardedStorage(open_storage(settings.storage_url, settings.data_dir), database)
     report_files = ReportFiles(storage)
-    instance = new_id("instance")
+    presence = Presence(database)
     kinds = load_kinds(experiments)
     local = LocalExecutor(
         probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
@@ -112,12 +115,24 @@ def build_service(
 
     tools = JobTools(settings.data_dir, database, record, local, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
-    intake = build_intake(settings, database, storage, instance)
-    scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
+    intake = build_intake(settings, database, storage, instance=presence.id)
+    scheduler = Scheduler(
+        database, settings.max_queued_jobs, executor.announce, instance=presence.id
+    )
     return Service(
-        *(settings, database, kinds, storage, report_files, executor, intake),
-        *(RunDrift(), scheduler),
-        Retention(database, report_files, settings.data_dir, instance, kept_of(settings)),
+        settings=settings,
+        database=database,
+        kinds=kinds,
+        storage=storage,
+        report_files=report_files,
+        executor=executor,
+        intake=intake,
+        run_drift=RunDrift(),
+        scheduler=scheduler,
+        retention=Retention(
+            database, report_files, settings.data_dir, presence.id, kept_of(settings)
+        ),
+        presence=presence,
     )
 
 
@@ -134,8 +149,7 @@ def open_service(
         migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module, experiments=experiments)
         try:
-            with _held_database(service.database):
-                yield from _running(service)
+            yield from _running(service)
         finally:
             service.database.dispose()
 
@@ -144,8 +158,10 @@ def _running(service: Service) -> Iterator[Service]:
     try:
         check_keys_exist(service.settings, service.database)
         claim_storage(service.database, service.storage)
+        service.presence.join()
         service.intake.sweep()
-        _end_unfinished(service.database)
+        if service.presence.alone:
+            _end_unfinished(service.database)
         disk_reserve.take(service.settings.data_dir)
         yield service
     finally:
@@ -153,18 +169,18 @@ def _running(service: Service) -> Iterator[Service]:
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()
-        _end_unfinished(service.database)
+        _end_last(service)
+        service.presence.leave()
 
 
-@contextmanager
-def _held_database(database: Database) -> Iterator[None]:
-    with database.held() as alone:
-        if not alone:
-            raise DataDirError(
-                f"another driftscope service uses {database.dialect}.",
-                remedy="stop it, or give another DRIFTSCOPE_DATABASE_URL.",
-            )
-        yield
+def _end_last(service: Service) -> None:
+    """The jobs that nobody runs any more; a database that is away does not keep a service alive:
+    the next start ends them."""
+    try:
+        if service.presence.alone:
+            _end_unfinished(service.database)
+    except OperationalError as error:
+        _log.error("unfinished jobs stay as they are: the database does not answer: %s", error.orig)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +55,10 @@ class MakeSettings(Protocol):
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's; children find our probe."""
+    clean(monkeypatch)
+
+
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHILDREN), str(ROOT / "probes")]))
@@ -133,19 +137,57 @@ class Run(Protocol):
 def run_service(make_settings: MakeSettings) -> Run:
     """As a context manager, for tests that start the service more than once."""
 
-    @contextmanager
-    def run(**given: Any) -> Iterator[Running]:
-        with open_service(make_settings(**given), probe_module=QUICK_PROBE) as service:
-            # A bug must arrive as a response, as it does for a real client.
-            client = TestClient(
-                create_app(service),
-                base_url="http://127.0.0.1:8321",
-                raise_server_exceptions=False,
-            )
-            with client:
-                yield Running(service, client)
+    return lambda **given: opened(make_settings(**given))
 
-    return run
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Running]:
+    with open_service(settings, probe_module=QUICK_PROBE) as service:
+        # A bug must arrive as a response, as it does for a real client.
+        client = TestClient(
+            create_app(service),
+            base_url="http://127.0.0.1:8321",
+            raise_server_exceptions=False,
+        )
+        with client:
+            yield Running(service, client)
+
+
+@contextmanager
+def replicas(url: URL, folder: Path, number: int = 2) -> Iterator[list[Running]]:
+    """Several services on one PostgreSQL database, each with a data folder of its own, in which the
+    folders of steps and reports are the same: what a shared storage is."""
+    with ExitStack() as stack:
+        started = []
+        for replica in range(number):
+            data_dir = folder / f"replica-{replica}"
+            for shared in ("steps", "reports"):
+                (folder / shared).mkdir(exist_ok=True)
+                data_dir.mkdir(exist_ok=True)
+                if not (data_dir / shared).exists():
+                    (data_dir / shared).symlink_to(folder / shared)
+            settings = Settings(
+                data_dir=data_dir, database_url=url.render_as_string(hide_password=False)
+            )
+            started.append(stack.enter_context(opened(settings)))
+        yield started
+
+
+@pytest.fixture
+def run_replicas(clean_environment: None, tmp_path: Path) -> Callable[..., Any]:
+    return lambda url, number=2: replicas(url, tmp_path, number)
+
+
+@pytest.fixture(scope="module")
+def two_replicas(
+    own_postgresql: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Running]]:
+    """For tests that use runs of their own: two services take a while to start."""
+    folder = tmp_path_factory.mktemp("replicas")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clean(monkeypatch)
+        with replicas(emptied(own_postgresql.url), folder) as started:
+            yield started
 
 
 @pytest.fixture
@@ -406,43 +448,86 @@ def binary(name: str) -> str:
     return found
 
 
+class PostgresqlServer:
+    """A server on a free port of loopback, without durability, that a test may stop and start."""
+
+    def __init__(self) -> None:
+        self._initdb, self._pg_ctl = binary("initdb"), binary("pg_ctl")
+        self._folder = Path(tempfile.mkdtemp(prefix="driftscope-postgresql-"))
+        # The server refuses to run as root; Debian's package brings an account for it.
+        account = pwd.getpwnam("postgres") if os.getuid() == 0 else None
+        if account is not None:
+            os.chown(self._folder, account.pw_uid, account.pw_gid)
+        self._user = None if account is None else account.pw_name
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._data = str(self._folder / "data")
+        initdb = (self._initdb, "-D", self._data, "-U", "driftscope", "--auth=trust", "-E", "UTF8")
+        self._run(*initdb, "--no-sync")
+
+    @property
+    def url(self) -> URL:
+        return make_url(f"postgresql://driftscope@127.0.0.1:{self.port}/postgres")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -k {self._folder}"
+        log = str(self._folder / "log")
+        self._run(self._pg_ctl, "-D", self._data, "-w", "-o", options, "-l", log, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """immediate: as if its machine had lost power; fast: it ends every session."""
+        self._run(self._pg_ctl, "-D", self._data, "-w", "-m", mode, "stop")
+
+    def copy_to(self, other: PostgresqlServer) -> None:
+        """What a standby has that got everything; both are stopped."""
+        self._run("cp", "-a", f"{self._data}/.", other._data)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, user=self._user, check=True, capture_output=True, cwd=self._folder)
+
+
+@contextmanager
+def started_postgresql() -> Iterator[PostgresqlServer]:
+    server = PostgresqlServer()
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        server.remove()
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[URL]:
-    """A server of this session on a free port of loopback, without durability."""
-    initdb, pg_ctl = binary("initdb"), binary("pg_ctl")
-    folder = Path(tempfile.mkdtemp(prefix="driftscope-postgresql-"))
-    # The server refuses to run as root; Debian's package brings an account for it.
-    account = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-    if account is not None:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    user = None if account is None else account.pw_name
+    """The server that the tests of this session share."""
+    with started_postgresql() as server:
+        yield server.url
 
-    def run(*command: str) -> None:
-        subprocess.run(command, user=user, check=True, capture_output=True, cwd=folder)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = str(folder / "data")
-    run(initdb, "-D", data, "-U", "driftscope", "--auth=trust", "-E", "UTF8", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
-    run(pg_ctl, "-D", data, "-w", "-o", options, "-l", str(folder / "log"), "start")
-    try:
-        yield make_url(f"postgresql://driftscope@127.0.0.1:{port}/postgres")
-    finally:
-        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[PostgresqlServer]:
+    """A server for tests that stop it."""
+    with started_postgresql() as server:
+        yield server
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server: URL) -> URL:
     """An empty database: everything that the test before left is dropped."""
-    database = Database(postgresql_server)
+    return emptied(postgresql_server)
+
+
+def emptied(url: URL) -> URL:
+    database = Database(url)
     with database.write() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     database.dispose()
-    return postgresql_server
+    return url
 
 
 @pytest.fixture(scope="session")

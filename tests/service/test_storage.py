@@ -1,4 +1,4 @@
-"""The whole service on a shared folder and on a bucket; a storage of another database is refused."""
+"""The whole service on a shared folder and on a bucket; another database's storage is refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The thread that starts what is due: at most one job per schedule and moment.
 
 The moment is moved on in the transaction that queues the job, so that neither a crash nor a second
-start of the service repeats or loses it.
+start of the service repeats or loses it. Where several processes of the service run, one at a time
+looks after the schedules; when it ends or dies, another one takes over.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
@@ -24,16 +25,29 @@ from driftscope_service.schedule.store import (
     next_moment,
 )
 from driftscope_service.store.database import Database
+from driftscope_service.store.leases import Turn, database_now
 
 #: Cron counts in minutes; this is close enough to the start of one.
 TICK_S = 5.0
+#: Half a minute after the one that had it died, another takes over: far less than a moment may be
+#: late before it counts as missed.
+LEASE_S = 30.0
+LEASE = "scheduler"
 _log = logging.getLogger("driftscope")
 
 
 class Scheduler:
-    def __init__(self, database: Database, most_queued: int, announce: Callable[[], None]) -> None:
-        """announce: tells the executor that a job has been queued."""
+    def __init__(
+        self,
+        database: Database,
+        most_queued: int,
+        announce: Callable[[], None],
+        *,
+        instance: str = "instance_alone",
+    ) -> None:
+        """announce: tells the executor that a job has been queued. instance: whose it is."""
         self._database = database
+        self._turn = Turn(database, LEASE, instance, LEASE_S)
         self._most_queued = most_queued
         self._announce = announce
         self._stopping = threading.Event()
@@ -55,20 +69,30 @@ class Scheduler:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.tick(datetime.now(UTC))
+                self.tick(self._now())
             except OperationalError as error:
                 _log.error("schedules wait: the database does not answer: %s", error)
             except Exception:
                 # A thread that ends would let every night be missed.
                 _log.exception("the scheduler failed")
             self._stopping.wait(TICK_S)
+        self._turn.release()
+
+    def _now(self) -> datetime:
+        """The database's: a machine whose clock is wrong starts nothing early."""
+        with self._database.read() as connection:
+            return database_now(connection)
 
     def tick(self, now: datetime) -> int:
         """Deal with every due moment; returns how many jobs were queued."""
+        if not self._turn.taken():
+            return 0
         with self._database.read() as connection:
             if not ScheduleRepository(connection).due(now):
                 return 0
         with self._database.write() as connection:
+            if not self._turn.still_mine(connection):
+                return 0
             due = ScheduleRepository(connection).due(now)
             queued = sum(self._deal_with(schedule, now, connection) for schedule in due)
         for _ in range(queued):

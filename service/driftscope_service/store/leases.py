@@ -6,12 +6,17 @@ agree.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import OperationalError
 
+from driftscope_service.store.database import Database
 from driftscope_service.store.tables import leases
+
+_log = logging.getLogger("driftscope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +73,41 @@ class LeaseRepository:
     def get(self, name: str) -> Lease | None:
         row = self._connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
         return None if row is None else Lease(**row._mapping)
+
+
+class Turn:
+    """What one instance at a time does, again and again: this one's hold on the lease for it."""
+
+    def __init__(self, database: Database, name: str, owner: str, seconds: float) -> None:
+        self._database = database
+        self._name = name
+        self._owner = owner
+        self._seconds = seconds
+
+    def taken(self) -> bool:
+        """Take or renew it. Writes only where it is free, or half of its time is over."""
+        with self._database.read() as connection:
+            held, now = LeaseRepository(connection).get(self._name), database_now(connection)
+        if held is not None and held.expires_at > now:
+            if held.owner != self._owner:
+                return False
+            if held.expires_at - now > timedelta(seconds=self._seconds / 2):
+                return True
+        with self._database.write() as connection:
+            taken = LeaseRepository(connection).take(self._name, self._owner, self._seconds)
+        return taken is not None
+
+    def still_mine(self, connection: Connection) -> bool:
+        """Within a write transaction, in which nobody else can take it: whether to go on. A process
+        that stood still may have lost it since `taken`."""
+        held = LeaseRepository(connection).get(self._name)
+        return held is not None and held.owner == self._owner
+
+    def release(self) -> None:
+        """For the next one to take at once."""
+        try:
+            with self._database.write() as connection:
+                LeaseRepository(connection).release(self._name, self._owner)
+        except OperationalError as error:
+            # It ends by itself; a service that stops does not wait for its database.
+            _log.warning("the lease %s could not be given back: %s", self._name, error.orig)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.store.database import Database, DatabaseAddress
+from driftscope_service.store.instances import ALIVE_WITHIN_S, InstanceRepository
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -31,8 +32,9 @@ def alembic_config() -> Config:
 
 
 def upgrade(address: DatabaseAddress, revision: str = "head") -> None:
-    """Create or migrate the database, all steps in one transaction."""
-    database = Database(address, foreign_keys=False)
+    """Create or migrate the database, all steps in one transaction. Raises MigrationError, also
+    where a service works on another schema of it."""
+    database = Database(address, foreign_keys=False, patient=True)
     try:
         with database.write() as connection:
             _upgrade(database, connection, revision)
@@ -55,10 +57,32 @@ def upgrade(address: DatabaseAddress, revision: str = "head") -> None:
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:
     config = alembic_config()
+    now = current_revision(connection)
+    if now is not None and now != newest_revision():
+        _check_unused(database, connection, now)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
     broken = database.dialect.broken_references(connection)
     assert not broken, f"a migration broke {broken} references"
+
+
+def _check_unused(database: Database, connection: Connection, revision: str) -> None:
+    """A service would go on with the old meaning of its rows. This one keeps others from starting
+    meanwhile: they wait for the transaction."""
+    if not database.dialect.many_services:
+        return  # the lock of the data folder is held
+    instances = InstanceRepository(connection)
+    alive = instances.alive() if instances.has_table() else []
+    older = database.dialect.held_by_older(connection)
+    if not alive and not older:
+        return
+    who = "; ".join(str(one) for one in alive) or "one of a version before the table of instances"
+    raise MigrationError(
+        f"{database.dialect} is at revision {revision}, and cannot be migrated to "
+        f"{newest_revision()} while a driftscope service works on it: {who}.",
+        remedy="stop every service on the database, then start those of this version. One that "
+        f"was killed counts for {ALIVE_WITHIN_S:.0f} seconds.",
+    )
 
 
 def newest_revision() -> str:

@@ -1,19 +1,26 @@
-"""Accepts a pushed step, or a shard of one, into the store."""
+"""Accepts a pushed step, or a shard of one, into the store.
+
+What is there is looked at twice: before the analysis, which it may spare, and in the transaction
+that writes, since another process of the service may have taken the same in between. Of two that
+push the same bytes one stores them, and the other learns that they are there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from sqlalchemy import Connection
 
 from driftscope_probes.durable_file import sync
 from driftscope_probes.push.readers.base import StepFormat
+from driftscope_probes.push.rules import PushError
 from driftscope_service.http import problem_kinds
-from driftscope_service.http.errors import ServiceError, not_found
+from driftscope_service.http.errors import STORAGE_RETRY_S, ServiceError, not_found
 from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.analysis import (
     StepAnalysis,
@@ -28,9 +35,12 @@ from driftscope_service.runs.ingest.upload import Received, UploadKind
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import NewStep, RawFile, StepRepository, StoredStep
 from driftscope_service.runs.store.uploads import Shard, ShardRepository
+from driftscope_service.store.database import CommitUnknown
 
-#: Within the transaction that stores a step of this run: the attempt it belongs to.
-ChooseAttempt: TypeAlias = Callable[[Connection, Run], int]
+#: Within the transaction that stores a step: what is there of it now, and the attempt that it
+#: belongs to, or the same step where that is stored already.
+Choice: TypeAlias = "StoredStep | Callable[[Run], int]"
+Choose: TypeAlias = Callable[[Connection], Choice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +74,9 @@ async def accept_step(
             intake.pool.run(analyze_parts, parts, known.facts, intake.floors),
             asyncio.to_thread(sync, received.path),
         )
-        stored = await asyncio.to_thread(
+        return await asyncio.to_thread(
             _store_step, intake, run, step, received, kind, analysis, attempt
         )
-        return AcceptedStep(stored, analysis.took_s)
 
 
 def _place(intake: Intake, run: str, step: int, attempt: str | None) -> Place:
@@ -118,12 +127,15 @@ def new_step(
     )
 
 
-def record(intake: Intake, run: str, new: NewStep, choose: ChooseAttempt) -> StoredStep:
-    """In one transaction, durable when it returns."""
+def record(intake: Intake, run: str, new: NewStep, choose: Choose) -> tuple[StoredStep, bool]:
+    """In one transaction, durable when it returns: the step, and whether it is the new one."""
     with intake.database.write() as connection:
+        chosen = choose(connection)
+        if isinstance(chosen, StoredStep):
+            return chosen, False
         runs, steps = RunRepository(connection), StepRepository(connection)
         of = runs.of_step(run, new.metadata)
-        attempt = choose(connection, of)
+        attempt = chosen(of)
         placed = steps.add(of.number, new, attempt=attempt)
         ShardRepository(connection).completed(of.number, new.step, attempt=attempt)
         runs.step_completed(of.number, new, placed)
@@ -131,7 +143,7 @@ def record(intake: Intake, run: str, new: NewStep, choose: ChooseAttempt) -> Sto
         stored = steps.get(run, new.step, attempt=attempt)
     assert stored is not None
     intake.keeper.announce()
-    return stored
+    return stored, True
 
 
 def _store_step(
@@ -142,24 +154,45 @@ def _store_step(
     kind: UploadKind,
     analysis: StepAnalysis,
     attempt: str | None,
-) -> StoredStep:
-    def choose(connection: Connection, of: Run) -> int:
-        # Other steps may have opened an attempt while this one was analysed.
+) -> AcceptedStep:
+    def choose(connection: Connection) -> Choice:
         known = place_of(connection, run, step, attempt)
-        if known.named or _whole_conflict(known) is None:
-            return known.attempt
-        return reopened(connection, of, step)
+        if known.step is not None and known.step.content_sha256 == received.sha256:
+            return known.step
+        there = _whole_conflict(known)
+        if there is None:
+            return lambda _: known.attempt
+        if known.named:
+            raise conflict(run, step, there, received)
+        return lambda of: reopened(connection, of, step)
 
-    name = intake.files.accept(received.path)
-    raw: RawFile = {"file": name, "format": kind.step_format}
-    new = new_step(
-        step, analysis, [raw], content_sha256=received.sha256, size_bytes=received.size_bytes
-    )
+    with _accepted(intake, received) as file:
+        raw: RawFile = {"file": file.name, "format": kind.step_format}
+        new = new_step(
+            step, analysis, [raw], content_sha256=received.sha256, size_bytes=received.size_bytes
+        )
+        stored, file.named = record(intake, run, new, choose)
+    return AcceptedStep(stored, analysis.took_s if file.named else None)
+
+
+@dataclass(slots=True)
+class _AcceptedFile:
+    name: str
+    named: bool = False  # by a row
+
+
+@contextmanager
+def _accepted(intake: Intake, received: Received) -> Iterator[_AcceptedFile]:
+    """At its lasting place; there no longer at the end, unless a row names it or may name it."""
+    file = _AcceptedFile(intake.files.accept(received.path))
     try:
-        return record(intake, run, new, choose)
-    except Exception:
-        intake.files.remove([name])
+        yield file
+    except CommitUnknown:
+        file.named = True  # perhaps; the next start looks, and removes it where not
         raise
+    finally:
+        if not file.named:
+            intake.files.remove([file.name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +235,14 @@ async def accept_shard(
             intake.pool.run(read_part, StepPart(received.path, kind.step_format)),
             asyncio.to_thread(sync, received.path),
         )
-        shard, beside = await asyncio.to_thread(
+        return await asyncio.to_thread(
             _store_shard, intake, place, received, kind, content, attempt
         )
-        return _receipt(place, shard, [*beside, shard], new=True)
+
+
+#: Between the look at the shards and the transaction they can only be deleted and pushed again, by
+#: another process of the service, which nobody does three times in a row.
+MOST_LOOKS: Final = 3
 
 
 async def complete_step(
@@ -213,28 +250,61 @@ async def complete_step(
 ) -> AcceptedStep:
     """`attempt`: the id that it was opened under; None: see `placing`."""
     async with intake.locks.hold(run, step):
-        known = await asyncio.to_thread(_place, intake, run, step, attempt)
-        if known.step is not None:
-            return AcceptedStep(known.step, None)
-        if not known.shards:
-            raise not_found("shard of step", step, f"run {run!r}")
-        _check_whole(known.shards)
+        for _ in range(MOST_LOOKS):
+            known = await asyncio.to_thread(_place, intake, run, step, attempt)
+            if known.step is not None:
+                return AcceptedStep(known.step, None)
+            if not known.shards:
+                raise not_found("shard of step", step, f"run {run!r}")
+            _check_whole(known.shards)
+            completed = await _merged(intake, run, step, known, attempt)
+            if completed is not None:
+                return completed
+    raise ServiceError(
+        problem_kinds.STORAGE_UNAVAILABLE,
+        f"the shards of step {step} of run {run} change while they are merged",
+        headers={"Retry-After": str(STORAGE_RETRY_S)},
+    )
+
+
+async def _merged(
+    intake: Intake, run: str, step: int, known: Place, attempt: str | None
+) -> AcceptedStep | None:
+    """None where its shards have changed meanwhile."""
+    try:
         # In a thread: a remote storage hands them over through the network.
         parts = await asyncio.to_thread(_parts, intake, known.shards)
         analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
-        new = new_step(
-            step,
-            analysis,
-            [_raw_file(shard) for shard in known.shards],
-            content_sha256=_joint_sha256(known.shards),
-            size_bytes=sum(shard.size_bytes for shard in known.shards),
-        )
+    except (PushError, OSError):
+        now = await asyncio.to_thread(_place, intake, run, step, attempt)
+        if (now.step, now.shards) != (known.step, known.shards):
+            return None  # deleted, or completed and converted: their files are gone
+        raise
+    new = new_step(
+        step,
+        analysis,
+        [_raw_file(shard) for shard in known.shards],
+        content_sha256=_joint_sha256(known.shards),
+        size_bytes=sum(shard.size_bytes for shard in known.shards),
+    )
 
-        def choose(connection: Connection, of: Run) -> int:
-            return known.attempt  # where its shards are
+    def choose(connection: Connection) -> Choice:
+        now = place_of(connection, run, step, attempt)
+        if now.step is not None:
+            return now.step
+        if now.shards != known.shards:
+            raise _ShardsChanged
+        return lambda _: now.attempt  # where its shards are
 
-        stored = await asyncio.to_thread(record, intake, run, new, choose)
-        return AcceptedStep(stored, analysis.took_s)
+    try:
+        stored, made = await asyncio.to_thread(record, intake, run, new, choose)
+    except _ShardsChanged:
+        return None
+    return AcceptedStep(stored, analysis.took_s if made else None)
+
+
+class _ShardsChanged(Exception):
+    """Those that were merged are not there any more."""
 
 
 def _shard_conflict(known: Place, place: ShardPlace, received: Received) -> str | None:
@@ -261,16 +331,18 @@ def _store_shard(
     kind: UploadKind,
     content: StepContent,
     attempt: str | None,
-) -> tuple[Shard, Sequence[Shard]]:
-    """With those of the same step that were there before."""
-    name = intake.files.accept(received.path)
-    try:
+) -> ShardReceipt:
+    with _accepted(intake, received) as file:
         with intake.database.write() as connection:
-            runs, stored = RunRepository(connection), ShardRepository(connection)
-            run = runs.of_step(place.run, content.metadata)
             known = place_of(connection, place.run, place.step, attempt)
+            there = _shard_conflict(known, place, received)
+            if there is None and (repeated := _repeated(known, place)) is not None:
+                return _receipt(place, repeated, known.shards, new=False)
+            if there is not None and known.named:
+                raise conflict(place.run, place.step, there, received)
+            run = RunRepository(connection).of_step(place.run, content.metadata)
             into, beside = known.attempt, known.shards
-            if not known.named and _shard_conflict(known, place, received) is not None:
+            if there is not None:
                 into, beside = reopened(connection, run, place.step), ()
                 settle_answer(connection, place.run)  # steps have left the series
             shard = Shard(
@@ -281,15 +353,13 @@ def _store_shard(
                 tokens=content.tokens,
                 size_bytes=received.size_bytes,
                 format=kind.step_format,
-                file=name,
+                file=file.name,
                 attempt=into,
             )
-            stored.add(run.number, shard)
-            runs.shard_arrived(run.number)
-    except Exception:
-        intake.files.remove([name])
-        raise
-    return shard, beside
+            ShardRepository(connection).add(run.number, shard)
+            RunRepository(connection).shard_arrived(run.number)
+        file.named = True
+    return _receipt(place, shard, [*beside, shard], new=True)
 
 
 def _receipt(place: ShardPlace, shard: Shard, there: Sequence[Shard], *, new: bool) -> ShardReceipt:

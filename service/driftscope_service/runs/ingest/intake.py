@@ -93,8 +93,10 @@ class Intake:
         self.pool.stop()
 
 
-def build_intake(settings: Settings, database: Database, storage: Storage, instance: str) -> Intake:
-    """Touches neither disk nor database, and starts nothing. `instance`: its id, for leases."""
+def build_intake(
+    settings: Settings, database: Database, storage: Storage, *, instance: str
+) -> Intake:
+    """Touches neither disk nor database, and starts nothing. instance: this process."""
     files = StepFiles(settings.data_dir, storage)
     return Intake(
         database=database,
@@ -109,9 +111,9 @@ def build_intake(settings: Settings, database: Database, storage: Storage, insta
             database,
             files,
             storage,
-            instance,
             ring_steps=settings.token_ring_steps,
             budget_bytes=settings.token_budget_bytes,
             open_step_s=settings.open_step_seconds,
+            instance=instance,
         ),
     )

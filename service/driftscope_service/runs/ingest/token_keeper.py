@@ -19,8 +19,8 @@ from driftscope_service.runs.ingest.analysis import StepPart, whole_step
 from driftscope_service.runs.store.steps import StepRepository, StepTokens
 from driftscope_service.runs.store.token_files import write_tokens
 from driftscope_service.runs.store.uploads import ShardRepository, StepFiles
-from driftscope_service.store.database import Database
-from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.database import CommitUnknown, Database
+from driftscope_service.store.leases import Turn
 from driftscope_service.store.storage.base import Storage
 from driftscope_service.store.storage.sweep import SWEEP_EVERY_S, sweep
 
@@ -81,12 +81,13 @@ def _age(one: KeptStep) -> tuple[datetime, str, int, int]:
     return one.received_at, one.run, one.step, one.number
 
 
-#: An accepted step is announced at once; this is for a busy database and for open steps.
-IDLE_POLL_S = 60.0
-#: One instance converts and drops at a time. What another one that was killed held is free after
-#: this; a conversion that takes longer is checked when it is recorded, and is only done twice.
-KEEPER_LEASE = "tokens"
-LEASE_S = 10.0
+#: An accepted step is announced at once; this is for a busy database, for open steps, and for steps
+#: that another process of the service accepted.
+IDLE_POLL_S = 15.0
+#: Longer than a conversion takes, before each of which it is renewed: a step of fifty million
+#: tokens takes ten seconds.
+LEASE_S = 60.0
+LEASE = "tokens"
 _log = logging.getLogger("driftscope")
 
 
@@ -96,17 +97,19 @@ class TokenKeeper:
         database: Database,
         files: StepFiles,
         storage: Storage,
-        instance: str,
         *,
         ring_steps: int,
         budget_bytes: int,
         open_step_s: float,
+        instance: str,
     ) -> None:
+        """instance: whose it is; one at a time puts the tokens of a database in order."""
         self._database = database
+        self._turn = Turn(database, LEASE, instance, LEASE_S)
         self._files = files
         self._storage = storage
         self._instance = instance
-        self._renew_at = self._sweep_at = -math.inf
+        self._sweep_at = -math.inf
         self._ring_steps = ring_steps
         self._budget_bytes = budget_bytes
         self._open_step = timedelta(seconds=open_step_s)
@@ -136,25 +139,22 @@ class TokenKeeper:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
+            self._announced.wait(IDLE_POLL_S)
+            self._announced.clear()
             try:
-                waits_s = IDLE_POLL_S if self._tidy() else LEASE_S
+                self._tidy()
             except (OperationalError, OSError) as error:
                 _log.error("tokens cannot be put in order, and wait: %s", error)
-                waits_s = IDLE_POLL_S
             except Exception:
                 # A thread that ends would let raw uploads fill the disk.
                 _log.exception("the token keeper failed")
-                waits_s = IDLE_POLL_S
-            self._announced.wait(waits_s)
-            self._announced.clear()
-        self._release()
+        self._turn.release()
 
-    def _tidy(self) -> bool:
-        """False where another instance does this work."""
-        if not self._hold():
-            return False
+    def _tidy(self) -> None:
+        if not self._turn.taken():
+            return
         self._abandon_open_steps()
-        while not self._stopping.is_set() and self._hold():
+        while not self._stopping.is_set() and self._turn.taken():
             kept = self._drop(self._kept())
             waiting = [
                 tokens
@@ -163,25 +163,8 @@ class TokenKeeper:
             ]
             if not waiting:
                 self._sweep()
-                break
+                return
             self._convert(waiting[0])
-        return True
-
-    def _hold(self) -> bool:
-        """Take the lease, or renew it in time."""
-        if time.monotonic() < self._renew_at:
-            return True
-        with self._database.write() as connection:
-            lease = LeaseRepository(connection).take(KEEPER_LEASE, self._instance, LEASE_S)
-        self._renew_at = -math.inf if lease is None else time.monotonic() + LEASE_S / 2
-        return lease is not None
-
-    def _release(self) -> None:
-        try:
-            with self._database.write() as connection:
-                LeaseRepository(connection).release(KEEPER_LEASE, self._instance)
-        except OperationalError as error:
-            _log.error("the lease of the tokens runs out by itself: %s", error)
 
     def _sweep(self) -> None:
         if time.monotonic() >= self._sweep_at:
@@ -215,6 +198,8 @@ class TokenKeeper:
         for one in tokens_to_drop(candidates, self._ring_steps, self._budget_bytes):
             tokens = of.pop(one.number)
             with self._database.write() as connection:
+                if not self._turn.still_mine(connection):
+                    return []  # whoever has it decides anew
                 StepRepository(connection).dropped(tokens.number)
             self._files.remove(tokens.files)
         return list(of.values())
@@ -225,8 +210,8 @@ class TokenKeeper:
             size = write_tokens(part, whole_step(self._parts(tokens)))
             name = self._files.accept(part)
         except (PushError, FileNotFoundError) as error:
-            if not self._exists(tokens):
-                return  # deleted meanwhile, with its files
+            if not self._waits(tokens):
+                return  # deleted or converted meanwhile, and its files with that
             # It was readable when it was accepted: the disk is damaged, or the file was changed.
             _log.error("run %s step %d cannot be read: %s", tokens.run, tokens.step, error)
             self._unreadable.add(tokens.number)
@@ -235,15 +220,24 @@ class TokenKeeper:
             part.unlink(missing_ok=True)
         try:
             with self._database.write() as connection:
-                kept = StepRepository(connection).converted(tokens.number, name, size)
+                mine = self._turn.still_mine(connection)
+                kept = mine and StepRepository(connection).converted(tokens.number, name, size)
+        except CommitUnknown:
+            raise  # if it did commit, the row names the new file
         except Exception:
             self._files.remove([name])
             raise
+        if not mine:
+            self._files.remove([name])  # what it was made of is another one's now
+            return
         self._files.remove(tokens.files if kept else [*tokens.files, name])
 
-    def _exists(self, tokens: StepTokens) -> bool:
+    def _waits(self, tokens: StepTokens) -> bool:
+        """Whether it is there, and not converted by another process of the service."""
         with self._database.read() as connection:
-            return StepRepository(connection).exists(tokens.number)
+            return StepRepository(connection).exists(tokens.number) and self._turn.still_mine(
+                connection
+            )
 
     def _parts(self, tokens: StepTokens) -> list[StepPart]:
         return [

@@ -6,7 +6,6 @@ In: a connection. Out: transactions of which writers take turns and readers see 
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -25,8 +24,13 @@ class Dialect(Protocol):
         """What a transaction starts with; a writer waits here for the one before it."""
         ...
 
-    def held(self, engine: Engine) -> AbstractContextManager[bool]:
-        """For as long as a service works on the database; False where another one does."""
+    @property
+    def many_services(self) -> bool:
+        """Whether several processes of the service may work on it at once."""
+        ...
+
+    def held_by_older(self, connection: Connection) -> bool:
+        """Whether a service works on it that is too old to be in the table of instances."""
         ...
 
     def broken_references(self, connection: Connection) -> int:

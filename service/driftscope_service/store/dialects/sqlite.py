@@ -6,7 +6,6 @@ BEGIN IMMEDIATE, so that what a transaction reads cannot change before it writes
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +39,12 @@ class Sqlite:
     def begin(self, connection: Connection, *, write: bool) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    def held(self, engine: Engine) -> AbstractContextManager[bool]:
-        return nullcontext(True)  # the lock of the data folder holds its file as well
+    @property
+    def many_services(self) -> bool:
+        return False  # the lock of the data folder holds its file as well
+
+    def held_by_older(self, connection: Connection) -> bool:
+        return False
 
     def broken_references(self, connection: Connection) -> int:
         return len(connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall())
