@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,16 @@ from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
+from driftscope_service.jobs.claims import Owner
 from driftscope_service.jobs.executor import JobExecutor
-from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
-from driftscope_service.jobs.job import Job, service_stopped
+from driftscope_service.jobs.executors.local import (
+    DEFAULT_MODULE,
+    Devices,
+    LocalExecutor,
+    kill_orphans,
+)
+from driftscope_service.jobs.job import Job
 from driftscope_service.jobs.run_job import JobOf, JobTools
-from driftscope_service.jobs.store import JobRepository
 from driftscope_service.runs.brought import step_brought
 from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
@@ -34,11 +39,11 @@ from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
+from driftscope_service.store.tables import HOST_LENGTH, new_id
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
 LOCK_NAME = "service.lock"
-_log = logging.getLogger("driftscope")
 
 
 class DataDirError(ProbeError):
@@ -86,7 +91,12 @@ def build_service(
     report_files = ReportFiles(settings.data_dir)
     kinds = load_kinds(experiments)
     local = LocalExecutor(
-        probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
+        probe_module,
+        settings.probe_python,
+        settings.job_time_limit_seconds,
+        kinds,
+        settings.max_probe_memory_gib,
+        Devices(settings.devices),
     )
 
     def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
@@ -100,8 +110,17 @@ def build_service(
             files=report_files,
         ).path
 
-    tools = JobTools(settings.data_dir, database, record, local, threading.Event())
-    executor = JobExecutor(tools, settings.max_concurrent_probes)
+    tools = JobTools(
+        settings.data_dir,
+        database,
+        record,
+        local,
+        threading.Event(),
+        kill_orphans,
+        settings.job_total_time_limit_seconds,
+    )
+    owner = Owner(new_id("instance"), socket.gethostname()[:HOST_LENGTH], local.name)
+    executor = JobExecutor(tools, owner, settings.max_concurrent_probes)
     intake = build_intake(settings, database)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
     return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
@@ -114,7 +133,7 @@ def open_service(
     probe_module: str = DEFAULT_MODULE,
     experiments: Sequence[str] = EXPERIMENTS,
 ) -> Iterator[Service]:
-    """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
+    """Prepare and hold the data folder, yield the service, leave no probe."""
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
         service = build_service(settings, probe_module=probe_module, experiments=experiments)
@@ -130,13 +149,12 @@ def _running(service: Service) -> Iterator[Service]:
         check_keys_exist(service.settings, service.database)
         service.report_files.sweep()
         service.intake.sweep()
-        _end_unfinished(service.database)
+        service.executor.recover()
         yield service
     finally:
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()
-        _end_unfinished(service.database)
 
 
 @contextmanager
@@ -214,12 +232,3 @@ def _other_schema(settings: Settings) -> DataDirError:
         remedy="use one version of driftscope for both: stop the service and start it again with "
         "this one, or hand the report to it with --url.",
     )
-
-
-def _end_unfinished(database: Database) -> None:
-    """End jobs that no process runs: after a crash, or when the service stops."""
-    with database.write() as connection:
-        left = JobRepository(connection).finish_unfinished(service_stopped)
-    killed = kill_orphans(job.id for job in left)
-    if left:
-        _log.warning("unfinished jobs ended: %d; processes killed: %s", len(left), killed or "none")

@@ -21,9 +21,10 @@ from driftscope_service.jobs.api import (
     cancel_job,
     delete_job,
     find_job,
+    job_logs,
     kept_for,
 )
-from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
+from driftscope_service.jobs.job import AttemptOutcome, Job, JobFolder, JobKind, JobState
 from driftscope_service.jobs.stages import MOST_LIKE, Past, Stage, estimate, read_stages
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.numbers.metric_words import seconds
@@ -88,6 +89,9 @@ def job_sentence(words: JobWords, before: int) -> str:
     if words.stopping:
         return "The probe has been told to stop and ends within seconds."
     if job.state is JobState.QUEUED:
+        if job.attempts:
+            number = len(job.attempts) + 1
+            return f"Attempt {number} follows: {_why_again(job)}"
         if not before:
             return "It starts as soon as a slot is free."
         return f"It starts after {'the job' if before == 1 else f'the {before} jobs'} before it."
@@ -98,11 +102,17 @@ def job_sentence(words: JobWords, before: int) -> str:
         return "It failed, and left no report."
     if job.state is JobState.CANCELLED:
         if job.started_at is None:
-            return "It was cancelled before it began."
+            when = "another attempt" if job.attempts else "it"
+            return f"It was cancelled before {when} began."
         return f"It was cancelled after {words.took}."
     if words.handed_in:
         return "Its work was done elsewhere, and its report handed in."
     return f"It took {words.took}."
+
+
+def _why_again(job: Job) -> str:
+    reason = job.attempts[-1].reason
+    return "the one before left no report." if reason is None else reason.message
 
 
 def duration(passed_s: float) -> str:
@@ -180,7 +190,7 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         )
         facts = None if job.report_id is None else jobs.report_facts(job.report_id)
         past = _past(job, jobs, service) if job.state is JobState.RUNNING else []
-    stages = read_stages(JobFolder(service.settings.data_dir, job.id).path)
+    stages = read_stages(JobFolder(service.settings.data_dir, job.id).newest.path)
     words = job_words(job, service.kinds)
     log, left_out = _log(job, service)
     return page(
@@ -199,6 +209,7 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         else service.kinds[job.kind].report_page(job.report_id),
         log=log,
         left_out=left_out,
+        attempts=attempt_rows(job),
         stages=stage_rows(job, stages),
         left=time_left(job, stages, past),
         again_from=f"/probes/new/{job.kind}?from={job.id}",
@@ -269,6 +280,44 @@ def stage_rows(job: Job, stages: Sequence[Stage]) -> list[StageRow]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    number: int
+    word: str
+    tone: Tone
+    reason: str
+    where: str
+    took: str
+    log: str  # a path
+
+
+_OUTCOMES: Final[Mapping[AttemptOutcome | None, tuple[str, Tone]]] = {
+    None: ("running", "watch"),
+    AttemptOutcome.SUCCEEDED: ("succeeded", "good"),
+    AttemptOutcome.FAILED: ("failed", "bad"),
+    AttemptOutcome.CANCELLED: ("cancelled", "none"),
+    AttemptOutcome.STOPPED: ("stopped with the service", "watch"),
+    AttemptOutcome.LOST: ("lost with its machine", "bad"),
+}
+
+
+def attempt_rows(job: Job) -> list[AttemptRow]:
+    """Empty where there was one: the page says all of it anyway."""
+    if len(job.attempts) < 2 and job.state is not JobState.QUEUED:
+        return []
+    return [
+        AttemptRow(
+            one.attempt,
+            *_OUTCOMES[one.outcome],
+            "" if one.reason is None else one.reason.message,
+            f"{one.host}, {one.executor}",
+            duration(((one.finished_at or datetime.now(UTC)) - one.started_at).total_seconds()),
+            f"/v1/jobs/{job.id}/logs?attempt={one.attempt}",
+        )
+        for one in job.attempts
+    ]
+
+
 def time_left(job: Job, stages: Sequence[Stage], past: Sequence[Past]) -> str | None:
     """In words, with what it rests on; None where the job does not run."""
     if job.state is not JobState.RUNNING or job.started_at is None:
@@ -287,7 +336,7 @@ def _past(job: Job, jobs: JobRepository, service: JobsService) -> list[Past]:
     found = []
     for one in jobs.succeeded_like(job, MOST_LIKE):
         assert one.started_at is not None and one.finished_at is not None
-        folder = JobFolder(service.settings.data_dir, one.id).path
+        folder = JobFolder(service.settings.data_dir, one.id).newest.path
         took = (one.finished_at - one.started_at).total_seconds()
         found.append(Past(took, read_stages(folder), jobs.request_of(one.id) == asked))
     return found
@@ -295,6 +344,6 @@ def _past(job: Job, jobs: JobRepository, service: JobsService) -> list[Past]:
 
 def _log(job: Job, service: JobsService) -> tuple[str, bool]:
     """The end of the log, and whether there is more before it."""
-    whole = JobFolder(service.settings.data_dir, job.id).logs().rstrip()
+    whole = job_logs(job, service).rstrip()
     shown = "\n".join(whole.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
     return shown, len(shown) < len(whole)
