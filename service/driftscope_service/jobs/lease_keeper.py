@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,6 @@ from sqlalchemy.exc import OperationalError
 from driftscope_service.jobs.claims import (
     LEASE_S,
     ClaimRepository,
-    Fence,
     HeldLease,
     LeaseLost,
     Owner,
@@ -166,8 +165,11 @@ class LeaseKeeper:
                 )
         except LeaseLost:
             return  # it was renewed, has ended, or another instance was faster
-        killed = self._end_processes([lease])
-        folder.tidy()
+        killed = []
+        # Elsewhere the fence keeps its processes harmless.
+        if lease.host in (self._owner.host, ""):
+            killed = self._tools.end_orphans([(fence.job_id, fence.attempt)])
+            folder.tidy()
         self._tools.counts.ended(error, outcome, retried=job.state is JobState.QUEUED)
         _log.warning(
             "%s had no owner any more and is now %s: %s Processes killed: %s",
@@ -175,10 +177,3 @@ class LeaseKeeper:
         )
         if job.state is JobState.QUEUED:
             self._announce()
-
-    def _end_processes(self, leases: Iterable[HeldLease]) -> list[int]:
-        """On this host; elsewhere the fence keeps them harmless."""
-        here: list[Fence] = [
-            lease.fence for lease in leases if lease.host in (self._owner.host, "")
-        ]
-        return self._tools.end_orphans([(fence.job_id, fence.attempt) for fence in here])

@@ -119,6 +119,8 @@ def test_a_killed_service_is_put_in_order_by_the_next_start(
     settings = make_settings()
     with live_server(settings.data_dir) as (process, client):
         job_id, grandchild = start_family(client, settings.data_dir)
+        accepted = {**SLEEPING, "prompts": ["succeed"]}
+        waiting = client.post("/v1/probes/paired", json=accepted).json()["id"]
         probe = next(pid for pid in processes_of(job_id) if pid != grandchild)
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE_S)
@@ -130,6 +132,10 @@ def test_a_killed_service_is_put_in_order_by_the_next_start(
         killed, again = client.get(f"/v1/jobs/{job_id}").json()["attempts"]
         assert (killed["outcome"], again["outcome"]) == ("stopped", None)
         assert killed["reason"]["error"] == "ServiceStopped"
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        # What was accepted before the kill is carried out after it.
+        eventually(lambda: client.get(f"/v1/jobs/{waiting}").json()["state"] == "succeeded")
+        assert len(client.get(f"/v1/jobs/{waiting}").json()["attempts"]) == 1
 
 
 def test_a_data_folder_has_one_service(make_settings: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.claims import ClaimRepository
+from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service, open_service
 

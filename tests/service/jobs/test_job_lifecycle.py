@@ -196,6 +196,11 @@ def test_a_stopped_service_leaves_no_process_and_the_next_one_goes_on(
         assert (first["outcome"], second["outcome"]) == ("stopped", None)
         assert first["reason"]["error"] == "ServiceStopped"
         assert "the probe was running" in first["reason"]["message"]
+        assert (first["host"], first["executor"]) == (second["host"], "local")
+        assert first["instance"] != second["instance"]
+        assert "quick probe: family" in running.client.get(first["logs"]).text
+        page = running.client.get(f"/jobs/{job_id}", headers={"accept": "text/html"}).text
+        assert "stopped with the service" in page and "Log of attempt 2" in page
         running.client.post(f"/v1/jobs/{job_id}/cancel")
         assert running.wait(job_id)["attempts"][1]["outcome"] == "cancelled"
         done = running.wait(waiting)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.job import AttemptOutcome, JobError, JobState
 from driftscope_service.jobs.metrics import job_families
-from driftscope_service.jobs.job import AttemptOutcome, JobError
 from driftscope_service.jobs.run_job import JobCounts
 from driftscope_service.jobs.store import LastJob
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, update
 
 from driftscope_service.experiments.store import ReportFile, ReportRepository
-from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.claims import ClaimRepository, Owner
+from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.runs.store.runs import RunRepository, RunSummaries
 from driftscope_service.runs.store.steps import NewStep, StepRepository
