@@ -1,6 +1,7 @@
 """A probe without a model, for tests of the service: it does what its first prompt says.
 
-    succeed | sleep | gate | refuse | crash | leave | family | widow | heir | babble | nonsense | leak
+    succeed | sleep | gate | refuse | crash | leave | family | widow | heir | babble | nonsense
+    leak
 
 Runs as the real one does: `python -m quick_probe WORKDIR`, through child_main.
 """
