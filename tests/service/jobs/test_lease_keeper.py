@@ -96,6 +96,14 @@ def test_a_clock_that_is_set_takes_no_job_from_its_owner(
         assert (job["state"], len(job["attempts"])) == ("running", 1)
 
 
+def test_all_attempts_together_have_a_limit(quick: None, run_service: Any) -> None:
+    with run_service(job_total_time_limit_seconds=0.5) as running:
+        job = running.wait(running.start("sleep"))
+        assert (job["state"], job["error"]["error"]) == ("failed", "JobTimedOut")
+        assert "all attempts of the job" in job["error"]["message"]
+        assert "DRIFTSCOPE_JOB_TOTAL_TIME_LIMIT_SECONDS" in job["error"]["remedy"]
+
+
 def test_a_cancel_that_came_to_another_instance_is_obeyed(quick: None, running: Any) -> None:
     job_id = running.start("sleep")
     running.wait(job_id, "running")
