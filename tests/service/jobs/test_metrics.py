@@ -20,7 +20,7 @@ def samples(*given: Any) -> list[list[str]]:
 
 def test_a_service_without_jobs(make_settings: Any) -> None:
     nothing = dict.fromkeys(JobState, 0)
-    given = nothing, None, [], JobCounts(), make_settings()
+    given: Any = nothing, None, [], JobCounts(), make_settings()
     states, oldest, queued, limit, durations, expired, retries = samples(*given)
     assert len(states) == len(JobState) and all(line.endswith(" 0.0") for line in states)
     assert oldest == durations == []
@@ -35,7 +35,7 @@ def test_a_service_with_jobs(make_settings: Any) -> None:
     ended = JobCounts()
     ended.ended(JobError("OwnerLost", "m", "r"), AttemptOutcome.LOST, retried=True)
     ended.ended(JobError("EngineError", "m", "r"), AttemptOutcome.FAILED, retried=False)
-    given = counts, EPOCH, last, ended, settings
+    given: Any = counts, EPOCH, last, ended, settings
     states, oldest, queued, limit, durations, expired, retries = samples(*given)
     for state, line in zip(JobState, states, strict=True):
         assert f'"{state}"' in line and line.endswith(f" {counts[state]}.0")
