@@ -111,6 +111,7 @@ class MetricsPage:
                 JobRepository(connection).counts(),
                 JobTimes(connection).oldest_queued_at(),
                 JobTimes(connection).last_finished(),
+                executor.counts,
                 settings,
             )
             stored = stored_bytes(connection)

@@ -6,7 +6,7 @@ services may work on one PostgreSQL database, each with a data folder of its own
 
 from __future__ import annotations
 
-import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.access import check_keys_exist
@@ -25,11 +24,16 @@ from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.retention import Retention, kept_of
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
+from driftscope_service.jobs.claims import Owner
 from driftscope_service.jobs.executor import JobExecutor
-from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
-from driftscope_service.jobs.job import Job, service_stopped
+from driftscope_service.jobs.executors.local import (
+    DEFAULT_MODULE,
+    Devices,
+    LocalExecutor,
+    kill_orphans,
+)
+from driftscope_service.jobs.job import Job
 from driftscope_service.jobs.run_job import JobOf, JobTools
-from driftscope_service.jobs.store import JobRepository
 from driftscope_service.runs.brought import step_brought
 from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.intake import Intake, build_intake
@@ -42,11 +46,11 @@ from driftscope_service.store.instances import Presence
 from driftscope_service.store.storage.base import Storage
 from driftscope_service.store.storage.guarded import GuardedStorage
 from driftscope_service.store.storage.opening import open_storage
+from driftscope_service.store.tables import HOST_LENGTH
 
 #: Prompts and answers are the users' own: no other account of the machine reads them.
 DATA_DIR_MODE = 0o700
 LOCK_NAME = "service.lock"
-_log = logging.getLogger("driftscope")
 
 
 class DataDirError(ProbeError):
@@ -99,7 +103,12 @@ def build_service(
     presence = Presence(database)
     kinds = load_kinds(experiments)
     local = LocalExecutor(
-        probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
+        probe_module,
+        settings.probe_python,
+        settings.job_time_limit_seconds,
+        kinds,
+        settings.max_probe_memory_gib,
+        Devices(settings.devices),
     )
 
     def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
@@ -113,8 +122,17 @@ def build_service(
             files=report_files,
         ).path
 
-    tools = JobTools(settings.data_dir, database, record, local, threading.Event())
-    executor = JobExecutor(tools, settings.max_concurrent_probes)
+    tools = JobTools(
+        settings.data_dir,
+        database,
+        record,
+        local,
+        threading.Event(),
+        kill_orphans,
+        settings.job_total_time_limit_seconds,
+    )
+    owner = Owner(presence.id, socket.gethostname()[:HOST_LENGTH], local.name)
+    executor = JobExecutor(tools, owner, settings.max_concurrent_probes)
     intake = build_intake(settings, database, storage, instance=presence.id)
     scheduler = Scheduler(
         database, settings.max_queued_jobs, executor.announce, instance=presence.id
@@ -143,7 +161,7 @@ def open_service(
     probe_module: str = DEFAULT_MODULE,
     experiments: Sequence[str] = EXPERIMENTS,
 ) -> Iterator[Service]:
-    """Prepare and hold the data folder, yield the service, leave no probe and no open job."""
+    """Prepare and hold the data folder, yield the service, leave no probe."""
     disk_reserve.release_if_full(settings.data_dir)
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
@@ -160,8 +178,7 @@ def _running(service: Service) -> Iterator[Service]:
         claim_storage(service.database, service.storage)
         service.presence.join()
         service.intake.sweep()
-        if service.presence.alone:
-            _end_unfinished(service.database)
+        service.executor.recover()
         disk_reserve.take(service.settings.data_dir)
         yield service
     finally:
@@ -169,18 +186,7 @@ def _running(service: Service) -> Iterator[Service]:
         service.scheduler.stop()
         service.executor.stop()
         service.intake.stop()
-        _end_last(service)
         service.presence.leave()
-
-
-def _end_last(service: Service) -> None:
-    """The jobs that nobody runs any more; a database that is away does not keep a service alive:
-    the next start ends them."""
-    try:
-        if service.presence.alone:
-            _end_unfinished(service.database)
-    except OperationalError as error:
-        _log.error("unfinished jobs stay as they are: the database does not answer: %s", error.orig)
 
 
 @contextmanager
@@ -247,12 +253,3 @@ def _other_schema(settings: Settings) -> DataDirError:
         remedy="use one version of driftscope for both: stop the service and start it again with "
         "this one, or hand the report to it with --url.",
     )
-
-
-def _end_unfinished(database: Database) -> None:
-    """End jobs that no process runs: after a crash, or when the service stops."""
-    with database.write() as connection:
-        left = JobRepository(connection).finish_unfinished(service_stopped)
-    killed = kill_orphans(job.id for job in left)
-    if left:
-        _log.warning("unfinished jobs ended: %d; processes killed: %s", len(left), killed or "none")

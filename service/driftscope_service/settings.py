@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -42,9 +50,12 @@ OTHER_VARIABLES = {
     "DRIFTSCOPE_SECRETS_DIR": "docker-compose: folder of the secrets",
     "DRIFTSCOPE_PROGRESS_FD": "set by driftscope for a child: the pipe for its progress",
     "DRIFTSCOPE_JOB_ID": "set by driftscope for a child: the job it works for",
+    "DRIFTSCOPE_JOB_ATTEMPT": "set by driftscope for a child: which attempt at the job",
 }
 #: Valid in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: Of CUDA_VISIBLE_DEVICES: a number, or what nvidia-smi -L prints. A comma gives a probe several.
+DEVICE = re.compile(r"[A-Za-z0-9/:,-]{1,200}")
 #: SQLite's file within the data folder.
 DATABASE_NAME = "driftscope.db"
 #: RFC 1123 section 2.1, and underscores, which container networks use.
@@ -122,6 +133,18 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(default=16, ge=1, le=10_000, description="jobs waiting at most")
     job_time_limit_seconds: float = Field(
         default=14_400.0, gt=0.0, description="wall-clock time after which a probe is stopped"
+    )
+    job_total_time_limit_seconds: float = Field(
+        default=43_200.0, gt=0.0, description="what all attempts at a job may take together"
+    )
+    max_probe_memory_gib: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="memory of all processes of a probe at most; default: no limit but the machine",
+    )
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description='devices, one for each running probe as its CUDA_VISIBLE_DEVICES: ["0", "1"]',
     )
     max_response_tokens: int = Field(
         default=65_536, ge=1, description="prompts × max_tokens of one probe at most"
@@ -212,6 +235,22 @@ class Settings(BaseSettings):
                     "lower case and without port or wildcard"
                 )
         return names
+
+    @field_validator("devices")
+    @classmethod
+    def _one_each(cls, devices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        probes = info.data.get("max_concurrent_probes", 1)
+        if devices and len(devices) < probes:
+            raise ValueError(
+                f"{len(devices)} named for {probes} probes at once: name one for each, or lower "
+                "max_concurrent_probes"
+            )
+        if not all(DEVICE.fullmatch(name) for name in devices) or len({*devices}) < len(devices):
+            raise ValueError(
+                f"{list(devices)!r} is not accepted: give each device once, as "
+                'CUDA_VISIBLE_DEVICES has it, such as "0" or "GPU-8932f937-d72c"'
+            )
+        return devices
 
     @field_validator("data_dir")
     @classmethod

@@ -18,6 +18,7 @@ from driftscope_service.experiments.kernels.store import KernelVerdictRepository
 from driftscope_service.experiments.paired import metrics as paired
 from driftscope_service.experiments.registry import load_kinds
 from driftscope_service.experiments.store import ReportFile, ReportRepository
+from driftscope_service.jobs.claims import ClaimRepository
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.metrics.metric_names import CELL_SAMPLES, sample_names
 from driftscope_service.metrics_page import every_metric
@@ -50,12 +51,13 @@ def value(running: Any, name: str, **labels: str) -> float | None:
 def store(running: Any, model: str, cells: list[dict[str, Any]], number: int = 0) -> None:
     with running.service.database.write() as connection:
         job = JobRepository(connection).add("paired", model, {})
-        JobRepository(connection).claim_next()
+        claim = ClaimRepository(connection).claim_next(running.service.executor.owner)
+        assert claim is not None
         file = ReportFile(f"report_{job.id}", f"reports/{number}/report.json", 1)
         ReportRepository(connection).add(
             file, job_id=job.id, kind="paired", model=model, summary={"cells": cells}
         )
-        JobRepository(connection).succeed(job.id)
+        ClaimRepository(connection).succeed(claim.fence)
 
 
 def cell(**numbers: float | None) -> dict[str, Any]:
@@ -75,13 +77,14 @@ def store_check(running: Any, caught: int = 8, threads: int = 1, **verdicts: str
     summary = {"planted": {"caught": caught, "total": 9, "missed": []}, "verdicts": rows}
     with running.service.database.write() as connection:
         job = JobRepository(connection).add("kernels", None, {})
-        JobRepository(connection).claim_next()
+        claim = ClaimRepository(connection).claim_next(running.service.executor.owner)
+        assert claim is not None
         file = ReportFile(f"report_{job.id}", "reports/k/report.json", 1)
         ReportRepository(connection).add(
             file, job_id=job.id, kind="kernels", model=None, summary=summary
         )
         KernelVerdictRepository(connection).put(rows, file.report_id)
-        JobRepository(connection).succeed(job.id)
+        ClaimRepository(connection).succeed(claim.fence)
 
 
 VERDICT = {"op": "linear", "dtype": "fp32", "threads": "1"}

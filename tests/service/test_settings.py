@@ -41,6 +41,24 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("devices", "part"),
+    [
+        (["0"], "1 named for 2 probes"),
+        (["0", "0"], "each device once"),
+        (["0", "a b"], "each device once"),
+        (["0", ""], "each device once"),
+    ],
+)
+def test_devices_are_enough_and_well_named(
+    monkeypatch: pytest.MonkeyPatch, devices: list[str], part: str
+) -> None:
+    given = {"MAX_CONCURRENT_PROBES": "2", "DEVICES": json.dumps(devices)}
+    assert part in refusal(monkeypatch, **given)
+    monkeypatch.setenv("DRIFTSCOPE_DEVICES", '["0", "GPU-8932f937-d72c"]')
+    assert load_settings().devices == ("0", "GPU-8932f937-d72c")
+
+
 def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTSCOPE_PORT", "9000")
     monkeypatch.setenv("DRIFTSCOPE_MAX_QUEUED_JOBS", "3")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -18,7 +18,14 @@ from driftscope_service.http.current_service import current_service
 from driftscope_service.http.errors import ServiceError, not_found, problems
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.jobs.executor import JobExecutor
-from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
+from driftscope_service.jobs.job import (
+    AttemptOutcome,
+    Job,
+    JobAttempt,
+    JobFolder,
+    JobKind,
+    JobState,
+)
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
@@ -50,6 +57,18 @@ class JobErrorBody(BaseModel):
     remedy: str = Field(description="what to do about it")
 
 
+class JobAttemptBody(BaseModel):
+    attempt: int = Field(ge=1)
+    host: str = Field(description="where the probe ran")
+    executor: str
+    instance: str = Field(description="of the service, which ran it")
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: AttemptOutcome | None = Field(description="null: under way")
+    reason: JobErrorBody | None = Field(description="why it left no report")
+    logs: str = Field(description="path of its log")
+
+
 class JobLinks(BaseModel):
     self: str
     cancel: str
@@ -68,8 +87,10 @@ class JobBody(BaseModel):
     error: JobErrorBody | None = Field(description="why it failed")
     cancel_requested: bool
     created_at: datetime
-    started_at: datetime | None
+    started_at: datetime | None = Field(description="its newest attempt; null while it waits")
     finished_at: datetime | None
+    not_before: datetime | None = Field(description="when another attempt may begin, if one waits")
+    attempts: list[JobAttemptBody] = Field(description="every time that it was begun, oldest first")
     links: JobLinks
 
     @staticmethod
@@ -87,6 +108,8 @@ class JobBody(BaseModel):
                 "created_at": job.created_at,
                 "started_at": job.started_at,
                 "finished_at": job.finished_at,
+                "not_before": job.not_before,
+                "attempts": [_attempt(one, path) for one in job.attempts],
                 "links": {
                     "self": path,
                     "cancel": f"{path}/cancel",
@@ -97,6 +120,20 @@ class JobBody(BaseModel):
                 },
             }
         )
+
+
+def _attempt(attempt: JobAttempt, path: str) -> dict[str, object]:
+    return {
+        "attempt": attempt.attempt,
+        "host": attempt.host,
+        "executor": attempt.executor,
+        "instance": attempt.owner,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
+        "outcome": attempt.outcome,
+        "reason": None if attempt.reason is None else attempt.reason.to_dict(),
+        "logs": f"{path}/logs?attempt={attempt.attempt}",
+    }
 
 
 class JobPage(BaseModel):
@@ -151,7 +188,7 @@ def get_job(job: RequiredJob) -> JobBody:
 def cancel_job(job_id: str, service: CurrentService) -> JobBody:
     """Cancel a job. A waiting one is cancelled at once; the probe of a running one is stopped
     within seconds, and its state stays `running` until then. Asking again changes nothing. A job
-    that succeeded or failed answers 409."""
+    that succeeded or failed answers 409. One that waits for another attempt is not tried again."""
     with service.database.write() as connection:
         job = JobRepository(connection).request_cancel(job_id)
     if job is None:
@@ -199,14 +236,35 @@ def kept_for(job: Job) -> ServiceError | None:
     return None
 
 
+#: Beyond any number of attempts; as large as the column.
+MOST_ATTEMPT_NUMBER = 2**31 - 1
+Attempt = Annotated[
+    int | None,
+    Query(ge=1, le=MOST_ATTEMPT_NUMBER, description="which attempt; default: the newest"),
+]
+
+
 @router.get(
     "/{job_id}/logs",
     response_class=PlainTextResponse,
-    responses=problems(problem_kinds.NOT_FOUND),
+    responses=problems(problem_kinds.NOT_FOUND, problem_kinds.INVALID_REQUEST),
 )
-def get_job_logs(job: RequiredJob, service: CurrentService) -> PlainTextResponse:
-    """What the probe and its engines wrote, the end of each log; empty before the job starts."""
-    return PlainTextResponse(JobFolder(service.settings.data_dir, job.id).logs())
+def get_job_logs(
+    job: RequiredJob, service: CurrentService, attempt: Attempt = None
+) -> PlainTextResponse:
+    """What the probe and its engines wrote, the end of each log; empty before the job starts. Of an
+    attempt that ran on another machine and left no report, the last characters."""
+    return PlainTextResponse(job_logs(job, service, attempt))
+
+
+def job_logs(job: Job, service: JobsService, attempt: int | None = None) -> str:
+    """By default of the newest attempt."""
+    folder = JobFolder(service.settings.data_dir, job.id)
+    logs = (folder.newest if attempt is None else folder.attempt(attempt)).logs()
+    if logs:
+        return logs
+    with service.database.read() as connection:
+        return JobRepository(connection).log_tail(job.id, attempt)
 
 
 events_router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

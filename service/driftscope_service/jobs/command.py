@@ -44,9 +44,16 @@ def show(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None
 
 
 @app.command()
-def logs(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def logs(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Which attempt; default: the newest.")
+    ] = None,
+) -> None:
     """What the probe and its engines wrote."""
-    typer.echo(call("GET", url, f"/v1/jobs/{job_id}/logs").text, nl=False)
+    query: dict[str, str | int] = {} if attempt is None else {"attempt": attempt}
+    typer.echo(call("GET", url, f"/v1/jobs/{job_id}/logs", query).text, nl=False)
 
 
 @app.command()
@@ -80,8 +87,18 @@ def _print_job(job: dict[str, Any], url: str, as_json: bool) -> None:
     typer.echo(f"{job['id']}  {job['state']}  {subject}  {_progress(job)}")
     if job["error"]:
         typer.echo(f"{job['error']['message']}\nWhat to do: {job['error']['remedy']}")
+    if len(job["attempts"]) > 1 or (job["attempts"] and job["state"] == "queued"):
+        for attempt in job["attempts"]:
+            typer.echo(_attempt_line(attempt))
     if job["links"]["report_html"]:
         typer.echo(f"report: {url.rstrip('/')}{job['links']['report_html']}")
+
+
+def _attempt_line(attempt: dict[str, Any]) -> str:
+    outcome = attempt["outcome"] or "running"
+    where = f"{attempt['host']}, {attempt['executor']}"
+    reason = f": {attempt['reason']['message']}" if attempt["reason"] else ""
+    return f"attempt {attempt['attempt']}  {outcome}  {where}{reason}"
 
 
 def _progress(job: dict[str, Any]) -> str:

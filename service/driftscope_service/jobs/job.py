@@ -22,9 +22,38 @@ KEPT_NAMES = (LOG_NAME, STAGES_NAME, "request.json", "error.json")
 LOG_TAIL_BYTES = 65_536
 
 
+#: Characters kept in the database of what an attempt without a report wrote: a traceback with its
+#: chained cause, and what an engine said before it.
+LOG_KEPT_CHARACTERS = 16_384
+ATTEMPT_PREFIX = "attempt-"
+
+
 class JobFolder:
+    """A folder in it for every attempt, so that two owners never write to the same file."""
+
     def __init__(self, data_dir: Path, job_id: str) -> None:
         self.path = data_dir / "jobs" / job_id
+
+    def attempt(self, number: int) -> AttemptFolder:
+        return AttemptFolder(self.path / f"{ATTEMPT_PREFIX}{number}")
+
+    @property
+    def newest(self) -> AttemptFolder:
+        """The last attempt's; earlier versions had one for all, the job's own."""
+        numbers = [
+            int(path.name.removeprefix(ATTEMPT_PREFIX))
+            for path in self.path.glob(f"{ATTEMPT_PREFIX}*")
+            if path.name.removeprefix(ATTEMPT_PREFIX).isdecimal()
+        ]
+        return self.attempt(max(numbers)) if numbers else AttemptFolder(self.path)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    path: Path
 
     def logs(self) -> str:
         """The end of every log, oldest first: the probe's, then those of the engines it started."""
@@ -33,8 +62,9 @@ class JobFolder:
         logs = sorted(self.path.rglob(LOG_NAME), key=lambda log: (log.stat().st_mtime, log))
         return "".join(f"== {log.relative_to(self.path)} ==\n{_tail(log)}\n" for log in logs)
 
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+    def log_tail(self) -> str:
+        """As the database keeps it: PostgreSQL stores no NUL."""
+        return self.logs()[-LOG_KEPT_CHARACTERS:].replace("\x00", "\ufffd")
 
     def tidy(self) -> None:
         """Drop traces and results: they can be gigabytes, and the report has what matters."""
@@ -55,8 +85,8 @@ def _tail(log: Path) -> str:
 
 
 class JobState(StrEnum):
-    """queued → running → succeeded | failed | cancelled; a queued job may also fail or be
-    cancelled without having run."""
+    """queued → running → succeeded | failed | cancelled; running → queued where another attempt may
+    succeed; a queued job may be cancelled without having run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -88,6 +118,28 @@ class JobError:
         return asdict(self)
 
 
+class AttemptOutcome(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"  # the service stopped or was killed, the probe with it
+    LOST = "lost"  # nothing was heard of its owner until the lease had expired
+
+
+@dataclass(frozen=True, slots=True)
+class JobAttempt:
+    """One time that a job was claimed. Its log is not read with it."""
+
+    attempt: int  # 1, 2, 3 …; the fencing token of its owner
+    owner: str  # an instance
+    host: str
+    executor: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: AttemptOutcome | None  # None: under way
+    reason: JobError | None  # None: under way, succeeded or cancelled
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     number: int  # order of arrival
@@ -100,8 +152,10 @@ class Job:
     report_id: str | None
     cancel_requested_at: datetime | None
     created_at: datetime
-    started_at: datetime | None
+    started_at: datetime | None  # its newest attempt; None while it waits
     finished_at: datetime | None
+    not_before: datetime | None = None  # of one that waits for another attempt
+    attempts: tuple[JobAttempt, ...] = ()  # oldest first
 
 
 class JobKind(Protocol):
@@ -120,12 +174,24 @@ class ProbeCrashed(ProbeError):
     """The probe's process ended without a result and without an error of its own."""
 
 
+class KilledForMemory(ProbeError):
+    """The kernel killed a process of the probe, since the machine had no memory left."""
+
+
+class ProbeTooLarge(ProbeError):
+    """The processes of the probe took more memory than the service allows."""
+
+
 class JobTimedOut(ProbeError):
     """The probe ran longer than the service allows."""
 
 
 class ServiceStopped(ProbeError):
     """The service ended, or was killed, before the job finished."""
+
+
+class OwnerLost(ProbeError):
+    """Nothing was heard of the instance that ran the job until its lease had expired."""
 
 
 class ServiceFailed(ProbeError):
@@ -148,11 +214,33 @@ def timed_out(limit_s: float) -> JobTimedOut:
     )
 
 
-def service_stopped(job: Job) -> JobError:
-    """For a job that a stopped service left behind."""
-    while_ = "the job was waiting" if job.state is JobState.QUEUED else "the probe was running"
-    return JobError.of(
-        ServiceStopped(f"the service stopped while {while_}.", remedy="start it again.")
+def out_of_time(limit_s: float) -> JobTimedOut:
+    return JobTimedOut(
+        f"all attempts of the job together ran longer than the limit of {limit_s:g} s.",
+        remedy="see why the earlier attempts ended; ask for less at once, or let the operator "
+        "raise DRIFTSCOPE_JOB_TOTAL_TIME_LIMIT_SECONDS.",
+    )
+
+
+def too_large(used_gib: float, limit_gib: float) -> ProbeTooLarge:
+    return ProbeTooLarge(
+        f"the processes of the probe held {used_gib:.2f} GiB of memory, more than the limit of "
+        f"{limit_gib:g} GiB.",
+        remedy="ask for less at once (prompts, tokens, dtypes, the engine's cache), or let the "
+        "operator raise DRIFTSCOPE_MAX_PROBE_MEMORY_GIB.",
+    )
+
+
+def service_stopped() -> ServiceStopped:
+    return ServiceStopped(
+        "the service stopped while the probe was running.", remedy="start it again."
+    )
+
+
+def owner_lost(owner: str, host: str) -> OwnerLost:
+    return OwnerLost(
+        f"nothing was heard of {owner} on {host}, which ran the probe, until its lease expired.",
+        remedy="see whether that machine runs and reaches the database; then start it again.",
     )
 
 

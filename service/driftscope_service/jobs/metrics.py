@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from driftscope_service.jobs.job import JobState
+from driftscope_service.jobs.run_job import JobCounts
 from driftscope_service.jobs.store import LastJob
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family, one
@@ -19,6 +20,7 @@ def job_families(
     counts: Mapping[JobState, int],
     oldest_queued_at: datetime | None,
     finished: Iterable[LastJob],
+    ended: JobCounts,
     settings: Settings,
 ) -> Iterator[Family]:
     by_state = Family(metric_names.JOBS)
@@ -35,3 +37,8 @@ def job_families(
     yield one(metric_names.JOBS_QUEUED_LIMIT, settings.max_queued_jobs)
     yield one(metric_names.JOB_TIME_LIMIT, settings.job_time_limit_seconds)
     yield durations
+    yield one(metric_names.JOB_LEASE_EXPIRATIONS, ended.expired)
+    retries = Family(metric_names.JOB_RETRIES)
+    for reason, number in ended.retries.items():
+        retries.add([reason], number)
+    yield retries

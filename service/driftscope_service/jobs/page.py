@@ -1,8 +1,8 @@
-"""/jobs and /jobs/{id}, and the words for a job's state."""
+"""/jobs and /jobs/{id}."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -21,108 +21,24 @@ from driftscope_service.jobs.api import (
     cancel_job,
     delete_job,
     find_job,
+    job_logs,
     kept_for,
 )
-from driftscope_service.jobs.job import Job, JobFolder, JobKind, JobState
+from driftscope_service.jobs.job import Job, JobFolder, JobState
+from driftscope_service.jobs.job_words import (
+    WORDS,
+    attempt_rows,
+    duration,
+    job_sentence,
+    job_words,
+)
 from driftscope_service.jobs.stages import MOST_LIKE, Past, Stage, estimate, read_stages
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.numbers.metric_words import seconds
 from driftscope_service.pages import navigation
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
-from driftscope_service.pages.words import Tone
 from driftscope_service.store.tables import ID_LENGTH
-
-WORDS: Final[Mapping[JobState, str]] = {
-    JobState.QUEUED: "waiting",
-    JobState.RUNNING: "running",
-    JobState.SUCCEEDED: "succeeded",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "cancelled",
-}
-_TONES: Final[Mapping[JobState, Tone]] = {
-    JobState.QUEUED: "none",
-    JobState.RUNNING: "watch",
-    JobState.SUCCEEDED: "good",
-    JobState.FAILED: "bad",
-    JobState.CANCELLED: "none",
-}
-#: From here on a time is given in minutes and hours.
-_MINUTE_S: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class JobWords:
-    job: Job
-    tone: Tone
-    word: str
-    title: str  # what was asked for
-    #: Since it started, while it runs; None before, and where the work was done elsewhere.
-    took: str | None
-
-    @property
-    def percent(self) -> int:
-        """Rounded down: 100 only when it is done."""
-        return int(self.job.progress.fraction * 100)
-
-    @property
-    def handed_in(self) -> bool:
-        return _handed_in(self.job)
-
-    @property
-    def stopping(self) -> bool:
-        return self.job.state is JobState.RUNNING and self.job.cancel_requested_at is not None
-
-
-def job_words(job: Job, kinds: Mapping[str, JobKind]) -> JobWords:
-    title = kinds[job.kind].label + (f" of {job.model}" if job.model else "")
-    stopping = job.state is JobState.RUNNING and job.cancel_requested_at is not None
-    word = "stopping" if stopping else WORDS[job.state]
-    return JobWords(job, _TONES[job.state], word, title, _took(job))
-
-
-def job_sentence(words: JobWords, before: int) -> str:
-    """`before`: how many jobs wait in front of one that waits."""
-    job = words.job
-    if words.stopping:
-        return "The probe has been told to stop and ends within seconds."
-    if job.state is JobState.QUEUED:
-        if not before:
-            return "It starts as soon as a slot is free."
-        return f"It starts after {'the job' if before == 1 else f'the {before} jobs'} before it."
-    if job.state is JobState.RUNNING:
-        detail = f", {job.progress.detail}" if job.progress.detail else ""
-        return f"{words.percent} % done: {job.progress.stage}{detail}."
-    if job.state is JobState.FAILED:
-        return "It failed, and left no report."
-    if job.state is JobState.CANCELLED:
-        if job.started_at is None:
-            return "It was cancelled before it began."
-        return f"It was cancelled after {words.took}."
-    if words.handed_in:
-        return "Its work was done elsewhere, and its report handed in."
-    return f"It took {words.took}."
-
-
-def duration(passed_s: float) -> str:
-    if passed_s < _MINUTE_S:
-        return seconds(max(0.0, passed_s))
-    minutes, rest = divmod(int(passed_s), _MINUTE_S)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _took(job: Job) -> str | None:
-    if job.started_at is None or _handed_in(job):
-        return None
-    return duration(((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds())
-
-
-def _handed_in(job: Job) -> bool:
-    """No executor claims a job at the very moment of its request."""
-    return job.started_at == job.created_at
-
 
 PAGE_SIZE: Final = 30
 router = APIRouter(prefix="/jobs", include_in_schema=False, route_class=PageRoute)
@@ -180,7 +96,7 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         )
         facts = None if job.report_id is None else jobs.report_facts(job.report_id)
         past = _past(job, jobs, service) if job.state is JobState.RUNNING else []
-    stages = read_stages(JobFolder(service.settings.data_dir, job.id).path)
+    stages = read_stages(JobFolder(service.settings.data_dir, job.id).newest.path)
     words = job_words(job, service.kinds)
     log, left_out = _log(job, service)
     return page(
@@ -199,6 +115,7 @@ def get_job_page(request: Request, job_id: JobId, service: CurrentService) -> Re
         else service.kinds[job.kind].report_page(job.report_id),
         log=log,
         left_out=left_out,
+        attempts=attempt_rows(job),
         stages=stage_rows(job, stages),
         left=time_left(job, stages, past),
         again_from=f"/probes/new/{job.kind}?from={job.id}",
@@ -287,7 +204,7 @@ def _past(job: Job, jobs: JobRepository, service: JobsService) -> list[Past]:
     found = []
     for one in jobs.succeeded_like(job, MOST_LIKE):
         assert one.started_at is not None and one.finished_at is not None
-        folder = JobFolder(service.settings.data_dir, one.id).path
+        folder = JobFolder(service.settings.data_dir, one.id).newest.path
         took = (one.finished_at - one.started_at).total_seconds()
         found.append(Past(took, read_stages(folder), jobs.request_of(one.id) == asked))
     return found
@@ -295,6 +212,6 @@ def _past(job: Job, jobs: JobRepository, service: JobsService) -> list[Past]:
 
 def _log(job: Job, service: JobsService) -> tuple[str, bool]:
     """The end of the log, and whether there is more before it."""
-    whole = JobFolder(service.settings.data_dir, job.id).logs().rstrip()
+    whole = job_logs(job, service).rstrip()
     shown = "\n".join(whole.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
     return shown, len(shown) < len(whole)

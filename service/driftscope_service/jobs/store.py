@@ -1,8 +1,9 @@
-"""The job table."""
+"""The job table, but for what the owner of a running job writes: that is in claims.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,18 +11,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs.job import UNFINISHED, Job, JobError, JobState
-from driftscope_service.store.tables import PROGRESS_TEXT_LENGTH, jobs, new_id, reports, schedules
+from driftscope_service.jobs.job import AttemptOutcome, Job, JobAttempt, JobError, JobState
+from driftscope_service.store.tables import (
+    PROGRESS_TEXT_LENGTH,
+    job_attempts,
+    jobs,
+    new_id,
+    reports,
+    schedules,
+)
 
 WAITING = Progress("waiting for a free slot", 0.0)
-STARTING = Progress("starting a process", 0.0)
 DONE = Progress("done", 1.0)
-#: From which states a job may reach each final one.
-_SOURCES = {
-    JobState.SUCCEEDED: (JobState.RUNNING,),
-    JobState.FAILED: UNFINISHED,
-    JobState.CANCELLED: UNFINISHED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class JobRepository:
                 model=model,
                 request=dict(request),
                 created_at=_now(),
-                **_progress_columns(WAITING),
+                **progress_columns(WAITING),
             )
         )
         return self._require(job_id)
@@ -59,14 +60,18 @@ class JobRepository:
         self._connection.execute(
             update(jobs)
             .where(jobs.c.id == job.id)
-            .values(state=JobState.RUNNING, started_at=job.created_at)
+            .values(
+                state=JobState.SUCCEEDED,
+                started_at=job.created_at,
+                finished_at=_now(),
+                **progress_columns(DONE),
+            )
         )
-        self.succeed(job.id)
         return self._require(job.id)
 
     def get(self, job_id: str) -> Job | None:
-        row = self._connection.execute(_selection().where(jobs.c.id == job_id)).one_or_none()
-        return None if row is None else _job(row)
+        found = self._read(_selection().where(jobs.c.id == job_id))
+        return found[0] if found else None
 
     def request_of(self, job_id: str) -> dict[str, Any]:
         request: dict[str, Any] = self._connection.execute(
@@ -83,7 +88,7 @@ class JobRepository:
             statement = statement.where(jobs.c.number < before)
         if state is not None:
             statement = statement.where(jobs.c.state == state)
-        return [_job(row) for row in self._connection.execute(statement)]
+        return self._read(statement)
 
     def count(self, state: JobState) -> int:
         return self.counts()[state]
@@ -94,14 +99,6 @@ class JobRepository:
         ).all()
         counts = {JobState(state): number for state, number in rows}
         return {state: counts.get(state, 0) for state in JobState}
-
-    def oldest_queued(self) -> str | None:
-        return self._connection.execute(
-            select(jobs.c.id)
-            .where(jobs.c.state == JobState.QUEUED)
-            .order_by(jobs.c.number)
-            .limit(1)
-        ).scalar_one_or_none()
 
     def succeeded_like(self, job: Job, limit: int) -> list[Job]:
         """The last ones of the kind and model of `job` that ran here; newest first."""
@@ -114,7 +111,7 @@ class JobRepository:
             .order_by(jobs.c.number.desc())
             .limit(limit)
         )
-        return [_job(row) for row in self._connection.execute(statement)]
+        return self._read(statement)
 
     def report_facts(self, report_id: str) -> ReportFacts:
         row = self._connection.execute(
@@ -122,73 +119,55 @@ class JobRepository:
         ).one()
         return ReportFacts(row.summary.get("sentence"), row.origin)
 
-    def claim_next(self) -> Job | None:
-        """The oldest queued job, now running; None if nothing waits."""
-        job_id = self.oldest_queued()
-        if job_id is None:
-            return None
-        self._connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id)
-            .values(state=JobState.RUNNING, started_at=_now(), **_progress_columns(STARTING))
-        )
-        return self._require(job_id)
-
-    def set_progress(self, job_id: str, progress: Progress) -> None:
-        """For a running job; no effect on a finished one."""
-        self._connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING)
-            .values(**_progress_columns(progress))
-        )
-
     def request_cancel(self, job_id: str) -> Job | None:
         """A queued job is cancelled at once, a running one is marked; a finished one unchanged."""
-        job = self.get(job_id)
-        if job is None:
-            return None
-        if job.state is JobState.QUEUED:
-            self._finish(job_id, JobState.CANCELLED, cancel_requested_at=_now())
-        elif job.state is JobState.RUNNING and job.cancel_requested_at is None:
-            self._connection.execute(
-                update(jobs).where(jobs.c.id == job_id).values(cancel_requested_at=_now())
-            )
-        return self._require(job_id)
+        now = _now()
+        queued = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED)
+        running = update(jobs).where(
+            jobs.c.id == job_id,
+            jobs.c.state == JobState.RUNNING,
+            jobs.c.cancel_requested_at.is_(None),
+        )
+        cancelled = queued.values(
+            state=JobState.CANCELLED, finished_at=now, cancel_requested_at=now, not_before=None
+        )
+        if self._connection.execute(cancelled).rowcount == 0:
+            self._connection.execute(running.values(cancel_requested_at=now))
+        return self.get(job_id)
 
-    def succeed(self, job_id: str) -> None:
-        self._finish(job_id, JobState.SUCCEEDED, **_progress_columns(DONE))
-
-    def fail(self, job_id: str, error: JobError) -> None:
-        self._finish(job_id, JobState.FAILED, error=error.to_dict())
-
-    def cancelled(self, job_id: str) -> None:
-        self._finish(job_id, JobState.CANCELLED)
+    def log_tail(self, job_id: str, attempt: int | None = None) -> str:
+        """What is kept of the log of an attempt without a report; by default, of the newest."""
+        statement = select(job_attempts.c.log_tail).where(job_attempts.c.job_id == job_id)
+        if attempt is not None:
+            statement = statement.where(job_attempts.c.attempt == attempt)
+        newest = statement.order_by(job_attempts.c.attempt.desc()).limit(1)
+        return self._connection.execute(newest).scalar_one_or_none() or ""
 
     def remove(self, job_id: str) -> None:
         """A finished one without a report; a schedule that started it forgets it."""
         self._connection.execute(
             update(schedules).where(schedules.c.last_job_id == job_id).values(last_job_id=None)
         )
+        self._connection.execute(delete(job_attempts).where(job_attempts.c.job_id == job_id))
         self._connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
-    def finish_unfinished(self, error_of: Callable[[Job], JobError]) -> list[Job]:
-        """End jobs without a process: cancelled if that was requested, else failed."""
-        statement = _selection().where(jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.number)
-        left = [_job(row) for row in self._connection.execute(statement)]
-        for job in left:
-            if job.cancel_requested_at is None:
-                self.fail(job.id, error_of(job))
-            else:
-                self.cancelled(job.id)
-        return left
+    def _read(self, statement: Select[Any]) -> list[Job]:
+        rows = self._connection.execute(statement).all()
+        attempts = self._attempts([row.id for row in rows])
+        return [_job(row, attempts.get(row.id, ())) for row in rows]
 
-    def _finish(self, job_id: str, state: JobState, **values: Any) -> None:
-        changed = self._connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state.in_(_SOURCES[state]))
-            .values(state=state, finished_at=_now(), **values)
-        ).rowcount
-        assert changed == 1, f"{job_id} cannot become {state}"
+    def _attempts(self, job_ids: Iterable[str]) -> dict[str, tuple[JobAttempt, ...]]:
+        """Without their logs."""
+        columns = [column for column in job_attempts.c if column.name != "log_tail"]
+        rows = self._connection.execute(
+            select(*columns)
+            .where(job_attempts.c.job_id.in_(job_ids))
+            .order_by(job_attempts.c.attempt)
+        )
+        found: dict[str, list[JobAttempt]] = defaultdict(list)
+        for row in rows:
+            found[row.job_id].append(_attempt(row))
+        return {job_id: tuple(attempts) for job_id, attempts in found.items()}
 
     def _require(self, job_id: str) -> Job:
         job = self.get(job_id)
@@ -204,7 +183,7 @@ def _selection() -> Select[Any]:
     )
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Row[Any], attempts: tuple[JobAttempt, ...]) -> Job:
     fields = row._mapping
     error = fields["error"]
     return Job(
@@ -220,15 +199,35 @@ def _job(row: Row[Any]) -> Job:
         created_at=fields["created_at"],
         started_at=fields["started_at"],
         finished_at=fields["finished_at"],
+        not_before=fields["not_before"],
+        attempts=attempts,
     )
 
 
-def _progress_columns(progress: Progress) -> dict[str, str | float]:
+def _attempt(row: Row[Any]) -> JobAttempt:
+    return JobAttempt(
+        attempt=row.attempt,
+        owner=row.owner,
+        host=row.host,
+        executor=row.executor,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        outcome=None if row.outcome is None else AttemptOutcome(row.outcome),
+        reason=None if row.reason is None else JobError(**row.reason),
+    )
+
+
+def progress_columns(progress: Progress) -> dict[str, Any]:
     return {
-        "stage": progress.stage[:PROGRESS_TEXT_LENGTH],
+        "stage": _storable(progress.stage),
         "fraction": min(1.0, max(0.0, progress.fraction)),
-        "detail": progress.detail[:PROGRESS_TEXT_LENGTH],
+        "detail": _storable(progress.detail),
     }
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL stores no NUL."""
+    return text[:PROGRESS_TEXT_LENGTH].replace("\x00", "\ufffd")
 
 
 def _now() -> datetime:
@@ -247,10 +246,13 @@ class JobTimes:
         self._connection = connection
 
     def oldest_queued_at(self) -> datetime | None:
+        """Since when a job waits, at the longest; one that waits for another attempt, since that
+        was due."""
+        waits_since = func.coalesce(jobs.c.not_before, jobs.c.created_at)
         queued_at: datetime | None = self._connection.execute(
-            select(jobs.c.created_at)
+            select(waits_since)
             .where(jobs.c.state == JobState.QUEUED)
-            .order_by(jobs.c.number)
+            .order_by(waits_since)
             .limit(1)
         ).scalar_one_or_none()
         return queued_at

@@ -181,6 +181,12 @@ JOBS_QUEUED_LIMIT = gauge("jobs_queued_limit", "", "Jobs that may wait at most."
 JOB_TIME_LIMIT = gauge("job_time_limit", "seconds", "Time after which a job is stopped.")
 JOB_LAST_DURATION = gauge("job_last_duration", "seconds",
                            "What the last finished job of the kind took.", "kind", "state")
+JOB_LEASE_EXPIRATIONS = _counter(
+    "job_lease_expirations", "", "Jobs that this process took over since its start, since nothing "
+    "was heard of the instance that ran them.",
+)
+JOB_RETRIES = _counter("job_retries", "", "Jobs queued for another attempt since the start, by the "
+                       "error before.", "reason")
 WORKER_UP = gauge("worker_up", "", "1 while the thread that does the work is alive.", "worker")
 
 HTTP_REQUESTS = _counter(

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from driftscope_service.auth.service_call import ApiError
+from driftscope_service.jobs.claims import ClaimRepository, Owner
 from driftscope_service.jobs.command import app
+from driftscope_service.jobs.job import JobError
 
 
 def run(*arguments: str) -> Result:
@@ -51,6 +53,23 @@ def test_both_kinds_are_listed(running: Any, url: str) -> None:
     assert "kernels" in listed and "paired" in listed
     assert "None" not in listed
     assert f"{job['id']}  succeeded  kernels  100%" in run("show", job["id"], "--url", url).stdout
+
+
+def test_attempts_are_shown_with_their_logs(running: Any, url: str) -> None:
+    """The first ran on a machine that is gone: of its log, the database has the end."""
+    running.wait(running.start("sleep"), "running")
+    job_id = running.start("succeed")
+    with running.service.database.write() as connection:
+        claims = ClaimRepository(connection)
+        claim = claims.claim_next(Owner("instance_gone", "node-7", "ray"))
+        assert claim is not None and claim.job.id == job_id
+        lost = JobError("NodeLost", "the node is gone.", "see why.")
+        claims.end_without_report(claim.fence, lost, log_tail="its last words")
+    shown = run("show", job_id, "--url", url).stdout
+    assert "attempt 1  failed  node-7, ray: the node is gone." in shown
+    assert run("logs", job_id, "--attempt", "1", "--url", url).stdout == "its last words"
+    assert run("logs", job_id, "--attempt", "2", "--url", url).stdout == ""
+    assert running.client.get(f"/v1/jobs/{job_id}/logs?attempt=0").status_code == 422
 
 
 def test_cancel(running: Any, url: str) -> None:

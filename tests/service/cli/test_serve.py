@@ -81,7 +81,7 @@ def address_of(process: subprocess.Popen[str]) -> str:
 def start_family(client: httpx.Client, data_dir: Path) -> tuple[str, int]:
     """A running job and its grandchild, which ignores SIGTERM."""
     job_id = client.post("/v1/probes/paired", json=SLEEPING).json()["id"]
-    note = data_dir / "jobs" / job_id / "grandchild.log.txt"
+    note = data_dir / "jobs" / job_id / "attempt-1" / "grandchild.log.txt"
     deadline = time.monotonic() + PATIENCE_S
     while not (note.exists() and note.read_text()):
         assert time.monotonic() < deadline
@@ -107,7 +107,7 @@ def test_a_stopped_service_leaves_no_probe(
         assert process.stderr is not None
         log = process.stderr.read()
     assert "GET /readyz" in log and "Application shutdown complete" in log
-    assert f"job {job_id} failed: the service stopped" in log
+    assert f"job {job_id} will be tried again: the service stopped" in log
 
 
 def test_a_killed_service_is_put_in_order_by_the_next_start(
@@ -119,15 +119,23 @@ def test_a_killed_service_is_put_in_order_by_the_next_start(
     settings = make_settings()
     with live_server(settings.data_dir) as (process, client):
         job_id, grandchild = start_family(client, settings.data_dir)
+        accepted = {**SLEEPING, "prompts": ["succeed"]}
+        waiting = client.post("/v1/probes/paired", json=accepted).json()["id"]
         probe = next(pid for pid in processes_of(job_id) if pid != grandchild)
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE_S)
         eventually(lambda: is_gone(probe))  # the kernel ends it with its parent
     assert not is_gone(grandchild)
     with live_server(settings.data_dir) as (process, client):
-        job = client.get(f"/v1/jobs/{job_id}").json()
-        assert (job["state"], job["error"]["error"]) == ("failed", "ServiceStopped")
         assert is_gone(grandchild)
+        eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "running")
+        killed, again = client.get(f"/v1/jobs/{job_id}").json()["attempts"]
+        assert (killed["outcome"], again["outcome"]) == ("stopped", None)
+        assert killed["reason"]["error"] == "ServiceStopped"
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        # What was accepted before the kill is carried out after it.
+        eventually(lambda: client.get(f"/v1/jobs/{waiting}").json()["state"] == "succeeded")
+        assert len(client.get(f"/v1/jobs/{waiting}").json()["attempts"]) == 1
 
 
 def test_a_data_folder_has_one_service(make_settings: Any) -> None:

@@ -18,7 +18,7 @@ def many(running: Any) -> list[str]:
         jobs = JobRepository(connection)
         for _ in range(10):
             job = jobs.add("paired", "tiny-random-llama", {})
-            jobs.cancelled(job.id)
+            jobs.request_cancel(job.id)
             ids.append(job.id)
     return ids[::-1]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from driftscope_service.jobs.claims import ClaimRepository
 from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.service import Service, open_service
@@ -22,7 +23,7 @@ def claimed(service: Service) -> Any:
     request = {"kind": "paired", "request": {"prompts": ["sleep"]}, "model_path": None}
     with service.database.write() as connection:
         JobRepository(connection).add("paired", "tiny-random-llama", request)
-        return JobRepository(connection).claim_next()
+        return ClaimRepository(connection).claim_next(service.executor.owner)
 
 
 def end_of(service: Service, job_id: str) -> Any:
@@ -31,20 +32,21 @@ def end_of(service: Service, job_id: str) -> Any:
 
 
 def test_a_cancel_right_after_the_claim(idle: Service) -> None:
-    job = claimed(idle)
+    claim = claimed(idle)
     with idle.database.write() as connection:
-        JobRepository(connection).request_cancel(job.id)
-    idle.executor.cancel(job.id)  # no probe of it runs yet
-    idle.executor._run(job)
-    assert end_of(idle, job.id).state is JobState.CANCELLED
+        JobRepository(connection).request_cancel(claim.job.id)
+    idle.executor.cancel(claim.job.id)  # no probe of it runs yet
+    idle.executor._run(claim)
+    assert end_of(idle, claim.job.id).state is JobState.CANCELLED
 
 
 def test_a_stop_right_after_the_claim(idle: Service) -> None:
-    job = claimed(idle)
+    claim = claimed(idle)
     idle.executor.stop()
-    idle.executor._run(job)
-    ended = end_of(idle, job.id)
-    assert (ended.state, ended.error.error) == (JobState.FAILED, "ServiceStopped")
+    idle.executor._run(claim)
+    (attempt,) = end_of(idle, claim.job.id).attempts
+    assert end_of(idle, claim.job.id).state is JobState.QUEUED
+    assert attempt.reason is not None and attempt.reason.error == "ServiceStopped"
 
 
 def test_cancelling_an_unknown_job_is_nothing(idle: Service) -> None:

@@ -46,7 +46,7 @@ def test_a_probe_of_the_service_does_not_ask_the_hub(
 def test_only_logs_and_stages_stay_in_the_job_folder(running: Any, eventually: Eventually) -> None:
     job_id = running.start("succeed")
     running.wait(job_id)
-    folder = running.data_dir / "jobs" / job_id
+    folder = running.data_dir / "jobs" / job_id / "attempt-1"
     kept = {"log.txt", "stages.jsonl", "request.json", "rollout-bf16/log.txt"}
     eventually(
         lambda: (
@@ -94,7 +94,7 @@ def test_cancel_stops_the_probe_and_what_it_started(
     running: Any, eventually: Eventually, is_gone: Callable[[int], bool], processes_of: ProcessesOf
 ) -> None:
     job_id = running.start("family")
-    note = running.data_dir / "jobs" / job_id / "grandchild.log.txt"
+    note = running.data_dir / "jobs" / job_id / "attempt-1" / "grandchild.log.txt"
     eventually(lambda: note.exists() and note.read_text() != "")
     grandchild = int(note.read_text())
     assert len(processes_of(job_id)) == 2
@@ -180,7 +180,7 @@ def test_progress_is_seen_while_the_probe_runs(running: Any, eventually: Eventua
     assert running.job(job_id)["progress"]["fraction"] == 0.99
 
 
-def test_stopping_the_service_fails_its_jobs_and_leaves_no_process(
+def test_a_stopped_service_leaves_no_process_and_the_next_one_goes_on(
     run_service: Any, processes_of: ProcessesOf
 ) -> None:
     with run_service() as running:
@@ -189,12 +189,23 @@ def test_stopping_the_service_fails_its_jobs_and_leaves_no_process(
         waiting = running.start("succeed")
     assert processes_of(job_id) == []
     with run_service() as running:
-        stopped, never_started = running.job(job_id), running.job(waiting)
-        assert (stopped["state"], never_started["state"]) == ("failed", "failed")
-        assert stopped["error"]["error"] == "ServiceStopped"
-        assert "the probe was running" in stopped["error"]["message"]
-        assert "the job was waiting" in never_started["error"]["message"]
-        assert stopped["error"]["remedy"] == "start it again."
+        # In their order: the one that was stopped is the older.
+        again = running.wait(job_id, "running")
+        assert running.job(waiting)["state"] == "queued"
+        first, second = again["attempts"]
+        assert (first["outcome"], second["outcome"]) == ("stopped", None)
+        assert first["reason"]["error"] == "ServiceStopped"
+        assert "the probe was running" in first["reason"]["message"]
+        assert (first["host"], first["executor"]) == (second["host"], "local")
+        assert first["instance"] != second["instance"]
+        assert "quick probe: family" in running.client.get(first["logs"]).text
+        page = running.client.get(f"/jobs/{job_id}", headers={"accept": "text/html"}).text
+        assert "stopped with the service" in page and "Log of attempt 2" in page
+        running.client.post(f"/v1/jobs/{job_id}/cancel")
+        assert running.wait(job_id)["attempts"][1]["outcome"] == "cancelled"
+        done = running.wait(waiting)
+        assert (done["state"], len(done["attempts"])) == ("succeeded", 1)
+    assert processes_of(job_id) == []
 
 
 def test_a_model_of_the_operator_becomes_its_folder(run_service: Any, tmp_path: Path) -> None:
@@ -230,7 +241,8 @@ def test_the_database_is_as_durable_as_promised(running: Any) -> None:
 def test_the_stored_request_is_what_the_probe_got(running: Any) -> None:
     job_id = running.start("succeed")
     running.wait(job_id)
-    request = json.loads((running.data_dir / "jobs" / job_id / "request.json").read_text())
+    folder = running.data_dir / "jobs" / job_id / "attempt-1"
+    request = json.loads((folder / "request.json").read_text())
     assert request["kind"] == "paired"
     assert request["model_path"] is None
     assert "engine_endpoint" not in request["request"]

@@ -9,7 +9,7 @@ import pytest
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.api import JobBody
-from driftscope_service.jobs.job import Job, JobState, service_stopped
+from driftscope_service.jobs.job import Job, JobError, JobState, service_stopped
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 JOB = Job(
@@ -20,7 +20,7 @@ JOB = Job(
 
 @pytest.mark.parametrize("state", JobState)
 def test_a_body_says_what_the_job_is(state: JobState) -> None:
-    error = service_stopped(JOB) if state is JobState.FAILED else None
+    error = JobError.of(service_stopped()) if state is JobState.FAILED else None
     report_id = "report_1" if state is JobState.SUCCEEDED else None
     asked_at = NOW if state is JobState.CANCELLED else None
     body = JobBody.of(

@@ -107,5 +107,7 @@ def test_the_page_says_what_it_does_and_what_that_took_before(running: Any) -> N
     job = next(
         one for one in running.client.get("/v1/jobs").json()["jobs"] if one["state"] == "succeeded"
     )
-    kept = (running.data_dir / "jobs" / job["id"] / STAGES_NAME).read_text().splitlines()
+    kept = (
+        (running.data_dir / "jobs" / job["id"] / "attempt-1" / STAGES_NAME).read_text().splitlines()
+    )
     assert [json.loads(line)["stage"] for line in kept][:2] == ["starting a process", "succeed"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from driftscope_service.jobs.claims import ClaimRepository, Owner
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database, DatabaseAddress
 from driftscope_service.store.dialects import postgresql, sqlite
@@ -28,10 +29,10 @@ def test_writers_take_turns(database: Database) -> None:
     def add_ten() -> None:
         for _ in range(10):
             with database.write() as connection:
-                assert JobRepository(connection).oldest_queued() is None
+                claims = ClaimRepository(connection)
+                assert not claims.anything_due()
                 JobRepository(connection).add("paired", "m", {})
-                claimed = JobRepository(connection).claim_next()
-                assert claimed is not None
+                assert claims.claim_next(Owner("instance_a", "here", "local")) is not None
 
     threads = [threading.Thread(target=add_ten) for _ in range(4)]
     for thread in threads:

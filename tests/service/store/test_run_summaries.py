@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from driftscope_service.experiments.store import ReportFile, ReportRepository
+from driftscope_service.jobs.claims import ClaimRepository, Owner
 from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.runs.store.runs import RunRepository, RunSummaries
@@ -91,9 +92,11 @@ def test_job_times(connection: Connection) -> None:
     assert times.last_finished() == []
     first, second = repository.add("paired", "m", {}), repository.add("paired", "m", {})
     assert times.oldest_queued_at() == first.created_at
-    repository.claim_next()
+    claims = ClaimRepository(connection)
+    claim = claims.claim_next(Owner("instance_a", "here", "local"))
+    assert claim is not None
     assert times.oldest_queued_at() == second.created_at
-    repository.succeed(first.id)
+    claims.succeed(claim.fence)
     started = PAST
     ended = {"started_at": started, "finished_at": started + timedelta(seconds=90)}
     connection.execute(update(jobs).where(jobs.c.id == first.id).values(**ended))
@@ -109,7 +112,6 @@ def test_stored_bytes(connection: Connection) -> None:
     assert empty["database"] > 0
     add_step(connection, "a", 0)
     job = JobRepository(connection).add("paired", "m", {})
-    JobRepository(connection).claim_next()
     ReportRepository(connection).add(
         ReportFile("report_1", "reports/1", 7), job_id=job.id, kind="paired", model="m", summary={}
     )

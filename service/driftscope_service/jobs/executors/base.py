@@ -69,7 +69,9 @@ class ProgressWriter:
 class StopReason(Enum):
     CANCELLED = "cancelled"  # its user asked for it
     TIMED_OUT = "timed out"
+    OUT_OF_TIME = "out of time"  # all attempts together
     SERVICE_STOPPED = "service stopped"
+    LEASE_LOST = "lease lost"  # the job is another owner's: whatever comes of it is discarded
 
 
 class StopSignal:

@@ -20,7 +20,7 @@ def test_everything_may_be_left_out(run_service: Any) -> None:
         # The quick probe cannot do everything; here it is the request that counts.
         job = running.client.post("/v1/probes/kernels", json={}).json()
         running.wait(job["id"])
-        log = (running.data_dir / "jobs" / job["id"] / "request.json").read_text()
+        log = (running.data_dir / "jobs" / job["id"] / "attempt-1" / "request.json").read_text()
     assert '"threads": [1]' in log and '"targets": null' in log
 
 

@@ -1,6 +1,7 @@
 """A probe without a model, for tests of the service: it does what its first prompt says.
 
-    succeed | sleep | refuse | crash | leave | family | widow | heir | babble | nonsense | hold
+    succeed | sleep | gate | refuse | crash | leave | family | widow | heir | babble | nonsense
+    leak | hold
 
 Runs as the real one does: `python -m quick_probe WORKDIR`, through child_main.
 """
@@ -27,6 +28,8 @@ from driftscope_probes.progress import Progress, ProgressSink, Told
 FOREVER_S = 600
 #: Long enough that a kill hits some of them.
 HOLD_S = 0.3
+#: A leak that nobody ends stops here.
+MOST_LEAKED, LEAK = 2**31, 2**24
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -43,9 +46,16 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     paired = request["request"]
     act = paired["prompts"][0]
     print(f"quick probe: {act}", flush=True)
+    print(f"on device {os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
     progress(Progress(act, 0.25, "of a quick probe"))
     if act == "sleep":
         time.sleep(FOREVER_S)
+    elif act == "gate":
+        while not (workdir / "go").exists():
+            time.sleep(0.02)
+    elif act == "leak":
+        leaked = [bytearray(os.urandom(1) * LEAK) for _ in range(MOST_LEAKED // LEAK) if _rest()]
+        time.sleep(FOREVER_S + len(leaked))
     elif act == "refuse":
         raise EngineError("the engine is out of order.", remedy="repair it.")
     elif act == "crash":
@@ -80,6 +90,11 @@ def _hold() -> None:
         except BlockingIOError:
             (locks / f"{job}.twice").write_text(f"process {os.getpid()}")
         time.sleep(HOLD_S)
+
+
+def _rest() -> bool:
+    time.sleep(0.02)
+    return True
 
 
 def _explain_report(request: Mapping[str, Any], progress: ProgressSink) -> dict[str, Any]:

@@ -6,23 +6,26 @@ import os
 import subprocess
 import sys
 
-from driftscope_service.jobs.executors.local import JOB_VARIABLE, kill_orphans
+from driftscope_service.jobs.executors.local import ATTEMPT_VARIABLE, JOB_VARIABLE, kill_orphans
 
 
-def sleeper(job_id: str) -> subprocess.Popen[bytes]:
+def sleeper(job_id: str, attempt: int = 1) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"],
-        env={**os.environ, JOB_VARIABLE: job_id},
+        env={**os.environ, JOB_VARIABLE: job_id, ATTEMPT_VARIABLE: str(attempt)},
     )
 
 
 def test_only_marked_processes_are_killed() -> None:
     ours, other = sleeper("job_ours"), sleeper("job_other")
+    newer = sleeper("job_ours", 2)
     try:
-        assert kill_orphans(["job_ours", "job_gone"]) == [ours.pid]
+        assert kill_orphans([("job_ours", 1), ("job_gone", 1)]) == [ours.pid]
         assert ours.wait(10) < 0
-        assert other.poll() is None
+        # Another attempt at the same job may be a live instance's.
+        assert other.poll() is newer.poll() is None
         assert kill_orphans([]) == []
     finally:
-        other.kill()
-        other.wait()
+        for process in (other, newer):
+            process.kill()
+            process.wait()
