@@ -44,7 +44,7 @@ OTHER_VARIABLES = {
 }
 #: Valid in a URL, a metric label and a folder name alike.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-#: Of the limits on requests: beyond a million in a minute, or ten thousand at once, a limit is none.
+#: Of the limits on requests: what is beyond is no limit.
 MOST_PER_MINUTE = 1_000_000
 MOST_AT_ONCE = 10_000
 #: SQLite's file within the data folder.

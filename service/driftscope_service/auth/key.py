@@ -48,6 +48,10 @@ def parse_key(token: str) -> KeyText | None:
     return None if found is None else KeyText(found[1], found[2])
 
 
+#: Of the runs that a key may be bound to: as their names begin.
+RUN_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
 class Scope(StrEnum):
     INGEST = "ingest"  # push and mark runs, push steps, nights and reports
     READ = "read"  # everything that changes nothing, /metrics and pages included

@@ -17,8 +17,6 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func, true
 
-#: As names of runs begin.
-PREFIX_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _OF_A_RUN: Final = re.compile(r"(?:/v1)?/runs/([^/]+)(?:/.*)?")
 #: Lists that show what is `visible`, and what says nothing of any run.
 _OPEN: Final = re.compile(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from driftscope_service.auth.audit_routes import AuditEntryBody, AuditRow
 from driftscope_service.cli.keys import DataDir, opened_database
 from driftscope_service.terminal.commands import Json
 from driftscope_service.terminal.listing import print_list
+
+if TYPE_CHECKING:
+    from driftscope_service.auth.audit_routes import AuditRow
 
 COLUMNS: Final = ("at", "who", "action", "target", "detail", "request")
 DEFAULT_ENTRIES: Final = 50
@@ -29,7 +31,9 @@ def audit(
 
     It reads the database of the data folder, so that it needs no key and no running service.
     """
+    # Here, since the other commands need no web framework and start faster without.
     from driftscope_service.auth.audit import AuditLog
+    from driftscope_service.auth.audit_routes import AuditEntryBody, AuditRow
 
     with opened_database(data_dir) as database, database.read() as connection:
         entries = AuditLog(connection).page(last)

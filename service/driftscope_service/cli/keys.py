@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.auth.key import KeyText, Scope, new_key
-from driftscope_service.auth.reach import PREFIX_PATTERN
+from driftscope_service.auth.key import RUN_PREFIX, KeyText, Scope, new_key
 from driftscope_service.terminal.commands import Json
 from driftscope_service.terminal.listing import print_list
 
@@ -254,7 +253,7 @@ def _overlap(text: str) -> timedelta:
 def _check_prefix(prefix: str | None, scopes: Sequence[Scope]) -> None:
     if prefix is None:
         return
-    if not re.fullmatch(PREFIX_PATTERN, prefix):
+    if not RUN_PREFIX.fullmatch(prefix):
         raise KeyCommandError(
             f"the prefix {prefix[:80]!r} is not accepted: no name of a run begins so.",
             remedy="give letters, digits, dots, underscores or hyphens, beginning with a letter or "
