@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,13 +59,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 def filled(path: str, run: str) -> str:
     for name, text in FILLED.items():
         path = path.replace(f"{{{name}}}", text)
-    path = path.replace("{run}", run).replace("{path:path}", "x").replace("{name:path}", "x")
-    return (
-        path.replace("{name}", "x")
-        .replace("{report_id}", "x")
-        .replace("{job_id}", "x")
-        .replace("{night_id}", "x")
-    )
+    return re.sub(r"\{[^}]*\}", "x", path.replace("{run}", run))
 
 
 def is_out_of_reach(answer: Any) -> bool:
@@ -80,11 +75,8 @@ def leaks(app: FastAPI, client: Any) -> list[str]:
         if required_scope(method, path) is None:
             continue
         answer = client.request(method, filled(path, OTHER), follow_redirects=False)
-        told = (
-            answer.text.replace(repr(OTHER)[1:-1], "") if is_out_of_reach(answer) else answer.text
-        )
-        reached = "{run}" in path and not is_out_of_reach(answer)
-        if reached or OTHER in told:
+        refused = is_out_of_reach(answer)
+        if ("{run}" in path or OTHER in answer.text) and not refused:
             found.append(f"{method} {path}: {answer.status_code}")
     return found
 
