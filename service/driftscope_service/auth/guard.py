@@ -39,7 +39,12 @@ from driftscope_service.store.database import Database
 WRONG_KEYS_PER_MINUTE: Final = 10
 #: Whoever has one IPv6 address has its whole network, and could use a new one for each guess.
 _IPV6_NETWORK_BITS: Final = 64
-_PAGES_INSTEAD: Final = (problem_kinds.RUN_OUT_OF_REACH, problem_kinds.RATE_LIMITED)
+#: Another try with the same key would end alike: a browser is told why, not led to the login form.
+_TOLD_ON_A_PAGE: Final = (
+    problem_kinds.SCOPE_MISSING,
+    problem_kinds.RUN_OUT_OF_REACH,
+    problem_kinds.RATE_LIMITED,
+)
 
 
 class WrongKeys:
@@ -218,7 +223,7 @@ def _with(send: Send, headers: Mapping[str, str]) -> Send:
 
 def _refused(scope: AsgiScope, refused: Refusal, headers: Mapping[str, str]) -> Response:
     if session.wants_page(scope["method"], scope["path"], Headers(scope=scope)):
-        if refused.kind not in _PAGES_INSTEAD:
+        if refused.kind not in _TOLD_ON_A_PAGE:
             return _to_login(scope)
         shown = error_page(Request(scope), refused.kind, refused.detail)
         shown.headers.update(headers)

@@ -75,6 +75,13 @@ def test_the_cookie_has_the_scopes_of_its_key(guarded: Any) -> None:
     assert guarded.post("succeed").status_code == 403
 
 
+def test_a_page_beyond_the_scope_of_the_key_says_so(guarded: Any) -> None:
+    log_in(guarded, make_key(guarded, Scope.READ))
+    answer = guarded.client.get("/audit", headers=BROWSER)
+    assert answer.status_code == 403 and "this needs admin" in answer.text
+    assert "Log out" in answer.text  # the way to another key
+
+
 def test_a_revoked_key_ends_the_session(guarded: Any) -> None:
     key = make_key(guarded, Scope.READ)
     log_in(guarded, key)
