@@ -68,10 +68,12 @@ def _open(request: Request, given: str) -> OpenedSession | Refusal:
     if refused is not None:
         return refused
     note_use(database, key)
-    now = datetime.now(UTC)
+    before, now = session.token(request.scope), datetime.now(UTC)
     with database.write() as connection:
         sessions = SessionRepository(connection)
         sessions.sweep(now)
+        if before is not None:  # of this browser: nobody could end it any more
+            sessions.close(before)
         opened = sessions.open(key, now)
         who = Who(Actor.KEY, key.id, request_id(request.scope))
         AuditLog(connection).add(who, Action.LOGGED_IN, f"key {key.id}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from driftscope_service.auth.key import Scope
 from driftscope_service.auth.audit import Action, Actor
 from driftscope_service.auth.guard import WRONG_KEYS_PER_MINUTE
+from driftscope_service.auth.key import Scope
 from driftscope_service.http.problem_kinds import (
     RATE_LIMITED,
     RUN_OUT_OF_REACH,

@@ -94,6 +94,12 @@ def test_logout_deletes_the_row_so_that_a_copied_cookie_is_worth_nothing(guarded
     assert guarded.client.get("/runs", headers=BROWSER).status_code == 303
 
 
+def test_logging_in_again_ends_the_session_before(guarded: Any) -> None:
+    for _ in range(2):
+        log_in(guarded.client, add_key(guarded.service.database, Scope.READ).token)
+    assert rows(guarded) == 1
+
+
 def test_the_cookie_of_older_versions_is_refused_kindly(guarded: Any) -> None:
     key = add_key(guarded.service.database, Scope.READ)
     guarded.client.cookies.set(session.FORMER_COOKIE, key.token)
