@@ -43,8 +43,8 @@ def test_keys_leave_their_entries(tmp_path: Path) -> None:
     assert first.secret not in done.stdout + shown
 
 
-def test_beside_a_running_service(running: Any, pushing: Any) -> None:
-    pushing.push(pushing.body(), run="r")
+def test_beside_a_running_service(running: Any) -> None:
+    running.client.put("/v1/runs/r", json={})
     running.client.delete("/v1/runs/r")
     found = json.loads(driftscope(running.data_dir, "audit", "--json").stdout)["entries"]
     assert [(one["actor"], one["target"]) for one in found] == [("anyone", "run r")]
