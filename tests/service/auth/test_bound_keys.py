@@ -92,13 +92,14 @@ def test_a_new_route_that_forgets_is_caught(bound: Any) -> None:
     """Planted: one under another path, and a list that does not ask which runs are in reach."""
     app = bound.client.app
 
-    @app.get("/v1/lint")
     def list_all() -> list[str]:
         return [OTHER]
 
-    @app.get("/v1/series/{run}")
     def series(run: str) -> str:
         return run
+
+    app.add_api_route("/v1/lint", list_all)
+    app.add_api_route("/v1/series/{run}", series)
 
     found = leaks(app, bound.client)
     assert "GET /v1/lint: 200" in found
