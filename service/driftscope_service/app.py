@@ -12,7 +12,8 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service import health, metrics_page, openapi, site
-from driftscope_service.auth.access import KeyGuard
+from driftscope_service.auth import audit_routes
+from driftscope_service.auth.guard import KeyGuard, WrongKeys
 from driftscope_service.experiments import reports_api
 from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
@@ -52,7 +53,13 @@ def create_app(service: Service) -> FastAPI:
     add_error_handlers(app)
     # The last added sees a request first.
     app.add_middleware(BodyLimit, limits=_body_limits(service))
-    app.add_middleware(KeyGuard, database=service.database, required=service.settings.keys_required)
+    app.state.wrong_keys = WrongKeys()  # the login form counts them too
+    app.add_middleware(
+        KeyGuard,
+        database=service.database,
+        settings=service.settings,
+        wrong_keys=app.state.wrong_keys,
+    )
     app.add_middleware(
         HostGuard,
         loopback_only=service.settings.listens_on_loopback,
@@ -75,6 +82,7 @@ def create_app(service: Service) -> FastAPI:
         *(router for kind in kinds for router in kind.routers),
         schedule_routes(kinds),
         lint.router,
+        audit_routes.router,
         metrics_page.router,
         health.router,
         errors.router,

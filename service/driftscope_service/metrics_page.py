@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated, cast
@@ -14,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
+from driftscope_service.auth import reach
 from driftscope_service.experiments.kind import Kind
 from driftscope_service.http.middleware import RequestCounts
 from driftscope_service.jobs.metrics import job_families
@@ -134,8 +136,11 @@ class MetricsPage:
             connection, since=datetime.now(UTC) - idle, cap=settings.metrics_max_runs
         )
         runs = [state.run for state in states.states]
-        yield from self._run_families.families(states, self._run_drifts.known(runs))
         self._active = runs
+        # Only now: what is kept from one scrape to the next is of every run.
+        seen = reach.current()
+        states = replace(states, states=[one for one in states.states if seen.has(one.run.name)])
+        yield from self._run_families.families(states, self._run_drifts.known(runs))
 
     def _disk(self) -> Disk | None:
         try:

@@ -29,6 +29,12 @@ _KEY_DESCRIPTION = {
     "description": "Needed where the service listens beyond loopback or DRIFTSCOPE_REQUIRE_KEYS is "
     "set. The scope that an operation needs stands beside it; `admin` has all.",
 }
+_OF_KEYS = (
+    problem_kinds.UNAUTHENTICATED,
+    problem_kinds.SCOPE_MISSING,
+    problem_kinds.RUN_OUT_OF_REACH,
+)
+_OF_LIMITS = (problem_kinds.RATE_LIMITED, problem_kinds.TOO_MANY_WRONG_KEYS)
 _REFERENCES = "#/components/schemas/{model}"
 #: FastAPI adds these for its own error shape, which no answer of ours has.
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
@@ -71,8 +77,13 @@ def _use_keys(operation: dict[str, Any], scope: Scope | None) -> None:
         operation["security"] = []
         return
     operation["security"] = [{KEY_SCHEME: [scope.value]}, {}]
-    for kind in (problem_kinds.UNAUTHENTICATED, problem_kinds.SCOPE_MISSING):
-        operation["responses"].update({str(key): one for key, one in problems(kind).items()})
+    documented = operation["responses"]
+    documented |= {str(status): one for status, one in problems(*_OF_KEYS).items()}
+    for status, one in problems(*_OF_LIMITS).items():
+        # The queue of jobs may have said the same status for its own reason.
+        before = documented.get(str(status), {}).get("description")
+        titles = one["description"] if before is None else f"{before}; or: {one['description']}"
+        documented[str(status)] = {**one, "description": titles}
 
 
 def _use_problems(responses: dict[str, Any]) -> None:

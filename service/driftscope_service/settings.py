@@ -56,6 +56,9 @@ OTHER_VARIABLES = {
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Of CUDA_VISIBLE_DEVICES: a number, or what nvidia-smi -L prints. A comma gives a probe several.
 DEVICE = re.compile(r"[A-Za-z0-9/:,-]{1,200}")
+#: Of the limits on requests: what is beyond is no limit.
+MOST_PER_MINUTE = 1_000_000
+MOST_AT_ONCE = 10_000
 #: SQLite's file within the data folder.
 DATABASE_NAME = "driftscope.db"
 #: RFC 1123 section 2.1, and underscores, which container networks use.
@@ -113,6 +116,24 @@ class Settings(BaseSettings):
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="names under which the service may be called, beside its addresses"
+    )
+    requests_per_minute_per_key: int = Field(
+        default=12_000,
+        ge=1,
+        le=MOST_PER_MINUTE,
+        description="requests of one key in a minute at most, unless the key has its own number",
+    )
+    concurrent_requests_per_key: int = Field(
+        default=256,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="requests of one key at once at most, unless the key has its own number",
+    )
+    requests_per_minute_per_address: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_PER_MINUTE,
+        description="without keys: requests of one client address in a minute at most; 0: any",
     )
     models: dict[str, Path] = Field(
         default_factory=dict, description='further models clients may name: {"name": "folder"}'

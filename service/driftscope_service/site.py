@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from driftscope_service.auth import login_page
+from driftscope_service.auth import audit_routes, login_page
 from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.lint import page as lint_page
@@ -87,6 +87,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     verdict_page.router,
     lint_page.router,
     compare_page.router,
+    audit_routes.page_router,
 )
 
 
@@ -102,6 +103,7 @@ def install(app: FastAPI, service: Service) -> None:
         *(section for kind in kinds for section in kind.sections),
         Section("lint", "Lint", "/lint"),
         Section("jobs", "Jobs", "/jobs"),
+        Section("audit", "Audit log", "/audit"),
     )
     page_errors.install_page_errors(app)
     app.state.step_views = StepViews()

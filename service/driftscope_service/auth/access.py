@@ -1,32 +1,32 @@
-"""Who may do what: keys against scopes, and the guard that asks on every request."""
+"""Who may do what: the key of a request, and what its scopes and its prefix of runs allow."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
-from urllib.parse import urlencode
+from typing import Final, cast
 
 from sqlalchemy.exc import OperationalError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Send
+from starlette.requests import Request
 from starlette.types import Scope as AsgiScope
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.auth.key import KeyText, Scope, allows, parse_key, required_scope
+from driftscope_service.auth.key import KeyText, Scope, allows, parse_key
+from driftscope_service.auth.reach import Reach
+from driftscope_service.auth.sessions import SessionRepository
 from driftscope_service.auth.store import ApiKey, KeyRepository
 from driftscope_service.http import problem_kinds, session
-from driftscope_service.http.errors import problem_response
 from driftscope_service.http.problem_kinds import ProblemKind
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
 
 #: `last_used_at` answers whether a key may go; a write per request would cost more than that.
 LAST_USED_EVERY: Final = timedelta(hours=1)
-_CHALLENGE = 'Bearer realm="driftscope"'
+#: Under this name the state of a request has its key, beside the id (audit.KEY_ID).
+KEY: Final = "key"
+_CHALLENGE: Final = 'Bearer realm="driftscope"'
 _log = logging.getLogger("driftscope")
 
 
@@ -38,7 +38,8 @@ class NoKeyError(ProbeError):
 class Refusal:
     kind: ProblemKind
     detail: str
-    challenge: str  # for WWW-Authenticate, RFC 6750 section 3
+    challenge: str | None = None  # for WWW-Authenticate, RFC 6750 section 3
+    guessed: bool = False  # the key is wrong, as against one that has ended or is missing
 
 
 def check_keys_exist(settings: Settings, database: Database) -> None:
@@ -56,63 +57,52 @@ def check_keys_exist(settings: Settings, database: Database) -> None:
     )
 
 
-def refusal(database: Database, authorization: str | None, needed: Scope) -> Refusal | None:
-    """Blocking: it reads the database."""
-    if authorization is None:
-        detail = f"this needs an API key with the scope {needed}"
-        return Refusal(problem_kinds.UNAUTHENTICATED, detail, _CHALLENGE)
-    text = _bearer(authorization)
-    if text is None:
-        return _invalid("the Authorization header is not `Bearer dsk_<id>_<secret>`")
-    return _refusal(database, text, needed)
-
-
-def key_refusal(database: Database, key: str, needed: Scope) -> Refusal | None:
-    """The same of a key by itself, as a form has it. Blocking: it reads the database."""
-    text = parse_key(key)
-    if text is None:
-        return _invalid("a key looks like `dsk_<id>_<secret>`, as it was printed once")
-    return _refusal(database, text, needed)
-
-
-def _refusal(database: Database, text: KeyText, needed: Scope) -> Refusal | None:
+def key_of_request(scope: AsgiScope, database: Database) -> ApiKey | Refusal:
+    """By the Authorization header, or else by the session. Blocking: it reads the database."""
+    authorization = Headers(scope=scope).get("authorization")
+    if authorization is not None:
+        text = _bearer(authorization)
+        if text is None:
+            return _wrong("the Authorization header is not `Bearer dsk_<id>_<secret>`")
+        return _active(database, text)
+    token = session.token(scope)
+    if token is None:
+        return Refusal(problem_kinds.UNAUTHENTICATED, "this needs an API key", _CHALLENGE)
     with database.read() as connection:
-        key = KeyRepository(connection).get(text.id)
-    if key is None or not text.matches(key.secret_sha256):
-        return _invalid("no key of this service has this text")
-    now = datetime.now(UTC)
-    state = key.state(now)
-    if state != "active":
-        return _invalid(f"the key {key.id} is {state}")
+        key = SessionRepository(connection).key_of(token, datetime.now(UTC))
+    return _ended("the session has ended") if key is None else _unless_ended(key)
+
+
+def key_of_text(given: str, database: Database) -> ApiKey | Refusal:
+    """Of a key by itself, as a form has it. Blocking: it reads the database."""
+    text = parse_key(given)
+    if text is None:
+        return _wrong("a key looks like `dsk_<id>_<secret>`, as it was printed once")
+    return _active(database, text)
+
+
+def refusal(key: ApiKey, needed: Scope, path: str | None = None) -> Refusal | None:
+    """Why this key may not do what needs this scope, at this path."""
     if not allows(key.scopes, needed):
         return Refusal(
             problem_kinds.SCOPE_MISSING,
             f"the key {key.id} has {', '.join(sorted(key.scopes))}; this needs {needed}",
             f'{_CHALLENGE}, error="insufficient_scope", scope="{needed}"',
         )
-    _note_use(database, key, now)
-    return None
+    closed = None if path is None else Reach(key.run_prefix).refusal(path)
+    return None if closed is None else Refusal(problem_kinds.RUN_OUT_OF_REACH, closed)
 
 
-def why_not(settings: Settings, database: Database, headers: Headers, needed: Scope) -> str | None:
-    """For a page that offers what another request would do; None: its sender may."""
-    if not settings.keys_required:
-        return None
-    refused = refusal(database, session.authorization(headers), needed)
+def why_not(request: Request, needed: Scope, path: str | None = None) -> str | None:
+    """For a page that offers what another request would do; None: its sender may. Where no key is
+    required, everyone may."""
+    key = cast(ApiKey | None, request.scope["state"].get(KEY))
+    refused = None if key is None else refusal(key, needed, path)
     return None if refused is None else refused.detail
 
 
-def _bearer(authorization: str) -> KeyText | None:
-    # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
-    scheme, _, token = authorization.partition(" ")
-    return parse_key(token.strip()) if scheme.lower() == "bearer" else None
-
-
-def _invalid(detail: str) -> Refusal:
-    return Refusal(problem_kinds.UNAUTHENTICATED, detail, f'{_CHALLENGE}, error="invalid_token"')
-
-
-def _note_use(database: Database, key: ApiKey, now: datetime) -> None:
+def note_use(database: Database, key: ApiKey) -> None:
+    now = datetime.now(UTC)
     if key.last_used_at is not None and now - key.last_used_at < LAST_USED_EVERY:
         return
     try:
@@ -123,37 +113,33 @@ def _note_use(database: Database, key: ApiKey, now: datetime) -> None:
         _log.warning("last use of key %s not noted: %s", key.id, error.orig)
 
 
-class KeyGuard:
-    def __init__(self, app: ASGIApp, database: Database, required: bool) -> None:
-        self._app = app
-        self._database = database
-        self._required = required
-
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._required:
-            return await self._app(scope, receive, send)
-        needed = required_scope(scope["method"], scope["path"])
-        if needed is None:
-            return await self._app(scope, receive, send)
-        asked = Headers(scope=scope)
-        authorization = session.authorization(asked)
-        try:
-            refused = await run_in_threadpool(refusal, self._database, authorization, needed)
-        except OperationalError:
-            response = problem_response(
-                scope, problem_kinds.STORAGE_UNAVAILABLE, "the key could not be looked up"
-            )
-            return await response(scope, receive, send)
-        if refused is not None and session.wants_page(scope["method"], scope["path"], asked):
-            return await _to_login(scope)(scope, receive, send)
-        if refused is not None:
-            headers = {"WWW-Authenticate": refused.challenge}
-            response = problem_response(scope, refused.kind, refused.detail, headers=headers)
-            return await response(scope, receive, send)
-        await self._app(scope, receive, send)
+def _bearer(authorization: str) -> KeyText | None:
+    # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
+    scheme, _, token = authorization.partition(" ")
+    return parse_key(token.strip()) if scheme.lower() == "bearer" else None
 
 
-def _to_login(scope: AsgiScope) -> RedirectResponse:
-    query = scope["query_string"].decode("latin-1")
-    target = scope["path"] + (f"?{query}" if query else "")
-    return RedirectResponse(f"{session.LOGIN_PATH}?{urlencode({'next': target})}", 303)
+def _active(database: Database, text: KeyText) -> ApiKey | Refusal:
+    with database.read() as connection:
+        key = KeyRepository(connection).get(text.id)
+    if key is None or not text.matches(key.secret_sha256):
+        return _wrong("no key of this service has this text")
+    return _unless_ended(key)
+
+
+def _unless_ended(key: ApiKey) -> ApiKey | Refusal:
+    state = key.state(datetime.now(UTC))
+    if state == "active":
+        return key
+    successor = "" if key.replaced_by is None else f"; it was rotated into {key.replaced_by}"
+    return _ended(f"the key {key.id} is {state}{successor}")
+
+
+def _ended(detail: str) -> Refusal:
+    return Refusal(problem_kinds.UNAUTHENTICATED, detail, f'{_CHALLENGE}, error="invalid_token"')
+
+
+def _wrong(detail: str) -> Refusal:
+    return Refusal(
+        problem_kinds.UNAUTHENTICATED, detail, f'{_CHALLENGE}, error="invalid_token"', guessed=True
+    )

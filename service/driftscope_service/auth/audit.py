@@ -50,6 +50,12 @@ class Who:
     key_id: str | None = None  # None: the actor is no key
     request_id: str | None = None  # None: it was no request
 
+    @property
+    def words(self) -> str:
+        """For a line of the log."""
+        key = "" if self.key_id is None else f" with key {self.key_id}"
+        return f"{self.request_id or self.actor.value}{key}"
+
 
 COMMAND_LINE: Final = Who(Actor.COMMAND_LINE)
 SERVICE: Final = Who(Actor.SERVICE)

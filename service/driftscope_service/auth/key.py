@@ -48,6 +48,10 @@ def parse_key(token: str) -> KeyText | None:
     return None if found is None else KeyText(found[1], found[2])
 
 
+#: Of the runs that a key may be bound to: as their names begin.
+RUN_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
 class Scope(StrEnum):
     INGEST = "ingest"  # push and mark runs, push steps, nights and reports
     READ = "read"  # everything that changes nothing, /metrics and pages included
@@ -61,6 +65,8 @@ _OPEN = re.compile(r"/healthz|/readyz|/problems/[^/]+|/login|/static/.+")
 _FORMS = frozenset(["/login", "/logout"])
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])
 _INGEST = re.compile(r"/v1/runs/.+|/v1/nightly|/v1/reports|/runs/[^/]+/(marks|pin)")
+#: Says of every key what was done with it.
+_ADMIN_READING = re.compile(r"(/v1)?/audit")
 _PROBE = re.compile(r"/v1/probes/.+|/probes/new/[^/]+|(/v1)?/jobs/[^/]+/cancel")
 #: Says what a request would be, or what is wrong with settings, and starts and keeps nothing; a
 #: form may be too long for an address.
@@ -70,6 +76,8 @@ _CHECKED_FORM = re.compile(r"/probes/new/[^/]+/check|(/v1)?/lint")
 def required_scope(method: str, path: str) -> Scope | None:
     """None: anyone may. A route that changes something and is not listed needs admin, so that a new
     route is closed until it is listed here."""
+    if method in _READING and _ADMIN_READING.fullmatch(path):
+        return Scope.ADMIN
     if method in _READING:
         return None if _OPEN.fullmatch(path) else Scope.READ
     if method == "POST" and path in _FORMS:

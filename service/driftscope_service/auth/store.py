@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -43,7 +43,15 @@ class KeyRepository:
         self._connection = connection
 
     def add(
-        self, text: KeyText, *, name: str, scopes: Iterable[Scope], expires_at: datetime | None
+        self,
+        text: KeyText,
+        *,
+        name: str,
+        scopes: Iterable[Scope],
+        expires_at: datetime | None,
+        run_prefix: str | None = None,
+        requests_per_minute: int | None = None,
+        max_concurrent: int | None = None,
     ) -> None:
         self._connection.execute(
             insert(api_keys).values(
@@ -53,6 +61,32 @@ class KeyRepository:
                 scopes=sorted(set(scopes)),
                 created_at=datetime.now(UTC),
                 expires_at=expires_at,
+                run_prefix=run_prefix,
+                requests_per_minute=requests_per_minute,
+                max_concurrent=max_concurrent,
+            )
+        )
+
+    def rotate(self, old: ApiKey, text: KeyText, *, now: datetime, overlap: timedelta) -> None:
+        """`text` becomes a key that may do what `old` may, and lasts as long as `old` was made for;
+        `old` ends after `overlap`, or when it would have ended anyway."""
+        lasts = None if old.expires_at is None else old.expires_at - old.created_at
+        self.add(
+            text,
+            name=old.name,
+            scopes=old.scopes,
+            expires_at=None if lasts is None else now + lasts,
+            run_prefix=old.run_prefix,
+            requests_per_minute=old.requests_per_minute,
+            max_concurrent=old.max_concurrent,
+        )
+        ends = now + overlap
+        self._connection.execute(
+            update(api_keys)
+            .where(api_keys.c.id == old.id)
+            .values(
+                replaced_by=text.id,
+                expires_at=ends if old.expires_at is None else min(ends, old.expires_at),
             )
         )
 
@@ -60,12 +94,12 @@ class KeyRepository:
         row = self._connection.execute(
             select(api_keys).where(api_keys.c.id == key_id)
         ).one_or_none()
-        return None if row is None else _key(row)
+        return None if row is None else key_of_row(row)
 
     def all(self) -> list[ApiKey]:
         """In order of creation; revoked and expired ones too."""
         rows = self._connection.execute(select(api_keys).order_by(api_keys.c.number))
-        return [_key(row) for row in rows]
+        return [key_of_row(row) for row in rows]
 
     def any_active(self) -> bool:
         now = datetime.now(UTC)
@@ -86,7 +120,7 @@ class KeyRepository:
         )
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def key_of_row(row: Row[Any]) -> ApiKey:
     fields = dict(row._mapping)
     del fields["number"]
     scopes = frozenset(Scope(scope) for scope in fields.pop("scopes"))

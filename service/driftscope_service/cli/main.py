@@ -96,6 +96,7 @@ QUICK: Final[Mapping[str, Callable[..., None]]] = {"lint": lint, "environment": 
 def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     # Here, since half a second passes until all of them are loaded, which QUICK ones need not wait.
     from driftscope_service.cli import backup, keys, model
+    from driftscope_service.cli.audit import audit
     from driftscope_service.cli.drill import drill
     from driftscope_service.cli.local_store import DataFolders
     from driftscope_service.experiments import reports_command as reports
@@ -108,6 +109,7 @@ def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
     app.command()(runs.analyze)
     app.command()(runs.push)
     app.command()(drill)
+    app.command()(audit)
     for command in QUICK.values():
         app.command()(command)
     mount_commands(app, experiments)

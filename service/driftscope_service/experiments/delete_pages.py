@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from driftscope_service.auth.access import why_not
+from driftscope_service.auth.audit import CurrentWho
 from driftscope_service.auth.key import Scope
 from driftscope_service.experiments.deletion import delete_report, held_by
 from driftscope_service.experiments.kind import CurrentService
@@ -42,15 +43,15 @@ def confirm_deletion(request: Request, report_id: ReportId, service: CurrentServ
         kind=kind,
         said=kind.sentence(stored.summary),
         held=held,
-        why_not=why_not(service.settings, service.database, request.headers, Scope.ADMIN),
+        why_not=why_not(request, Scope.ADMIN),
     )
 
 
 @router.post("/{report_id}/delete")
 async def delete_from_page(
-    request: Request, report_id: ReportId, service: CurrentService
+    request: Request, report_id: ReportId, service: CurrentService, who: CurrentWho
 ) -> Response:
     typed = parse_qs((await request.body()).decode("utf-8", "replace"))
     with_verdicts = "verdicts" in typed
-    await run_in_threadpool(delete_report, report_id, service, verdicts=with_verdicts)
+    await run_in_threadpool(delete_report, report_id, service, who, verdicts=with_verdicts)
     return RedirectResponse(with_query("/probes", deleted=report_id), 303)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, select
 
+from driftscope_service.auth.audit import Action, AuditLog, Who
 from driftscope_service.experiments.kind import ExperimentsService, Kind
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds
@@ -38,7 +39,7 @@ def held_by(stored: StoredReport, kind: Kind, connection: Connection) -> Held | 
     return Held(count, words) if count else None
 
 
-def delete_report(report_id: str, service: ExperimentsService, *, verdicts: bool) -> None:
+def delete_report(report_id: str, service: ExperimentsService, who: Who, *, verdicts: bool) -> None:
     """Raises 404, and 409 where verdicts of it are shown and `verdicts` does not let them go."""
     with service.database.write() as connection:
         reports = ReportRepository(connection)
@@ -59,5 +60,14 @@ def delete_report(report_id: str, service: ExperimentsService, *, verdicts: bool
             connection.execute(delete(table).where(table.c.report_id == report_id))
         reports.remove(report_id)
         JobRepository(connection).remove(stored.job_id)
+        AuditLog(connection).add(
+            who,
+            Action.REPORT_DELETED,
+            f"report {report_id}",
+            kind=stored.kind,
+            model=stored.model,
+            job=stored.job_id,
+            verdicts=0 if held is None else held.count,
+        )
     service.report_files.discard(report_id)
     JobFolder(service.settings.data_dir, stored.job_id).remove()

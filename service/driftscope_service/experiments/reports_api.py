@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from driftscope_service.auth.audit import CurrentWho
 from driftscope_service.experiments.deletion import delete_report
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.experiments.store import (
@@ -145,13 +146,14 @@ async def add_report(request: Request, response: Response, service: CurrentServi
 def remove_report(
     report_id: str,
     service: CurrentService,
+    who: CurrentWho,
     verdicts: Annotated[
         bool, Query(description="delete the verdicts too that other pages show of it")
     ] = False,
 ) -> None:
     """Delete a report, its files and the job that made it. One whose verdicts stand on other pages
     (of kernels, of axes, a night) is kept unless `verdicts` is true."""
-    delete_report(report_id, service, verdicts=verdicts)
+    delete_report(report_id, service, who, verdicts=verdicts)
 
 
 _REMEDY = "send what the command prints with --json, or its report.json."

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 
 from driftscope_probes.plural import counted, noun
+from driftscope_service.auth.audit import Action, AuditLog, CurrentWho, Who
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.experiments.store import ReportRepository, StoredReport
 from driftscope_service.http import problem_kinds
@@ -65,11 +66,13 @@ def probe_routes(kinds: Iterable[Kind]) -> APIRouter:
 
 
 def _endpoint(kind: Kind) -> Callable[..., JobBody]:
-    def start(response: Response, service: CurrentService) -> JobBody:
-        return _start(kind, None, response, service)
+    def start(response: Response, service: CurrentService, who: CurrentWho) -> JobBody:
+        return _start(kind, None, response, service, who)
 
-    def start_with(request: Any, response: Response, service: CurrentService) -> JobBody:
-        return _start(kind, request, response, service)
+    def start_with(
+        request: Any, response: Response, service: CurrentService, who: CurrentWho
+    ) -> JobBody:
+        return _start(kind, request, response, service, who)
 
     if kind.request is None:
         return start
@@ -78,7 +81,7 @@ def _endpoint(kind: Kind) -> Callable[..., JobBody]:
     return start_with
 
 
-def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService) -> Job:
+def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService, who: Who) -> Job:
     """Raises InvalidField where the operator does not allow it, ServiceError with a full queue."""
     fields = {**kind.job(request, service.settings), **kind.brings(request, service)}
     limit = service.settings.max_queued_jobs
@@ -91,14 +94,17 @@ def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService
                 headers={"Retry-After": str(QUEUE_RETRY_S)},
             )
         job = jobs.add(kind.name, getattr(request, "model", None), fields)
+        AuditLog(connection).add(
+            who, Action.JOB_STARTED, f"job {job.id}", kind=job.kind, model=job.model
+        )
     service.executor.announce()
     return job
 
 
 def _start(
-    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService
+    kind: Kind, request: BaseModel | None, response: Response, service: ExperimentsService, who: Who
 ) -> JobBody:
-    job = start_job(kind, request, service)
+    job = start_job(kind, request, service, who)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_S)
     return JobBody.of(job)

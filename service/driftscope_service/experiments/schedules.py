@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from driftscope_service.auth.audit import Action, AuditLog, CurrentWho, Who
 from driftscope_service.experiments.kind import CurrentService, ExperimentsService, Kind
 from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import InvalidField, not_found, problems
@@ -107,8 +108,10 @@ def schedule_routes(kinds: Iterable[Kind]) -> APIRouter:
     router.get("")(list_schedules)
     router.get("/{name}", responses=missing)(get_schedule)
 
-    def put(name: Name, asked: Any, response: Response, service: CurrentService) -> ScheduleBody:
-        return put_schedule(name, asked, response, service)
+    def put(
+        name: Name, asked: Any, response: Response, service: CurrentService, who: CurrentWho
+    ) -> ScheduleBody:
+        return put_schedule(name, asked, response, service, who)
 
     # FastAPI reads the body's model here.
     put.__annotations__["asked"] = schedule_request(kinds)
@@ -142,7 +145,7 @@ def get_schedule(name: Name, service: CurrentService) -> ScheduleBody:
 
 
 def put_schedule(
-    name: str, asked: ScheduleRequest, response: Response, service: ExperimentsService
+    name: str, asked: ScheduleRequest, response: Response, service: ExperimentsService, who: Who
 ) -> ScheduleBody:
     """Make or replace a schedule. Its job is checked now, as if it were started."""
     kind = service.kinds[asked.job.kind]
@@ -166,14 +169,23 @@ def put_schedule(
             next_at=next_at,
         )
         stored = schedules.get(name)
+        AuditLog(connection).add(
+            who,
+            Action.SCHEDULE_CHANGED,
+            f"schedule {name}",
+            cron=asked.cron,
+            kind=kind.name,
+            was="new" if new else "there already",
+        )
     assert stored is not None
     if new:
         response.status_code = 201
     return ScheduleBody.of(stored, service.kinds)
 
 
-def delete_schedule(name: Name, service: CurrentService) -> None:
+def delete_schedule(name: Name, service: CurrentService, who: CurrentWho) -> None:
     """A job that it has started goes on."""
     with service.database.write() as connection:
         if not ScheduleRepository(connection).remove(name):
             raise not_found("schedule", name)
+        AuditLog(connection).add(who, Action.SCHEDULE_DELETED, f"schedule {name}")

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from driftscope_probes.request_model import FORM
 from driftscope_service.auth.access import why_not
+from driftscope_service.auth.audit import who
 from driftscope_service.auth.key import Scope
 from driftscope_service.experiments.command_words import same_request
 from driftscope_service.experiments.form import Typed, asked_of, form_of, typed_of
@@ -121,7 +122,8 @@ def _started(
     checked = _check(kind, typed, service)
     if checked.acceptable:
         try:
-            return RedirectResponse(f"/jobs/{start_job(kind, checked.request, service).id}", 303)
+            job = start_job(kind, checked.request, service, who(request))
+            return RedirectResponse(f"/jobs/{job.id}", 303)
         except ServiceError as refused:
             checked = Checked(typed, checked.request, refused=refused)
     status = UNPROCESSABLE if checked.refused is None else checked.refused.kind.status
@@ -214,7 +216,7 @@ def _page(
         job_id=job_id,
         same=same,
         refused=checked.refused,
-        why_not=why_not(settings, service.database, request.headers, Scope.PROBE),
+        why_not=why_not(request, Scope.PROBE),
         quotas=quotas(kind, settings),
         waiting=counts[JobState.QUEUED],
         running=counts[JobState.RUNNING],

@@ -56,6 +56,14 @@ SCOPE_MISSING = ProblemKind(
     "The scope that is needed is in `detail` and in the header WWW-Authenticate: ingest pushes "
     "steps, read reads, probe starts and cancels probes, admin does all. Use a key that has it.",
 )
+RUN_OUT_OF_REACH = ProblemKind(
+    "run-out-of-reach",
+    403,
+    "The API key is bound to other runs",
+    "The key sees and changes only the runs whose names begin with its prefix, which is in "
+    "`detail`. Name the run so, or use a key that is not bound (`driftscope keys create` without "
+    "--run-prefix).",
+)
 OTHER_ORIGIN = ProblemKind(
     "other-origin",
     403,
@@ -145,6 +153,21 @@ QUEUE_FULL = ProblemKind(
     "Too many jobs are waiting",
     "Wait for Retry-After seconds, or cancel jobs; the limit is DRIFTSCOPE_MAX_QUEUED_JOBS.",
 )
+RATE_LIMITED = ProblemKind(
+    "rate-limited",
+    429,
+    "Too many requests",
+    "Wait for Retry-After seconds. The limits of a key are those that it was made with, or "
+    "DRIFTSCOPE_REQUESTS_PER_MINUTE_PER_KEY and DRIFTSCOPE_CONCURRENT_REQUESTS_PER_KEY; the header "
+    "RateLimit says how much of them is left.",
+)
+TOO_MANY_WRONG_KEYS = ProblemKind(
+    "too-many-wrong-keys",
+    429,
+    "Too many wrong API keys came from this address",
+    "Correct the key. A right one is accepted at once; the next wrong one from this address is "
+    "looked at after Retry-After seconds.",
+)
 INTERNAL_ERROR = ProblemKind(
     "internal-error",
     500,
@@ -195,6 +218,7 @@ KINDS = (
     MALFORMED_STEP,
     UNAUTHENTICATED,
     SCOPE_MISSING,
+    RUN_OUT_OF_REACH,
     OTHER_ORIGIN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
@@ -208,6 +232,8 @@ KINDS = (
     CONTENT_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     QUEUE_FULL,
+    RATE_LIMITED,
+    TOO_MANY_WRONG_KEYS,
     INTERNAL_ERROR,
     STORAGE_UNAVAILABLE,
     TOO_MANY_UPLOADS,

@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
+from driftscope_service.auth.audit import Action, AuditLog, CurrentWho
 from driftscope_service.http import paging, problem_kinds
 from driftscope_service.http.current_service import current_service
 from driftscope_service.http.errors import ServiceError, not_found, problems
@@ -185,12 +186,15 @@ def get_job(job: RequiredJob) -> JobBody:
     status_code=202,
     responses=problems(problem_kinds.NOT_FOUND, problem_kinds.JOB_FINISHED),
 )
-def cancel_job(job_id: str, service: CurrentService) -> JobBody:
+def cancel_job(job_id: str, service: CurrentService, who: CurrentWho) -> JobBody:
     """Cancel a job. A waiting one is cancelled at once; the probe of a running one is stopped
     within seconds, and its state stays `running` until then. Asking again changes nothing. A job
     that succeeded or failed answers 409. One that waits for another attempt is not tried again."""
     with service.database.write() as connection:
-        job = JobRepository(connection).request_cancel(job_id)
+        jobs = JobRepository(connection)
+        before, job = jobs.get(job_id), jobs.request_cancel(job_id)
+        if before is not None and not before.state.finished and not before.cancel_requested_at:
+            AuditLog(connection).add(who, Action.JOB_CANCELLED, f"job {job_id}", kind=before.kind)
     if job is None:
         raise not_found("job", job_id)
     if job.state in (JobState.SUCCEEDED, JobState.FAILED):
@@ -204,7 +208,7 @@ def cancel_job(job_id: str, service: CurrentService) -> JobBody:
     status_code=204,
     responses=problems(problem_kinds.NOT_FOUND, problem_kinds.JOB_UNFINISHED, problem_kinds.IN_USE),
 )
-def delete_job(job_id: str, service: CurrentService) -> None:
+def delete_job(job_id: str, service: CurrentService, who: CurrentWho) -> None:
     """Delete a job that has ended, with its log. One that left a report goes with the report:
     `DELETE /v1/reports/{report}`."""
     with service.database.write() as connection:
@@ -216,6 +220,7 @@ def delete_job(job_id: str, service: CurrentService) -> None:
         if why_kept is not None:
             raise why_kept
         jobs.remove(job_id)
+        AuditLog(connection).add(who, Action.JOB_DELETED, f"job {job_id}", kind=job.kind)
     JobFolder(service.settings.data_dir, job_id).remove()
 
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from driftscope_service.auth.access import why_not
+from driftscope_service.auth.audit import CurrentWho
 from driftscope_service.auth.key import Scope
 from driftscope_service.http import paging
 from driftscope_service.http.errors import not_found
@@ -139,19 +140,19 @@ def confirm_deletion(request: Request, job_id: JobId, service: CurrentService) -
         words=words,
         job=job,
         kept=kept_for(job),
-        why_not=why_not(service.settings, service.database, request.headers, Scope.ADMIN),
+        why_not=why_not(request, Scope.ADMIN),
     )
 
 
 @job_router.post("/{job_id}/delete")
-def delete_from_page(job_id: JobId, service: CurrentService) -> Response:
-    delete_job(job_id, service)
+def delete_from_page(job_id: JobId, service: CurrentService, who: CurrentWho) -> Response:
+    delete_job(job_id, service, who)
     return RedirectResponse("/jobs", 303)
 
 
 @job_router.post("/{job_id}/cancel")
-def cancel_from_page(job_id: JobId, service: CurrentService) -> Response:
-    cancel_job(job_id, service)
+def cancel_from_page(job_id: JobId, service: CurrentService, who: CurrentWho) -> Response:
+    cancel_job(job_id, service, who)
     return RedirectResponse(f"/jobs/{job_id}", 303)
 
 

@@ -38,7 +38,7 @@ def page(
             crumbs=crumbs,
             version=version("driftscope"),
             here=str(request.url.path),
-            signed_in=session.COOKIE in request.cookies,
+            signed_in=session.token(request.scope) is not None,
             logout=session.LOGOUT_PATH,
             **shown,
         )

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from driftscope_service.auth.audit import SERVICE, Action, AuditLog
 from driftscope_service.jobs.job import JobState
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.schedule.store import (
@@ -106,6 +107,14 @@ class Scheduler:
             jobs = JobRepository(connection)
             job = jobs.add(schedule.kind, schedule.request.get("model"), schedule.request)
             note = f"started as {job.id}"
+            AuditLog(connection).add(
+                SERVICE,
+                Action.JOB_STARTED,
+                f"job {job.id}",
+                kind=job.kind,
+                model=job.model,
+                schedule=schedule.name,
+            )
         else:
             note = reason
         ScheduleRepository(connection).dealt_with(

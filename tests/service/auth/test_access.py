@@ -14,7 +14,8 @@ from driftscope_service.auth.access import NoKeyError
 from driftscope_service.auth.key import KeyText, Scope, new_key
 from driftscope_service.auth.store import KeyRepository
 from driftscope_service.service import open_service
-from driftscope_service.store.database import Database
+
+from .keys_of import add_key, bearer
 
 #: A request per scope, and what it is answered with once it is let in.
 REQUESTS = [
@@ -24,18 +25,6 @@ REQUESTS = [
     ("POST", "/v1/jobs/none/cancel", Scope.PROBE, 404),
     ("DELETE", "/v1/jobs", Scope.ADMIN, 405),
 ]
-
-
-def add_key(database: Database, *scopes: Scope, expires_in: timedelta | None = None) -> KeyText:
-    key = new_key()
-    expires_at = None if expires_in is None else datetime.now(UTC) + expires_in
-    with database.write() as connection:
-        KeyRepository(connection).add(key, name="test", scopes=scopes, expires_at=expires_at)
-    return key
-
-
-def bearer(key: KeyText) -> dict[str, str]:
-    return {"authorization": f"Bearer {key.token}"}
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from driftscope_service.auth.key import Scope, allows, required_scope
         ("GET", "/openapi.json", "read"),
         ("GET", "/reports/report_1", "read"),
         ("GET", "/v1/runs", "read"),
+        ("GET", "/v1/audit", "admin"),
+        ("HEAD", "/audit", "admin"),
         ("HEAD", "/v1/runs/a/steps/3", "read"),
         ("GET", "/nowhere", "read"),
         ("PUT", "/v1/runs/a", "ingest"),
@@ -59,7 +61,7 @@ def test_no_route_of_the_api_needs_admin_unseen(running: Any) -> None:
         for path, operations in running.client.get("/openapi.json").json()["paths"].items()
         for method in operations
     }
-    # What the service starts by itself is the operator's business, and what is gone for good.
+    # What the service starts by itself, what is gone for good, and who did what.
     assert {route for route, scope in needed.items() if scope is Scope.ADMIN} == {
         ("PUT", "/v1/schedules/{name}"),
         ("DELETE", "/v1/schedules/{name}"),
@@ -67,6 +69,7 @@ def test_no_route_of_the_api_needs_admin_unseen(running: Any) -> None:
         ("DELETE", "/v1/runs/{run}/steps/{step}"),
         ("DELETE", "/v1/reports/{report_id}"),
         ("DELETE", "/v1/jobs/{job_id}"),
+        ("GET", "/v1/audit"),
     }
     assert needed["POST", "/v1/runs/{run}/steps/{step}/logprobs"] is Scope.INGEST
 

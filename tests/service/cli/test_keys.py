@@ -1,4 +1,4 @@
-"""`driftscope keys create|list|revoke`, under a running service as well."""
+"""`driftscope keys create|list|rotate|revoke`, under a running service as well."""
 
 from __future__ import annotations
 
@@ -76,6 +76,12 @@ def test_the_first_key_comes_before_the_service(make_settings: Any) -> None:
         ["create", "--name", "a" * 101, "--scope", "read"],
         ["list"],
         ["revoke", "none"],
+        ["rotate", "none"],
+        ["rotate", "none", "--overlap", "1w"],
+        ["rotate", "none", "--overlap", "367d"],
+        ["create", "--name", "a", "--scope", "read", "--run-prefix", "team-a/"],
+        ["create", "--name", "a", "--scope", "read", "--run-prefix", ""],
+        ["create", "--name", "a", "--scope", "read,probe", "--run-prefix", "team-a-"],
     ],
 )
 def test_what_is_refused_leaves_nothing(tmp_path: Path, arguments: list[str]) -> None:
@@ -96,6 +102,52 @@ def test_days_out_of_range(tmp_path: Path, days: str) -> None:
     assert done.exit_code == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["create"], ["list"], ["revoke"]])
+def test_limits_and_runs_of_a_key(tmp_path: Path) -> None:
+    own = ["--run-prefix", "team-a-", "--requests-per-minute", "60", "--max-concurrent", "4"]
+    create(tmp_path, "ingest,read", *own)
+    (row,) = listed(tmp_path)
+    assert row["run_prefix"] == "team-a-"
+    assert (row["requests_per_minute"], row["max_concurrent"]) == (60, 4)
+    assert "team-a-*" in keys(tmp_path, "list").stdout
+
+
+def test_rotation_under_a_running_service(run_service: Any) -> None:
+    with run_service(require_keys=True) as running:
+        old = create(running.data_dir)
+        key_id = listed(running.data_dir)[0]["id"]
+        done = keys(running.data_dir, "rotate", key_id, "--overlap", "30m")
+        assert done.exit_code == 0, done.output
+        new = done.stdout.strip()
+        for token in (old, new):
+            headers = {"authorization": f"Bearer {token}"}
+            assert running.client.get("/v1/jobs", headers=headers).status_code == 200
+        first, second = listed(running.data_dir)
+        assert first["replaced_by"] == second["id"] and first["state"] == "active"
+        assert first["expires_at"] is not None and second["expires_at"] is None
+        assert f"rotated into {second['id']}" in keys(running.data_dir, "list").stdout
+        again = keys(running.data_dir, "rotate", key_id)
+        assert isinstance(again.exception, KeyCommandError)
+        assert second["id"] in again.exception.remedy
+
+
+def test_without_overlap_the_old_key_ends_and_names_its_successor(run_service: Any) -> None:
+    with run_service(require_keys=True) as running:
+        old = create(running.data_dir)
+        key_id = listed(running.data_dir)[0]["id"]
+        assert keys(running.data_dir, "rotate", key_id, "--overlap", "0h").exit_code == 0
+        answer = running.client.get("/v1/jobs", headers={"authorization": f"Bearer {old}"})
+        successor = listed(running.data_dir)[1]["id"]
+        assert answer.status_code == 401 and successor in answer.json()["detail"]
+
+
+def test_a_key_that_has_ended_is_not_rotated(tmp_path: Path) -> None:
+    create(tmp_path)
+    key_id = listed(tmp_path)[0]["id"]
+    keys(tmp_path, "revoke", key_id)
+    done = keys(tmp_path, "rotate", key_id)
+    assert isinstance(done.exception, KeyCommandError) and "revoked" in done.exception.message
+
+
+@pytest.mark.parametrize("arguments", [[], ["create"], ["list"], ["rotate"], ["revoke"]])
 def test_help(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, [*arguments, "--help"]).exit_code == 0

@@ -27,7 +27,7 @@ PATHS = (
     *("/runs/broken/delete", "/runs/broken/steps/35/delete", "/probes/{paired}/delete"),
     *("/probes", "/probes/{paired}", "/probes/{determinism}", "/reports/{paired}"),
     *("/probes/{explain}", "/reports/{explain}"),
-    *("/kernels", "/lint", "/nightly", "/reports/{nightly}", "/jobs", "/jobs/{job}"),
+    *("/kernels", "/lint", "/nightly", "/reports/{nightly}", "/jobs", "/jobs/{job}", "/audit"),
     *("/causes", "/causes/temperature_semantics", "/causes/unexplained"),
     *("/glossary", "/api", "/docs", "/docs?q=limit", "/docs/limits", "/docs/pages"),
     *("/docs/push-format", "/docs/runbooks", "/login", "/runs/nobody", "/nowhere"),

@@ -60,3 +60,36 @@ def test_last_use(keys: KeyRepository) -> None:
     keys.used(text.id, NOW)
     key = keys.get(text.id)
     assert key is not None and key.last_used_at == NOW
+
+
+def test_rotation_hands_on_all_that_the_key_may(keys: KeyRepository) -> None:
+    text, successor = new_key(), new_key()
+    keys.add(
+        text,
+        name="a",
+        scopes=[Scope.INGEST],
+        expires_at=datetime.now(UTC) + timedelta(days=30),
+        run_prefix="team-a-",
+        requests_per_minute=7,
+        max_concurrent=3,
+    )
+    old = keys.get(text.id)
+    assert old is not None
+    keys.rotate(old, successor, now=NOW, overlap=timedelta(hours=24))
+    ended, new = keys.get(text.id), keys.get(successor.id)
+    assert ended is not None and new is not None
+    assert (ended.replaced_by, ended.expires_at) == (new.id, NOW + timedelta(hours=24))
+    assert (new.name, new.scopes, new.run_prefix) == (old.name, old.scopes, "team-a-")
+    assert (new.requests_per_minute, new.max_concurrent) == (7, 3)
+    assert new.expires_at is not None
+    assert abs(new.expires_at - NOW - timedelta(days=30)) < timedelta(seconds=5)
+    assert successor.matches(new.secret_sha256) and not text.matches(new.secret_sha256)
+
+
+def test_rotation_never_prolongs_a_key(keys: KeyRepository) -> None:
+    ends = NOW + timedelta(hours=1)
+    old = keys.get(add(keys, ends).id)
+    assert old is not None
+    keys.rotate(old, new_key(), now=NOW, overlap=timedelta(hours=24))
+    kept = keys.get(old.id)
+    assert kept is not None and kept.expires_at == ends

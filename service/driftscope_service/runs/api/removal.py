@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from driftscope_service.auth.key import parse_key
-from driftscope_service.http import problem_kinds, session
-from driftscope_service.http.errors import not_found, problems, request_id
+from driftscope_service.auth.audit import CurrentWho
+from driftscope_service.http import problem_kinds
+from driftscope_service.http.errors import not_found, problems
 from driftscope_service.runs.api.schemas import RunName, StepNumber
 from driftscope_service.runs.current import CurrentService
 from driftscope_service.runs.ingest.removal import delete_run, delete_step
@@ -41,11 +41,11 @@ class RemovedBody(BaseModel):
 
 
 @router.delete("", responses=_PROBLEMS)
-async def remove_run(request: Request, run: RunName, service: CurrentService) -> RemovedBody:
+async def remove_run(run: RunName, service: CurrentService, who: CurrentWho) -> RemovedBody:
     """Delete a run for good: its steps, attempts, tags, and the tokens on disk. An upload of it
     that is under way ends first; one that comes later makes the run anew. Where it was the baseline
     of its model, the one pinned before it is. Needs the scope admin."""
-    removed = await delete_run(service.intake, run, asked_by=asked_by(request))
+    removed = await delete_run(service.intake, run, who)
     if removed is None:
         raise not_found("run", run)
     return RemovedBody.of(run, removed)
@@ -53,23 +53,15 @@ async def remove_run(request: Request, run: RunName, service: CurrentService) ->
 
 @router.delete("/steps/{step}", responses=_PROBLEMS, tags=["steps"])
 async def remove_step(
-    request: Request,
     run: RunName,
     step: StepNumber,
     service: CurrentService,
+    who: CurrentWho,
     attempt: AttemptNumber = None,
 ) -> RemovedBody:
     """Delete a step for good, complete or open. Its number may be pushed again. What an older
     attempt has of the step stays with that attempt, outside the series. Needs the scope admin."""
-    asking = asked_by(request)
-    removed = await delete_step(service.intake, run, step, attempt, asked_by=asking)
+    removed = await delete_step(service.intake, run, step, attempt, who)
     if removed is None:
         raise not_found("step", step, f"run {run!r}")
     return RemovedBody.of(run, removed)
-
-
-def asked_by(request: Request) -> str:
-    """For the log: the request, and the public part of its key where it has one."""
-    _, _, token = (session.authorization(request.headers) or "").partition(" ")
-    key = parse_key(token.strip())
-    return request_id(request.scope) + ("" if key is None else f" with key {key.id}")

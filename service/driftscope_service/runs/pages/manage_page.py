@@ -15,12 +15,13 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from driftscope_service.auth.audit import CurrentWho
 from driftscope_service.http.errors import InvalidField, not_found
 from driftscope_service.pages import navigation
 from driftscope_service.pages.navigation import Crumb
 from driftscope_service.pages.page import page
 from driftscope_service.pages.page_errors import PageRoute
-from driftscope_service.runs.api.removal import AttemptNumber, asked_by
+from driftscope_service.runs.api.removal import AttemptNumber
 from driftscope_service.runs.api.runs import mark
 from driftscope_service.runs.api.schemas import RunFields, RunName, StepNumber
 from driftscope_service.runs.current import CurrentService, RunsService, known_run
@@ -86,12 +87,14 @@ def ask_to_delete_run(request: Request, run: RunName, service: CurrentService) -
 
 
 @router.post("/{run}/delete")
-async def delete_run_from_page(request: Request, run: RunName, service: CurrentService) -> Response:
+async def delete_run_from_page(
+    request: Request, run: RunName, service: CurrentService, who: CurrentWho
+) -> Response:
     form = await _form(request)
     if form.get("name", "").strip() != run:
         found = await run_in_threadpool(_required, service, run)
         return _ask(request, found, wrong="The name is not that of the run; nothing was deleted.")
-    if await delete_run(service.intake, run, asked_by=asked_by(request)) is None:
+    if await delete_run(service.intake, run, who) is None:
         raise not_found("run", run)
     return RedirectResponse("/runs", 303)
 
@@ -153,13 +156,12 @@ def ask_to_delete_step(
 
 @router.post("/{run}/steps/{step}/delete")
 async def delete_step_from_page(
-    request: Request,
     run: RunName,
     step: StepNumber,
     service: CurrentService,
+    who: CurrentWho,
     attempt: AttemptNumber = None,
 ) -> Response:
-    asking = asked_by(request)
-    if await delete_step(service.intake, run, step, attempt, asked_by=asking) is None:
+    if await delete_step(service.intake, run, step, attempt, who) is None:
         raise not_found("step", step, f"run {run!r}")
     return RedirectResponse(navigation.run_page(run), 303)

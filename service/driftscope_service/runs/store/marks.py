@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
+from driftscope_service.auth import reach
 from driftscope_service.store.tables import run_tags, runs, steps
 
 MAX_TAGS: Final = 16
@@ -70,7 +71,11 @@ class RunMarks:
                 )
                 .label("place"),
             )
-            .where(runs.c.pinned_at.is_not(None), runs.c.model.in_(models))
+            .where(
+                runs.c.pinned_at.is_not(None),
+                runs.c.model.in_(models),
+                reach.current().visible(runs.c.name),
+            )
             .subquery()
         )
         rows = self._connection.execute(

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, select, update
 
+from driftscope_service.auth import reach
 from driftscope_service.runs.store.attempts import (
     AttemptRepository,
     OpenedBy,
@@ -73,12 +74,19 @@ class RunRepository:
         self._connection = connection
 
     def get(self, name: str) -> Run | None:
-        row = self._connection.execute(select(runs).where(runs.c.name == name)).one_or_none()
+        row = self._connection.execute(
+            select(runs).where(runs.c.name == name, reach.current().visible(runs.c.name))
+        ).one_or_none()
         return None if row is None else run_of_row(row)
 
     def page(self, limit: int, *, before: int | None = None) -> list[Run]:
         """Latest activity first; `before` is the activity of the last one seen."""
-        statement = select(runs).order_by(runs.c.activity.desc()).limit(limit)
+        statement = (
+            select(runs)
+            .where(reach.current().visible(runs.c.name))
+            .order_by(runs.c.activity.desc())
+            .limit(limit)
+        )
         if before is not None:
             statement = statement.where(runs.c.activity < before)
         return [run_of_row(row) for row in self._connection.execute(statement)]

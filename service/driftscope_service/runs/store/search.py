@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 
 from driftscope_probes.verdicts import COMPARISON_RANK
+from driftscope_service.auth import reach
 from driftscope_service.runs.store.progress import Progress, has_progress
 from driftscope_service.runs.store.runs import Run, run_of_row
 from driftscope_service.store.tables import run_tags, runs
@@ -155,10 +156,15 @@ class RunSearch:
         return int(self._connection.execute(statement).scalar_one())
 
     def choices(self) -> Choices:
-        def distinct(*columns: ColumnElement[str | None]) -> list[str]:
+        seen = reach.current().visible(runs.c.name)
+        seen_tags = run_tags.c.run_number.in_(select(runs.c.number).where(seen))
+
+        def distinct(
+            *columns: ColumnElement[str | None], where: ColumnElement[bool] = seen
+        ) -> list[str]:
             found: set[str] = set()
             for one in columns:
-                statement = select(one).distinct().where(one.is_not(None)).order_by(one)
+                statement = select(one).distinct().where(one.is_not(None), where).order_by(one)
                 rows = self._connection.execute(statement.limit(MOST_CHOICES))
                 found.update(value for (value,) in rows if value is not None)
             return sorted(found)
@@ -169,7 +175,7 @@ class RunSearch:
             engines=distinct(runs.c.engine),
             dtypes=distinct(runs.c.rollout_dtype, runs.c.trainer_dtype),
             causes=distinct(runs.c.cause),
-            tags=distinct(run_tags.c.tag),
+            tags=distinct(run_tags.c.tag, where=seen_tags),
         )
 
     def _keys(self, order: Order) -> tuple[list[ColumnElement[Any]], bool]:
@@ -189,7 +195,8 @@ class RunSearch:
         return statement.where(*self._conditions(wanted))
 
     def _conditions(self, wanted: RunFilter) -> list[ColumnElement[bool]]:
-        found = [self._says(word) for word in (wanted.text or "").split()]
+        found = [reach.current().visible(runs.c.name)]
+        found += [self._says(word) for word in (wanted.text or "").split()]
         found += [
             _same(column_, value)
             for column_, value in (

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
+from driftscope_service.auth import reach
 from driftscope_service.runs.store.attempts import (
     AttemptRepository,
     Placed,
@@ -151,7 +152,7 @@ class StepRepository:
         statement = (
             select(runs.c.name.label("run"), *(steps.c[name] for name in names))
             .join_from(steps, runs)
-            .where(runs.c.name == run, steps.c.step == step)
+            .where(runs.c.name == run, steps.c.step == step, reach.current().visible(runs.c.name))
         )
         row = self._connection.execute(_chosen(statement, attempt)).first()
         if row is None:
@@ -280,7 +281,7 @@ def token_place(
     statement = (
         select(*(steps.c[name] for name in names))
         .join_from(steps, runs)
-        .where(runs.c.name == run, steps.c.step == step)
+        .where(runs.c.name == run, steps.c.step == step, reach.current().visible(runs.c.name))
     )
     row = connection.execute(_chosen(statement, attempt)).first()
     return None if row is None else TokenPlace(*row)
