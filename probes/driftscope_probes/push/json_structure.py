@@ -11,8 +11,8 @@ from typing import Final
 
 #: Opens a list or an object, or ends a name.
 _MARKS: Final = (b"[", b"{", b":")
-#: A string, escapes included. One that does not end is left for the reader to refuse.
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+#: Once escapes are gone. One that does not end is left for the reader to refuse.
+_STRING: Final = re.compile(rb'"[^"]*"')
 #: Sequences of about 15 tokens in a step as large as JSON may be, in two columns.
 MAX_MARKS: Final = 50_000
 
@@ -21,7 +21,9 @@ def marks_beyond(raw: bytes, most: int = MAX_MARKS) -> int | None:
     """Lists, objects and names, where there are more than `most`; without those in strings."""
     if _count(raw) <= most:
         return None
-    marks = _count(_STRING.sub(b"", raw))
+    # In three steps without a choice to go back to: one expression for strings with escapes keeps
+    # a state for each of them, 500 MB for 10 MB.
+    marks = _count(_STRING.sub(b"", raw.replace(rb"\\", b"").replace(rb"\"", b"")))
     return marks if marks > most else None
 
 
