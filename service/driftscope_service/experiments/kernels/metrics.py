@@ -36,7 +36,7 @@ KERNELS_LAST_SUCCESS = gauge(
     "seconds",
     "Unix time at which the last successful kernel check was stored.",
 )
-#: Packages may register kernels under names of their own; the label takes those of driftscope alone.
+#: Packages may register kernels under names of their own; the label takes only driftscope's.
 OTHER_TARGET = "other"
 METRICS: Final = (KERNEL_VERDICT, KERNEL_PLANTED, KERNEL_PLANTED_CAUGHT, KERNELS_LAST_SUCCESS)
 
