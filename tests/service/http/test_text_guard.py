@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
-from starlette.testclient import TestClient
 from sqlalchemy import URL
+from starlette.testclient import TestClient
 
 from driftscope_service.http.errors import HttpProblem
 from driftscope_service.http.text_guard import BodyGuard
