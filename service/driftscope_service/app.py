@@ -10,6 +10,7 @@ from itertools import chain
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from driftscope_service import health, metrics_page, openapi, site
 from driftscope_service.auth import audit_routes
@@ -18,6 +19,7 @@ from driftscope_service.experiments import reports_api
 from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
 from driftscope_service.http import errors
+from driftscope_service.http.body_pace import BodyPace, BodyPacing
 from driftscope_service.http.errors import add_error_handlers
 from driftscope_service.http.middleware import (
     BodyLimit,
@@ -27,11 +29,15 @@ from driftscope_service.http.middleware import (
     RequestMeter,
 )
 from driftscope_service.http.parameters import known_parameters
+from driftscope_service.http.request_log import RequestLog
+from driftscope_service.http.security_headers import SecurityHeaders
+from driftscope_service.http.text_guard import AddressGuard, BodyGuard
 from driftscope_service.jobs import api as jobs
 from driftscope_service.lint import api as lint
 from driftscope_service.runs.api import attempts, removal, runs, uploads
 from driftscope_service.runs.ingest.upload_meter import UploadMeter
 from driftscope_service.service import Service
+from driftscope_service.settings import Settings
 
 VERSION = version("driftscope")
 
@@ -52,7 +58,9 @@ def create_app(service: Service) -> FastAPI:
     kinds = service.kinds.values()
     add_error_handlers(app)
     # The last added sees a request first.
+    app.add_middleware(BodyGuard, streamed=uploads.UPLOAD_PATH)
     app.add_middleware(BodyLimit, limits=_body_limits(service))
+    app.add_middleware(BodyPacing, pace=_body_pace(service.settings))
     app.state.wrong_keys = WrongKeys()  # the login form counts them too
     app.add_middleware(
         KeyGuard,
@@ -60,6 +68,7 @@ def create_app(service: Service) -> FastAPI:
         settings=service.settings,
         wrong_keys=app.state.wrong_keys,
     )
+    app.add_middleware(AddressGuard)
     app.add_middleware(
         HostGuard,
         loopback_only=service.settings.listens_on_loopback,
@@ -67,7 +76,13 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(UploadMeter, counts=metrics_page.page_of(app).uploads)
     app.add_middleware(RequestMeter, counts=metrics_page.page_of(app).requests)
+    app.add_middleware(RequestLog)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
+    if service.settings.trusted_proxies:
+        app.add_middleware(
+            ProxyHeadersMiddleware, trusted_hosts=list(service.settings.trusted_proxies)
+        )
     for router in (
         runs.router,
         attempts.router,
@@ -105,6 +120,14 @@ def _body_limits(service: Service) -> BodyLimits:
             lint.LINT_PATH: lint.MAX_LINT_BYTES,
             **dict(chain.from_iterable(of_kinds)),
         },
+    )
+
+
+def _body_pace(settings: Settings) -> BodyPace:
+    return BodyPace(
+        idle_s=settings.upload_idle_timeout_seconds,
+        total_s=settings.upload_total_timeout_seconds,
+        least_bytes_per_s=settings.upload_min_bytes_per_second,
     )
 
 

@@ -36,6 +36,7 @@ _OF_KEYS = (
 )
 _OF_LIMITS = (problem_kinds.RATE_LIMITED, problem_kinds.TOO_MANY_WRONG_KEYS)
 _REFERENCES = "#/components/schemas/{model}"
+_OWN_DEFINITIONS = "#/$defs/"
 #: FastAPI adds these for its own error shape, which no answer of ours has.
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
@@ -62,6 +63,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = model.model_json_schema(ref_template=_REFERENCES)
         schemas[model.__name__].pop("$defs", None)
     kinds = {"type": "string", "enum": list(app.state.service.kinds), "title": "Kind"}
+    _lift_definitions(schema, schemas)
     schemas["JobBody"]["properties"]["kind"] = kinds
     schema["components"]["securitySchemes"] = {KEY_SCHEME: _KEY_DESCRIPTION}
     for path, operations in schema["paths"].items():
@@ -69,6 +71,25 @@ def document(app: FastAPI) -> dict[str, Any]:
             _use_problems(operation["responses"])
             _use_keys(operation, required_scope(method.upper(), path))
     return schema
+
+
+def _lift_definitions(node: Any, schemas: dict[str, Any]) -> None:
+    """Bodies that a route reads itself bring `$defs` of their own, whose references are meant from
+    the root of the document: there is nothing. They move to where all others are."""
+    if isinstance(node, list):
+        for one in node:
+            _lift_definitions(one, schemas)
+    if not isinstance(node, dict):
+        return
+    for name, definition in node.pop("$defs", {}).items():
+        _lift_definitions(definition, schemas)
+        if schemas.setdefault(name, definition) != definition:
+            raise ValueError(f"there are two schemas {name}: give one of the models another name")
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith(_OWN_DEFINITIONS):
+        node["$ref"] = _REFERENCES.format(model=reference.removeprefix(_OWN_DEFINITIONS))
+    for one in list(node.values()):
+        _lift_definitions(one, schemas)
 
 
 def _use_keys(operation: dict[str, Any], scope: Scope | None) -> None:

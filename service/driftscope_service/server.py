@@ -5,24 +5,32 @@ Apart from `cli/serve.py`, so that other commands do not load a web framework.
 
 from __future__ import annotations
 
-import copy
 import gc
+import ipaddress
 import socket
 import sys
 from logging.config import dictConfig
-from typing import Any
 
 import uvicorn
-from uvicorn.config import LOGGING_CONFIG
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.app import create_app
+from driftscope_service.http.connection_limits import (
+    ConnectionLimits,
+    Connections,
+    connections_possible,
+)
+from driftscope_service.http.log_format import log_config
+from driftscope_service.http.protocol import limited_protocol
 from driftscope_service.jobs.executors.local import DEFAULT_MODULE
 from driftscope_service.service import open_service
 from driftscope_service.settings import Settings
 
 #: Requests under way get this long at the end; probes are stopped after that.
 SHUTDOWN_GRACE_S = 5
+#: Connections that the system holds until they are taken. The event loop takes as many at a time,
+#: and each needs a descriptor before a limit can refuse it: fewer than are spared for that.
+BACKLOG = 64
 
 
 class ListenError(ProbeError):
@@ -31,16 +39,22 @@ class ListenError(ProbeError):
 
 def run_server(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> None:
     """Returns when the service has been told to stop and no probe is left."""
-    dictConfig(_log_config())
+    dictConfig(log_config(settings.log_format))
     with (
         listen(settings) as listener,
         open_service(settings, probe_module=probe_module) as service,
     ):
         config = uvicorn.Config(
             create_app(service),
+            # A subclass for this process, so that its limits hold over all connections.
+            http=limited_protocol(Connections(connection_limits(settings))),
+            ws="none",
+            backlog=BACKLOG,
             log_config=None,  # done above: what is put in order at the start is logged as well
-            proxy_headers=False,
+            access_log=False,  # http/request_log says more
+            proxy_headers=False,  # the application does, from proxies that are trusted
             server_header=False,
+            timeout_keep_alive=settings.keep_alive_timeout_seconds,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
         service.intake.pool.warm_up()
@@ -63,7 +77,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         listener.bind((settings.host, settings.port))
         # From here on a client waits until the service answers, instead of being refused.
-        listener.listen()
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ListenError(
@@ -78,9 +92,12 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _log_config() -> dict[str, Any]:
-    """uvicorn's own config plus our logger, all on stderr."""
-    config = copy.deepcopy(LOGGING_CONFIG)
-    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
-    config["loggers"]["driftscope"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
-    return config
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What the settings say, within what this process may open."""
+    possible = connections_possible(settings.max_connections)
+    return ConnectionLimits(
+        connections=possible,
+        per_address=min(settings.max_connections_per_address, possible),
+        unlimited=tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies),
+        header_timeout_s=settings.header_timeout_seconds,
+    )

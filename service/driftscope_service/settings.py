@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -135,6 +135,29 @@ class Settings(BaseSettings):
         le=MOST_PER_MINUTE,
         description="without keys: requests of one client address in a minute at most; 0: any",
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="addresses or networks of proxies whose X-Forwarded-Proto and "
+        "X-Forwarded-For are believed",
+    )
+    max_connections: int = Field(
+        default=512, ge=16, le=65_536, description="open connections at most"
+    )
+    max_connections_per_address: int = Field(
+        default=128,
+        ge=8,
+        le=65_536,
+        description="open connections of one address at most; trusted proxies have no limit",
+    )
+    header_timeout_seconds: float = Field(
+        default=10.0, gt=0.0, description="time for the head of a request to arrive at most"
+    )
+    keep_alive_timeout_seconds: int = Field(
+        default=5, ge=1, le=3600, description="time that an idle connection is kept"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="lines of the log: `text`, or `json`, one object each"
+    )
     models: dict[str, Path] = Field(
         default_factory=dict, description='further models clients may name: {"name": "folder"}'
     )
@@ -189,6 +212,14 @@ class Settings(BaseSettings):
     )
     upload_idle_timeout_seconds: float = Field(
         default=30.0, gt=0.0, description="time between two pieces of a body at most"
+    )
+    upload_total_timeout_seconds: float = Field(
+        default=600.0, gt=0.0, description="time for a whole body to arrive at most"
+    )
+    upload_min_bytes_per_second: float = Field(
+        default=4096.0,
+        ge=0.0,
+        description="least rate of a body, over any ten seconds; 0: no least rate",
     )
     analysis_processes: int = Field(
         default=1, ge=1, le=64, description="processes that analyse pushed steps"
@@ -272,6 +303,18 @@ class Settings(BaseSettings):
                 'CUDA_VISIBLE_DEVICES has it, such as "0" or "GPU-8932f937-d72c"'
             )
         return devices
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"{network[:80]!r} is neither an IP address nor a network like 10.0.0.0/8"
+                ) from None
+        return networks
 
     @field_validator("data_dir")
     @classmethod

@@ -140,11 +140,14 @@ def tensors_of_batches(names: Sequence[str], batches: Iterable[Any]) -> dict[str
     """[tokens] and [sequences] columns with cu_seqlens, from record batches of checked types."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     lengths = [np.zeros(1, np.int64)]
+    sequences = tokens = 0
     prompts: list[NDArray[np.int64]] | None = [] if PROMPTS in parts else None
     for batch in batches:
         batch.validate(full=True)
         lengths.append(_lengths(REQUIRED[0], batch.column(REQUIRED[0])))
-        _check_sizes(lengths)
+        sequences += lengths[-1].size
+        tokens += int(lengths[-1].sum())
+        _check_sizes(sequences, tokens)
         if prompts is not None:
             prompts.append(_lengths(PROMPTS, batch.column(PROMPTS)))
         for name, column in zip(parts, batch.columns, strict=True):
@@ -190,10 +193,11 @@ def _check_no_null(name: str, values: Any) -> None:
         )
 
 
-def _check_sizes(lengths: Sequence[NDArray[np.int64]]) -> None:
+def _check_sizes(sequences: int, tokens: int) -> None:
+    """After each batch, of all so far: counted on by the caller, not anew."""
     for what, most, given in (
-        ("sequences", MAX_SEQUENCES, sum(own.size for own in lengths) - 1),
-        ("tokens", MAX_TOKENS, sum(int(own.sum()) for own in lengths)),
+        ("sequences", MAX_SEQUENCES, sequences),
+        ("tokens", MAX_TOKENS, tokens),
     ):
         if given > most:
             raise PushError(

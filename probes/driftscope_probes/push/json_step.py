@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.push.conversion import ONE_FOR_ALL
+from driftscope_probes.push.json_structure import MAX_MARKS, marks_beyond
 from driftscope_probes.push.lengths import lengths_fault
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import (
@@ -34,6 +35,12 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
 
 def parse(raw: bytes, what: str) -> Any:
     """Any JSON value, its names unique."""
+    marks = marks_beyond(raw)
+    if marks is not None:
+        raise PushError(
+            f"{what} has {marks:,} lists, objects and names, accepted are {MAX_MARKS:,}.",
+            remedy="give flat lists with cu_seqlens, or write it as safetensors.",
+        )
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

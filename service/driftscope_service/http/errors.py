@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from driftscope_probes.push.rules import PushError
@@ -75,6 +76,23 @@ class InvalidField(ServiceError):
             errors=[{"pointer": pointer, "message": message}],
             remedy=remedy,
         )
+
+
+class HttpProblem(HTTPException):
+    """A ServiceError from middleware, while a route reads its body: FastAPI makes a 400 of every
+    other error there."""
+
+    def __init__(
+        self,
+        kind: ProblemKind,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extras: Any,
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind = kind
+        self.extras = extras
 
 
 def not_found(what: str, identifier: str | int, within: str = "") -> ServiceError:
@@ -162,10 +180,27 @@ def _pointer(location: tuple[str | int, ...]) -> str:
 
 def on_http_exception(request: Request, exception: Exception) -> JSONResponse:
     error = cast(HTTPException, exception)
+    if isinstance(error, HttpProblem):
+        return problem_response(
+            request.scope, error.kind, error.detail, headers=error.headers, **error.extras
+        )
     kind = _KIND_OF_STATUS.get(error.status_code)
     if kind is None:
         kind = ProblemKind("", error.status_code, HTTPStatus(error.status_code).phrase, "")
-    return problem_response(request.scope, kind, _detail(request, error), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+    return problem_response(request.scope, kind, _detail(request, error), headers=headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Of every route of the path: the router itself names those of the first one."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 def _detail(request: Request, error: HTTPException) -> str:

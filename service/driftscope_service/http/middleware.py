@@ -141,9 +141,7 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = identifier
-                headers["X-Content-Type-Options"] = "nosniff"
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = identifier
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -32,7 +32,16 @@ MALFORMED_REQUEST = ProblemKind(
     "malformed-request",
     400,
     "The request cannot be read",
-    "The body could not be parsed, or the Host header is missing.",
+    "The body could not be parsed, the Host header is missing or there are two, or the address or "
+    "a header holds a NUL character.",
+)
+KEY_IN_ADDRESS = ProblemKind(
+    "key-in-address",
+    400,
+    "An API key stands in the address",
+    "Addresses are kept by browsers, proxies and logs. Send the key in the header "
+    "`Authorization: Bearer dsk_…`. This key may have been seen on its way: revoke it and make "
+    "another one.",
 )
 WRONG_HOST = ProblemKind(
     "wrong-host",
@@ -90,9 +99,33 @@ METHOD_NOT_ALLOWED = ProblemKind(
 UPLOAD_TIMEOUT = ProblemKind(
     "upload-timeout",
     408,
-    "The body stopped arriving",
+    "The body arrives too slowly",
     "Send it again, whole; the limit between two pieces of a body is "
-    "DRIFTSCOPE_UPLOAD_IDLE_TIMEOUT_SECONDS. Nothing of it was kept.",
+    "DRIFTSCOPE_UPLOAD_IDLE_TIMEOUT_SECONDS, that of the whole body "
+    "DRIFTSCOPE_UPLOAD_TOTAL_TIMEOUT_SECONDS, and its least rate is "
+    "DRIFTSCOPE_UPLOAD_MIN_BYTES_PER_SECOND. Nothing of it was kept.",
+)
+HEADERS_TIMEOUT = ProblemKind(
+    "headers-timeout",
+    408,
+    "The request did not begin in time",
+    "Its first line and headers have to arrive within DRIFTSCOPE_HEADER_TIMEOUT_SECONDS of the "
+    "connection, or of the first byte where a connection is used again.",
+)
+HEADERS_TOO_LARGE = ProblemKind(
+    "headers-too-large",
+    431,
+    "The address and headers are too large",
+    "No request of this service needs more than a few hundred bytes of them. Cookies of other "
+    "programs under the same host name are sent here as well: remove them, or use another name.",
+)
+TOO_MANY_CONNECTIONS = ProblemKind(
+    "too-many-connections",
+    503,
+    "Too many connections are open",
+    "All of them are being answered. Try again after Retry-After seconds, use one connection for "
+    "several requests, or raise DRIFTSCOPE_MAX_CONNECTIONS or, for one address, "
+    "DRIFTSCOPE_MAX_CONNECTIONS_PER_ADDRESS.",
 )
 STEP_CONFLICT = ProblemKind(
     "step-conflict",
@@ -214,6 +247,7 @@ STORAGE_FULL = ProblemKind(
 KINDS = (
     INVALID_REQUEST,
     MALFORMED_REQUEST,
+    KEY_IN_ADDRESS,
     WRONG_HOST,
     MALFORMED_STEP,
     UNAUTHENTICATED,
@@ -223,6 +257,9 @@ KINDS = (
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     UPLOAD_TIMEOUT,
+    HEADERS_TIMEOUT,
+    HEADERS_TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
     STEP_CONFLICT,
     SHARDS_MISSING,
     JOB_FINISHED,

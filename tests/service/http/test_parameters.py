@@ -51,3 +51,31 @@ def test_a_page_says_it_as_a_page(running: Any) -> None:
 def test_what_a_route_reads_through_a_dependency_is_known(pushing: Any) -> None:
     pushed = pushing.push(pushing.body(), params={"shard": 0, "shards": 2})
     assert pushed.status_code == 201, pushed.text
+
+
+@pytest.mark.parametrize("text", ["+1", "1.0", "%201", "1%20", "١", "01", "1_0", "1e0", "0x1", ""])
+def test_numbers_are_written_in_digits_alone(running: Any, text: str) -> None:
+    """On every route and in every place that takes an integer."""
+    checked = 0
+    for route in running.client.app.routes:
+        dependant = getattr(route, "dependant", None)
+        if dependant is None:
+            continue
+        numbers = [field.alias for field in dependant.path_params if _is_integer(field)]
+        path = "/".join(
+            part if not part.startswith("{") else text if part[1:-1] in numbers else "x"
+            for part in route.path.split("/")
+        )
+        method = min(route.methods)
+        if numbers and text:
+            answer = running.client.request(method, path)
+            assert answer.status_code in (404, 422), (path, answer.text)
+            assert answer.status_code == 422 or "text/html" in answer.headers["content-type"]
+            checked += 1
+            continue
+        for field in dependant.query_params:
+            if _is_integer(field) and not numbers:
+                answer = running.client.request(method, f"{path}?{field.alias}={text}")
+                assert answer.status_code == 422, (path, field.alias)
+                checked += 1
+    assert checked > 5

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from driftscope_service.experiments.kernels.job import NAME
+from driftscope_service.experiments.kernels.job import KERNEL_TARGETS, NAME
 from driftscope_service.experiments.kernels.store import KernelVerdictRepository, StoredVerdict
 from driftscope_service.experiments.store import ReportRepository
 from driftscope_service.metrics.exposition import Family
@@ -36,8 +36,7 @@ KERNELS_LAST_SUCCESS = gauge(
     "seconds",
     "Unix time at which the last successful kernel check was stored.",
 )
-#: Packages may register kernels under names of their own; the label takes no others than these.
-KERNEL_TARGETS = ("driftscope", "triton", "torch", "vllm")
+#: Packages may register kernels under names of their own; the label takes only driftscope's.
 OTHER_TARGET = "other"
 METRICS: Final = (KERNEL_VERDICT, KERNEL_PLANTED, KERNEL_PLANTED_CAUGHT, KERNELS_LAST_SUCCESS)
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
 from driftscope_service.http import problem_kinds
+from driftscope_service.http.body_pace import CLOCK
 from driftscope_service.http.errors import InvalidField, problems
 from driftscope_service.runs.api.schemas import (
     ATTEMPT_PATTERN,
@@ -37,6 +38,7 @@ from driftscope_service.runs.ingest.upload import (
     SAFETENSORS,
     IncomingFile,
     UploadKind,
+    arriving_body,
     received_body,
     upload_kind,
 )
@@ -132,10 +134,10 @@ async def _push(
     attempt: str | None,
 ) -> Response:
     kind = _kind(request.headers)
-    with _slot(service, request.headers):
+    arriving = await arriving_body(request)
+    with _slot(service, request):
         file = await asyncio.to_thread(_new_file, service, kind)
-        timeout_s = service.settings.upload_idle_timeout_seconds
-        async with received_body(request, file, idle_timeout_s=timeout_s) as received:
+        async with received_body(arriving, file) as received:
             if place is None:
                 accepted = await accept_step(
                     service.intake, run, step, received, kind, attempt=attempt
@@ -173,7 +175,7 @@ async def complete_shards(
 ) -> Response:
     """Merge the shards of a step in their order, and analyse the whole."""
     async with counted_refusals(service.database, run, step, attempt):
-        with _slot(service, request.headers):
+        with _slot(service, request):
             accepted = await complete_step(service.intake, run, step, attempt=attempt)
             return _step_response(accepted)
 
@@ -200,10 +202,10 @@ def _kind(headers: Headers) -> UploadKind:
 
 
 @contextmanager
-def _slot(service: RunsService, headers: Headers) -> Iterator[None]:
-    length = headers.get("content-length", "0")
+def _slot(service: RunsService, request: Request) -> Iterator[None]:
+    length = request.headers.get("content-length", "0")
     declared = int(length) if length.isascii() and length.isdecimal() else 0
-    with service.intake.slots.hold(declared):
+    with service.intake.slots.hold(declared, request.scope["state"].get(CLOCK)):
         yield
 
 

@@ -18,6 +18,7 @@ from driftscope_probes.push.readers.base import StepFormat
 from driftscope_probes.push.rules import MAX_JSON_BYTES, MAX_ZSTD_RATIO
 from driftscope_probes.push.zstd_stream import ZstdStream
 from driftscope_service.http import problem_kinds
+from driftscope_service.http.body_pace import BodyClock
 from driftscope_service.http.errors import DISK_RETRY_S, ServiceError
 from driftscope_service.store.storage.base import FULL
 
@@ -70,27 +71,51 @@ def _unsupported(
 SLOT_RETRY_S = 5
 
 
+@dataclass(eq=False, slots=True)
+class _Holder:
+    clock: BodyClock | None  # None: all that it works on is there
+
+
 class UploadSlots:
+    """For one event loop."""
+
     def __init__(self, data_dir: Path, slots: int, min_free_disk_bytes: int) -> None:
         self._data_dir = data_dir
         self._slots = slots
-        self._free = threading.BoundedSemaphore(slots)
+        self._holders: set[_Holder] = set()
         self._min_free_disk_bytes = min_free_disk_bytes
 
     @contextmanager
-    def hold(self, declared_bytes: int) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
+    def hold(self, declared_bytes: int, clock: BodyClock | None = None) -> Iterator[None]:
+        """Takes the slot of an upload that hardly flows, where none is free."""
+        if len(self._holders) >= self._slots and not self._evict_slowest():
             raise ServiceError(
                 problem_kinds.TOO_MANY_UPLOADS,
                 f"{self._slots} uploads are under way already",
                 headers={"Retry-After": str(SLOT_RETRY_S)},
             )
+        holder = _Holder(clock)
+        self._holders.add(holder)
         try:
             self._check_room(declared_bytes)
             with full_disk_as_problem():
                 yield
         finally:
-            self._free.release()
+            self._holders.discard(holder)
+
+    def _evict_slowest(self) -> bool:
+        rates = {
+            holder: rate
+            for holder in self._holders
+            if holder.clock is not None and (rate := holder.clock.rate_if_slow()) is not None
+        }
+        if not rates:
+            return False
+        slowest = min(rates, key=rates.__getitem__)
+        assert slowest.clock is not None
+        slowest.clock.evict()
+        self._holders.discard(slowest)
+        return True
 
     def _check_room(self, declared_bytes: int) -> None:
         free = shutil.disk_usage(self._data_dir).free
@@ -173,23 +198,70 @@ class IncomingFile:
 BATCH_BYTES = 2**20
 
 
+#: Arrives before a slot is taken and a file is made: a small step whole, and of a slow one too
+#: little to keep others out. As much as the server holds of each connection anyway.
+FIRST_BYTES = 2**16
+
+
+@dataclass(slots=True)
+class ArrivingBody:
+    """The body of a request from its first bytes on, which have arrived."""
+
+    first: bytes
+    rest: AsyncIterator[bytes]
+
+    async def batches(self) -> AsyncIterator[bytes]:
+        parts = [self.first] if self.first else []
+        size = len(self.first)
+        async for chunk in self.rest:
+            parts.append(chunk)
+            size += len(chunk)
+            if size >= BATCH_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+        if parts:
+            yield b"".join(parts)
+
+
+async def arriving_body(request: Request) -> ArrivingBody:
+    rest = _chunks(request)
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in rest:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= FIRST_BYTES:
+            break
+    return ArrivingBody(b"".join(parts), rest)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """How fast they have to come is for the middleware (http/body_pace)."""
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        # This answer goes unread; it only ends the request like any other failure.
+        raise ServiceError(
+            problem_kinds.MALFORMED_REQUEST, "the connection ended within the body"
+        ) from None
+
+
 @asynccontextmanager
-async def received_body(
-    request: Request, file: IncomingFile, *, idle_timeout_s: float
-) -> AsyncIterator[Received]:
+async def received_body(body: ArrivingBody, file: IncomingFile) -> AsyncIterator[Received]:
     """The file exists within the context only, unless it is moved elsewhere there."""
     try:
-        yield await _receive(request, file, idle_timeout_s)
+        yield await _receive(body, file)
     finally:
         # Shielded: a service that ends cancels the request, and the file has to go all the same.
         await asyncio.shield(asyncio.to_thread(file.discard))
 
 
-async def _receive(request: Request, file: IncomingFile, idle_timeout_s: float) -> Received:
+async def _receive(body: ArrivingBody, file: IncomingFile) -> Received:
     # While one batch is decoded, hashed and written, the next one arrives.
     writing: asyncio.Task[None] | None = None
     try:
-        async for batch in _batches(request, idle_timeout_s):
+        async for batch in body.batches():
             if writing is not None:
                 await writing
             writing = asyncio.create_task(asyncio.to_thread(file.write, batch))
@@ -200,39 +272,3 @@ async def _receive(request: Request, file: IncomingFile, idle_timeout_s: float) 
         if writing is not None and not writing.cancel() and not writing.cancelled():
             writing.exception()
     return await asyncio.to_thread(file.finish)
-
-
-async def _batches(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in _chunks(request, idle_timeout_s):
-        parts.append(chunk)
-        size += len(chunk)
-        if size >= BATCH_BYTES:
-            yield b"".join(parts)
-            parts, size = [], 0
-    if parts:
-        yield b"".join(parts)
-
-
-async def _chunks(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(idle_timeout_s):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise ServiceError(
-                problem_kinds.UPLOAD_TIMEOUT,
-                f"nothing of the body arrived for {idle_timeout_s:g} seconds",
-                # Bytes that may still arrive no longer belong to a request.
-                headers={"Connection": "close"},
-            ) from None
-        except ClientDisconnect:
-            # This answer goes unread; it only ends the request like any other failure.
-            raise ServiceError(
-                problem_kinds.MALFORMED_REQUEST, "the connection ended within the body"
-            ) from None
-        if chunk is None:
-            return
-        yield chunk

@@ -31,6 +31,7 @@ def test_everything_may_be_left_out(run_service: Any) -> None:
         ({"targets": ["../etc"]}, "/targets/0"),
         ({"targets": ["x" * 65]}, "/targets/0"),
         ({"targets": ["torch"] * 2}, "/targets"),
+        ({"targets": ["torch", "torhc"]}, "/targets/1"),
         ({"ops": [f"op{number}" for number in range(65)]}, "/ops"),
         ({"dtypes": ["fp8"]}, "/dtypes/0"),
         ({"threads": [0]}, "/threads/0"),
@@ -59,7 +60,7 @@ def test_threads_are_limited_by_the_operator(run_service: Any) -> None:
 
 
 def test_a_killed_checker_says_what_helps(running: Any) -> None:
-    job = running.wait(running.post_kernels("crash").json()["id"])
+    job = running.wait(running.post_kernels(ops=["crash"]).json()["id"])
     assert job["state"] == "failed"
     assert "one target and op" in job["error"]["remedy"]
     assert "prompts" not in job["error"]["remedy"]
@@ -100,6 +101,6 @@ def test_the_report_as_a_page(running: Any) -> None:
 
 
 def test_a_missed_fault_is_shown(running: Any) -> None:
-    page = running.client.get(f"/reports/{running.finished_kernels_report('other', seed=1)}").text
+    page = running.client.get(f"/reports/{running.finished_kernels_report('vllm', seed=1)}").text
     assert "Missed: a." in page
     assert "Counterexamples" not in page

@@ -1,0 +1,29 @@
+"""A 405 names every method of its path, whichever of its routes comes first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def test_on_every_path(running: Any) -> None:
+    known: dict[str, set[str]] = defaultdict(set)
+    routes = [route for route in running.client.app.routes if hasattr(route, "methods")]
+    for route in routes:
+        path = route.path.replace("{path:path}", "{path}")
+        known["/".join("x1" if part.startswith("{") else part for part in path.split("/"))] |= set()
+    for path in known:
+        known[path] = {
+            method for route in routes if route.path_regex.match(path) for method in route.methods
+        }
+    refused = 0
+    for path, methods in known.items():
+        wrong = next(method for method in METHODS[::-1] if method not in methods)
+        answer = running.client.request(wrong, path)
+        assert answer.status_code == 405, (wrong, path)
+        assert set(answer.headers["allow"].split(", ")) == methods, path
+        refused += 1
+    assert refused > 50
+    assert any(len(methods) > 2 for methods in known.values())
