@@ -23,7 +23,10 @@ from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.registry import EXPERIMENTS, load_kinds
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.executor import JobExecutor
+from driftscope_service.jobs.executors.base import Executor
 from driftscope_service.jobs.executors.local import DEFAULT_MODULE, LocalExecutor, kill_orphans
+from driftscope_service.jobs.executors.ray.executor import build_ray_executor
+from driftscope_service.jobs.executors.ray.options import ClusterOptions
 from driftscope_service.jobs.job import Job, service_stopped
 from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.jobs.store import JobRepository
@@ -85,9 +88,7 @@ def build_service(
     database = Database(settings.database)
     report_files = ReportFiles(settings.data_dir)
     kinds = load_kinds(experiments)
-    local = LocalExecutor(
-        probe_module, settings.probe_python, settings.job_time_limit_seconds, kinds
-    )
+    carries_out = _executor(settings, probe_module, kinds)
 
     def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
         return store_report(
@@ -100,11 +101,26 @@ def build_service(
             files=report_files,
         ).path
 
-    tools = JobTools(settings.data_dir, database, record, local, threading.Event())
+    tools = JobTools(settings.data_dir, database, record, carries_out, threading.Event())
     executor = JobExecutor(tools, settings.max_concurrent_probes)
     intake = build_intake(settings, database)
     scheduler = Scheduler(database, settings.max_queued_jobs, executor.announce)
     return Service(settings, database, kinds, report_files, executor, intake, RunDrift(), scheduler)
+
+
+def _executor(settings: Settings, probe_module: str, kinds: Mapping[str, Kind]) -> Executor:
+    limit_s = settings.job_time_limit_seconds
+    if settings.executor == "local":
+        return LocalExecutor(probe_module, settings.probe_python, limit_s, kinds)
+    cluster = ClusterOptions(
+        settings.ray_address,
+        settings.ray_cpus_per_job,
+        settings.ray_gpus_per_job,
+        settings.ray_memory_bytes_per_job,
+        settings.ray_accelerator_type,
+        settings.ray_resources,
+    )
+    return build_ray_executor(probe_module, limit_s, kinds, cluster, settings.ray_token_file)
 
 
 @contextmanager

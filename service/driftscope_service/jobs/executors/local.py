@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from driftscope_probes.children import ChildProcess
-from driftscope_probes.progress import Progress
+from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.jobs.executors.base import ProgressWriter, StopReason, StopSignal, Work
 from driftscope_service.jobs.job import JobKind, explain_crash
 from driftscope_service.jobs.stages import StageLog
@@ -42,40 +42,55 @@ class LocalExecutor:
         return "local"
 
     def run(self, work: Work, stop: StopSignal, progress: ProgressWriter) -> dict[str, Any]:
-        workdir, kind = work.workdir, self.kinds[work.request["kind"]]
-        workdir.mkdir(parents=True, exist_ok=True)
-        stages = StageLog(workdir)
-        stages.note(Progress("starting a process", 0.0))
+        kind = self.kinds[work.request["kind"]]
 
-        def heard(made: Progress) -> None:
-            stages.note(made)
-            progress.offer(made)
+        def start(heard: ProgressSink) -> ChildProcess:
+            return ChildProcess(
+                self.module,
+                {**work.request, "runner": kind.runner},
+                work.workdir,
+                explain_crash=partial(explain_crash, kind.smaller),
+                on_progress=heard,
+                environment={JOB_VARIABLE: work.job_id, **OFFLINE, **AT_ONCE},
+                new_session=True,
+                python=str(self.python or sys.executable),
+            )
 
-        child = ChildProcess(
-            self.module,
-            {**work.request, "runner": kind.runner},
-            workdir,
-            explain_crash=partial(explain_crash, kind.smaller),
-            on_progress=heard,
-            environment={JOB_VARIABLE: work.job_id, **OFFLINE, **AT_ONCE},
-            new_session=True,
-            python=str(self.python or sys.executable),
-        )
-        ended = threading.Event()
-        deadline = time.monotonic() + self.time_limit_s
-        watch = threading.Thread(
-            target=_watch,
-            args=(child, stop, deadline, progress, ended),
-            name=f"watch-{work.job_id}",
-        )
-        watch.start()
-        try:
-            return child.wait()
-        finally:
-            ended.set()
-            watch.join()
-            # A probe that ended by itself may have left a process of its group behind.
-            child.terminate()
+        return run_child(start, work, stop, progress, self.time_limit_s)
+
+
+def run_child(
+    start: Callable[[ProgressSink], ChildProcess],
+    work: Work,
+    stop: StopSignal,
+    progress: ProgressWriter,
+    time_limit_s: float,
+) -> dict[str, Any]:
+    """Note its stages, obey `stop`, keep the time; no process of its group is left at the end."""
+    work.workdir.mkdir(parents=True, exist_ok=True)
+    stages = StageLog(work.workdir)
+    stages.note(Progress("starting a process", 0.0))
+
+    def heard(made: Progress) -> None:
+        stages.note(made)
+        progress.offer(made)
+
+    child = start(heard)
+    ended = threading.Event()
+    deadline = time.monotonic() + time_limit_s
+    watch = threading.Thread(
+        target=_watch,
+        args=(child, stop, deadline, progress, ended),
+        name=f"watch-{work.job_id}",
+    )
+    watch.start()
+    try:
+        return child.wait()
+    finally:
+        ended.set()
+        watch.join()
+        # A probe that ended by itself may have left a process of its group behind.
+        child.terminate()
 
 
 def _watch(
