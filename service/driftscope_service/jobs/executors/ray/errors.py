@@ -14,7 +14,7 @@ from driftscope_service.jobs.executors.base import NodeLost
 #: Ray's own words may be a page of them.
 MOST_WORDS: Final = 400
 #: What Ray writes last in a driver whose own node, or whose head, has gone: it then ends itself.
-_LOST = re.compile(r"raylet|GCS|gcs_|head node", re.IGNORECASE)
+_LOST = re.compile(r"raylet.*(died|dead|fail|exit)|GCS.*(connect|fail|killed|died)", re.IGNORECASE)
 _NO_RAY = re.compile(r"ModuleNotFoundError: No module named '(ray\b[^']*)'")
 
 
@@ -135,7 +135,7 @@ def explain_driver_crash(crash: Crash) -> ProbeError:
             f"the service cannot use a Ray cluster: the package {missing[1]!r} is not installed.",
             remedy="install driftscope[ray] for the service.",
         )
-    if crash.signal_name is None and _LOST.search(crash.log_tail):
+    if crash.signal_name is None and _LOST.search(crash.last_line):
         return lost(None, crash.last_line)
     how = crash.signal_name or f"exit code {crash.returncode}: {crash.last_line}"
     return ClusterUnreachable(
