@@ -69,19 +69,25 @@ class ChildProcess:
         explain_crash: ExplainCrash,
         on_progress: ProgressSink = discard,
         environment: Mapping[str, str] | None = None,
+        inherited: Mapping[str, str] | None = None,
         new_session: bool = False,
         asked: bool = False,
         python: str = sys.executable,
+        grace_s: float = TERMINATE_GRACE_S,
     ) -> None:
+        """`environment` goes before `inherited`, by default this process's own; `grace_s`: what
+        the child has left between SIGTERM and SIGKILL."""
         self.module = module
         self.workdir = workdir
         self._explain_crash = explain_crash
         self._on_progress = on_progress
         self._new_session = new_session
+        self._grace_s = grace_s
         self._cancelled = threading.Event()
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "request.json").write_text(json.dumps(dict(request)), encoding="utf-8")
-        self._start(python, environment or {}, subprocess.PIPE if asked else subprocess.DEVNULL)
+        whole = {**(os.environ if inherited is None else inherited), **(environment or {})}
+        self._start(python, whole, subprocess.PIPE if asked else subprocess.DEVNULL)
 
     def _start(self, python: str, environment: Mapping[str, str], stdin: int) -> None:
         read_fd, write_fd = os.pipe()
@@ -93,7 +99,7 @@ class ChildProcess:
                     stdin=stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment, _PROGRESS_FD: str(write_fd)},
+                    env={**environment, _PROGRESS_FD: str(write_fd)},
                     pass_fds=(write_fd,),
                     start_new_session=self._new_session,
                 )
@@ -114,7 +120,7 @@ class ChildProcess:
                 for line in lines:
                     # A child killed while it wrote leaves half a line.
                     if line.endswith("\n"):
-                        self._on_progress(_parse_progress(line))
+                        self._on_progress(parse_progress(json.loads(line)))
             returncode = self._process.wait()
         except BaseException:
             # Ctrl-C or a failing sink: no engine may outlive its caller.
@@ -155,7 +161,7 @@ class ChildProcess:
         """SIGTERM, a grace period, SIGKILL: to the whole group where the child leads one."""
         self._send(signal.SIGTERM)
         try:
-            self._process.wait(TERMINATE_GRACE_S)
+            self._process.wait(self._grace_s)
         except subprocess.TimeoutExpired:
             pass
         # Even after the leader has exited, a grandchild in its group may still hold memory.
@@ -175,8 +181,7 @@ class ChildProcess:
             return
 
 
-def _parse_progress(line: str) -> Progress:
-    fields = json.loads(line)
+def parse_progress(fields: dict[str, Any]) -> Progress:
     return Told(**fields) if "told" in fields else Progress(**fields)
 
 

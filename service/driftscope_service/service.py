@@ -26,12 +26,15 @@ from driftscope_service.experiments.retention import Retention, kept_of
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.claims import Owner
 from driftscope_service.jobs.executor import JobExecutor
+from driftscope_service.jobs.executors.base import Executor
 from driftscope_service.jobs.executors.local import (
     DEFAULT_MODULE,
     Devices,
     LocalExecutor,
     kill_orphans,
 )
+from driftscope_service.jobs.executors.ray.executor import build_ray_executor
+from driftscope_service.jobs.executors.ray.options import ClusterOptions
 from driftscope_service.jobs.job import Job
 from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.runs.brought import step_brought
@@ -102,14 +105,7 @@ def build_service(
     report_files = ReportFiles(storage)
     presence = Presence(database)
     kinds = load_kinds(experiments)
-    local = LocalExecutor(
-        probe_module,
-        settings.probe_python,
-        settings.job_time_limit_seconds,
-        kinds,
-        settings.max_probe_memory_gib,
-        Devices(settings.devices),
-    )
+    carries_out = _executor(settings, probe_module, kinds)
 
     def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
         return store_report(
@@ -126,12 +122,12 @@ def build_service(
         settings.data_dir,
         database,
         record,
-        local,
+        carries_out,
         threading.Event(),
         kill_orphans,
         settings.job_total_time_limit_seconds,
     )
-    owner = Owner(presence.id, socket.gethostname()[:HOST_LENGTH], local.name)
+    owner = Owner(presence.id, socket.gethostname()[:HOST_LENGTH], carries_out.name)
     executor = JobExecutor(tools, owner, settings.max_concurrent_probes)
     intake = build_intake(settings, database, storage, instance=presence.id)
     scheduler = Scheduler(
@@ -152,6 +148,28 @@ def build_service(
         ),
         presence=presence,
     )
+
+
+def _executor(settings: Settings, probe_module: str, kinds: Mapping[str, Kind]) -> Executor:
+    limit_s = settings.job_time_limit_seconds
+    if settings.executor == "local":
+        return LocalExecutor(
+            probe_module,
+            settings.probe_python,
+            limit_s,
+            kinds,
+            settings.max_probe_memory_gib,
+            Devices(settings.devices),
+        )
+    cluster = ClusterOptions(
+        settings.ray_address,
+        settings.ray_cpus_per_job,
+        settings.ray_gpus_per_job,
+        settings.ray_memory_bytes_per_job,
+        settings.ray_accelerator_type,
+        settings.ray_resources,
+    )
+    return build_ray_executor(probe_module, limit_s, kinds, cluster, settings.ray_token_file)
 
 
 @contextmanager

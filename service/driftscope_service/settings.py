@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
@@ -63,6 +64,9 @@ MOST_AT_ONCE = 10_000
 DATABASE_NAME = "driftscope.db"
 #: RFC 1123 section 2.1, and underscores, which container networks use.
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9_-]{0,62})(\.[a-z0-9]([a-z0-9_-]{0,62}))*")
+
+#: Of a node of the cluster, or of Ray's client server; a host name, or an address in brackets.
+RAY_ADDRESS = re.compile(r"(ray://)?([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 
 
 class SettingsError(ProbeError):
@@ -167,6 +171,36 @@ class Settings(BaseSettings):
     )
     probe_python: Path | None = Field(
         default=None, description="interpreter that runs probes; default: the service's own"
+    )
+    executor: Literal["local", "ray"] = Field(
+        default="local", description="where probes run: on this machine, or on a Ray cluster"
+    )
+    ray_address: str = Field(
+        default="",
+        description="of an existing cluster: HOST:PORT or auto (with a node of it on this "
+        "machine), or ray://HOST:PORT",
+    )
+    ray_token_file: Path | None = Field(
+        default=None, description="file that holds the token of the cluster"
+    )
+    ray_without_token: bool = Field(
+        default=False, description="accept a cluster beyond loopback that asks for no token"
+    )
+    ray_cpus_per_job: float = Field(
+        default=1.0, ge=0.0, le=1024.0, description="CPUs that a job reserves on a node"
+    )
+    ray_gpus_per_job: float = Field(
+        default=0.0, ge=0.0, le=64.0, description="GPUs that a job reserves on a node"
+    )
+    ray_memory_bytes_per_job: int = Field(
+        default=0, ge=0, description="memory that a job reserves on a node; 0: none"
+    )
+    ray_accelerator_type: str | None = Field(
+        default=None, max_length=64, description="GPU of the node as Ray names it, such as H100"
+    )
+    ray_resources: dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        default_factory=dict,
+        description='further resources of the cluster that a job reserves: {"name": amount}',
     )
     nightly_config: Path | None = Field(
         default=None, description="what a nightly job checks; default: the file shipped for a CPU"
@@ -368,6 +402,41 @@ class Settings(BaseSettings):
             raise ValueError(f"{python} is not an executable file")
         return python
 
+    @field_validator("ray_address")
+    @classmethod
+    def _cluster(cls, address: str) -> str:
+        if address and address != "auto" and not RAY_ADDRESS.fullmatch(address):
+            raise ValueError(f"{address[:80]!r} is none of HOST:PORT, ray://HOST:PORT and auto")
+        return address
+
+    @field_validator("ray_token_file")
+    @classmethod
+    def _token(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} is not a file")
+        return None if path is None else path.resolve()
+
+    @model_validator(mode="after")
+    def _whole_cluster(self) -> Self:
+        if self.executor != "ray":
+            return self
+        if not self.ray_address:
+            raise ValueError("the executor ray needs DRIFTSCOPE_RAY_ADDRESS or --ray-address")
+        if self.probe_python is not None:
+            raise ValueError(
+                "DRIFTSCOPE_PROBE_PYTHON is for the executor local: a node of a cluster runs "
+                "probes with the Python that Ray runs in there"
+            )
+        host = self.ray_address.removeprefix("ray://").rpartition(":")[0].strip("[]")
+        if self.ray_token_file is None and not is_loopback(host) and not self.ray_without_token:
+            raise ValueError(
+                f"whoever reaches the cluster at {self.ray_address} may run code on it unless it "
+                "asks for a token: start it with RAY_AUTH_MODE=token and give "
+                "DRIFTSCOPE_RAY_TOKEN_FILE, or, where its network lets nobody else in, "
+                "DRIFTSCOPE_RAY_WITHOUT_TOKEN=true"
+            )
+        return self
+
     @property
     def database(self) -> DatabaseAddress:
         url = self.database_url.get_secret_value()
@@ -432,5 +501,6 @@ def _describe(error: ValidationError) -> str:
     parts = []
     for entry in error.errors():
         name = ".".join(str(part) for part in entry["loc"])
-        parts.append(f"{name}: {entry['msg'].removeprefix('Value error, ')}")
+        said = entry["msg"].removeprefix("Value error, ")
+        parts.append(f"{name}: {said}" if name else said)
     return "; ".join(parts) + "."

@@ -40,6 +40,18 @@ def serve(
         Path | None,
         typer.Option(help="Database, jobs and reports.", show_default="driftscope-data"),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            help="Where probes run: `local`, or `ray`, a cluster.",
+            metavar="[local|ray]",
+            show_default="local",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Of a running Ray cluster: HOST:PORT, ray://HOST:PORT or auto."),
+    ] = None,
 ) -> None:
     """Run the service: API, /metrics and the jobs, until Ctrl-C.
 
@@ -49,7 +61,8 @@ def serve(
     from driftscope_service.server import run_server
     from driftscope_service.settings import load_settings
 
-    run_server(load_settings(host=host, port=port, data_dir=data_dir))
+    given = {"executor": executor, "ray_address": ray_address}
+    run_server(load_settings(host=host, port=port, data_dir=data_dir, **given))
 
 
 demo_app = typer.Typer(no_args_is_help=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ import psutil
 
 from driftscope_probes.children import ChildProcess
 from driftscope_probes.errors import Cancelled, ProbeError
-from driftscope_probes.progress import Progress
+from driftscope_probes.progress import Progress, ProgressSink
 from driftscope_service.jobs.executors.base import ProgressWriter, StopReason, StopSignal, Work
 from driftscope_service.jobs.executors.memory import GIB, group_bytes, out_of_memory_kills
 from driftscope_service.jobs.job import JobKind, KilledForMemory, explain_crash, too_large
@@ -95,38 +95,57 @@ class LocalExecutor:
     def _run(
         self, work: Work, device: Mapping[str, str], stop: StopSignal, progress: ProgressWriter
     ) -> dict[str, Any]:
-        workdir, kind = work.workdir, self.kinds[work.request["kind"]]
-        workdir.mkdir(parents=True, exist_ok=True)
-        stages = StageLog(workdir)
-        stages.note(Progress("starting a process", 0.0))
-
-        def heard(made: Progress) -> None:
-            stages.note(made)
-            progress.offer(made)
-
+        kind = self.kinds[work.request["kind"]]
         mark = {JOB_VARIABLE: work.job_id, ATTEMPT_VARIABLE: str(work.attempt)}
-        child = ChildProcess(
-            self.module,
-            {**work.request, "runner": kind.runner},
-            workdir,
-            explain_crash=partial(explain_crash, kind.smaller),
-            on_progress=heard,
-            environment={**mark, **device, **OFFLINE, **AT_ONCE},
-            new_session=True,
-            python=str(self.python or sys.executable),
+
+        def start(heard: ProgressSink) -> ChildProcess:
+            return ChildProcess(
+                self.module,
+                {**work.request, "runner": kind.runner},
+                work.workdir,
+                explain_crash=partial(explain_crash, kind.smaller),
+                on_progress=heard,
+                environment={**mark, **device, **OFFLINE, **AT_ONCE},
+                new_session=True,
+                python=str(self.python or sys.executable),
+            )
+
+        return run_child(
+            start, work, stop, progress, self.time_limit_s, memory_limit_gib=self.memory_limit_gib
         )
-        watch = _Watch(child, stop, self.time_limit_s, self.memory_limit_gib, progress)
-        watch.start()
-        try:
-            return child.wait()
-        except Cancelled:
-            if watch.held_gib is not None and self.memory_limit_gib is not None:
-                raise too_large(watch.held_gib, self.memory_limit_gib) from None
-            raise
-        finally:
-            watch.end()
-            # A probe that ended by itself may have left a process of its group behind.
-            child.terminate()
+
+
+def run_child(
+    start: Callable[[ProgressSink], ChildProcess],
+    work: Work,
+    stop: StopSignal,
+    progress: ProgressWriter,
+    time_limit_s: float,
+    *,
+    memory_limit_gib: float | None = None,
+) -> dict[str, Any]:
+    """Note its stages, obey `stop`, keep the limits; no process of its group is left at the end."""
+    work.workdir.mkdir(parents=True, exist_ok=True)
+    stages = StageLog(work.workdir)
+    stages.note(Progress("starting a process", 0.0))
+
+    def heard(made: Progress) -> None:
+        stages.note(made)
+        progress.offer(made)
+
+    child = start(heard)
+    watch = _Watch(child, stop, time_limit_s, memory_limit_gib, progress)
+    watch.start()
+    try:
+        return child.wait()
+    except Cancelled:
+        if watch.held_gib is not None and memory_limit_gib is not None:
+            raise too_large(watch.held_gib, memory_limit_gib) from None
+        raise
+    finally:
+        watch.end()
+        # A probe that ended by itself may have left a process of its group behind.
+        child.terminate()
 
 
 class _Watch(threading.Thread):
