@@ -231,7 +231,7 @@ def report_sentence(
     if len(classes) == 1:
         again = dict.fromkeys(name for one in subjects for name in one.not_repeatable)
         if again:
-            return f"{and_(list(again))} did not give their own bits again.{rest}"
+            return f"{and_(list(again))} gave other bits when asked again.{rest}"
         return f"{counted(ran, 'place')} agree bit for bit in all that was computed.{rest}"
     parts = [f"{and_(one)} agree bit for bit" for one in classes if len(one) > 1]
     reference = classes[0][0]
