@@ -13,7 +13,13 @@ from driftscope_probes.errors import ProbeError
 from driftscope_probes.matrix.classes import Classes, classes_of, difference, joined, pairs_of
 from driftscope_probes.matrix.places.base import Place
 from driftscope_probes.matrix.request import MatrixRequest
-from driftscope_probes.matrix.surroundings import Fact, GoesWith, facts_that_differ, going_with
+from driftscope_probes.matrix.surroundings import (
+    DERIVED,
+    Fact,
+    GoesWith,
+    facts_that_differ,
+    going_with,
+)
 from driftscope_probes.matrix.work import Answer, Subject
 from driftscope_probes.plural import counted
 from driftscope_probes.record import Record
@@ -22,6 +28,8 @@ from driftscope_probes.verdicts import AxisVerdictName
 
 class PlaceReport(Record):
     name: str
+    place: str  # its name without the number that a second run of the same place has
+    own_python: bool  # an interpreter of its own on this machine
     kind: str  # local or ray
     variables: dict[str, str]  # set for this place alone
     state: str  # ran or failed
@@ -110,6 +118,8 @@ def place_report(place: Place, name: str, outcome: Outcome) -> PlaceReport:
     packages = environment.get("packages", {})
     return PlaceReport(
         name=name,
+        place=place.name,
+        own_python=place.own_python,
         kind=place.kind,
         variables=dict(place.variables),
         state="failed" if failed else "ran",
@@ -199,7 +209,11 @@ def _subject_sentence(subject: SubjectReport) -> str:
         )
     sentences += [_shown(one) for one in subject.goes_with if one.makes_difference]
     together = [one for one in subject.goes_with if one.relation in ("matches", "separates")]
-    unproven = [one.name for one in together if not one.makes_difference]
+    unproven = [
+        one.name
+        for one in together
+        if not one.makes_difference and (one.kind, one.name) not in DERIVED
+    ]
     if unproven and len(subject.classes) > 1:
         sentences.append(
             f"What goes with the classes, without being shown to make them: {and_(unproven)}."

@@ -21,7 +21,7 @@ from driftscope_probes.record import Record
 #: partly: other values between some classes, the same ones between others.
 #: within: other values within classes alone.
 Relation = Literal["matches", "separates", "partly", "within"]
-RELATIONS: Final[Mapping[Relation, str]] = {
+RELATIONS: Final[Mapping[str, str]] = {
     "matches": "differs exactly where the bits differ",
     "separates": "differs wherever the bits differ, and also between places that agree",
     "partly": "differs between some classes and not between others",

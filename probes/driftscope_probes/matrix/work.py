@@ -7,6 +7,7 @@ unpickled, and sizes, names, shapes and dtypes are checked before anything is co
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, cast, get_args
@@ -202,13 +203,27 @@ def _facts(sent: bytes) -> dict[str, Any]:
     try:
         header = json.loads(sent[_LENGTH_BYTES : _LENGTH_BYTES + length])
         facts = json.loads(header["__metadata__"]["facts"])
-        environment = facts["environment"]
-        if not all(isinstance(environment[name], dict) for name in _ENVIRONMENT):
-            raise TypeError("environment")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        _check_facts(facts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _malformed(f"its facts cannot be read: {error!r:.200}") from error
     assert isinstance(facts, dict)
     return facts
+
+
+def _check_facts(facts: Any) -> None:
+    """Raises TypeError, KeyError: what the report is made of has to be what it seems."""
+    environment = facts["environment"]
+    if not all(isinstance(environment[name], dict) for name in _ENVIRONMENT):
+        raise TypeError("environment")
+    if not all(isinstance(environment[name], str) for name in ("python", "platform")):
+        raise TypeError("python, platform")
+    if not isinstance(environment["hardware"].get("gpus", []), list):
+        raise TypeError("gpus")
+    if not all(isinstance(note, str) for note in facts["notes"]):
+        raise TypeError("notes")
+    seconds = facts["timing"].values()
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in seconds):
+        raise TypeError("timing")
 
 
 #: Parts of an environment that are compared.

@@ -86,6 +86,7 @@ class MadeUp:
     variables: Mapping[str, str] = field(default_factory=dict)
     kind: str = "local"
     beside_others: bool = False
+    own_python: bool = False
     asked: list[Work] = field(default_factory=list)
 
     def run(self, work: Work, workdir: Path, progress: ProgressSink) -> bytes:

@@ -35,6 +35,7 @@ class Overheard:
     kind: str = "local"
     variables: Mapping[str, str] = field(default_factory=dict)
     beside_others: bool = False
+    own_python: bool = False
 
     def run(self, work: Work, workdir: Path, progress: ProgressSink) -> bytes:
         self.sent = self.place.run(work, workdir, progress)
@@ -50,6 +51,7 @@ class Altered:
     kind: str = "local"
     variables: Mapping[str, str] = field(default_factory=dict)
     beside_others: bool = False
+    own_python: bool = False
 
     def run(self, work: Work, workdir: Path, progress: ProgressSink) -> bytes:
         answer = unpack(self.of.sent, work)

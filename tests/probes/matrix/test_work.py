@@ -16,7 +16,8 @@ from driftscope_probes.matrix.work import AnswerError, Work, most_bytes, pack, s
 from .made_up import ENVIRONMENT, FORWARD, GREEDY, WORK, answer, moved, scores
 
 SENT = pack(answer(forward=scores(moved(0.5))))
-FACTS = {"protocol": "1", "facts": json.dumps({"environment": ENVIRONMENT})}
+GOOD = {"environment": ENVIRONMENT, "notes": [], "timing": {"total_s": 1.0}}
+FACTS = {"facts": json.dumps(GOOD)}
 
 
 def test_an_answer_arrives_bit_for_bit() -> None:
@@ -42,6 +43,10 @@ def changed(**tensors: object) -> bytes:
     return save({name: one for name, one in every.items() if one is not None}, metadata=FACTS)
 
 
+def with_facts(**facts: object) -> bytes:
+    return save(load(SENT), metadata={"facts": json.dumps({**GOOD, **facts})})
+
+
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
@@ -52,6 +57,10 @@ def changed(**tensors: object) -> bytes:
         (save(load(SENT)), "facts cannot be read"),
         (save(load(SENT), metadata={"facts": "[]"}), "facts cannot be read"),
         (save(load(SENT), metadata={"facts": '{"environment": {}}'}), "facts cannot be read"),
+        (with_facts(timing={"total_s": float("nan")}), "facts cannot be read"),
+        (with_facts(timing=[]), "facts cannot be read"),
+        (with_facts(notes=[{}]), "facts cannot be read"),
+        (with_facts(environment={**ENVIRONMENT, "python": 3}), "facts cannot be read"),
         (b"", "header has 0 bytes"),
         (b"\xff" * 64, "its header has"),
         (SENT + b"\0" * most_bytes(WORK), "at most"),

@@ -75,6 +75,11 @@ class Place(Protocol):
         ...
 
     @property
+    def own_python(self) -> bool:
+        """Whether it has an interpreter of its own on this machine."""
+        ...
+
+    @property
     def beside_others(self) -> bool:
         """Whether it has a machine of its own, so that others may run at the same time."""
         ...

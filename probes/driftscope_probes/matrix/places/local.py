@@ -29,6 +29,10 @@ class LocalPlace:
     kind: str = "local"
     beside_others: bool = False  # places of one machine would take each other's cores
 
+    @property
+    def own_python(self) -> bool:
+        return self.python is not None
+
     def run(self, work: Work, workdir: Path, progress: ProgressSink) -> bytes:
         """Raises ProbeError."""
         python = sys.executable if self.python is None else str(self.python)

@@ -101,6 +101,7 @@ class RayPlace:
     node: RayNode
     module: str = MODULE
     kind: str = "ray"
+    own_python: bool = False
     beside_others: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from driftscope_probes.matrix.report import MatrixReport, PlaceReport
-from driftscope_probes.matrix.request import HERE
 from driftscope_probes.matrix.surroundings import RELATIONS
 from driftscope_service.pages.plot_data import PlotData
 from driftscope_service.pages.report_template import self_contained
@@ -66,9 +65,13 @@ def command(report: MatrixReport) -> str:
     for place in report.places:
         if place.kind == "local":
             words += ["--place", place_word(place)]
-    for place in report.places:
-        for name, value in place.variables.items():
-            words += ["--variable", f"{place.name}:{name}={value}"]
+    variables = [
+        f"{place.place}:{name}={value}"
+        for place in report.places
+        for name, value in place.variables.items()
+    ]
+    for variable in dict.fromkeys(variables):
+        words += ["--variable", variable]
     words += ["--engine-dtypes", ",".join(asked.engine_dtypes)]
     words += ["--trainer-dtypes", ",".join(asked.trainer_dtypes)]
     for name in ("ray", "engine", "kernels", "prompts", "max_tokens", "seed", "threads"):
@@ -78,4 +81,5 @@ def command(report: MatrixReport) -> str:
 
 
 def place_word(place: PlaceReport) -> str:
-    return HERE if place.name.startswith(f"{HERE}-") else place.name
+    """A path of the operator's is not for the readers of a report."""
+    return f"{place.place}=PYTHON" if place.own_python else place.place

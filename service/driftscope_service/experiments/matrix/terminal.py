@@ -106,7 +106,7 @@ def _print_facts(report: MatrixReport, console: Console) -> None:
         for subject in report.subjects:
             for one in subject.goes_with:
                 if (one.kind, one.name) == (fact.kind, fact.name):
-                    relation = RELATIONS.get(one.relation, one.relation)  # type: ignore[call-overload]
+                    relation = RELATIONS.get(one.relation, one.relation)
                     console.print(Text(f"  {subject.words}: {relation}", "dim"), soft_wrap=True)
 
 

@@ -54,7 +54,7 @@ def test_the_command_that_gives_it_again_names_the_same_places(report: MatrixRep
     assert names is not None and len(names) == len(report.places)
     for place in report.places:
         if place.variables:
-            assert known[place.name].variables == place.variables
+            assert known[place.place].variables == place.variables
 
 
 def test_places_by_options() -> None:
