@@ -16,6 +16,8 @@ from driftscope_probes.progress import discard
 
 from .made_up import WORK, answer
 
+#: The least that Ray takes.
+OBJECT_STORE_BYTES = 80_000_000
 #: The work of a place without a model: the answer that lies in the test's folder.
 CHEAP = """
 import shutil, sys
@@ -72,11 +74,12 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sent.write_bytes(pack(answer()))
     (tmp_path / "cheap_place.py").write_text(CHEAP.format(answer=str(sent)), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
+    cluster = Cluster()
+    # Nobody here reads logs or a dashboard; each is a process that has to start first.
+    lean = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)
+        cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)
         cluster.wait_for_nodes()
         yield cluster
     finally:
