@@ -120,6 +120,9 @@ driftscope_probes.diagnosis.by_hand.* tests/probes/diagnosis/by_hand/test_regist
 driftscope_service.experiments.paired.command
     tests/service/cli/test_probe.py driftscope("probe",
 driftscope_service.experiments.floor.* tests/service/cli/test_floor.py driftscope("floor",
+driftscope_service.experiments.matrix.metrics
+    tests/service/experiments/test_every_kind.py kind.families(
+driftscope_probes.matrix.run_place tests/probes/matrix/test_local_places.py LocalPlace("here")
 driftscope_probes.diagnosis.plots tests/probes/diagnosis/test_diagnose.py .plot
 driftscope_probes.diagnosis.missing tests/probes/diagnosis/test_diagnose.py .missing[0]
 driftscope_probes.diagnosis.sentence tests/probes/diagnosis/test_diagnose.py .sentence.startswith(

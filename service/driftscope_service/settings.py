@@ -29,6 +29,8 @@ from pydantic_settings import SettingsError as SourceError
 
 from driftscope_probes.engines.settings import available_cores
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.matrix.places.base import LocalDefinition
+from driftscope_probes.matrix.request import HERE
 from driftscope_probes.models import catalogue
 from driftscope_probes.push.rules import MAX_FILE_BYTES
 from driftscope_service.store.database import DatabaseAddress
@@ -202,6 +204,14 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='further resources of the cluster that a job reserves: {"name": amount}',
     )
+    matrix_places: dict[str, LocalDefinition] = Field(
+        default_factory=dict,
+        description="interpreters and variables that a matrix probe may be run with: "
+        '{"name": "/path/to/python"} or {"name": {"python": …, "variables": {…}}}',
+    )
+    matrix_ray_address: str | None = Field(
+        default=None, description="Ray cluster whose nodes a matrix probe may be run on"
+    )
     nightly_config: Path | None = Field(
         default=None, description="what a nightly job checks; default: the file shipped for a CPU"
     )
@@ -367,7 +377,25 @@ class Settings(BaseSettings):
     def _storage(cls, url: str) -> str:
         return parse_storage_url(url)
 
-    @field_validator("models", "engine_endpoints")
+    @field_validator("matrix_places", mode="before")
+    @classmethod
+    def _interpreters(cls, places: Any) -> Any:
+        """A path alone is the interpreter of a place without variables."""
+        if not isinstance(places, dict):
+            return places
+        return {
+            name: {"python": place} if isinstance(place, str) else place
+            for name, place in places.items()
+        }
+
+    @field_validator("matrix_places")
+    @classmethod
+    def _here_is_taken(cls, places: dict[str, LocalDefinition]) -> dict[str, LocalDefinition]:
+        if HERE in places:
+            raise ValueError(f"the place {HERE!r} is the service's own interpreter as it is")
+        return places
+
+    @field_validator("models", "engine_endpoints", "matrix_places")
     @classmethod
     def _plain_names(cls, entries: dict[str, Any]) -> dict[str, Any]:
         for name in entries:

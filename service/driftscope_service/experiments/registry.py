@@ -20,6 +20,7 @@ EXPERIMENTS: Final[tuple[str, ...]] = (
     "driftscope_service.experiments.floor",
     "driftscope_service.experiments.diagnose",
     "driftscope_service.experiments.explain",
+    "driftscope_service.experiments.matrix",
     "driftscope_service.experiments.nightly",
 )
 

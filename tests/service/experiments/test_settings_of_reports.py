@@ -19,7 +19,7 @@ from driftscope_service.experiments.paired.terminal import print_report
 from driftscope_service.experiments.registry import load_kinds
 
 KINDS = load_kinds()
-OF_A_MODEL = ("paired", "determinism", "floor", "diagnose", "explain")
+OF_A_MODEL = ("paired", "determinism", "floor", "diagnose", "explain", "matrix")
 FOUND = Finding(
     *("kv-x", "warning", "request: engine", "fp8", "It is <cut>.", "Keep it.", "here", "fp8_kv")
 )

@@ -32,7 +32,8 @@ def test_what_another_version_added_stays_and_what_it_lacked_stays_absent(
     kind: Kind, name: str
 ) -> None:
     stored = {**load.recorded_report(kind, name), "later": {"cause": None}}
-    (rows,) = stored.keys() & {"axes", "verdicts", "items", "grid", "pairs", "steps", "ops"}
+    tables = {"axes", "verdicts", "items", "grid", "pairs", "steps", "ops", "subjects"}
+    (rows,) = stored.keys() & tables
     stored[rows][0]["later"] = 1.0
     for left_out in ("engines", "budget_s"):
         stored.pop(left_out, None)
