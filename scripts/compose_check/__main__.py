@@ -24,6 +24,8 @@ from scripts.compose_check.stack import removed_at_the_end, variables
 from scripts.compose_check.survival import check_survival
 
 REPOSITORY = Path(__file__).parents[2]
+#: git and the build of the image ignore it.
+REPORT = Path("driftscope-reports/compose-check")
 
 
 def main() -> int:
@@ -77,7 +79,7 @@ def _check(report: Report, folder: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.compose_check", description=__doc__)
-    parser.add_argument("--report", type=Path, default=Path("driftscope-reports/compose-check"), metavar="DIR",
+    parser.add_argument("--report", type=Path, default=REPORT, metavar="DIR",
                         help="where report.json, report.txt and the logs go")  # fmt: skip
     parser.add_argument("--why-not", action="store_true",
                         help="only say what keeps the check from running here")  # fmt: skip

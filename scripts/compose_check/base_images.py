@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-
 from scripts.compose_check.engine import NICE, Engine, run
 
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -48,11 +47,12 @@ class BaseImage:
 
 
 def asked_for(repository: Path) -> list[str]:
-    """Every image that the compose file or the Dockerfile of the CPU image needs from a registry."""
+    """Every image that the compose file or our Dockerfile takes from a registry."""
     services = yaml.safe_load((repository / "docker-compose.yml").read_text())["services"]
     names = {str(service["image"]) for service in services.values()}
     dockerfile = (repository / "service/docker/cpu.Dockerfile").read_text()
-    names |= set(re.findall(r"^FROM (\S+)", dockerfile, re.M))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", dockerfile, re.M))
+    names |= set(re.findall(r"^FROM (\S+)", dockerfile, re.M)) - stages
     return sorted(name for name in names if _repository(name) not in (*OURS, NOT_TO_BE_HAD))
 
 

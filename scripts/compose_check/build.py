@@ -62,9 +62,8 @@ def build(engine: Engine, log: Path) -> str:
     if CERTIFICATES.is_file():
         mounts[CERTIFICATES] = str(CERTIFICATES)
     volumes = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
-    arguments = ["--build-arg", f"TORCH_CPU_INDEX={os.environ['TORCH_CPU_INDEX']}"] if os.environ.get(
-        "TORCH_CPU_INDEX"
-    ) else []
+    index = os.environ.get("TORCH_CPU_INDEX")  # as `make setup` has it
+    arguments = [f"--build-arg=TORCH_CPU_INDEX={index}"] if index else []
     name = image_name(engine.repository)
     engine.podman(
         "build", "--pull=never", "--layers", "--network=host", *volumes, *arguments,

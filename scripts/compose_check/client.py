@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-
 from scripts.compose_check.stack import Access
 
 Answer = TypeVar("Answer")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from scripts.compose_check.engine import CommandFailed, Engine
 from scripts.compose_check.report import Report
 from scripts.compose_check.stack import SERVICES

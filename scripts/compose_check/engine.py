@@ -147,9 +147,8 @@ class Engine:
         began = time.monotonic()
         while not self.check_health(service):
             if time.monotonic() - began > seconds:
-                raise CommandFailed(
-                    ["healthcheck", service], 1, f"not healthy in {seconds:.0f} s\n{self.logs(service)}"
-                )
+                late = f"not healthy in {seconds:.0f} s\n{self.logs(service)}"
+                raise CommandFailed(["healthcheck", service], 1, late)
             time.sleep(1.0)
         return time.monotonic() - began
 

@@ -1,4 +1,4 @@
-"""A step from the push to the alert: the service, Prometheus, Alertmanager, the webhook; a probe."""
+"""A step from the push over Prometheus and Alertmanager to the webhook; a probe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _told(stack: Stack) -> str | None:
 
 
 def check_probe(client: Client, report: Report) -> None:
-    """A paired probe inside the container, with its limits: the model, vLLM, the kernels' compiler."""
+    """A paired probe inside the container and its limits: model, vLLM, the kernels' compiler."""
     began = time.monotonic()
     path = client.start_probe(PROBE)
     job = wait_for(

@@ -62,7 +62,8 @@ class Report:
         lines += [f"  {seconds:8.1f}  {part}" for part, seconds in self.seconds.items()]
         lines += ["findings:", *map(_line, self.findings)]
         held = sum(finding.holds for finding in self.findings)
-        lines += [f"{held} of {len(self.findings)} hold" + (f"; ended by: {self.error}" if self.error else "")]
+        lines.append(f"{held} of {len(self.findings)} hold")
+        lines += [f"ended before its last part: {self.error}"] if self.error else []
         return "\n".join(lines) + "\n"
 
 

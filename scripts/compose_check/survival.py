@@ -57,7 +57,8 @@ def check_survival(stack: Stack, client: Client, report: Report) -> None:
             after = wait_for("what was kept", HEALTHY_SECONDS, lambda: Kept.read(client, at))
             lost = after.lost_since(before)
             seconds = time.monotonic() - began
-            seen = f"lost: {', '.join(lost)}" if lost else f"{len(after.steps)} steps, {seconds:.1f} s"
+            there = f"{len(after.steps)} steps, {seconds:.1f} s"
+            seen = f"lost: {', '.join(lost)}" if lost else there
             report.say(service, f"{way} loses nothing", not lost, seen)
     wait_for("the alert after it all", ALERT_SECONDS, lambda: ALERT in client.alerts())
     report.say("alertmanager", "holds the alert after it all", True, ALERT)
