@@ -1,6 +1,6 @@
 # driftscope with everything that runs without a GPU: service, probes, vLLM on CPU, kernels.
 # Build from the repository root: docker build -f service/docker/cpu.Dockerfile .
-FROM python:3.11.15-slim-bookworm AS dependencies
+FROM python:3.11.15-slim-bookworm AS build
 
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -13,14 +13,12 @@ RUN /opt/driftscope/bin/pip install --no-deps -r requirements/torch-cpu.txt \
     || /opt/driftscope/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -r requirements/torch-cpu.txt
 RUN /opt/driftscope/bin/pip install --no-deps -r requirements/cpu.txt hatchling==1.33.0 \
         pathspec==1.1.1 pluggy==1.7.0 trove-classifiers==2026.9.21.13
-
-FROM dependencies AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY docs docs
 COPY service service
 COPY probes probes
 COPY kernels kernels
-RUN /opt/driftscope/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN /opt/driftscope/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11.15-slim-bookworm
 
@@ -29,10 +27,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /
     && groupadd --gid 10001 driftscope \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin driftscope \
     && install -d -o 10001 -g 10001 -m 700 /data
-# Two layers: a new version of driftscope brings a few MB, not the libraries again.
-COPY --from=dependencies /opt/driftscope /opt/driftscope
-COPY --from=wheel /wheels /tmp/wheels
-RUN /opt/driftscope/bin/pip install --no-deps --no-cache-dir /tmp/wheels/*.whl && rm -r /tmp/wheels
+COPY --from=build /opt/driftscope /opt/driftscope
 ENV PATH=/opt/driftscope/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/data \
