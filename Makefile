@@ -4,10 +4,10 @@ export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 
-.PHONY: help setup demo test check format bench dashboards
+.PHONY: help setup demo test check format bench dashboards compose-check
 
 help:           ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
 
 setup:          ## .venv with exact pins (a no-op when it is up to date)
 	@scripts/setup.sh
@@ -35,6 +35,9 @@ format: setup   ## rewrite the sources in the project's format
 
 dashboards: setup ## write the Grafana dashboards as JSON
 	PYTHONPATH=dashboards/src $(BIN)/python -m driftscope_dashboards.generate
+
+compose-check: setup ## build the image and run docker-compose.yml for real (root on Debian; installs podman)
+	$(BIN)/python -m scripts.compose_check
 
 bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py

@@ -56,11 +56,13 @@ def test_the_schema_refuses_a_planted_fault(fault: str, tmp_path: Path) -> None:
 def test_the_profiles_are_those_of_the_documentation() -> None:
     profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
     assert profiles == {
-        "service": [], "prometheus": [], "grafana": [],
+        "service": [], "prometheus": [], "grafana": ["grafana"],
         "service-gpu": ["gpu"], "alertmanager": ["alerts"], "postgres": ["postgres"],
     }  # fmt: skip
     documented = (ROOT / "docs/deploy-compose.md").read_text()
-    assert all(f"--profile {name}" in documented for name in ("gpu", "alerts", "postgres"))
+    assert all(f"| `{name}` |" in documented for name in ("gpu", "alerts", "postgres", "grafana"))
+    # Off by default only where its image cannot be had: who copies the example has it.
+    assert "COMPOSE_PROFILES=grafana\n" in (ROOT / ".env.example").read_text()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -145,7 +147,9 @@ def test_ports_and_data_are_where_the_image_has_them(name: str) -> None:
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
 def test_dockerfiles_copy_what_exists_and_pin_their_base(file: Path) -> None:
     text = file.read_text()
-    assert not re.search(r"^FROM \S+:latest|^FROM [^:\s]+(\s|$)", text, re.M)
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", text, re.M))
+    bases = set(re.findall(r"^FROM (\S+)", text, re.M)) - stages
+    assert bases and all(re.search(r":\d+\.\d+\.\d+-\w+", base) for base in bases)
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.M):
         *sources, _ = line.split()
         assert all((ROOT / source).exists() for source in sources)

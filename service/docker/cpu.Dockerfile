@@ -1,6 +1,6 @@
 # driftscope with everything that runs without a GPU: service, probes, vLLM on CPU, kernels.
 # Build from the repository root: docker build -f service/docker/cpu.Dockerfile .
-FROM python:3.11.13-slim-bookworm AS build
+FROM python:3.11.15-slim-bookworm AS build
 
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -8,8 +8,10 @@ RUN python -m venv /opt/driftscope
 WORKDIR /src
 COPY requirements/torch-cpu.txt requirements/cpu.txt requirements/
 # The pins are complete; resolving would bring torchvision, which breaks transformers beside this torch.
-RUN /opt/driftscope/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -r requirements/torch-cpu.txt \
-    && /opt/driftscope/bin/pip install --no-deps -r requirements/cpu.txt hatchling==1.33.0 \
+# pip as configured first: it may know a CPU build. Elsewhere that build has an index of its own.
+RUN /opt/driftscope/bin/pip install --no-deps -r requirements/torch-cpu.txt \
+    || /opt/driftscope/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -r requirements/torch-cpu.txt
+RUN /opt/driftscope/bin/pip install --no-deps -r requirements/cpu.txt hatchling==1.33.0 \
         pathspec==1.1.1 pluggy==1.7.0 trove-classifiers==2026.9.21.13
 COPY pyproject.toml README.md LICENSE ./
 COPY docs docs
@@ -18,7 +20,7 @@ COPY probes probes
 COPY kernels kernels
 RUN /opt/driftscope/bin/pip install --no-deps --no-build-isolation .
 
-FROM python:3.11.13-slim-bookworm
+FROM python:3.11.15-slim-bookworm
 
 # g++: the CPU kernels are compiled for the machine they run on, at first use.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \

@@ -1,7 +1,7 @@
 # driftscope with vLLM on CUDA. Written with care, not built or run by us: there was no GPU.
 # Build from the repository root: docker build -f service/docker/gpu.Dockerfile .
 # The host needs the NVIDIA driver and container toolkit; torch's wheels bring the CUDA libraries.
-FROM python:3.11.13-slim-bookworm
+FROM python:3.11.15-slim-bookworm
 
 # g++ and the Python headers (in the image already): Triton compiles its launchers at first use.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \

@@ -1,0 +1,176 @@
+"""The Helm chart: linted, rendered, read by kubectl's types, and held against the code."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from driftscope_service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/driftscope"
+SHARED = (
+    "--set", "replicas=3", "--set", "database.existingSecret=pg",
+    "--set", "storage.url=s3://bucket/prefix", "--set", "storage.credentialsSecret=s3",
+)  # fmt: skip
+MONITORED = ("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.keySecret=scrape")
+VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def run(*command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+
+
+def rendered(helm: str, *values: str, chart: Path = CHART) -> list[dict[str, Any]]:
+    done = run(helm, "template", "trial", str(chart), "--namespace", "rl", *values)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = (document for document in documents if document["kind"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("values", [(), SHARED, MONITORED], ids=["one", "shared", "monitored"])
+def test_helm_finds_nothing_to_say(helm: str, values: tuple[str, ...]) -> None:
+    done = run(helm, "lint", "--strict", str(CHART), *values)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (("--set", "replicas=2"), "database.existingSecret"),
+        (("--set", "replicas=2", "--set", "database.existingSecret=pg"), "storage.url"),
+        (("--set", "storage.url=s3://b/p", "--set", "storage.existingClaim=c"), "in one place"),
+        (("--set", "serviceMonitor.enabled=true"), "serviceMonitor.keySecret"),
+        (("--set", "replica=2"), "replica"),
+        (("--set", "storage.url=http://b"), "url"),
+        (("--set", "settings.data_dir=/x"), "data_dir"),
+    ],
+)
+def test_values_that_would_not_work_are_refused(
+    helm: str, values: tuple[str, ...], word: str
+) -> None:
+    done = run(helm, "template", "trial", str(CHART), *values)
+    assert done.returncode != 0
+    assert word in done.stderr
+
+
+def names(value: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{prefix}.{name}"
+            yield from names(inner, f"{prefix}.{name}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names(inner, prefix)
+
+
+def lost_fields(kubectl: str, document: dict[str, Any]) -> set[str]:
+    """Fields that kubectl does not know: it reads into its types and writes what it has read."""
+    change = ("selector", "a=b") if document["kind"] == "Service" else ("env", "A=b")
+    command = (kubectl, "set", change[0], "--local", "-f", "-", change[1], "-o", "json")
+    done = run(*command, given=yaml.safe_dump(document))
+    assert done.returncode == 0, done.stderr
+    return set(names(document)) - set(names(json.loads(done.stdout)))
+
+
+@pytest.mark.parametrize("values", [(), SHARED], ids=["one", "shared"])
+def test_kubernetes_knows_every_field(helm: str, kubectl: str, values: tuple[str, ...]) -> None:
+    documents = rendered(helm, *values)
+    kinds = [document["kind"] for document in documents]
+    assert sorted(set(kinds) - {"PodDisruptionBudget"}) == ["Service", "StatefulSet"]
+    # Its fields are few, and no command of kubectl reads it without a cluster.
+    budgets = [document for document in documents if document["kind"] == "PodDisruptionBudget"]
+    assert [set(budget["spec"]) for budget in budgets] == (
+        [{"maxUnavailable", "selector"}] if values else []
+    )
+    # The command replaces the selector of a Service; its labels are not lost fields.
+    for document in documents:
+        if document not in budgets:
+            lost = lost_fields(kubectl, document)
+            replaced = {name for name in lost if name.startswith(".spec.selector.")}
+            assert lost - replaced == set(), document["kind"]
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Service"])
+def test_a_misspelt_field_is_seen(helm: str, kubectl: str, kind: str) -> None:
+    document = next(d for d in rendered(helm) if d["kind"] == kind)
+    inner = document["spec"]["template"]["spec"] if kind == "StatefulSet" else document["spec"]
+    inner["enableServiceLink"] = False
+    assert any(name.endswith(".enableServiceLink") for name in lost_fields(kubectl, document))
+
+
+@pytest.mark.parametrize("values", [(), SHARED], ids=["one", "shared"])
+def test_containers_are_locked_down(helm: str, values: tuple[str, ...]) -> None:
+    pod = of_kind(rendered(helm, *values), "StatefulSet")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsUser"] == 10001 and pod["securityContext"]["runAsNonRoot"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        locked = container["securityContext"]
+        assert locked["readOnlyRootFilesystem"] and not locked["allowPrivilegeEscalation"]
+        assert locked["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]} | {"data"}
+
+
+def environment(container: dict[str, Any]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+@pytest.mark.parametrize("values", [(), SHARED], ids=["one", "shared"])
+def test_every_variable_is_a_setting(helm: str, values: tuple[str, ...]) -> None:
+    pod = of_kind(rendered(helm, *values), "StatefulSet")["spec"]["template"]["spec"]
+    # The service refuses variables that it does not know, and so would this pod.
+    assert pod["enableServiceLinks"] is False
+    for container in (*pod["initContainers"], *pod["containers"]):
+        given = environment(container)
+        unknown = set(given) - VARIABLES - {"DRIFTSCOPE_STORAGE_URL"}
+        assert not unknown
+        hosts = json.loads(given["DRIFTSCOPE_ALLOWED_HOSTS"])
+        assert hosts[:2] == ["trial-driftscope", "trial-driftscope.rl"]
+
+
+def test_replicas_share_database_and_storage(helm: str) -> None:
+    pod = of_kind(rendered(helm, *SHARED), "StatefulSet")["spec"]["template"]["spec"]
+    (service,) = pod["containers"]
+    (url,) = (entry for entry in service["env"] if entry["name"] == "DRIFTSCOPE_DATABASE_URL")
+    assert url["valueFrom"]["secretKeyRef"] == {"name": "pg", "key": "url"}
+    assert environment(service)["DRIFTSCOPE_STORAGE_URL"] == "s3://bucket/prefix"
+    assert service["envFrom"] == [{"secretRef": {"name": "s3"}}]
+
+
+def test_ports_user_and_paths_are_those_of_the_image(helm: str) -> None:
+    dockerfile = (ROOT / "service/docker/cpu.Dockerfile").read_text()
+    (container,) = of_kind(rendered(helm), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    port = Settings.model_fields["port"].default
+    assert container["ports"][0]["containerPort"] == port and f"EXPOSE {port}" in dockerfile
+    assert "USER 10001:10001" in dockerfile and "VOLUME /data" in dockerfile
+    assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert version is not None and chart["appVersion"] == version[1]
+
+
+def test_the_monitor_finds_one_of_the_two_services_and_sends_a_key(helm: str) -> None:
+    documents = rendered(helm, *MONITORED)
+    monitor = of_kind(documents, "ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    found = [
+        document["metadata"]["name"]
+        for document in documents
+        if document["kind"] == "Service" and wanted <= document["metadata"]["labels"].items()
+    ]
+    assert found == ["trial-driftscope"]
+    credentials = monitor["endpoints"][0]["authorization"]["credentials"]
+    assert credentials == {"name": "scrape", "key": "key"}
