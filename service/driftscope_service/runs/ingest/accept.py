@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, cast
 
 from sqlalchemy import Connection
@@ -23,9 +24,12 @@ from driftscope_service.http import problem_kinds
 from driftscope_service.http.errors import STORAGE_RETRY_S, ServiceError, not_found
 from driftscope_service.runs.answer import settle_answer
 from driftscope_service.runs.ingest.analysis import (
+    LARGEST_WHOLE_STEP,
     StepAnalysis,
     StepContent,
     StepPart,
+    analysis_of_shards,
+    analyze_part,
     analyze_parts,
     read_part,
 )
@@ -108,6 +112,7 @@ def new_step(
     analysis: StepAnalysis,
     raw_files: Sequence[RawFile],
     *,
+    shards: int = 1,
     content_sha256: str,
     size_bytes: int,
 ) -> NewStep:
@@ -115,7 +120,7 @@ def new_step(
         step=step,
         content_sha256=content_sha256,
         size_bytes=size_bytes,
-        shards=len(raw_files),
+        shards=shards,
         raw_files=raw_files,
         tokens=analysis.content.tokens,
         sequences=analysis.content.sequences,
@@ -274,7 +279,8 @@ async def _merged(
     try:
         # In a thread: a remote storage hands them over through the network.
         parts = await asyncio.to_thread(_parts, intake, known.shards)
-        analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
+        large = sum(shard.tokens for shard in known.shards) > LARGEST_WHOLE_STEP
+        analysis = await (_in_shards if large else _whole)(intake, parts, known)
     except (PushError, OSError):
         now = await asyncio.to_thread(_place, intake, run, step, attempt)
         if (now.step, now.shards) != (known.step, known.shards):
@@ -283,7 +289,9 @@ async def _merged(
     new = new_step(
         step,
         analysis,
-        [_raw_file(shard) for shard in known.shards],
+        # Nothing shows the tokens of a step that no process can hold.
+        [] if large else [_raw_file(shard) for shard in known.shards],
+        shards=len(known.shards),
         content_sha256=_joint_sha256(known.shards),
         size_bytes=sum(shard.size_bytes for shard in known.shards),
     )
@@ -300,7 +308,24 @@ async def _merged(
         stored, made = await asyncio.to_thread(record, intake, run, new, choose)
     except _ShardsChanged:
         return None
+    if large and made:
+        files = [shard.file for shard in known.shards if shard.file is not None]
+        await asyncio.to_thread(intake.files.remove, files)
     return AcceptedStep(stored, analysis.took_s if made else None)
+
+
+async def _whole(intake: Intake, parts: Sequence[StepPart], known: Place) -> StepAnalysis:
+    return await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
+
+
+async def _in_shards(intake: Intake, parts: Sequence[StepPart], known: Place) -> StepAnalysis:
+    """As many at once as there are analysis processes; each holds one shard."""
+    began = time.perf_counter()
+    found = await asyncio.gather(
+        *(intake.pool.run(analyze_part, part, known.facts, intake.floors) for part in parts)
+    )
+    analysis = await intake.pool.run(analysis_of_shards, found, known.facts)
+    return replace(analysis, took_s=time.perf_counter() - began)
 
 
 class _ShardsChanged(Exception):

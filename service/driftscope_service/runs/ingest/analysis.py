@@ -11,15 +11,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from driftscope_probes.analysis import analyze_step
+from driftscope_probes.analysis import Analysis, analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.diagnosis.floor import Floor
 from driftscope_probes.drift import SERIES
 from driftscope_probes.floor.store import find_floor
 from driftscope_probes.push import PushedStep, StepFormat, read_step
+from driftscope_probes.push.rules import MAX_TOKENS
 from driftscope_probes.push.step_file import join_steps
+from driftscope_probes.sharded_analysis import ShardAnalysis, analyze_shard, merge_analyses
 from driftscope_service.numbers.diagnosis_words import cause_name
 from driftscope_service.runs.store.steps import StepVerdict
+
+#: Tokens; what one process takes into memory. A larger step comes in shards and is analysed so.
+LARGEST_WHOLE_STEP: Final = MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +86,51 @@ def analyze_parts(parts: Sequence[StepPart], run: RunFacts, floors: Path) -> Ste
     start = time.perf_counter()
     step = whole_step(parts)
     known = run.of_step(step.metadata)
-    floor = find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype)
-    analysis = analyze_step(step, floor=floor)
+    analysis = analyze_step(step, floor=_floor(known, floors))
+    return _step_analysis(analysis, _content(step), known, time.perf_counter() - start)
+
+
+def analyze_part(part: StepPart, run: RunFacts, floors: Path) -> ShardAnalysis:
+    """One shard of a step that is too large for one process. Raises PushError."""
+    step = read_step(part.path, part.step_format)
+    return analyze_shard(step, _floor(run.of_step(step.metadata), floors))
+
+
+def analysis_of_shards(shards: Sequence[ShardAnalysis], run: RunFacts) -> StepAnalysis:
+    """Raises PushError where the shards do not fit together."""
+    start = time.perf_counter()
+    content = StepContent(
+        sum(one.tokens for one in shards),
+        sum(one.sequences for one in shards),
+        dict(shards[0].metadata),
+    )
+    merged = merge_analyses(shards)
+    return _step_analysis(
+        merged, content, run.of_step(content.metadata), time.perf_counter() - start
+    )
+
+
+def _floor(known: RunFacts, floors: Path) -> Floor | None:
+    return find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype)
+
+
+def _step_analysis(
+    analysis: Analysis, content: StepContent, known: RunFacts, took_s: float
+) -> StepAnalysis:
     crossed = analysis.crossed_thresholds(known.rollout_dtype, known.trainer_dtype)
     document = analysis.to_dict() | {
         "crossed_limits": [limit.to_dict() for limit in crossed],
         "profiles": {"abs_diff_histogram": analysis.abs_diff_histogram.to_dict()},
     }
     return StepAnalysis(
-        content=_content(step),
+        content=content,
         # An overflow crosses the limit on either side.
         crossed=tuple(dict.fromkeys(limit.metric for limit in crossed)),
         # Some numbers exist only where the optional tensors were pushed.
         series={name: document["comparison"].get(name) for name in SERIES},
         verdict=step_verdict(analysis.diagnosis, document["comparison"].get("entropy_mean")),
         document=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
-        took_s=time.perf_counter() - start,
+        took_s=took_s,
     )
 
 

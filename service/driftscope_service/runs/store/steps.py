@@ -43,7 +43,7 @@ class NewStep:
     content_sha256: str
     size_bytes: int
     shards: int
-    raw_files: Sequence[RawFile]
+    raw_files: Sequence[RawFile]  # none: its tokens are not kept
     tokens: int
     sequences: int
     metadata: Mapping[str, str]
@@ -133,8 +133,8 @@ class StepRepository:
                 sequences=new.sequences,
                 size_bytes=new.size_bytes,
                 shards=new.shards,
-                kept_bytes=new.size_bytes,
-                raw_files=list(new.raw_files),
+                kept_bytes=new.size_bytes if new.raw_files else 0,
+                raw_files=list(new.raw_files) or None,
                 crossed=list(new.crossed),
                 series=dict(new.series),
                 verdict=None if new.verdict is None else asdict(new.verdict),
