@@ -138,7 +138,7 @@ driftscope_probes.nightly.*_items tests/probes/nightly/test_kernel_work.py run_n
 driftscope_probes.trainer.kernels tests/probes/trainer/test_kernels.py "invariant"
 driftscope_service.auth.access tests/service/auth/test_access.py require_keys=True
 driftscope_service.auth.audit_routes tests/service/auth/test_audit.py /v1/audit
-driftscope_service.cli.audit tests/service/cli/test_audit.py driftscope(tmp_path, "audit"
+driftscope_service.cli.audit tests/service/cli/test_audit.py "audit",
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
 driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
 driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("environment")
