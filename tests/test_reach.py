@@ -57,6 +57,8 @@ driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
 driftscope_probes.explain.planted.* tests/service/cli/test_drill_explain.py "--explain",
+driftscope_service.jobs.executors.ray.driver
+    tests/service/jobs/executors/ray/test_cluster.py cluster.executor(
 driftscope_service.cli.drill_explain tests/service/cli/test_drill_explain.py "--explain",
 driftscope_probes.explain.batch_explanation
     tests/probes/explain/test_against_itself.py explain_batch(

@@ -61,8 +61,10 @@ def serve(
     from driftscope_service.server import run_server
     from driftscope_service.settings import load_settings
 
-    given = {"executor": executor, "ray_address": ray_address}
-    run_server(load_settings(host=host, port=port, data_dir=data_dir, **given))
+    settings = load_settings(
+        host=host, port=port, data_dir=data_dir, executor=executor, ray_address=ray_address
+    )
+    run_server(settings)
 
 
 demo_app = typer.Typer(no_args_is_help=True)

@@ -114,12 +114,15 @@ def refused(address: str) -> ClusterRefused:
     )
 
 
+_REASON: Final = "The actor died because"
 _AGAIN: Final = "start the job again; the log of Ray on that node says why it ended."
 
 
 def lost(node: Node | None, words: str) -> NodeLost:
     where = "a node of the cluster" if node is None else str(node)
-    return NodeLost(f"{where} was lost: {shortened(words)}", remedy=_AGAIN)
+    # Before the reason, Ray lists identities of the actor.
+    reason = words[max(0, words.find(_REASON)) :]
+    return NodeLost(f"{where} was lost: {shortened(reason)}", remedy=_AGAIN)
 
 
 def silent(node: Node | None, seconds: float) -> NodeLost:

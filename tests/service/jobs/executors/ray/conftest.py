@@ -24,19 +24,14 @@ from driftscope_service.jobs.executors.ray.executor import RayExecutor, build_ra
 from driftscope_service.jobs.executors.ray.options import ClusterOptions
 
 ROOT = Path(__file__).parents[5]
-SOURCES = (
-    ROOT / "service",
-    ROOT / "probes",
-    ROOT / "kernels",
-    ROOT / "tests/service/jobs/children",
-)
+SOURCES = [ROOT / root for root in ("service", "probes", "kernels", "tests/service/jobs/children")]
 #: The least that Ray takes; nothing here is larger than a chunk.
 OBJECT_STORE = "--object-store-memory=80000000"
 #: A start takes eight seconds on an idle machine.
 START_WITHIN_S = 150.0
 #: What only the second node has.
 SECOND = "second"
-TIME_LIMIT_S = 300.0
+TIME_LIMIT_S = 600.0
 
 
 @dataclass
@@ -52,6 +47,8 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # As tests/conftest.py sets it for the local executor: reports record it.
+            "OMP_NUM_THREADS": "1",
             # A killed node is noticed within seconds, not in fifteen.
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_failure_threshold": "3",

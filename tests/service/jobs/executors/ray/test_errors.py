@@ -54,6 +54,8 @@ def test_the_words_of_a_lost_node_are_one_short_line() -> None:
     error = lost(NODE, "first\n\tsecond " + "x" * 1000)
     assert error.message.startswith("node gpu-7 (10.0.0.7, 0ef667c8d875) was lost: first second x")
     assert len(error.message) < 500
+    ray = "The actor died unexpectedly.\n\tpid: 7\nThe actor died because its node has died."
+    assert lost(NODE, ray).message.endswith("was lost: The actor died because its node has died.")
 
 
 def test_an_error_of_the_probe_stays_as_it_is() -> None:
