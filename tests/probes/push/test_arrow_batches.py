@@ -47,7 +47,7 @@ def test_batches_are_read_like_one(tmp_path: Path, parts: list[list[int]]) -> No
             read_arrow_step(several)
         return
     read, expected = read_arrow_step(several), read_arrow_step(one)
-    for name in ("rollout_logprobs", "trainer_logprobs", "cu_seqlens"):
+    for name in ("rollout", "trainer", "cu_seqlens"):
         assert np.array_equal(getattr(read, name), getattr(expected, name))
 
 

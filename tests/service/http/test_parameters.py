@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
+from driftscope_service.http.parameters import is_integer
+
 HTML = {"accept": "text/html"}
 
 
@@ -61,7 +63,7 @@ def test_numbers_are_written_in_digits_alone(running: Any, text: str) -> None:
         dependant = getattr(route, "dependant", None)
         if dependant is None:
             continue
-        numbers = [field.alias for field in dependant.path_params if _is_integer(field)]
+        numbers = [field.alias for field in dependant.path_params if is_integer(field)]
         path = "/".join(
             part if not part.startswith("{") else text if part[1:-1] in numbers else "x"
             for part in route.path.split("/")
@@ -74,7 +76,7 @@ def test_numbers_are_written_in_digits_alone(running: Any, text: str) -> None:
             checked += 1
             continue
         for field in dependant.query_params:
-            if _is_integer(field) and not numbers:
+            if is_integer(field) and not numbers:
                 answer = running.client.request(method, f"{path}?{field.alias}={text}")
                 assert answer.status_code == 422, (path, field.alias)
                 checked += 1
