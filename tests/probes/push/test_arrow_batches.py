@@ -77,8 +77,8 @@ def test_each_batch_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: the sums of all batches before, anew for each, were quadratic."""
     looked = 0
 
-    class Counted(np.ndarray):  # type: ignore[type-arg]
-        def sum(self, *args: object, **options: object) -> object:
+    class Counted(np.ndarray):
+        def sum(self, *args: object, **options: object) -> object:  # type: ignore[override]
             nonlocal looked
             looked += 1
             return np.asarray(self).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -64,15 +65,15 @@ def test_numbers_are_written_in_digits_alone(running: Any, text: str) -> None:
         if dependant is None:
             continue
         numbers = [field.alias for field in dependant.path_params if is_integer(field)]
-        path = "/".join(
-            part if not part.startswith("{") else text if part[1:-1] in numbers else "x"
-            for part in route.path.split("/")
+        path = re.sub(
+            r"\{(\w+)\}",
+            lambda part, numbers=numbers: text if part[1] in numbers else "x",  # type: ignore[misc]
+            route.path,
         )
         method = min(route.methods)
         if numbers and text:
             answer = running.client.request(method, path)
-            assert answer.status_code in (404, 422), (path, answer.text)
-            assert answer.status_code == 422 or "text/html" in answer.headers["content-type"]
+            assert answer.status_code == 422, (path, answer.text)
             checked += 1
             continue
         for field in dependant.query_params:
