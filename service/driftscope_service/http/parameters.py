@@ -44,7 +44,7 @@ def _check_numbers(request: Request, dependant: Dependant) -> None:
     for place, fields in (("path", dependant.path_params), ("query", dependant.query_params)):
         for field in fields:
             text = given[place].get(field.alias)
-            if isinstance(text, str) and _is_integer(field) and not INTEGER.fullmatch(text):
+            if isinstance(text, str) and is_integer(field) and not INTEGER.fullmatch(text):
                 raise InvalidField(
                     f"{place}/{field.alias}",
                     f"{text[:MOST_SHOWN]!r} is not an integer in decimal digits",
@@ -52,7 +52,7 @@ def _check_numbers(request: Request, dependant: Dependant) -> None:
                 )
 
 
-def _is_integer(field: ModelField) -> bool:
+def is_integer(field: ModelField) -> bool:
     """int, or int or nothing."""
     kind = field.field_info.annotation
     return kind is int or set(get_args(kind)) == {int, NoneType}

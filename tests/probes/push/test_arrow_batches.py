@@ -47,7 +47,7 @@ def test_batches_are_read_like_one(tmp_path: Path, parts: list[list[int]]) -> No
             read_arrow_step(several)
         return
     read, expected = read_arrow_step(several), read_arrow_step(one)
-    for name in ("rollout_logprobs", "trainer_logprobs", "cu_seqlens"):
+    for name in ("rollout", "trainer", "cu_seqlens"):
         assert np.array_equal(getattr(read, name), getattr(expected, name))
 
 
@@ -77,8 +77,8 @@ def test_each_batch_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: the sums of all batches before, anew for each, were quadratic."""
     looked = 0
 
-    class Counted(np.ndarray):  # type: ignore[type-arg]
-        def sum(self, *args: object, **options: object) -> object:
+    class Counted(np.ndarray):
+        def sum(self, *args: object, **options: object) -> object:  # type: ignore[override]
             nonlocal looked
             looked += 1
             return np.asarray(self).sum()

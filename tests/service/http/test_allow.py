@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 from typing import Any
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def test_on_every_path(running: Any) -> None:
-    known: dict[str, set[str]] = defaultdict(set)
     routes = [route for route in running.client.app.routes if hasattr(route, "methods")]
-    for route in routes:
-        path = route.path.replace("{path:path}", "{path}")
-        known["/".join("x1" if part.startswith("{") else part for part in path.split("/"))] |= set()
-    for path in known:
-        known[path] = {
-            method for route in routes if route.path_regex.match(path) for method in route.methods
-        }
+    paths = {re.sub(r"\{\w+(:path)?\}", "x1", route.path) for route in routes}
+    known = {
+        path: {one for route in routes if route.path_regex.match(path) for one in route.methods}
+        for path in paths
+    }
     refused = 0
     for path, methods in known.items():
         wrong = next(method for method in METHODS[::-1] if method not in methods)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftscope_service.http.log_format import REQUEST_STATE, log_config, one_line, redacted
+from driftscope_service.http.request_log import MAX_PATH_SHOWN
 
 SECRET = 64 * "a"
 KEY = f"dsk_0123456789ab_{SECRET}"
@@ -92,6 +93,12 @@ def test_a_client_writes_no_lines(running: Any, printed: io.StringIO) -> None:
     running.client.get("/v1/jobs/a%0A2026-01-01T00:00:00.000Z%20ERROR%1b[31m?x=%0D%0Ay")
     (line,) = printed.getvalue().splitlines()
     assert "\\n2026" in line and "\\x1b[31m" in line
+
+
+def test_a_long_address_is_cut(running: Any, printed: io.StringIO) -> None:
+    running.client.get("/" + "a" * 5000)
+    (line,) = printed.getvalue().splitlines()
+    assert line.count("a" * MAX_PATH_SHOWN) == 0 and "a" * (MAX_PATH_SHOWN - 1) in line
 
 
 def test_the_request_of_other_lines(printed: io.StringIO) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+
+from driftscope_service.http.parameters import is_integer
 
 HTML = {"accept": "text/html"}
 
@@ -61,20 +64,20 @@ def test_numbers_are_written_in_digits_alone(running: Any, text: str) -> None:
         dependant = getattr(route, "dependant", None)
         if dependant is None:
             continue
-        numbers = [field.alias for field in dependant.path_params if _is_integer(field)]
-        path = "/".join(
-            part if not part.startswith("{") else text if part[1:-1] in numbers else "x"
-            for part in route.path.split("/")
+        numbers = [field.alias for field in dependant.path_params if is_integer(field)]
+        path = re.sub(
+            r"\{(\w+)\}",
+            lambda part, numbers=numbers: text if part[1] in numbers else "x",  # type: ignore[misc]
+            route.path,
         )
         method = min(route.methods)
         if numbers and text:
             answer = running.client.request(method, path)
-            assert answer.status_code in (404, 422), (path, answer.text)
-            assert answer.status_code == 422 or "text/html" in answer.headers["content-type"]
+            assert answer.status_code == 422, (path, answer.text)
             checked += 1
             continue
         for field in dependant.query_params:
-            if _is_integer(field) and not numbers:
+            if is_integer(field) and not numbers:
                 answer = running.client.request(method, f"{path}?{field.alias}={text}")
                 assert answer.status_code == 422, (path, field.alias)
                 checked += 1

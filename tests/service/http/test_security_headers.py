@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from driftscope_service.app import create_app
+from driftscope_service.http.security_headers import DEFAULTS
 
 ALWAYS = (
     "content-security-policy",
@@ -37,6 +38,7 @@ def test_every_answer_has_them(running: Any, method: str, path: str, headers: An
     answer = running.client.request(method, path, headers=headers)
     for name in ALWAYS:
         assert name in answer.headers, (path, name)
+    assert set(ALWAYS) == {name.lower() for name in DEFAULTS}
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert "strict-transport-security" not in answer.headers
 

@@ -1,4 +1,4 @@
-"""NUL characters, lone surrogates and keys in addresses: the same refusal everywhere, never a 500."""
+"""NUL characters, lone surrogates, keys in addresses: refused everywhere alike, never a 500."""
 
 from __future__ import annotations
 
