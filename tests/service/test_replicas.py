@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,8 +61,8 @@ def test_the_same_step_to_both_is_stored_once(
     for step in range(ROUNDS):
         body = first.same(step)
         answers = at_once(
-            lambda body=body, step=step: first.push(body, run="same", step=step),
-            lambda body=body, step=step: second.push(body, run="same", step=step),
+            partial(first.push, body, run="same", step=step),
+            partial(second.push, body, run="same", step=step),
         )
         assert sorted(answer.status_code for answer in answers) == [200, 201]
         assert answers[0].json()["comparison"] == answers[1].json()["comparison"]
@@ -106,7 +107,7 @@ def test_shards_reach_either_and_both_complete(
         answers = at_once(lambda: push(0, 0), lambda: push(1, 1), lambda: push(1, 0))
         assert sorted(answer.status_code for answer in answers) == [200, 201, 201]
         path = f"/v1/runs/shards/steps/{step}/complete"
-        answers = at_once(*(lambda at=at, path=path: two[at].client.post(path) for at in (0, 1)))
+        answers = at_once(*(partial(running.client.post, path) for running in two))
         assert sorted(answer.status_code for answer in answers) == [200, 201]
     assert two[0].client.get("/v1/runs/shards").json()["steps"] == ROUNDS
     eventually(lambda: settled(pushings[0], two[0]))
@@ -119,7 +120,7 @@ def test_a_run_deleted_while_the_other_pushes_is_whole_or_gone(
     assert first.push(first.same(0), run="deleted", step=0).status_code == 201
     for step in range(1, ROUNDS):
         answers = at_once(
-            lambda step=step: second.push(first.same(step), run="deleted", step=step),
+            partial(second.push, first.same(step), run="deleted", step=step),
             lambda: two[0].client.delete("/v1/runs/deleted"),
         )
         assert answers[0].status_code == 201
@@ -138,13 +139,29 @@ def test_deleted_shards_are_not_completed(two: list[Any], pushing_to: Any) -> No
         assert first.push(first.same(step), **one).status_code == 201
         path = f"/v1/runs/unsharded/steps/{step}"
         completed, deleted = at_once(
-            lambda path=path: two[0].client.post(f"{path}/complete"),
-            lambda path=path: two[1].client.delete(path),
+            partial(two[0].client.post, f"{path}/complete"),
+            partial(two[1].client.delete, path),
         )
         assert completed.status_code in (201, 404), completed.text
         assert deleted.status_code < 300, deleted.text
     assert two[0].client.get("/v1/runs/unsharded").json()["steps"] in range(ROUNDS)
     assert second.push(first.same(9), run="unsharded", step=99).status_code == 201
+
+
+def test_both_tell_the_same_of_what_they_share(two: list[Any], pushing_to: Any) -> None:
+    pushing = pushing_to(two[0])
+    assert pushing.push(pushing.body(), run="shown", step=1).status_code == 201
+    pages = [running.client.get("/metrics/shared").text for running in two]
+    shown = [
+        [line for line in page.splitlines() if 'run="shown"' in line or "_instances " in line]
+        for page in pages
+    ]
+    assert shown[0] == shown[1]
+    assert "driftscope_instances 2.0" in shown[0]
+    # What it counted itself is on its own page alone.
+    own = [running.client.get("/metrics/process").text for running in two]
+    assert all("driftscope_ingest_requests_total" in page for page in own)
+    assert not any("driftscope_ingest" in page for page in pages)
 
 
 def test_each_is_in_the_table_until_it_ends(run_replicas: Any, postgresql_url: URL) -> None:
