@@ -3,22 +3,31 @@ time."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, select
 
+from driftscope_service.runs.ingest import token_keeper
+from driftscope_service.schedule import scheduler
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.store import instances as instances_module
+from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.instances import InstanceRepository, OtherVersionRuns, Presence
 from driftscope_service.store.leases import LeaseRepository
 from driftscope_service.store.tables import instances, steps
 
 ROUNDS = 6
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -213,11 +222,55 @@ def test_one_at_a_time_has_the_schedules_and_the_tokens(two: list[Any], eventual
     assert set(owners()) <= ids
 
 
+#: `driftscope serve` whose leases are short, so that a test need not wait for half a minute.
+HASTY = """
+from driftscope_service.runs.ingest import token_keeper
+from driftscope_service.schedule import scheduler
+scheduler.LEASE_S, scheduler.TICK_S = 2.0, 0.2
+token_keeper.LEASE_S, token_keeper.IDLE_POLL_S = 2.0, 0.2
+from driftscope_service.cli.main import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_another_takes_over_from_one_that_was_killed(
+    run_service: Any,
+    postgresql_url: URL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Any,
+) -> None:
+    url = postgresql_url.render_as_string(hide_password=False)
+    monkeypatch.setattr(scheduler, "TICK_S", 0.2)
+    monkeypatch.setattr(token_keeper, "IDLE_POLL_S", 0.2)
+    command = ["serve", "--port", "0", "--data-dir", str(tmp_path / "killed")]
+    roots = os.pathsep.join(str(ROOT / root) for root in ("service", "probes", "kernels"))
+    environment = {**os.environ, "PYTHONPATH": roots, "DRIFTSCOPE_DATABASE_URL": url}
+    migrate.upgrade(postgresql_url)
+    database = Database(postgresql_url)
+
+    def owners() -> set[str | None]:
+        with database.read() as connection:
+            leases = [LeaseRepository(connection).get(name) for name in ("scheduler", "tokens")]
+        return {None if lease is None else lease.owner for lease in leases}
+
+    with subprocess.Popen([sys.executable, "-c", HASTY, *command], env=environment) as killed:
+        try:
+            eventually(lambda: None not in owners())
+            before = owners()
+            with run_service(database_url=url, data_dir=tmp_path / "other") as running:
+                assert running.service.presence.id not in owners() == before
+                killed.send_signal(signal.SIGKILL)
+                eventually(lambda: owners() == {running.service.presence.id})
+        finally:
+            killed.kill()
+    database.dispose()
+
+
 def test_one_that_went_silent_is_dead_and_comes_back(
     postgresql_url: URL, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ) -> None:
-    from driftscope_service.store import migrate
-
     migrate.upgrade(postgresql_url)
     database = Database(postgresql_url)
     monkeypatch.setattr(instances_module, "HEARTBEAT_S", 0.2)

@@ -269,6 +269,10 @@ def example(column: Column[Any], number: int) -> Any:
     if column.name in ("id", "job_id", "report_id", "key_id"):
         of = {"job_id": "jobs", "report_id": "reports", "key_id": "api_keys"}
         return f"{of.get(column.name, column.table.name)}_{number}"
+    if column.name == "verdict" and isinstance(kind, JSON):
+        return {"verdict": "bug_like", "excess": 1.5, "cause": "c", "confidence": 0.5}
+    if column.name == "crossed" and isinstance(kind, JSON):
+        return ["kl_k3"]
     if column.name in EXAMPLES:
         return EXAMPLES[column.name]
     if isinstance(kind, DateTime) or "_at" in column.name:
@@ -287,8 +291,6 @@ def example(column: Column[Any], number: int) -> Any:
 #: What a migration reads, or a column holds of a few words.
 EXAMPLES: dict[str, Any] = {
     "series": {"nonfinite_tokens": 1, "confident_disagreement_share": 0.5},
-    "verdict": None,
-    "crossed": ["kl_k3"],
     "attempt": 1,
     "superseded_by": None,
     "state": "succeeded",
