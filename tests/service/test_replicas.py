@@ -255,8 +255,12 @@ def test_another_takes_over_from_one_that_was_killed(
             leases = [LeaseRepository(connection).get(name) for name in ("scheduler", "tokens")]
         return {None if lease is None else lease.owner for lease in leases}
 
-    with subprocess.Popen([sys.executable, "-c", HASTY, *command], env=environment) as killed:
+    with subprocess.Popen(
+        [sys.executable, "-c", HASTY, *command], env=environment, stderr=subprocess.PIPE, text=True
+    ) as killed:
         try:
+            assert killed.stderr is not None
+            assert any("startup complete" in line for line in killed.stderr)
             eventually(lambda: None not in owners())
             before = owners()
             with run_service(database_url=url, data_dir=tmp_path / "other") as running:

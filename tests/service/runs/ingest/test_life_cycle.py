@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -162,6 +162,9 @@ def check(pushings: list[Any], machine: type[LifeCycle] = LifeCycle) -> None:
             stateful_step_count=RULES,
             deadline=None,
             database=None,
+            # Making a counterexample smaller takes minutes of a real service; it prints its steps.
+            phases=[Phase.generate],
+            print_blob=False,
             suppress_health_check=list(HealthCheck),
         ),
     )
