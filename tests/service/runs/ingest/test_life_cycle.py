@@ -27,7 +27,8 @@ CONTENTS = st.integers(0, 1)
 REPLICAS = st.integers(0, 1)
 SHARDS = 2
 RULES, RUNS = 12, 6
-#: Each run of the machine has a training run of its own: the services live for all of them.
+#: Each run of the machine has a training run of its own, since the services live for all of them,
+#: and each attempt an id.
 _numbers = count()
 
 
@@ -35,8 +36,13 @@ _numbers = count()
 class Attempt:
     """What one attempt of a run has, by the contents that were sent."""
 
+    id: str
     steps: dict[int, tuple[int, ...]] = field(default_factory=dict)  # contents of its shards
     shards: dict[int, dict[int, int]] = field(default_factory=dict)  # of open steps
+
+    @property
+    def empty(self) -> bool:
+        return not self.steps and not any(self.shards.values())
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -55,13 +61,16 @@ class LifeCycle(RuleBasedStateMachine):
 
     @rule(replica=REPLICAS)
     def open_attempt(self, replica: int) -> None:
-        """From scratch: the series of the run is empty again, what there was stays stored."""
-        name = f"a{len(self._attempts)}"
+        """From scratch: the series of the run is empty again, what there was stays stored. A run
+        that has nothing learns what its first attempt is called."""
+        name = f"a{next(_numbers)}"
         answer = self._client(replica).post(
             f"/v1/runs/{self._run}/attempts", json={"id": name, "resumed_from": None}
         )
         assert answer.status_code == 201, answer.text
-        self._attempts.append(Attempt())
+        if len(self._attempts) == 1 and self._attempts[0].empty:
+            self._attempts.clear()
+        self._attempts.append(Attempt(name))
 
     @rule(replica=REPLICAS, step=STEPS, content=CONTENTS)
     def push(self, replica: int, step: int, content: int) -> None:
@@ -139,13 +148,15 @@ class LifeCycle(RuleBasedStateMachine):
             listed = pushing.client.get(f"/v1/runs/{self._run}/steps").json()["steps"]
             assert [one["step"] for one in listed] == sorted(self._attempts[-1].steps)
             every = pushing.client.get(f"/v1/runs/{self._run}/attempts").json()["attempts"]
-            assert [one["steps"] for one in every] == [len(one.steps) for one in self._attempts]
+            assert [(one["id"], one["steps"]) for one in every] == [
+                (one.id, len(one.steps)) for one in self._attempts
+            ]
 
     def _client(self, replica: int) -> Any:
         return self.pushings[replica % len(self.pushings)].client
 
     def _named(self) -> dict[str, str]:
-        return {"attempt": f"a{len(self._attempts) - 1}"}
+        return {"attempt": self._attempts[-1].id}
 
     def _push(self, replica: int, step: int, content: int, **shard: int) -> Any:
         pushing = self.pushings[replica % len(self.pushings)]
