@@ -163,7 +163,8 @@ def test_the_image_builds_with_the_versions_that_are_tested() -> None:
     assert named and set(named) <= set(pinned)
 
 
-def test_promtool_accepts_what_prometheus_mounts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-replicas.yml"])
+def test_promtool_accepts_what_prometheus_mounts(tmp_path: Path, name: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not on PATH (Debian package: prometheus)")
@@ -172,7 +173,7 @@ def test_promtool_accepts_what_prometheus_mounts(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dashboards/prometheus", folder)
     key = tmp_path / "prometheus_key"
     key.write_text("dsk_test")
-    config = folder / "prometheus.yml"
+    config = folder / name
     text = config.read_text().replace("/etc/prometheus", str(folder))
     config.write_text(text.replace("/run/secrets/prometheus_key", str(key)))
     done = subprocess.run(

@@ -1,4 +1,9 @@
-"""/metrics: the page of a running service, from the families of every part."""
+"""/metrics: the page of a running service, from the families of every part.
+
+Where several processes work on one database, each would repeat what stands in it. So there are two
+halves: /metrics/process, which is asked of every process, and /metrics/shared, which is asked once,
+of whichever answers. The whole is for a service that is alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Annotated, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -18,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from driftscope_service.auth import reach
 from driftscope_service.experiments.kind import Kind
 from driftscope_service.http.middleware import RequestCounts
-from driftscope_service.jobs.metrics import job_families
+from driftscope_service.jobs.metrics import job_families, retry_families
 from driftscope_service.jobs.store import JobRepository, JobTimes
 from driftscope_service.metrics import metric_names
 from driftscope_service.metrics.exposition import Family, one
@@ -30,6 +35,7 @@ from driftscope_service.runs.run_states import RunStateCache
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.service import Service
 from driftscope_service.settings import Settings
+from driftscope_service.store.instances import InstanceRepository
 from driftscope_service.store.storage_use import Disk, disk_of, stored_bytes
 
 #: Read from the installed files once: it takes longer than the rest of the page.
@@ -43,15 +49,15 @@ def worker_family(alive: Mapping[str, bool]) -> Family:
     return family
 
 
-def storage_families(
-    stored: Mapping[str, int], disk: Disk | None, settings: Settings
-) -> Iterator[Family]:
-    """disk: None if the data folder is missing."""
+def storage_family(stored: Mapping[str, int]) -> Family:
     storage = Family(metric_names.STORAGE)
     for kind, size in stored.items():
         storage.add([kind], size)
-    yield storage
-    yield one(metric_names.TOKEN_BUDGET, settings.token_budget_bytes)
+    return storage
+
+
+def disk_families(disk: Disk | None, settings: Settings) -> Iterator[Family]:
+    """disk: None if the data folder is missing."""
     yield one(metric_names.DISK_FREE, None if disk is None else disk.free)
     yield one(metric_names.DISK_SIZE, None if disk is None else disk.size)
     yield one(metric_names.DISK_RESERVED, settings.min_free_disk_bytes)
@@ -69,6 +75,7 @@ def every_metric(kinds: Mapping[str, Kind]) -> tuple[Metric, ...]:
 
 
 _END = "# EOF\n"
+Part = Literal["process", "shared"]
 
 
 class MetricsPage:
@@ -87,24 +94,33 @@ class MetricsPage:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    def render(
+        self, accept: str, parts: Sequence[Part] = ("process", "shared")
+    ) -> tuple[bytes, str]:
         """The page and its content type, in the format that the Accept header prefers."""
         encode, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith("application/openmetrics-text")
-        own = "".join(family.text(openmetrics=openmetrics) for family in self._families())
-        process = encode(self._process).decode().removesuffix(_END)
-        page = f"{process}{own}{_END if openmetrics else ''}".encode()
-        # Imported late: it would slow down the page.
-        self._run_drifts.refresh(self._active)
+        families: list[Family] = []
+        text = ""
+        if "shared" in parts:
+            families += self._shared()
+        if "process" in parts:
+            text = encode(self._process).decode().removesuffix(_END)
+            families += self._of_this_process()
+        text += "".join(family.text(openmetrics=openmetrics) for family in families)
+        page = f"{text}{_END if openmetrics else ''}".encode()
+        if "shared" in parts:
+            # Only now: it would slow down the page.
+            self._run_drifts.refresh(self._active)
         return page, content_type
 
     def stop(self) -> None:
         """May be called twice."""
         self._run_drifts.stop()
 
-    def _families(self) -> Iterator[Family]:
+    def _shared(self) -> Iterator[Family]:
+        """What the database tells, whichever process is asked."""
         settings = self._service.settings
-        executor, intake = self._service.executor, self._service.intake
         with self._service.database.read() as connection:
             for kind in self._service.kinds.values():
                 yield from kind.families(connection, frozenset(settings.model_names))
@@ -113,20 +129,28 @@ class MetricsPage:
                 JobRepository(connection).counts(),
                 JobTimes(connection).oldest_queued_at(),
                 JobTimes(connection).last_finished(),
-                executor.counts,
                 settings,
             )
-            stored = stored_bytes(connection)
+            yield storage_family(stored_bytes(connection))
+            yield one(metric_names.TOKEN_BUDGET, settings.token_budget_bytes)
+            yield one(metric_names.INSTANCES, len(InstanceRepository(connection).alive()))
+
+    def _of_this_process(self) -> Iterator[Family]:
+        """What no other process knows; it reads no database, which may be away."""
+        settings = self._service.settings
+        executor, intake = self._service.executor, self._service.intake
         yield worker_family(
             {
                 "executor": executor.alive,
                 "token_keeper": intake.keeper.alive,
                 "scheduler": self._service.scheduler.alive,
+                "heartbeat": self._service.presence.alive,
             }
         )
+        yield from retry_families(executor.counts)
         yield from self.requests.families()
         yield from self.uploads.families(settings.max_concurrent_uploads)
-        yield from storage_families(stored, self._disk(), settings)
+        yield from disk_families(self._disk(), settings)
         yield build_family()
 
     def _of_runs(self, connection: Connection) -> Iterator[Family]:
@@ -168,11 +192,31 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 router = APIRouter(tags=["operations"], lifespan=_lifespan)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def get_metrics(
-    request: Request, accept: Annotated[str, Header(include_in_schema=False)] = ""
-) -> Response:
+_TEXT: Any = {"response_class": Response, "responses": {200: {"content": {"text/plain": {}}}}}
+Accept = Annotated[str, Header(include_in_schema=False)]
+
+
+@router.get("/metrics", **_TEXT)
+def get_metrics(request: Request, accept: Accept = "") -> Response:
     """Numbers of the last step of every active run, of the last paired probe of every model, the
     last verdict on every kernel, and the state of the service."""
-    body, content_type = page_of(request.app).render(accept)
+    return _page(request, accept, ("process", "shared"))
+
+
+@router.get("/metrics/process", **_TEXT)
+def get_metrics_of_process(request: Request, accept: Accept = "") -> Response:
+    """Of /metrics what one process of the service tells of itself: requests, pushes, workers, its
+    disk. For every one of several replicas."""
+    return _page(request, accept, ("process",))
+
+
+@router.get("/metrics/shared", **_TEXT)
+def get_shared_metrics(request: Request, accept: Accept = "") -> Response:
+    """Of /metrics what stands in the database: runs, verdicts, jobs, storage. Every replica says
+    the same, so that one is asked, whichever answers."""
+    return _page(request, accept, ("shared",))
+
+
+def _page(request: Request, accept: str, parts: Sequence[Part]) -> Response:
+    body, content_type = page_of(request.app).render(accept, parts)
     return Response(body, headers={"Content-Type": content_type})

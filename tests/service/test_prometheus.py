@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
+from sqlalchemy.exc import OperationalError
 
 from driftscope_service.experiments.kernels import metrics as kernels
 from driftscope_service.experiments.kernels.store import KernelVerdictRepository
@@ -20,7 +21,7 @@ from driftscope_service.experiments.registry import load_kinds
 from driftscope_service.experiments.store import ReportFile, ReportRepository
 from driftscope_service.jobs.claims import ClaimRepository
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.metrics.metric_names import CELL_SAMPLES, sample_names
+from driftscope_service.metrics.metric_names import CELL_SAMPLES, PROCESS_METRICS, sample_names
 from driftscope_service.metrics_page import every_metric
 
 CELL = {"model": "tiny-random-llama", "engine_dtype": "bf16", "trainer_dtype": "bf16"}
@@ -30,6 +31,11 @@ CHANGING = (
     *("storage_bytes{", "disk_free_bytes ", "disk_size_bytes "),
 )
 DTYPES = ["bf16", "fp16"]
+STEP = {
+    "metadata": {"schema_version": "1"},
+    "rollout_logprobs": [[-0.5, -1.0, -2.0]],
+    "trainer_logprobs": [[-0.5, -1.1, -2.0]],
+}
 
 
 def samples(running: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -235,6 +241,42 @@ def test_the_page_of_our_own_metrics(running: Any) -> None:
     assert "\n".join(lines) + "\n" == golden.read_text(encoding="utf-8")
 
 
+def names_on(running: Any, path: str, **headers: str) -> set[str]:
+    page = running.client.get(path, headers=headers)
+    assert page.status_code == 200
+    return set(re.findall(r"^# TYPE (driftscope_[a-z0-9_]+)", page.text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+def test_the_halves_make_the_whole_and_have_nothing_in_common(running: Any, accept: str) -> None:
+    """A series on both would be there once for every replica, and once more behind the balancer."""
+    running.finished_report()
+    running.finished_kernels_report()
+    assert running.client.post("/v1/runs/r/steps/1/logprobs", json=STEP).status_code == 201
+    process = names_on(running, "/metrics/process", accept=accept)
+    shared = names_on(running, "/metrics/shared", accept=accept)
+    assert process & shared == set()
+    assert process | shared == names_on(running, "/metrics", accept=accept)
+    total = "_total" if accept.startswith("text") else ""
+    own = {metric.name.removesuffix("_total") + total * (metric.kind == "counter")
+           for metric in PROCESS_METRICS}  # fmt: skip
+    assert process == own
+
+
+def test_a_process_tells_of_itself_while_its_database_is_away(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise OperationalError(None, None, OSError("away"))
+
+    monkeypatch.setattr(running.service.database, "read", away)
+    assert running.client.get("/metrics/shared").status_code == 503
+    page = running.client.get("/metrics/process")
+    assert page.status_code == 200
+    for worker in ("executor", "token_keeper", "scheduler", "heartbeat"):
+        assert f'driftscope_worker_up{{worker="{worker}"}} 1.0\n' in page.text
+
+
 def promtool(page: str) -> subprocess.CompletedProcess[str]:
     path = shutil.which("promtool")
     if path is None:
@@ -247,8 +289,9 @@ def promtool(page: str) -> subprocess.CompletedProcess[str]:
 def test_promtool_accepts_the_live_page(running: Any) -> None:
     running.finished_report()
     running.finished_kernels_report()
-    done = promtool(running.client.get("/metrics").text)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    for path in ("/metrics", "/metrics/process", "/metrics/shared"):
+        done = promtool(running.client.get(path).text)
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), path
 
 
 @pytest.mark.parametrize(

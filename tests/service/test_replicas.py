@@ -3,21 +3,31 @@ time."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, select
 
+from driftscope_service.runs.ingest import token_keeper
+from driftscope_service.schedule import scheduler
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.store import instances as instances_module
+from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 from driftscope_service.store.instances import InstanceRepository, OtherVersionRuns, Presence
 from driftscope_service.store.leases import LeaseRepository
 from driftscope_service.store.tables import instances, steps
 
 ROUNDS = 6
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -60,8 +70,8 @@ def test_the_same_step_to_both_is_stored_once(
     for step in range(ROUNDS):
         body = first.same(step)
         answers = at_once(
-            lambda body=body, step=step: first.push(body, run="same", step=step),
-            lambda body=body, step=step: second.push(body, run="same", step=step),
+            partial(first.push, body, run="same", step=step),
+            partial(second.push, body, run="same", step=step),
         )
         assert sorted(answer.status_code for answer in answers) == [200, 201]
         assert answers[0].json()["comparison"] == answers[1].json()["comparison"]
@@ -106,7 +116,7 @@ def test_shards_reach_either_and_both_complete(
         answers = at_once(lambda: push(0, 0), lambda: push(1, 1), lambda: push(1, 0))
         assert sorted(answer.status_code for answer in answers) == [200, 201, 201]
         path = f"/v1/runs/shards/steps/{step}/complete"
-        answers = at_once(*(lambda at=at, path=path: two[at].client.post(path) for at in (0, 1)))
+        answers = at_once(*(partial(running.client.post, path) for running in two))
         assert sorted(answer.status_code for answer in answers) == [200, 201]
     assert two[0].client.get("/v1/runs/shards").json()["steps"] == ROUNDS
     eventually(lambda: settled(pushings[0], two[0]))
@@ -119,7 +129,7 @@ def test_a_run_deleted_while_the_other_pushes_is_whole_or_gone(
     assert first.push(first.same(0), run="deleted", step=0).status_code == 201
     for step in range(1, ROUNDS):
         answers = at_once(
-            lambda step=step: second.push(first.same(step), run="deleted", step=step),
+            partial(second.push, first.same(step), run="deleted", step=step),
             lambda: two[0].client.delete("/v1/runs/deleted"),
         )
         assert answers[0].status_code == 201
@@ -138,13 +148,29 @@ def test_deleted_shards_are_not_completed(two: list[Any], pushing_to: Any) -> No
         assert first.push(first.same(step), **one).status_code == 201
         path = f"/v1/runs/unsharded/steps/{step}"
         completed, deleted = at_once(
-            lambda path=path: two[0].client.post(f"{path}/complete"),
-            lambda path=path: two[1].client.delete(path),
+            partial(two[0].client.post, f"{path}/complete"),
+            partial(two[1].client.delete, path),
         )
         assert completed.status_code in (201, 404), completed.text
         assert deleted.status_code < 300, deleted.text
     assert two[0].client.get("/v1/runs/unsharded").json()["steps"] in range(ROUNDS)
     assert second.push(first.same(9), run="unsharded", step=99).status_code == 201
+
+
+def test_both_tell_the_same_of_what_they_share(two: list[Any], pushing_to: Any) -> None:
+    pushing = pushing_to(two[0])
+    assert pushing.push(pushing.body(), run="shown", step=1).status_code == 201
+    pages = [running.client.get("/metrics/shared").text for running in two]
+    shown = [
+        [line for line in page.splitlines() if 'run="shown"' in line or "_instances " in line]
+        for page in pages
+    ]
+    assert shown[0] == shown[1]
+    assert "driftscope_instances 2.0" in shown[0]
+    # What it counted itself is on its own page alone.
+    own = [running.client.get("/metrics/process").text for running in two]
+    assert all("driftscope_ingest_requests_total" in page for page in own)
+    assert not any("driftscope_ingest" in page for page in pages)
 
 
 def test_each_is_in_the_table_until_it_ends(run_replicas: Any, postgresql_url: URL) -> None:
@@ -196,11 +222,59 @@ def test_one_at_a_time_has_the_schedules_and_the_tokens(two: list[Any], eventual
     assert set(owners()) <= ids
 
 
+#: `driftscope serve` whose leases are short, so that a test need not wait for half a minute.
+HASTY = """
+from driftscope_service.runs.ingest import token_keeper
+from driftscope_service.schedule import scheduler
+scheduler.LEASE_S, scheduler.TICK_S = 2.0, 0.2
+token_keeper.LEASE_S, token_keeper.IDLE_POLL_S = 2.0, 0.2
+from driftscope_service.cli.main import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_another_takes_over_from_one_that_was_killed(
+    run_service: Any,
+    postgresql_url: URL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Any,
+) -> None:
+    url = postgresql_url.render_as_string(hide_password=False)
+    monkeypatch.setattr(scheduler, "TICK_S", 0.2)
+    monkeypatch.setattr(token_keeper, "IDLE_POLL_S", 0.2)
+    command = ["serve", "--port", "0", "--data-dir", str(tmp_path / "killed")]
+    roots = os.pathsep.join(str(ROOT / root) for root in ("service", "probes", "kernels"))
+    environment = {**os.environ, "PYTHONPATH": roots, "DRIFTSCOPE_DATABASE_URL": url}
+    migrate.upgrade(postgresql_url)
+    database = Database(postgresql_url)
+
+    def owners() -> set[str | None]:
+        with database.read() as connection:
+            leases = [LeaseRepository(connection).get(name) for name in ("scheduler", "tokens")]
+        return {None if lease is None else lease.owner for lease in leases}
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HASTY, *command], env=environment, stderr=subprocess.PIPE, text=True
+    ) as killed:
+        try:
+            assert killed.stderr is not None
+            assert any("startup complete" in line for line in killed.stderr)
+            eventually(lambda: None not in owners())
+            before = owners()
+            with run_service(database_url=url, data_dir=tmp_path / "other") as running:
+                assert running.service.presence.id not in owners() == before
+                killed.send_signal(signal.SIGKILL)
+                eventually(lambda: owners() == {running.service.presence.id})
+        finally:
+            killed.kill()
+    database.dispose()
+
+
 def test_one_that_went_silent_is_dead_and_comes_back(
     postgresql_url: URL, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ) -> None:
-    from driftscope_service.store import migrate
-
     migrate.upgrade(postgresql_url)
     database = Database(postgresql_url)
     monkeypatch.setattr(instances_module, "HEARTBEAT_S", 0.2)

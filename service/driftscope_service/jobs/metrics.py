@@ -20,7 +20,6 @@ def job_families(
     counts: Mapping[JobState, int],
     oldest_queued_at: datetime | None,
     finished: Iterable[LastJob],
-    ended: JobCounts,
     settings: Settings,
 ) -> Iterator[Family]:
     by_state = Family(metric_names.JOBS)
@@ -37,6 +36,10 @@ def job_families(
     yield one(metric_names.JOBS_QUEUED_LIMIT, settings.max_queued_jobs)
     yield one(metric_names.JOB_TIME_LIMIT, settings.job_time_limit_seconds)
     yield durations
+
+
+def retry_families(ended: JobCounts) -> Iterator[Family]:
+    """Of this process since its start."""
     yield one(metric_names.JOB_LEASE_EXPIRATIONS, ended.expired)
     retries = Family(metric_names.JOB_RETRIES)
     for reason, number in ended.retries.items():

@@ -181,6 +181,12 @@ JOBS_QUEUED_LIMIT = gauge("jobs_queued_limit", "", "Jobs that may wait at most."
 JOB_TIME_LIMIT = gauge("job_time_limit", "seconds", "Time after which a job is stopped.")
 JOB_LAST_DURATION = gauge("job_last_duration", "seconds",
                            "What the last finished job of the kind took.", "kind", "state")
+STORAGE = gauge("storage", "bytes", "Size of what the data folder holds.", "kind")
+TOKEN_BUDGET = gauge("token_budget", "bytes", "Disk space that tokens of steps may take.")
+INSTANCES = gauge("instances", "", "Processes of the service that work on the database.")
+
+#: From here on what one process of the service tells of itself; the above comes from the database,
+#: and every process says the same.
 JOB_LEASE_EXPIRATIONS = _counter(
     "job_lease_expirations", "", "Jobs that this process took over since its start, since nothing "
     "was heard of the instance that ran them.",
@@ -207,8 +213,6 @@ INGEST_LIMIT = gauge("ingest_in_flight_limit", "requests", "Pushes that may be u
 INGEST_DURATION = _metric("histogram", "ingest_duration", "seconds",
                           "Time from the head of a push to the end of its answer.")
 
-STORAGE = gauge("storage", "bytes", "Size of what the data folder holds.", "kind")
-TOKEN_BUDGET = gauge("token_budget", "bytes", "Disk space that tokens of steps may take.")
 DISK_FREE = gauge("disk_free", "bytes", "Free space on the disk of the data folder.")
 DISK_SIZE = gauge("disk_size", "bytes", "Size of the disk of the data folder.")
 DISK_RESERVED = gauge("disk_reserved", "bytes", "Free space below which no push is accepted.")
@@ -226,6 +230,8 @@ INGEST_RESULTS = ("accepted", "known", "refused")
 METRICS: Final = tuple(
     dict.fromkeys(metric for metric in _made if metric not in {s.metric for s in CELL_SAMPLES})
 )
+#: /metrics/process; all others are on /metrics/shared.
+PROCESS_METRICS: Final = METRICS[METRICS.index(JOB_LEASE_EXPIRATIONS) :]
 RUN_METRICS: Final = tuple(metric for metric in METRICS if "run" in metric.labels)
 
 

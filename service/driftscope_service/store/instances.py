@@ -112,7 +112,12 @@ class Presence:
         own = version("driftscope")
         with self._database.write() as connection:
             found = InstanceRepository(connection)
-            others = found.alive() if self._database.dialect.many_services else []
+            others = found.alive()
+            if not self._database.dialect.many_services:
+                # They were killed: this process holds the lock of the file.
+                for other in others:
+                    found.stopped(other.id)
+                others = []
             for other in others:
                 if other.version != own:
                     raise other_version(str(self._database.dialect), other, own)

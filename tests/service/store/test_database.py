@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from driftscope_service.jobs.claims import ClaimRepository, Owner
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.store.database import Database, DatabaseAddress
+from driftscope_service.store.database import CommitUnknown, Database, DatabaseAddress
 from driftscope_service.store.dialects import postgresql, sqlite
 
 
@@ -66,14 +66,24 @@ def test_references_are_enforced(database: Database) -> None:
             )
 
 
-def test_a_second_service_is_told_apart(address: DatabaseAddress, database: Database) -> None:
-    other = Database(address)
-    with database.held() as first, other.held() as second:
-        # A file is held by the lock of its data folder.
-        assert (first, second) == (True, isinstance(address, Path))
-    with other.held() as alone:
-        assert alone
-    other.dispose()
+def test_a_file_has_one_service_and_a_server_many(
+    address: DatabaseAddress, database: Database
+) -> None:
+    assert database.dialect.many_services == isinstance(address, URL)
+
+
+def test_a_connection_that_ends_within_the_commit_is_told_apart(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise OperationalError(None, None, OSError("gone"), connection_invalidated=True)
+
+    with monkeypatch.context() as patch, pytest.raises(CommitUnknown):
+        with database.write() as connection:
+            patch.setattr(connection.engine.dialect, "do_commit", lost)
+    with pytest.raises(OperationalError) as caught, database.write():
+        lost()
+    assert not isinstance(caught.value, CommitUnknown)
 
 
 def test_a_password_is_not_shown() -> None:

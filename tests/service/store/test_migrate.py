@@ -6,13 +6,30 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import (
+    JSON,
+    URL,
+    Column,
+    Connection,
+    DateTime,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    make_url,
+    select,
+    text,
+)
 
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.runs.store.attempts import AttemptRepository
@@ -217,6 +234,124 @@ def test_steps_of_before_attempts_are_those_of_the_first(address: DatabaseAddres
     assert (run.complete_steps, run.received_steps, run.attempt, run.refused_steps) == (2, 2, 1, 0)
     assert (run.verdict, run.excess, run.cause, run.confidence) == ("bug_like", 9.5, "c", 0.75)
     assert (run.crossed, empty.verdict, empty.received_steps) == (1, None, 0)
+
+
+REVISIONS = [
+    f"{number:04}" for number in range(1, len(list(migrate.MIGRATIONS.glob("versions/0*.py"))))
+]
+#: Enough for every reference to have something to refer to.
+ROWS_OF_A_TABLE = 3
+
+
+def filled(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Every table that is there, with rows in each column, and what was written: the tables are
+    those of the revision, not of the code."""
+    there = MetaData()
+    there.reflect(connection)
+    written: dict[str, list[dict[str, Any]]] = {}
+    for table in there.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        rows = [
+            {column.name: example(column, number) for column in table.columns}
+            for number in range(1, ROWS_OF_A_TABLE + 1)
+        ]
+        connection.execute(table.insert(), rows)
+        written[table.name] = rows
+    return written
+
+
+def example(column: Column[Any], number: int) -> Any:
+    """Rows of all tables are numbered alike, so that references by number or id hold."""
+    kind = column.type
+    if column.name == "id" and column.table.name == "attempts":
+        return f"a_{number}"
+    if column.name in ("id", "job_id", "report_id", "key_id"):
+        of = {"job_id": "jobs", "report_id": "reports", "key_id": "api_keys"}
+        return f"{of.get(column.name, column.table.name)}_{number}"
+    if column.name == "verdict" and isinstance(kind, JSON):
+        return {"verdict": "bug_like", "excess": 1.5, "cause": "c", "confidence": 0.5}
+    if column.name == "crossed" and isinstance(kind, JSON):
+        return ["kl_k3"]
+    if column.name in EXAMPLES:
+        return EXAMPLES[column.name]
+    if isinstance(kind, DateTime) or "_at" in column.name:
+        return datetime(2026, 11, 22, 12, 0, number)  # as every time in the database: UTC
+    if isinstance(kind, JSON):
+        return {"number": number}
+    if isinstance(kind, LargeBinary):
+        return bytes([number])
+    if isinstance(kind, Float):
+        return number / 4
+    if isinstance(kind, Integer):
+        return number
+    return f"{column.name}_{number}"
+
+
+#: What a migration reads, or a column holds of a few words.
+EXAMPLES: dict[str, Any] = {
+    "series": {"nonfinite_tokens": 1, "confident_disagreement_share": 0.5},
+    "attempt": 1,
+    "superseded_by": None,
+    "state": "succeeded",
+}
+
+
+def sorted_rows(connection: Connection, table: str, names: list[str]) -> list[tuple[Any, ...]]:
+    there = Table(table, MetaData(), autoload_with=connection)
+    found = connection.execute(select(*(there.c[name] for name in names if name in there.c)))
+    return sorted(tuple(row) for row in found)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_released_revision_is_brought_to_head_with_its_rows(
+    address: DatabaseAddress, revision: str
+) -> None:
+    migrate.upgrade(address, revision)
+    database = Database(address)
+    with database.write() as connection:
+        written = filled(connection)
+        before = {
+            table: sorted_rows(connection, table, list(KEYS.get(table, ["number"])))
+            for table in written
+        }
+    migrate.upgrade(address)
+    with database.read() as connection:
+        assert migrate.current_revision(connection) == migrate.newest_revision()
+        for table in written:
+            after = sorted_rows(connection, table, list(KEYS.get(table, ["number"])))
+            assert after == before[table], table
+    assert differences(database) == []
+    database.dispose()
+
+
+#: What stands for a row, where it is not its number alone.
+KEYS = {
+    "jobs": ("number", "id", "kind", "created_at", "finished_at"),
+    "reports": ("number", "id", "job_id", "file", "size_bytes", "created_at"),
+    "runs": ("number", "name", "model", "created_at", "activity"),
+    "steps": ("number", "run_number", "step", "content_sha256", "tokens", "analysis"),
+    "shards": ("number", "run_number", "step", "shard", "content_sha256"),
+    "api_keys": ("number", "id", "name", "secret_sha256", "created_at"),
+    "run_tags": ("run_number", "tag"),
+    "leases": ("name", "owner"),
+}
+
+
+def test_the_newest_revision_can_be_taken_back_with_its_rows(address: DatabaseAddress) -> None:
+    migrate.upgrade(address)
+    database = Database(address)
+    with database.write() as connection:
+        job = JobRepository(connection).add("paired", "m", {})
+    config = migrate.alembic_config()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0013")
+    migrate.upgrade(address)
+    with database.read() as connection:
+        assert JobRepository(connection).get(job.id) == job
+    assert differences(database) == []
+    database.dispose()
 
 
 def test_a_file_of_a_newer_version_is_refused_untouched(database: Database, path: Path) -> None:
