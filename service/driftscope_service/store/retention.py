@@ -84,7 +84,7 @@ def _over(
     now: datetime,
 ) -> ColumnElement[bool]:
     """Over one of the limits, and not the last one."""
-    over = false()
+    over: ColumnElement[bool] = false()
     if most is not None:
         over = or_(over, rank > most)
     if days is not None:

@@ -78,7 +78,7 @@ def test_a_backup_under_load_is_one_moment(
             loads = [pool.submit(load, run) for run in ("a", "b")]
             made = []
             try:
-                eventually(lambda: len(pushed) > 6)
+                eventually(lambda: len(pushed) > 3)
                 for number in range(2):
                     dest = tmp_path / f"backup{number}"
                     storage = LocalStorage(running.data_dir)
