@@ -122,6 +122,7 @@ def read_backup(source: Path) -> tuple[Manifest, list[CopiedFile]]:
     try:
         manifest = Manifest(**json.loads((source / MANIFEST).read_text()))
         lines = (source / FILE_LIST).read_text()
+        database_sha256 = _sha256(source / DATABASE)
     except FileNotFoundError as error:
         raise _no_backup(source, f"{Path(error.filename).name} is missing") from None
     except (ValueError, TypeError) as error:
@@ -130,7 +131,7 @@ def read_backup(source: Path) -> tuple[Manifest, list[CopiedFile]]:
         raise _no_backup(source, f"it has format {manifest.format}, this version reads {FORMAT}")
     if hashlib.sha256(lines.encode()).hexdigest() != manifest.file_list_sha256:
         raise _no_backup(source, f"{FILE_LIST} was changed")
-    if _sha256(source / DATABASE) != manifest.database_sha256:
+    if database_sha256 != manifest.database_sha256:
         raise _no_backup(source, f"{DATABASE} was changed")
     files = [CopiedFile(**json.loads(line)) for line in lines.splitlines()]
     for file in files:
