@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, insert, select, text
 
-from driftscope_probes.durable_file import write_whole
+from driftscope_probes.durable_file import sync, write_whole
 from driftscope_probes.errors import ProbeError
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
@@ -110,7 +109,10 @@ def make_backup(database: Database, storage: Storage, data_dir: Path, dest: Path
             database_sha256=_sha256(dest / DATABASE),
             missing=tuple(missing),
         )
-        os.sync()  # one call for all of them; the manifest says that they are there
+        # One by one: syncing the whole machine would make the service's commits wait.
+        for file in copied:
+            sync(dest / file.name)
+            renew()
         write_whole(dest / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
     return manifest
 
@@ -120,6 +122,7 @@ def read_backup(source: Path) -> tuple[Manifest, list[CopiedFile]]:
     try:
         manifest = Manifest(**json.loads((source / MANIFEST).read_text()))
         lines = (source / FILE_LIST).read_text()
+        database_sha256 = _sha256(source / DATABASE)
     except FileNotFoundError as error:
         raise _no_backup(source, f"{Path(error.filename).name} is missing") from None
     except (ValueError, TypeError) as error:
@@ -128,7 +131,7 @@ def read_backup(source: Path) -> tuple[Manifest, list[CopiedFile]]:
         raise _no_backup(source, f"it has format {manifest.format}, this version reads {FORMAT}")
     if hashlib.sha256(lines.encode()).hexdigest() != manifest.file_list_sha256:
         raise _no_backup(source, f"{FILE_LIST} was changed")
-    if _sha256(source / DATABASE) != manifest.database_sha256:
+    if database_sha256 != manifest.database_sha256:
         raise _no_backup(source, f"{DATABASE} was changed")
     files = [CopiedFile(**json.loads(line)) for line in lines.splitlines()]
     for file in files:

@@ -55,7 +55,7 @@ def test_a_backup_is_made_and_restored(data_dir: Path, tmp_path: Path) -> None:
     done = run("restore", tmp_path / "backup", "--data-dir", other)
     assert done.exit_code == 0, done.output
     assert actions(other)[0] == "backup.restored"
-    reports = [path.relative_to(data_dir) for path in data_dir.glob("reports/*/*")]
+    reports = [path.relative_to(data_dir) for path in data_dir.glob("reports/*/*.json")]
     assert reports and all((other / path).read_bytes() for path in reports)
     assert "has rows in" in failed("restore", tmp_path / "backup", "--data-dir", other)
     assert "is not empty" in failed("backup", tmp_path / "backup", "--data-dir", data_dir)

@@ -101,7 +101,8 @@ def shelf(database: Database, tmp_path: Path) -> Shelf:
 
 
 def test_by_default_everything_stays(shelf: Shelf) -> None:
-    shelf.job(900), shelf.report(900), shelf.report(800), shelf.night(900), shelf.night(800)
+    for make in (shelf.job, shelf.report, shelf.night):
+        make(900), make(800)
     assert shelf.apply() == 0
 
 
