@@ -115,9 +115,8 @@ def relation_words(one: GoesWith) -> str:
     if one.only_between is None:
         return relation
     shown = "differ" if one.makes_difference else "agree"
-    return (
-        f"{relation}; the only difference between {' and '.join(one.only_between)}, which {shown}"
-    )
+    places = " and ".join(one.only_between)
+    return f"{relation}; the only difference between {places}, which {shown}"
 
 
 def _table(*headings: str) -> Table:
