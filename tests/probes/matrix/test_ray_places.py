@@ -74,9 +74,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sent.write_bytes(pack(answer()))
     (tmp_path / "cheap_place.py").write_text(CHEAP.format(answer=str(sent)), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    cluster = Cluster()
+    cluster: Any = Cluster()
     # Nobody here reads logs or a dashboard; each is a process that has to start first.
-    lean = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}
+    lean: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}
     try:
         cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)
         cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)
