@@ -107,7 +107,7 @@ def test_the_variable_is_shown_to_make_the_difference(report: MatrixReport) -> N
 
 def failure(place: LocalPlace, tmp_path: Path, work: Work = WORK) -> ProbeError:
     with pytest.raises(ProbeError) as caught:
-        place.run(work, tmp_path / "place", discard)
+        place.run(work, tmp_path / place.name, discard)
     return caught.value
 
 
