@@ -102,7 +102,8 @@ def going_with(classes: Classes, facts: tuple[Fact, ...]) -> tuple[GoesWith, ...
 
 def _relation(fact: Fact, class_of: Mapping[str, int]) -> Relation | None:
     """None: it is the same at all places of these classes."""
-    across, within = [], []
+    across: list[bool] = []
+    within: list[bool] = []
     for first, second in combinations(class_of, 2):
         differs = fact.values[first] != fact.values[second]
         (within if class_of[first] == class_of[second] else across).append(differs)

@@ -171,7 +171,7 @@ def unpack(sent: bytes, work: Work) -> Answer:
         raise _malformed(str(error)) from error
     scores = {}
     for subject in work.subjects():
-        wanted = ("logprobs", "again")
+        wanted: tuple[str, ...] = ("logprobs", "again")
         if subject.way == "greedy":
             wanted = (*wanted, "tokens", "tokens_again")
         found = {name: _taken(tensors, f"{subject.name}/{name}", work) for name in wanted}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from driftscope_probes.errors import ProbeError
-from driftscope_probes.matrix.places.base import PlaceError
+from driftscope_probes.matrix.places.base import Place, PlaceError
 from driftscope_probes.matrix.places.local import LocalPlace
 from driftscope_probes.matrix.report import MatrixReport
 from driftscope_probes.matrix.request import MatrixRequest
@@ -65,7 +65,8 @@ class Altered:
 @pytest.fixture(scope="module")
 def report(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> MatrixReport:
     here = Overheard(LocalPlace("here"))
-    places = [here, LocalPlace("here"), LocalPlace("plain", variables=PLAIN), Altered(here)]
+    plain = LocalPlace("plain", variables=PLAIN)
+    places: list[Place] = [here, LocalPlace("here"), plain, Altered(here)]
     request = MatrixRequest(
         model="tiny-random-llama", trainer_dtypes=["fp32"], prompts=4, max_tokens=8, threads=1
     )
@@ -106,11 +107,11 @@ def test_the_variable_is_shown_to_make_the_difference(report: MatrixReport) -> N
 
 def failure(place: LocalPlace, tmp_path: Path, work: Work = WORK) -> ProbeError:
     with pytest.raises(ProbeError) as caught:
-        place.run(work, tmp_path / "place", discard)
+        place.run(work, tmp_path / place.name, discard)
     return caught.value
 
 
-def test_a_place_that_cannot_work_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_work_says_why(tmp_path: Path) -> None:
     gone = failure(LocalPlace("gone", Path("/nowhere/python")), tmp_path)
     assert isinstance(gone, PlaceError) and "could not be started" in gone.message
     old = failure(LocalPlace("old"), tmp_path, replace(WORK, protocol="0"))

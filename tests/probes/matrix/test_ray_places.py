@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ child_main(run)
 """
 
 
-def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, Any]:
+def node(name: str, resources: Mapping[str, float] = {}, *, alive: bool = True) -> dict[str, Any]:
     found = {"CPU": 4.0, **resources}
     address = f"10.0.0.{len(name)}"
     return {"NodeID": name, "Alive": alive, "NodeManagerAddress": address, "Resources": found}
@@ -40,12 +40,12 @@ def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, Any]
 
 H200 = {"GPU": 8.0, "accelerator_type:H200": 1.0}
 FOUND = [
-    node("b", **H200),
-    node("a", **H200),
+    node("b", H200),
+    node("a", H200),
     node("c"),
     node("d", alive=False),
-    node("e", CPU=0.0),
-    node("f", CPU=8.0),
+    node("e", {"CPU": 0.0}),
+    node("f", {"CPU": 8.0}),
 ]
 
 
@@ -67,16 +67,16 @@ def test_names_of_nodes_are_plain(address: str) -> None:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes; their workers find the test's module as a child's own."""
-    ray = pytest.importorskip("ray")
+    ray: Any = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     sent = tmp_path / "sent.safetensors"
     sent.write_bytes(pack(answer()))
     (tmp_path / "cheap_place.py").write_text(CHEAP.format(answer=str(sent)), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    cluster = Cluster()
+    cluster: Any = Cluster()
     # Nobody here reads logs or a dashboard; each is a process that has to start first.
-    lean = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}
+    lean: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}
     try:
         cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)
         cluster.add_node(**lean, object_store_memory=OBJECT_STORE_BYTES)

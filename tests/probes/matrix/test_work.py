@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from driftscope_probes.matrix.work import AnswerError, Work, most_bytes, pack, same_bits, unpack
@@ -38,7 +40,7 @@ def test_work_of_another_version_is_refused() -> None:
         Work.from_dict({**WORK.to_dict(), "protocol": "0"})
 
 
-def changed(**tensors: object) -> bytes:
+def changed(**tensors: NDArray[Any] | None) -> bytes:
     every = {**load(SENT), **tensors}
     return save({name: one for name, one in every.items() if one is not None}, metadata=FACTS)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.matrix.report import MatrixReport, PairReport, PlaceReport, SubjectReport
-from driftscope_probes.matrix.surroundings import RELATIONS
+from driftscope_probes.matrix.surroundings import RELATIONS, GoesWith
 from driftscope_service.numbers.metric_words import number, seconds, share
 from driftscope_service.terminal.findings import print_settings
 
@@ -106,8 +106,17 @@ def _print_facts(report: MatrixReport, console: Console) -> None:
         for subject in report.subjects:
             for one in subject.goes_with:
                 if (one.kind, one.name) == (fact.kind, fact.name):
-                    relation = RELATIONS.get(one.relation, one.relation)
-                    console.print(Text(f"  {subject.words}: {relation}", "dim"), soft_wrap=True)
+                    line = f"  {subject.words}: {relation_words(one)}"
+                    console.print(Text(line, "dim"), soft_wrap=True)
+
+
+def relation_words(one: GoesWith) -> str:
+    relation = RELATIONS.get(one.relation, one.relation)
+    if one.only_between is None:
+        return relation
+    shown = "differ" if one.makes_difference else "agree"
+    places = " and ".join(one.only_between)
+    return f"{relation}; the only difference between {places}, which {shown}"
 
 
 def _table(*headings: str) -> Table:
