@@ -181,11 +181,11 @@ def test_progress_is_seen_while_the_probe_runs(running: Any, eventually: Eventua
 
 
 def test_a_stopped_service_leaves_no_process_and_the_next_one_goes_on(
-    run_service: Any, processes_of: ProcessesOf
+    run_service: Any, processes_of: ProcessesOf, eventually: Eventually
 ) -> None:
     with run_service() as running:
         job_id = running.start("family")
-        running.wait(job_id, "running")
+        eventually(lambda: running.job(job_id)["progress"]["stage"] == "family")
         waiting = running.start("succeed")
     assert processes_of(job_id) == []
     with run_service() as running:

@@ -82,9 +82,12 @@ def test_a_clock_that_is_set_takes_no_job_from_its_owner(
 ) -> None:
     renewals = threading.Semaphore(0)
     renew = running.service.executor.leases.renew
-    monkeypatch.setattr(
-        running.service.executor.leases, "renew", lambda: (renew(), renewals.release())
-    )
+
+    def counted() -> None:
+        renew()
+        renewals.release()
+
+    monkeypatch.setattr(running.service.executor.leases, "renew", counted)
     job_id = running.start("sleep")
     running.wait(job_id, "running")
     for days in (365, -365):

@@ -39,8 +39,9 @@ def test_the_memory_of_a_group_is_that_of_all_its_processes() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", leader], stdout=subprocess.PIPE, start_new_session=True
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == b"ready\n"
         assert 2 * 2**26 < group_bytes(process.pid) < 4 * 2**26
     finally:
         os.killpg(process.pid, signal.SIGKILL)
