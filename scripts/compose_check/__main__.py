@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
+import httpx
 from scripts.compose_check import base_images, build, machine
 from scripts.compose_check.client import Client, Unexpected
 from scripts.compose_check.containment import check_containment
@@ -39,7 +40,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="driftscope-compose-check-"))
     try:
         _check(report, folder)
-    except (machine.MachineUnfit, CommandFailed, Unexpected) as error:
+    except (machine.MachineUnfit, CommandFailed, Unexpected, httpx.HTTPError) as error:
         report.error = str(error)
         print(f"compose-check: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -61,7 +62,7 @@ def _check(report: Report, folder: Path) -> None:
         report.images = base_images.make(engine, folder / "base-images.log")
     with report.timed("our image"):
         build.build(engine, folder / "image.log")
-    with removed_at_the_end(engine) as stack:
+    with removed_at_the_end(engine, folder) as stack:
         with report.timed("start"):
             access = stack.start_all(folder)
         report.started = list(stack.seconds)

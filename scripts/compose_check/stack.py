@@ -128,7 +128,7 @@ def write_secret(folder: Path, name: str, value: str) -> None:
 
 
 @contextmanager
-def removed_at_the_end(engine: Engine) -> Iterator[Stack]:
+def removed_at_the_end(engine: Engine, folder: Path) -> Iterator[Stack]:
     """An empty stack, and nothing of it left whatever happens, Ctrl-C included."""
     stack = Stack(engine)
     stack.remove()  # what a check that was killed has left
@@ -137,5 +137,7 @@ def removed_at_the_end(engine: Engine) -> Iterator[Stack]:
     finally:
         # A second Ctrl-C would leave containers that restart for ever.
         earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for service in SERVICES:
+            (folder / f"{service}.log").write_text(engine.logs(service))
         stack.remove()
         signal.signal(signal.SIGINT, earlier)

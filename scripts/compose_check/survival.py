@@ -11,7 +11,13 @@ from pathlib import Path
 from scripts.compose_check.client import ALERT, RUN, SERIES, Client, wait_for
 from scripts.compose_check.engine import CommandFailed
 from scripts.compose_check.report import Report
-from scripts.compose_check.stack import HEALTHY_SECONDS, RESTART_SECONDS, SERVICES, Stack
+from scripts.compose_check.stack import (
+    HEALTHY_SECONDS,
+    PROFILES,
+    RESTART_SECONDS,
+    SERVICES,
+    Stack,
+)
 
 #: Prometheus evaluates every 15 s and tells Alertmanager again once a minute.
 ALERT_SECONDS = 180.0
@@ -50,7 +56,7 @@ def check_survival(stack: Stack, client: Client, report: Report) -> None:
             before = Kept.read(client, at)
             began = time.monotonic()
             if way == "restart":
-                stack.engine.compose("restart", service)
+                stack.engine.compose("restart", service, profiles=PROFILES)
             else:
                 _kill(stack, service, report)
             stack.engine.wait_healthy(service, HEALTHY_SECONDS)

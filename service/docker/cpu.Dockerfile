@@ -22,8 +22,9 @@ RUN /opt/driftscope/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11.15-slim-bookworm
 
-# g++: the CPU kernels are compiled for the machine they run on, at first use.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+# g++: the CPU kernels are compiled for the machine they run on, at first use. libnuma1: without it
+# vLLM loads none of its own ops, and says so only by an AttributeError later.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 driftscope \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin driftscope \
     && install -d -o 10001 -g 10001 -m 700 /data

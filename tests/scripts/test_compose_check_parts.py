@@ -85,10 +85,10 @@ def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setattr(machine, "PORTS", (port,))
-        monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
-        monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}")
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
         assert f"127.0.0.1: {port}" in str(machine.why_not())
-    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "needs root" in str(machine.why_not())
 
 
