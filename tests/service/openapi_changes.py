@@ -98,6 +98,8 @@ def _of_schema(
         return
     seen = (*seen, reference) if reference else seen
     before, after = _resolved(before, old), _resolved(after, new)
+    if reference and not before:
+        return  # the older document said nothing of it
     yield from _of_kind(where, before, after, side)
     yield from _of_values(where, before, after, side)
     yield from _of_properties(where, before, after, side, old, new, seen)

@@ -93,7 +93,8 @@ def start_job(kind: Kind, request: BaseModel | None, service: ExperimentsService
                 f"{counted(limit, 'job')} {noun(limit, 'is', 'are')} waiting already",
                 headers={"Retry-After": str(QUEUE_RETRY_S)},
             )
-        job = jobs.add(kind.name, getattr(request, "model", None), fields)
+        model = getattr(request, "model", None)
+        job = jobs.add(kind.name, model, fields, created_by=who.key_id)
         AuditLog(connection).add(
             who, Action.JOB_STARTED, f"job {job.id}", kind=job.kind, model=job.model
         )

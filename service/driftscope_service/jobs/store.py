@@ -39,7 +39,15 @@ class JobRepository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, kind: str, model: str | None, request: Mapping[str, Any]) -> Job:
+    def add(
+        self,
+        kind: str,
+        model: str | None,
+        request: Mapping[str, Any],
+        *,
+        created_by: str | None = None,
+    ) -> Job:
+        """created_by: a key; None: no keys, a schedule, the command line."""
         job_id = new_id("job")
         self._connection.execute(
             insert(jobs).values(
@@ -49,6 +57,7 @@ class JobRepository:
                 model=model,
                 request=dict(request),
                 created_at=_now(),
+                created_by=created_by,
                 **progress_columns(WAITING),
             )
         )

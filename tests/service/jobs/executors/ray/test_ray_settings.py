@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def chosen(settings: Any) -> Any:
-    return build_service(settings).executor._tools.executor
+    return build_service(settings).executor.tools.executor
 
 
 def test_the_executor_is_chosen_by_the_settings(make_settings: Any, tmp_path: Path) -> None:
