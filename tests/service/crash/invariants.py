@@ -7,11 +7,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from tests.service.crash.load import Acknowledged
+
+from driftscope_service.store.database import Database
+from driftscope_service.store.storage.opening import open_storage
+from driftscope_service.store.storage.sweep import sweep
 
 PAGE: Final = 100
 #: The jobs that were accepted run one after another, each for a fraction of a second.
@@ -85,6 +90,19 @@ def leaked_files(storage: Path, database: Path) -> list[str]:
             named |= {one["file"] for one in _json(raw)} | {tokens}
         named |= {file for (file,) in connection.execute("SELECT file FROM shards")}
     return sorted(path.name for path in storage.glob("steps/*") if path.name not in named)
+
+
+def left_after_a_sweep(data_dir: Path) -> list[str]:
+    """What no row names although the sweep has run, as it does a day after a kill."""
+    path = data_dir / "driftscope.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM leases")
+    database = Database(path)
+    try:
+        sweep(database, open_storage("", data_dir), "instance_of_a_test", age=timedelta(0))
+    finally:
+        database.dispose()
+    return leaked_files(data_dir, path)
 
 
 def _json(text: str | None) -> list[Mapping[str, str]]:

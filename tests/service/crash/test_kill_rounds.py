@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import URL
 from tests.service.crash import invariants
 from tests.service.crash.kill_rounds import kill_rounds
 from tests.service.crash.load import Acknowledged
@@ -19,6 +20,15 @@ def test_nothing_acknowledged_is_lost_on_sqlite(tmp_path: Path) -> None:
     assert outcome.violations == []
     assert outcome.acknowledged_steps > 0
     assert outcome.leaked_files == 0
+
+
+def test_nothing_acknowledged_is_lost_by_two_replicas_on_postgresql(
+    tmp_path: Path, postgresql_url: URL
+) -> None:
+    url = postgresql_url.render_as_string(hide_password=False)
+    outcome = kill_rounds(tmp_path, ROUNDS, 2, url)
+    assert outcome.violations == []
+    assert outcome.acknowledged_steps > 0
 
 
 def test_a_step_that_is_gone_is_found() -> None:
