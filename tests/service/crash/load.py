@@ -103,7 +103,8 @@ class Pusher:
         for shard in range(SHARDS):
             if self._until_done(partial(self._push_shard, step, shard)) is None:
                 return
-        if self._until_done(lambda: self._post(f"{self._path(step)}/complete", b"")) is not None:
+        path = f"/v1/runs/{self._run}/steps/{step}/complete"
+        if self._until_done(lambda: self._post(path, b"")) is not None:
             with self._lock:
                 self._acknowledged.sharded.add((self._run, step))
 
