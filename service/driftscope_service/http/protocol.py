@@ -2,8 +2,7 @@
 
 Limits: bytes and number of header fields, time for a head to arrive, requests that wait behind one
 another, and connections. Measured beside uvicorn's other protocol, h11 in pure Python, which has a
-limit of headers itself: that takes 1.2 times as long for a push of 430 kB and 1.6 times for one of
-54 MB (bench/http_server.py).
+limit of headers itself: docs/adr/0003-http-server.md.
 """
 
 from __future__ import annotations
