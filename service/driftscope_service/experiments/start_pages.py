@@ -15,7 +15,6 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from driftscope_probes.request_model import FORM
 from driftscope_service.auth.access import why_not
 from driftscope_service.auth.audit import who
 from driftscope_service.auth.key import Scope
@@ -160,7 +159,7 @@ def _check(kind: Kind, typed: Typed, service: ExperimentsService) -> Checked:
     """As POST /v1/probes/{kind} would, quotas of the operator included."""
     try:
         asked = asked_of(kind.request, typed)
-        request = _read(kind, asked)
+        request = None if kind.request is None else kind.request.model_validate(asked)
         kind.job(request, service.settings)
     except ValidationError as error:
         faults = [(fault["loc"], _plain(fault["msg"])) for fault in error.errors()]
@@ -171,12 +170,6 @@ def _check(kind: Kind, typed: Typed, service: ExperimentsService) -> Checked:
         remedy = error.extras["remedy"]
         return Checked(typed, None, ((place, f"{error.detail}: {remedy}"),))
     return Checked(typed, request)
-
-
-def _read(kind: Kind, asked: Mapping[str, Any]) -> BaseModel | None:
-    if kind.request is None:
-        return None
-    return kind.request.model_validate(asked, context=FORM)
 
 
 def _plain(message: str) -> str:
