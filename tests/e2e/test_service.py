@@ -144,10 +144,8 @@ def test_a_kernel_check_through_the_service(service: Service) -> None:
     assert total is not None and caught is not None and total[1] == caught[1] != "0.0"
 
 
-def test_a_target_that_is_not_there_fails_the_job(service: Service) -> None:
-    client = service.client
-    accepted = client.post("/v1/probes/kernels", json={"targets": ["acme"], "quick": True})
-    job, _ = finished(client, accepted.headers["location"])
-    assert job["state"] == "failed"
-    assert "unknown target acme" in job["error"]["message"]
-    assert "torch" in job["error"]["remedy"]
+def test_a_target_that_is_not_there_is_refused_at_once(service: Service) -> None:
+    refused = service.client.post("/v1/probes/kernels", json={"targets": ["acme"], "quick": True})
+    assert refused.status_code == 422
+    assert "acme" in refused.json()["detail"]
+    assert "torch" in refused.json()["remedy"]
