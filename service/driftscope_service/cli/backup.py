@@ -16,6 +16,8 @@ from driftscope_service.terminal.commands import Json
 from driftscope_service.terminal.exits import FOUND
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from driftscope_service.settings import Settings
     from driftscope_service.store.database import Database
     from driftscope_service.store.identity import Adoption
@@ -106,6 +108,7 @@ def restore(
     """
     # Here, since the other commands do not need a database and start faster without.
     from driftscope_service.auth.audit import COMMAND_LINE, Action, AuditLog
+    from driftscope_service.jobs.claims import ClaimRepository
     from driftscope_service.service import held_data_dir
     from driftscope_service.settings import load_settings
     from driftscope_service.store import migrate
@@ -113,13 +116,16 @@ def restore(
     from driftscope_service.store.database import Database
     from driftscope_service.store.storage.opening import open_storage
 
+    def end_restored(connection: Connection) -> None:
+        ClaimRepository(connection).end_restored()
+
     settings = load_settings(data_dir=data_dir)
     with held_data_dir(settings.data_dir):
         migrate.upgrade(settings.database)
         database = Database(settings.database)
         try:
             storage = open_storage(settings.storage_url, settings.data_dir)
-            done = put_back(source, database, storage, settings.data_dir)
+            done = put_back(source, database, storage, settings.data_dir, end_restored)
             with database.write() as connection:
                 AuditLog(connection).add(
                     COMMAND_LINE,

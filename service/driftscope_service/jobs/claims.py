@@ -15,7 +15,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
 
 from driftscope_probes.progress import Progress
-from driftscope_service.jobs.job import AttemptOutcome, Job, JobError, JobState
+from driftscope_service.jobs.job import (
+    AttemptOutcome,
+    Job,
+    JobError,
+    JobState,
+    restored_meanwhile,
+)
 from driftscope_service.jobs.retries import MOST_WAIT_S, final, wait_before_next
 from driftscope_service.jobs.store import DONE, WAITING, JobRepository, progress_columns
 from driftscope_service.store.leases import database_now
@@ -202,6 +208,13 @@ class ClaimRepository:
             )
             for row in rows
         ]
+
+    def end_restored(self) -> None:
+        """In a database that was restored from a backup: what ran when it was made may run still,
+        for the service that it was made of. Nothing here may take its processes for its own."""
+        for lease in self.held():
+            error = JobError.of(restored_meanwhile(str(lease.fence.owner), lease.host))
+            self.end_without_report(lease.fence, error, AttemptOutcome.LOST)
 
     def _due(self) -> ColumnElement[bool]:
         """A moment further ahead than any backoff is left from before the clock was set back."""

@@ -244,6 +244,14 @@ def owner_lost(owner: str, host: str) -> OwnerLost:
     )
 
 
+def restored_meanwhile(owner: str, host: str) -> OwnerLost:
+    return OwnerLost(
+        f"the database was restored from a backup that was made while {owner} on {host} ran the "
+        "probe.",
+        remedy="start it again.",
+    )
+
+
 def service_failed(error: Exception) -> ServiceFailed:
     return ServiceFailed(
         f"the service could not finish the job: {type(error).__name__}: {error}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from driftscope_service.store.backup import (
 )
 from driftscope_service.store.database import Database
 from driftscope_service.store.identity import claim_storage, stored_id
+from driftscope_service.store.instances import InstanceRepository
 from driftscope_service.store.storage.base import Storage, our_files
 
 
@@ -38,8 +39,15 @@ class Restored:
     storage_id: str
 
 
-def restore(source: Path, database: Database, storage: Storage, data_dir: Path) -> Restored:
-    """`database`: at this version's schema, with no service on it. Raises BackupError, OSError."""
+def restore(
+    source: Path,
+    database: Database,
+    storage: Storage,
+    data_dir: Path,
+    settle: Callable[[Connection], None] = lambda _: None,
+) -> Restored:
+    """`database`: at this version's schema, with no service on it. `settle` works in the
+    transaction of the rows. Raises BackupError, OSError."""
     _check_empty(database, storage)
     manifest, files = read_backup(source)
     # Beside the target, since a backup is not written to, and may be of an older version.
@@ -55,6 +63,8 @@ def restore(source: Path, database: Database, storage: Storage, data_dir: Path) 
             with opened.read() as read, database.write() as written:
                 copy_rows(read, written)
                 _set_numbers(written, manifest.numbers)
+                InstanceRepository(written).all_stopped()
+                settle(written)
         finally:
             opened.dispose()
     return Restored(manifest, claim_storage(database, storage))

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from sqlalchemy.exc import OperationalError
 
 from driftscope_probes.errors import ProbeError
+from driftscope_probes.plural import counted
 from driftscope_service.store.database import Database
 from driftscope_service.store.leases import database_now
 from driftscope_service.store.tables import HOST_LENGTH, instances, new_id
@@ -82,6 +83,14 @@ class InstanceRepository:
             update(instances).where(instances.c.id == id).values(heartbeat_at=now, stopped_at=now)
         )
 
+    def all_stopped(self) -> None:
+        """In a database that was restored: those that lived work on the one it was copied from."""
+        self._connection.execute(
+            update(instances)
+            .where(instances.c.stopped_at.is_(None))
+            .values(stopped_at=database_now(self._connection))
+        )
+
     def alive(self) -> list[Instance]:
         """Those that were heard of lately and have not said that they stop; oldest first."""
         since = database_now(self._connection) - timedelta(seconds=ALIVE_WITHIN_S)
@@ -123,7 +132,9 @@ class Presence:
                     raise other_version(str(self._database.dialect), other, own)
             found.add(self.id, host=socket.gethostname(), pid=os.getpid(), version=own)
         if others:
-            _log.info("%s has %d more services", self._database.dialect, len(others))
+            _log.info(
+                "%s is shared with %s", self._database.dialect, counted(len(others), "more service")
+            )
         self._thread.start()
 
     @property

@@ -12,7 +12,11 @@ from typer.testing import CliRunner
 from driftscope_probes.errors import ProbeError
 from driftscope_service.auth.audit import AuditLog
 from driftscope_service.cli.main import build_app
+from driftscope_service.jobs.claims import ClaimRepository
+from driftscope_service.jobs.job import AttemptOutcome, JobState
+from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
+from driftscope_service.store.instances import InstanceRepository
 
 runner = CliRunner()
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -59,6 +63,31 @@ def test_a_backup_is_made_and_restored(data_dir: Path, tmp_path: Path) -> None:
     assert reports and all((other / path).read_bytes() for path in reports)
     assert "has rows in" in failed("restore", tmp_path / "backup", "--data-dir", other)
     assert "is not empty" in failed("backup", tmp_path / "backup", "--data-dir", data_dir)
+
+
+def test_a_copy_leaves_the_probes_of_its_original_alone(
+    run_service: Any, processes_of: Any, eventually: Any, tmp_path: Path
+) -> None:
+    """Both are on one machine, as for a restore that is tried; a probe runs when it is made."""
+    with run_service() as original:
+        job_id = original.start("sleep")
+        eventually(lambda: processes_of(job_id))
+        made = run("backup", tmp_path / "backup", "--data-dir", original.data_dir)
+        assert made.exit_code == 0, made.output
+        copy = tmp_path / "copy"
+        done = run("restore", tmp_path / "backup", "--data-dir", copy)
+        assert done.exit_code == 0, done.output
+        database = Database(copy / "driftscope.db")
+        with database.read() as connection:
+            assert ClaimRepository(connection).held() == []
+            assert InstanceRepository(connection).alive() == []
+            job = JobRepository(connection).get(job_id)
+        database.dispose()
+        assert job is not None and job.state is JobState.QUEUED
+        (attempt,) = job.attempts
+        assert attempt.outcome == AttemptOutcome.LOST and attempt.reason is not None
+        assert "restored from a backup" in attempt.reason.message
+        assert original.job(job_id)["state"] == "running" and processes_of(job_id)
 
 
 def test_a_missing_file_is_a_finding(data_dir: Path, tmp_path: Path) -> None:
