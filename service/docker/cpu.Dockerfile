@@ -6,11 +6,13 @@ ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/driftscope
 WORKDIR /src
-COPY requirements/torch-cpu.txt requirements/cpu.txt requirements/
+# Apart from the other pins, so that a change of one of them does not fetch torch again.
+COPY requirements/torch-cpu.txt requirements/
 # The pins are complete; resolving would bring torchvision, which breaks transformers beside this torch.
 # pip as configured first: it may know a CPU build. Elsewhere that build has an index of its own.
 RUN /opt/driftscope/bin/pip install --no-deps -r requirements/torch-cpu.txt \
     || /opt/driftscope/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -r requirements/torch-cpu.txt
+COPY requirements/cpu.txt requirements/
 RUN /opt/driftscope/bin/pip install --no-deps -r requirements/cpu.txt hatchling==1.33.0 \
         pathspec==1.1.1 pluggy==1.7.0 trove-classifiers==2026.9.21.13
 COPY pyproject.toml README.md LICENSE ./
