@@ -65,6 +65,7 @@ def build(engine: Engine, log: Path) -> str:
     index = os.environ.get("TORCH_CPU_INDEX")  # as `make setup` has it
     arguments = [f"--build-arg=TORCH_CPU_INDEX={index}"] if index else []
     name = image_name(engine.repository)
+    engine.remove_unfinished_builds()
     engine.podman(
         "build", "--pull=never", "--layers", "--network=host", *volumes, *arguments,
         "-t", f"localhost/{name}", "-f", str(engine.repository / IMAGE_DOCKERFILE),

@@ -88,7 +88,9 @@ def _writes(engine: Engine, name: str) -> bool:
 
 def _own_processes(first: int) -> list[int]:
     """The container's first process and all below it."""
-    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    # Of every thread: a program's children are not always those of its first one.
+    threads = Path(f"/proc/{first}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     return [first, *(process for child in children for process in _own_processes(int(child)))]
 
 
