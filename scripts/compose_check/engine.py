@@ -172,11 +172,11 @@ class Engine:
                 self.podman("rm", "-f", identity)
 
     def image_exists(self, name: str) -> bool:
-        try:
-            self.podman("image", "exists", name)
-        except CommandFailed:
-            return False
-        return True
+        return self.image_id(name) is not None
+
+    def image_id(self, name: str) -> str | None:
+        """None where there is no such image."""
+        return self.podman("images", "--no-trunc", "--quiet", name).strip() or None
 
     def check_health(self, service: str) -> bool:
         """Run the container's own health check once, as the engine's timer would."""

@@ -53,9 +53,11 @@ def test_the_check_starts_every_service_but_grafana_and_the_gpu() -> None:
 
 
 def test_what_is_expected_of_a_container_is_read_from_the_file() -> None:
-    service = Expected.of(COMPOSE["service"])
+    service = Expected.of(COMPOSE["service"], {})
     assert service == Expected("10001:10001", 16 * 2**30, {"8321/tcp": "127.0.0.1:8321"})
-    assert Expected.of(COMPOSE["postgres"]).ports == {}
+    assert Expected.of(COMPOSE["postgres"], {}).ports == {}
+    other = Expected.of(COMPOSE["service"], {"SERVICE_PORT": "4", "DRIFTSCOPE_MEM_LIMIT": "2g"})
+    assert (other.memory, other.ports) == (2 * 2**30, {"8321/tcp": "127.0.0.1:4"})
 
 
 def test_a_lost_step_a_lost_report_and_a_lost_sample_are_seen() -> None:
@@ -112,15 +114,19 @@ def test_a_report_passes_only_with_every_finding_and_to_the_end(tmp_path: Path) 
     assert '"passed": false' in (tmp_path / "new/report.json").read_text()
 
 
-def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_place_of_a_port_in_use_another_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = {Expected.of(COMPOSE[name], {}).ports.popitem()[1] for name in SERVICES[1:]}
+    assert published == {f"127.0.0.1:{port}" for port in machine.PORTS.values()}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr(machine, "PORTS", (port,))
-        monkeypatch.setattr("os.geteuid", lambda: 0)
-        monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-        assert f"127.0.0.1: {port}" in str(machine.why_not())
+        monkeypatch.setattr(machine, "PORTS", {"SERVICE_PORT": port})
+        assert machine.ports()["SERVICE_PORT"] != port
+    assert machine.ports() == {"SERVICE_PORT": port}
+
+
+def test_it_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "needs root" in str(machine.why_not())
 
