@@ -96,7 +96,7 @@ def passwords(services: dict[str, Any]) -> list[str]:
         for name, service in services.items()
         for variable, value in service.get("environment", {}).items()
         if variable.endswith(("PASSWORD", "_URL", "KEY", "TOKEN", "SECRET"))
-        and str(value) not in ("", "http://127.0.0.1:3000")
+        and str(value) not in ("", "http://127.0.0.1:${GRAFANA_PORT:-3000}")
         and not NO_PASSWORD.fullmatch(str(value))
     ]
 

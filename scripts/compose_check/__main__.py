@@ -76,6 +76,7 @@ def _check(report: Report, folder: Path) -> None:
             check_probe(client, report)
         with report.timed("restarts and kills"):
             check_survival(stack, client, report)
+    report.complete = True
 
 
 def _arguments() -> argparse.Namespace:

@@ -65,11 +65,15 @@ def build(engine: Engine, log: Path) -> str:
     index = os.environ.get("TORCH_CPU_INDEX")  # as `make setup` has it
     arguments = [f"--build-arg=TORCH_CPU_INDEX={index}"] if index else []
     name = image_name(engine.repository)
+    engine.remove_unfinished_builds()
+    before = engine.image_id(f"localhost/{name}")
     engine.podman(
         "build", "--pull=never", "--layers", "--network=host", *volumes, *arguments,
         "-t", f"localhost/{name}", "-f", str(engine.repository / IMAGE_DOCKERFILE),
         str(engine.repository), seconds=BUILD_SECONDS, log=log,
     )  # fmt: skip
+    if before not in (None, engine.image_id(f"localhost/{name}")):
+        engine.podman("rmi", str(before))  # gigabytes that no later check would use
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from scripts.compose_check.engine import CommandFailed, Engine
 from scripts.compose_check.report import Report
 from scripts.compose_check.stack import SERVICES
 
+VARIABLE = re.compile(r"\$\{(\w+):-(\w+)\}")
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 #: Written by root alone in every container that is not read-only.
 FORBIDDEN_FILE = "/usr/driftscope-was-here"
@@ -27,11 +29,14 @@ class Expected:
     ports: dict[str, str]  # "8321/tcp" → "127.0.0.1:8321"
 
     @classmethod
-    def of(cls, service: dict[str, Any]) -> Expected:
-        memory = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", str(service["mem_limit"]))
+    def of(cls, service: dict[str, Any], variables: Mapping[str, str]) -> Expected:
+        def given(text: object) -> str:
+            return VARIABLE.sub(lambda found: variables.get(found[1]) or found[2], str(text))
+
+        memory = given(service["mem_limit"])
         ports = {}
         for entry in service.get("ports", []):
-            address, outside, inside = str(entry).rsplit(":", 2)
+            address, outside, inside = given(entry).rsplit(":", 2)
             ports[f"{inside}/tcp"] = f"{address}:{outside}"
         return cls(str(service["user"]), int(memory[:-1]) * UNITS[memory[-1]], ports)
 
@@ -39,7 +44,7 @@ class Expected:
 def check_containment(engine: Engine, report: Report) -> None:
     services = yaml.safe_load((engine.repository / "docker-compose.yml").read_text())["services"]
     for name in SERVICES:
-        _check_one(engine, name, Expected.of(services[name]), report)
+        _check_one(engine, name, Expected.of(services[name], engine.environment), report)
 
 
 def _check_one(engine: Engine, name: str, expected: Expected, report: Report) -> None:
@@ -88,7 +93,9 @@ def _writes(engine: Engine, name: str) -> bool:
 
 def _own_processes(first: int) -> list[int]:
     """The container's first process and all below it."""
-    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    # Of every thread: a program's children are not always those of its first one.
+    threads = Path(f"/proc/{first}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     return [first, *(process for child in children for process in _own_processes(int(child)))]
 
 

@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ STORAGE = Path("/var/lib/driftscope-compose-check")
 NICE = 10
 #: A build with every wheel fetched anew; the longest command there is.
 BUILD_SECONDS = 3600.0
-COMMAND_SECONDS = 180.0
+#: Seconds on an idle machine; minutes where a test run takes every core.
+COMMAND_SECONDS = 600.0
+#: What podman needs to end a build's own processes before it goes.
+TERMINATE_SECONDS = 20.0
 #: runc where crun fails (it needs cgroups of one kind), and limits that root without
 #: CAP_SYS_RESOURCE can set; the default asks for more than it has.
 CONTAINERS_CONF = """\
@@ -61,19 +65,52 @@ def run(
 ) -> str:
     """Standard output; or, with `log`, both streams go there while it runs."""
     if log is None:
-        done = subprocess.run(
-            command, input=given, env=environment, capture_output=True, text=True, timeout=seconds
-        )
-        if done.returncode != 0:
-            raise CommandFailed(command, done.returncode, done.stdout + done.stderr)
-        return done.stdout
-    with log.open("a") as stream:
-        code = subprocess.run(
-            command, env=environment, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds
-        ).returncode
-    if code != 0:
-        raise CommandFailed(command, code, log.read_text())
+        with _started(
+            command, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            output, errors = _communicated(command, process, seconds, given)
+        if process.returncode != 0:
+            raise CommandFailed(command, process.returncode, output + errors)
+        return output
+    with (
+        log.open("a") as stream,
+        _started(
+            command, environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        _communicated(command, process, seconds, None)
+    if process.returncode != 0:
+        raise CommandFailed(command, process.returncode, log.read_text())
     return ""
+
+
+@contextmanager
+def _started(
+    command: Sequence[str], environment: dict[str, str] | None, **streams: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """Ended by SIGTERM whatever happens: killed, podman leaves what its build runs behind."""
+    # Ctrl-C in a terminal reaches this group alone; what to end, and when, is decided here.
+    with subprocess.Popen(command, env=environment, process_group=0, **streams) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(TERMINATE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _communicated(
+    command: Sequence[str], process: subprocess.Popen[str], seconds: float, given: str | None
+) -> tuple[str, str]:
+    try:
+        output, errors = process.communicate(given, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(command, -1, f"not done in {seconds:.0f} s") from error
+    return output or "", errors or ""
 
 
 @dataclass(frozen=True)
@@ -127,12 +164,19 @@ class Engine:
         assert isinstance(found, dict)
         return found
 
+    def remove_unfinished_builds(self) -> None:
+        """Working containers of a build that was stopped: podman keeps them, with their layers."""
+        left = self.podman("ps", "-a", "--external", "--format", "{{.ID}} {{.Names}}").splitlines()
+        for identity, _, name in (line.partition(" ") for line in left):
+            if name.endswith("-working-container"):
+                self.podman("rm", "-f", identity)
+
     def image_exists(self, name: str) -> bool:
-        try:
-            self.podman("image", "exists", name)
-        except CommandFailed:
-            return False
-        return True
+        return self.image_id(name) is not None
+
+    def image_id(self, name: str) -> str | None:
+        """None where there is no such image."""
+        return self.podman("images", "--no-trunc", "--quiet", name).strip() or None
 
     def check_health(self, service: str) -> bool:
         """Run the container's own health check once, as the engine's timer would."""

@@ -1,4 +1,4 @@
-"""What the check needs of the machine: root, a few of Debian's packages, free ports, disk."""
+"""What the check needs of the machine: root, a few of Debian's packages, disk, free ports."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PACKAGES = {
     "aardvark-dns": "/usr/lib/podman/aardvark-dns",  # services find each other by name
     "iptables": "iptables",
 }
-#: What docker-compose.yml publishes on loopback, but for Grafana.
-PORTS = (8321, 9090, 9093)
+#: Variable of docker-compose.yml → the port on loopback that it has by itself; but for Grafana.
+PORTS = {"SERVICE_PORT": 8321, "PROMETHEUS_PORT": 9090, "ALERTMANAGER_PORT": 9093}
 #: Seen: 7 GB for images, layers and their build cache; twice that while a layer is committed.
 FREE_BYTES = 20 * 10**9
 APT_SECONDS = 900.0
@@ -51,10 +51,6 @@ def why_not() -> str | None:
         return "it needs root: debootstrap and bridge networks do. Run it as root"
     if shutil.which("apt-get") is None:
         return "it needs Debian's apt-get: base images are made from Debian's packages"
-    taken = [port for port in PORTS if not _is_free(port)]
-    if taken:
-        ports = ", ".join(map(str, taken))
-        return f"ports in use on 127.0.0.1: {ports}. Stop what listens there"
     free = shutil.disk_usage(_existing(STORAGE)).free
     if free < FREE_BYTES:
         return f"{free / 1e9:.0f} GB free below {STORAGE}; {FREE_BYTES / 1e9:.0f} GB are needed"
@@ -76,6 +72,17 @@ def prepare(log: Path) -> tuple[str, ...]:
             seconds=APT_SECONDS, environment=environment, log=log,
         )  # fmt: skip
     return packages
+
+
+def ports() -> dict[str, int]:
+    """As the file has them; in place of one that something else listens on, any free one."""
+    return {name: port if _is_free(port) else _any_free() for name, port in PORTS.items()}
+
+
+def _any_free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

@@ -27,11 +27,14 @@ class Report:
     started: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    complete: bool = False  # every part was run
     error: str | None = None  # what ended the check before its last part
 
     @property
     def passed(self) -> bool:
-        return self.error is None and all(finding.holds for finding in self.findings)
+        return (
+            self.complete and self.error is None and all(finding.holds for finding in self.findings)
+        )
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.compose_check import machine
 from scripts.compose_check.base_images import asked_for
 from scripts.compose_check.engine import PROJECT, CommandFailed, Engine
 
@@ -18,9 +19,10 @@ from scripts.compose_check.engine import PROJECT, CommandFailed, Engine
 SERVICES = ("postgres", "service", "alertmanager", "prometheus")
 PROFILES = ("postgres", "alerts")
 #: The service's first start makes the schema; the others are there within seconds.
-HEALTHY_SECONDS = 120.0
-#: Without the engine's own restart, the container is gone: twice what was ever seen.
-RESTART_SECONDS = 60.0
+#: Seen: 60 s for the service, at a load of 15 on two cores.
+HEALTHY_SECONDS = 600.0
+#: Without the engine's own restart, the container is gone.
+RESTART_SECONDS = 180.0
 RECEIVER = f"{PROJECT}_receiver_1"
 RECEIVER_PORT = 9095
 #: Prints what Alertmanager sends, one line a request: the log of the container is the inbox.
@@ -39,10 +41,15 @@ http.server.HTTPServer(("", {RECEIVER_PORT}), Inbox).serve_forever()
 class Access:
     """What a client of the running stack needs."""
 
-    service: str = "http://127.0.0.1:8321"
-    prometheus: str = "http://127.0.0.1:9090"
-    alertmanager: str = "http://127.0.0.1:9093"
-    key: str = field(default="", repr=False)
+    service: str
+    prometheus: str
+    alertmanager: str
+    key: str = field(repr=False)
+
+    @classmethod
+    def by(cls, environment: Mapping[str, str], key: str) -> Access:
+        names = ("SERVICE_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
+        return cls(*(f"http://127.0.0.1:{environment[name]}" for name in names), key)
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Stack:
         write_secret(folder, "prometheus_key", "")
         write_secret(folder, "alert_webhook_url", f"http://receiver:{RECEIVER_PORT}/")
         self.start("postgres")
-        access = Access(key=self.new_key("ops", "admin"))
+        access = Access.by(self.engine.environment, self.new_key("ops", "admin"))
         write_secret(folder, "prometheus_key", self.new_key("prometheus", "read"))
         self.start_receiver()
         for service in SERVICES[1:]:
@@ -111,6 +118,7 @@ def variables(folder: Path) -> Mapping[str, str]:
     """What a user puts into .env, with passwords drawn for this check, and the secrets' folder."""
     password = secrets.token_hex(16)
     return {
+        **{name: str(port) for name, port in machine.ports().items()},
         "COMPOSE_PROFILES": "",
         "DRIFTSCOPE_SECRETS_DIR": str(folder / "secrets"),
         "DRIFTSCOPE_DATABASE_URL": f"postgresql://driftscope:{password}@postgres:5432/driftscope",

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi.routing import APIRoute
 
+from driftscope_service.metrics_page import router
 from driftscope_service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -135,8 +137,7 @@ def test_every_variable_is_a_setting(helm: str, values: tuple[str, ...]) -> None
     assert pod["enableServiceLinks"] is False
     for container in (*pod["initContainers"], *pod["containers"]):
         given = environment(container)
-        unknown = set(given) - VARIABLES - {"DRIFTSCOPE_STORAGE_URL"}
-        assert not unknown
+        assert set(given) <= VARIABLES
         hosts = json.loads(given["DRIFTSCOPE_ALLOWED_HOSTS"])
         assert hosts[:2] == ["trial-driftscope", "trial-driftscope.rl"]
 
@@ -172,5 +173,34 @@ def test_the_monitor_finds_one_of_the_two_services_and_sends_a_key(helm: str) ->
         if document["kind"] == "Service" and wanted <= document["metadata"]["labels"].items()
     ]
     assert found == ["trial-driftscope"]
-    credentials = monitor["endpoints"][0]["authorization"]["credentials"]
-    assert credentials == {"name": "scrape", "key": "key"}
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["path"] == "/metrics"
+    assert endpoint["authorization"]["credentials"] == {"name": "scrape", "key": "key"}
+
+
+def test_of_several_replicas_one_tells_what_they_share(helm: str) -> None:
+    documents = rendered(helm, *MONITORED, *SHARED)
+    process, shared = of_kind(documents, "ServiceMonitor")["spec"]["endpoints"]
+    paths = [process.pop("path"), shared.pop("path")]
+    assert paths == ["/metrics/process", "/metrics/shared"]
+    assert set(paths) <= {route.path for route in router.routes if isinstance(route, APIRoute)}
+    (kept,) = shared.pop("relabelings")
+    name = of_kind(documents, "StatefulSet")["metadata"]["name"]
+    pods = [f"{name}-{number}" for number in range(11)]
+    assert kept["action"] == "keep"
+    assert [pod for pod in pods if re.fullmatch(kept["regex"], pod)] == [f"{name}-0"]
+    assert process == shared and shared["authorization"]["credentials"]["name"] == "scrape"
+
+
+def test_replicas_of_two_versions_are_never_mixed_by_an_upgrade(helm: str) -> None:
+    one = of_kind(rendered(helm), "StatefulSet")["spec"]
+    several = of_kind(rendered(helm, *SHARED), "StatefulSet")["spec"]
+    assert "updateStrategy" not in one
+    assert several["updateStrategy"] == {"type": "OnDelete"}
+
+
+def test_the_image_has_what_a_bucket_and_a_database_need() -> None:
+    pinned = (ROOT / "requirements/cpu.txt").read_text()
+    assert all(f"\n{name}==" in pinned for name in ("s3fs", "psycopg", "aiobotocore"))
+    gpu = (ROOT / "service/docker/gpu.Dockerfile").read_text()
+    assert all(extra in gpu for extra in ("postgres", "s3"))

@@ -70,6 +70,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end -}}
 
+{{/* Of each page of metrics that Prometheus asks for. */}}
+{{- define "driftscope.scraped" -}}
+port: http
+interval: {{ .Values.serviceMonitor.interval }}
+authorization:
+  credentials:
+    name: {{ .Values.serviceMonitor.keySecret }}
+    key: {{ .Values.serviceMonitor.key }}
+{{- end -}}
+
 {{- define "driftscope.mounts" -}}
 - name: data
   mountPath: /data
