@@ -91,7 +91,8 @@ class AuditLog:
         self._connection = connection
 
     def add(self, who: Who, action: Action, target: str, **detail: str | int | None) -> None:
-        """`target`: what it was done to, as `run r1`."""
+        """`target`: what it was done to, as `run r1`. What is None is left out."""
+        stated = {name: value for name, value in detail.items() if value is not None}
         self._connection.execute(
             insert(audit_log).values(
                 at=datetime.now(UTC),
@@ -99,7 +100,7 @@ class AuditLog:
                 key_id=who.key_id,
                 action=action,
                 target=target[:TARGET_LENGTH],
-                detail=detail or None,
+                detail=stated or None,
                 request_id=who.request_id,
             )
         )

@@ -109,6 +109,8 @@ def create(
             scopes=", ".join(scopes),
             runs=run_prefix,
             expires_at=_time(expires_at),
+            requests_per_minute=requests_per_minute,
+            max_concurrent=max_concurrent,
         )
     _print_once(text, f"({', '.join(scopes)})")
 

@@ -18,10 +18,14 @@ class ClusterOptions:
     @property
     def demand(self) -> str:
         """In words, for a job that waits for it."""
-        parts = [f"{self.cpus:g} CPUs", f"{self.gpus:g} GPUs" if self.gpus else ""]
+        parts = [_amount(self.cpus, "CPU"), _amount(self.gpus, "GPU") if self.gpus else ""]
         parts += [self.accelerator_type or "", _gib(self.memory_bytes)]
         parts += [f"{amount:g} {name}" for name, amount in self.resources.items()]
         return ", ".join(part for part in parts if part)
+
+
+def _amount(number: float, one: str) -> str:
+    return f"{number:g} {one if number == 1 else one + 's'}"
 
 
 def _gib(size: int) -> str:

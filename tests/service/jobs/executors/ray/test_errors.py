@@ -65,4 +65,4 @@ def test_an_error_of_the_probe_stays_as_it_is() -> None:
 
 def test_what_a_job_waits_for_in_words() -> None:
     options = ClusterOptions("auto", 2.0, 1.0, 3 << 30, "H100", {"rack": 1.0})
-    assert options.demand == "2 CPUs, 1 GPUs, H100, 3.0 GiB, 1 rack"
+    assert options.demand == "2 CPUs, 1 GPU, H100, 3.0 GiB, 1 rack"
