@@ -218,7 +218,7 @@ def test_a_report_that_is_none_or_gone(running: Any, reports: Any, paired: Paire
     assert "no report" in html(running, "/probes/report_none", 404)
     report = reports.store(running.service, paired, reports.MODEL)
     (running.data_dir / "reports" / report / "report.json").unlink()
-    assert "is not in the data folder" in html(running, f"/probes/{report}", 410)
+    assert "is not in the storage" in html(running, f"/probes/{report}", 410)
 
 
 def test_markup_in_a_report_is_text(running: Any, reports: Any, paired: PairedReport) -> None:
