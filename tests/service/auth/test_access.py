@@ -106,7 +106,8 @@ def test_the_scheme_is_case_insensitive(guarded: Any) -> None:
 
 def test_a_key_in_the_address_is_no_key(guarded: Any) -> None:
     key = add_key(guarded.service.database, Scope.READ)
-    assert guarded.client.get(f"/v1/jobs?api_key={key.token}").status_code == 401
+    answer = guarded.client.get(f"/v1/jobs?api_key={key.token}")
+    assert answer.status_code == 400 and answer.json()["type"].endswith("key-in-address")
 
 
 def test_an_expired_key(guarded: Any) -> None:

@@ -31,7 +31,16 @@ AUDITED: Final = {
     ("POST", "/jobs/{job_id}/cancel"): Action.JOB_CANCELLED,
     **{
         ("POST", f"/v1/probes/{kind}"): Action.JOB_STARTED
-        for kind in ("paired", "kernels", "determinism", "floor", "diagnose", "explain", "nightly")
+        for kind in (
+            "paired",
+            "kernels",
+            "determinism",
+            "floor",
+            "diagnose",
+            "explain",
+            "matrix",
+            "nightly",
+        )
     },
     ("POST", "/probes/new/{kind_name}"): Action.JOB_STARTED,
     ("PUT", "/v1/schedules/{name}"): Action.SCHEDULE_CHANGED,
@@ -106,6 +115,7 @@ PAIRED: Final = {
     "prompts": ["sleep"],
     "engine_dtypes": ["bf16"],
     "trainer_dtypes": ["bf16"],
+    "matrix": {"model": "tiny-random-llama", "places": ["here", "here"]},
 }
 KERNELS: Final = {"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"], "threads": [1]}
 REQUESTS: Final = {
