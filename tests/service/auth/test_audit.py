@@ -115,7 +115,6 @@ PAIRED: Final = {
     "prompts": ["sleep"],
     "engine_dtypes": ["bf16"],
     "trainer_dtypes": ["bf16"],
-    "matrix": {"model": "tiny-random-llama", "places": ["here", "here"]},
 }
 KERNELS: Final = {"targets": ["torch"], "ops": ["linear"], "dtypes": ["fp32"], "threads": [1]}
 REQUESTS: Final = {
@@ -125,6 +124,7 @@ REQUESTS: Final = {
     "floor": {"model": "tiny-random-llama"},
     "diagnose": {"model": "tiny-random-llama"},
     "explain": {"model": "tiny-random-llama"},
+    "matrix": {"model": "tiny-random-llama", "places": ["here", "here"]},
     "nightly": None,
 }
 
