@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from driftscope_service.jobs.job import AttemptOutcome, JobError, JobState
-from driftscope_service.jobs.metrics import job_families
+from driftscope_service.jobs.metrics import job_families, retry_families
 from driftscope_service.jobs.run_job import JobCounts
 from driftscope_service.jobs.store import LastJob
 
@@ -14,7 +14,9 @@ EPOCH = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
 def samples(*given: Any) -> list[list[str]]:
-    texts = [family.text(openmetrics=False) for family in job_families(*given)]
+    *of_jobs, ended, settings = given
+    families = [*job_families(*of_jobs, settings), *retry_families(ended)]
+    texts = [family.text(openmetrics=False) for family in families]
     return [[line for line in text.splitlines() if line[0] != "#"] for text in texts]
 
 

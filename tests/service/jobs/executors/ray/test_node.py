@@ -51,11 +51,11 @@ def test_it_tells_everything_once_more_until_it_is_acknowledged(probe: NodeProbe
     probe.start(order("refuse"), {})
     stages, log = until_ended(probe)
     assert stages == ["refuse"]
-    assert log == b"quick probe: refuse\n"
+    assert log.startswith(b"quick probe: refuse\n")
     outcome = json.loads(probe.outcome())
     assert outcome["error"]["error"] == "EngineError"
     assert outcome["files"].keys() == {"work/log.txt", "work/request.json", "work/error.json"}
-    assert probe.read("work/log.txt", 6) == b"probe: refuse\n"
+    assert probe.read("work/log.txt", 6) == log[6:]
 
 
 def test_a_carried_file_that_did_not_change_stays_there(probe: NodeProbe) -> None:
