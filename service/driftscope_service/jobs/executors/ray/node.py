@@ -89,6 +89,7 @@ class NodeProbe:
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._heard_at = time.monotonic()
+        self._closed = threading.Event()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
     def describe(self) -> str:
@@ -225,6 +226,7 @@ class NodeProbe:
 
     def close(self) -> None:
         """No process of the probe and no file of it is left when this returns."""
+        self._closed.set()
         if self._child is not None:
             self._child.cancel()
             self._ended.wait()
@@ -236,7 +238,8 @@ class NodeProbe:
 
     def _watch(self) -> None:
         while time.monotonic() - self._heard_at < LEASE_S:
-            time.sleep(TICK_S)
+            if self._closed.wait(TICK_S):
+                return  # whoever closed it ends the process too
         self.close()
         os._exit(1)
 
