@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI document, by schemathesis: every operation, all its checks but one.
+"""The API against its own OpenAPI document, by schemathesis: all of its checks but one.
 
 Requests are made up from the document, valid and broken in turn; each answer must have a documented
 status, type, headers and body, and none may be a 5xx. With keys on, nothing is answered without
@@ -24,8 +24,8 @@ ROOT = HERE.parents[2]
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "6"))
 #: Server-sent events end with the job, which a checker would wait for.
 ENDLESS = "/events$"
-#: Left out: what spells a value of the right type is taken for it (0 for false, "8" for 8), as forms
-#: and command lines give it.
+#: Left out: what spells a value of the right type is taken for it (0 for false, "8" for 8), as
+#: forms and command lines give it.
 LAX = "negative_data_rejection"
 SERVE = """
 import sys
