@@ -55,6 +55,7 @@ driftscope_probes.diagnosis.controls.weights.*
     tests/probes/diagnosis/controls/weights/test_weights_controls.py BY_NAME[name].run(
 driftscope_probes.engines.sessions.recorded_routes
     tests/probes/diagnosis/controls/weights/test_routes.py bench.routed(
+driftscope_service.store.storage.guarded tests/service/test_storage.py run_service(
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
 driftscope_probes.explain.planted.* tests/service/cli/test_drill_explain.py "--explain",
 driftscope_service.jobs.executors.ray.driver

@@ -79,7 +79,7 @@ def test_more_that_is_accepted_and_more_that_is_answered_breaks_nothing() -> Non
     old = document(COMMITTED)
     new = copy.deepcopy(old)
     schemas = new["components"]["schemas"]
-    schemas["JobBody"]["properties"]["attempts"] = {"type": "array"}
+    schemas["JobBody"]["properties"]["more"] = {"type": "array"}
     body(new)["properties"]["more"] = {"type": "integer"}
-    new["paths"]["/v1/audit"] = {"get": {"responses": {}}}
+    new["paths"]["/v1/more"] = {"get": {"responses": {}}}
     assert breaking_changes(old, new) == []

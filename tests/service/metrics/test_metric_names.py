@@ -31,7 +31,7 @@ BOUNDED = {
     *("run", "model", "engine_dtype", "trainer_dtype", "rollout_dtype", "framework", "engine"),
     *("precision", "estimator", "level", "stat", "bounds", "side", "kind", "state", "metric"),
     *("direction", "target", "op", "dtype", "threads", "verdict", "axis", "kernels", "worker"),
-    *("result", "reason", "version", "route", "method", "status_class", "cause"),
+    *("result", "reason", "version", "route", "method", "status_class", "cause", "way"),
 }
 
 
