@@ -194,11 +194,24 @@ def sample(process: psutil.Process, data_dir: Path, began: float) -> Sample:
     )
 
 
+def warm_up(address: str) -> None:
+    """Until a push is answered: a new analysis process compiles and loads what it needs first."""
+    body = bodies()[0]
+    status = 0
+    while status not in (200, 201):
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE_S)
+        headers = {"content-type": "application/vnd.safetensors"}
+        connection.request("POST", "/v1/runs/warm-up/steps/0/logprobs", body, headers)
+        status = connection.getresponse().status
+        connection.close()
+
+
 def soak(rate: float, seconds: float, folder: str | None) -> Soak:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(dir=folder) as made:
         data_dir = Path(made) / "data"
         with service(data_dir) as (address, process):
+            warm_up(address)
             out: Queue[list[Answered]] = context.Queue()
             began = time.monotonic() + 3.0  # until every client has made its bodies
             clients = [
