@@ -43,7 +43,7 @@ bench: setup    ## speed and memory against verl and the plain way, as ratios
 	OMP_NUM_THREADS=1 $(BIN)/python bench/token_logprobs.py
 	$(BIN)/python -m bench.compare
 	OMP_NUM_THREADS=1 $(BIN)/driftscope kernels bench
-	$(BIN)/python bench/push.py
+	$(BIN)/python -m bench.push
 	$(BIN)/python bench/lint.py
 	$(BIN)/python bench/drift_rates.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pages.py

@@ -4,30 +4,27 @@ The first part is paired: the same bodies to a small application under uvicorn w
 Python, with a limit of headers of its own) and with our limited protocol around llhttp, in turn.
 The second starts the service itself and attacks it: memory, and what /healthz takes meanwhile.
 
-    python bench/http_server.py [--json]
+    python -m bench.http_server [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
+from bench.served import SERVICE, served
 
 #: A request without a body, a small step (64 sequences of 512 tokens), a large one.
 SIZES = ((10, 200), (430_000, 60), (54_000_000, 8))
@@ -35,7 +32,8 @@ SIZES = ((10, 200), (430_000, 60), (54_000_000, 8))
 HALF_OPEN = 1000
 DESCRIPTORS = 256
 ENDLESS_BYTES = 256 * 2**20
-PIECE = b"X-Field: " + b"y" * 1000 + b"\r\n"
+FILLER = b"y" * 2**16
+FIELD = b"X-Field: " + FILLER[:1000] + b"\r\n"
 MIB = 2**20
 
 APPLICATION = """
@@ -59,12 +57,6 @@ print(f"http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=Tr
 config = uvicorn.Config(app, log_level="error", lifespan="off", http=http)
 uvicorn.Server(config).run(sockets=[listener])
 """
-SERVICE = """
-import sys
-from driftscope_service.server import run_server
-from driftscope_service.settings import load_settings
-run_server(load_settings(port=0, data_dir=sys.argv[1]))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +78,6 @@ class Attacked:
     health_ms_highest: float
 
 
-@contextmanager
-def started(source: str, argument: str, *, descriptors: int = 0) -> Iterator[tuple[int, str]]:
-    """Process id and address of a server."""
-
-    def limit() -> None:
-        if descriptors:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-    with subprocess.Popen(
-        [sys.executable, "-c", source, argument],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit,
-        env=os.environ,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "http://" in line:
-                address = "http://" + line.split("http://")[1].split()[0]
-                break
-        # The log goes on: somebody has to take it.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            yield process.pid, address
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
 def measure_parsers() -> list[Parsed]:
     names = ("h11", "httptools", "limited")
     rows = []
@@ -122,7 +85,7 @@ def measure_parsers() -> list[Parsed]:
         clients = {
             name: stack.enter_context(
                 httpx.Client(
-                    base_url=stack.enter_context(started(APPLICATION, name))[1], timeout=120
+                    base_url=stack.enter_context(served(APPLICATION, name)).address, timeout=120
                 )
             )
             for name in names
@@ -150,25 +113,23 @@ def measure_parsers() -> list[Parsed]:
     return rows
 
 
-def endless(address: tuple[str, int]) -> int:
-    """Headers without end on one connection; bytes that were taken."""
+def endless(
+    address: tuple[str, int],
+    head: bytes = b"",
+    piece: bytes = b"X-Field: " + FILLER[:1000] + b"\r\n",
+) -> int:
+    """A head without end on one connection; bytes that were taken."""
     sent = 0
     with socket.create_connection(address) as client, suppress(OSError):
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-        while sent < ENDLESS_BYTES:
-            client.sendall(PIECE)
-            sent += len(PIECE)
-    return sent
-
-
-def one_field(address: tuple[str, int]) -> int:
-    sent, piece = 0, b"y" * 2**16
-    with socket.create_connection(address) as client, suppress(OSError):
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head)
         while sent < ENDLESS_BYTES:
             client.sendall(piece)
             sent += len(piece)
     return sent
+
+
+def one_field(address: tuple[str, int]) -> int:
+    return endless(address, b"X: ", FILLER)
 
 
 def four_endless(address: tuple[str, int]) -> int:
@@ -209,12 +170,12 @@ def measure_attacks() -> list[Attacked]:
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        started(SERVICE, str(Path(folder)), descriptors=DESCRIPTORS) as (pid, url),
+        served(SERVICE, folder, descriptors=DESCRIPTORS) as running,
     ):
-        place = urlsplit(url)
+        url, place = running.address, urlsplit(running.address)
         assert place.hostname and place.port
         address = (place.hostname, place.port)
-        process = psutil.Process(pid)
+        process = psutil.Process(running.pid)
         _health(url)
         for name, attack in ATTACKS.items():
             rows.append(_attacked(name, attack, process, url, address))

@@ -4,19 +4,16 @@ Both servers are real processes under uvicorn, the bytes and the client are the 
 alternate. The analysis is what the service says it took (Server-Timing). In pushes of their own:
 what /healthz takes meanwhile.
 
-    python bench/push.py [--json]
+    python -m bench.push [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +23,12 @@ from statistics import median
 
 import httpx
 import numpy as np
+from bench.served import PATIENCE_S, SERVICE, served
 from safetensors.numpy import save
 
 #: A large step of one trainer.
 SEQUENCES, LENGTH = 512, 8192
 VOCABULARY = 151_936
-PATIENCE_S = 300.0
 #: Reads a body and says that it did; same server, same framework.
 EMPTY = """
 import socket, sys
@@ -47,12 +44,6 @@ async def read(request: Request) -> dict[str, int]:
 listener = socket.create_server(("127.0.0.1", 0))
 print(f"http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
-"""
-SERVICE = """
-import sys
-from driftscope_service.server import run_server
-from driftscope_service.settings import load_settings
-run_server(load_settings(port=0, data_dir=sys.argv[1]))
 """
 WATCH = """
 import json, sys, threading, time
@@ -101,25 +92,12 @@ def make_body(options: argparse.Namespace) -> bytes:
 
 
 @contextmanager
-def server(code: str, *arguments: str) -> Iterator[httpx.Client]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
-        )
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+def server(source: str, *arguments: str) -> Iterator[httpx.Client]:
+    with (
+        served(source, *arguments) as running,
+        httpx.Client(base_url=running.address, timeout=PATIENCE_S) as client,
+    ):
+        yield client
 
 
 def timed_post(client: httpx.Client, path: str, body: bytes) -> tuple[float, float]:

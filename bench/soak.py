@@ -4,8 +4,8 @@ The service is a real process on SQLite or PostgreSQL, the clients are processes
 share its cores. Requests leave on time whatever the answers take (an open loop), and a latency
 counts from the moment at which the request was due, so that a service that falls behind shows it.
 
-    python bench/soak.py --rate 50 --seconds 600 [--json] [--page docs/sizing.md]
-    python bench/soak.py --search [--seconds 30]      the highest rate that holds
+    python -m bench.soak --rate 50 --seconds 600 [--json] [--page docs/sizing.md]
+    python -m bench.soak --search [--seconds 30]      the highest rate that holds
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ import multiprocessing
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from multiprocessing.queues import Queue
@@ -34,6 +32,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
+from bench.served import PATIENCE_S, SERVICE, served
 from safetensors.numpy import save
 
 SEQUENCES, LENGTH = 64, 512
@@ -49,14 +48,6 @@ SAMPLE_EVERY_S: Final = 5.0
 #: within this time at the 99th percentile.
 HOLDS_P99_S: Final = 1.0
 RATES: Final = (100, 80, 60, 50, 40, 30, 20, 10)
-PATIENCE_S: Final = 120.0
-SERVICE: Final = """
-import sys
-from driftscope_service.server import run_server
-from driftscope_service.settings import load_settings
-run_server(load_settings(port=0, data_dir=sys.argv[1]))
-"""
-
 PAGE: Final = """\
 # Sizing: what one service holds
 
@@ -157,26 +148,6 @@ def client(
     out.put(answers)
 
 
-@contextmanager
-def service(data_dir: Path) -> Iterator[tuple[str, psutil.Process]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVICE, str(data_dir)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
-        )
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield address, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-
-
 def sample(process: psutil.Process, data_dir: Path, began: float) -> Sample:
     own = process.memory_info().rss
     family = own + sum(child.memory_info().rss for child in process.children(recursive=True))
@@ -210,7 +181,8 @@ def soak(rate: float, seconds: float, folder: str | None) -> Soak:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(dir=folder) as made:
         data_dir = Path(made) / "data"
-        with service(data_dir) as (address, process):
+        with served(SERVICE, str(data_dir)) as running:
+            address, process = running.address, psutil.Process(running.pid)
             warm_up(address)
             out: Queue[list[Answered]] = context.Queue()
             began = time.monotonic() + 3.0  # until every client has made its bodies
@@ -333,7 +305,7 @@ def page(soaked: Soak) -> str:
 
 
 def _command(soaked: Soak) -> str:
-    return f"python bench/soak.py --rate {soaked.rate:g} --seconds {soaked.seconds:g}"
+    return f"python -m bench.soak --rate {soaked.rate:g} --seconds {soaked.seconds:g}"
 
 
 def parse_arguments() -> argparse.Namespace:

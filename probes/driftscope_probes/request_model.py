@@ -7,11 +7,12 @@ a number stays one: forms and command lines have nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 NUMBERS = frozenset({int, float})
+T = TypeVar("T", bound=str)
 
 
 class RequestModel(BaseModel):
@@ -27,6 +28,13 @@ class RequestModel(BaseModel):
                 if isinstance(one, bool):
                     raise ValueError(f"{one} is not a number")
         return value
+
+
+def unique(values: list[T], name: str) -> list[T]:
+    """Raises ValueError where one of them is there twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} names a value twice: {', '.join(values)}")
+    return values
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:

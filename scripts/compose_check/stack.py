@@ -48,8 +48,10 @@ class Access:
 
     @classmethod
     def by(cls, environment: Mapping[str, str], key: str) -> Access:
-        names = ("SERVICE_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
-        return cls(*(f"http://127.0.0.1:{environment[name]}" for name in names), key)
+        def at(port: str) -> str:
+            return f"http://127.0.0.1:{environment[port]}"
+
+        return cls(at("SERVICE_PORT"), at("PROMETHEUS_PORT"), at("ALERTMANAGER_PORT"), key)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype
-from driftscope_probes.request_model import RequestModel
+from driftscope_probes.request_model import RequestModel, unique
 
 #: Per dtype on a CPU without FP16 instructions, where an FP16 product takes 5 to 10 times as long.
 EMULATED_FRACTION = 0.5
@@ -35,9 +35,7 @@ class FloorRequest(RequestModel):
     @field_validator("dtypes")
     @classmethod
     def _unique(cls, dtypes: list[Dtype]) -> list[Dtype]:
-        if len(set(dtypes)) != len(dtypes):
-            raise ValueError(f"dtypes names a value twice: {', '.join(dtypes)}")
-        return dtypes
+        return unique(dtypes, "dtypes")
 
     @model_validator(mode="after")
     def _fp16_among_prompts(self) -> Self:

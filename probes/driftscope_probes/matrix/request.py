@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import Kernels
+from driftscope_probes.request_model import RequestModel, unique
 
 #: The service's, or the command line's, own interpreter and environment.
 HERE: Final = "here"
@@ -17,10 +18,8 @@ MOST_PLACES: Final = 64
 RayNodes = Literal["off", "each", "types"]
 
 
-class MatrixRequest(BaseModel):
+class MatrixRequest(RequestModel):
     """The same model at several places, the results compared with each other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, max_length=500, description="catalogue name, folder or Hub id")
     places: list[str] | None = Field(
@@ -50,16 +49,9 @@ class MatrixRequest(BaseModel):
     @field_validator("trainer_dtypes")
     @classmethod
     def _known_modes(cls, modes: list[str]) -> list[str]:
-        return _unique([parse_mode(mode).name for mode in modes], "trainer_dtypes")
+        return unique([parse_mode(mode).name for mode in modes], "trainer_dtypes")
 
     @field_validator("engine_dtypes")
     @classmethod
     def _unique_dtypes(cls, dtypes: list[Dtype]) -> list[Dtype]:
-        _unique([*dtypes], "engine_dtypes")
-        return dtypes
-
-
-def _unique(values: list[str], name: str) -> list[str]:
-    if len(set(values)) != len(values):
-        raise ValueError(f"{name} names a value twice: {', '.join(values)}")
-    return values
+        return unique(dtypes, "engine_dtypes")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from driftscope_probes.dtypes import Dtype, parse_mode
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.prompts import MAX_PROMPT_CHARACTERS, Prompt
-from driftscope_probes.request_model import RequestModel
+from driftscope_probes.request_model import RequestModel, unique
 from driftscope_probes.trainer.settings import TrainerSettings
 
-T = TypeVar("T", bound=str)
 MAX_PROMPTS = 4096
 #: How the adapter gets into the engine. off: not at all, the engine runs `model` as it is, which
 #: may be merged already. merged-…: merged into `model` here, in float32, and rounded to that dtype
@@ -85,12 +84,12 @@ class PairedRequest(RequestModel):
     @field_validator("trainer_dtypes")
     @classmethod
     def _known_modes(cls, modes: list[str]) -> list[str]:
-        return _unique([parse_mode(mode).name for mode in modes], "trainer_dtypes")
+        return unique([parse_mode(mode).name for mode in modes], "trainer_dtypes")
 
     @field_validator("engine_dtypes")
     @classmethod
     def _unique_dtypes(cls, dtypes: list[Dtype]) -> list[Dtype]:
-        return _unique(dtypes, "engine_dtypes")
+        return unique(dtypes, "engine_dtypes")
 
 
 def bounded_prompts(prompts: list[Prompt] | int) -> list[Prompt] | int:
@@ -113,9 +112,3 @@ def _check_prompt(index: int, prompt: Prompt) -> None:
             f"prompt {index} has {len(text)} characters, at most {MAX_PROMPT_CHARACTERS} "
             "are accepted"
         )
-
-
-def _unique(values: list[T], name: str) -> list[T]:
-    if len(set(map(str, values))) != len(values):
-        raise ValueError(f"{name} names a value twice: {', '.join(map(str, values))}")
-    return values

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, insert, select
 
 from driftscope_service.http.errors import request_id
+from driftscope_service.http.log_format import KEY_ID
 from driftscope_service.store.tables import TARGET_LENGTH, audit_log
 
 
@@ -59,8 +60,6 @@ class Who:
 
 COMMAND_LINE: Final = Who(Actor.COMMAND_LINE)
 SERVICE: Final = Who(Actor.SERVICE)
-#: Under this name the state of a request has the id of its key.
-KEY_ID: Final = "key_id"
 
 
 def who(request: Request) -> Who:
@@ -91,8 +90,7 @@ class AuditLog:
         self._connection = connection
 
     def add(self, who: Who, action: Action, target: str, **detail: str | int | None) -> None:
-        """`target`: what it was done to, as `run r1`. What is None is left out."""
-        stated = {name: value for name, value in detail.items() if value is not None}
+        """`target`: what it was done to, as `run r1`."""
         self._connection.execute(
             insert(audit_log).values(
                 at=datetime.now(UTC),
@@ -100,7 +98,7 @@ class AuditLog:
                 key_id=who.key_id,
                 action=action,
                 target=target[:TARGET_LENGTH],
-                detail=stated or None,
+                detail=detail or None,
                 request_id=who.request_id,
             )
         )

@@ -114,7 +114,8 @@ class AuditRow:
 
     @staticmethod
     def of(entry: AuditEntry) -> AuditRow:
-        told = (entry.detail or {}).items()
+        details = entry.detail or {}
+        told = [(name, value) for name, value in details.items() if value is not None]
         return AuditRow(
             at=entry.at,
             who=who_words(entry),

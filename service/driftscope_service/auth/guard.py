@@ -24,13 +24,13 @@ from starlette.types import Scope as AsgiScope
 
 from driftscope_service.auth import reach
 from driftscope_service.auth.access import KEY, Refusal, key_of_request, note_use, refusal
-from driftscope_service.auth.audit import KEY_ID
 from driftscope_service.auth.key import Scope, required_scope
 from driftscope_service.auth.rates import AT_ONCE_RETRY_S, WINDOW_S, AtOnce, Clock, Rate, Taken
 from driftscope_service.auth.reach import Reach
 from driftscope_service.auth.store import ApiKey
 from driftscope_service.http import problem_kinds, session
 from driftscope_service.http.errors import STORAGE_RETRY_S, problem_response
+from driftscope_service.http.log_format import KEY_ID
 from driftscope_service.pages.page_errors import error_page
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database

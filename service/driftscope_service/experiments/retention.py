@@ -18,7 +18,7 @@ from driftscope_service.experiments.store import ReportFiles
 from driftscope_service.jobs.job import JobFolder
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
-from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.leases import once_every
 from driftscope_service.store.retention import Expired, Kept, expire
 
 RETENTION_LEASE: Final = "retention"
@@ -61,10 +61,7 @@ class Retention:
 
     def apply(self) -> int:
         """Rows removed, of jobs; none where another instance did this within the hour."""
-        with self._database.write() as connection:
-            # It is not released: whoever asks within the hour need not do it again.
-            lease = LeaseRepository(connection).take(RETENTION_LEASE, self._instance, EVERY_S)
-        if lease is None:
+        if not once_every(self._database, RETENTION_LEASE, self._instance, EVERY_S):
             return 0
         removed = 0
         while not self._stopping.is_set():

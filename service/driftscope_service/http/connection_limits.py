@@ -14,7 +14,6 @@ from typing import Final, Protocol
 SPARE_DESCRIPTORS: Final = 128
 #: The spare ones may take this share of what there is, or nobody could connect.
 MOST_SPARED: Final = 0.5
-UNIX_SOCKET: Final = "unix"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

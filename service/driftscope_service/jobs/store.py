@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from driftscope_probes.progress import Progress
 from driftscope_service.jobs.job import AttemptOutcome, Job, JobAttempt, JobError, JobState
+from driftscope_service.store.retention import remove_jobs
 from driftscope_service.store.tables import (
     PROGRESS_TEXT_LENGTH,
     job_attempts,
     jobs,
     new_id,
     reports,
-    schedules,
 )
 
 WAITING = Progress("waiting for a free slot", 0.0)
@@ -154,11 +154,7 @@ class JobRepository:
 
     def remove(self, job_id: str) -> None:
         """A finished one without a report; a schedule that started it forgets it."""
-        self._connection.execute(
-            update(schedules).where(schedules.c.last_job_id == job_id).values(last_job_id=None)
-        )
-        self._connection.execute(delete(job_attempts).where(job_attempts.c.job_id == job_id))
-        self._connection.execute(delete(jobs).where(jobs.c.id == job_id))
+        remove_jobs(self._connection, [job_id])
 
     def _read(self, statement: Select[Any]) -> list[Job]:
         rows = self._connection.execute(statement).all()

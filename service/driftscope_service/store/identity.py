@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.store.database import Database
-from driftscope_service.store.leases import database_now
+from driftscope_service.store.instances import InstanceRepository
 from driftscope_service.store.storage.base import (
     IDENTITY_NAME,
     STEPS,
@@ -25,7 +25,6 @@ from driftscope_service.store.storage.base import (
     our_files,
 )
 from driftscope_service.store.tables import (
-    instances,
     new_id,
     reports,
     shards,
@@ -36,8 +35,9 @@ from driftscope_service.store.tables import (
 #: Of the newest files that rows name: where none is there, it is another storage. More would
 #: make every first start on a bucket slower and say no more.
 SAMPLE: Final = 16
-#: An instance writes its heartbeat every few seconds.
-ALIVE_WITHIN: Final = timedelta(seconds=120)
+#: Before a storage is given to another database, an instance must have been silent for longer than
+#: one that is only slow would be.
+SILENT_FOR_S: Final = 120.0
 
 
 class StorageMismatch(ProbeError):
@@ -85,7 +85,7 @@ def adoption(database: Database, storage: Storage) -> Adoption:
         named = {file.name for file in named_files(connection)}
         folders = report_folders(connection)
     there = [file.name for file in our_files(storage)]
-    known = [name for name in there if name in named or _folder(name) in folders]
+    known = [name for name in there if name in named or report_folder(name) in folders]
     return Adoption(len(named), len(named.difference(there)), len(there) - len(known))
 
 
@@ -95,7 +95,7 @@ def adopt(database: Database, storage: Storage) -> str:
     Raises StorageMismatch where an instance works on the database.
     """
     with database.write() as connection:
-        alive = live_instances(connection)
+        alive = len(InstanceRepository(connection).alive(SILENT_FOR_S))
         if alive:
             raise StorageMismatch(
                 f"{alive} instances of the service use {database.dialect}.",
@@ -155,20 +155,11 @@ def named_files(connection: Connection) -> Iterator[NamedFile]:
 
 def report_folders(connection: Connection) -> set[str]:
     """Each has report.json and the files that it names."""
-    return {_folder(row.file) for row in connection.execute(select(reports.c.file))}
+    return {report_folder(row.file) for row in connection.execute(select(reports.c.file))}
 
 
-def live_instances(connection: Connection) -> int:
-    since = database_now(connection) - ALIVE_WITHIN
-    alive = (
-        select(func.count())
-        .select_from(instances)
-        .where(instances.c.stopped_at.is_(None), instances.c.heartbeat_at > since)
-    )
-    return int(connection.execute(alive).scalar_one())
-
-
-def _folder(name: str) -> str:
+def report_folder(name: str) -> str:
+    """The folder that a file of a report lies in."""
     return "/".join(name.split("/")[:2])
 
 

@@ -91,9 +91,9 @@ class InstanceRepository:
             .values(stopped_at=database_now(self._connection))
         )
 
-    def alive(self) -> list[Instance]:
+    def alive(self, within_s: float = ALIVE_WITHIN_S) -> list[Instance]:
         """Those that were heard of lately and have not said that they stop; oldest first."""
-        since = database_now(self._connection) - timedelta(seconds=ALIVE_WITHIN_S)
+        since = database_now(self._connection) - timedelta(seconds=within_s)
         rows = self._connection.execute(
             select(*(instances.c[name] for name in Instance.__dataclass_fields__))
             .where(instances.c.stopped_at.is_(None), instances.c.heartbeat_at >= since)

@@ -75,6 +75,13 @@ class LeaseRepository:
         return None if row is None else Lease(**row._mapping)
 
 
+def once_every(database: Database, name: str, owner: str, seconds: float) -> bool:
+    """Whether this instance does it now; False where another one did within that time. The lease is
+    not released: whoever asks before it ends need not do it again."""
+    with database.write() as connection:
+        return LeaseRepository(connection).take(name, owner, seconds) is not None
+
+
 class Turn:
     """What one instance at a time does, again and again: this one's hold on the lease for it."""
 

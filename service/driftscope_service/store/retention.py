@@ -70,9 +70,9 @@ def expire(connection: Connection, kept: Kept, now: datetime) -> Expired:
     nights = _expired_nights(connection, kept, now)
     old_reports = [*_expired_reports(connection, kept, now), *nights]
     of_reports = _remove_reports(connection, old_reports)
-    _remove_jobs(connection, of_reports)
+    remove_jobs(connection, of_reports)
     old_jobs = _expired_jobs(connection, kept, now)
-    _remove_jobs(connection, old_jobs)
+    remove_jobs(connection, old_jobs)
     return Expired((*of_reports, *old_jobs), tuple(old_reports), len(nights))
 
 
@@ -173,7 +173,8 @@ def _expired_jobs(connection: Connection, kept: Kept, now: datetime) -> list[str
     return [row.id for row in found]
 
 
-def _remove_jobs(connection: Connection, ids: Sequence[str]) -> None:
+def remove_jobs(connection: Connection, ids: Sequence[str]) -> None:
+    """Finished ones without a report; schedules that started them forget them."""
     statements: Sequence[Any] = (
         delete(job_attempts).where(job_attempts.c.job_id.in_(ids)),
         update(schedules).where(schedules.c.last_job_id.in_(ids)).values(last_job_id=None),

@@ -12,14 +12,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
+from tests.service.crash.kill_rounds import free_port
+from tests.service.crash.replicas import Replica, environment
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 #: Requests made up per operation and phase; 24 seconds with the number here.
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "6"))
 #: Server-sent events end with the job, which a checker would wait for.
@@ -27,12 +29,6 @@ ENDLESS = "/events$"
 #: Left out: what spells a value of the right type is taken for it (0 for false, "8" for 8), as
 #: forms and command lines give it.
 LAX = "negative_data_rejection"
-SERVE = """
-import sys
-from driftscope_service.server import run_server
-from driftscope_service.settings import load_settings
-run_server(load_settings(port=0, data_dir=sys.argv[1]), probe_module="quick_probe")
-"""
 ADMIN_KEY = """
 from driftscope_service.auth.key import Scope, new_key
 from driftscope_service.auth.store import KeyRepository
@@ -47,50 +43,37 @@ print(key.token)
 """
 
 
+@dataclass(frozen=True)
 class Served:
-    def __init__(self, address: str, key: str | None) -> None:
-        self.address = address
-        self.key = key
+    address: str
+    key: str | None
 
 
 @pytest.fixture(params=["open", "keys", "postgresql"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    paths = [ROOT / "tests/service/jobs/children", *(ROOT / part for part in ("service", "probes"))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    key = None
+    url = key = None
     if request.param == "postgresql":
-        url: URL = request.getfixturevalue("postgresql_url")
-        environment["DRIFTSCOPE_DATABASE_URL"] = url.render_as_string(hide_password=False)
+        found: URL = request.getfixturevalue("postgresql_url")
+        url = found.render_as_string(hide_password=False)
+    variables = environment(tmp_path, url, None)
+    service = Replica(free_port(), tmp_path / "data", variables)
     if request.param == "keys":
-        environment["DRIFTSCOPE_REQUIRE_KEYS"] = "true"
-        key = _run(ADMIN_KEY, tmp_path / "data", environment).strip()
-    log = (tmp_path / "service.log").open("w+b")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path / "data")], env=environment, stderr=log
-    )
+        variables["DRIFTSCOPE_REQUIRE_KEYS"] = "true"
+        key = _admin_key(service)
+    service.start()
     try:
-        yield Served(_address(tmp_path / "service.log", process), key)
-        assert process.poll() is None, "the service ended"
+        yield Served(service.address, key)
+        assert service.process is not None and service.process.poll() is None, service.log_tail()
     finally:
-        process.terminate()
-        process.wait(60)
-        log.close()
+        service.stop()
 
 
-def _run(code: str, data_dir: Path, environment: dict[str, str]) -> str:
+def _admin_key(service: Replica) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code, str(data_dir)],
-        env=environment, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", ADMIN_KEY, str(service.data_dir)],
+        env={**os.environ, **service.environment}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return done.stdout
-
-
-def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    while process.poll() is None:
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text(encoding="utf-8"))
-        if found is not None:
-            return found[0]
-    raise AssertionError(log.read_text(encoding="utf-8"))
+    return done.stdout.strip()
 
 
 def test_the_api_keeps_what_its_document_says(served: Served, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ EPOCH = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
 def samples(*given: Any) -> list[list[str]]:
-    *of_jobs, ended, settings = given
-    families = [*job_families(*of_jobs, settings), *retry_families(ended)]
+    counts, oldest, finished, ended, settings = given
+    families = [*job_families(counts, oldest, finished, settings), *retry_families(ended)]
     texts = [family.text(openmetrics=False) for family in families]
     return [[line for line in text.splitlines() if line[0] != "#"] for text in texts]
 

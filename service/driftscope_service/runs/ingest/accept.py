@@ -112,7 +112,7 @@ def new_step(
     analysis: StepAnalysis,
     raw_files: Sequence[RawFile],
     *,
-    shards: int = 1,
+    keeps_tokens: bool = True,
     content_sha256: str,
     size_bytes: int,
 ) -> NewStep:
@@ -120,7 +120,7 @@ def new_step(
         step=step,
         content_sha256=content_sha256,
         size_bytes=size_bytes,
-        shards=shards,
+        shards=len(raw_files),
         raw_files=raw_files,
         tokens=analysis.content.tokens,
         sequences=analysis.content.sequences,
@@ -129,6 +129,7 @@ def new_step(
         series=analysis.series,
         verdict=analysis.verdict,
         analysis=analysis.document,
+        keeps_tokens=keeps_tokens,
     )
 
 
@@ -289,9 +290,8 @@ async def _merged(
     new = new_step(
         step,
         analysis,
-        # Nothing shows the tokens of a step that no process can hold.
-        [] if large else [_raw_file(shard) for shard in known.shards],
-        shards=len(known.shards),
+        [_raw_file(shard) for shard in known.shards],
+        keeps_tokens=not large,
         content_sha256=_joint_sha256(known.shards),
         size_bytes=sum(shard.size_bytes for shard in known.shards),
     )
@@ -309,8 +309,7 @@ async def _merged(
     except _ShardsChanged:
         return None
     if large and made:
-        files = [shard.file for shard in known.shards if shard.file is not None]
-        await asyncio.to_thread(intake.files.remove, files)
+        await asyncio.to_thread(intake.files.remove, [raw["file"] for raw in new.raw_files])
     return AcceptedStep(stored, analysis.took_s if made else None)
 
 

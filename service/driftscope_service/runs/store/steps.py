@@ -43,7 +43,7 @@ class NewStep:
     content_sha256: str
     size_bytes: int
     shards: int
-    raw_files: Sequence[RawFile]  # none: its tokens are not kept
+    raw_files: Sequence[RawFile]
     tokens: int
     sequences: int
     metadata: Mapping[str, str]
@@ -51,6 +51,7 @@ class NewStep:
     series: Mapping[str, float | None]
     analysis: bytes  # JSON object
     verdict: StepVerdict | None = None
+    keeps_tokens: bool = True  # False: no process could hold them to show them
 
     @property
     def nonfinite_tokens(self) -> int:
@@ -133,8 +134,8 @@ class StepRepository:
                 sequences=new.sequences,
                 size_bytes=new.size_bytes,
                 shards=new.shards,
-                kept_bytes=new.size_bytes if new.raw_files else 0,
-                raw_files=list(new.raw_files) or None,
+                kept_bytes=new.size_bytes if new.keeps_tokens else 0,
+                raw_files=list(new.raw_files) if new.keeps_tokens else None,
                 crossed=list(new.crossed),
                 series=dict(new.series),
                 verdict=None if new.verdict is None else asdict(new.verdict),

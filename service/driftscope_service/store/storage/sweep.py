@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from driftscope_service.store.database import Database
-from driftscope_service.store.identity import named_files, report_folders
-from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.identity import named_files, report_folder, report_folders
+from driftscope_service.store.leases import once_every
 from driftscope_service.store.storage.base import Storage, our_files
 from driftscope_service.store.storage.guarded import backup_runs
 
@@ -27,11 +27,7 @@ _log = logging.getLogger("driftscope")
 
 def sweep(database: Database, storage: Storage, owner: str, *, age: timedelta = SWEEP_AGE) -> int:
     """Files removed; 0 where another instance swept within SWEEP_EVERY_S, or a backup runs."""
-    with database.write() as connection:
-        # It is not released: whoever asks within the hour need not do it again.
-        if LeaseRepository(connection).take(SWEEP_LEASE, owner, SWEEP_EVERY_S) is None:
-            return 0
-    if backup_runs(database):
+    if not once_every(database, SWEEP_LEASE, owner, SWEEP_EVERY_S) or backup_runs(database):
         return 0
     before = datetime.now(UTC) - age
     # Listed before the rows are read: what is put meanwhile is in neither list.
@@ -39,12 +35,8 @@ def sweep(database: Database, storage: Storage, owner: str, *, age: timedelta = 
     with database.read() as connection:
         named = {file.name for file in named_files(connection)}
         folders = report_folders(connection)
-    left = [name for name in old if name not in named and _report(name) not in folders]
+    left = [name for name in old if name not in named and report_folder(name) not in folders]
     storage.remove(left)
     if left:
         _log.warning("files of unfinished work removed from %s: %d", storage, len(left))
     return len(left)
-
-
-def _report(name: str) -> str:
-    return "/".join(name.split("/")[:2])
