@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
+from jinja2 import TemplateError
 from pydantic import BaseModel
 from sqlalchemy import Connection, Table
 
@@ -190,3 +191,16 @@ class ExperimentsService(JobsService, Protocol):
 
 
 CurrentService = Annotated[ExperimentsService, Depends(current_service)]
+
+
+#: What reading, summing up and drawing a report raise where a part of it is missing or of another
+#: shape. Whatever passes can be shown later, too.
+UNFIT: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, TemplateError)
+
+
+def draw_once(report: Report, kind: Kind) -> None:
+    """Of a report that was made elsewhere, before it is stored: read, summed up and drawn, so that
+    no page fails at it later. Raises one of UNFIT."""
+    typed = kind.read(report)
+    kind.sentence(kind.summarise(typed))
+    kind.render(typed)

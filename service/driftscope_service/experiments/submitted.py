@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import TemplateError
 from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.experiments.kind import Kind, Report
+from driftscope_service.experiments.kind import UNFIT, Kind, Report, draw_once
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.store import (
     Origin,
@@ -33,9 +32,6 @@ from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
 
-#: What reading, summing up and drawing a report raise where a part of it is missing or of another
-#: shape. Whatever passes can be shown later, too.
-_UNFIT: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, TemplateError)
 MOST_REASON: Final = 500
 
 
@@ -129,16 +125,14 @@ def _checked(report: Report, kind: Kind) -> dict[str, Any]:
     """As it is stored: read, summed up and drawn once, so that no page fails at it later."""
     try:
         held = dict(kind.check_submitted(report))
-        typed = kind.read(held)
-        kind.sentence(kind.summarise(typed))
-        kind.render(typed)
+        draw_once(held, kind)
     except ValidationError as error:
         first = error.errors()[0]
         pointer = "".join(f"/{part}" for part in first["loc"])[:MOST_REASON]
         raise ReportRefused(
             f"it is no report of kind {kind.name}: {first['msg'][:MOST_REASON]}.", pointer=pointer
         ) from None
-    except _UNFIT as error:
+    except UNFIT as error:
         reason = f"{type(error).__name__}: {error}"[:MOST_REASON]
         raise ReportRefused(f"it is no report of kind {kind.name}: {reason}.") from None
     return held

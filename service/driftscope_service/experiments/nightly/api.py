@@ -24,7 +24,12 @@ from starlette.concurrency import run_in_threadpool
 from driftscope_probes.device.environment import Change
 from driftscope_probes.nightly.report import ItemReport, NightConfig, NightlyReport
 from driftscope_probes.verdicts import NOT_RUN
-from driftscope_service.experiments.kind import CurrentService, ExperimentsService
+from driftscope_service.experiments.kind import (
+    UNFIT,
+    CurrentService,
+    ExperimentsService,
+    draw_once,
+)
 from driftscope_service.experiments.nightly.job import NAME
 from driftscope_service.experiments.nightly.store import Night, NightlyRepository
 from driftscope_service.experiments.record import store_report
@@ -33,6 +38,8 @@ from driftscope_service.http.errors import InvalidField, not_found, problems
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.jobs.store import JobRepository
 
+#: Of what is wrong with a night, in the answer.
+MOST_REASON = 500
 #: Most items of one night: the shipped file has about eighty.
 MAX_ITEMS = 5_000
 #: Three per item: expectation, a setting and bits; the environment has fewer names than that.
@@ -198,6 +205,11 @@ def _add(body: bytes, service: ExperimentsService) -> tuple[NightBody, bool]:
         )
     if known is not None:
         return NightBody.of(known), False
+    try:
+        draw_once(result.to_dict(), service.kinds[NAME])
+    except UNFIT as error:
+        reason = f"the night cannot be shown: {type(error).__name__}: {error}"
+        raise InvalidField("", reason[:MOST_REASON], remedy=_REMEDY) from None
     with tempfile.TemporaryDirectory(dir=service.settings.data_dir) as workdir:
         file = store_report(
             result.to_dict(),

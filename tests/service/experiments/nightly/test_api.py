@@ -54,6 +54,12 @@ def test_a_night_is_kept_whole(running: Any) -> None:
     assert running.client.get(body["links"]["self"]).json() == body
 
 
+def test_a_night_that_no_page_can_show_is_refused(running: Any) -> None:
+    answer = running.client.post("/v1/nightly", json=night(environment={}))
+    assert answer.status_code == 422 and "cannot be shown" in answer.json()["detail"]
+    assert running.client.get("/v1/nightly").json()["nights"] == []
+
+
 def test_the_same_night_again_changes_nothing(running: Any) -> None:
     first = running.client.post("/v1/nightly", json=night())
     again = running.client.post("/v1/nightly", json=night())
