@@ -34,8 +34,8 @@ from driftscope_service.jobs.executors.local import JOB_VARIABLE
 from driftscope_service.server import listen
 from driftscope_service.service import Service, open_service
 from driftscope_service.settings import PREFIX, Settings
-from driftscope_service.store import tables
-from driftscope_service.store.database import Database
+from driftscope_service.store import migrate, tables
+from driftscope_service.store.database import Database, DatabaseAddress
 
 QUICK_PROBE = "quick_probe"
 ROOT = Path(__file__).parents[2]
@@ -519,6 +519,24 @@ def own_postgresql() -> Iterator[PostgresqlServer]:
 def postgresql_url(postgresql_server: URL) -> URL:
     """An empty database: everything that the test before left is dropped."""
     return emptied(postgresql_server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseAddress:
+    """Every database system that the store runs on: SQLite files and a real PostgreSQL server."""
+    if request.param == "sqlite":
+        return tmp_path / "test.db"
+    url: URL = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture
+def database(address: DatabaseAddress) -> Iterator[Database]:
+    """At the newest schema, without rows."""
+    migrate.upgrade(address)
+    database = Database(address)
+    yield database
+    database.dispose()
 
 
 def emptied(url: URL) -> URL:

@@ -22,8 +22,8 @@ def service_board() -> dashboard.Dashboard:
         annotations=[
             annotation(
                 "Alerts",
-                'ALERTS{alertname=~"JobQueueStuck|IngestRejecting|DiskLow|ServiceAbsent", '
-                'alertstate="firing"}',
+                'ALERTS{alertname=~"JobQueueStuck|IngestRejecting|DiskLow|ServiceAbsent|'
+                'ReplicaMissing", alertstate="firing"}',
                 "{{alertname}}",
                 "{{instance}}",
                 "red",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,11 @@ from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.store import ReportFiles, ReportRepository
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.store import migrate, tables
+from driftscope_service.store import tables
 from driftscope_service.store.database import Database
 from driftscope_service.store.storage.local import LocalStorage
 
 REPORT = load.recorded_report(KIND, KIND.recordings[0])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
-    yield database
-    database.dispose()
 
 
 def store(database: Database, folder: Path, kind: Kind = KIND) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, insert, select
+from sqlalchemy import insert, select
 from ulid import ULID
 
 from driftscope_service.auth.audit import Actor, AuditLog
 from driftscope_service.experiments.retention import RETENTION_LEASE, Retention
 from driftscope_service.experiments.store import ReportFiles
-from driftscope_service.store import migrate, tables
+from driftscope_service.store import tables
 from driftscope_service.store.database import Database
 from driftscope_service.store.leases import LeaseRepository
 from driftscope_service.store.retention import Kept
@@ -22,17 +22,6 @@ from driftscope_service.store.storage.local import LocalStorage
 
 NOW = datetime.now(UTC)
 DONE = {"stage": "done", "fraction": 1.0, "detail": ""}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    address: Path | URL = tmp_path / "test.db"
-    if request.param == "postgresql":
-        address = request.getfixturevalue("postgresql_url")
-    migrate.upgrade(address)
-    opened = Database(address)
-    yield opened
-    opened.dispose()
 
 
 class Shelf:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,19 +12,10 @@ from driftscope_service.jobs.job import Job, JobState
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.schedule.store import MISSED_AFTER_S, Missed, Schedule, ScheduleRepository
-from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
 
 DUE = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate.upgrade(tmp_path / "test.db")
-    database = Database(tmp_path / "test.db")
-    yield database
-    database.dispose()
 
 
 class Announced:
