@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +21,9 @@ ROOT = Path(__file__).parents[1]
 # Read when torch is loaded, here and in every process that a test starts. Threads that spin while
 # they wait take six times the processor time where two processes share two cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+WARM_START = ROOT / "tests" / "warm_start"
+#: As warm_start/sitecustomize.py has it.
+NURSERY = "DRIFTSCOPE_TESTS_NURSERY"
 #: One child process runs all kernels of this folder that are interpreted: see its conftest.py.
 ONE_UNIT = "triton_kernels"
 
@@ -67,6 +72,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         excuse_older_cpus(items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One nursery for all processes of a test run: see warm_start/nursery.py."""
+    if hasattr(config, "workerinput") or not sys.platform.startswith("linux"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="driftscope-nursery-"))
+    with open(folder / "log.txt", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(WARM_START / "nursery.py"), str(folder / "socket")],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    os.environ[NURSERY] = str(folder / "socket")
+    paths = [str(WARM_START), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+    def close() -> None:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+    config.add_cleanup(close)
+
+
+@pytest.fixture
+def plain_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children of probes start as they do for users, imports included."""
+    monkeypatch.delenv(NURSERY, raising=False)
 
 
 @pytest.fixture(autouse=True)

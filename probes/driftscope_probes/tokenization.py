@@ -1,50 +1,49 @@
-"""Prompts to token ids with the model's own tokenizer, and text of a requested length."""
+"""Prompts to token ids with the model's own tokenizer; text of a requested length. No torch."""
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from transformers import AutoTokenizer
-
+from driftscope_probes.children import ChildProcess
+from driftscope_probes.crashes import explain_probe_crash
 from driftscope_probes.errors import RequestError
-from driftscope_probes.prompts import DEMO_PROMPTS, Message, Prompt, PromptBatch
+from driftscope_probes.prompts import DEMO_PROMPTS, Prompt, PromptBatch
+from driftscope_probes.tokenizer_child import Encodable, encode
+
+MODULE: Final = "driftscope_probes.tokenizer_child"
 
 
 def tokenize(
     model_path: Path, prompts: Sequence[Prompt], *, chat_template: bool | None
 ) -> PromptBatch:
     """`chat_template` None: use one where the tokenizer has it. Raises RequestError."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_path, trust_remote_code=False, local_files_only=True
-    )
-    has_template = tokenizer.chat_template is not None
-    needs_template = any(not isinstance(prompt, str) for prompt in prompts)
-    if not has_template and (chat_template or needs_template):
-        raise RequestError(
-            f"the tokenizer of {model_path.name} has no chat template.",
-            remedy="give the prompts as plain text and leave --chat-template out.",
-        )
-    templated = has_template if chat_template is None else chat_template
-    encode = _encode_chat if templated or needs_template else _encode_text
-    batch = PromptBatch.from_lists([encode(tokenizer, prompt) for prompt in prompts])
+    given: list[Encodable] = [
+        prompt if isinstance(prompt, str) else [message.model_dump() for message in prompt]
+        for prompt in prompts
+    ]
+    encoding = encode if "torch" in sys.modules else _encode_apart
+    batch = PromptBatch.from_lists(encoding(model_path, given, chat_template=chat_template))
     _refuse_empty(batch)
     return batch
 
 
-def _encode_chat(tokenizer: Any, prompt: Prompt) -> list[int]:
-    messages = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
-    encoded = tokenizer.apply_chat_template(
-        [message.model_dump() for message in messages],
-        add_generation_prompt=True,
-        return_dict=True,
-    )
-    return list(encoded["input_ids"])
-
-
-def _encode_text(tokenizer: Any, prompt: Prompt) -> list[int]:
-    return list(tokenizer(prompt)["input_ids"])
+def _encode_apart(
+    model_path: Path, prompts: list[Encodable], *, chat_template: bool | None
+) -> list[list[int]]:
+    """In a process that leaves torch out, so that this one stays small and starts soon."""
+    request = {
+        "model_path": str(model_path),
+        "prompts": prompts,
+        "chat_template": chat_template,
+    }
+    with tempfile.TemporaryDirectory(prefix="driftscope-tokens-") as folder:
+        child = ChildProcess(MODULE, request, Path(folder), explain_crash=explain_probe_crash)
+        token_ids: list[list[int]] = child.wait()["token_ids"]
+    return token_ids
 
 
 def _refuse_empty(batch: PromptBatch) -> None:

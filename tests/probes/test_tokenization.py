@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,18 @@ def test_a_prompt_and_its_response_must_fit_the_context() -> None:
     with pytest.raises(RequestError) as caught:
         check_context(batch, 1, 90)
     assert "max-tokens" not in caught.value.remedy
+
+
+def test_a_process_without_torch_stays_without_it(templated: Path) -> None:
+    """The tokens are those that a process with torch encodes."""
+    program = (
+        "import json, sys; from pathlib import Path\n"
+        "from driftscope_probes.tokenization import tokenize\n"
+        "batch = tokenize(Path(sys.argv[1]), ['hello', 'you there'], chat_template=True)\n"
+        "print(json.dumps([batch.token_ids.tolist(), 'torch' in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(templated)], capture_output=True, text=True, check=True
+    )
+    expected = tokenize(templated, ["hello", "you there"], chat_template=True)
+    assert json.loads(done.stdout) == [expected.token_ids.tolist(), False]

@@ -196,6 +196,10 @@ def running(run_service: Run) -> Iterator[Running]:
         yield running
 
 
+#: Parquet files of tokens on their way: each goes away by itself.
+KEPT_LATER = "*.parquet.partial"
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -308,7 +312,10 @@ class Pushing:
         return self.client.post(path, content=body, headers=headers, **options)
 
     def incoming(self) -> list[str]:
-        return sorted(path.name for path in self._running.data_dir.glob("incoming/*"))
+        """Of uploads. Tokens of answered steps are written there too, and go on being."""
+        folder = self._running.data_dir / "incoming"
+        eventually(lambda: not any(folder.glob(KEPT_LATER)))
+        return sorted(path.name for path in folder.glob("*") if not path.match(KEPT_LATER))
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self._running.data_dir.glob("steps/*"))

@@ -30,10 +30,11 @@ from driftscope_probes.durable_file import sync, write_whole
 from driftscope_probes.errors import ProbeError
 from driftscope_service.store import migrate
 from driftscope_service.store.database import Database
-from driftscope_service.store.identity import NamedFile, database_id, named_files, report_folders
+from driftscope_service.store.identity import database_id
 from driftscope_service.store.leases import LeaseRepository
 from driftscope_service.store.storage.base import Storage
 from driftscope_service.store.storage.guarded import BACKUP_LEASE
+from driftscope_service.store.storage.named_files import NamedFile, named_files, report_folders
 from driftscope_service.store.tables import metadata, new_id
 
 FORMAT: Final = 1

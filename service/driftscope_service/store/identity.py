@@ -7,10 +7,8 @@ that nothing names, and sweep it away.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
@@ -20,15 +18,17 @@ from driftscope_service.store.database import Database
 from driftscope_service.store.instances import InstanceRepository
 from driftscope_service.store.storage.base import (
     IDENTITY_NAME,
-    STEPS,
     Storage,
     our_files,
 )
+from driftscope_service.store.storage.named_files import (
+    named_files,
+    newest_files,
+    report_folder,
+    report_folders,
+)
 from driftscope_service.store.tables import (
     new_id,
-    reports,
-    shards,
-    steps,
     storage_identity,
 )
 
@@ -42,12 +42,6 @@ SILENT_FOR_S: Final = 120.0
 
 class StorageMismatch(ProbeError):
     """The storage and the database do not belong together."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFile:
-    name: str  # in the storage
-    size_bytes: int | None = None  # None: the row does not say
 
 
 def claim_storage(database: Database, storage: Storage) -> str:
@@ -134,35 +128,6 @@ def database_id(connection: Connection) -> str | None:
     return found
 
 
-def named_files(connection: Connection) -> Iterator[NamedFile]:
-    """Every file that a row names, newest row first in each table. Of a report its report.json:
-    the row names no other, and they lie beside it."""
-    kept = select(steps.c.raw_files, steps.c.tokens_file, steps.c.kept_bytes).where(
-        steps.c.kept_bytes > 0
-    )
-    for raw_files, tokens_file, size in connection.execute(kept.order_by(steps.c.number.desc())):
-        for raw in raw_files or ():
-            yield NamedFile(f"{STEPS}/{raw['file']}", size if len(raw_files) == 1 else None)
-        if tokens_file is not None:
-            yield NamedFile(f"{STEPS}/{tokens_file}", size)
-    open_shards = select(shards.c.file, shards.c.size_bytes).where(shards.c.file.is_not(None))
-    for file, size in connection.execute(open_shards.order_by(shards.c.number.desc())):
-        yield NamedFile(f"{STEPS}/{file}", size)
-    every = select(reports.c.file, reports.c.size_bytes).order_by(reports.c.number.desc())
-    for file, size in connection.execute(every):
-        yield NamedFile(file, size)
-
-
-def report_folders(connection: Connection) -> set[str]:
-    """Each has report.json and the files that it names."""
-    return {report_folder(row.file) for row in connection.execute(select(reports.c.file))}
-
-
-def report_folder(name: str) -> str:
-    """The folder that a file of a report lies in."""
-    return "/".join(name.split("/")[:2])
-
-
 def _give(connection: Connection) -> str:
     given = new_id("storage")
     connection.execute(
@@ -175,7 +140,7 @@ def _check_fits(
     connection: Connection, database: Database, storage: Storage, ours: str | None
 ) -> None:
     """A storage without an id: its files are those that the rows name, or there are none."""
-    sample = list(_newest(connection))
+    sample = list(newest_files(connection, SAMPLE))
     if not sample:
         if next(our_files(storage), None) is not None:
             raise StorageMismatch(
@@ -189,32 +154,6 @@ def _check_fits(
             f"{storage}; the storage id of the database is {ours}, the storage has none.",
             remedy=_REMEDY,
         )
-
-
-def _newest(connection: Connection) -> Iterator[NamedFile]:
-    """A few of each table."""
-    kept = (
-        select(steps.c.raw_files, steps.c.tokens_file)
-        .where(steps.c.kept_bytes > 0)
-        .order_by(steps.c.number.desc())
-        .limit(SAMPLE)
-    )
-    of_steps = (
-        [raw["file"] for raw in raw_files or ()] if tokens_file is None else [tokens_file]
-        for raw_files, tokens_file in connection.execute(kept)
-    )
-    open_shards = (
-        select(shards.c.file)
-        .where(shards.c.file.is_not(None))
-        .order_by(shards.c.number.desc())
-        .limit(SAMPLE)
-    )
-    newest_reports = select(reports.c.file).order_by(reports.c.number.desc()).limit(SAMPLE)
-    of_shards = (row.file for row in connection.execute(open_shards))
-    for file in chain(chain.from_iterable(of_steps), of_shards):
-        yield NamedFile(f"{STEPS}/{file}")
-    for row in connection.execute(newest_reports):
-        yield NamedFile(row.file)
 
 
 _REMEDY: Final = (

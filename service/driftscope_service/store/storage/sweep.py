@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from driftscope_service.store.database import Database
-from driftscope_service.store.identity import named_files, report_folder, report_folders
 from driftscope_service.store.leases import once_every
 from driftscope_service.store.storage.base import Storage, our_files
 from driftscope_service.store.storage.guarded import backup_runs
+from driftscope_service.store.storage.named_files import named_files, report_folder, report_folders
 
 SWEEP_LEASE: Final = "sweep"
 #: Rows follow their files within seconds. A day is longer than any upload, and than any two clocks

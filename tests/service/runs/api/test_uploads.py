@@ -324,10 +324,10 @@ def test_an_analysis_process_that_dies_is_replaced(pushing: Any) -> None:
 
 def test_a_client_that_goes_away_leaves_nothing(pushing_at_url: Any, eventually: Any) -> None:
     pushing = pushing_at_url
-    body = pushing.body([4000])
+    body = pushing.body([40_000])
 
     def half() -> Any:
-        yield body[:2000]
+        yield body[: len(body) // 2]  # more than what is looked at before there is a file
         eventually(lambda: len(pushing.incoming()) == 1)
         raise InterruptedError
 
