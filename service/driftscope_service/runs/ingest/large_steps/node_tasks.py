@@ -34,11 +34,15 @@ def analyze_on_node(
     """`order`: `run`, `machine` and `floors`, whose files are in `floors`. What is told, and the
     result, which the driver never fetches."""
     asked = json.loads(order)
-    with tempfile.TemporaryDirectory(prefix="driftscope-shard-") as name:
-        folder = Path(name)
-        content.tofile(folder / "shard")
-        part = StepPart(folder / "shard", step_format)
-        there = Path(unpack(asked, floors, folder)["floors"])
+    # The shard's file has no name, so that none is left where this process is killed.
+    with (
+        tempfile.TemporaryFile() as file,
+        tempfile.TemporaryDirectory(prefix="driftscope-floors-") as folder,
+    ):
+        content.tofile(file)
+        file.flush()
+        part = StepPart(Path(f"/proc/self/fd/{file.fileno()}"), step_format)
+        there = Path(unpack(asked, floors, Path(folder))["floors"])
         try:
             found = analyze_part(part, RunFacts(**asked["run"]), there, asked["machine"])
         except ProbeError as error:
