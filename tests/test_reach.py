@@ -59,7 +59,11 @@ driftscope_service.store.storage.guarded tests/service/test_storage.py run_servi
 driftscope_probes.engines.vllm_lora tests/cases/test_lora_merge.py "--engine-adapter",
 driftscope_probes.explain.planted.* tests/service/cli/test_drill_explain.py "--explain",
 driftscope_service.jobs.executors.ray.driver
-    tests/service/jobs/executors/ray/test_cluster.py cluster.executor(
+    tests/service/jobs/executors/ray/test_cluster.py executor_on(
+driftscope_service.jobs.executors.ray.attachment
+    tests/service/jobs/executors/ray/test_cluster.py executor_on(
+driftscope_service.runs.ingest.large_steps.*
+    tests/service/runs/ingest/large_steps/test_on_ray.py executor="ray"
 driftscope_service.cli.drill_explain tests/service/cli/test_drill_explain.py "--explain",
 driftscope_probes.explain.batch_explanation
     tests/probes/explain/test_against_itself.py explain_batch(

@@ -33,13 +33,18 @@ from driftscope_service.jobs.executors.local import (
     LocalExecutor,
     kill_orphans,
 )
-from driftscope_service.jobs.executors.ray.executor import build_ray_executor
+from driftscope_service.jobs.executors.ray.cluster import RayCluster, build_cluster
+from driftscope_service.jobs.executors.ray.executor import RayExecutor
 from driftscope_service.jobs.executors.ray.options import ClusterOptions
 from driftscope_service.jobs.job import Job
 from driftscope_service.jobs.run_job import JobOf, JobTools
 from driftscope_service.runs.brought import step_brought
 from driftscope_service.runs.drift import RunDrift
+from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 from driftscope_service.runs.ingest.intake import Intake, build_intake
+from driftscope_service.runs.ingest.large_steps.base import LargeSteps
+from driftscope_service.runs.ingest.large_steps.in_pool import LargeStepsInPool
+from driftscope_service.runs.ingest.large_steps.on_ray import LargeStepsOnRay
 from driftscope_service.schedule.scheduler import Scheduler
 from driftscope_service.settings import Settings
 from driftscope_service.store import disk_reserve, migrate
@@ -105,7 +110,8 @@ def build_service(
     report_files = ReportFiles(storage)
     presence = Presence(database)
     kinds = load_kinds(experiments)
-    carries_out = _executor(settings, probe_module, kinds)
+    cluster = _cluster(settings)
+    carries_out = _executor(settings, probe_module, kinds, cluster)
 
     def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
         return store_report(
@@ -129,7 +135,11 @@ def build_service(
     )
     owner = Owner(presence.id, socket.gethostname()[:HOST_LENGTH], carries_out.name)
     executor = JobExecutor(tools, owner, settings.max_concurrent_probes)
-    intake = build_intake(settings, database, storage, instance=presence.id)
+    pool = AnalysisPool(settings.analysis_processes)
+    intake = build_intake(
+        *(settings, database, storage, pool, _large_steps(settings, pool, cluster)),
+        instance=presence.id,
+    )
     scheduler = Scheduler(
         database, settings.max_queued_jobs, executor.announce, instance=presence.id
     )
@@ -150,18 +160,10 @@ def build_service(
     )
 
 
-def _executor(settings: Settings, probe_module: str, kinds: Mapping[str, Kind]) -> Executor:
-    limit_s = settings.job_time_limit_seconds
+def _cluster(settings: Settings) -> RayCluster | None:
     if settings.executor == "local":
-        return LocalExecutor(
-            probe_module,
-            settings.probe_python,
-            limit_s,
-            kinds,
-            settings.max_probe_memory_gib,
-            Devices(settings.devices),
-        )
-    cluster = ClusterOptions(
+        return None
+    options = ClusterOptions(
         settings.ray_address,
         settings.ray_cpus_per_job,
         settings.ray_gpus_per_job,
@@ -169,7 +171,29 @@ def _executor(settings: Settings, probe_module: str, kinds: Mapping[str, Kind]) 
         settings.ray_accelerator_type,
         settings.ray_resources,
     )
-    return build_ray_executor(probe_module, limit_s, kinds, cluster, settings.ray_token_file)
+    return build_cluster(options, settings.ray_token_file)
+
+
+def _executor(
+    settings: Settings, probe_module: str, kinds: Mapping[str, Kind], cluster: RayCluster | None
+) -> Executor:
+    limit_s = settings.job_time_limit_seconds
+    if cluster is not None:
+        return RayExecutor(probe_module, limit_s, kinds, cluster)
+    return LocalExecutor(
+        probe_module,
+        settings.probe_python,
+        limit_s,
+        kinds,
+        settings.max_probe_memory_gib,
+        Devices(settings.devices),
+    )
+
+
+def _large_steps(settings: Settings, pool: AnalysisPool, cluster: RayCluster | None) -> LargeSteps:
+    if cluster is None:
+        return LargeStepsInPool(pool)
+    return LargeStepsOnRay(cluster, settings.analysis_processes, settings.job_time_limit_seconds)
 
 
 @contextmanager

@@ -175,7 +175,9 @@ class Settings(BaseSettings):
         default=None, description="interpreter that runs probes; default: the service's own"
     )
     executor: Literal["local", "ray"] = Field(
-        default="local", description="where probes run: on this machine, or on a Ray cluster"
+        default="local",
+        description="where probes run and large steps are analysed: on this machine, or on a Ray "
+        "cluster",
     )
     ray_address: str = Field(
         default="",
@@ -220,7 +222,10 @@ class Settings(BaseSettings):
     )
     max_queued_jobs: int = Field(default=16, ge=1, le=10_000, description="jobs waiting at most")
     job_time_limit_seconds: float = Field(
-        default=14_400.0, gt=0.0, description="wall-clock time after which a probe is stopped"
+        default=14_400.0,
+        gt=0.0,
+        description="wall-clock time after which a probe, or a large step on a Ray cluster, is "
+        "stopped",
     )
     job_total_time_limit_seconds: float = Field(
         default=43_200.0, gt=0.0, description="what all attempts at a job may take together"
@@ -266,7 +271,10 @@ class Settings(BaseSettings):
         description="least rate of a body, over any ten seconds; 0: no least rate",
     )
     analysis_processes: int = Field(
-        default=1, ge=1, le=64, description="processes that analyse pushed steps"
+        default=1,
+        ge=1,
+        le=64,
+        description="processes that analyse pushed steps; large steps on a Ray cluster at once",
     )
     token_ring_steps: int = Field(
         default=32, ge=0, description="latest steps of each run whose tokens are kept"

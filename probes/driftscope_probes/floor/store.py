@@ -92,8 +92,10 @@ class FloorStore:
         trainer_dtype: str | None,
         *,
         fingerprint: str | None = None,
+        here: str | None = None,
     ) -> Floor | None:
-        """The floor that fits best, or None: then the prior holds.
+        """The floor that fits best, or None: then the prior holds. `here`: as `machine` names the
+        one that asks; None: this one.
 
         A floor of the same weights goes before one of the same name, of this machine before
         another's, of `driftscope floor` before one that a paired probe left, a new one before an
@@ -114,7 +116,7 @@ class FloorStore:
         ]
         if not floors:
             return None
-        here = machine()
+        here = here or machine()
         best = max(
             floors,
             key=lambda floor: (
@@ -160,9 +162,14 @@ def default_folder() -> Path:
 
 
 def find_floor(
-    folder: Path, model: str | None, rollout_dtype: str | None, trainer_dtype: str | None
+    folder: Path,
+    model: str | None,
+    rollout_dtype: str | None,
+    trainer_dtype: str | None,
+    *,
+    here: str | None = None,
 ) -> Floor | None:
-    return FloorStore(folder).find(model, rollout_dtype, trainer_dtype)
+    return FloorStore(folder).find(model, rollout_dtype, trainer_dtype, here=here)
 
 
 def read_floor(path: Path) -> StoredFloor:

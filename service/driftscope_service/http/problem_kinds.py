@@ -225,8 +225,9 @@ ANALYSIS_FAILED = ProblemKind(
     "analysis-failed",
     503,
     "The step could not be analysed",
-    "The process that analysed it ended, most often because memory ran out. Try "
-    "again after Retry-After seconds, or push the step in smaller shards. Nothing was kept.",
+    "The process that analysed it ended, most often because memory ran out, or the Ray cluster "
+    "that analyses large steps failed: `detail` says which. Try again after Retry-After seconds, "
+    "or push the step in smaller shards. Nothing was kept but shards that had been received.",
 )
 NOT_READY = ProblemKind(
     "not-ready",

@@ -71,6 +71,9 @@ def test_the_floor_that_fits_best_is_found(tmp_path: Path) -> None:
         assert found is not None and found.sigma == floor.sigma
     old = store.find("smollm2-135m", "bf16", "bf16", fingerprint="sha256:" + "cd" * 32)
     assert old is not None and old.sigma == 0.4
+    # For another machine, as where a node of a cluster looks for the service's.
+    theirs = find_floor(tmp_path, "smollm2-135m", "bf16", "bf16", here="another CPU")
+    assert theirs is not None and theirs.sigma == 0.2
 
 
 def test_a_new_floor_replaces_the_old_one(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 from sqlalchemy import Connection
@@ -28,8 +27,6 @@ from driftscope_service.runs.ingest.analysis import (
     StepAnalysis,
     StepContent,
     StepPart,
-    analysis_of_shards,
-    analyze_part,
     analyze_parts,
     read_part,
 )
@@ -281,8 +278,11 @@ async def _merged(
         # In a thread: a remote storage hands them over through the network.
         parts = await asyncio.to_thread(_parts, intake, known.shards)
         large = sum(shard.tokens for shard in known.shards) > LARGEST_WHOLE_STEP
-        analysis = await (_in_shards if large else _whole)(intake, parts, known)
-    except (PushError, OSError):
+        if large:
+            analysis = await intake.large_steps.analyze(parts, known.facts, intake.floors)
+        else:
+            analysis = await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
+    except (PushError, OSError, ServiceError):
         now = await asyncio.to_thread(_place, intake, run, step, attempt)
         if (now.step, now.shards) != (known.step, known.shards):
             return None  # deleted, or completed and converted: their files are gone
@@ -311,20 +311,6 @@ async def _merged(
     if large and made:
         await asyncio.to_thread(intake.files.remove, [raw["file"] for raw in new.raw_files])
     return AcceptedStep(stored, analysis.took_s if made else None)
-
-
-async def _whole(intake: Intake, parts: Sequence[StepPart], known: Place) -> StepAnalysis:
-    return await intake.pool.run(analyze_parts, parts, known.facts, intake.floors)
-
-
-async def _in_shards(intake: Intake, parts: Sequence[StepPart], known: Place) -> StepAnalysis:
-    """As many at once as there are analysis processes; each holds one shard."""
-    began = time.perf_counter()
-    found = await asyncio.gather(
-        *(intake.pool.run(analyze_part, part, known.facts, intake.floors) for part in parts)
-    )
-    analysis = await intake.pool.run(analysis_of_shards, found, known.facts)
-    return replace(analysis, took_s=time.perf_counter() - began)
 
 
 class _ShardsChanged(Exception):

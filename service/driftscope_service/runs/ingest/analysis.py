@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from driftscope_probes.analysis import Analysis, analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis
@@ -72,6 +72,22 @@ class StepAnalysis:
     document: bytes  # JSON object: comparison, diagnosis, …, crossed_limits, profiles
     took_s: float  # reading included
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; every bit of `document` stays."""
+        return asdict(self) | {"document": self.document.decode()}
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> StepAnalysis:
+        verdict = fields["verdict"]
+        return StepAnalysis(
+            content=StepContent(**fields["content"]),
+            crossed=tuple(fields["crossed"]),
+            series=fields["series"],
+            verdict=None if verdict is None else StepVerdict(**verdict),
+            document=fields["document"].encode(),
+            took_s=fields["took_s"],
+        )
+
 
 def read_part(part: StepPart) -> StepContent:
     """Check one shard. Raises PushError."""
@@ -90,10 +106,15 @@ def analyze_parts(parts: Sequence[StepPart], run: RunFacts, floors: Path) -> Ste
     return _step_analysis(analysis, _content(step), known, time.perf_counter() - start)
 
 
-def analyze_part(part: StepPart, run: RunFacts, floors: Path) -> ShardAnalysis:
-    """One shard of a step that is too large for one process. Raises PushError."""
+def analyze_part(
+    part: StepPart, run: RunFacts, floors: Path, here: str | None = None
+) -> ShardAnalysis:
+    """One shard of a step that is too large for one process. Raises PushError.
+
+    `here`: the machine whose floors go first; None: this one.
+    """
     step = read_step(part.path, part.step_format)
-    return analyze_shard(step, _floor(run.of_step(step.metadata), floors))
+    return analyze_shard(step, _floor(run.of_step(step.metadata), floors, here))
 
 
 def analysis_of_shards(shards: Sequence[ShardAnalysis], run: RunFacts) -> StepAnalysis:
@@ -110,8 +131,8 @@ def analysis_of_shards(shards: Sequence[ShardAnalysis], run: RunFacts) -> StepAn
     )
 
 
-def _floor(known: RunFacts, floors: Path) -> Floor | None:
-    return find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype)
+def _floor(known: RunFacts, floors: Path, here: str | None = None) -> Floor | None:
+    return find_floor(floors, known.model, known.rollout_dtype, known.trainer_dtype, here=here)
 
 
 def _step_analysis(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from driftscope_probes.floor.store import FOLDER as FLOORS
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
+from driftscope_service.runs.ingest.large_steps.base import LargeSteps
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
 from driftscope_service.runs.store.uploads import StepFiles
@@ -73,6 +74,7 @@ class Intake:
     files: StepFiles
     floors: Path  # folder of calibrated ones
     pool: AnalysisPool
+    large_steps: LargeSteps
     locks: StepLocks
     slots: UploadSlots
     keeper: TokenKeeper
@@ -90,11 +92,18 @@ class Intake:
     def stop(self) -> None:
         """May be called twice."""
         self.keeper.stop()
+        self.large_steps.stop()
         self.pool.stop()
 
 
 def build_intake(
-    settings: Settings, database: Database, storage: Storage, *, instance: str
+    settings: Settings,
+    database: Database,
+    storage: Storage,
+    pool: AnalysisPool,
+    large_steps: LargeSteps,
+    *,
+    instance: str,
 ) -> Intake:
     """Touches neither disk nor database, and starts nothing. instance: this process."""
     files = StepFiles(settings.data_dir, storage)
@@ -102,7 +111,8 @@ def build_intake(
         database=database,
         files=files,
         floors=settings.data_dir / FLOORS,
-        pool=AnalysisPool(settings.analysis_processes),
+        pool=pool,
+        large_steps=large_steps,
         locks=StepLocks(),
         slots=UploadSlots(
             settings.data_dir, settings.max_concurrent_uploads, settings.min_free_disk_bytes

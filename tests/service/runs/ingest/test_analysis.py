@@ -18,7 +18,13 @@ from driftscope_probes.drift import SERIES
 from driftscope_probes.floor.store import FloorStore, StoredFloor
 from driftscope_probes.push import PushError
 from driftscope_service.http.errors import ServiceError
-from driftscope_service.runs.ingest.analysis import RunFacts, StepPart, analyze_parts, read_part
+from driftscope_service.runs.ingest.analysis import (
+    RunFacts,
+    StepAnalysis,
+    StepPart,
+    analyze_parts,
+    read_part,
+)
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
 
 LENGTHS = (5, 3, 9, 1)
@@ -45,6 +51,7 @@ def test_shards_give_the_analysis_of_the_whole(pushing: Any, tmp_path: Path, cut
     document = json.loads(once.document)
     assert once.series == {name: document["comparison"].get(name) for name in SERIES}
     assert set(once.crossed) == {limit["metric"] for limit in document["crossed_limits"]}
+    assert StepAnalysis.from_dict(json.loads(json.dumps(once.to_dict()))) == once
 
 
 def test_a_calibrated_floor_goes_before_the_prior(pushing: Any, tmp_path: Path) -> None:

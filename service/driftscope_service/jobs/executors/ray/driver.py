@@ -3,16 +3,14 @@
     python -m driftscope_service.jobs.executors.ray.driver WORKDIR
 
 request.json: the job's request with `cluster` (ClusterOptions), `module`, `job_id`, `smaller` and
-the service's `versions`. Of all of the service only this process imports Ray. It ends with the
+the service's `versions`. The service itself never imports Ray. This process ends with the
 service; the cluster then ends the actor, and the actor's guard the probe.
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,19 +21,15 @@ import ray.exceptions
 
 from driftscope_probes.children import child_main, parse_progress
 from driftscope_probes.durable_file import whole_file
-from driftscope_probes.errors import Cancelled
 from driftscope_probes.progress import Progress, ProgressSink
+from driftscope_service.jobs.executors.ray.attachment import attach, fetch, ready
 from driftscope_service.jobs.executors.ray.errors import (
     Node,
     Reported,
     Versions,
     check_versions,
     lost,
-    no_driftscope,
-    other_ray,
-    refused,
     silent,
-    unreachable,
 )
 from driftscope_service.jobs.executors.ray.node import NodeProbe, node_of, versions
 from driftscope_service.jobs.executors.ray.options import ClusterOptions
@@ -49,12 +43,8 @@ from driftscope_service.jobs.executors.ray.transfer import (
 )
 from driftscope_service.jobs.job import KEPT_NAMES, LOG_NAME
 
-#: How soon a cancel takes effect.
-TICK_S: Final = 0.1
 #: The actor answers within a second: this is the network or the node.
 SILENCE_S: Final = 60.0
-#: A head that is being restarted comes back within this time.
-ATTACH_WITHIN_S: Final = 30.0
 #: For the actor to end its probe, which has five seconds between SIGTERM and SIGKILL.
 CLOSE_WITHIN_S: Final = 8.0
 #: Questions that may be under way at once: the last one of a loop, and `close`.
@@ -62,7 +52,6 @@ ACTOR_THREADS: Final = 4
 #: Of one log that is copied to the service's disk; a page shows its end.
 MOST_LOG_BYTES: Final = 256 << 20
 RESULT: Final = f"{WORK}/result.json"
-_stop = threading.Event()
 
 
 def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> dict[str, Any]:
@@ -70,9 +59,7 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
     options = ClusterOptions(**asked.pop("cluster"))
     ours = Versions(**asked.pop("versions"))
     progress(Progress("attaching to the cluster", 0.0, options.address))
-    _attach(options)
-    # After ray.init, which sets a handler of its own.
-    signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+    attach(options)
     contents = pack(asked)
     actor = _actor(options)
     try:
@@ -85,25 +72,6 @@ def run(request: Mapping[str, Any], workdir: Path, progress: ProgressSink) -> di
         _end(actor)
     ray.shutdown()
     return report
-
-
-def _attach(options: ClusterOptions) -> None:
-    deadline = time.monotonic() + ATTACH_WITHIN_S
-    while True:
-        try:
-            ray.init(address=options.address, log_to_driver=False, logging_level="ERROR")
-            return
-        except (ConnectionError, ray.exceptions.RayError) as error:
-            words = f"{error} {error.__cause__ or ''}"
-            if "AuthToken" in words or isinstance(error, ray.exceptions.AuthenticationError):
-                raise refused(options.address) from None
-            if time.monotonic() > deadline:
-                raise unreachable(options.address, words) from None
-            time.sleep(1.0)
-        except RuntimeError as error:
-            if "ersion mismatch" in str(error):
-                raise other_ray(str(error)) from None
-            raise unreachable(options.address, str(error)) from None
 
 
 def _actor(options: ClusterOptions) -> Any:
@@ -150,25 +118,10 @@ class RemoteProbe:
     def ask(self, answer: Any, patience_s: float | None = SILENCE_S) -> Any:
         """Raises Cancelled, or NodeLost where the node is gone or silent."""
         deadline = None if patience_s is None else time.monotonic() + patience_s
-        while not ray.wait([answer], timeout=TICK_S)[0]:
-            if _stop.is_set():
-                raise Cancelled("the run was cancelled.", remedy="start it again.")
+        while not ready([answer]):
             if deadline is not None and time.monotonic() > deadline:
                 raise silent(self._node, patience_s or 0.0)
-        try:
-            return ray.get(answer)
-        except ray.exceptions.ActorDiedError as error:
-            if "No module named" in str(error):
-                raise no_driftscope(str(error), versions()) from None
-            raise lost(self._node, str(error)) from None
-        except (
-            ray.exceptions.RayActorError,
-            ray.exceptions.NodeDiedError,
-            ray.exceptions.ObjectLostError,
-            ray.exceptions.WorkerCrashedError,
-            ConnectionError,
-        ) as error:
-            raise lost(self._node, str(error)) from None
+        return fetch(answer, self._node)
 
     def follow(self) -> None:
         """Progress and logs, until the probe has ended."""

@@ -115,7 +115,7 @@ def refused(address: str) -> ClusterRefused:
 
 
 _REASON: Final = "The actor died because"
-_AGAIN: Final = "start the job again; the log of Ray on that node says why it ended."
+_AGAIN: Final = "try again; the log of Ray on that node says why it ended."
 
 
 def lost(node: Node | None, words: str) -> NodeLost:
@@ -142,8 +142,8 @@ def explain_driver_crash(crash: Crash) -> ProbeError:
         return lost(None, crash.last_line)
     how = crash.signal_name or f"exit code {crash.returncode}: {crash.last_line}"
     return ClusterUnreachable(
-        f"the process that follows the job on the cluster ended with {how}",
-        remedy="start the job again; its log holds the end of what that process wrote.",
+        f"the process that goes to the cluster ended with {how}",
+        remedy="try again; the log holds the end of what that process wrote.",
     )
 
 

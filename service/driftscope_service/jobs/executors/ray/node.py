@@ -93,17 +93,7 @@ class NodeProbe:
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
     def describe(self) -> str:
-        import ray
-
-        return json.dumps(
-            {
-                "id": ray.get_runtime_context().get_node_id(),
-                "host": socket.gethostname(),
-                "address": ray.util.get_node_ip_address(),
-                "driftscope": versions().driftscope,
-                "python": versions().python,
-            }
-        )
+        return described()
 
     def start(self, order: str, contents: Mapping[str, bytes]) -> None:
         """`order`: the request with `module`, `job_id` and `smaller`. Returns when it runs."""
@@ -244,7 +234,22 @@ class NodeProbe:
         os._exit(1)
 
     def _node(self) -> Node:
-        return node_of(self.describe())
+        return node_of(described())
+
+
+def described() -> str:
+    """The node that this process of Ray runs on, for `node_of` elsewhere."""
+    import ray
+
+    return json.dumps(
+        {
+            "id": ray.get_runtime_context().get_node_id(),
+            "host": socket.gethostname(),
+            "address": ray.util.get_node_ip_address(),
+            "driftscope": versions().driftscope,
+            "python": versions().python,
+        }
+    )
 
 
 def node_of(described: str) -> Node:

@@ -70,10 +70,15 @@ def temporary_folders() -> set[Path]:
 
 
 def test_a_job_gives_the_report_the_files_and_the_logs_of_a_local_one(
-    cluster: Any, attempt: Any, locally: Any, tmp_path: Path, processes_of: ProcessesOf
+    cluster: Any,
+    executor_on: Any,
+    attempt: Any,
+    locally: Any,
+    tmp_path: Path,
+    processes_of: ProcessesOf,
 ) -> None:
     before = temporary_folders()
-    report = attempt.run(cluster.executor(), request("succeed"))
+    report = attempt.run(executor_on(), request("succeed"))
     there = {path: path.read_bytes() for path in attempt.workdir.glob("pairs/*")}
     log, progress = attempt.log, list(attempt.progress)
     assert processes_of(attempt.job_id) == []
@@ -90,24 +95,24 @@ def test_a_job_gives_the_report_the_files_and_the_logs_of_a_local_one(
     wait_until(lambda: temporary_folders() <= before)
 
 
-def test_an_error_of_the_probe_keeps_its_name_and_remedy(cluster: Any, attempt: Any) -> None:
+def test_an_error_of_the_probe_keeps_its_name_and_remedy(executor_on: Any, attempt: Any) -> None:
     with pytest.raises(ProbeError, match="out of order") as error:
-        attempt.run(cluster.executor(), request("refuse"))
+        attempt.run(executor_on(), request("refuse"))
     assert error.value.to_dict()["error"] == "EngineError"
     assert error.value.to_dict()["remedy"] == "repair it."
 
 
-def test_a_crash_on_the_node_is_explained_as_here(cluster: Any, attempt: Any) -> None:
+def test_a_crash_on_the_node_is_explained_as_here(executor_on: Any, attempt: Any) -> None:
     with pytest.raises(ProbeError, match="SIGKILL") as error:
-        attempt.run(cluster.executor(), request("crash"))
+        attempt.run(executor_on(), request("crash"))
     assert error.value.to_dict()["error"] == "ProbeCrashed"
 
 
 def test_cancel_ends_the_probe_and_what_it_started(
-    cluster: Any, attempt: Any, processes_of: ProcessesOf
+    executor_on: Any, attempt: Any, processes_of: ProcessesOf
 ) -> None:
     before = temporary_folders()
-    with running(attempt, cluster.executor(), request("family")) as future:
+    with running(attempt, executor_on(), request("family")) as future:
         wait_until(lambda: len(processes_of(attempt.job_id)) == 3)  # driver, probe, its child
         attempt.stop.request(StopReason.CANCELLED)
         with pytest.raises(Cancelled):
@@ -117,11 +122,11 @@ def test_cancel_ends_the_probe_and_what_it_started(
 
 
 def test_a_killed_driver_leaves_nothing_on_the_node(
-    cluster: Any, attempt: Any, processes_of: ProcessesOf
+    executor_on: Any, attempt: Any, processes_of: ProcessesOf
 ) -> None:
     """As where the service itself is killed: no one is left who could say `cancel`."""
     before = temporary_folders()
-    with running(attempt, cluster.executor(), request("family")) as future:
+    with running(attempt, executor_on(), request("family")) as future:
         wait_until(lambda: len(processes_of(attempt.job_id)) == 3)
         [driver] = [pid for pid in processes_of(attempt.job_id) if is_driver(pid)]
         os.kill(driver, 9)
@@ -135,29 +140,32 @@ def is_driver(pid: int) -> bool:
     return any(word.endswith("ray.driver") for word in psutil.Process(pid).cmdline())
 
 
-def test_a_wrong_token_is_refused(cluster: Any, attempt: Any, tmp_path: Path) -> None:
+def test_a_wrong_token_is_refused(
+    cluster: Any, executor_on: Any, attempt: Any, tmp_path: Path
+) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("0" * 64)
     with pytest.raises(ClusterRefused, match="does not accept the service's token") as error:
-        attempt.run(cluster.executor(token_file=wrong), request("succeed"))
+        attempt.run(executor_on(token_file=wrong), request("succeed"))
     assert "DRIFTSCOPE_RAY_TOKEN_FILE" in error.value.remedy
     told = attempt.log + (attempt.workdir / "request.json").read_text()
     assert "0" * 64 not in told and cluster.token_file.read_text() not in told
 
 
-def test_another_version_on_the_node_is_named(cluster: Any, attempt: Any) -> None:
-    older = replace(cluster.executor(), versions=Versions("0.0.1", "3.9"))
+def test_another_version_on_the_node_is_named(executor_on: Any, attempt: Any) -> None:
+    current = executor_on()
+    older = replace(current, cluster=replace(current.cluster, versions=Versions("0.0.1", "3.9")))
     with pytest.raises(NodeMismatch, match=r"the service has driftscope 0\.0\.1 with Python 3\.9"):
         attempt.run(older, request("succeed"))
 
 
-def test_a_model_folder_that_the_node_lacks_is_named(cluster: Any, attempt: Any) -> None:
+def test_a_model_folder_that_the_node_lacks_is_named(executor_on: Any, attempt: Any) -> None:
     with pytest.raises(ModelError, match=r"node .* has no folder /nowhere/model"):
-        attempt.run(cluster.executor(), request("succeed", model_path="/nowhere/model"))
+        attempt.run(executor_on(), request("succeed", model_path="/nowhere/model"))
 
 
 def test_a_real_probe_is_bitwise_the_same(
-    cluster: Any, attempt: Any, locally: Any, tmp_path: Path, tiny_llama: Path
+    executor_on: Any, attempt: Any, locally: Any, tmp_path: Path, tiny_llama: Path
 ) -> None:
     asked = PairedRequest.model_validate(
         {
@@ -170,7 +178,7 @@ def test_a_real_probe_is_bitwise_the_same(
     fields = {"request": asked.model_dump(mode="json"), "model_path": None, "kind": "paired"}
     floors = tmp_path / "floors"
     asked_here = {**fields, "floors": str(floors)}
-    there = attempt.run(cluster.executor(DEFAULT_MODULE, resources=SECOND), asked_here)
+    there = attempt.run(executor_on(DEFAULT_MODULE, resources=SECOND), asked_here)
     pairs = [pair(path) for path in sorted(attempt.workdir.glob("pairs/*"))]
     attempt.workdir = tmp_path / "local"
     here = attempt.run(replace(locally, module=DEFAULT_MODULE), asked_here)
@@ -190,10 +198,10 @@ def compared(report: dict[str, Any]) -> str:
 
 
 def test_a_node_lost_in_the_middle_costs_one_attempt(
-    cluster: Any, attempt: Any, processes_of: ProcessesOf, tmp_path: Path
+    cluster: Any, executor_on: Any, attempt: Any, processes_of: ProcessesOf, tmp_path: Path
 ) -> None:
     """The last one: the second node is gone after it. Ray notices within some seconds."""
-    executor = cluster.executor(resources=SECOND)
+    executor = executor_on(resources=SECOND)
     with running(attempt, executor, request("family")) as future:
         assert "on node" in attempt.log
         for pid in raylets(cluster)[-1:]:
@@ -203,7 +211,7 @@ def test_a_node_lost_in_the_middle_costs_one_attempt(
     assert error.value.to_dict()["error"] == "NodeLost"
     wait_until(lambda: processes_of(attempt.job_id) == [])
     again = type(attempt)(tmp_path / "again", attempt.job_id)
-    assert again.run(cluster.executor(), request("succeed"))["kind"] == "paired"
+    assert again.run(executor_on(), request("succeed"))["kind"] == "paired"
 
 
 def raylets(cluster: Any) -> list[int]:

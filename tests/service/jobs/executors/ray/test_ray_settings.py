@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from driftscope_service.jobs.executors.local import LocalExecutor
-from driftscope_service.jobs.executors.ray import executor as ray_executor
+from driftscope_service.jobs.executors.ray import cluster as ray_cluster
 from driftscope_service.jobs.executors.ray.errors import ClusterUnreachable
 from driftscope_service.jobs.executors.ray.executor import RayExecutor
 from driftscope_service.service import build_service
@@ -30,10 +30,10 @@ def test_the_executor_is_chosen_by_the_settings(make_settings: Any, tmp_path: Pa
     ray = chosen(make_settings(**given, ray_gpus_per_job=1, ray_resources={"rack": 1}))
     assert isinstance(ray, RayExecutor)
     assert (ray.name, ray.module) == ("ray", "driftscope_probes.run_probe")
-    assert (ray.options.gpus, ray.options.resources) == (1.0, {"rack": 1.0})
+    assert (ray.cluster.options.gpus, ray.cluster.options.resources) == (1.0, {"rack": 1.0})
     # The driver reads the token itself.
     assert "secret" not in repr(ray)
-    assert ray._authentication()["RAY_AUTH_TOKEN_PATH"] == str(token.resolve())
+    assert ray.cluster._authentication()["RAY_AUTH_TOKEN_PATH"] == str(token.resolve())
 
 
 def test_the_command_line_names_the_cluster() -> None:
@@ -76,7 +76,7 @@ def test_a_network_of_its_own_may_do_without(make_settings: Any) -> None:
 def test_without_ray_the_service_says_what_to_install(
     make_settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_executor, "find_spec", lambda _: None)
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda _: None)
     settings = make_settings(executor="ray", ray_address="127.0.0.1:6379")
     with pytest.raises(ClusterUnreachable, match="not installed") as error:
         build_service(settings)

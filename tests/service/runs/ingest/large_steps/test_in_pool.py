@@ -9,25 +9,17 @@ from typing import Any
 
 import pytest
 
-from driftscope_service.runs.ingest import accept
-
-SEEDS = (1, 2, 3)
-
 
 @pytest.fixture
-def completed(pushing: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def complete(run: str, most: int) -> dict[str, Any]:
-        monkeypatch.setattr(accept, "LARGEST_WHOLE_STEP", most)
-        for shard, seed in enumerate(SEEDS):
-            place = {"shard": shard, "shards": len(SEEDS)}
-            answer = pushing.push(pushing.body(seed=seed), run=run, params=place)
-            assert answer.status_code == 201, answer.text
-        answer = pushing.client.post(f"/v1/runs/{run}/steps/1/complete")
+def completed(pushing: Any, push_shards: Any, complete: Any) -> Any:
+    def push(run: str, most: int) -> dict[str, Any]:
+        push_shards(pushing, run, [pushing.body(seed=seed) for seed in (1, 2, 3)], most)
+        answer = complete(pushing, run)
         assert answer.status_code == 201, answer.text
         body: dict[str, Any] = answer.json()
         return body
 
-    return complete
+    return push
 
 
 def test_the_numbers_are_those_of_the_whole(completed: Any) -> None:
