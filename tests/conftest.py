@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 WARM_START = ROOT / "tests" / "warm_start"
 #: As warm_start/sitecustomize.py has it.
-NURSERY = "DRIFTSCOPE_TESTS_NURSERY"
+NURSERY = "NURSERY_OF_OUR_TESTS"
 #: One child process runs all kernels of this folder that are interpreted: see its conftest.py.
 ONE_UNIT = "triton_kernels"
 

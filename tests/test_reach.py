@@ -149,7 +149,11 @@ driftscope_service.cli.audit tests/service/cli/test_audit.py "audit",
 driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("/login"
 driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
 driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("environment")
-driftscope_service.cli.lint tests/service/cli/test_lint.py quick_app(),
+driftscope_service.cli.lint tests/service/cli/test_lint.py app_of(["lint"])
+driftscope_probes.tokenizer_child tests/probes/test_tokenization.py tokenize(templated
+driftscope_service.runs.ingest.analysis_preload
+    tests/service/runs/api/test_uploads.py pushing.push(body)
+driftscope_service.store.storage.named_files tests/service/store/test_identity.py claim_storage(
 driftscope_service.cli.model tests/service/cli/test_model.py "fetch"
 driftscope_service.experiments.nightly.api
     tests/service/experiments/nightly/test_api.py "/v1/nightly"

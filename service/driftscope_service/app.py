@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from itertools import chain
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from driftscope_service import health, metrics_page, openapi, site
 from driftscope_service.auth import audit_routes
 from driftscope_service.auth.guard import KeyGuard, WrongKeys
 from driftscope_service.experiments import reports_api
+from driftscope_service.experiments.kind import Kind
 from driftscope_service.experiments.route import probe_routes, report_routes
 from driftscope_service.experiments.schedules import schedule_routes
 from driftscope_service.http import errors
@@ -50,12 +53,9 @@ def create_app(service: Service) -> FastAPI:
         # Both pages load their scripts from another site.
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=_function_name,
-        dependencies=[Depends(known_parameters)],
         lifespan=_lifespan,
     )
     app.state.service = service
-    kinds = service.kinds.values()
     add_error_handlers(app)
     # The last added sees a request first.
     app.add_middleware(BodyGuard, streamed=uploads.UPLOAD_PATH)
@@ -83,6 +83,18 @@ def create_app(service: Service) -> FastAPI:
         app.add_middleware(
             ProxyHeadersMiddleware, trusted_hosts=list(service.settings.trusted_proxies)
         )
+    app.router.routes.extend(_routes(tuple(service.kinds.values())))
+    site.install(app, service)
+    openapi.install(app)
+    return app
+
+
+@cache
+def _routes(kinds: tuple[Kind, ...]) -> tuple[BaseRoute, ...]:
+    """Of API and pages. FastAPI takes most of a second for them, so once per process."""
+    made = APIRouter(
+        generate_unique_id_function=_function_name, dependencies=[Depends(known_parameters)]
+    )
     for router in (
         runs.router,
         attempts.router,
@@ -101,11 +113,10 @@ def create_app(service: Service) -> FastAPI:
         metrics_page.router,
         health.router,
         errors.router,
+        *site.routers(kinds),
     ):
-        app.include_router(router)
-    site.install(app, service)
-    openapi.install(app)
-    return app
+        made.include_router(router)
+    return tuple(made.routes)
 
 
 def _body_limits(service: Service) -> BodyLimits:

@@ -5,6 +5,7 @@ A new page adds its router here; one of a single experiment is part of its Kind.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Final
 
@@ -13,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from driftscope_service.auth import audit_routes, login_page
 from driftscope_service.experiments import delete_pages, pages, start_pages, verdict_page
+from driftscope_service.experiments.kind import Kind
 from driftscope_service.jobs import page as jobs_page
 from driftscope_service.lint import page as lint_page
 from driftscope_service.pages import (
@@ -91,10 +93,12 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 )
 
 
+def routers(kinds: Iterable[Kind]) -> tuple[APIRouter, ...]:
+    return (*ROUTERS, *(router for kind in kinds for router in kind.page_routers))
+
+
 def install(app: FastAPI, service: Service) -> None:
     kinds = service.kinds.values()
-    for router in (*ROUTERS, *(router for kind in kinds for router in kind.page_routers)):
-        app.include_router(router)
     app.state.sections = (
         Section("runs", "Runs", HOME),
         Section("compare", "Compare", "/compare"),

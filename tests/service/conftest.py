@@ -197,7 +197,7 @@ def running(run_service: Run) -> Iterator[Running]:
 
 
 #: Parquet files of tokens on their way: each goes away by itself.
-KEPT_LATER = "*.parquet.partial"
+KEPT_LATER = "*.parquet*"
 
 
 def eventually(condition: Callable[[], bool]) -> None:

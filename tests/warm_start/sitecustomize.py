@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-SOCKET = "DRIFTSCOPE_TESTS_NURSERY"
+SOCKET = "NURSERY_OF_OUR_TESTS"
 PROGRESS_FD = "DRIFTSCOPE_PROGRESS_FD"
 #: Child processes of probes that import torch, which takes longer than what they do in a test.
 MODULES = frozenset(

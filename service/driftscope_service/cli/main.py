@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
@@ -19,8 +20,7 @@ import typer
 
 from driftscope_probes.errors import ProbeError
 from driftscope_probes.plural import counted
-from driftscope_service.cli.environment import environment
-from driftscope_service.cli.lint import lint
+from driftscope_service.cli.local_store import DataFolders
 from driftscope_service.experiments.registry import EXPERIMENTS, mount_commands
 from driftscope_service.terminal.exits import COULD_NOT_RUN
 
@@ -104,56 +104,122 @@ def load(
 
 
 TERMINATED: Final = 128 + signal.SIGTERM
-#: Asked before every run and in hooks, so they start without what the other commands import.
-QUICK: Final[Mapping[str, Callable[..., None]]] = {"lint": lint, "environment": environment}
+#: Adds commands to an app. Imports within, so that a command waits for no other's.
+Part = Callable[[typer.Typer], None]
 
 
-def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
-    # Here, since half a second passes until all of them are loaded, which QUICK ones need not wait.
-    from driftscope_service.cli import backup, keys, model
-    from driftscope_service.cli.audit import audit
-    from driftscope_service.cli.drill import drill
-    from driftscope_service.cli.local_store import DataFolders
-    from driftscope_service.experiments import reports_command as reports
-    from driftscope_service.jobs import command as jobs
-    from driftscope_service.runs import command as runs
-    from driftscope_service.runs import list_command as run_list
-
-    app = _empty_app(DataFolders(experiments))
+def _serve(app: typer.Typer) -> None:
     app.command()(serve)
-    app.command()(runs.analyze)
-    app.command()(runs.push)
+
+
+def _runs(app: typer.Typer) -> None:
+    from driftscope_service.runs import command
+
+    app.command()(command.analyze)
+    app.command()(command.push)
+
+
+def _drill(app: typer.Typer) -> None:
+    from driftscope_service.cli.drill import drill
+
     app.command()(drill)
+
+
+def _audit(app: typer.Typer) -> None:
+    from driftscope_service.cli.audit import audit
+
     app.command()(audit)
-    for command in QUICK.values():
-        app.command()(command)
-    mount_commands(app, experiments)
-    app.add_typer(model.app, name="model")
-    app.add_typer(jobs.app, name="jobs")
-    app.add_typer(reports.app, name="reports")
-    app.add_typer(run_list.app, name="runs")
-    app.add_typer(keys.app, name="keys")
+
+
+def _lint(app: typer.Typer) -> None:
+    from driftscope_service.cli.lint import lint
+
+    app.command()(lint)
+
+
+def _environment(app: typer.Typer) -> None:
+    from driftscope_service.cli.environment import environment
+
+    app.command()(environment)
+
+
+def _backup(app: typer.Typer) -> None:
+    from driftscope_service.cli import backup
+
     app.add_typer(backup.db_app, name="db")
     app.command("backup")(backup.make)
     app.command("restore")(backup.restore)
+
+
+def _demo_part(app: typer.Typer) -> None:
     app.add_typer(demo_app, name="demo")
+
+
+def _group(module: str, name: str) -> Part:
+    def add(app: typer.Typer) -> None:
+        app.add_typer(import_module(module).app, name=name)
+
+    return add
+
+
+#: By the first word of the command line, in the order of the help. Experiments bring their own.
+BEFORE: Final[Mapping[str, Part]] = {
+    "serve": _serve,
+    "analyze": _runs,
+    "push": _runs,
+    "drill": _drill,
+    "audit": _audit,
+    "lint": _lint,
+    "environment": _environment,
+}
+AFTER: Final[Mapping[str, Part]] = {
+    "model": _group("driftscope_service.cli.model", "model"),
+    "jobs": _group("driftscope_service.jobs.command", "jobs"),
+    "reports": _group("driftscope_service.experiments.reports_command", "reports"),
+    "runs": _group("driftscope_service.runs.list_command", "runs"),
+    "keys": _group("driftscope_service.cli.keys", "keys"),
+    "db": _backup,
+    "backup": _backup,
+    "restore": _backup,
+    "demo": _demo_part,
+}
+
+
+def build_app(experiments: Sequence[str] = EXPERIMENTS) -> typer.Typer:
+    app = _empty_app(experiments)
+    for part in dict.fromkeys(BEFORE.values()):
+        part(app)
+    mount_commands(app, experiments)
+    for part in dict.fromkeys(AFTER.values()):
+        part(app)
     return app
 
 
-def quick_app() -> typer.Typer:
-    """The same commands as in `build_app`, without the others."""
-    app = _empty_app()
-    for command in QUICK.values():
-        app.command()(command)
+def app_of(words: Sequence[str]) -> typer.Typer:
+    """The commands that a command line may mean: one where its first words name it, else all.
+
+    All of them together take a second and a half to load.
+    """
+    first, second = (*words, "", "")[:2]
+    part = {**BEFORE, **AFTER}.get(first)
+    name = second if first == "probe" else first
+    asked = [package for package in EXPERIMENTS if package.rpartition(".")[2] == name]
+    if part is None and not asked:
+        return build_app()
+    app = _empty_app(EXPERIMENTS)
+    if part is not None:
+        part(app)
+    else:
+        mount_commands(app, asked)
     return app
 
 
-def _empty_app(obj: object = None) -> typer.Typer:
+def _empty_app(experiments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         # Of every command below as well.
-        context_settings={"help_option_names": ["-h", "--help"], "obj": obj},
+        context_settings={"help_option_names": ["-h", "--help"], "obj": DataFolders(experiments)},
     )
     app.callback()(_driftscope)
     return app
@@ -180,7 +246,7 @@ def _driftscope(
 def main() -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        (quick_app if sys.argv[1:2] and sys.argv[1] in QUICK else build_app)()()
+        app_of(sys.argv[1:])()
     except ProbeError as error:
         print(f"driftscope: {error}", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)

@@ -108,7 +108,9 @@ class CommandLine:
     service_only: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(
+    frozen=True, slots=True, kw_only=True, eq=False
+)  # one object each: routes are kept by it
 class Kind:
     name: str  # in requests, reports, addresses and the database
     label: str

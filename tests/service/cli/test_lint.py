@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from driftscope_probes.lint.rules.registry import ALL_RULES
-from driftscope_service.cli.main import quick_app
+from driftscope_service.cli.main import app_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 CONFIG: dict[str, object] = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
@@ -38,7 +38,10 @@ def write(model: Path, config: dict[str, object]) -> None:
 
 def lint(*arguments: str | Path) -> tuple[int, str]:
     done = CliRunner().invoke(
-        quick_app(), ["lint", *map(str, arguments)], env={"COLUMNS": "100"}, catch_exceptions=False
+        app_of(["lint"]),
+        ["lint", *map(str, arguments)],
+        env={"COLUMNS": "100"},
+        catch_exceptions=False,
     )
     return done.exit_code, done.stdout
 

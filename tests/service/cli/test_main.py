@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -29,6 +31,22 @@ def test_every_command_has_short_help(path: tuple[str, ...]) -> None:
     assert told.exit_code == 0
     assert "Usage: " in told.stdout
     assert told.stdout == CliRunner().invoke(entry.build_app(), [*path, "--help"]).stdout
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path], ids=" ".join)
+def test_a_command_line_finds_its_command_among_the_few_it_loads(path: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(entry.app_of(path), [*path, "-h"])
+    whole = CliRunner().invoke(entry.build_app(), [*path, "-h"])
+    assert (told.exit_code, told.stdout) == (0, whole.stdout)
+
+
+def test_a_command_does_not_wait_for_the_others() -> None:
+    loaded = (
+        "import sys; from driftscope_service.cli.main import app_of; app_of(['backup']); "
+        "print([name for name in sys.modules if 'drill' in name or 'lint' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_every_command_is_in_the_list() -> None:

@@ -6,6 +6,7 @@ In: a function of `analysis` and its arguments. Out: its result, or its PushErro
 from __future__ import annotations
 
 import asyncio
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,7 +15,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, ParamSpec, TypeVar
+from multiprocessing.context import BaseContext
+from typing import Any, Final, ParamSpec, TypeVar
 
 from driftscope_probes.errors import ProbeError
 from driftscope_service.http import problem_kinds
@@ -24,8 +26,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: On a busy machine the service itself has priority: it answers in milliseconds or not at all.
 NICENESS = 10
-#: A new process takes about two seconds to load what it needs.
+#: A new process is there at once, the first one after two seconds.
 RESTART_RETRY_S = 5
+#: Processes are forked from one that has loaded what an analysis needs and has no thread of Python;
+#: a fork of the service, which has threads, may hold a lock forever. Where there is no such server
+#: (Windows), each loads it itself.
+FORK_SERVER: Final = "forkserver"
+PRELOADED: Final = "driftscope_service.runs.ingest.analysis_preload"
 
 
 class AnalysisPool:
@@ -71,8 +78,7 @@ class AnalysisPool:
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(
                     self._workers,
-                    # A fork of a process with threads may hold a lock forever.
-                    mp_context=multiprocessing.get_context("spawn"),
+                    mp_context=_context(),
                     initializer=_prepare,
                 )
             return self._executor
@@ -82,6 +88,14 @@ class AnalysisPool:
             if self._executor is broken:
                 self._executor = None
         broken.shutdown(wait=False)
+
+
+def _context() -> BaseContext:
+    if FORK_SERVER not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(FORK_SERVER)
+    context.set_forkserver_preload([PRELOADED])
+    return context
 
 
 def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any] | dict[str, str]:
@@ -97,7 +111,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _load()
+    importlib.import_module(PRELOADED)  # forked processes have it
 
 
 def _end_with_parent() -> None:
@@ -106,17 +120,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def _load() -> None:
-    """Compiles and loads what an analysis needs: one of a single token."""
-    import numpy as np
-
-    from driftscope_probes.analysis import analyze_step
-    from driftscope_probes.push.pushed_step import pushed_step
-
-    one = np.full(1, -1.0, dtype=np.float32)
-    limits = np.array([0, 1])
-    analyze_step(
-        pushed_step({"rollout_logprobs": one, "trainer_logprobs": one, "cu_seqlens": limits}, {})
-    )
