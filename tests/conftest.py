@@ -62,7 +62,7 @@ def excuse_older_cpus(items: list[pytest.Item]) -> None:
     folders = tuple(ROOT / "tests" / name for name in OF_AVX512)
     for item in items:
         of_vllm = any(item.path.is_relative_to(folder) for folder in folders)
-        if of_vllm and item.get_closest_marker("slow"):
+        if item.get_closest_marker("avx512") or (of_vllm and item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 

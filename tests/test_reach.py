@@ -150,6 +150,7 @@ driftscope_service.auth.login_page tests/service/pages/test_login_page.py post("
 driftscope_service.cli.drill tests/service/cli/test_drill.py driftscope("drill"
 driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("environment")
 driftscope_service.cli.lint tests/service/cli/test_lint.py app_of(["lint"])
+driftscope_kernels.cpu.onednn tests/kernels/compare_ops/test_linear.py linear_ways.onednn(
 driftscope_probes.tokenizer_child tests/probes/test_tokenization.py tokenize(templated
 driftscope_service.runs.ingest.analysis_preload
     tests/service/runs/api/test_uploads.py pushing.push(body)

@@ -14,6 +14,11 @@ DRIFTSCOPE = Path(sys.executable).with_name("driftscope")
 Paired = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(autouse=True)
+def _as_users_start_them(plain_starts: None) -> None:
+    """Nothing here comes out of the nursery of the other tests."""
+
+
 @pytest.fixture
 def paired(tmp_path: Path) -> Paired:
     """`driftscope probe paired … --json` with one thread; what it prints, checked to succeed."""

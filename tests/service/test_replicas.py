@@ -282,7 +282,7 @@ def test_one_that_went_silent_is_dead_and_comes_back(
     silent.join()
     other.join()
     with monkeypatch.context() as patch:
-        patch.setattr(instances_module, "ALIVE_WITHIN_S", 0.0)
+        patch.setattr(InstanceRepository.alive, "__defaults__", (0.0,))
         assert other.alone
     eventually(lambda: not other.alone)
     silent.leave()

@@ -34,6 +34,9 @@ EXP_ULPS: Final = 20
 #: product, and with a cap its quotient, tangent and product.
 SCORE_ROUNDINGS: Final = 2
 CAP_ROUNDINGS: Final = 3
+#: vLLM makes the tangent of two exponentials. For a small score they nearly cancel: what is left of
+#: their own ULPs, of their sum and of the quotient is absolute, this many times float32's roundoff.
+CAP_CANCELLED_ULPS: Final = 4
 
 
 class AttentionFamily(Family[AttentionParameters]):
@@ -124,7 +127,8 @@ def _score_error(
     added = FLOAT32 * (p.head_dim + roundings) * magnitude
     # The largest score is subtracted in float32 before the exponential.
     largest = scaled.masked_fill(~block.scores.isfinite(), 0.0).amax(2, keepdim=True)
-    return rounded + added + FLOAT32 * (scaled + largest)
+    cancelled = FLOAT32 * CAP_CANCELLED_ULPS * (p.softcap or 0.0)
+    return rounded + added + FLOAT32 * (scaled + largest) + cancelled
 
 
 def _spread(weights: Tensor, values: Tensor, output: Tensor) -> Tensor:

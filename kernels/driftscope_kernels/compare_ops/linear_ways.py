@@ -15,6 +15,7 @@ from torch import Tensor
 from driftscope_kernels.compare_ops.parameters import LinearParameters
 from driftscope_kernels.compare_ops.variant import Inputs, Outputs, Reason, Variant
 from driftscope_kernels.cpu.linear import linear as chained
+from driftscope_kernels.cpu.onednn import has_onednn
 
 #: x [tokens, in], weight [out, in], bias [out] or None, dtype of the result.
 Way = Callable[[Tensor, Tensor, Tensor | None, torch.dtype], Tensor]
@@ -197,8 +198,8 @@ def _weight_through_fp8(per_row: bool) -> Way:
 
 def onednn(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """As vLLM on CPU has it: bit for bit in float32 up to K = 1,024, or with two rows or more."""
-    if dtype == torch.float16 or not torch._C._has_mkldnn:
-        return plain(x, weight, bias, dtype)  # it has no fp16 product on most processors
+    if not has_onednn(dtype):
+        return plain(x, weight, bias, dtype)
     rows = x.to(dtype)
     if len(rows) < ONEDNN_LEAST_ROWS:
         rows = rows.repeat(ONEDNN_LEAST_ROWS, 1)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftscope_kernels.cpu.linear import linear, pack_weight
+from driftscope_kernels.cpu.onednn import has_onednn
 from driftscope_kernels.speed.row import OURS, TORCH, VLLM, SpeedRow, Way, alternate, speed_row
 
 SHAPES = ((576, 1536), (2048, 8192), (1536, 576), (4096, 4096))  # K, N
@@ -52,7 +53,7 @@ def measure_linear(name: str, dtype: torch.dtype, rounds: int) -> Iterator[Speed
 
 def vllm_linear(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
     """vLLM's CPU linear as its layers call it: None without vLLM, or where it has no kernel."""
-    if find_spec("vllm") is None or weight.dtype == torch.float16:
+    if find_spec("vllm") is None or not has_onednn(weight.dtype):
         return None
     from vllm import _custom_ops as ops
 

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from driftscope_kernels.check.placements.placement import special_value
+from driftscope_kernels.cpu.onednn import has_onednn
 from driftscope_kernels.registry import Kernel, Run
 
 TARGET = "vllm"
-#: oneDNN has no float16 primitive for every CPU.
-FLOATS = frozenset({torch.float32, torch.bfloat16})
-DTYPES = FLOATS | {torch.float16}
+DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 #: Primitives kept per weight; vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm.
 PRIMITIVE_CACHE = 32
 ATTENTION_OPS = {"attention": "one query", "attention_prefill": "every token a query"}
@@ -42,7 +41,8 @@ def missing() -> str | None:
 def kernels() -> Iterator[Kernel]:
     if missing() is not None:
         return
-    yield Kernel(TARGET, "linear", "onednn", _Linear().run, FLOATS, "onednn_mm, weight prepacked")
+    dtypes = frozenset(filter(has_onednn, DTYPES))
+    yield Kernel(TARGET, "linear", "onednn", _Linear().run, dtypes, "onednn_mm, weight prepacked")
     note = "as its layers choose: with AMX sgl-kernel for weights to 1 MiB, else onednn_mm"
     yield Kernel(TARGET, "linear", "layer", _Layer().run, frozenset({torch.bfloat16}), note)
     for split in (True, False):

@@ -42,8 +42,11 @@ class LeaseRepository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def take(self, name: str, owner: str, seconds: float) -> Lease | None:
-        """Take or renew; None where another owner's has not expired."""
+    def take(
+        self, name: str, owner: str, seconds: float, *, from_the_dead: bool = False
+    ) -> Lease | None:
+        """Take or renew; None where another owner's has not expired. `from_the_dead`: take it all
+        the same, since that owner is known to have ended."""
         now = database_now(self._connection)
         expires_at = now + timedelta(seconds=seconds)
         held = self.get(name)
@@ -52,7 +55,7 @@ class LeaseRepository:
                 insert(leases).values(name=name, owner=owner, fence=1, expires_at=expires_at)
             )
             return Lease(name, owner, 1, expires_at)
-        if held.owner != owner and held.expires_at > now:
+        if held.owner != owner and held.expires_at > now and not from_the_dead:
             return None
         fence = held.fence if held.owner == owner else held.fence + 1
         self._connection.execute(
@@ -90,18 +93,25 @@ class Turn:
         self._name = name
         self._owner = owner
         self._seconds = seconds
+        # A file has one service at a time, by a lock on its folder: whoever else holds the lease was
+        # killed, and nobody need wait for its end.
+        self._alone = not database.dialect.many_services
 
     def taken(self) -> bool:
         """Take or renew it. Writes only where it is free, or half of its time is over."""
         with self._database.read() as connection:
             held, now = LeaseRepository(connection).get(self._name), database_now(connection)
         if held is not None and held.expires_at > now:
-            if held.owner != self._owner:
+            if held.owner != self._owner and not self._alone:
                 return False
-            if held.expires_at - now > timedelta(seconds=self._seconds / 2):
+            if held.owner == self._owner and held.expires_at - now > timedelta(
+                seconds=self._seconds / 2
+            ):
                 return True
         with self._database.write() as connection:
-            taken = LeaseRepository(connection).take(self._name, self._owner, self._seconds)
+            taken = LeaseRepository(connection).take(
+                self._name, self._owner, self._seconds, from_the_dead=self._alone
+            )
         return taken is not None
 
     def still_mine(self, connection: Connection) -> bool:

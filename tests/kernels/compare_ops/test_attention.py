@@ -290,7 +290,12 @@ LEAST_EQUAL = 1.0 if torch.cpu._is_avx512_supported() else 0.99
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "p",
-    [SMOLLM2, TINY, replace(TINY, window=20), replace(TINY, softcap=5.0)],
+    [
+        SMOLLM2,
+        TINY,
+        replace(TINY, window=20),
+        pytest.param(replace(TINY, softcap=5.0), marks=pytest.mark.avx512),
+    ],
     ids=["smollm2", "tiny", "window", "softcap"],
 )
 def test_vllm_equals_its_variant(vllm_ops: Any, p: AttentionParameters, dtype: torch.dtype) -> None:

@@ -27,7 +27,8 @@ def _drawn(rows: int, k: int, columns: int, dtype: torch.dtype) -> tuple[Tensor,
     ("linear", "dtype", "k", "rows", "columns"),
     [
         (F.linear, FLOAT32, 576, 48, 960),
-        (F.linear, FLOAT32, 1536, 7, 64),
+        # For few rows MKL's kernels for AVX2 mix two orders.
+        pytest.param(F.linear, FLOAT32, 1536, 7, 64, marks=pytest.mark.avx512),
         (F.linear, FLOAT32, 576, 1, 960),
         (F.linear, BF16, 576, 48, 960),
         (F.linear, BF16, 300, 1, 64),

@@ -35,7 +35,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("kernels", ["Haswell", "SkylakeX"])
+@pytest.mark.parametrize("kernels", ["Haswell", pytest.param("SkylakeX", marks=pytest.mark.avx512)])
 def test_a_comparison_wakes_no_thread_of_blas(kernels: str) -> None:
     """Awake, they spin for tens of milliseconds and take the core that the next pass needs."""
     wish = {"OPENBLAS_CORETYPE": kernels, "OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"}

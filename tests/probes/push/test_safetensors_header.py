@@ -80,7 +80,7 @@ def test_a_name_given_twice(by_hand: ByHand) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff{}", b"[" * 100_000, b'{"a":' * 9999])
 def test_a_header_that_is_no_object(by_hand: ByHand, raw: bytes) -> None:
-    with pytest.raises(PushError, match="safetensors header is"):
+    with pytest.raises(PushError, match="safetensors header (is|has)"):
         header_of(by_hand(raw))
 
 

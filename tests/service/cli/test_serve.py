@@ -99,14 +99,14 @@ def test_a_stopped_service_leaves_no_probe(
     settings = make_settings()
     with live_server(settings.data_dir) as (process, client):
         job_id, grandchild = start_family(client, settings.data_dir)
-        assert client.get("/readyz").status_code == 200
+        assert client.get("/v1/jobs").status_code == 200
         process.send_signal(number)
         process.wait(PATIENCE_S)
         assert is_gone(grandchild)
         assert processes_of(job_id) == []
         assert process.stderr is not None
         log = process.stderr.read()
-    assert "GET /readyz" in log and "Application shutdown complete" in log
+    assert "GET /v1/jobs" in log and "Application shutdown complete" in log
     assert f"job {job_id} will be tried again: the service stopped" in log
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from driftscope_service.store.database import Database
-from driftscope_service.store.leases import LeaseRepository
+from driftscope_service.store.leases import LeaseRepository, Turn
 
 
 def test_one_owner_at_a_time(database: Database) -> None:
@@ -17,6 +17,16 @@ def test_one_owner_at_a_time(database: Database) -> None:
         renewed = leases.take("scheduler", "instance_a", 60)
         assert renewed is not None and renewed.fence == 1
         assert renewed.expires_at >= first.expires_at
+
+
+def test_a_turn_passes_from_a_killed_service_at_once_where_there_is_only_one(
+    database: Database,
+) -> None:
+    killed, next_one = (Turn(database, "tokens", name, 60) for name in ("a", "b"))
+    assert killed.taken()
+    assert next_one.taken() is not database.dialect.many_services
+    with database.read() as connection:
+        assert next_one.still_mine(connection) is not database.dialect.many_services
 
 
 def test_an_expired_or_released_lease_goes_to_another_owner_with_a_higher_fence(
