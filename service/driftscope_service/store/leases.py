@@ -93,8 +93,8 @@ class Turn:
         self._name = name
         self._owner = owner
         self._seconds = seconds
-        # A file has one service at a time, by a lock on its folder: whoever else holds the lease was
-        # killed, and nobody need wait for its end.
+        # A file has one service at a time, by a lock on its folder: whoever else holds the lease
+        # was killed, and nobody need wait for its end.
         self._alone = not database.dialect.many_services
 
     def taken(self) -> bool:
@@ -102,11 +102,10 @@ class Turn:
         with self._database.read() as connection:
             held, now = LeaseRepository(connection).get(self._name), database_now(connection)
         if held is not None and held.expires_at > now:
-            if held.owner != self._owner and not self._alone:
-                return False
-            if held.owner == self._owner and held.expires_at - now > timedelta(
-                seconds=self._seconds / 2
-            ):
+            if held.owner != self._owner:
+                if not self._alone:
+                    return False
+            elif held.expires_at - now > timedelta(seconds=self._seconds / 2):
                 return True
         with self._database.write() as connection:
             taken = LeaseRepository(connection).take(
