@@ -196,15 +196,15 @@ def test_the_life_of_a_run_on_two_replicas(two_replicas: list[Any], pushing_to: 
     check([pushing_to(running) for running in two_replicas])
 
 
-class Forgetful(LifeCycle):
-    """The model forgets a deletion: a planted fault, which the comparison must see."""
+class Deaf(LifeCycle):
+    """The model does not hear of pushes: a planted fault, which the comparison must see."""
 
-    @rule(replica=REPLICAS, step=STEPS)
-    def delete_step(self, replica: int, step: int) -> None:
-        self._client(replica).delete(f"/v1/runs/{self._run}/steps/{step}")
+    @rule(replica=REPLICAS, step=STEPS, content=CONTENTS)
+    def push(self, replica: int, step: int, content: int) -> None:
+        self._push(replica, step, content)
 
 
 @pytest.mark.slow
 def test_a_model_that_is_wrong_is_found(on_sqlite: list[Any]) -> None:
     with pytest.raises(AssertionError):
-        check(on_sqlite, Forgetful)
+        check(on_sqlite, Deaf)
