@@ -69,14 +69,22 @@ class Order:
         return self.libraries, tuple(read)
 
 
+def send(connection: socket.socket, payload: bytes, descriptors: list[int]) -> None:
+    socket.send_fds(connection, [len(payload).to_bytes(4, "big")], descriptors)
+    connection.sendall(payload)
+
+
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """The bytes of an Order and its descriptors: three streams and the pipe of the progress."""
-    head, descriptors, _, _ = socket.recv_fds(connection, 4, 4)
+    """The bytes of an Order, and descriptors: at last three streams and the pipe of the progress.
+    Raises ConnectionError where the other side is gone."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 5)
+    if not head:
+        raise ConnectionError("the other side has closed")
     size, payload = int.from_bytes(head, "big"), b""
     while len(payload) < size:
         piece = connection.recv(size - len(payload))
         if not piece:
-            raise ConnectionError("the process that asked is gone")
+            raise ConnectionError("the other side ended within an order")
         payload += piece
     return payload, descriptors
 
@@ -108,8 +116,7 @@ class Root:
         handed = [connection.fileno(), *descriptors]
         ward = self._wards.pop(order.ward, None) or self._open(order, handed)
         self._wards[order.ward] = ward  # the last one used is the last one closed
-        socket.send_fds(ward, [len(payload).to_bytes(4, "big")], handed)
-        ward.sendall(payload)
+        send(ward, payload, handed)
         connection.close()
         for descriptor in descriptors:
             os.close(descriptor)
@@ -161,13 +168,11 @@ class Ward:
                     key.data(key.fileobj)
 
     def _take(self) -> None:
-        head, handed, _, _ = socket.recv_fds(self._orders, 4, 5)
-        if not head:
+        try:
+            payload, handed = receive(self._orders)
+        except ConnectionError:
             self._watched.unregister(self._orders)
             return
-        size, payload = int.from_bytes(head, "big"), b""
-        while len(payload) < size:
-            payload += self._orders.recv(size - len(payload))
         connection, descriptors = socket.socket(fileno=handed[0]), handed[1:]
         pid = os.fork()
         if pid == 0:

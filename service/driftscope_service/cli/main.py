@@ -112,37 +112,6 @@ def _serve(app: typer.Typer) -> None:
     app.command()(serve)
 
 
-def _runs(app: typer.Typer) -> None:
-    from driftscope_service.runs import command
-
-    app.command()(command.analyze)
-    app.command()(command.push)
-
-
-def _drill(app: typer.Typer) -> None:
-    from driftscope_service.cli.drill import drill
-
-    app.command()(drill)
-
-
-def _audit(app: typer.Typer) -> None:
-    from driftscope_service.cli.audit import audit
-
-    app.command()(audit)
-
-
-def _lint(app: typer.Typer) -> None:
-    from driftscope_service.cli.lint import lint
-
-    app.command()(lint)
-
-
-def _environment(app: typer.Typer) -> None:
-    from driftscope_service.cli.environment import environment
-
-    app.command()(environment)
-
-
 def _backup(app: typer.Typer) -> None:
     from driftscope_service.cli import backup
 
@@ -155,6 +124,16 @@ def _demo_part(app: typer.Typer) -> None:
     app.add_typer(demo_app, name="demo")
 
 
+def _commands(module: str, *names: str) -> Part:
+    """Functions of the module, each under its own name."""
+
+    def add(app: typer.Typer) -> None:
+        for name in names:
+            app.command()(getattr(import_module(module), name))
+
+    return add
+
+
 def _group(module: str, name: str) -> Part:
     def add(app: typer.Typer) -> None:
         app.add_typer(import_module(module).app, name=name)
@@ -162,15 +141,16 @@ def _group(module: str, name: str) -> Part:
     return add
 
 
+RUNS: Final = _commands("driftscope_service.runs.command", "analyze", "push")
 #: By the first word of the command line, in the order of the help. Experiments bring their own.
 BEFORE: Final[Mapping[str, Part]] = {
     "serve": _serve,
-    "analyze": _runs,
-    "push": _runs,
-    "drill": _drill,
-    "audit": _audit,
-    "lint": _lint,
-    "environment": _environment,
+    "analyze": RUNS,
+    "push": RUNS,
+    "drill": _commands("driftscope_service.cli.drill", "drill"),
+    "audit": _commands("driftscope_service.cli.audit", "audit"),
+    "lint": _commands("driftscope_service.cli.lint", "lint"),
+    "environment": _commands("driftscope_service.cli.environment", "environment"),
 }
 AFTER: Final[Mapping[str, Part]] = {
     "model": _group("driftscope_service.cli.model", "model"),

@@ -200,6 +200,10 @@ CurrentService = Annotated[ExperimentsService, Depends(current_service)]
 UNFIT: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, TemplateError)
 
 
+#: Characters of what is wrong with a report, in an answer.
+MOST_REASON: Final = 500
+
+
 def draw_once(report: Report, kind: Kind) -> None:
     """Of a report that was made elsewhere, before it is stored: read, summed up and drawn, so that
     no page fails at it later. Raises one of UNFIT."""

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from driftscope_probes.errors import ProbeError
-from driftscope_service.experiments.kind import UNFIT, Kind, Report, draw_once
+from driftscope_service.experiments.kind import MOST_REASON, UNFIT, Kind, Report, draw_once
 from driftscope_service.experiments.record import store_report
 from driftscope_service.experiments.store import (
     Origin,
@@ -31,8 +31,6 @@ from driftscope_service.experiments.store import (
 from driftscope_service.jobs.store import JobRepository
 from driftscope_service.store.database import Database
 from driftscope_service.store.tables import MODEL_NAME_LENGTH
-
-MOST_REASON: Final = 500
 
 
 class ReportRefused(ProbeError):

@@ -23,7 +23,6 @@ from driftscope_service.store.storage.base import (
 )
 from driftscope_service.store.storage.named_files import (
     named_files,
-    newest_files,
     report_folder,
     report_folders,
 )
@@ -32,8 +31,8 @@ from driftscope_service.store.tables import (
     storage_identity,
 )
 
-#: Of the newest files that rows name: where none is there, it is another storage. More would
-#: make every first start on a bucket slower and say no more.
+#: Of the newest rows of each table: where no file of theirs is there, it is another storage. More
+#: would make every first start on a bucket slower and say no more.
 SAMPLE: Final = 16
 #: Before a storage is given to another database, an instance must have been silent for longer than
 #: one that is only slow would be.
@@ -140,7 +139,7 @@ def _check_fits(
     connection: Connection, database: Database, storage: Storage, ours: str | None
 ) -> None:
     """A storage without an id: its files are those that the rows name, or there are none."""
-    sample = list(newest_files(connection, SAMPLE))
+    sample = list(named_files(connection, SAMPLE))
     if not sample:
         if next(our_files(storage), None) is not None:
             raise StorageMismatch(

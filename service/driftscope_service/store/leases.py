@@ -93,8 +93,8 @@ class Turn:
         self._name = name
         self._owner = owner
         self._seconds = seconds
-        # A file has one service at a time, by a lock on its folder: whoever else holds the lease
-        # was killed, and nobody need wait for its end.
+        # SQLite: the lock on the data folder admits one service at a time, so any other holder of
+        # the lease has been killed and will not come back.
         self._alone = not database.dialect.many_services
 
     def taken(self) -> bool:

@@ -25,6 +25,7 @@ from driftscope_probes.device.environment import Change
 from driftscope_probes.nightly.report import ItemReport, NightConfig, NightlyReport
 from driftscope_probes.verdicts import NOT_RUN
 from driftscope_service.experiments.kind import (
+    MOST_REASON,
     UNFIT,
     CurrentService,
     ExperimentsService,
@@ -38,8 +39,6 @@ from driftscope_service.http.errors import InvalidField, not_found, problems
 from driftscope_service.http.paging import Cursor, Limit
 from driftscope_service.jobs.store import JobRepository
 
-#: Of what is wrong with a night, in the answer.
-MOST_REASON = 500
 #: Most items of one night: the shipped file has about eighty.
 MAX_ITEMS = 5_000
 #: Three per item: expectation, a setting and bits; the environment has fewer names than that.

@@ -6,7 +6,6 @@ In: a function of `analysis` and its arguments. Out: its result, or its PushErro
 from __future__ import annotations
 
 import asyncio
-import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -28,10 +27,8 @@ R = TypeVar("R")
 NICENESS = 10
 #: A new process is there at once, the first one after two seconds.
 RESTART_RETRY_S = 5
-#: Processes are forked from one that has loaded what an analysis needs and has no thread of Python;
-#: a fork of the service, which has threads, may hold a lock forever. Where there is no such server
-#: (Windows), each loads it itself.
-FORK_SERVER: Final = "forkserver"
+#: Processes are forked from a server that has loaded this and has no threads. The service itself
+#: has some, and a lock that one of them holds would stay locked in its fork.
 PRELOADED: Final = "driftscope_service.runs.ingest.analysis_preload"
 
 
@@ -91,9 +88,7 @@ class AnalysisPool:
 
 
 def _context() -> BaseContext:
-    if FORK_SERVER not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context(FORK_SERVER)
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     return context
 
@@ -111,7 +106,6 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    importlib.import_module(PRELOADED)  # forked processes have it
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from sqlalchemy import Connection, select
 
@@ -18,49 +17,22 @@ class NamedFile:
     size_bytes: int | None = None  # None: the row does not say
 
 
-def named_files(connection: Connection) -> Iterator[NamedFile]:
-    """Every file that a row names, newest row first in each table. Of a report its report.json:
-    the row names no other, and they lie beside it."""
-    kept = select(steps.c.raw_files, steps.c.tokens_file, steps.c.kept_bytes).where(
-        steps.c.kept_bytes > 0
-    )
-    for raw_files, tokens_file, size in connection.execute(kept.order_by(steps.c.number.desc())):
+def named_files(connection: Connection, most: int | None = None) -> Iterator[NamedFile]:
+    """Every file that a row names, newest row first in each table, of `most` rows each. Of a report
+    its report.json: the row names no other, and they lie beside it."""
+    kept = select(steps.c.raw_files, steps.c.tokens_file, steps.c.kept_bytes)
+    newest = kept.where(steps.c.kept_bytes > 0).order_by(steps.c.number.desc()).limit(most)
+    for raw_files, tokens_file, size in connection.execute(newest):
         for raw in raw_files or ():
             yield NamedFile(f"{STEPS}/{raw['file']}", size if len(raw_files) == 1 else None)
         if tokens_file is not None:
             yield NamedFile(f"{STEPS}/{tokens_file}", size)
     open_shards = select(shards.c.file, shards.c.size_bytes).where(shards.c.file.is_not(None))
-    for file, size in connection.execute(open_shards.order_by(shards.c.number.desc())):
+    for file, size in connection.execute(open_shards.order_by(shards.c.number.desc()).limit(most)):
         yield NamedFile(f"{STEPS}/{file}", size)
     every = select(reports.c.file, reports.c.size_bytes).order_by(reports.c.number.desc())
-    for file, size in connection.execute(every):
+    for file, size in connection.execute(every.limit(most)):
         yield NamedFile(file, size)
-
-
-def newest_files(connection: Connection, number: int) -> Iterator[NamedFile]:
-    """At most so many rows of each table."""
-    kept = (
-        select(steps.c.raw_files, steps.c.tokens_file)
-        .where(steps.c.kept_bytes > 0)
-        .order_by(steps.c.number.desc())
-        .limit(number)
-    )
-    of_steps = (
-        [raw["file"] for raw in raw_files or ()] if tokens_file is None else [tokens_file]
-        for raw_files, tokens_file in connection.execute(kept)
-    )
-    open_shards = (
-        select(shards.c.file)
-        .where(shards.c.file.is_not(None))
-        .order_by(shards.c.number.desc())
-        .limit(number)
-    )
-    newest_reports = select(reports.c.file).order_by(reports.c.number.desc()).limit(number)
-    of_shards = (row.file for row in connection.execute(open_shards))
-    for file in chain(chain.from_iterable(of_steps), of_shards):
-        yield NamedFile(f"{STEPS}/{file}")
-    for row in connection.execute(newest_reports):
-        yield NamedFile(row.file)
 
 
 def report_folders(connection: Connection) -> set[str]:

@@ -32,4 +32,4 @@ class LargeStepsInPool:
         return replace(analysis, took_s=time.perf_counter() - began)
 
     def stop(self) -> None:
-        """The pool has other users too: whoever made it stops it."""
+        """The pool is shared; its owner stops it."""

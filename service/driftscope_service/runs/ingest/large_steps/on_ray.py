@@ -78,7 +78,7 @@ class LargeStepsOnRay:
                 self._threads, self._analyze, request, stop
             )
         finally:
-            # Nobody waits for it any more, where this was cancelled.
+            # Cancelled, nobody is left to take the answer.
             stop.request(StopReason.SERVICE_STOPPED)
             self._under_way.discard(stop)
 
