@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from driftscope_probes.models.fetch import fetch
+
+from .service_process import service_process
 
 ROOT = Path(__file__).parents[1]
 # Read when torch is loaded, here and in every process that a test starts. Threads that spin while
@@ -131,24 +132,6 @@ def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     roots = os.pathsep.join(str(ROOT / root) for root in ("service", "probes", "kernels"))
     command = "from driftscope_service.cli.main import main; main()"
     arguments = ["serve", "--port", "0", "--data-dir", str(data_dir)]
-    with subprocess.Popen(
-        [sys.executable, "-c", command, *arguments],
-        env={**os.environ, "PYTHONPATH": roots},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield _address(process)
-        finally:
-            process.terminate()
-            process.communicate(timeout=60.0)
-
-
-def _address(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    printed = ""
-    for line in process.stderr:
-        printed += line
-        if address := re.search(r"http://\S+", line):
-            return address[0]
-    raise AssertionError(printed)
+    environment = {**os.environ, "PYTHONPATH": roots}
+    with service_process([sys.executable, "-c", command, *arguments], environment) as started:
+        yield started.address

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
+from ..service_process import service_process
 
 pytestmark = pytest.mark.slow
 DRIFTSCOPE = Path(sys.executable).with_name("driftscope")
@@ -30,19 +31,11 @@ class Service:
 @pytest.fixture
 def service(tmp_path: Path, tiny_llama: Path) -> Iterator[Service]:
     command = [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
-    with subprocess.Popen(
-        command, env=dict(os.environ), stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
-        )
-        try:
-            with httpx.Client(base_url=address, timeout=30) as client:
-                yield Service(client, process.pid)
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
+    with (
+        service_process(command, os.environ) as started,
+        httpx.Client(base_url=started.address, timeout=30) as client,
+    ):
+        yield Service(client, started.process.pid)
 
 
 def finished(client: httpx.Client, location: str) -> tuple[dict[str, Any], list[float]]:

@@ -4,8 +4,8 @@ time."""
 from __future__ import annotations
 
 import os
+import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +25,8 @@ from driftscope_service.store.database import Database
 from driftscope_service.store.instances import InstanceRepository, OtherVersionRuns, Presence
 from driftscope_service.store.leases import LeaseRepository
 from driftscope_service.store.tables import instances, steps
+
+from ..service_process import service_process
 
 ROUNDS = 6
 ROOT = Path(__file__).parents[2]
@@ -255,20 +257,14 @@ def test_another_takes_over_from_one_that_was_killed(
             leases = [LeaseRepository(connection).get(name) for name in ("scheduler", "tokens")]
         return {None if lease is None else lease.owner for lease in leases}
 
-    with subprocess.Popen(
-        [sys.executable, "-c", HASTY, *command], env=environment, stderr=subprocess.PIPE, text=True
-    ) as killed:
-        try:
-            assert killed.stderr is not None
-            assert any("startup complete" in line for line in killed.stderr)
-            eventually(lambda: None not in owners())
-            before = owners()
-            with run_service(database_url=url, data_dir=tmp_path / "other") as running:
-                assert running.service.presence.id not in owners() == before
-                killed.send_signal(signal.SIGKILL)
-                eventually(lambda: owners() == {running.service.presence.id})
-        finally:
-            killed.kill()
+    with service_process([sys.executable, "-c", HASTY, *command], environment) as killed:
+        killed.wait_for(re.compile("startup complete"))
+        eventually(lambda: None not in owners())
+        before = owners()
+        with run_service(database_url=url, data_dir=tmp_path / "other") as running:
+            assert running.service.presence.id not in owners() == before
+            killed.process.send_signal(signal.SIGKILL)
+            eventually(lambda: owners() == {running.service.presence.id})
     database.dispose()
 
 

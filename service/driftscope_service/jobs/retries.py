@@ -36,9 +36,10 @@ class Retry:
 #: By the name of the error.
 RETRIES: Final[Mapping[str, Retry]] = {
     NodeLost.__name__: Retry(3, 5.0, "the machine is gone, not the work: another one can do it"),
-    # Not more: the probe itself may be what takes the service down.
-    ServiceStopped.__name__: Retry(3, 0.0, "the service was stopped, the probe was not at fault"),
-    OwnerLost.__name__: Retry(3, 0.0, "the instance is gone or cut off: another one can do it"),
+    # An update in steps, or nodes that are taken back, stop a service several times in the life of
+    # one job. Not without end: the probe itself may be what takes the service down.
+    ServiceStopped.__name__: Retry(9, 0.0, "the service was stopped, the probe was not at fault"),
+    OwnerLost.__name__: Retry(9, 0.0, "the instance is gone or cut off: another one can do it"),
     # A neighbour may have taken the memory. The second time it is the probe's own size.
     KilledForMemory.__name__: Retry(1, 30.0, "other work may have taken the memory"),
 }

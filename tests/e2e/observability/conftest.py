@@ -23,13 +23,14 @@ import yaml
 from driftscope_service.demo.load import push_runs
 from driftscope_service.settings import PREFIX
 
+from ...service_process import service_process
+
 ROOT = Path(__file__).parents[3]
 DRIFTSCOPE = Path(sys.executable).with_name("driftscope")
 RULES = ROOT / "dashboards" / "prometheus" / "rules"
 PATIENCE_S = 120.0
 #: Scrapes and rules run every second, and the rules' minutes count as seconds.
 TICK = "1s"
-ADDRESS = re.compile(r"http://127[^\s]+")
 MINUTES = re.compile(r"\b(\d+)m\b")
 
 
@@ -65,21 +66,12 @@ def eventually_fixture() -> Callable[[Callable[[], Any]], Any]:
 def serving(data_dir: Path) -> Iterator[httpx.Client]:
     """`driftscope serve` as a user starts it, on a free port."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-    data_dir.mkdir(parents=True, exist_ok=True)
-    printed = data_dir / "serve.log"
-    with printed.open("w") as log:
-        process = subprocess.Popen(
-            [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(data_dir)],
-            env=environment | {"OMP_NUM_THREADS": "1"},
-            stderr=log,
-        )
-        try:
-            found = eventually(lambda: ADDRESS.search(printed.read_text()))
-            with httpx.Client(base_url=found[0], timeout=PATIENCE_S) as client:
-                yield client
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
+    command = [str(DRIFTSCOPE), "serve", "--port", "0", "--data-dir", str(data_dir)]
+    with (
+        service_process(command, environment | {"OMP_NUM_THREADS": "1"}) as started,
+        httpx.Client(base_url=started.address, timeout=PATIENCE_S) as client,
+    ):
+        yield client
 
 
 @contextmanager

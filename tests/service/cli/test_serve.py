@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,8 @@ from driftscope_service.cli.main import serve
 from driftscope_service.server import ListenError, run_server
 from driftscope_service.service import DataDirError, open_service
 from driftscope_service.settings import SettingsError
+
+from ...service_process import ServiceProcess, service_process
 
 ProcessesOf = Callable[[str], list[int]]
 ROOT = Path(__file__).parents[3]
@@ -51,31 +51,17 @@ app.command()(serve)
 
 
 @contextmanager
-def live_server(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def live_server(data_dir: Path) -> Iterator[tuple[ServiceProcess, httpx.Client]]:
     paths = [os.environ["PYTHONPATH"], str(ROOT / "service"), str(ROOT / "kernels")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(data_dir)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        with httpx.Client(base_url=address_of(process), timeout=PATIENCE_S) as client:
-            yield process, client
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def address_of(process: subprocess.Popen[str]) -> str:
-    """From what the service prints; a service that fails to start ends the stream."""
-    assert process.stderr is not None
-    printed = ""
-    for line in process.stderr:
-        printed += line
-        if address := re.search(r"http://\S+", line):
-            return address[0]
-    raise AssertionError(printed)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", SERVER, str(data_dir)]
+    with (
+        service_process(command, environment) as started,
+        httpx.Client(base_url=started.address, timeout=PATIENCE_S) as client,
+    ):
+        yield started, client
+        # What a test leaves running was not to be waited for.
+        started.process.kill()
 
 
 def start_family(client: httpx.Client, data_dir: Path) -> tuple[str, int]:
@@ -97,15 +83,14 @@ def test_a_stopped_service_leaves_no_probe(
     processes_of: ProcessesOf,
 ) -> None:
     settings = make_settings()
-    with live_server(settings.data_dir) as (process, client):
+    with live_server(settings.data_dir) as (started, client):
         job_id, grandchild = start_family(client, settings.data_dir)
         assert client.get("/v1/jobs").status_code == 200
-        process.send_signal(number)
-        process.wait(PATIENCE_S)
+        started.process.send_signal(number)
+        started.process.wait(PATIENCE_S)
         assert is_gone(grandchild)
         assert processes_of(job_id) == []
-        assert process.stderr is not None
-        log = process.stderr.read()
+        log = started.log
     assert "GET /v1/jobs" in log and "Application shutdown complete" in log
     assert f"job {job_id} will be tried again: the service stopped" in log
 
@@ -117,16 +102,16 @@ def test_a_killed_service_is_put_in_order_by_the_next_start(
     processes_of: ProcessesOf,
 ) -> None:
     settings = make_settings()
-    with live_server(settings.data_dir) as (process, client):
+    with live_server(settings.data_dir) as (started, client):
         job_id, grandchild = start_family(client, settings.data_dir)
         accepted = {**SLEEPING, "prompts": ["succeed"]}
         waiting = client.post("/v1/probes/paired", json=accepted).json()["id"]
         probe = next(pid for pid in processes_of(job_id) if pid != grandchild)
-        process.send_signal(signal.SIGKILL)
-        process.wait(PATIENCE_S)
+        started.process.send_signal(signal.SIGKILL)
+        started.process.wait(PATIENCE_S)
         eventually(lambda: is_gone(probe))  # the kernel ends it with its parent
     assert not is_gone(grandchild)
-    with live_server(settings.data_dir) as (process, client):
+    with live_server(settings.data_dir) as (started, client):
         assert is_gone(grandchild)
         eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "running")
         killed, again = client.get(f"/v1/jobs/{job_id}").json()["attempts"]
@@ -185,7 +170,7 @@ def test_a_reachable_service_with_a_key(
     arguments = ["create", "--name", "a", "--scope", "read", "--data-dir", str(settings.data_dir)]
     token = CliRunner().invoke(keys.app, arguments).stdout.strip()
     monkeypatch.setenv("DRIFTSCOPE_HOST", "0.0.0.0")
-    with live_server(settings.data_dir) as (process, client):
+    with live_server(settings.data_dir) as (started, client):
         with_key = {"authorization": f"Bearer {token}"}
         assert client.get("/healthz").status_code == 200
         assert client.get("/v1/jobs").status_code == 401
@@ -193,10 +178,9 @@ def test_a_reachable_service_with_a_key(
         assert client.post("/v1/jobs/a/cancel", headers=with_key).status_code == 403
         renamed = {**with_key, "host": "evil.example"}
         assert client.get("/v1/jobs", headers=renamed).status_code == 400
-        process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_S)
-        assert process.stderr is not None
-        log = process.stderr.read()
+        started.process.send_signal(signal.SIGTERM)
+        started.process.wait(PATIENCE_S)
+        log = started.log
     assert "GET /v1/jobs" in log and "401" in log
     assert token.rsplit("_", 1)[1] not in log
 

@@ -25,6 +25,7 @@ PATHS = (
     *("/compare", "/compare?a=healthy&b=drifting", "/compare?a=healthy:3&b=broken:35"),
     *("/probes/new", "/probes/new/paired", "/probes/new/determinism", "/probes/new/kernels"),
     *("/runs/broken/delete", "/runs/broken/steps/35/delete", "/probes/{paired}/delete"),
+    *("/probes?kind=kernels", "/reports/{kernels}"),
     *("/probes", "/probes/{paired}", "/probes/{determinism}", "/reports/{paired}"),
     *("/probes/{explain}", "/reports/{explain}"),
     *("/kernels", "/lint", "/nightly", "/reports/{nightly}", "/jobs", "/jobs/{job}", "/audit"),

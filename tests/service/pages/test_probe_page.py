@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from driftscope_probes.determinism.batch import Onset
 from driftscope_probes.paired.report import PairedReport
@@ -225,24 +224,6 @@ def test_markup_in_a_report_is_text(running: Any, reports: Any, paired: PairedRe
     hostile = paired.model_copy(update={"notes": ["<script>alert(1)</script>"]})
     page = html(running, f"/probes/{reports.store(running.service, hostile, '<b>model</b>')}")
     assert "<script>alert" not in page and "<b>model" not in page
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(
-    scheme: Any,
-    stored_reports: dict[str, str],
-    look: Any,
-    accessible: Callable[[Page], None],
-) -> None:
-    looked = look(color_scheme=scheme)
-    ids = stored_reports
-    own = [f"/probes/{ids[kind]}" for kind in ("paired", "determinism")]
-    alone = [f"/reports/{ids[kind]}" for kind in ("paired", "kernels", "nightly")]
-    for path in ("/probes", "/probes?kind=kernels", *own, *alone):
-        page = looked.at(path)
-        page.locator("details:not([open]) > summary").evaluate_all(_CLICK)
-        accessible(page)
 
 
 @pytest.mark.slow

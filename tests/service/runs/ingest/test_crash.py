@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from safetensors.numpy import load
 
 from driftscope_service.runs.store.token_files import read_tokens
 
+from ....service_process import service_process
+
 ROOT = Path(__file__).parents[4]
 PATIENCE_S = 60.0
 SERVER = """
@@ -29,7 +30,7 @@ from driftscope_service.server import run_server
 from driftscope_service.settings import load_settings
 run_server(load_settings(port=0, data_dir=sys.argv[1]))
 """
-Live = tuple["subprocess.Popen[str]", httpx.Client]
+Live = tuple["subprocess.Popen[bytes]", httpx.Client]
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -37,30 +38,16 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 @contextmanager
 def live_server(data_dir: Path) -> Iterator[Live]:
     roots = os.pathsep.join(str(ROOT / name) for name in ("service", "probes", "kernels"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(data_dir)],
-        env={**os.environ, "PYTHONPATH": roots},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    # The pipe must not fill up.
-    rest = threading.Thread(target=process.stderr.read)
-    try:
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http\S+", line))
-        )
-        rest.start()
-        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
-            yield process, client
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-        rest.join(PATIENCE_S)
-        process.stderr.close()
+    command = [sys.executable, "-c", SERVER, str(data_dir)]
+    with (
+        service_process(command, {**os.environ, "PYTHONPATH": roots}) as started,
+        httpx.Client(base_url=started.address, timeout=PATIENCE_S) as client,
+    ):
+        yield started.process, client
+        started.process.kill()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait(PATIENCE_S)
 
