@@ -5,8 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import pytest
-
 from driftscope_probes.diagnosis.families.base import LEVELS
 from driftscope_probes.diagnosis.families.registry import CAUSES
 from driftscope_service.pages.cause_page import LEVEL_TITLES
@@ -31,10 +29,3 @@ def test_unexplained_has_a_page_and_others_have_none(running: Any) -> None:
 
 def test_every_level_has_a_title() -> None:
     assert tuple(LEVEL_TITLES) == LEVELS
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/causes", "/causes/off_by_one", "/causes/unexplained"])
-def test_axe_finds_nothing(path: str, scheme: Any, look: Any, accessible: Any) -> None:
-    accessible(look(color_scheme=scheme).at(path))

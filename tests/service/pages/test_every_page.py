@@ -22,8 +22,10 @@ LOOKS: tuple[tuple[tuple[int, int], Literal["light", "dark"]], ...] = (
 #: {…}: identifier of the stored report of that kind, or of the job that ran.
 PATHS = (
     *("/runs", "/runs/broken", "/runs/drifting?metric=prob_pearson", "/runs/broken/steps/35"),
+    *("/runs/healthy", "/runs/broken?metric=prob_pearson&first=10&last=33"),
     *("/compare", "/compare?a=healthy&b=drifting", "/compare?a=healthy:3&b=broken:35"),
     *("/probes/new", "/probes/new/paired", "/probes/new/determinism", "/probes/new/kernels"),
+    "/probes/new/nightly",
     *("/runs/broken/delete", "/runs/broken/steps/35/delete", "/probes/{paired}/delete"),
     *("/probes?kind=kernels", "/reports/{kernels}"),
     *("/probes", "/probes/{paired}", "/probes/{determinism}", "/reports/{paired}"),

@@ -265,20 +265,6 @@ def test_a_real_probe_from_the_form_to_its_diagnosis(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_forms_are_accessible_and_fit(
-    site: Any, look: Any, accessible: Callable[[Page], None], scheme: Any, width: int
-) -> None:
-    looked = look(color_scheme=scheme, viewport={"width": width, "height": 800})
-    for path in ("/probes/new", "/probes/new/paired", "/probes/new/nightly", "/probes"):
-        page = looked.at(path)
-        accessible(page)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, path
-
-
-@pytest.mark.slow
 def test_what_is_changed_is_marked_as_it_is_typed(site: Any, look: Any) -> None:
     body = {
         **{"model": MODEL, "prompts": ["succeed"], "resamples": 100},
