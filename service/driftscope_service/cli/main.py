@@ -147,6 +147,7 @@ BEFORE: Final[Mapping[str, Part]] = {
     "serve": _serve,
     "analyze": RUNS,
     "push": RUNS,
+    "compare": _commands("driftscope_service.runs.compare_command", "compare"),
     "drill": _commands("driftscope_service.cli.drill", "drill"),
     "audit": _commands("driftscope_service.cli.audit", "audit"),
     "lint": _commands("driftscope_service.cli.lint", "lint"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,13 +23,20 @@ from driftscope_probes.analysis import analyze_step
 from driftscope_probes.diagnosis.observed import compared_tokens
 from driftscope_probes.errors import RequestError
 from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, find_floor
+from driftscope_probes.gates import Judged
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.profiles.step_profiles import step_profiles
 from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
 from driftscope_probes.push.readers.registry import reader_of
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url
 from driftscope_service.runs.terminal import print_analysis
-from driftscope_service.terminal.fail_on import FailOn, Judged, exit_where_a_rule_holds
+from driftscope_service.terminal.commands import print_json
+from driftscope_service.terminal.fail_on import (
+    FailOn,
+    exit_where_a_rule_holds,
+    outcome_of,
+    with_outcome,
+)
 
 #: What a calibrated floor is found by, in the metadata of a step.
 FLOOR_KEYS: Final = ("model", "rollout_dtype", "trainer_dtype")
@@ -65,12 +71,12 @@ def analyze(
     floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
     analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
     analysis["profiles"] = step_profiles(compared_tokens(step)).to_dict()
+    outcome = outcome_of(fail_on, [Judged(analysis["comparison"], analysis["diagnosis"])])
     if json_:
-        print(json.dumps(analysis, allow_nan=False, ensure_ascii=False))
+        print_json(with_outcome(analysis, outcome))
     else:
         print_analysis(file.name, step, analysis, Console(), every_number=every_number)
-    judged = Judged(analysis["comparison"], analysis["diagnosis"])
-    exit_where_a_rule_holds(fail_on, [judged])
+    exit_where_a_rule_holds(outcome)
 
 
 def _read(file: Path, step_format: StepFormat | None) -> PushedStep:
@@ -137,6 +143,7 @@ def push(
         typer.Option(min=0, help="With --attempt: the last step that still held when it started."),
     ] = None,
     every_number: EveryNumber = False,
+    fail_on: FailOn = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
 ) -> None:
     """Push one step to a running service, and show what it finds.
@@ -163,8 +170,11 @@ def push(
     body = _body(file, known_format(step_format), zstd)
     key = os.environ.get(api_key_env, "").strip()
     answer = _send(url, key, run, step, shard, shards, body, attempt, resumed_from)
+    # A shard that is not the last has no comparison yet: its rules are held against the last one's.
+    judged = [Judged(answer["comparison"], answer["diagnosis"])] if "comparison" in answer else []
+    outcome = outcome_of(fail_on, judged)
     if json_:
-        print(json.dumps(answer, allow_nan=False, ensure_ascii=False))
+        print_json(with_outcome(answer, outcome))
     elif "comparison" in answer:
         shown = AnsweredStep(answer["sequences"], answer["tokens"], answer["metadata"])
         where = f"{run} step {step}"
@@ -172,6 +182,7 @@ def push(
     else:
         missing = ", ".join(map(str, answer["missing"]))
         typer.echo(f"shard {shard} of {shards} is stored; missing: {missing}")
+    exit_where_a_rule_holds(outcome)
 
 
 def _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 import typer
 from safetensors.numpy import save_file
 
+from driftscope_probes.diagnosis.families.registry import BY_NAME
+from driftscope_probes.gates import Judged
 from driftscope_probes.verdicts import COMPARISON_RANK
 from driftscope_service.terminal.fail_on import parse_rule
 
@@ -39,15 +42,42 @@ COMPARISON = {"kl_k3": 2e-3, "abs_diff_max": None, "tokens": 7,
 )
 def test_rules_on_a_diagnosed_comparison(text: str, holds: bool) -> None:
     diagnosis = {"verdict": "above_floor", "excess": 3.5}
-    why = parse_rule(text).holds(COMPARISON, diagnosis)
-    assert (why is not None) is holds
-    if why is not None:
-        assert why.startswith(f"{text}: ")
+    held = parse_rule(text).holds(Judged(COMPARISON, diagnosis))
+    assert (held is not None) is holds
+    if held is not None:
+        assert held.why.startswith(f"{text}: ")
+
+
+NAMED = {"causes": [{"name": "norm_eps", "confidence": 0.9}], "unexplained": False}
+UNSURE = {"causes": [{"name": "norm_eps", "confidence": 0.3}], "unexplained": True}
+HEALTHY: dict[str, Any] = {"causes": [], "unexplained": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "unsure", "healthy"),
+    [
+        ("cause==norm_eps", True, False, False),
+        ("cause=norm_eps", True, False, False),
+        ("cause == unexplained", False, True, False),
+        ("cause!=norm_eps", False, True, False),
+        ("cause!=off_by_one", True, True, False),
+    ],
+)
+def test_rules_on_causes(text: str, named: bool, unsure: bool, healthy: bool) -> None:
+    rule = parse_rule(text)
+    found = [rule.holds(Judged({}, one)) is not None for one in (NAMED, UNSURE, HEALTHY)]
+    assert found == [named, unsure, healthy]
+    assert rule.holds(Judged({}, None)) is not None  # cannot be shown to be fine
+
+
+def test_every_cause_may_be_named() -> None:
+    for name in BY_NAME:
+        assert parse_rule(f"cause=={name}").bound == name
 
 
 def test_verdicts_are_ordered_and_what_cannot_be_compared_is_worst() -> None:
     rule = parse_rule("verdict>=bug_like")
-    held = [word for word in COMPARISON_RANK if rule.holds({}, {"verdict": word, "excess": None})]
+    held = [word for word in COMPARISON_RANK if rule.holds(Judged({}, {"verdict": word}))]
     assert held == ["bug_like", "not_comparable"]
     assert list(COMPARISON_RANK) == [
         *("bitwise_equal", "at_floor", "above_floor"),
@@ -57,10 +87,10 @@ def test_verdicts_are_ordered_and_what_cannot_be_compared_is_worst() -> None:
 
 @pytest.mark.parametrize("text", ["abs_diff_max>1", "lag_max>1", "excess>1", "verdict>=bug_like"])
 def test_what_has_no_value_is_not_taken_for_fine(text: str) -> None:
-    why = parse_rule(text).holds(COMPARISON, None)
-    assert why is not None and "has no value" in why
+    held = parse_rule(text).holds(Judged(COMPARISON, None))
+    assert held is not None and held.value is None and "has no value" in held.why
     if text.startswith("abs_diff_max"):
-        assert "no token" in why
+        assert "no token" in held.why
 
 
 @pytest.mark.parametrize(
@@ -73,6 +103,9 @@ def test_what_has_no_value_is_not_taken_for_fine(text: str) -> None:
         ("kl_k3>nan", "is not a number"),
         ("verdict>=bad", "bitwise_equal, at_floor, above_floor, bug_like, not_comparable"),
         ("", "is not a rule"),
+        ("cause==stale_engine", "did you mean stale_engine_weights"),
+        ("cause>norm_eps", "causes have no order"),
+        ("b.kl_k3>1", "belong to `driftscope compare`"),
     ],
 )
 def test_a_bad_rule_is_refused_with_what_is_accepted(text: str, told: str) -> None:
@@ -110,7 +143,12 @@ def test_the_command_ends_with_one_and_its_output_stays(folder: Path) -> None:
     rules = ("--fail-on", "abs_diff_mean>1e-3", "--fail-on", "abs_diff_mean>1")
     failed = analyze(folder, "--json", *rules)
     assert failed.returncode == 1
-    assert failed.stdout == fine.stdout
+    told, passed = json.loads(failed.stdout), json.loads(fine.stdout)
+    assert passed.pop("gate") == {"passed": True, "rules": ["abs_diff_mean>1"], "held": []}
+    outcome = told.pop("gate")
+    assert (told, outcome["rules"]) == (passed, ["abs_diff_mean>1e-3", "abs_diff_mean>1"])
+    (held,) = outcome["held"]
+    assert held["rule"] == "abs_diff_mean>1e-3" and held["value"] == pytest.approx(0.01, rel=1e-3)
     (line,) = failed.stderr.splitlines()
     assert line.startswith("fail-on abs_diff_mean>1e-3: abs_diff_mean is 0.0")
 

@@ -29,7 +29,12 @@ from driftscope_service.terminal.commands import (
     request_options,
     run_child,
 )
-from driftscope_service.terminal.fail_on import FailOn, exit_where_a_rule_holds
+from driftscope_service.terminal.fail_on import (
+    FailOn,
+    exit_where_a_rule_holds,
+    outcome_of,
+    with_outcome,
+)
 from driftscope_service.terminal.pair_options import (
     CHAT_TEMPLATE,
     MODEL,
@@ -104,12 +109,13 @@ def paired(
         found = run_child("driftscope_probes.run_probe", asked, work, explain_probe_crash)
         report = PairedReport.read(found)
         write_report(report, work)
+    outcome = outcome_of(fail_on, judged(report))
     if json_:
-        print_json(without_profiles(report))
+        print_json(with_outcome(without_profiles(report), outcome))
     else:
         print_report(report, Console(), location=str(target / REPORT_HTML))
     keep(report.to_dict(), target)
-    exit_where_a_rule_holds(fail_on, judged(report))
+    exit_where_a_rule_holds(outcome)
 
 
 def mount(_app: typer.Typer, probe: typer.Typer) -> None:

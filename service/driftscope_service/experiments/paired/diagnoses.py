@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from driftscope_probes.diagnosis.cause import Diagnosis
+from driftscope_probes.gates import Judged
 from driftscope_probes.paired.report import PairedReport
 from driftscope_probes.verdicts import COMPARISON_RANK
 from driftscope_service.experiments.paired.grid import GridCell, PairedGrid, paired_grid
 from driftscope_service.numbers import diagnosis_words as words
 from driftscope_service.numbers.diagnosis_words import read_diagnosis
 from driftscope_service.pages.diagnosis import DiagnosisView, diagnosis_view
-from driftscope_service.terminal.fail_on import Judged
 
 
 @dataclass(frozen=True, slots=True)

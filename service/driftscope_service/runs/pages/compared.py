@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
@@ -33,6 +33,21 @@ class UnknownSide(ValueError):
     """What was typed names no run or no step of one."""
 
 
+class Compared(Protocol):
+    """One of two: what their rows and their sentence are made of."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def numbers(self) -> Mapping[str, Any]: ...
+    @property
+    def crossed(self) -> Sequence[str]: ...
+    @property
+    def rollout_dtype(self) -> str | None: ...
+    @property
+    def trainer_dtype(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     run: Run
@@ -44,6 +59,14 @@ class Side:
     @property
     def label(self) -> str:
         return self.run.name if self.whole else f"{self.run.name}, step {self.step:,}"
+
+    @property
+    def rollout_dtype(self) -> str | None:
+        return self.run.rollout_dtype
+
+    @property
+    def trainer_dtype(self) -> str | None:
+        return self.run.trainer_dtype
 
     @property
     def named(self) -> str:
@@ -90,7 +113,7 @@ def side(connection: Connection, text: str, *, as_step: bool = False) -> Side:
     return Side(run, step, False, analysis["comparison"], crossed)
 
 
-def rows(a: Side, b: Side, names: Sequence[str]) -> list[Row]:
+def rows(a: Compared, b: Compared, names: Sequence[str]) -> list[Row]:
     """Those that either side has."""
     return [
         _row(a, b, name)
@@ -99,7 +122,7 @@ def rows(a: Side, b: Side, names: Sequence[str]) -> list[Row]:
     ]
 
 
-def compared_state(a: Side, b: Side) -> RunState:
+def compared_state(a: Compared, b: Compared) -> RunState:
     found = ratio(metric_words.DEFAULT, *(one.numbers.get(metric_words.DEFAULT) for one in (a, b)))
     label = metric_words.label(metric_words.DEFAULT)
     if found is None:
@@ -126,12 +149,12 @@ def ratio(name: str, a: float | None, b: float | None) -> float | None:
     return second / first if first * second > 0 else None
 
 
-def _row(a: Side, b: Side, name: str) -> Row:
+def _row(a: Compared, b: Compared, name: str) -> Row:
     found = ratio(name, a.numbers.get(name), b.numbers.get(name))
     bounds = {
         f"{limit.direction} {metric_words.value(name, limit.value)}"
         for one in (a, b)
-        for limit in metric_thresholds(name, one.run.rollout_dtype, one.run.trainer_dtype)
+        for limit in metric_thresholds(name, one.rollout_dtype, one.trainer_dtype)
     }
     return Row(
         metric_words.metric(name),
@@ -145,7 +168,7 @@ def _row(a: Side, b: Side, name: str) -> Row:
     )
 
 
-def _limits(one: Side) -> str:
+def _limits(one: Compared) -> str:
     count = len(one.crossed)
     return "a published limit" if count == 1 else f"{count} published limits"
 

@@ -17,7 +17,7 @@ from driftscope_service.experiments.paired.grid import paired_grid
 from driftscope_service.experiments.paired.html import render
 from driftscope_service.experiments.paired.kind import KIND
 from driftscope_service.experiments.paired.terminal import print_report
-from driftscope_service.terminal.fail_on import exit_where_a_rule_holds, parse_rule
+from driftscope_service.terminal.fail_on import exit_where_a_rule_holds, outcome_of, parse_rule
 
 
 @pytest.fixture
@@ -81,9 +81,10 @@ def test_the_page_leads_with_it_and_opens_offline(diagnosed: PairedReport) -> No
 def test_rules_are_held_against_every_cell(
     diagnosed: PairedReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exit_where_a_rule_holds([parse_rule("excess>100")], judged(diagnosed)[:1])
+    exit_where_a_rule_holds(outcome_of([parse_rule("excess>100")], judged(diagnosed)[:1]))
+    held = outcome_of([parse_rule("verdict>=bug_like")], judged(diagnosed))
     with pytest.raises(typer.Exit) as left:
-        exit_where_a_rule_holds([parse_rule("verdict>=bug_like")], judged(diagnosed))
+        exit_where_a_rule_holds(held)
     assert left.value.exit_code == 1
     assert capsys.readouterr().err.splitlines() == [
         "fail-on fp16 × fp16: verdict>=bug_like: verdict is bug_like",
