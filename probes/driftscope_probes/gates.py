@@ -1,7 +1,7 @@
 """Gates: rules on a comparison that make a command, a CI job or a test fail.
 
-In: texts such as `kl_k3>1e-3`, `verdict>=bug_like` or `cause==stale_engine_weights`, and analyses as
-JSON holds them. Out: which rules hold, in words and as JSON. Free of torch.
+In: texts such as `kl_k3>1e-3`, `verdict>=bug_like` or `cause==stale_engine_weights`, and analyses
+as JSON holds them. Out: which rules hold, in words and as JSON. Free of torch.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ FROM dependencies AS build
 
 COPY pyproject.toml README.md LICENSE ./
 COPY docs docs
+COPY dashboards dashboards
 COPY service service
 COPY probes probes
 COPY kernels kernels

@@ -15,6 +15,7 @@ WORKDIR /src
 RUN /opt/driftscope/bin/pip install vllm==0.32.0
 COPY pyproject.toml README.md LICENSE ./
 COPY docs docs
+COPY dashboards dashboards
 COPY service service
 COPY probes probes
 COPY kernels kernels

@@ -159,6 +159,7 @@ AFTER: Final[Mapping[str, Part]] = {
     "reports": _group("driftscope_service.experiments.reports_command", "reports"),
     "runs": _group("driftscope_service.runs.list_command", "runs"),
     "keys": _group("driftscope_service.cli.keys", "keys"),
+    "prometheus": _group("driftscope_service.cli.prometheus", "prometheus"),
     "db": _backup,
     "backup": _backup,
     "restore": _backup,

@@ -136,9 +136,7 @@ def distance_ratio(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> flo
     return math.inf if first == 0 else float(second / first)
 
 
-def _answer(
-    a: ComparedRun, b: ComparedRun, ratios: Mapping[str, float | None]
-) -> dict[str, Any]:
+def _answer(a: ComparedRun, b: ComparedRun, ratios: Mapping[str, float | None]) -> dict[str, Any]:
     """JSON has no infinity: what has none is null."""
     state = compared_state(a, b)
     finite = {

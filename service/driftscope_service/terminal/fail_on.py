@@ -35,9 +35,7 @@ def parse_rule(text: str, *, of_two: bool = False) -> Rule:
 
 
 def _option(parser: Callable[[str], Rule], help_: str) -> Any:
-    return typer.Option(
-        "--fail-on", parser=parser, metavar="RULE", show_default=False, help=help_
-    )
+    return typer.Option("--fail-on", parser=parser, metavar="RULE", show_default=False, help=help_)
 
 
 FailOn = Annotated[list[Rule] | None, _option(parse_rule, _HELP)]

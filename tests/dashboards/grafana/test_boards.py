@@ -214,6 +214,33 @@ def test_the_schema_knows_every_key(name: str) -> None:
     assert round_trip(text) == json.loads(text)
 
 
+#: Made from Grafana's published types by scripts/grafana_schema.py; needs no node.
+GRAFANA_TYPES = Path(__file__).parent / "schema" / "dashboard.json"
+
+
+def faults_by_grafanas_types(board: Board) -> list[str]:
+    validators = pytest.importorskip("jsonschema.validators")
+    schema = json.loads(GRAFANA_TYPES.read_text(encoding="utf-8"))
+    found = validators.validator_for(schema)(schema).iter_errors(board)
+    return ["/".join(map(str, fault.absolute_path)) for fault in found]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grafanas_own_types_take_every_board(name: str) -> None:
+    assert faults_by_grafanas_types(load(name)) == []
+
+
+def test_grafanas_own_types_refuse_what_is_planted() -> None:
+    board = load("run-health")
+    assert faults_by_grafanas_types(board | {"refersh": "5s"}) == [""]
+    board["templating"]["list"][0]["refresh"] = "often"
+    assert faults_by_grafanas_types(board) == ["templating/list/0/refresh"]
+    [first, *_] = [number for number, one in enumerate(board["panels"]) if one["type"] != "row"]
+    board = load("run-health")
+    del board["panels"][first]["gridPos"]["w"]
+    assert faults_by_grafanas_types(board) == [f"panels/{first}"]  # neither a panel nor a row
+
+
 def test_the_schema_drops_a_planted_key() -> None:
     board = load("run-health") | {"refersh": "5s"}
     assert round_trip(json.dumps(board)) != board

@@ -1,0 +1,89 @@
+"""Grafana's own type of a dashboard as a JSON schema, for the test of the boards.
+
+    python scripts/grafana_schema.py [FOLDER]
+
+In: the npm package @grafana/schema, whose raw types Grafana generates from its CUE kinds; node and
+npm are needed here, and not by the test. Out: tests/dashboards/grafana/schema/dashboard.json.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+#: Written into the schema.
+SCHEMA = "@grafana/schema@13.2.3"
+#: A later TypeScript has no interface that the generator could read types by.
+TOOLS = ("ts-json-schema-generator@2.4.0", "typescript@5.9.3")
+TYPES = "node_modules/@grafana/schema/dist/types/raw/dashboard/x/types.gen.d.ts"
+TARGET = Path(__file__).parents[1] / "tests" / "dashboards" / "grafana" / "schema"
+
+
+def generated(folder: Path) -> dict[str, Any]:
+    (folder / "package.json").write_text("{}", encoding="utf-8")
+    install = [
+        "npm",
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--legacy-peer-deps",
+    ]
+    subprocess.run([*install, SCHEMA, *TOOLS], cwd=folder, check=True)
+    generator = "node_modules/ts-json-schema-generator/bin/ts-json-schema-generator.js"
+    options = ["--type", "Dashboard", "--no-type-check", "-o", "dashboard.json"]
+    subprocess.run(["node", generator, "--path", TYPES, *options], cwd=folder, check=True)
+    made: dict[str, Any] = json.loads((folder / "dashboard.json").read_text(encoding="utf-8"))
+    return made
+
+
+def without_descriptions(schema: Any) -> Any:
+    """Texts are two thirds of it, and check nothing. A property may have that name."""
+    if isinstance(schema, list):
+        return [without_descriptions(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: without_descriptions(one)
+        for name, one in schema.items()
+        if not (name == "description" and isinstance(one, str))
+    }
+
+
+def with_queries_of_annotations(schema: dict[str, Any]) -> dict[str, Any]:
+    """The raw type knows the target of Grafana's own annotations alone. The type that the package
+    exports for users (veneer/dashboard.types) has the query of whichever data source there, and
+    that source's fields beside it."""
+    annotation = schema["definitions"]["AnnotationQuery"]
+    annotation["additionalProperties"] = True
+    annotation["properties"]["target"] = {"type": "object"}
+    return schema
+
+
+def with_fields_of_intervals(schema: dict[str, Any]) -> dict[str, Any]:
+    """The type leaves out what an interval variable has; the foundation SDK writes it for every
+    kind, and Grafana reads it for that one."""
+    known = schema["definitions"]["VariableModel"]["properties"]
+    known |= {
+        "auto": {"type": "boolean"},
+        "auto_count": {"type": "number"},
+        "auto_min": {"type": "string"},
+    }
+    return schema
+
+
+def main(target: Path = TARGET) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        schema = without_descriptions(generated(Path(folder)))
+    schema = with_fields_of_intervals(with_queries_of_annotations(schema))
+    origin = f"Made by scripts/grafana_schema.py from {SCHEMA} (Apache-2.0, Grafana Labs)."
+    text = json.dumps({"$comment": origin, **schema}, indent=1, sort_keys=True)
+    (target / "dashboard.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
