@@ -33,6 +33,7 @@ from driftscope_service.runs.ingest.upload_meter import UploadCounts
 from driftscope_service.runs.metrics import RunFamilies
 from driftscope_service.runs.run_states import RunStateCache
 from driftscope_service.runs.store.runs import Run
+from driftscope_service.runs.webhook.sender import Result
 from driftscope_service.service import Service
 from driftscope_service.settings import Settings
 from driftscope_service.store.instances import InstanceRepository
@@ -46,6 +47,13 @@ def worker_family(alive: Mapping[str, bool]) -> Family:
     family = Family(metric_names.WORKER_UP)
     for worker, up in alive.items():
         family.add([worker], up)
+    return family
+
+
+def notice_family(results: Mapping[Result, int]) -> Family:
+    family = Family(metric_names.WEBHOOK_NOTICES)
+    for result, number in results.items():
+        family.add([result], number)
     return family
 
 
@@ -145,11 +153,14 @@ class MetricsPage:
                 "token_keeper": intake.keeper.alive,
                 "scheduler": self._service.scheduler.alive,
                 "heartbeat": self._service.presence.alive,
+                # Where it is off, nothing that should live is missing.
+                **({"webhook": intake.webhook.alive} if intake.webhook.on else {}),
             }
         )
         yield from retry_families(executor.counts)
         yield from self.requests.families()
         yield from self.uploads.families(settings.max_concurrent_uploads)
+        yield notice_family(intake.webhook.counts.results)
         yield from disk_families(self._disk(), settings)
         yield build_family()
 

@@ -62,6 +62,10 @@ DEVICE = re.compile(r"[A-Za-z0-9/:,-]{1,200}")
 #: Of the limits on requests: what is beyond is no limit.
 MOST_PER_MINUTE = 1_000_000
 MOST_AT_ONCE = 10_000
+#: What may stand in a link of a chat, in YAML and in JSON without quotes or escapes.
+PUBLIC_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9.\-_~:\[\]/]*")
+#: Of the webhook's secret; what is shorter can be guessed from one signed request.
+LEAST_SECRET = 16
 #: SQLite's file within the data folder.
 DATABASE_NAME = "driftscope.db"
 #: RFC 1123 section 2.1, and underscores, which container networks use.
@@ -318,6 +322,23 @@ class Settings(BaseSettings):
         ge=0,
         description="free space below which /readyz fails and no upload is accepted",
     )
+    public_url: str = Field(
+        default="",
+        description="address under which people reach the service, for links in what it sends and "
+        "in what `prometheus export` writes; empty: its own",
+    )
+    webhook_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="http or https address that is told of a new verdict or cause of a run; empty: "
+        "nobody is told",
+    )
+    webhook_format: Literal["json", "slack"] = Field(
+        default="json", description="body that is sent: `json`, or `slack`, which chats take"
+    )
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="at least 16 characters, by which what is sent is signed; `json` needs it",
+    )
 
     @field_validator("host")
     @classmethod
@@ -379,6 +400,48 @@ class Settings(BaseSettings):
         if url.get_secret_value():
             parse_url(url.get_secret_value())
         return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, url: str) -> str:
+        address = url.rstrip("/")
+        if address and not PUBLIC_ADDRESS.fullmatch(address):
+            raise ValueError(
+                f"{url[:80]!r} is not an http or https address without user, query and fragment"
+            )
+        return address
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook(cls, url: SecretStr) -> SecretStr:
+        """What was given is not repeated: it may hold a secret."""
+        try:
+            parts = urlsplit(url.get_secret_value())
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            usable = usable and not parts.fragment and (parts.port is None or parts.port > 0)
+        except ValueError:
+            usable = False
+        if url.get_secret_value() and not usable:
+            raise ValueError("it is not an http or https address")
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < LEAST_SECRET:
+            raise ValueError(f"it has fewer than {LEAST_SECRET} characters")
+        return secret
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        sends_json = self.webhook_url.get_secret_value() and self.webhook_format == "json"
+        if sends_json and not self.webhook_secret.get_secret_value():
+            raise ValueError(
+                "DRIFTSCOPE_WEBHOOK_URL needs DRIFTSCOPE_WEBHOOK_SECRET: without a signature the "
+                "receiver cannot tell who sent it; a chat that checks none takes "
+                "DRIFTSCOPE_WEBHOOK_FORMAT=slack"
+            )
+        return self
 
     @field_validator("storage_url")
     @classmethod
@@ -477,6 +540,14 @@ class Settings(BaseSettings):
     def database(self) -> DatabaseAddress:
         url = self.database_url.get_secret_value()
         return parse_url(url) if url else self.data_dir / DATABASE_NAME
+
+    @property
+    def address_for_people(self) -> str:
+        """Without a slash at the end."""
+        if self.public_url:
+            return self.public_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -1,6 +1,6 @@
 """`driftscope prometheus export DIR`: rules, dashboards and a scrape job, for who runs Prometheus.
 
-They are those of this very version: dashboards/ of the sources, packed into the wheel. Links in them
+They are those of this very version: dashboards/ of the sources, packed into the wheel. Their links
 lead to the service and the Grafana that the options name, so that an alert is of use wherever it is
 read.
 """

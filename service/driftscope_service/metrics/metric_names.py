@@ -213,6 +213,9 @@ INGEST_LIMIT = gauge("ingest_in_flight_limit", "requests", "Pushes that may be u
 INGEST_DURATION = _metric("histogram", "ingest_duration", "seconds",
                           "Time from the head of a push to the end of its answer.")
 
+WEBHOOK_NOTICES = _counter("webhook_notices", "", "Notices of the webhook since the start: "
+                           "delivered, retried (attempts), failed, dropped.", "result")
+
 DISK_FREE = gauge("disk_free", "bytes", "Free space on the disk of the data folder.")
 DISK_SIZE = gauge("disk_size", "bytes", "Size of the disk of the data folder.")
 DISK_RESERVED = gauge("disk_reserved", "bytes", "Free space below which no push is accepted.")

@@ -45,8 +45,9 @@ FILES: Final = "files"
 LOCAL: Final = "local"
 #: Folders of the data folder that no row names: small, and wanted back.
 LOCAL_FOLDERS: Final = ("floors", "nightly")
-#: A restored service has other instances and another storage; a login is made again.
-LEFT_OUT: Final = frozenset({"leases", "sessions", "storage_identity"})
+#: A restored service has other instances and another storage; a login is made again, and what the
+#: webhook was about to tell has been told, or is old.
+LEFT_OUT: Final = frozenset({"leases", "notices", "sessions", "storage_identity"})
 #: Removals wait no longer than this for a backup that was killed.
 LEASE_S: Final = 300.0
 _RENEW_S: Final = 30.0

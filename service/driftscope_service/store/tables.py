@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeDecorator
 from ulid import ULID
 
 
-def new_id(prefix: Literal["job", "report", "instance", "storage"]) -> str:
+def new_id(prefix: Literal["job", "report", "instance", "storage", "notice"]) -> str:
     return f"{prefix}_{ULID()}"
 
 
@@ -385,6 +385,28 @@ shards = Table(
     UniqueConstraint("run_number", "attempt", "step", "shard"),
     Index(None, "run_number", "step"),  # whichever attempt sent it
     Index(None, "received_at"),
+    sqlite_autoincrement=True,
+)
+
+#: That the answer of a run is another one, until the receiver of the webhook has taken it.
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(ID_LENGTH), nullable=False, unique=True),
+    Column("run", String(RUN_NAME_LENGTH), nullable=False),
+    Column("model", String(RUN_TEXT_LENGTH)),
+    Column("step", BigInteger, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("cause", String(CAUSE_NAME_LENGTH)),
+    Column("confidence", Float),
+    Column("excess", Float),
+    Column("previous_verdict", String(20)),  # null: the run had none
+    Column("previous_cause", String(CAUSE_NAME_LENGTH)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False),  # at sending it, that were begun
+    Column("not_before", UtcDateTime),  # of the next one
+    Index(None, "run"),
     sqlite_autoincrement=True,
 )
 

@@ -36,6 +36,7 @@ from driftscope_service.runs.ingest.upload import Received, UploadKind
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import NewStep, RawFile, StepRepository, StoredStep
 from driftscope_service.runs.store.uploads import Shard, ShardRepository
+from driftscope_service.runs.webhook.notices import NoticeRepository
 from driftscope_service.store.database import CommitUnknown
 
 #: Within the transaction that stores a step: what is there of it now, and the attempt that it
@@ -143,10 +144,19 @@ def record(intake: Intake, run: str, new: NewStep, choose: Choose) -> tuple[Stor
         ShardRepository(connection).completed(of.number, new.step, attempt=attempt)
         runs.step_completed(of.number, new, placed)
         settle_answer(connection, run)
+        dropped = _note_change(intake, connection, of)
         stored = steps.get(run, new.step, attempt=attempt)
     assert stored is not None
     intake.keeper.announce()
+    if dropped is not None:
+        intake.webhook.announce(dropped)
     return stored, True
+
+
+def _note_change(intake: Intake, connection: Connection, before: Run) -> int | None:
+    """What NoticeRepository.note returns; None too where nobody is to be told."""
+    after = RunRepository(connection).get(before.name) if intake.webhook.on else None
+    return None if after is None else NoticeRepository(connection).note(before, after)
 
 
 def _store_step(

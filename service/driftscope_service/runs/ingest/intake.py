@@ -16,6 +16,8 @@ from driftscope_service.runs.ingest.large_steps.base import LargeSteps
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
 from driftscope_service.runs.store.uploads import StepFiles
+from driftscope_service.runs.webhook.body import Webhook
+from driftscope_service.runs.webhook.sender import WebhookSender
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
 from driftscope_service.store.storage.base import Storage
@@ -78,6 +80,7 @@ class Intake:
     locks: StepLocks
     slots: UploadSlots
     keeper: TokenKeeper
+    webhook: WebhookSender
 
     def sweep(self) -> None:
         """Remove what a killed service left half received, before anything is received."""
@@ -88,9 +91,11 @@ class Intake:
 
     def start(self) -> None:
         self.keeper.start()
+        self.webhook.start()
 
     def stop(self) -> None:
         """May be called twice."""
+        self.webhook.stop()
         self.keeper.stop()
         self.large_steps.stop()
         self.pool.stop()
@@ -126,4 +131,13 @@ def build_intake(
             open_step_s=settings.open_step_seconds,
             instance=instance,
         ),
+        webhook=WebhookSender(database, _webhook(settings), instance),
     )
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    url = settings.webhook_url.get_secret_value()
+    if not url:
+        return None
+    secret = settings.webhook_secret.get_secret_value()
+    return Webhook(url, settings.webhook_format, secret, settings.address_for_people)
