@@ -215,14 +215,31 @@ def test_the_schema_knows_every_key(name: str) -> None:
 
 
 #: Made from Grafana's published types by scripts/grafana_schema.py; needs no node.
-GRAFANA_TYPES = Path(__file__).parent / "schema" / "dashboard.json"
+GRAFANA_TYPES = Path(__file__).parent / "schema"
+
+
+def faults(schema: Board, value: Any) -> list[str]:
+    """Where they lie."""
+    validators = pytest.importorskip("jsonschema.validators")
+    found = validators.validator_for(schema)(schema).iter_errors(value)
+    return ["/".join(map(str, fault.absolute_path)) for fault in found]
 
 
 def faults_by_grafanas_types(board: Board) -> list[str]:
-    validators = pytest.importorskip("jsonschema.validators")
-    schema = json.loads(GRAFANA_TYPES.read_text(encoding="utf-8"))
-    found = validators.validator_for(schema)(schema).iter_errors(board)
-    return ["/".join(map(str, fault.absolute_path)) for fault in found]
+    frame, of_panels = (
+        json.loads((GRAFANA_TYPES / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("dashboard", "panels")
+    )
+    found = faults(frame, board)
+    for panel in panels(board):
+        of_kind = of_panels[panel["type"]]
+        given = {"Options": panel.get("options"),
+                 "FieldConfig": panel["fieldConfig"]["defaults"].get("custom")}  # fmt: skip
+        for name, value in given.items():
+            if value:
+                inside = faults(of_kind[name], value)
+                found += [f"{panel['type']} {name}: {place}" for place in inside]
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -239,6 +256,10 @@ def test_grafanas_own_types_refuse_what_is_planted() -> None:
     board = load("run-health")
     del board["panels"][first]["gridPos"]["w"]
     assert faults_by_grafanas_types(board) == [f"panels/{first}"]  # neither a panel nor a row
+    board = load("run-health")
+    [line, *_] = [panel for panel in panels(board) if panel["type"] == "timeseries"]
+    line["options"]["legend"]["placement"] = "above"
+    assert faults_by_grafanas_types(board) == ["timeseries Options: legend/placement"]
 
 
 def test_the_schema_drops_a_planted_key() -> None:
