@@ -22,7 +22,7 @@ SCHEMA = "@grafana/schema@13.2.3"
 TOOLS = ("ts-json-schema-generator@2.4.0", "typescript@5.9.3")
 TYPES = "node_modules/@grafana/schema/dist/types/raw"
 DASHBOARD = f"{TYPES}/dashboard/x/types.gen.d.ts"
-#: Of the panels on our boards; the folder of the types has no hyphen. Not every kind has the second.
+#: Of the panels on our boards; the folder of the types has no hyphen. Some kinds have one type.
 PANELS = {
     "bargauge": ("Options",),
     "heatmap": ("Options", "FieldConfig"),

@@ -218,7 +218,7 @@ def test_the_schema_knows_every_key(name: str) -> None:
 GRAFANA_TYPES = Path(__file__).parent / "schema"
 
 
-def faults(schema: Board, value: Any) -> list[str]:
+def misfits(schema: Board, value: Any) -> list[str]:
     """Where they lie."""
     validators = pytest.importorskip("jsonschema.validators")
     found = validators.validator_for(schema)(schema).iter_errors(value)
@@ -230,14 +230,14 @@ def faults_by_grafanas_types(board: Board) -> list[str]:
         json.loads((GRAFANA_TYPES / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("dashboard", "panels")
     )
-    found = faults(frame, board)
+    found = misfits(frame, board)
     for panel in panels(board):
         of_kind = of_panels[panel["type"]]
         given = {"Options": panel.get("options"),
                  "FieldConfig": panel["fieldConfig"]["defaults"].get("custom")}  # fmt: skip
         for name, value in given.items():
             if value:
-                inside = faults(of_kind[name], value)
+                inside = misfits(of_kind[name], value)
                 found += [f"{panel['type']} {name}: {place}" for place in inside]
     return found
 
