@@ -160,6 +160,7 @@ AFTER: Final[Mapping[str, Part]] = {
     "runs": _group("driftscope_service.runs.list_command", "runs"),
     "keys": _group("driftscope_service.cli.keys", "keys"),
     "prometheus": _group("driftscope_service.cli.prometheus", "prometheus"),
+    "webhook": _group("driftscope_service.cli.webhook", "webhook"),
     "db": _backup,
     "backup": _backup,
     "restore": _backup,

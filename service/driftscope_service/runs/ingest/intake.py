@@ -16,7 +16,7 @@ from driftscope_service.runs.ingest.large_steps.base import LargeSteps
 from driftscope_service.runs.ingest.token_keeper import TokenKeeper
 from driftscope_service.runs.ingest.upload import UploadSlots
 from driftscope_service.runs.store.uploads import StepFiles
-from driftscope_service.runs.webhook.body import Webhook
+from driftscope_service.runs.webhook.body import webhook_of
 from driftscope_service.runs.webhook.sender import WebhookSender
 from driftscope_service.settings import Settings
 from driftscope_service.store.database import Database
@@ -131,13 +131,5 @@ def build_intake(
             open_step_s=settings.open_step_seconds,
             instance=instance,
         ),
-        webhook=WebhookSender(database, _webhook(settings), instance),
+        webhook=WebhookSender(database, webhook_of(settings), instance),
     )
-
-
-def _webhook(settings: Settings) -> Webhook | None:
-    url = settings.webhook_url.get_secret_value()
-    if not url:
-        return None
-    secret = settings.webhook_secret.get_secret_value()
-    return Webhook(url, settings.webhook_format, secret, settings.address_for_people)

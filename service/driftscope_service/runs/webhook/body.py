@@ -16,6 +16,7 @@ from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_service.numbers.diagnosis_words import UNEXPLAINED, verdict_words
 from driftscope_service.pages import navigation
 from driftscope_service.runs.webhook.notices import Answer, Notice
+from driftscope_service.settings import Settings
 
 WebhookFormat = Literal["json", "slack"]
 EVENT: Final = "run.answer_changed"
@@ -34,6 +35,15 @@ class Webhook:
     form: WebhookFormat
     secret: str  # "": unsigned
     public_url: str  # of the service, without a slash at the end
+
+
+def webhook_of(settings: Settings) -> Webhook | None:
+    """None where the operator set none."""
+    url = settings.webhook_url.get_secret_value()
+    if not url:
+        return None
+    secret = settings.webhook_secret.get_secret_value()
+    return Webhook(url, settings.webhook_format, secret, settings.address_for_people)
 
 
 def body_of(notice: Notice, webhook: Webhook) -> bytes:

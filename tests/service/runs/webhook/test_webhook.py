@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
+from driftscope_service.cli.webhook import app as webhook_app
 from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.webhook import notices
 from driftscope_service.runs.webhook.body import Webhook, WebhookFormat, body_of
@@ -308,6 +311,21 @@ def test_a_push_does_not_wait_for_the_receiver(
     (told,) = receiver.bodies  # that it is fine again waits for the quiet minute
     assert (told["run"], told["step"], told["page"]) == ("r", 2, "https://d/runs/r/steps/2")
     assert told["verdict"] in ("above_floor", "bug_like") and told["model"] == "m"
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_an_operator_tries_it(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = typer.main.get_command(webhook_app)
+    assert "no webhook is set" in str(CliRunner().invoke(command, ["test"]).exception)
+    monkeypatch.setenv("DRIFTSCOPE_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("DRIFTSCOPE_WEBHOOK_SECRET", SECRET)
+    receiver.answers.append((500, {}, b"not now"))
+    refused = CliRunner().invoke(command, ["test"])
+    assert (refused.exit_code, refused.stderr) == (1, "not taken: status 500: not now\n")
+    taken = CliRunner().invoke(command, ["test"])
+    assert taken.exit_code == 0 and taken.stdout.startswith("taken: notice_")
+    _, headers, body = receiver.requests[-1]
+    assert verify()(headers, body, SECRET) and receiver.bodies[-1]["run"] == "webhook-test"
 
 
 @pytest.mark.usefixtures("clean_environment")
