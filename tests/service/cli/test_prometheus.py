@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -27,7 +26,7 @@ PUBLIC = "https://drift.example.com:8443/rl"
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(typer.main.get_command(app), ["export", *arguments])
+    return CliRunner().invoke(app, ["export", *arguments])
 
 
 @pytest.fixture

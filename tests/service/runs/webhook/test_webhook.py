@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from sqlalchemy import URL
 from typer.testing import CliRunner
 
@@ -315,14 +314,13 @@ def test_a_push_does_not_wait_for_the_receiver(
 
 @pytest.mark.usefixtures("clean_environment")
 def test_an_operator_tries_it(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = typer.main.get_command(webhook_app)
-    assert "no webhook is set" in str(CliRunner().invoke(command, ["test"]).exception)
+    assert "no webhook is set" in str(CliRunner().invoke(webhook_app, ["test"]).exception)
     monkeypatch.setenv("DRIFTSCOPE_WEBHOOK_URL", receiver.url)
     monkeypatch.setenv("DRIFTSCOPE_WEBHOOK_SECRET", SECRET)
     receiver.answers.append((500, {}, b"not now"))
-    refused = CliRunner().invoke(command, ["test"])
+    refused = CliRunner().invoke(webhook_app, ["test"])
     assert (refused.exit_code, refused.stderr) == (1, "not taken: status 500: not now\n")
-    taken = CliRunner().invoke(command, ["test"])
+    taken = CliRunner().invoke(webhook_app, ["test"])
     assert taken.exit_code == 0 and taken.stdout.startswith("taken: notice_")
     _, headers, body = receiver.requests[-1]
     assert verify()(headers, body, SECRET) and receiver.bodies[-1]["run"] == "webhook-test"
