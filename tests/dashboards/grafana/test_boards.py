@@ -251,7 +251,7 @@ def test_grafanas_own_types_refuse_what_is_planted() -> None:
     board = load("run-health")
     assert faults_by_grafanas_types(board | {"refersh": "5s"}) == [""]
     board["templating"]["list"][0]["refresh"] = "often"
-    assert faults_by_grafanas_types(board) == ["templating/list/0/refresh"]
+    assert set(faults_by_grafanas_types(board)) == {"templating/list/0/refresh"}
     [first, *_] = [number for number, one in enumerate(board["panels"]) if one["type"] != "row"]
     board = load("run-health")
     del board["panels"][first]["gridPos"]["w"]

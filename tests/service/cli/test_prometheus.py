@@ -47,13 +47,13 @@ def test_promtool_takes_the_rules_and_the_scrape_job(exported: Path) -> None:
     tool = shutil.which("promtool")
     if tool is None:
         pytest.skip("promtool is not on PATH (Debian package: prometheus)")
+    # Whole: Prometheus before 2.43 knows no scrape_config_files.
     config = exported.parent / "prometheus.yml"
-    lines = ["rule_files: [out/rules/*.yml]", "scrape_config_files: [out/scrape.yml]"]
-    config.write_text("\n".join(lines), encoding="utf-8")
+    scrape = (exported / "scrape.yml").read_text(encoding="utf-8")
+    config.write_text(f"rule_files: [out/rules/*.yml]\n{scrape}", encoding="utf-8")
     done = subprocess.run([tool, "check", "config", str(config)], capture_output=True, text=True)
     assert done.returncode == 0 and "rules found" in done.stdout, done.stdout + done.stderr
-    scrape = exported / "scrape.yml"
-    scrape.write_text(scrape.read_text(encoding="utf-8").replace("scheme:", "schema:"))
+    config.write_text(scrape.replace("scheme:", "schema:"), encoding="utf-8")
     done = subprocess.run([tool, "check", "config", str(config)], capture_output=True, text=True)
     assert done.returncode != 0
 
