@@ -149,7 +149,8 @@ def _scrape(configuration: str, links: Links, key_file: Path | None) -> str:
     if key_file is not None:
         job["authorization"] = {"type": "Bearer", "credentials_file": str(key_file)}
     job["static_configs"] = [{"targets": [where.netloc]}]
-    return _SCRAPE_HEAD + yaml.safe_dump({"scrape_configs": [job]}, sort_keys=False)
+    text: str = yaml.safe_dump({"scrape_configs": [job]}, sort_keys=False)
+    return _SCRAPE_HEAD + text
 
 
 def _address(option: str, given: str) -> str:
