@@ -104,7 +104,7 @@ def webhook(receiver: Receiver, form: WebhookFormat = "json") -> Webhook:
 def answered(verdict: str | None, cause: str | None = None, run: str = "r", step: int = 1) -> Run:
     """A run as its row says it after a step."""
     now = datetime.now(UTC)
-    return Run(
+    values: dict[str, Any] = {
         **{"number": 1, "name": run, "model": "m", "framework": None, "engine": None},
         **{"rollout_dtype": None, "trainer_dtype": None, "labels": {}, "created_at": now},
         **{"updated_at": now, "activity": 1, "complete_steps": 1, "last_step": step},
@@ -112,7 +112,8 @@ def answered(verdict: str | None, cause: str | None = None, run: str = "r", step
         **{"compared_tokens": 1, "nonfinite_tokens": 0, "confident_disagreements": 0},
         **{"attempt": 1, "revision": 1, "note": None, "pinned_at": None, "verdict": verdict},
         **{"excess": 7.0, "cause": cause, "confidence": 0.9, "crossed": 0},
-    )  # type: ignore[arg-type]
+    }
+    return Run(**values)
 
 
 NOTHING, FINE = answered(None), answered("at_floor")
@@ -270,12 +271,13 @@ def test_of_two_replicas_one_sends(
 
 
 def test_a_chat_gets_two_lines() -> None:
-    notice = Notice(
+    values: dict[str, Any] = {
         **{"number": 1, "id": "notice_1", "run": "r", "model": None, "step": 4},
         **{"verdict": "bug_like", "cause": "norm_eps", "confidence": 0.93, "excess": 7.0},
         **{"previous_verdict": "at_floor", "previous_cause": None, "attempts": 0},
         **{"created_at": datetime.now(UTC), "not_before": None},
-    )  # type: ignore[arg-type]
+    }
+    notice = Notice(**values)
     slack = Webhook("", "slack", "", "https://d")
     first, second = json.loads(body_of(notice, slack))["text"].splitlines()
     assert (
