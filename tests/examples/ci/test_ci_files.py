@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import stat
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from safetensors.numpy import save_file
+from typer.core import TyperGroup
+
+from driftscope_service.cli.main import app_of
+from driftscope_service.experiments.paired.command import request_of
 
 ROOT = Path(__file__).parents[3]
 CI = ROOT / "examples" / "ci"
@@ -152,22 +158,30 @@ def test_the_job_of_gitlab_runs(checkout: Path, file: str, code: int) -> None:
         assert gate == {"passed": True, "rules": gate["rules"], "held": []} and gate["rules"]
 
 
-@pytest.mark.slow
-def test_the_job_of_an_engine_runs(checkout: Path) -> None:
-    """With the tiny model, and transformers as the engine."""
-    small = {"MODEL": "tiny-random-llama", "ENGINE": "hf"}
-    for step in steps(load(WORKFLOW)["jobs"]["engine"]):
-        done = bash(step["run"], checkout, **small)
-        assert done.returncode == 0, done.stderr
-    assert (checkout / "paired" / "report.json").is_file()
+def test_the_job_of_an_engine_asks_for_a_probe(checkout: Path) -> None:
+    """The script runs; what it calls is read as the command reads it, and not carried out, since
+    tests of the command do that."""
+    asked = checkout / "asked"
+    command = checkout / "bin" / "driftscope"
+    command.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {asked}\n', encoding="utf-8")
+    job = load(WORKFLOW)["jobs"]["engine"]
+    for step in steps(job):
+        assert bash(step["run"], checkout, **job["env"]).returncode == 0
+    group, name, *words = asked.read_text(encoding="utf-8").splitlines()
+    app = typer.main.get_command(app_of((group, name)))
+    assert isinstance(app, TyperGroup)
+    probe = app.commands[group]
+    assert isinstance(probe, TyperGroup)
+    options = probe.commands[name].make_context(name, words).params
+    request = request_of(options)
+    assert (request.model, request.engine.kind) == ("smollm2-135m", "vllm")
+    assert request.engine_dtypes == request.trainer_dtypes == ["bf16"]
+    assert str(options["out"]) == job["steps"][-1]["with"]["path"]
+    assert [rule.text for rule in options["fail_on"]] == ["verdict>=bug_like", "abs_diff_mean>0.05"]
 
 
-def test_the_test_of_the_examples_passes(checkout: Path) -> None:
-    command = (
-        f'{sys.executable} -m pytest -q -p no:cacheprovider -c /dev/null "{CI}/test_logprobs.py"'
-    )
-    done = bash(command, checkout)
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+def test_the_test_of_the_examples_passes() -> None:
+    runpy.run_path(str(CI / "test_logprobs.py"))["test_the_engine_and_the_trainer_agree"]()
 
 
 def test_every_ci_file_is_named_in_the_page() -> None:
