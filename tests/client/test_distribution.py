@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -66,7 +65,7 @@ def test_the_wheel_is_small_and_holds_the_package_and_nothing_else(tmp_path: Pat
     assert Path(str(wheel.filename)).stat().st_size <= LARGEST_WHEEL_BYTES
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
     assert not any(name.endswith("entry_points.txt") for name in held), "vLLM would load a plugin"
-    assert "First step" in str(metadata.get_payload()).replace("first", "First")
+    assert metadata.get_payload() == README
     needed = {re.split(r"[<>=!~ ]", one)[0] for one in metadata.get_all("Requires-Dist", [])}
     assert needed == {"httpx", "numpy", "safetensors"}
     assert metadata["Requires-Python"] == ">=3.10"
@@ -107,7 +106,7 @@ MYPY_SETTINGS = """
 [mypy]
 python_version = 3.10
 follow_imports = skip
-ignore_missing_imports = True
+disable_error_code = import-untyped
 [mypy-numpy.*]
 follow_imports = skip
 follow_imports_for_stubs = True
