@@ -135,18 +135,18 @@ def test_a_first_step_from_an_empty_environment_with_numpy_1(
     assert len(f"{commands}{script}".replace("\n\n", "\n").splitlines()) <= MOST_LINES
     (tmp_path / "service").symlink_to(ROOT / "service")
     (tmp_path / "first_push.py").write_text(script)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = {**kept, "DRIFTSCOPE_URL": running_service}
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**plain, "DRIFTSCOPE_URL": running_service}
     done = run(
         ["sh", "-e", "-c", commands],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    steps = httpx.get(f"{running_service}/v1/runs/first-push/steps").raise_for_status().json()
-    print(steps)
     assert done.stdout.strip().endswith("Rounding alone explains the difference.")
+    kept = httpx.get(f"{running_service}/v1/runs/first-push/steps").raise_for_status().json()
+    assert kept["diagnosis"]["verdict"] == "at_floor"
     python = tmp_path / "trainer-env/bin/python"
-    seen = run([python, "-c", LOOK], cwd=tmp_path, env=kept, capture_output=True, text=True)
+    seen = run([python, "-c", LOOK], cwd=tmp_path, env=plain, capture_output=True, text=True)
     assert seen.returncode == 0, seen.stderr
     assert seen.stdout.split() == ["1.26.4", "0"]
 
