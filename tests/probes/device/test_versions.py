@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -121,9 +122,9 @@ def test_a_probe_says_so_before_it_loads_anything(
     def version(name: str) -> str:
         if name == package:
             return "0.1.2"
-        raise versions.metadata.PackageNotFoundError
+        raise metadata.PackageNotFoundError
 
-    monkeypatch.setattr(versions.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     with pytest.raises(RequestError, match=f"{package} 0.1.2 is installed"):
         start()
 
