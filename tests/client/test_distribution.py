@@ -97,6 +97,42 @@ def test_the_wheel_of_driftscope_leaves_the_client_to_it() -> None:
     assert "entry-points" not in CLIENT
 
 
+#: One line that installs or packs the root of the checkout.
+OF_THE_ROOT = re.compile(r"pip\S* (?:install|wheel) .*?(?<=[ '\"])\.(?:\[|['\"]|\s|$).*")
+
+
+def without_the_client(text: str) -> list[str]:
+    """An index may know another package of its name, or none."""
+    joined = text.replace("\\\n", " ")
+    commands = (found[0] for found in OF_THE_ROOT.finditer(joined))
+    return [one for one in commands if not re.search(r"driftscope_client|\$CLIENT", one)]
+
+
+def test_who_installs_driftscope_installs_the_client_of_the_same_checkout() -> None:
+    places = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "deploy").rglob("*.*"),
+        *(ROOT / "service/docker").iterdir(),
+        ROOT / "scripts/setup.sh",
+    ]
+    texts = [place.read_text(encoding="utf-8") for place in places if place.is_file()]
+    assert sum(len(OF_THE_ROOT.findall(text.replace("\\\n", " "))) for text in texts) >= 8
+    assert [line for text in texts for line in without_the_client(text)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bin/pip install '.[vllm]'",
+        "pip install --no-deps -e .",
+        "pip wheel -w w \\\n  .\n",
+    ],
+)
+def test_a_planted_install_without_the_client_is_found(line: str) -> None:
+    assert without_the_client(f"first\n{line}\nlast .\n")
+
+
 def test_the_licence_is_that_of_the_project() -> None:
     assert (FOLDER / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
