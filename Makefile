@@ -17,6 +17,7 @@ demo: setup     ## fetch the model, run the main job on it, load recorded runs f
 	@$(BIN)/driftscope probe paired --model smollm2-135m --prompts 8 --max-tokens 64
 	@$(BIN)/driftscope demo load
 	@echo "To look at it: $(BIN)/driftscope serve, then http://127.0.0.1:8321"
+	@echo "To have driftscope by its name in this terminal: source $(BIN)/activate"
 
 test: setup     ## every test, the real engine and the browser included
 	@scripts/test_packages.sh

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
 from driftscope_client.attempt import PushedAttempt, Start
@@ -54,6 +54,9 @@ SETTLE_S = 0.2
 #: behavior_version, rank, replica, cached_tokens, prompt_lengths, prompt_token_ids, environment,
 #: routed_experts, trainer_routed_experts.
 Tensor = Any  # numpy array, torch tensor, flat list, or a list with one of these per sequence
+
+# Python 3.10 has no typing.Self.
+_Client = TypeVar("_Client", bound="DriftscopeClient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +264,7 @@ class DriftscopeClient(PushCounts):
                 self._outcomes.end(item.ticket, "failed", NO_ANSWER_AT_CLOSE)
         self._tell_losses()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Client) -> _Client:
         return self
 
     def __exit__(
