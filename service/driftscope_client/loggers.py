@@ -106,4 +106,6 @@ def _because(logged: Mapping[str, float | str]) -> str:
     cause = logged.get(CAUSE_WORD)
     confidence = logged.get(CONFIDENCE_METRIC)
     sure = f" ({confidence:.0%} sure)" if isinstance(confidence, float) else ""
-    return f"Step {_step(logged)}: " + ("no cause is named." if cause is None else f"{cause}{sure}.")
+    return f"Step {_step(logged)}: " + (
+        "no cause is named." if cause is None else f"{cause}{sure}."
+    )
