@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.client.adapters.framework_sources import (
 )
 
 from driftscope_client import DriftscopeClient, DriftscopeError
-from driftscope_client.adapters import areal, openrlhf, skyrl, slime
+from driftscope_client.adapters import areal, miles, nemo_rl, openrlhf, skyrl, slime
 from driftscope_probes.push import PushedStep, read_step
 
 Serve = Callable[..., Any]
@@ -46,8 +45,8 @@ def received(tmp_path: Path) -> Received:
 
 
 def push_batch(framework: str) -> Callable[..., None]:
-    module = importlib.import_module(f"driftscope_client.adapters.{framework}")
-    function: Callable[..., None] = module.push_batch
+    adapters = (openrlhf, skyrl, areal, nemo_rl, slime, miles)
+    (function,) = (one.push_batch for one in adapters if one.__name__.endswith(f".{framework}"))
     return function
 
 
