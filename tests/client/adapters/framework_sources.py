@@ -20,6 +20,8 @@ UNREACHABLE = ("No matching distribution found", "Connection", "Temporary failur
 #: What only annotations name.
 ANNOTATED = ("Float", "Integer", "AutoTokenizer")
 
+Classes = Mapping[str, ast.ClassDef]
+
 
 class SourcesUnreachable(Exception):
     """No package registry could be asked for the wheels."""
@@ -50,20 +52,20 @@ class FrameworkSources:
         exec(compile(ast.Module([found], []), path, "exec", dont_inherit=True), names)
         return names[name]  # type: ignore[no-any-return]
 
-    def has_setting(self, path: str, name: str, setting: Iterable[str]) -> bool:
-        """Whether the configuration class `name` has that entry, by its annotations."""
-        classes = {
-            node.name: node
-            for node in ast.parse(self.files[path]).body
-            if isinstance(node, ast.ClassDef)
-        }
-        for entry in setting:
-            annotation = _annotation(classes, name, entry)
-            if annotation is None:
-                return False
-            named = [one for one in classes if one in annotation]
-            name = max(named, key=len, default="")
-        return True
+    def classes(self, path: str) -> Classes:
+        found = ast.parse(self.files[path]).body
+        return {node.name: node for node in found if isinstance(node, ast.ClassDef)}
+
+
+def has_setting(classes: Classes, name: str, setting: Iterable[str]) -> bool:
+    """Whether the configuration class `name` has that entry, by its annotations."""
+    for entry in setting:
+        annotation = _annotation(classes, name, entry)
+        if annotation is None:
+            return False
+        named = [one for one in classes if one in annotation]
+        name = max(named, key=len, default="")
+    return True
 
 
 def download(folder: Path) -> FrameworkSources:
@@ -99,7 +101,7 @@ def _stays(node: ast.stmt, only: set[str]) -> bool:
     return not only or getattr(node, "name", None) in only
 
 
-def _annotation(classes: Mapping[str, ast.ClassDef], name: str, entry: str) -> str | None:
+def _annotation(classes: Classes, name: str, entry: str) -> str | None:
     declared = classes.get(name)
     if declared is None:
         return None

@@ -16,6 +16,7 @@ from tests.client.adapters.framework_sources import (
     FrameworkSources,
     SourcesUnreachable,
     download,
+    has_setting,
 )
 
 from driftscope_client import DriftscopeClient, DriftscopeError
@@ -197,14 +198,14 @@ def test_the_configuration_gives_both_dtypes(
 
 
 def test_every_setting_is_one_that_the_framework_declares(own: FrameworkSources) -> None:
-    path = "skyrl/train/config/config.py"
+    declared = own.classes("skyrl/train/config/config.py")
     for entry in (*skyrl.SETTINGS.values(), *skyrl.MIXED_PRECISION.values(), *skyrl.BF16.values()):
-        assert own.has_setting(path, "SkyRLTrainConfig", entry), entry
-    path = "areal/api/cli_args.py"
+        assert has_setting(declared, "SkyRLTrainConfig", entry), entry
+    declared = own.classes("areal/api/cli_args.py")
     engines = [(engine, areal.ENGINE_DTYPE) for engine in ("vllm", "sglang")]
     for entry in (*areal.SETTINGS.values(), areal.BACKEND, *engines):
-        assert own.has_setting(path, "PPOConfig", entry), entry
-    assert not own.has_setting(path, "PPOConfig", ("actor", "no_such_entry"))
+        assert has_setting(declared, "PPOConfig", entry), entry
+    assert not has_setting(declared, "PPOConfig", ("actor", "no_such_entry"))
     options = own.source("openrlhf/cli/train_ppo_ray.py")
     for entry in openrlhf.SETTINGS.values():
         assert f'"--{".".join(entry)}"' in options, entry
