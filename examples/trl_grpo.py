@@ -68,7 +68,10 @@ def main() -> None:
             ),
         )
         trainer.train()
-    print(f"pushed {trainer.driftscope.pushed}, failed {trainer.driftscope.failed}")
+    client = trainer.driftscope
+    print(f"pushed {client.pushed}, failed {client.failed}")
+    for name, value in client.metrics().items():  # the last step's; TRL's log has every step's
+        print(name, f"{value:.6g}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ CONFIG = {
 
 
 def data_proto() -> SimpleNamespace:
-    """Prompts are padded on the left, responses on the right; both sides differ by rounding."""
+    """Prompts are padded on the left, responses on the right; the two sides by a little noise."""
     torch.manual_seed(0)
     lengths = torch.randint(4, LONGEST + 1, (RESPONSES, 1))
     held = (torch.arange(LONGEST) < lengths).long()

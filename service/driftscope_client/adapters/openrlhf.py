@@ -26,7 +26,7 @@ NEEDED = ("rollout_log_probs", "action_log_probs", "action_mask", "sequences")
 REMEDIES = {
     "rollout_log_probs": "set --algo.advantage.is_correction_level token: without it, OpenRLHF "
     "asks vLLM for no log-probabilities.",
-    "action_log_probs": "push after make_experience_batch, in PPOTrainer.train_step.",
+    "action_log_probs": "push after make_experience_batch, in BasePPOTrainer.train_step.",
 }
 SETTINGS = {
     "model": ("actor", "model_name_or_path"),
