@@ -4,7 +4,6 @@ What makes it a driftscope run is the mixin; the rest is any GRPO script. transf
 samples, from the very model that is trained, so the verdict is rounding's. Usage: [STEPS]
 """
 
-import os
 import sys
 import tempfile
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
+from driftscope_client import DriftscopeClient
 from driftscope_client.adapters.trl import DriftscopeMixin
 
 WORDS = ["<pad>", "<eos>", *"one two three four five six seven eight nine ten".split()]
@@ -44,7 +44,7 @@ def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
 
 
 def main() -> None:
-    os.environ.setdefault("DRIFTSCOPE_RUN", "example-trl")
+    client = DriftscopeClient(run="example-trl")
     model, tokenizer = model_and_tokenizer()
     with tempfile.TemporaryDirectory() as output:
         trainer = Trainer(
@@ -67,8 +67,8 @@ def main() -> None:
                 report_to=[],  # "tensorboard", "mlflow", "trackio", "wandb": each gets our numbers
             ),
         )
+        trainer.driftscope = client  # without it, DRIFTSCOPE_URL and DRIFTSCOPE_RUN name the run
         trainer.train()
-    client = trainer.driftscope
     print(f"pushed {client.pushed}, failed {client.failed}")
     for name, value in client.metrics().items():  # the last step's; TRL's log has every step's
         print(name, f"{value:.6g}")

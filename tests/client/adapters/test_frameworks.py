@@ -189,7 +189,8 @@ def test_the_configuration_gives_both_dtypes(
     dtypes: tuple[str | None, str | None],
 ) -> None:
     arguments = framework in ("slime", "miles")  # a namespace, never a mapping
-    for form in [namespaces] if arguments else [namespaces, dict]:
+    forms: list[Callable[[Any], Any]] = [namespaces] if arguments else [namespaces, dict]
+    for form in forms:
         stub = serve()
         batch = BATCHES[framework](own)
         push_batch(framework)(connect(stub.url, strict=True), 4, batch, config=form(config))
