@@ -68,20 +68,16 @@ def rows(columns: Mapping[str, Any], mask: Any) -> dict[str, list[Any]]:
     """Padded [sequences, longest] columns → one entry per sequence, from its first to its last
     unmasked token, and the mask. Sequences without any are left out: they are the batch's padding.
     """
-    kept: dict[str, list[Any]] = {name: [] for name in (*columns, "mask")}
-    for row, span in enumerate(spans(mask)):
-        if span is None:
-            continue
-        for name, column in columns.items():
-            kept[name].append(column[row, span])
-        kept["mask"].append(mask[row, span] != 0)
-    return kept
+    held = [(row, span) for row, span in enumerate(spans(mask)) if span is not None]
+    # Each column leaves its device once, rather than row by row.
+    own = {name: column.detach().cpu() for name, column in {**columns, "mask": mask != 0}.items()}
+    return {name: [column[row, span] for row, span in held] for name, column in own.items()}
 
 
 def spans(mask: Any) -> list[slice | None]:
     """Of each row, from the first to the last unmasked token; None where there is none."""
     found: list[slice | None] = []
-    for row in mask != 0:
+    for row in (mask != 0).cpu():
         places = row.nonzero().flatten().tolist()
         found.append(slice(places[0], places[-1] + 1) if places else None)
     return found
