@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,11 @@ from driftscope_probes.push import PushedStep, read_step
 Serve = Callable[..., Any]
 Connect = Callable[..., DriftscopeClient]
 Received = Callable[[Any], PushedStep]
+#: All of one shape, which is what the parametrised tests hold.
+ADAPTERS: dict[str, Any] = {
+    **{"openrlhf": openrlhf, "skyrl": skyrl, "areal": areal, "nemo_rl": nemo_rl},
+    **{"slime": slime, "miles": miles},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,13 @@ def received(tmp_path: Path) -> Received:
 
 
 def push_batch(framework: str) -> Callable[..., None]:
-    adapters = (openrlhf, skyrl, areal, nemo_rl, slime, miles)
-    (function,) = (one.push_batch for one in adapters if one.__name__.endswith(f".{framework}"))
-    return function
+    return ADAPTERS[framework].push_batch  # type: ignore[no-any-return]
+
+
+def test_every_adapter_takes_the_same() -> None:
+    assert set(ADAPTERS) == set(BATCHES)
+    shapes = {str(inspect.signature(one.push_batch)) for one in ADAPTERS.values()}
+    assert len(shapes) == 1, shapes
 
 
 @pytest.mark.parametrize("framework", BATCHES)

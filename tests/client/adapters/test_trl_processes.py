@@ -110,9 +110,9 @@ def test_two_ranks_push_one_step(
     serve: Callable[..., Any], tiny_llama: Path, tmp_path: Path
 ) -> None:
     # Each rank opens the attempt and then pushes its shard: the fourth request is the last shard.
-    receipt = (201, {"missing": [1]}, {})
+    receipt: Any = (201, {"missing": [1]}, {})
     told = {"verdict": "bug_like", "sentence": "It is.", "excess": 7.5, "causes": []}
-    analysis = (201, {"missing": [1], "step": 0, "diagnosis": told}, {})
+    analysis: Any = (201, {"missing": [1], "step": 0, "diagnosis": told}, {})
     stub = serve(receipt, receipt, receipt, analysis)
     # strict: both have their answers before TRL logs the step.
     outcomes = train(stub.url, tmp_path, tiny_llama, {"max_steps": 1}, ranks=2, strict=True)
