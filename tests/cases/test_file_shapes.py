@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from driftscope_probes.push.readers.refused import SLIME_LINES
+from driftscope_probes.push.readers.pickles import SLIME_LINES
 from driftscope_service.cli.main import main
 
 LENGTHS = (29, 46, 30, 40, 45, 38, 39, 36)

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from driftscope_probes.push import FORMATS, PushError, read_step
 from driftscope_probes.push.readers import npz, parquet, records
-from driftscope_probes.push.readers.base import HEAD_BYTES, opening
+from driftscope_probes.push.readers.base import HEAD_BYTES, Opening
 from driftscope_probes.push.readers.nemo_rl import FRAMEWORK
 from driftscope_probes.push.readers.registry import READERS, reader_of
 
@@ -50,7 +50,7 @@ def test_every_format_has_one_reader() -> None:
 def test_a_file_of_any_size_is_told_by_its_first_bytes(tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(b"PAR1" + bytes(10 * HEAD_BYTES))
-    assert len(opening(path).head) == HEAD_BYTES
+    assert len(Opening.of(path).head) == HEAD_BYTES
     assert reader_of(path).step_format == "parquet"
     assert reader_of(path, "json").step_format == "json"  # what a user names goes before
 
