@@ -98,8 +98,8 @@ def integer_column(
 
 
 def mask_column(name: str, values: object) -> NDArray[np.bool_]:
-    """true and false, or 1 and 0."""
-    listed = _listed(name, values, (bool, int))
+    """true and false, or 1 and 0, also as 1.0 and 0.0: many frameworks keep masks as floats."""
+    listed = _listed(name, values, (bool, int, float))
     for index, value in enumerate(listed):
         if value not in (0, 1):
             raise _unfit(name, f"a value at {index} is neither 0 nor 1")
@@ -114,14 +114,17 @@ def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
         if type(value) not in kinds:
             accepted = ", ".join(kind.__name__ for kind in kinds)
             shown = f" ({value[:40]!r})" if isinstance(value, str) else ""
-            raise _unfit(name, f"{type(value).__name__} at {index}{shown}, accepted: {accepted}")
+            raise _unfit(
+                name, f"{type(value).__name__} at {index}{shown}, accepted: {accepted}", value
+            )
     return values
 
 
-def _unfit(name: str, why: str) -> PushError:
-    return PushError(
-        f"{name} cannot be read: {why}.", remedy=f"give {name} as docs/push-format.md describes it."
-    )
+def _unfit(name: str, why: str, value: object = None) -> PushError:
+    remedy = f"give {name} as docs/push-format.md describes it."
+    if isinstance(value, str):
+        remedy = "write numbers rather than text: float(value), with null for what is not finite."
+    return PushError(f"{name} cannot be read: {why}.", remedy=remedy)
 
 
 METADATA = "metadata"

@@ -1,14 +1,14 @@
 """NeMo-RL's train_data_stepN.jsonl (one sequence per line) → PushedStep.
 
 In: whole sequences, padded on the right, with the log-probability of each token at its own place.
-Out: PushedStep from each sequence's first to its last trained token. Source: NeMo-RL,
-nemo_rl/algorithms/grpo.py (log_data).
+Out: PushedStep from each sequence's first to its last trained token. Source: NeMo-RL 0.5,
+nemo_rl/algorithms/grpo.py (log_data, log_batched_dict_as_jsonl); before 0.4 without masks and ids.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +22,10 @@ from driftscope_probes.push.rules import SCHEMA_VERSION, PushError, checked_meta
 
 FRAMEWORK = "nemo-rl"
 #: Ours and theirs, [tokens] each.
-NEEDED: Final = {
-    "rollout_logprobs": "generation_logprobs",
-    "trainer_logprobs": "prev_logprobs",
-    "mask": "token_loss_mask",
-    "token_ids": "token_ids",
-}
-SAMPLE_MASK, ADVANTAGES = "sample_loss_mask", "advantages"
+NEEDED: Final = {"rollout_logprobs": "generation_logprobs", "trainer_logprobs": "prev_logprobs"}
+#: Not there before v0.4, whose log has the two above, input_lengths, rewards and content only.
+LATER: Final = {"mask": "token_loss_mask", "token_ids": "token_ids"}
+SAMPLE_MASK, ADVANTAGES, LENGTHS = "sample_loss_mask", "advantages", "input_lengths"
 STEP_IN_NAME = re.compile(r"step_?(\d{1,9})")
 
 Columns = dict[str, NDArray[Any]]
@@ -43,9 +40,10 @@ def read_nemo_rl(path: Path) -> PushedStep:
     tokens = 0
     with path.open("rb") as stream:
         for number, line in lines_of(stream):
-            sequences.append(_sequence(parse_object(line, f"line {number}"), f"line {number}"))
-            tokens += sequences[-1]["rollout_logprobs"].size
-            check_size(tokens, len(sequences), f"line {number}")
+            for where, record in _samples(parse_object(line, f"line {number}"), f"line {number}"):
+                sequences.append(_sequence(record, where))
+                tokens += sequences[-1]["rollout_logprobs"].size
+                check_size(tokens, len(sequences), where)
     if not sequences:
         raise PushError("it holds no line.", remedy="give a train_data_stepN.jsonl of NeMo-RL.")
     names = set.intersection(*(set(one) for one in sequences))
@@ -56,6 +54,21 @@ def read_nemo_rl(path: Path) -> PushedStep:
     if named := STEP_IN_NAME.search(path.stem):
         metadata["step"] = named.group(1)
     return pushed_step(joined, checked_metadata(metadata))
+
+
+def _samples(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A line is a sample, or a whole batch with a list for each."""
+    values = record.get(NEEDED["rollout_logprobs"])
+    if not (isinstance(values, list) and values and isinstance(values[0], list)):
+        yield where, record
+        return
+    for index in range(len(values)):
+        sample = {
+            name: column[index]
+            for name, column in record.items()
+            if isinstance(column, list) and len(column) == len(values)
+        }
+        yield f"{where}, sample {index}", sample
 
 
 def _sequence(record: Mapping[str, Any], where: str) -> Columns:
@@ -79,7 +92,9 @@ def _columns(record: Mapping[str, Any], where: str) -> Columns:
             remedy="give a train_data_stepN.jsonl as NeMo-RL writes it, whole.",
         )
     columns: Columns = {}
-    for ours, theirs in NEEDED.items():
+    for ours, theirs in (NEEDED | LATER).items():
+        if theirs not in record:
+            continue
         label, values = f"{where}: {theirs}", record[theirs]
         if ours == "mask":
             columns[ours] = mask_column(label, _whole(values))
@@ -88,19 +103,36 @@ def _columns(record: Mapping[str, Any], where: str) -> Columns:
         else:
             columns[ours] = float_column(label, values)
     advantages = record.get(ADVANTAGES)
+    if isinstance(advantages, list) and len(advantages) == 1:
+        advantages = advantages[0]  # one for the sequence, [samples, 1]
     if isinstance(advantages, int | float):
-        advantages = [advantages] * columns["mask"].size
+        advantages = [advantages] * columns["rollout_logprobs"].size
     if advantages is not None:
         columns["advantages"] = float_column(f"{where}: {ADVANTAGES}", advantages)
-    expected = columns["token_ids"].size
+    first = "token_ids" if "token_ids" in columns else "rollout_logprobs"
     for name, column in columns.items():
-        if column.size != expected:
+        if column.size != columns[first].size:
             raise PushError(
-                f"{where}: {NEEDED.get(name, name)} has {column.size} values, token_ids has "
-                f"{expected}.",
+                f"{where}: {(NEEDED | LATER).get(name, name)} has {column.size} values, "
+                f"{(NEEDED | LATER)[first]} has {columns[first].size}.",
                 remedy="give a train_data_stepN.jsonl as NeMo-RL writes it, whole.",
             )
+    if "mask" not in columns:
+        columns["mask"] = _sampled(record, columns["rollout_logprobs"], where)
     return columns
+
+
+def _sampled(
+    record: Mapping[str, Any], rollout: NDArray[np.float32], where: str
+) -> NDArray[np.bool_]:
+    """Without a mask: the engine's side is exactly 0 in prompts, and padding is past the length."""
+    length = record.get(LENGTHS, rollout.size)
+    if type(length) is not int or not 0 <= length <= rollout.size:
+        raise PushError(
+            f"{where}: {LENGTHS} is {str(length)[:40]}, and there is no token_loss_mask.",
+            remedy="give a train_data_stepN.jsonl as NeMo-RL writes it, whole.",
+        )
+    return (rollout != 0) & (np.arange(rollout.size) < length)
 
 
 def _sample_counts(record: Mapping[str, Any], where: str) -> bool:

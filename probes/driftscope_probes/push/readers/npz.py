@@ -25,6 +25,7 @@ from driftscope_probes.push.readers.base import MAX_MEMBERS
 from driftscope_probes.push.rules import (
     MAX_FILE_BYTES,
     MAX_HEADER_BYTES,
+    REQUIRED,
     RULES,
     STORED_AS,
     PushError,
@@ -69,6 +70,22 @@ def read_npz(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     return pushed_step(_tensors(arrays, columns), checked_metadata(texts))
 
 
+def read_npy(path: Path, columns: ColumnNames) -> PushedStep:
+    """One array: of a side alone."""
+    with path.open("rb") as stream:
+        header = array_header(stream, path.name)
+        if header.dtype.hasobject or path.stat().st_size > MAX_FILE_BYTES:
+            raise PushError(
+                f"it holds Python objects, or more than {MAX_FILE_BYTES:,} bytes.",
+                remedy="give an array of numbers: np.concatenate(rows).",
+            )
+        data = np.frombuffer(stream.read(), header.dtype)
+    if data.size != prod(header.shape):
+        raise PushError(f"it has {data.nbytes:,} bytes of data.", remedy=WRITE_AGAIN)
+    flat = data.reshape(-1)
+    return pushed_step(_tensors(dict.fromkeys(REQUIRED, flat), columns), checked_metadata({}))
+
+
 def _check_sizes(archive: zipfile.ZipFile) -> None:
     if len(archive.infolist()) > MAX_MEMBERS:
         raise PushError(
@@ -92,6 +109,21 @@ class ArrayHeader:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+
+
+def headers_of(path: Path, values: int) -> list[tuple[str, ArrayHeader, list[Any]]]:
+    """Name, header and the first values of each array, without reading more."""
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist()[:MAX_MEMBERS]:
+            with archive.open(info) as member:
+                header = array_header(member, _name(info))
+                plain = header.dtype.kind in "biuf" and bool(prod(header.shape))
+                raw = member.read(values * header.dtype.itemsize) if plain else b""
+            whole = len(raw) // header.dtype.itemsize * header.dtype.itemsize if raw else 0
+            first = np.frombuffer(raw[:whole], header.dtype).tolist() if whole else []
+            found.append((_name(info), header, first))
+    return found
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArrayHeader:

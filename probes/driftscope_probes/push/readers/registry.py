@@ -19,9 +19,9 @@ from driftscope_probes.push.readers.base import (
     StepReader,
 )
 from driftscope_probes.push.readers.json_file import read_json_step
-from driftscope_probes.push.readers.npz import SUFFIX, read_npz
+from driftscope_probes.push.readers.npz import SUFFIX, read_npy, read_npz
 from driftscope_probes.push.readers.records import read_json_lines
-from driftscope_probes.push.readers.refused import not_a_step, refused
+from driftscope_probes.push.readers.refused import NPY, not_a_step, refused
 from driftscope_probes.push.rules import PushError, UnknownColumns
 from driftscope_probes.push.safetensors_step import read_safetensors_step
 
@@ -113,7 +113,7 @@ READERS: Final[tuple[StepReader, ...]] = (
         "prime-rl",
         (),
         _is_prime_rl,
-        lambda path, _: read_prime_rl_export(path),
+        lambda path, _: prime_rl.read_prime_rl_export(path),
         "prime-rl's token_exports/rank_R.jsonl",
     ),
     StepReader(
@@ -135,6 +135,8 @@ READERS: Final[tuple[StepReader, ...]] = (
     ),
     StepReader("csv", (".csv", ".tsv"), _is_csv, _read_csv, "CSV with one token per row"),
 )
+#: Numbers without a name, which are enough for one side.
+ONE_ARRAY: Final = StepReader("npz", (), lambda *_: False, read_npy, "one numpy array (.npy)")
 BY_FORMAT: Final = {reader.step_format: reader for reader in READERS}
 ACCEPTED: Final = ", ".join(f"{one.holds} ({one.step_format})" for one in READERS)
 SEE: Final = (
@@ -151,6 +153,8 @@ def reader_of(
     if not path.is_file():
         raise PushError("there is no such file.", remedy="give the file of one step.")
     file = Opening.of(path)
+    if columns.side is not None and file.head.startswith(NPY):
+        return ONE_ARRAY
     if (reason := refused(file)) is not None:
         raise reason
     if step_format is not None:
