@@ -1,8 +1,9 @@
 """NeMo-RL's train_data_stepN.jsonl (one sequence per line) → PushedStep.
 
 In: whole sequences, padded on the right, with the log-probability of each token at its own place.
-Out: PushedStep from each sequence's first to its last trained token. Source: NeMo-RL 0.5,
-nemo_rl/algorithms/grpo.py (log_data, log_batched_dict_as_jsonl); before 0.4 without masks and ids.
+Out: PushedStep from each sequence's first to its last trained token. Source: NeMo-RL,
+nemo_rl/algorithms/grpo.py (log_data, log_batched_dict_as_jsonl) as of October 2026; older ones
+wrote neither masks nor ids.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from driftscope_probes.push.rules import SCHEMA_VERSION, PushError, checked_meta
 FRAMEWORK = "nemo-rl"
 #: Ours and theirs, [tokens] each.
 NEEDED: Final = {"rollout_logprobs": "generation_logprobs", "trainer_logprobs": "prev_logprobs"}
-#: Not there before v0.4, whose log has the two above, input_lengths, rewards and content only.
+#: Not in older logs, which have the two above, input_lengths, rewards and content only.
 LATER: Final = {"mask": "token_loss_mask", "token_ids": "token_ids"}
 SAMPLE_MASK, ADVANTAGES, LENGTHS = "sample_loss_mask", "advantages", "input_lengths"
 STEP_IN_NAME = re.compile(r"step_?(\d{1,9})")
@@ -97,7 +98,7 @@ def _columns(record: Mapping[str, Any], where: str) -> Columns:
             continue
         label, values = f"{where}: {theirs}", record[theirs]
         if ours == "mask":
-            columns[ours] = mask_column(label, _whole(values))
+            columns[ours] = mask_column(label, values)
         elif ours == "token_ids":
             columns[ours] = integer_column(label, values, np.int32)
         else:
@@ -137,11 +138,4 @@ def _sampled(
 
 def _sample_counts(record: Mapping[str, Any], where: str) -> bool:
     value = record.get(SAMPLE_MASK, 1)
-    return bool(mask_column(f"{where}: {SAMPLE_MASK}", _whole([value]))[0])
-
-
-def _whole(values: object) -> object:
-    """NeMo-RL writes masks as floats: 1.0 is 1."""
-    if not isinstance(values, list):
-        return values
-    return [int(one) if isinstance(one, float) and one in (0.0, 1.0) else one for one in values]
+    return bool(mask_column(f"{where}: {SAMPLE_MASK}", [value])[0])

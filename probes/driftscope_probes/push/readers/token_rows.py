@@ -36,18 +36,12 @@ NAMES: Final = (
 
 def flat_names(schema: Any, columns: ColumnNames) -> dict[str, str] | None:
     """Ours → theirs, of a table with one token per row; None: it has one sequence per row."""
-    scalars = [one.name for one in schema if _is_number(one.type) or _is_text(one.type)]
-    numbers = {one.name for one in schema if _is_number(one.type)}
-    sides = [name for name in _sides(schema.names, columns) if name in numbers]
-    return names_of_rows(scalars, columns) if sides else None
-
-
-def _sides(names: list[str], columns: ColumnNames) -> list[str]:
-    try:
-        chosen = ColumnNames(columns.given, columns.side).chosen(names, (*REQUIRED, *NAMES))
-    except PushError:  # said by the reader of one sequence per row
-        return []
-    return [chosen[name] for name in REQUIRED if name in chosen]
+    numbers = [one.name for one in schema if _is_number(one.type)]
+    texts = [one.name for one in schema if _is_text(one.type)]
+    others = [name for name in schema.names if name not in (*numbers, *texts)]
+    if columns.knows(others) or not columns.knows(numbers):
+        return None
+    return names_of_rows(numbers + texts, columns)
 
 
 def names_of_rows(names: list[str], columns: ColumnNames) -> dict[str, str]:

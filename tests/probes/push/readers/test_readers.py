@@ -190,7 +190,7 @@ RECORD: dict[str, Any] = {"rollout_logprobs": [-0.5], "trainer_logprobs": [-1.0]
             {"rollout_logprobs": [-0.5], "trainer_logprobs": [-1.0]},
             "line 1 has rank, line 2 does not",
         ),
-        (RECORD | {"reward": 1.0}, "line 2 has a field 'reward'"),
+        (RECORD | {"losses": [1.0]}, "line 2 has a field 'losses'"),
         (RECORD | {"metadata": {"model": "m"}}, "the metadata of line 2 are not those of line 1"),
         (RECORD | {"trainer_logprobs": "x"}, "line 2: trainer_logprobs cannot be read"),
         ({"rollout_logprobs": [-0.5], "rank": 1}, "line 2 has no trainer_logprobs"),
