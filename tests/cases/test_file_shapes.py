@@ -403,8 +403,9 @@ def test_what_holds_no_step_is_told_what_it_is(tmp_path: Path, analyze: Analyze,
 
 def test_an_answer_and_a_trainers_file(tmp_path: Path, analyze: Analyze) -> None:
     """`analyze openai.json --trainer trainer.npz`, and SGLang's with names of its own."""
-    content = [{"token": f"token_id:{i}", "logprob": float(p)} for i, p in zip(IDS, ROLLOUT)]
-    triples = [[float(p), int(i), None] for i, p in zip(IDS, ROLLOUT)]
+    pairs = list(zip(IDS.tolist(), ROLLOUT.tolist(), strict=True))
+    content = [{"token": f"token_id:{token}", "logprob": value} for token, value in pairs]
+    triples = [[value, token, None] for token, value in pairs]
     (tmp_path / "openai.json").write_text(
         json.dumps({"id": "x", "choices": [{"index": 0, "logprobs": {"content": content}}]})
     )
