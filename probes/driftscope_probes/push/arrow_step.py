@@ -130,7 +130,17 @@ def _check_type(name: str, given: Any) -> None:
 
 
 def _is_list(kind: Any) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_even(kind))
+
+
+def _is_even(kind: Any) -> bool:
+    """Rows of one length, as arrays of numpy with two dimensions become."""
+    return bool(pa.types.is_fixed_size_list(kind))
+
+
+def _rows(column: Any) -> Any:
+    even = _is_even(column.type)
+    return column.cast(pa.list_(column.type.value_type)) if even else column
 
 
 def tensors_of_batches(
@@ -144,14 +154,14 @@ def tensors_of_batches(
     prompts: list[NDArray[np.int64]] | None = [] if PROMPTS in parts else None
     for batch in batches:
         batch.validate(full=True)
-        lengths.append(_lengths(REQUIRED[0], batch.column(chosen[REQUIRED[0]])))
+        lengths.append(_lengths(REQUIRED[0], _rows(batch.column(chosen[REQUIRED[0]]))))
         sequences += lengths[-1].size
         tokens += int(lengths[-1].sum())
         _check_sizes(sequences, tokens)
         if prompts is not None:
-            prompts.append(_lengths(PROMPTS, batch.column(chosen[PROMPTS])))
+            prompts.append(_lengths(PROMPTS, _rows(batch.column(chosen[PROMPTS]))))
         for name, theirs in chosen.items():
-            parts[name].append(_values(name, batch.column(theirs), lengths[-1]))
+            parts[name].append(_values(name, _rows(batch.column(theirs)), lengths[-1]))
     if not any(own.size for own in lengths[1:]):
         raise PushError("it has no row.", remedy="write one row per sequence.")
     # Always copied: a sender may have stored values unaligned for float32. Half precision becomes

@@ -9,7 +9,7 @@ wrote neither masks nor ids.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from driftscope_probes.push.json_step import float_column, integer_column, mask_column, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step, response_span
-from driftscope_probes.push.readers.records import check_size, lines_of
+from driftscope_probes.push.readers.records import check_size, lines_of, samples_of
 from driftscope_probes.push.rules import SCHEMA_VERSION, PushError, checked_metadata
 
 FRAMEWORK = "nemo-rl"
@@ -41,7 +41,9 @@ def read_nemo_rl(path: Path) -> PushedStep:
     tokens = 0
     with path.open("rb") as stream:
         for number, line in lines_of(stream):
-            for where, record in _samples(parse_object(line, f"line {number}"), f"line {number}"):
+            whole = parse_object(line, f"line {number}")
+            first = NEEDED["rollout_logprobs"]
+            for where, record in samples_of(f"line {number}", whole, first):
                 sequences.append(_sequence(record, where))
                 tokens += sequences[-1]["rollout_logprobs"].size
                 check_size(tokens, len(sequences), where)
@@ -55,21 +57,6 @@ def read_nemo_rl(path: Path) -> PushedStep:
     if named := STEP_IN_NAME.search(path.stem):
         metadata["step"] = named.group(1)
     return pushed_step(joined, checked_metadata(metadata))
-
-
-def _samples(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A line is a sample, or a whole batch with a list for each."""
-    values = record.get(NEEDED["rollout_logprobs"])
-    if not (isinstance(values, list) and values and isinstance(values[0], list)):
-        yield where, record
-        return
-    for index in range(len(values)):
-        sample = {
-            name: column[index]
-            for name, column in record.items()
-            if isinstance(column, list) and len(column) == len(values)
-        }
-        yield f"{where}, sample {index}", sample
 
 
 def _sequence(record: Mapping[str, Any], where: str) -> Columns:

@@ -57,6 +57,22 @@ def lines_of(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
+def samples_of(
+    where: str, record: Mapping[str, Any], column: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A record is one sequence, or a batch: then every list has an entry for each of them."""
+    values = record.get(column)
+    if not (isinstance(values, list) and values and isinstance(values[0], list)):
+        yield where, record
+        return
+    for index in range(len(values)):
+        sample = {
+            name: given[index] if isinstance(given, list) and len(given) == len(values) else given
+            for name, given in record.items()
+        }
+        yield f"{where}, sample {index}", sample
+
+
 def check_size(tokens: int, sequences: int, where: str) -> None:
     if tokens > MAX_TOKENS or sequences > MAX_SEQUENCES:
         raise PushError(
@@ -82,7 +98,12 @@ def step_of_records(
     parts: dict[str, list[NDArray[Any]]] = {}
     metadata: dict[str, str] | None = None
     first, tokens, sequences = "", 0, 0
-    for where, record in records:
+    singles = (
+        one
+        for where, record in records
+        for one in samples_of(where, record, _rollout_in(record, names))
+    )
+    for where, record in singles:
         own = checked_metadata(record.get(METADATA, {}))
         columns = _columns(where, record, names)
         if metadata is None:
@@ -100,6 +121,11 @@ def step_of_records(
     if PROMPTS in parts and LENGTHS_OF_PROMPTS not in joined:
         joined[LENGTHS_OF_PROMPTS] = np.array([ids.size for ids in parts[PROMPTS]], np.int32)
     return pushed_step({**joined, "cu_seqlens": limits}, metadata)
+
+
+def _rollout_in(record: Mapping[str, Any], names: ColumnNames) -> str:
+    """A side in it, as far as that can be told before its columns are checked."""
+    return next((name for name in record if names.knows([name])), REQUIRED[0])
 
 
 def _columns(where: str, record: Mapping[str, Any], names: ColumnNames) -> dict[str, NDArray[Any]]:

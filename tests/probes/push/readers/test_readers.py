@@ -231,3 +231,20 @@ def test_damaged_files_are_refused_or_steps(tmp_path: Path, data: st.DataObject)
         assert error.message and error.remedy
     else:
         assert step.cu_seqlens[-1] == step.tokens == step.trainer.size
+
+
+def test_a_line_with_a_whole_batch(tmp_path: Path) -> None:
+    batch = {**SIDES, "advantages": [0.5, -0.5], "reward": [1.0, 0.0], "metadata": {"model": "m"}}
+    step = read_step(lines(tmp_path / "step.jsonl", batch))
+    assert step.cu_seqlens.tolist() == [0, 2, 3] and step.metadata["model"] == "m"
+    assert step.advantages is not None and step.advantages.tolist() == [0.5, 0.5, -0.5]
+
+
+def test_rows_of_one_length(tmp_path: Path) -> None:
+    even = pa.list_(pa.float32(), 2)
+    rows = [[-0.5, -1.0], [-2.0, 0.0]]
+    columns = {name: pa.array(rows, even) for name in SIDES}
+    table = pa.table({**columns, "mask": pa.array([[1, 1], [1, 0]], pa.list_(pa.int64(), 2))})
+    pq.write_table(table, tmp_path / "step.parquet")
+    step = read_step(tmp_path / "step.parquet")
+    assert step.cu_seqlens.tolist() == [0, 2, 4] and step.mask.tolist() == [True, True, True, False]
