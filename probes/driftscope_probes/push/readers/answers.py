@@ -158,6 +158,8 @@ def _choice(where: str, choice: Mapping[str, Any], answer: Mapping[str, Any]) ->
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, Mapping):
         return AnsweredSequence(np.zeros(0, np.float32), None)
+    values: list[Any]
+    tokens: object
     if isinstance(logprobs.get("content"), list):
         items = [one for one in logprobs["content"] if isinstance(one, Mapping)]
         values, tokens = [one.get("logprob") for one in items], [one.get("token") for one in items]

@@ -120,7 +120,8 @@ def _sampled(
             f"{where}: {LENGTHS} is {str(length)[:40]}, and there is no token_loss_mask.",
             remedy="give a train_data_stepN.jsonl as NeMo-RL writes it, whole.",
         )
-    return (rollout != 0) & (np.arange(rollout.size) < length)
+    sampled: NDArray[np.bool_] = (rollout != 0) & (np.arange(rollout.size) < length)
+    return sampled
 
 
 def _sample_counts(record: Mapping[str, Any], where: str) -> bool:

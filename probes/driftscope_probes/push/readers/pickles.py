@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 from driftscope_probes.push.column_names import COLUMN_OF, ELSEWHERE, shown
 from driftscope_probes.push.readers.base import Opening
@@ -65,9 +65,9 @@ def pickled(file: Opening) -> PushError | None:
     return None
 
 
-def names_in(stream: BinaryIO | object) -> tuple[str, ...]:
+def names_in(stream: IO[bytes]) -> tuple[str, ...]:
     """Short strings in the order in which they first occur; nothing is built from the pickle."""
-    raw = io.BytesIO(stream.read(MAX_NAMES_BYTES))  # type: ignore[attr-defined]
+    raw = io.BytesIO(stream.read(MAX_NAMES_BYTES))
     found: dict[str, None] = {}
     try:
         for opcode, value, _ in pickletools.genops(raw):

@@ -36,12 +36,13 @@ def joined_sides(rollout: PushedStep, trainer: PushedStep, trainer_file: Path) -
         raise PushError(f"{trainer_file.name}: {fault.message}", remedy=fault.remedy)
     # Where each side brings the ids that it saw, the comparison says which differ.
     sampled, scored = rollout.extras.token_ids, trainer.extras.token_ids
+    differing = None if scored is None or sampled is None else sampled.astype(np.int32, copy=False)
     token_ids = sampled if scored is None else scored
     return replace(
         rollout,
         trainer=trainer.trainer,
         mask=rollout.mask & trainer.mask,
-        rollout_token_ids=None if scored is None else sampled,
+        rollout_token_ids=differing,
         advantages=_either(rollout.advantages, trainer.advantages),
         trainer_routed_experts=trainer.trainer_routed_experts,
         extras=replace(
