@@ -360,7 +360,11 @@ TOLD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "one_side.json": (
         lambda path: path.write_text(json.dumps({"rollout_logprobs": [[-0.1]]})),
-        ("there is no trainer_logprobs", "give it with --trainer", "rollout_logprobs: 1 lists"),
+        (
+            "there is no trainer_logprobs",
+            "in another file, --trainer FILE",
+            "rollout_logprobs: 1 lists",
+        ),
     ),
     "cu_lengths.safetensors": (
         lambda path: save_file({**SIDES, "cu_seqlens": np.array(LENGTHS)}, path),

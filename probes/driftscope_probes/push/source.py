@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames
 from driftscope_probes.push.pushed_step import PushedStep
@@ -124,12 +124,12 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield target
 
 
-def _reader(path: Path, head: bytes) -> IO[bytes]:
+def _reader(path: Path, head: bytes) -> Any:
     if head.startswith(GZIP):
         return gzip.open(path, "rb")
     import zstandard
 
-    return zstandard.open(path, "rb")  # type: ignore[no-any-return]
+    return zstandard.open(path, "rb")
 
 
 def _copy(packed: IO[bytes], stream: IO[bytes]) -> None:

@@ -25,7 +25,9 @@ from driftscope_probes.push.rules import NAMES_ELSEWHERE, RULES, UnknownColumns
 
 ACCEPTED = tuple(RULES)
 LISTS = {"gen_logp": [[-0.5, -1.0], [-2.0]], "old_logp": [[-0.75, -1.5], [-2.5]]}
-FLAT = {name: np.concatenate(rows).astype(np.float32) for name, rows in LISTS.items()}
+FLAT: dict[str, Any] = {
+    name: np.concatenate(rows).astype(np.float32) for name, rows in LISTS.items()
+}
 TOLD = "rollout_logprobs=gen_logp,trainer_logprobs=old_logp"
 
 

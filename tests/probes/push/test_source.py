@@ -78,8 +78,8 @@ def test_a_log_folder_of_nemo_rl(tmp_path: Path) -> None:
     (tmp_path / "val_data_step1.jsonl").write_text("{}\n")
     found = [read_source(one) for one in sources_of(tmp_path, LIKE)]
     assert [step.sequences for step in found] == [1, 2, 1]
-    for step in found:
-        assert step.trainer[:2].tolist() == [-0.5, -1.5] and step.mask.all()
+    for one in found:
+        assert one.trainer[:2].tolist() == [-0.5, -1.5] and one.mask.all()
     assert found[0].advantages is not None and found[0].advantages.tolist() == [0.5, 0.5]
 
 
@@ -117,7 +117,7 @@ def test_packed_files(
 
 
 LISTS: dict[str, Any] = {"mu_gen_logp": [[-0.5, -1.0]], "pi_train_logp": [[-0.75, -1.5]]}
-FLAT = {name: np.array(rows[0], np.float32) for name, rows in LISTS.items()}
+FLAT: dict[str, Any] = {name: np.array(rows[0], np.float32) for name, rows in LISTS.items()}
 UNKNOWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a.safetensors": (
         lambda path: save_file({**FLAT, "cu_seqlens": np.array([0, 2])}, path),

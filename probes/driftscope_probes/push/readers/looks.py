@@ -108,14 +108,6 @@ def _looks(file: Opening) -> list[Look]:
 
 
 def _of_table(names: Sequence[str], delimiter: str, lines: Sequence[str]) -> list[Look]:
-    below: list[Any] = lines[1].split(delimiter) if len(lines) > 1 else []
-    for index, cell in enumerate(below):
-        with suppress(ValueError):
-            below[index] = float(cell)
-    return [Look(name, "column", below[at : at + 1]) for at, name in enumerate(names)]
-
-
-def _of_table(names: Sequence[str], delimiter: str, lines: Sequence[str]) -> list[Look]:
     below: list[Any] = [*lines[1].split(delimiter)] if len(lines) > 1 else []
     for index, cell in enumerate(below):
         with suppress(ValueError):

@@ -20,7 +20,7 @@ from driftscope_probes.push.source import StepSource, read_source, sources_of
 
 def chat(*logprobs: float, ids: list[int] | None = None, index: int = 0) -> dict[str, Any]:
     named = ["a" for _ in logprobs] if ids is None else [f"token_id:{one}" for one in ids]
-    content = [
+    content: list[dict[str, Any]] = [
         {"token": token, "logprob": value, "bytes": None, "top_logprobs": []}
         for token, value in zip(named, logprobs, strict=True)
     ]
