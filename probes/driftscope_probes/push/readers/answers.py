@@ -58,7 +58,8 @@ def is_sglang(record: object) -> bool:
 
 def read_answers(path: Path, columns: ColumnNames) -> PushedStep:
     """Raises PushError where the other side is not given as well."""
-    found = [one for where, record in _records(path) for one in _sequences(where, record)]
+    scored = columns.side == "trainer"
+    found = [one for where, record in _records(path) for one in _sequences(where, record, scored)]
     tokens = sum(one.logprobs.size for one in found)
     if columns.side is None or not tokens:
         what = SGLANG if is_sglang(_first(path)) else OPENAI
@@ -117,16 +118,22 @@ def _body(record: object) -> object:
     return record
 
 
-def _sequences(where: str, record: object) -> Iterator[AnsweredSequence]:
+def _sequences(where: str, record: object, scored: bool) -> Iterator[AnsweredSequence]:
+    """scored: of a server that was given the tokens as a prompt, the prompt's where they are."""
     answer = _body(record)
     if is_sglang(answer):
         assert isinstance(answer, Mapping)
-        yield _sglang(where, answer["meta_info"])
+        yield _sglang(where, answer["meta_info"], scored)
     elif is_openai(answer):
         assert isinstance(answer, Mapping)
         choices = [one for one in answer["choices"] if isinstance(one, Mapping)]
         for number, choice in enumerate(sorted(choices, key=_index)):
-            yield _choice(f"{where}: choice {number}", choice, answer)
+            prompt = choice.get("prompt_logprobs") or answer.get("prompt_logprobs")
+            whole = choice.get("logprobs")
+            if isinstance(prompt, list) and (scored or not isinstance(whole, Mapping)):
+                yield _scored(f"{where}: prompt_logprobs", prompt)
+            else:
+                yield _choice(f"{where}: choice {number}", choice, answer)
     else:
         raise PushError(
             f"{where} is no answer of a server: it has neither choices nor meta_info.",
@@ -139,8 +146,30 @@ def _index(choice: Mapping[str, Any]) -> int:
     return index if isinstance(index, int) else 0
 
 
-def _sglang(where: str, meta: Mapping[str, Any]) -> AnsweredSequence:
-    triples = meta.get("output_token_logprobs") or []
+def _scored(where: str, prompt: list[Any]) -> AnsweredSequence:
+    """Of each place a token's id and log-probability; vLLM puts the prompt's own token first."""
+    places = [one for one in prompt if one is not None]  # the first token has none
+    if not all(isinstance(one, Mapping) and one for one in places):
+        raise PushError(
+            f"{where} are not objects with a token's id and its log-probability.",
+            remedy="give the answer as vLLM writes it.",
+        )
+    own = [next(iter(one.items())) for one in places]
+    if not all(isinstance(held, Mapping) and str(token).isdecimal() for token, held in own):
+        raise PushError(
+            f"{where} are not under the ids of tokens.", remedy="give the answer as vLLM writes it."
+        )
+    return AnsweredSequence(
+        float_column(where, [held.get("logprob") for _, held in own]),
+        integer_column(where, [int(token) for token, _ in own], np.int32),
+    )
+
+
+def _sglang(where: str, meta: Mapping[str, Any], scored: bool) -> AnsweredSequence:
+    output, prompt = meta.get("output_token_logprobs"), meta.get("input_token_logprobs")
+    triples = prompt if prompt and (scored or not output) else output or []
+    if isinstance(triples, list) and triples and isinstance(triples[0], list):
+        triples = triples[1:] if triples[0][:1] == [None] else triples  # the first token has none
     if not isinstance(triples, list) or not all(
         isinstance(one, list) and len(one) >= 2 for one in triples
     ):

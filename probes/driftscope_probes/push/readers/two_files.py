@@ -31,6 +31,8 @@ def joined_sides(rollout: PushedStep, trainer: PushedStep, trainer_file: Path) -
         trainer = _recut(trainer, rollout.cu_seqlens)
     if not np.array_equal(trainer.cu_seqlens, rollout.cu_seqlens) and not trainer.mask.all():
         trainer = _unmasked(trainer)
+    if (end := _ends_of(trainer, rollout)) is not None:
+        trainer = _kept(trainer, end, rollout.cu_seqlens)
     own, others = np.diff(trainer.cu_seqlens).tolist(), np.diff(rollout.cu_seqlens).tolist()
     if fault := lengths_fault("trainer_logprobs", own, "rollout_logprobs", others):
         raise PushError(f"{trainer_file.name}: {fault.message}", remedy=fault.remedy)
@@ -66,11 +68,29 @@ def _recut(step: PushedStep, limits: NDArray[np.int64]) -> PushedStep:
 def _unmasked(step: PushedStep) -> PushedStep:
     """Of whole sequences, the span from the first to the last unmasked token of each."""
     span = response_span(step.mask, step.cu_seqlens)
+    return _kept(step, span.keep, span.cu_seqlens)
+
+
+def _ends_of(longer: PushedStep, shorter: PushedStep) -> NDArray[np.bool_] | None:
+    """[tokens] of `longer`, the end of each sequence: where its ids are those of the other side.
+
+    A server that scores a response as a prompt has the prompt's tokens before it. None: they are
+    not there, or the ids do not say so."""
+    ids, other = longer.extras.token_ids, shorter.extras.token_ids
+    own, wanted = np.diff(longer.cu_seqlens), np.diff(shorter.cu_seqlens)
+    if ids is None or other is None or own.size != wanted.size or (own < wanted).any():
+        return None
+    back = np.repeat(longer.cu_seqlens[1:], own) - np.arange(longer.tokens)  # 1: the last
+    keep: NDArray[np.bool_] = back <= np.repeat(wanted, own)
+    return keep if (own > wanted).any() and np.array_equal(ids[keep], other) else None
+
+
+def _kept(step: PushedStep, keep: NDArray[np.bool_], cu_seqlens: NDArray[np.int64]) -> PushedStep:
     tensors = {
-        name: tensor[span.keep] if RULES[name].per == "token" else tensor
+        name: tensor[keep] if RULES[name].per == "token" else tensor
         for name, tensor in step.tensors().items()
     }
-    return pushed_step({**tensors, "cu_seqlens": span.cu_seqlens}, step.metadata)
+    return pushed_step({**tensors, "cu_seqlens": cu_seqlens}, step.metadata)
 
 
 def _either(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[Any] | None:

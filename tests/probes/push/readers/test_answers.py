@@ -158,6 +158,32 @@ def test_a_side_of_another_length_is_placed(tmp_path: Path) -> None:
     assert "t.json" in error.value.message and "a stop token" in str(error.value.remedy)
 
 
+def test_a_server_that_scored_the_responses_as_prompts(tmp_path: Path) -> None:
+    """The prompt's tokens stand before them: the ids say where a response begins."""
+    (tmp_path / "a.json").write_text(json.dumps(TWO))
+
+    def places(*pairs: tuple[int, float]) -> list[Any]:
+        return [None, *({str(i): {"logprob": p, "rank": 1}, "0": {"logprob": 0}} for i, p in pairs)]
+
+    vllm = [
+        {"index": 0, "logprobs": None, "prompt_logprobs": places((4, -9), (7, -0.75), (8, -1.5))},
+        {"index": 1, "logprobs": None, "prompt_logprobs": places((9, -2.5))},
+    ]
+    scored = [[[None, 3, None], [-9, 4, None], [-0.75, 7, None], [-1.5, 8, None]], [[None, 3, ""]]]
+    scored[1].append([-2.5, 9, None])
+    sglang = [
+        {"meta_info": {"input_token_logprobs": one, "output_token_logprobs": [[-0.1, 1, None]]}}
+        for one in scored
+    ]
+    for name, record in (("vllm.json", answer(*vllm)), ("sglang.json", sglang)):
+        (tmp_path / name).write_text(json.dumps(record))
+        step = read(tmp_path / "a.json", tmp_path / name)
+        assert step.trainer.tolist() == TRAINER and step.cu_seqlens.tolist() == [0, 2, 3]
+    (tmp_path / "vllm.json").write_text(json.dumps(answer(*vllm)).replace('"8"', '"6"'))
+    with pytest.raises(PushError, match="tokens in sequence 0"):
+        read(tmp_path / "a.json", tmp_path / "vllm.json")
+
+
 def test_what_is_mapped_for_one_side_is_not_asked_of_the_other() -> None:
     mapped = ColumnNames(parse_columns("rollout_logprobs=a,trainer_logprobs=b,mask=m"))
     assert names_of_side(mapped, "rollout").given == {"rollout_logprobs": "a", "mask": "m"}
