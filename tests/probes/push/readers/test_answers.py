@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from driftscope_probes.push import PushError
 from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames, parse_columns
 from driftscope_probes.push.pushed_step import PushedStep
+from driftscope_probes.push.readers.answers import is_openai, is_sglang
 from driftscope_probes.push.readers.registry import reader_of
 from driftscope_probes.push.readers.two_files import names_of_side
 from driftscope_probes.push.source import StepSource, read_source, sources_of
@@ -104,6 +105,12 @@ def test_each_choice_is_a_sequence(
     assert step.tensors()["token_ids"].tolist() == [7, 8, 9]
 
 
+@pytest.mark.parametrize("record", [None, 1, [], {}, {"choices": {}}, {"response": None}])
+def test_what_no_server_answers(record: object) -> None:
+    assert not is_openai(record) and not is_sglang(record)
+    assert is_openai(BATCH) and is_sglang(SGLANG)
+
+
 def test_the_trainers_side_in_any_format(tmp_path: Path) -> None:
     (tmp_path / "rollout.json").write_text(json.dumps(TWO))
     flat = np.array(TRAINER, np.float32)
@@ -169,8 +176,10 @@ def test_a_server_that_scored_the_responses_as_prompts(tmp_path: Path) -> None:
         {"index": 0, "logprobs": None, "prompt_logprobs": places((4, -9), (7, -0.75), (8, -1.5))},
         {"index": 1, "logprobs": None, "prompt_logprobs": places((9, -2.5))},
     ]
-    scored = [[[None, 3, None], [-9, 4, None], [-0.75, 7, None], [-1.5, 8, None]], [[None, 3, ""]]]
-    scored[1].append([-2.5, 9, None])
+    scored: list[list[Any]] = [
+        [[None, 3, None], [-9, 4, None], [-0.75, 7, None], [-1.5, 8, None]],
+        [[None, 3, ""], [-2.5, 9, None]],
+    ]
     sglang = [
         {"meta_info": {"input_token_logprobs": one, "output_token_logprobs": [[-0.1, 1, None]]}}
         for one in scored

@@ -20,6 +20,7 @@ from driftscope_probes.push import FORMATS, PushError, read_step
 from driftscope_probes.push.readers import npz, parquet, records
 from driftscope_probes.push.readers.base import HEAD_BYTES, Opening
 from driftscope_probes.push.readers.nemo_rl import FRAMEWORK
+from driftscope_probes.push.readers.refused import not_a_step
 from driftscope_probes.push.readers.registry import READERS, reader_of
 
 SIDES: dict[str, Any] = {
@@ -248,3 +249,9 @@ def test_rows_of_one_length(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "step.parquet")
     step = read_step(tmp_path / "step.parquet")
     assert step.cu_seqlens.tolist() == [0, 2, 4] and step.mask.tolist() == [True, True, True, False]
+
+
+def test_a_dump_of_text_is_none_where_it_holds_log_probabilities() -> None:
+    verl = ["input", "output", "score"]
+    assert not_a_step(verl) is not None and not_a_step(["prompt", "completion"]) is not None
+    assert not_a_step([*verl, "rollout_log_probs"]) is None
