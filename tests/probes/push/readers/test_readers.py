@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from driftscope_probes.push import FORMATS, PushError, read_step
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames
 from driftscope_probes.push.readers import npz, parquet, records
 from driftscope_probes.push.readers.base import HEAD_BYTES, Opening
+from driftscope_probes.push.readers.looks import looks_of
 from driftscope_probes.push.readers.nemo_rl import FRAMEWORK
 from driftscope_probes.push.readers.refused import not_a_step
 from driftscope_probes.push.readers.registry import READERS, reader_of
@@ -209,17 +211,23 @@ def test_records_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damaged_files_are_refused_or_steps(tmp_path: Path, data: st.DataObject) -> None:
-    suffix = data.draw(st.sampled_from([".npz", ".parquet", ".jsonl"]))
+    suffix = data.draw(st.sampled_from([".npz", ".parquet", ".jsonl", ".csv", ".json"]))
+    columns = ColumnNames(side="rollout") if suffix == ".json" else AS_THEY_ARE
     path = tmp_path / f"step{suffix}"
     if suffix == ".npz":
         save = data.draw(st.sampled_from([np.savez, np.savez_compressed]))
         save(path, **FLAT, cu_seqlens=[0, 2, 3])
     elif suffix == ".parquet":
         pq.write_table(pa.table(SIDES), path)
+    elif suffix == ".csv":
+        path.write_text("sequence,rollout_logprobs,trainer_logprobs\n0,-0.5,-1\n0,-1,\n1,-2,-2\n")
+    elif suffix == ".json":
+        triples = [[-0.5, 7, None], [-1.0, 8, "b"]]
+        path.write_text(json.dumps([{"meta_info": {"output_token_logprobs": triples}}] * 2))
     else:
         lines(path, NEMO, NEMO)
     whole = bytearray(path.read_bytes())
@@ -227,9 +235,10 @@ def test_damaged_files_are_refused_or_steps(tmp_path: Path, data: st.DataObject)
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(whole[: data.draw(st.integers(1, len(whole)))]))
     try:
-        step = read_step(path)
+        step = read_step(path, None, columns)
     except PushError as error:
         assert error.message and error.remedy
+        assert all(one.text for one in looks_of(path))
     else:
         assert step.cu_seqlens[-1] == step.tokens == step.trainer.size
 
