@@ -4,7 +4,7 @@ export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 
-.PHONY: help setup demo test check format bench dashboards compose-check
+.PHONY: help setup demo test check format bench dashboards docs compose-check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -36,6 +36,9 @@ format: setup   ## rewrite the sources in the project's format
 
 dashboards: setup ## write the Grafana dashboards as JSON
 	PYTHONPATH=dashboards/src $(BIN)/python -m driftscope_dashboards.generate
+
+docs: setup     ## the documentation as a site in build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
 
 compose-check: setup ## build the image and run docker-compose.yml for real (root on Debian; installs podman)
 	$(BIN)/python -m scripts.compose_check
