@@ -4,7 +4,7 @@ export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 
-.PHONY: help setup demo test check format bench dashboards compose-check
+.PHONY: help setup demo test check format bench dashboards docs compose-check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -17,6 +17,7 @@ demo: setup     ## fetch the model, run the main job on it, load recorded runs f
 	@$(BIN)/driftscope probe paired --model smollm2-135m --prompts 8 --max-tokens 64
 	@$(BIN)/driftscope demo load
 	@echo "To look at it: $(BIN)/driftscope serve, then http://127.0.0.1:8321"
+	@echo "To have driftscope by its name in this terminal: source $(BIN)/activate"
 
 test: setup     ## every test, the real engine and the browser included
 	@scripts/test_packages.sh
@@ -35,6 +36,9 @@ format: setup   ## rewrite the sources in the project's format
 
 dashboards: setup ## write the Grafana dashboards as JSON
 	PYTHONPATH=dashboards/src $(BIN)/python -m driftscope_dashboards.generate
+
+docs: setup     ## the documentation as a site in build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
 
 compose-check: setup ## build the image and run docker-compose.yml for real (root on Debian; installs podman)
 	$(BIN)/python -m scripts.compose_check

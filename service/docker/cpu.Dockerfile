@@ -24,7 +24,8 @@ COPY dashboards dashboards
 COPY service service
 COPY probes probes
 COPY kernels kernels
-RUN /opt/driftscope/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN /opt/driftscope/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+        ./service/driftscope_client .
 
 FROM python:3.11.15-slim-bookworm
 

@@ -19,7 +19,7 @@ COPY dashboards dashboards
 COPY service service
 COPY probes probes
 COPY kernels kernels
-RUN /opt/driftscope/bin/pip install ".[vllm,postgres,s3]"
+RUN /opt/driftscope/bin/pip install ./service/driftscope_client ".[vllm,postgres,s3]"
 ENV PATH=/opt/driftscope/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/data \

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from driftscope_client.errors import DriftscopeError
 from driftscope_client.transport import JSON, RequestBody, Transport
@@ -101,7 +101,7 @@ class PushedAttempt:
     def __init__(self, start: Start) -> None:
         self._start = start
         self._id = start.id  # None once the service does not know attempts, or has another
-        self._began_at = datetime.now(UTC)
+        self._began_at = datetime.now(timezone.utc)
         self._opened = False
         self._lock = threading.Lock()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from driftscope_client.answer import LatestDiagnosis, StepDiagnosis
 from driftscope_client.attempt import PushedAttempt, Start
@@ -55,6 +55,9 @@ SETTLE_S = 0.2
 #: routed_experts, trainer_routed_experts.
 Tensor = Any  # numpy array, torch tensor, flat list, or a list with one of these per sequence
 
+# Python 3.10 has no typing.Self.
+_Client = TypeVar("_Client", bound="DriftscopeClient")
+
 
 @dataclass(frozen=True, slots=True)
 class _Push:
@@ -85,6 +88,9 @@ class DriftscopeClient(PushCounts):
     `on_result` is called on the background thread with each answer: the analysis of a step, whose
     `diagnosis` says first whether rounding explains it and, if not, what does; or the receipt of a
     shard. A verdict of `bug_like` or `not_comparable` is also logged, once per change.
+    `on_metrics` is called there with the answer's numbers and words as one flat mapping, of the
+    names in answer.NUMBERS and answer.WORDS: `DriftscopeClient(on_metrics=wandb.log)`; for others
+    see driftscope_client.loggers. What either function raises is logged.
 
     A client survives fork(): the child starts with an empty queue, what the parent had queued stays
     with the parent.
@@ -102,6 +108,7 @@ class DriftscopeClient(PushCounts):
         queue_bytes: int = QUEUE_BYTES,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         on_result: Callable[[dict[str, Any]], None] | None = None,
+        on_metrics: Callable[[dict[str, float | str]], object] | None = None,
         retry: RetryPolicy | None = None,
         attempt: str | None = None,
         resumed_from: int | None = None,
@@ -120,7 +127,7 @@ class DriftscopeClient(PushCounts):
         self.url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
         self.run = checked_run(run or os.environ.get(RUN_VARIABLE))
         self.strict = strict
-        self.on_result = on_result
+        self.on_result, self.on_metrics = on_result, on_metrics
         self.last_error: Exception | None = None
         self._latest = LatestDiagnosis()
         self._api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip() or None
@@ -212,8 +219,8 @@ class DriftscopeClient(PushCounts):
         return self._latest.value
 
     def metrics(self) -> dict[str, float]:
-        """For a trainer's own log: driftscope/verdict (0 bitwise equal to 3 bug-like, 4 not
-        comparable) and driftscope/excess of the last answer, which may be some steps old."""
+        """For a trainer's own log: the numbers of the latest answer, which may be some steps old
+        (`driftscope/step`). Floats only, which every log takes; words go to on_metrics."""
         latest = self._latest.value
         return {} if latest is None else latest.metrics()
 
@@ -261,7 +268,7 @@ class DriftscopeClient(PushCounts):
                 self._outcomes.end(item.ticket, "failed", NO_ANSWER_AT_CLOSE)
         self._tell_losses()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Client) -> _Client:
         return self
 
     def __exit__(
@@ -319,7 +326,7 @@ class DriftscopeClient(PushCounts):
             with self._counted() as ticket:
                 push = self._copied(step, shard, tensors, metadata, ticket)
                 answer = self._send(push)
-            return self._report(answer)
+            return self._report(push.step, answer)
         ticket = self._outcomes.begin()
         if not self._queue.has_room(0):  # before the cost of copying
             return self._drop(ticket, step)
@@ -351,11 +358,7 @@ class DriftscopeClient(PushCounts):
             answer = self._send(push)
         except Exception as error:
             return self._fail(push.ticket, push.step, error)
-        try:
-            self._report(answer)
-        except Exception as error:  # the step has arrived: it is the caller's function that failed
-            self.last_error = _without_frames(error)
-            self._log.callback_failed(push.step, error)
+        self._report(push.step, answer)
 
     def _send(self, push: _Push) -> dict[str, Any]:
         shard, shards = push.shard or (0, 0)
@@ -397,10 +400,21 @@ class DriftscopeClient(PushCounts):
         self._transport.put(f"/v1/runs/{self.run}", {"state": "finished"})
         end.told.set()
 
-    def _report(self, answer: dict[str, Any]) -> None:
-        self._latest.heard(self.run, answer)
+    def _report(self, step: int, answer: dict[str, Any]) -> None:
+        found = self._latest.heard(self.run, answer)
         if self.on_result is not None:
-            self.on_result(answer)
+            self._call("on_result", self.on_result, step, answer)
+        if self.on_metrics is not None and found is not None:
+            self._call("on_metrics", self.on_metrics, step, found.logged())
+
+    def _call(self, name: str, function: Callable[[Any], object], step: int, told: object) -> None:
+        try:
+            function(told)
+        except Exception as error:  # the step has arrived: it is the caller's function that failed
+            if self.strict:
+                raise
+            self.last_error = _without_frames(error)
+            self._log.callback_failed(name, step, error)
 
     def _fail(self, ticket: PushTicket, step: int, error: Exception) -> None:
         self.last_error = _without_frames(error)

@@ -40,9 +40,9 @@ class RunLog:
     def after_close(self, step: int) -> None:
         self._warning.warn(AFTER_CLOSE, f"step {step} was dropped: the client is closed.")
 
-    def callback_failed(self, step: int, error: Exception) -> None:
-        told = f"on_result raised {type(error).__name__} for step {step}: {error}"
-        self._warning.warn("on_result", told)
+    def callback_failed(self, name: str, step: int, error: Exception) -> None:
+        told = f"{name} raised {type(error).__name__} for step {step}: {error}"
+        self._warning.warn(name, told)
 
     def end_untold(self, link: Transport) -> None:
         why = "." if link.trouble is None else f": {link.trouble.message}"

@@ -68,6 +68,7 @@ def settle_memory() -> None:
     them takes a tenth of a second, for which requests would wait, above all /metrics."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def listen(settings: Settings) -> socket.socket:

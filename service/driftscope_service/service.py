@@ -37,7 +37,7 @@ from driftscope_service.jobs.executors.ray.cluster import RayCluster, build_clus
 from driftscope_service.jobs.executors.ray.executor import RayExecutor
 from driftscope_service.jobs.executors.ray.options import ClusterOptions
 from driftscope_service.jobs.job import Job
-from driftscope_service.jobs.run_job import JobOf, JobTools
+from driftscope_service.jobs.run_job import Again, JobOf, JobTools
 from driftscope_service.runs.brought import step_brought
 from driftscope_service.runs.drift import RunDrift
 from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
@@ -113,13 +113,14 @@ def build_service(
     cluster = _cluster(settings)
     carries_out = _executor(settings, probe_module, kinds, cluster)
 
-    def record(report: Report, job: Job, workdir: Path, job_of: JobOf) -> str:
+    def record(report: Report, job: Job, workdir: Path, job_of: JobOf, again: Again) -> str:
         return store_report(
             report,
             kind=kinds[job.kind],
             model=job.model,
             workdir=workdir,
             job_of=job_of,
+            again=again,
             database=database,
             files=report_files,
         ).path

@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from driftscope_probes.push.readers.refused import SLIME_LINES
+from driftscope_probes.push.readers.pickles import SLIME_LINES
 from driftscope_service.cli.main import main
+from driftscope_service.runs.step_table import print_steps
 
 LENGTHS = (29, 46, 30, 40, 45, 38, 39, 36)
 SEQUENCES = len(LENGTHS)
@@ -139,6 +140,26 @@ READ: dict[str, Callable[[Path], Any]] = {
                 {"rollout_logprobs": r, "trainer_logprobs": t}
                 for r, t in zip(rows(ROLLOUT), rows(TRAINER), strict=True)
             ]
+        )
+    ),
+    "verl_names.json": lambda path: path.write_text(
+        json.dumps(
+            {
+                **{"rollout_log_probs": rows(ROLLOUT), "old_log_probs": rows(TRAINER)},
+                **{"response_mask": [[1.0] * n for n in LENGTHS], "rewards": ADVANTAGES.tolist()},
+            }
+        )
+    ),
+    "tokens.csv": lambda path: path.write_text(
+        "sequence,rollout_logprobs,trainer_logprobs\n"
+        + "\n".join(
+            f"{n},{r!r},{t!r}"
+            for n, r, t in zip(
+                np.repeat(np.arange(SEQUENCES), LENGTHS),
+                ROLLOUT.tolist(),
+                TRAINER.tolist(),
+                strict=True,
+            )
         )
     ),
     "lists.parquet": lambda path: pq.write_table(pa.table(NESTED), path),
@@ -331,11 +352,19 @@ TOLD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda path: lines(path, [{"reward": 1.0, "text": "x"}] * 2),
         ("JSON object with reward, text, which is none of the formats", "NeMo-RL's", "prime-rl's"),
     ),
-    "verl_names.json": (
+    "two_names.json": (
         lambda path: path.write_text(
-            json.dumps({"rollout_log_probs": [[-0.1]], "old_log_probs": [[-0.1]]})
+            json.dumps({**NESTED, "old_log_probs": NESTED["trainer_logprobs"]})
         ),
-        ("'rollout_log_probs'", "call it rollout_logprobs"),
+        ("there is a field 'old_log_probs'", "--columns trainer_logprobs=old_log_probs"),
+    ),
+    "one_side.json": (
+        lambda path: path.write_text(json.dumps({"rollout_logprobs": [[-0.1]]})),
+        (
+            "there is no trainer_logprobs",
+            "in another file, --trainer FILE",
+            "rollout_logprobs: 1 lists",
+        ),
     ),
     "cu_lengths.safetensors": (
         lambda path: save_file({**SIDES, "cu_seqlens": np.array(LENGTHS)}, path),
@@ -374,6 +403,65 @@ def test_what_holds_no_step_is_told_what_it_is(tmp_path: Path, analyze: Analyze,
     assert printed.code != 0 and not printed.out
     for words in told:
         assert words in printed.error
+
+
+def test_an_answer_and_a_trainers_file(tmp_path: Path, analyze: Analyze) -> None:
+    """`analyze openai.json --trainer trainer.npz`, and SGLang's with names of its own."""
+    pairs = list(zip(IDS.tolist(), ROLLOUT.tolist(), strict=True))
+    content = [{"token": f"token_id:{token}", "logprob": value} for token, value in pairs]
+    triples = [[value, token, None] for token, value in pairs]
+    (tmp_path / "openai.json").write_text(
+        json.dumps({"id": "x", "choices": [{"index": 0, "logprobs": {"content": content}}]})
+    )
+    (tmp_path / "sglang.json").write_text(
+        json.dumps({"meta_info": {"output_token_logprobs": triples}})
+    )
+    np.savez(tmp_path / "trainer.npz", trainer_logprobs=TRAINER)
+    np.savez(tmp_path / "other.npz", score=TRAINER)
+    for answer, trainer, *more in (
+        ("openai.json", "trainer.npz"),
+        ("sglang.json", "other.npz", "--columns", "trainer_logprobs=score"),
+    ):
+        found = analyze(tmp_path / answer, "--trainer", str(tmp_path / trainer), *more).analysis
+        assert found["comparison"]["tokens"] == ROLLOUT.size
+        assert found["comparison"]["abs_diff_mean"] == pytest.approx(MEAN, rel=1e-12)
+
+
+def test_columns_are_read_as_told(tmp_path: Path, analyze: Analyze) -> None:
+    path = tmp_path / "step.parquet"
+    columns = {"gen_logp": rows(ROLLOUT), "old_logp": rows(TRAINER), "text": ["x"] * SEQUENCES}
+    pq.write_table(pa.table(columns), path)
+    told = analyze(path).error
+    option = "rollout_logprobs=gen_logp,trainer_logprobs=old_logp"
+    assert "gen_logp: list<element: double> of 29, first" in told and option in told
+    found = analyze(path, "--columns", option).analysis["comparison"]
+    assert found["abs_diff_mean"] == pytest.approx(MEAN, rel=1e-12)
+
+
+def test_a_folder_of_exports_is_a_line_per_step(
+    tmp_path: Path, analyze: Analyze, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (3, 12):
+        folder = tmp_path / "token_exports" / f"step_{step}"
+        folder.mkdir(parents=True)
+        for rank in range(2):
+            record = {
+                **{"schema_version": 1, "step": step, "rank": rank, "token_ids": [1, 2, 3]},
+                **{"loss_mask": [False, True, True], "inference_logprobs": [0.0, -0.5, -1.0]},
+                "trainer_logprobs": [0.0, -0.5, -1.0 - step / 100],
+            }
+            lines(folder / f"rank_{rank}.jsonl", [record])
+    folder = tmp_path / "token_exports"
+    steps = analyze(folder, "--resamples", "0").analysis["steps"]
+    assert {n: one["comparison"]["tokens"] for n, one in steps.items()} == {"3": 4, "12": 4}
+    assert steps["12"]["comparison"]["abs_diff_mean"] == pytest.approx(0.06)
+    one = analyze(folder, "--step", "3").analysis["comparison"]
+    assert (one["tokens"], one["sequences"]) == (4, 2)
+    assert "has no step 4" in analyze(folder, "--step", "4").error
+    failed = analyze(folder, "--resamples", "0", "--fail-on", "abs_diff_mean>0.05")
+    assert failed.code == 1 and "step 12" in failed.error and "step 3" not in failed.error
+    print_steps(steps)
+    assert "0.06" in capsys.readouterr().out
 
 
 def slime(path: Path) -> None:

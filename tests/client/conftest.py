@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -142,3 +143,26 @@ def free_port() -> int:
     port = server.server_port
     server.server_close()
     return port
+
+
+@pytest.fixture
+def mlflow_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where MLflow writes: plain files, without a server and without telling anybody."""
+    folder = tmp_path / "mlruns"  # MLflow makes it, with its default experiment
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", folder.as_uri())
+    return folder
+
+
+@pytest.fixture
+def trackio_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Trackio writes: it reads its variable when imported, which may be long ago."""
+    folder = tmp_path / "trackio"
+    monkeypatch.setenv("TRACKIO_DIR", str(folder))
+    import trackio.sqlite_storage
+    import trackio.utils
+
+    for module in (trackio.sqlite_storage, trackio.utils):
+        monkeypatch.setattr(module, "TRACKIO_DIR", folder)
+    return folder

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftscope_client import answer, loggers
 from driftscope_client import client as client_module
 from driftscope_client.errors import RUN_VARIABLE
 from driftscope_client.transport import PASSING, RetryPolicy
@@ -41,13 +42,18 @@ def test_the_recipe_for_any_trainer(serve: Callable[..., Any], tmp_path: Path) -
     assert step.metadata["trainer_dtype"] == "fp32"
 
 
-@pytest.mark.parametrize("section", ["TRL", "verl"])
-def test_the_adapters_take_at_most_five_lines(section: str) -> None:
-    code = recipe(section)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 5
-    compile(code, "client.md", "exec")
-    for module, name in re.findall(r"from (driftscope_client\S*) import (\w+)", code):
-        assert hasattr(__import__(module, fromlist=[name]), name)
+def test_the_names_for_a_logger_are_those_of_the_code() -> None:
+    section = PAGE.partition("## Numbers in your own logger")[2].partition("\n## ")[0]
+    listed = dict(
+        re.findall(r"^\| `(driftscope/\w+)`(?: \(word\))? \| (.*) \|$", section, re.MULTILINE)
+    )
+    expected = {**answer.NUMBERS, **answer.WORDS}
+    assert {name: text.replace("\\|", "|") for name, text in listed.items()} == expected
+
+
+def test_the_functions_for_loggers_are_those_of_the_code() -> None:
+    named = set(re.findall(r"`(to_\w+)\(", PAGE))
+    assert named == {name for name in vars(loggers) if name.startswith("to_")}
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,29 @@ def test_the_loop_pushes_every_step_and_learns(running_service: str, tmp_path: P
     assert 0 < answer["comparison"]["abs_diff_mean"] < 0.05
 
 
+def test_the_stand_in_for_verls_batch_is_pushed(running_service: str, tmp_path: Path) -> None:
+    script = str(EXAMPLES / "verl_batch.py")
+    first, *numbers = python(script, folder=tmp_path, url=running_service).splitlines()
+    assert first == "pushed 3, failed 0"
+    told = dict(line.split(" ") for line in numbers)
+    assert float(told["driftscope/abs_diff_mean"]) == pytest.approx(0.004, rel=0.1)
+    assert float(told["driftscope/step"]) == 2
+    run = httpx.get(f"{running_service}/v1/runs/example-verl").json()
+    assert (run["state"], run["steps"], run["framework"]) == ("finished", 3, "verl")
+
+
+@pytest.mark.slow  # importing TRL alone takes ten seconds
+def test_trls_own_trainer_pushes_and_logs_our_numbers(running_service: str, tmp_path: Path) -> None:
+    script = str(EXAMPLES / "trl_grpo.py")
+    printed = python(script, "3", folder=tmp_path, url=running_service)
+    assert "pushed 3, failed 0" in printed.splitlines()
+    assert "driftscope/step 2" in printed.splitlines()
+    run = httpx.get(f"{running_service}/v1/runs/example-trl").json()
+    assert (run["state"], run["steps"]) == ("finished", 3)
+    answer = httpx.get(f"{running_service}/v1/runs/example-trl/steps/2").json()
+    assert answer["comparison"]["abs_diff_max"] < 1e-3  # the very model that is trained samples
+
+
 def test_the_list_of_examples_is_complete() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"[{path.name}]({path.name})" in listed for path in EXAMPLES.glob("*.py"))

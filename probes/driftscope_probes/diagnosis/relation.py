@@ -6,6 +6,7 @@ temperature, one-sidedness, grids of stored values.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from driftscope_probes.diagnosis.body import (
     typical,
 )
 from driftscope_probes.diagnosis.signals import Signals
+from driftscope_probes.mismatch.number import dot
 from driftscope_probes.mismatch.stored_bits import significant_bits
 
 LAGS = (-3, -2, -1, 1, 2, 3)
@@ -227,7 +229,8 @@ class Relation:
 def correlation(x: Floats, y: Floats) -> float:
     if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
+    x, y = x - x.mean(), y - y.mean()
+    return max(-1.0, min(1.0, dot(x, y) / math.sqrt(dot(x, x) * dot(y, y))))
 
 
 def theil_slope(x: Floats, y: Floats) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.diagnosis.body import Body, Bools, Floats, Ints, typical
+from driftscope_probes.mismatch.number import dot
 
 #: Coordinates beyond this count as one: no context is longer.
 MAX_COORDINATE = 2**20
@@ -38,8 +39,8 @@ def split_of(body: Body, dirty: Bools, at: float = 0.0, least: float = 0.0) -> S
     rest = dirty.size - count
     if count < 4 or rest < 4:
         return None
-    total, square = float(body.size.sum()), float(np.dot(body.size, body.size))
-    inside = float(np.dot(body.size, dirty))
+    total, square = float(body.size.sum()), dot(body.size, body.size)
+    inside = dot(body.size, dirty)
     mean_dirty, mean_clean = inside / count, (total - inside) / rest
     contrast = mean_dirty - mean_clean
     within = square - count * mean_dirty**2 - rest * mean_clean**2

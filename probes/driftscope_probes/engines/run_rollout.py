@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.children import child_main
+from driftscope_probes.device.versions import check_versions
 from driftscope_probes.engines.base import RolloutEngine, RolloutTask
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings
 from driftscope_probes.models.adapter import Adapter
@@ -31,6 +32,7 @@ def open_engine(task: RolloutTask, progress: ProgressSink) -> RolloutEngine:
     """Load the engine that the task names. Raises EngineError or RequestError with a remedy."""
     match task.engine.kind:
         case "vllm":
+            check_versions("vllm")
             progress(Progress("importing vLLM", 0.0))
             from driftscope_probes.engines.vllm_in_process import VllmInProcess
 
@@ -42,6 +44,7 @@ def open_engine(task: RolloutTask, progress: ProgressSink) -> RolloutEngine:
 
             return VllmServer(task)
         case "hf":
+            check_versions("transformers", "torch")
             progress(Progress("importing transformers", 0.0))
             from driftscope_probes.engines.hf_generate import HfGenerate
 

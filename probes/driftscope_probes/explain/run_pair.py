@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from driftscope_probes.children import child_main
+from driftscope_probes.device.versions import check_versions
 from driftscope_probes.dtypes import parse_mode
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.explain.alignment import NotComparable, Part, align
@@ -84,6 +85,7 @@ def load_sides(
     asked: ExplainRequest, model: Path, base: Path, prompts: PromptBatch, progress: ProgressSink
 ) -> tuple[EngineSide, Side]:
     """The engine, which draws, and the trainer. Raises ProbeError."""
+    check_versions("vllm")
     # Imported late: they take seconds, and read the environment.
     from driftscope_probes.explain.sides.hf_side import HfSide
     from driftscope_probes.explain.sides.vllm_side import VllmSide

@@ -19,7 +19,7 @@ LogprobArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as it
 LONGEST_DOT = 10_000
 
 
-def dot(first: FloatArray | IntArray, second: FloatArray | IntArray) -> float:
+def dot(first: FloatArray | IntArray, second: FloatArray | IntArray | BoolArray) -> float:
     """np.dot on one thread."""
     starts = range(0, max(first.size, 1), LONGEST_DOT)
     blocks = (slice(start, start + LONGEST_DOT) for start in starts)

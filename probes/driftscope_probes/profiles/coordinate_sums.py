@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from driftscope_probes.diagnosis.split import best_cut
-from driftscope_probes.mismatch.number import FloatArray, IntArray
+from driftscope_probes.mismatch.number import FloatArray, IntArray, dot
 
 #: Coordinates beyond this count as one: no context is longer.
 MOST: Final = 2**20
@@ -68,7 +68,7 @@ class CoordinateSums:
         np.maximum.at(self.largest, place, sizes)
         self.open_tokens += np.bincount(place, is_open, minlength=count).astype(np.int64)
         self.size += np.bincount(place, size, minlength=count)
-        self.square += float(np.dot(size, size))
+        self.square += dot(size, size)
 
     def _grow(self, count: int) -> None:
         more = count - self.tokens.size

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from driftscope_probes.mismatch.number import FloatArray
+from driftscope_probes.mismatch.number import FloatArray, dot
 from driftscope_probes.tokens import Tokens
 
 #: Offset k holds the trainer's value at i against the rollout's at i − k.
@@ -43,7 +43,7 @@ class OffsetScan:
             x, y = trainer[here], rollout[there]
             pair &= np.isfinite(x) & np.isfinite(y)
             x, y = x[pair], y[pair]
-            self.sums[row] += (x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y)
+            self.sums[row] += (x.size, x.sum(), y.sum(), dot(x, x), dot(y, y), dot(x, y))
 
     def correlations(self) -> dict[int, float | None]:
         """By offset; None where too few pairs, or no variation, give none."""

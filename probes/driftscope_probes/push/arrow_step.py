@@ -6,7 +6,7 @@ In: a path. Out: PushedStep, or PushError. Routed experts and bfloat16 are read 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftscope_probes.push.arrow_messages import WRITE_AGAIN, check_messages
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames, missing
 from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION, converted
 from driftscope_probes.push.lengths import lengths_fault
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
@@ -26,7 +27,6 @@ from driftscope_probes.push.rules import (
     RULES,
     PushError,
     checked_metadata,
-    rename_remedy,
 )
 
 #: Lists give each sequence's length: there is no cu_seqlens.
@@ -55,22 +55,22 @@ NAME_OF_TYPE = {kind: name for name, kind in (ARROW_TYPES | CONVERTED_TYPES).ite
 MAX_REASON_CHARACTERS = 200
 
 
-def read_arrow_step(path: Path) -> PushedStep:
+def read_arrow_step(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     """The messages are checked before Arrow reads any. Peak memory: about three times the file."""
     with path.open("rb") as file:
-        tensors, metadata = _read(file)
+        tensors, metadata = _read(file, columns)
     return pushed_step(tensors, metadata)
 
 
-def _read(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _read(file: BinaryIO, columns: ColumnNames) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     stream = _content(file)
     entries = check_messages(stream.data)
     options = pa.ipc.IpcReadOptions(use_threads=False)
     try:
         with pa.ipc.open_stream(pa.py_buffer(stream), options=options) as reader:
             metadata = _metadata(reader.schema.metadata or {}, entries)
-            check_columns(reader.schema)
-            return tensors_of_batches(reader.schema.names, reader), metadata
+            chosen = chosen_columns(reader.schema, columns)
+            return tensors_of_batches(chosen, reader), metadata
     # OSError is the library's as well, for a stream that ends too soon: nothing is read from disk.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = "".join(character for character in str(error) if character.isprintable())
@@ -99,20 +99,17 @@ def _metadata(given: dict[bytes, bytes], entries: int) -> dict[str, str]:
     return checked_metadata({name.decode(): value.decode() for name, value in given.items()})
 
 
-def check_columns(schema: Any) -> None:
-    """Raises PushError for names, types and columns that the format does not know."""
-    for name in schema.names:
-        if name not in COLUMNS:
-            raise PushError(
-                f"there is a column {name[:80]!r}; accepted are {', '.join(COLUMNS)}.",
-                remedy=rename_remedy(name),
-            )
-        if schema.names.count(name) > 1:
-            raise PushError(f"there are two columns {name}.", remedy=f"write {name} once.")
-        _check_type(name, schema.field(name).type)
+def chosen_columns(schema: Any, columns: ColumnNames) -> dict[str, str]:
+    """Ours → theirs. Raises PushError for names and types that the format does not know."""
+    chosen = columns.chosen(schema.names, COLUMNS)
+    for ours, theirs in chosen.items():
+        if schema.names.count(theirs) > 1:
+            raise PushError(f"there are two columns {theirs}.", remedy=f"write {theirs} once.")
+        _check_type(ours, schema.field(theirs).type)
     for name in REQUIRED:
-        if name not in schema.names:
-            raise PushError(f"there is no {name}.", remedy=f"add {name}: one list per sequence.")
+        if name not in chosen:
+            raise missing(name, "one list per sequence")
+    return chosen
 
 
 def _check_type(name: str, given: Any) -> None:
@@ -133,25 +130,38 @@ def _check_type(name: str, given: Any) -> None:
 
 
 def _is_list(kind: Any) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_even(kind))
 
 
-def tensors_of_batches(names: Sequence[str], batches: Iterable[Any]) -> dict[str, NDArray[Any]]:
-    """[tokens] and [sequences] columns with cu_seqlens, from record batches of checked types."""
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+def _is_even(kind: Any) -> bool:
+    """Rows of one length, as arrays of numpy with two dimensions become."""
+    return bool(pa.types.is_fixed_size_list(kind))
+
+
+def _rows(column: Any) -> Any:
+    even = _is_even(column.type)
+    return column.cast(pa.list_(column.type.value_type)) if even else column
+
+
+def tensors_of_batches(
+    chosen: Mapping[str, str], batches: Iterable[Any]
+) -> dict[str, NDArray[Any]]:
+    """[tokens] and [sequences] columns with cu_seqlens, from record batches of checked types.
+    chosen: ours → theirs."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in chosen}
     lengths = [np.zeros(1, np.int64)]
     sequences = tokens = 0
     prompts: list[NDArray[np.int64]] | None = [] if PROMPTS in parts else None
     for batch in batches:
         batch.validate(full=True)
-        lengths.append(_lengths(REQUIRED[0], batch.column(REQUIRED[0])))
+        lengths.append(_lengths(REQUIRED[0], _rows(batch.column(chosen[REQUIRED[0]]))))
         sequences += lengths[-1].size
         tokens += int(lengths[-1].sum())
         _check_sizes(sequences, tokens)
         if prompts is not None:
-            prompts.append(_lengths(PROMPTS, batch.column(PROMPTS)))
-        for name, column in zip(parts, batch.columns, strict=True):
-            parts[name].append(_values(name, column, lengths[-1]))
+            prompts.append(_lengths(PROMPTS, _rows(batch.column(chosen[PROMPTS]))))
+        for name, theirs in chosen.items():
+            parts[name].append(_values(name, _rows(batch.column(theirs)), lengths[-1]))
     if not any(own.size for own in lengths[1:]):
         raise PushError("it has no row.", remedy="write one row per sequence.")
     # Always copied: a sender may have stored values unaligned for float32. Half precision becomes

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames, missing
 from driftscope_probes.push.conversion import ONE_FOR_ALL
 from driftscope_probes.push.json_structure import MAX_MARKS, marks_beyond
 from driftscope_probes.push.lengths import lengths_fault
@@ -18,7 +19,6 @@ from driftscope_probes.push.rules import (
     RULES,
     PushError,
     checked_metadata,
-    rename_remedy,
 )
 
 
@@ -98,8 +98,8 @@ def integer_column(
 
 
 def mask_column(name: str, values: object) -> NDArray[np.bool_]:
-    """true and false, or 1 and 0."""
-    listed = _listed(name, values, (bool, int))
+    """true and false, or 1 and 0, also as 1.0 and 0.0: many frameworks keep masks as floats."""
+    listed = _listed(name, values, (bool, int, float))
     for index, value in enumerate(listed):
         if value not in (0, 1):
             raise _unfit(name, f"a value at {index} is neither 0 nor 1")
@@ -114,35 +114,41 @@ def _listed(name: str, values: object, kinds: tuple[type, ...]) -> list[Any]:
         if type(value) not in kinds:
             accepted = ", ".join(kind.__name__ for kind in kinds)
             shown = f" ({value[:40]!r})" if isinstance(value, str) else ""
-            raise _unfit(name, f"{type(value).__name__} at {index}{shown}, accepted: {accepted}")
+            raise _unfit(
+                name, f"{type(value).__name__} at {index}{shown}, accepted: {accepted}", value
+            )
     return values
 
 
-def _unfit(name: str, why: str) -> PushError:
-    return PushError(
-        f"{name} cannot be read: {why}.", remedy=f"give {name} as docs/push-format.md describes it."
-    )
+def _unfit(name: str, why: str, value: object = None) -> PushError:
+    remedy = f"give {name} as docs/push-format.md describes it."
+    if isinstance(value, str):
+        remedy = "write numbers rather than text: float(value), with null for what is not finite."
+    return PushError(f"{name} cannot be read: {why}.", remedy=remedy)
 
 
 METADATA = "metadata"
 COLUMNS = tuple(name for name, rule in RULES.items() if not rule.inner_dimensions)
 
 
-def step_of_object(fields: dict[str, Any]) -> PushedStep:
+def step_of_object(given: dict[str, Any], columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     """One object with a list per sequence, or flat lists and cu_seqlens. Raises PushError."""
-    metadata = checked_metadata(fields.pop(METADATA, {}))
-    for name in fields:
-        if name not in COLUMNS:
-            raise PushError(
-                f"there is a field {name[:80]!r}; accepted are {', '.join(COLUMNS)} and "
-                f"{METADATA}.",
-                remedy=rename_remedy(name),
-            )
+    metadata = checked_metadata(given.pop(METADATA, {}))
+    chosen = columns.chosen(given, COLUMNS, "there is a field")
+    fields = {ours: given[theirs] for ours, theirs in chosen.items()}
+    if columns.side is not None and "cu_seqlens" not in fields:
+        fields |= {name: as_rows(fields[name]) for name in REQUIRED}
     for name in REQUIRED:
         if name not in fields:
-            raise PushError(f"there is no {name}.", remedy=f"add {name}: one value per token.")
+            raise missing(name, "one value per token")
     flat = fields if "cu_seqlens" in fields else _flattened(fields)
     return pushed_step({name: _column(name, values) for name, values in flat.items()}, metadata)
+
+
+def as_rows(values: object) -> object:
+    """One list of numbers is one sequence."""
+    flat = isinstance(values, list) and not any(isinstance(one, list) for one in values)
+    return [values] if flat else values
 
 
 def _flattened(fields: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,10 @@ class PushError(ProbeError):
     """Pushed data is malformed, inconsistent or larger than a limit."""
 
 
+class UnknownColumns(PushError):
+    """Its columns are not under names that are known: the user can say which is which."""
+
+
 SCHEMA_VERSION = "1"
 
 

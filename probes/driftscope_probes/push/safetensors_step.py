@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftscope_probes.plural import counted
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames, missing
 from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION, converted, count_remedy
 from driftscope_probes.push.json_step import parse_object
 from driftscope_probes.push.pushed_step import PushedStep, as_mask, pushed_step, response_span
@@ -27,7 +28,6 @@ from driftscope_probes.push.rules import (
     STORED_AS,
     PushError,
     checked_metadata,
-    rename_remedy,
 )
 
 LENGTH_BYTES = 8
@@ -62,7 +62,7 @@ class SafetensorsHeader:
     metadata: Mapping[str, str]
 
 
-def read_header(stream: BinaryIO) -> SafetensorsHeader:
+def read_header(stream: BinaryIO, columns: ColumnNames = AS_THEY_ARE) -> SafetensorsHeader:
     """Raises PushError. At most MAX_HEADER_BYTES are read, whatever the file claims."""
     size = os.fstat(stream.fileno()).st_size
     if size > MAX_FILE_BYTES:
@@ -83,20 +83,27 @@ def read_header(stream: BinaryIO) -> SafetensorsHeader:
     fields = parse_object(stream.read(length), "the safetensors header")
     metadata = checked_metadata(fields.pop("__metadata__", {}))
     data = LENGTH_BYTES + length
-    tensors = {name: _tensor(name, entry, data) for name, entry in fields.items()}
-    _check_filled(tensors, data, size)
+    spans = {name: _span(name, entry, data) for name, entry in fields.items()}
+    chosen = columns.chosen(fields, tuple(RULES), "there is a tensor")
+    tensors = {
+        ours: _tensor(ours, fields[theirs], spans[theirs]) for ours, theirs in chosen.items()
+    }
+    _check_filled(spans, data, size)
     return SafetensorsHeader(tensors, metadata)
 
 
-def _tensor(name: str, entry: object, data: int) -> StoredTensor:
-    if name not in RULES:
-        raise PushError(
-            f"there is a tensor {name[:80]!r}; accepted are {', '.join(RULES)}.",
-            remedy=rename_remedy(name),
-        )
+def _span(name: str, entry: object, data: int) -> tuple[int, int]:
+    """Bytes from the start of the file, of any tensor: also of one that is left out."""
     if not isinstance(entry, dict) or entry.keys() != ENTRY_KEYS:
         raise _malformed(name, "it does not have exactly dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    offsets = entry["data_offsets"]
+    if not _natural_numbers(offsets) or len(offsets) != 2:
+        raise _malformed(name, "its data_offsets are not two natural numbers below 2^63")
+    return data + offsets[0], data + offsets[1]
+
+
+def _tensor(name: str, entry: Mapping[str, Any], span: tuple[int, int]) -> StoredTensor:
+    dtype, shape = entry["dtype"], entry["shape"]
     accepted = RULES[name].accepted
     if not isinstance(dtype, str) or dtype not in accepted:
         raise PushError(
@@ -109,12 +116,10 @@ def _tensor(name: str, entry: object, data: int) -> StoredTensor:
         raise _malformed(
             name, f"its shape is not a list of up to {MAX_DIMENSIONS} natural numbers below 2^63"
         )
-    if not _natural_numbers(offsets) or len(offsets) != 2:
-        raise _malformed(name, "its data_offsets are not two natural numbers below 2^63")
-    claimed, needed = offsets[1] - offsets[0], prod(shape) * STORED_AS[dtype].itemsize
+    claimed, needed = span[1] - span[0], prod(shape) * STORED_AS[dtype].itemsize
     if claimed != needed:
         raise _malformed(name, f"its shape needs {needed} bytes, its data_offsets span {claimed}")
-    return StoredTensor(name, dtype, tuple(shape), data + offsets[0], data + offsets[1])
+    return StoredTensor(name, dtype, tuple(shape), *span)
 
 
 def _natural_numbers(values: Any) -> bool:
@@ -122,14 +127,14 @@ def _natural_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < TOO_LARGE for v in values)
 
 
-def _check_filled(tensors: Mapping[str, StoredTensor], data: int, size: int) -> None:
+def _check_filled(spans: Mapping[str, tuple[int, int]], data: int, size: int) -> None:
     """Tensors lie end to end: every byte belongs to exactly one."""
     end = data
-    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
-        if tensor.begin != end:
-            kind = "overlaps another tensor" if tensor.begin < end else "leaves a gap before it"
-            raise _malformed(tensor.name, f"it {kind}")
-        end = tensor.end
+    for (begin, until), name in sorted((span, name) for name, span in spans.items()):
+        if begin != end or until < begin:
+            kind = "leaves a gap before it" if begin > end else "overlaps another tensor"
+            raise _malformed(name, f"it {kind}")
+        end = until
     if end != size:
         raise PushError(
             f"its header describes {end - data} bytes of data, {size - data} are there.",
@@ -151,21 +156,26 @@ class StepLayout:
     token_shape: tuple[int, ...]  # (tokens,), or (sequences, longest) where padded
     sequences: int
     tensors: Mapping[str, StoredTensor]  # without dimensions of 1 that say nothing
+    uncut: bool = False  # one side, [tokens], which does not say where sequences end
 
     @property
     def padded(self) -> bool:
         return len(self.token_shape) == 2
 
 
-def step_layout(tensors: Mapping[str, StoredTensor]) -> StepLayout:
+def step_layout(
+    tensors: Mapping[str, StoredTensor], columns: ColumnNames = AS_THEY_ARE
+) -> StepLayout:
     for name in REQUIRED:
         if name not in tensors:
-            raise PushError(f"there is no {name}.", remedy=f"add {name}: one value per token.")
+            raise missing(name, "one value per token")
     tensors = {name: _without_ones(one, tensors) for name, one in tensors.items()}
     token_shape = tensors[REQUIRED[0]].shape
     if len(token_shape) not in (1, 2):
         raise PushError(f"{REQUIRED[0]} has shape {list(token_shape)}.", remedy=PACKED_OR_PADDED)
-    layout = StepLayout(token_shape, _sequences(tensors, token_shape), tensors)
+    uncut = columns.side is not None and len(token_shape) == 1 and "cu_seqlens" not in tensors
+    sequences = 1 if uncut else _sequences(tensors, token_shape)
+    layout = StepLayout(token_shape, sequences, tensors, uncut)
     for name, most, given in (
         ("tokens", MAX_TOKENS, prod(token_shape)),
         ("sequences", MAX_SEQUENCES, layout.sequences),
@@ -258,13 +268,13 @@ def _shape_remedy(tensor: StoredTensor, layout: StepLayout) -> str:
     return f"give {tensor.name} one entry per {RULES[tensor.name].per}, of the same step."
 
 
-def read_safetensors_step(path: Path) -> PushedStep:
+def read_safetensors_step(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     """The whole header is checked before any tensor is read. Peak memory: three times the file."""
     with path.open("rb") as stream:
-        header = read_header(stream)
-        layout = step_layout(header.tensors)
+        header = read_header(stream, columns)
+        layout = step_layout(header.tensors, columns)
         tensors = {name: _read(stream, tensor) for name, tensor in layout.tensors.items()}
-    return pushed_step(packed(tensors, layout) if layout.padded else tensors, header.metadata)
+    return pushed_step(flat(tensors, layout), header.metadata)
 
 
 def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
@@ -276,6 +286,13 @@ def _read(stream: BinaryIO, tensor: StoredTensor) -> NDArray[Any]:
             remedy="send it again when it is complete.",
         )
     return converted(tensor.name, values.reshape(tensor.shape), tensor.dtype)
+
+
+def flat(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:
+    """[tokens] tensors with cu_seqlens."""
+    if layout.uncut:
+        return {**tensors, "cu_seqlens": np.array([0, layout.token_shape[0]], np.int64)}
+    return packed(tensors, layout) if layout.padded else tensors
 
 
 def packed(tensors: dict[str, NDArray[Any]], layout: StepLayout) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.readers.base import StepFormat
 from driftscope_probes.push.readers.registry import reader_of
@@ -26,11 +27,13 @@ from driftscope_probes.push.rules import (
 FORMATS: tuple[StepFormat, ...] = get_args(StepFormat)
 
 
-def read_step(path: Path, step_format: StepFormat | None = None) -> PushedStep:
+def read_step(
+    path: Path, step_format: StepFormat | None = None, columns: ColumnNames = AS_THEY_ARE
+) -> PushedStep:
     """step_format: None tells it by the content, or else by the suffix."""
     try:
-        reader = reader_of(path, step_format)
-        return reader.read(path)
+        reader = reader_of(path, step_format, columns)
+        return reader.read(path, columns)
     except OSError as error:
         raise PushError(
             f"it cannot be read: {error.strerror}.", remedy="check its permissions and its disk."

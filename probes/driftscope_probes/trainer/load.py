@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from driftscope_probes.device.versions import check_versions
 from driftscope_probes.dtypes import TORCH_NAMES, Dtype
 from driftscope_probes.errors import ModelError, TrainerError
 from driftscope_probes.models.adapter import Adapter
@@ -144,6 +145,7 @@ def load_model(
     A model suits when its logits are one matrix product of its hidden states and, where packing
     is asked for, when packed sequences stay apart.
     """
+    check_versions("transformers", "torch")
     # Imported here: a second of start-up that only a real load needs.
     from transformers import AutoModelForCausalLM
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from driftscope_client.answer import ALERT_LEVELS, StepDiagnosis
 from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
@@ -168,6 +169,7 @@ class DriftscopeMixin:
     _driftscope_generation: Generation | None = None
     _driftscope_recorded: Any = None  # (recorder, completion ids)
     _driftscope_server: Mapping[str, Any] | None = None  # model_config of a vLLM server
+    _driftscope_alerted: StepDiagnosis | None = None  # the latest that was looked at for an alert
     _driftscope_scored: Any = None  # (log-probabilities, entropies, …) of the latest forward
 
     def train(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -188,10 +190,13 @@ class DriftscopeMixin:
         return result
 
     def log(self: Any, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
-        """As TRL's, with what the service last said of a step: see DriftscopeClient.metrics."""
+        """As TRL's, with what the service last said of a step: see DriftscopeClient.metrics. Where
+        Trackio is the logger, a verdict that is new and bad is an alert there as well."""
         if self.driftscope is not None and self.model.training:
             with self.driftscope.undisturbed(self.state.global_step):
-                logs = {**logs, **self.driftscope.metrics()}
+                latest = _latest(self)
+                logs = {**logs, **({} if latest is None else latest.metrics())}
+                _alert(self, latest)
         super().log(logs, *arguments, **named)  # type: ignore[misc]
 
     def _generate_single_turn(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -249,6 +254,33 @@ def _agreed(text: str) -> str:
 
     texts: list[str] = broadcast_object_list([text])
     return texts[0]
+
+
+def _latest(trainer: Any) -> StepDiagnosis | None:
+    """Of all ranks: the answer to a step goes to the rank whose shard came last, and the first
+    rank is the one that logs. Every rank calls this, as every rank calls log()."""
+    own: StepDiagnosis | None = trainer.driftscope.last_diagnosis
+    if trainer.accelerator.num_processes == 1:
+        return own
+    from accelerate.utils import gather_object
+
+    return max(
+        (one for one in gather_object([own]) if one is not None),
+        key=lambda one: one.step,
+        default=None,
+    )
+
+
+def _alert(trainer: Any, latest: StepDiagnosis | None) -> None:
+    before, trainer._driftscope_alerted = trainer._driftscope_alerted, latest
+    if latest is None or "trackio" not in trainer.args.report_to:
+        return
+    if trainer.is_world_process_zero() and latest.is_news_after(before):
+        import trackio
+
+        title = f"driftscope: {latest.verdict} at step {latest.step}"
+        level = trackio.AlertLevel[ALERT_LEVELS[latest.verdict]]
+        trackio.alert(title, latest.sentence, level)
 
 
 def _micro_steps_per_generation(trainer: Any) -> int:

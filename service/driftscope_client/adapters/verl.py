@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from driftscope_client.adapters.trainer_batch import setting
 from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
@@ -80,29 +81,19 @@ def push_batch(
 
 
 def metrics(client: DriftscopeClient) -> dict[str, float]:
-    """What the service last said, for verl's own `metrics.update(…)` in fit(): the rank of the
-    verdict and the excess over the floor, of the latest step that was answered."""
+    """What the service last said, for verl's own `metrics.update(…)` in fit(): the numbers of the
+    latest step that was answered, as DriftscopeClient.metrics() has them."""
     return client.metrics()
 
 
 def settings_of(config: Any) -> dict[str, object]:
     """What verl's configuration says of both sides; {} without one. Names of the metadata."""
-    told = {name: _at(config, *path) for name, path in SETTINGS.items()}
-    if (quantized := _at(config, *QUANTIZATION)) is not None:
+    told = {name: setting(config, *path) for name, path in SETTINGS.items()}
+    if (quantized := setting(config, *QUANTIZATION)) is not None:
         told["rollout_dtype"] = quantized
-    strategy = str(_at(config, *STRATEGY))
-    told["trainer_dtype"] = _at(config, *TRAINER_DTYPES.get(strategy, ("",)))
+    strategy = str(setting(config, *STRATEGY))
+    told["trainer_dtype"] = setting(config, *TRAINER_DTYPES.get(strategy, ("",)))
     return {name: value for name, value in told.items() if value is not None}
-
-
-def _at(config: Any, *path: str) -> Any:
-    """The entry of nested mappings, or None where there is none."""
-    for name in path:
-        get = getattr(config, "get", None)  # OmegaConf's nodes and dicts
-        config = get(name) if get is not None else getattr(config, name, None)
-        if config is None:
-            return None
-    return config
 
 
 def environments_of(sources: Iterable[object]) -> tuple[list[int], str]:

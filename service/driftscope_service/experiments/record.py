@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from sqlalchemy.exc import OperationalError
 
 from driftscope_service.experiments.kind import Kind, Report
 from driftscope_service.experiments.store import (
@@ -11,8 +14,8 @@ from driftscope_service.experiments.store import (
     ReportFiles,
     ReportRepository,
 )
-from driftscope_service.jobs.run_job import JobOf
-from driftscope_service.store.database import Database
+from driftscope_service.jobs.run_job import Again, JobOf
+from driftscope_service.store.database import CommitUnknown, Database
 
 
 def store_report(
@@ -22,13 +25,16 @@ def store_report(
     model: str | None,
     workdir: Path,
     job_of: JobOf,
+    again: Again = lambda _: False,
     database: Database,
     files: ReportFiles,
     origin: Origin | None = None,
 ) -> ReportFile:
-    """All or nothing: a report that cannot be recorded leaves no file."""
+    """All or nothing: a report that cannot be recorded leaves no file, unless it may be recorded
+    after all: then a sweep removes it if no row names it."""
     file = files.write(report, workdir)
-    try:
+
+    def add() -> None:
         with database.write() as connection:
             summary = kind.summarise(kind.read(report))
             ReportRepository(connection).add(
@@ -40,7 +46,21 @@ def store_report(
                 origin=origin,
             )
             kind.put_verdicts(summary, model, file.report_id, connection)
+
+    try:
+        _until_added(add, again)
+    except CommitUnknown:
+        raise
     except Exception:
         files.discard(file.report_id)
         raise
     return file
+
+
+def _until_added(add: Callable[[], None], again: Again) -> None:
+    while True:
+        try:
+            return add()
+        except OperationalError as error:
+            if not again(error):
+                raise

@@ -194,6 +194,10 @@ class OwnerLost(ProbeError):
     """Nothing was heard of the instance that ran the job until its lease had expired."""
 
 
+class DatabaseUnavailable(ProbeError):
+    """The database was locked for too long, or could not be reached."""
+
+
 class ServiceFailed(ProbeError):
     """A bug of the service, or no room to store the report."""
 
@@ -249,6 +253,13 @@ def restored_meanwhile(owner: str, host: str) -> OwnerLost:
         f"the database was restored from a backup that was made while {owner} on {host} ran the "
         "probe.",
         remedy="start it again.",
+    )
+
+
+def database_unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"the database did not answer in time: {error}",
+        remedy="see whether it runs and its disk keeps up; then start the job again.",
     )
 
 

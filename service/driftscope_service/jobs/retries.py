@@ -12,6 +12,7 @@ from typing import Final
 
 from driftscope_service.jobs.executors.base import NodeLost
 from driftscope_service.jobs.job import (
+    DatabaseUnavailable,
     JobAttempt,
     JobError,
     KilledForMemory,
@@ -40,6 +41,7 @@ RETRIES: Final[Mapping[str, Retry]] = {
     # one job. Not without end: the probe itself may be what takes the service down.
     ServiceStopped.__name__: Retry(9, 0.0, "the service was stopped, the probe was not at fault"),
     OwnerLost.__name__: Retry(9, 0.0, "the instance is gone or cut off: another one can do it"),
+    DatabaseUnavailable.__name__: Retry(9, 1.0, "a lock passes and a server comes back"),
     # A neighbour may have taken the memory. The second time it is the probe's own size.
     KilledForMemory.__name__: Retry(1, 30.0, "other work may have taken the memory"),
 }

@@ -34,6 +34,7 @@ from driftscope_service.jobs.job import (
     JobError,
     JobFolder,
     JobState,
+    database_unavailable,
     out_of_time,
     service_failed,
     service_stopped,
@@ -41,7 +42,7 @@ from driftscope_service.jobs.job import (
 )
 from driftscope_service.jobs.retries import RETRIES
 from driftscope_service.jobs.store import JobRepository
-from driftscope_service.store.database import Database
+from driftscope_service.store.database import Database, is_full
 
 #: Delay before another try to record how a job ended, after a full disk or a long lock.
 RECORD_RETRY_S = 1.0
@@ -49,8 +50,10 @@ Changed = TypeVar("Changed")
 _log = logging.getLogger("driftscope")
 #: Gives the id of the job that a report belongs to, in the transaction that records it.
 JobOf = Callable[[Connection], str]
+#: After a database that did not record it: waits, and says whether to try once more.
+Again = Callable[[OperationalError], bool]
 #: Stores the report of a job, with the files that it names in a folder; gives its path.
-Record = Callable[[Mapping[str, Any], Job, Path, JobOf], str]
+Record = Callable[[Mapping[str, Any], Job, Path, JobOf, Again], str]
 #: Ends what is left of attempts on this host; identifiers of what it ended.
 EndOrphans = Callable[[Sequence[tuple[str, int]]], list[int]]
 
@@ -96,6 +99,10 @@ def run_job(claim: Claim, stop: StopSignal, tools: JobTools) -> None:
         _log.warning("%s: its report is discarded", lost)
     except ProbeError as error:
         _end_early(claim, error, stop, folder, tools)
+    except OperationalError as error:
+        _log.exception("job %s failed", claim.job.id)
+        told = service_failed(error) if is_full(error) else database_unavailable(error)
+        _end(claim, JobError.of(told), AttemptOutcome.FAILED, folder, tools)
     except Exception as error:
         # The boundary of a job: an unforeseen failure must not take down the others.
         _log.exception("job %s failed", claim.job.id)
@@ -129,8 +136,21 @@ def _store(claim: Claim, report: Mapping[str, Any], folder: AttemptFolder, tools
         ClaimRepository(connection).succeed(claim.fence)
         return claim.job.id
 
-    path = tools.record(report, claim.job, folder.path, succeeded)
+    path = tools.record(report, claim.job, folder.path, succeeded, _again(claim, tools))
     _log.info("job %s succeeded: %s", claim.job.id, path)
+
+
+def _again(claim: Claim, tools: JobTools) -> Again:
+    """The work of an hour is done, and a lock passes. If a commit of unknown outcome was one after
+    all, the next try finds the claim at its end: LeaseLost."""
+
+    def again(error: OperationalError) -> bool:
+        if is_full(error):
+            return False
+        _log.error("job %s: its report could not be recorded: %s", claim.job.id, error)
+        return not tools.stopping.wait(RECORD_RETRY_S)
+
+    return again
 
 
 def _end_early(

@@ -26,9 +26,18 @@ from driftscope_probes.floor.store import DEFAULT_DATA, FOLDER, default_folder, 
 from driftscope_probes.gates import Judged
 from driftscope_probes.mismatch.resampling import DEFAULT_RESAMPLES
 from driftscope_probes.profiles.step_profiles import step_profiles
-from driftscope_probes.push import FORMATS, PushedStep, PushError, StepFormat, read_step
+from driftscope_probes.push import PushedStep, PushError, StepFormat
 from driftscope_probes.push.readers.registry import reader_of
+from driftscope_probes.push.source import StepSource, read_source
 from driftscope_service.auth.service_call import DEFAULT_URL, ApiError, Url
+from driftscope_service.runs.step_files import (
+    Columns,
+    Format,
+    StepPath,
+    TrainerFile,
+    step_sources,
+)
+from driftscope_service.runs.step_table import print_steps
 from driftscope_service.runs.terminal import print_analysis
 from driftscope_service.terminal.commands import print_json
 from driftscope_service.terminal.fail_on import (
@@ -46,10 +55,12 @@ EveryNumber = Annotated[
 
 
 def analyze(
-    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
-    step_format: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
+    file: StepPath,
+    step_format: Format = None,
+    columns: Columns = None,
+    trainer: TrainerFile = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Of a folder with many: this one only.")
     ] = None,
     resamples: Annotated[
         int, typer.Option(help="For the 95 % intervals; 0: none.")
@@ -65,34 +76,38 @@ def analyze(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say whether the sides of a step differ by rounding or by a bug, and which, from a file."""
-    step = _read(file, known_format(step_format))
+    """Say whether the sides of a step differ by rounding or by a bug, and which, from a file.
+
+    Of a folder with many steps: one line for each.
+    """
+    sources = step_sources(file, step_format, columns, trainer, step)
     floors = default_folder() if data_dir is None else data_dir / FOLDER
-    floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
-    analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
-    analysis["profiles"] = step_profiles(compared_tokens(step)).to_dict()
+    if len(sources) > 1:
+        analyses = {
+            str(one.step): _analysis(read_source(one), floors, resamples) for one in sources
+        }
+        judged = [Judged(a["comparison"], a["diagnosis"], f"step {n}") for n, a in analyses.items()]
+        outcome = outcome_of(fail_on, judged)
+        if json_:
+            print_json(with_outcome({"steps": analyses}, outcome))
+        else:
+            print_steps(analyses)
+        return exit_where_a_rule_holds(outcome)
+    given = read_source(sources[0])
+    analysis = _analysis(given, floors, resamples)
     outcome = outcome_of(fail_on, [Judged(analysis["comparison"], analysis["diagnosis"])])
     if json_:
         print_json(with_outcome(analysis, outcome))
     else:
-        print_analysis(file.name, step, analysis, Console(), every_number=every_number)
+        print_analysis(file.name, given, analysis, Console(), every_number=every_number)
     exit_where_a_rule_holds(outcome)
 
 
-def _read(file: Path, step_format: StepFormat | None) -> PushedStep:
-    try:
-        return read_step(file, step_format)
-    except PushError as error:
-        raise PushError(f"{file}: {error.message}", remedy=error.remedy) from error
-
-
-def known_format(given: str | None) -> StepFormat | None:
-    if given is None:
-        return None
-    for known in FORMATS:
-        if given == known:
-            return known
-    raise RequestError(f"unknown format {given!r}.", remedy=f"use {', '.join(FORMATS)}.")
+def _analysis(step: PushedStep, floors: Path, resamples: int) -> dict[str, Any]:
+    floor = find_floor(floors, *(step.metadata.get(name) for name in FLOOR_KEYS))
+    analysis = analyze_step(step, resamples=resamples, floor=floor).to_dict()
+    analysis["profiles"] = step_profiles(compared_tokens(step)).to_dict()
+    return analysis
 
 
 #: What the service reads as it is; everything else is converted to safetensors.
@@ -119,17 +134,21 @@ class AnsweredStep:
 
 
 def push(
-    file: Annotated[Path, typer.Argument(help="A step, in a format of docs/push-format.md.")],
+    file: StepPath,
     run: Annotated[str, typer.Option(envvar=RUN_VARIABLE, help="Name of the run.")],
-    step: Annotated[int, typer.Option(min=0, help="Number of the training step.")],
+    step: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Number of the training step; of a folder: this one only, default all."
+        ),
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key_env: Annotated[
         str, typer.Option(help="Variable that holds the API key, if the service asks for one.")
     ] = KEY_VARIABLE,
-    step_format: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: by the content."),
-    ] = None,
+    step_format: Format = None,
+    columns: Columns = None,
+    trainer: TrainerFile = None,
     shard: Annotated[
         int | None, typer.Option(min=0, help="The file is this shard of the step, from 0 …")
     ] = None,
@@ -167,14 +186,44 @@ def push(
             f"the run name {run!r} is not accepted.",
             remedy="use letters, digits, '.', '_' and '-', at most 128.",
         )
-    body = _body(file, known_format(step_format), zstd)
+    sources = step_sources(file, step_format, columns, trainer, step)
+    numbers = [step if one.step is None else one.step for one in sources]
+    if None in numbers or (shard is not None and file.is_dir()):
+        raise RequestError(
+            "nothing says which training step it is."
+            if None in numbers
+            else "a folder holds whole steps, and --shard was given.",
+            remedy="give --step N." if None in numbers else "leave --shard and --shards out.",
+        )
     key = os.environ.get(api_key_env, "").strip()
-    answer = _send(url, key, run, step, shard, shards, body, attempt, resumed_from)
-    # A shard that is not the last has no comparison yet: its rules are held against the last one's.
-    judged = [Judged(answer["comparison"], answer["diagnosis"])] if "comparison" in answer else []
-    outcome = outcome_of(fail_on, judged)
+    judged: list[Judged] = []
+    for number, source in zip(numbers, sources, strict=True):
+        assert number is not None, "refused above"
+        body = _body(source, zstd)
+        answer = _send(url, key, run, number, shard, shards, body, attempt, resumed_from)
+        # A shard that is not the last has no comparison yet: rules are held against the last one's.
+        of_step = []
+        if "comparison" in answer:
+            where = f"step {number}"
+            of_step = [Judged(answer["comparison"], answer["diagnosis"], where)]
+        told = with_outcome(answer, outcome_of(fail_on, of_step))
+        _say(told, run, number, shard, shards, json_=json_, every_number=every_number)
+        judged += of_step
+    exit_where_a_rule_holds(outcome_of(fail_on, judged))
+
+
+def _say(
+    answer: Mapping[str, Any],
+    run: str,
+    step: int,
+    shard: int | None,
+    shards: int | None,
+    *,
+    json_: bool,
+    every_number: bool,
+) -> None:
     if json_:
-        print_json(with_outcome(answer, outcome))
+        print_json(answer)
     elif "comparison" in answer:
         shown = AnsweredStep(answer["sequences"], answer["tokens"], answer["metadata"])
         where = f"{run} step {step}"
@@ -182,7 +231,6 @@ def push(
     else:
         missing = ", ".join(map(str, answer["missing"]))
         typer.echo(f"shard {shard} of {shards} is stored; missing: {missing}")
-    exit_where_a_rule_holds(outcome)
 
 
 def _send(
@@ -212,23 +260,25 @@ def _send(
     return answer
 
 
-def _body(file: Path, step_format: StepFormat | None, zstd: bool) -> RequestBody:
-    known = step_format or _format_of(file)
+def _body(source: StepSource, zstd: bool) -> RequestBody:
+    known, file = source.step_format or _format_of(source), source.files[0]
     if known is not None and known in CONTENT_TYPES and file.is_file():
         kind, size = CONTENT_TYPES[known], file.stat().st_size
         chunks: Callable[[], Iterator[bytes]] = partial(_chunks, file)
     else:  # also what does not exist or names no format: the reader says so
         kind = CONTENT_TYPE
-        chunks, size = _converted(file, step_format)
+        chunks, size = _converted(source)
     if zstd:
         return RequestBody(partial(_compressed, chunks), None, kind, "zstd")
     return RequestBody(chunks, size, kind)
 
 
-def _format_of(file: Path) -> StepFormat | None:
-    """None where the reader says what is wrong."""
+def _format_of(source: StepSource) -> StepFormat | None:
+    """None where it is not sent as it is, and where the reader says what is wrong."""
+    if len(source.files) > 1 or source.trainer is not None or source.columns.given:
+        return None
     try:
-        return reader_of(file).step_format
+        return reader_of(source.files[0]).step_format
     except (PushError, OSError):
         return None
 
@@ -254,13 +304,8 @@ def _compressed(chunks: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def _converted(
-    file: Path, step_format: StepFormat | None
-) -> tuple[Callable[[], Iterator[bytes]], int]:
-    try:
-        step = read_step(file, step_format)
-    except PushError as error:
-        raise PushError(f"{file}: {error.message}", remedy=error.remedy) from error
+def _converted(source: StepSource) -> tuple[Callable[[], Iterator[bytes]], int]:
+    step = read_source(source)
     tensors = {name: stored(name, CopiedArray(v)) for name, v in step.tensors().items()}
     body = step_body(tensors, step.metadata)
     return body.chunks, body.size

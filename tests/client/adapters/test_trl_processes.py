@@ -45,12 +45,18 @@ FLOAT32 = 1e-5
 
 
 def train(
-    url: str, folder: Path, model: Path, config: dict[str, Any], ranks: int = 1
+    url: str,
+    folder: Path,
+    model: Path,
+    config: dict[str, Any],
+    ranks: int = 1,
+    strict: bool = False,
 ) -> list[dict[str, Any]]:
     given = {
         "model": str(model),
         "output": str(folder),
         "config": CONFIG | config,
+        "strict": strict,
         "vllm": "use_vllm" in config,
     }
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -103,9 +109,13 @@ def test_with_vllm_the_aliases_are_what_trl_logs(
 def test_two_ranks_push_one_step(
     serve: Callable[..., Any], tiny_llama: Path, tmp_path: Path
 ) -> None:
-    receipts: list[Any] = [(201, {"missing": [1]}, {}), (201, {"missing": [1]}, {})]
-    stub = serve(*receipts)
-    outcomes = train(stub.url, tmp_path, tiny_llama, {"max_steps": 1}, ranks=2)
+    # Each rank opens the attempt and then pushes its shard: the fourth request is the last shard.
+    receipt: Any = (201, {"missing": [1]}, {})
+    told = {"verdict": "bug_like", "sentence": "It is.", "excess": 7.5, "causes": []}
+    analysis: Any = (201, {"missing": [1], "step": 0, "diagnosis": told}, {})
+    stub = serve(receipt, receipt, receipt, analysis)
+    # strict: both have their answers before TRL logs the step.
+    outcomes = train(stub.url, tmp_path, tiny_llama, {"max_steps": 1}, ranks=2, strict=True)
     assert [outcome["counts"] for outcome in outcomes] == [[1, 0, 0], [1, 0, 0]], outcomes
     # What torchrun starts is one attempt, which both ranks name.
     steps = [(path, body) for path, _, body in stub.requests if "/steps/" in path]
@@ -117,3 +127,6 @@ def test_two_ranks_push_one_step(
     for path, body in steps:
         rank = int(path[path.index("shard=") + len("shard=")])
         assert set(load(body)["rank"].tolist()) == {rank}
+    # One of them was told the verdict; the one that logs has it.
+    for outcome in outcomes:
+        assert [log["driftscope/verdict"] for log in outcome["log"] if "loss" in log] == [3.0]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from driftscope_client import DriftscopeClient, DriftscopeError
-from driftscope_client.adapters.verl import batch_tensors, push_batch
+from driftscope_client.adapters.verl import batch_tensors, metrics, push_batch
 from driftscope_probes.mismatch.frameworks import aliases
 from driftscope_probes.push import PushedStep, read_step
 from driftscope_probes.tokens import checked_tokens
@@ -87,6 +87,25 @@ def test_every_response_token_arrives_at_its_place(pushed: Callable[[Any], Pushe
     # What cannot stand in a list that commas separate is written otherwise, never dropped.
     assert step.metadata["environments"] == "openai/gsm8k,a; b,unknown"
     assert step.tensors()["environment"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_numbers_for_verls_own_log(
+    serve: Callable[..., Any], connect: Callable[..., DriftscopeClient]
+) -> None:
+    told = {"verdict": "at_floor", "sentence": "It is.", "excess": 1.5, "causes": []}
+    comparison = {"abs_diff_mean": 0.01}
+    answer = {"step": 4, "diagnosis": told, "comparison": comparison}
+    client = connect(serve((201, answer, {})).url, strict=True)
+    logged: dict[str, float] = {"actor/loss": 1.0}
+    push_batch(client, 4, data_proto())
+    logged.update(metrics(client))
+    assert logged == {
+        "actor/loss": 1.0,
+        "driftscope/step": 4.0,
+        "driftscope/verdict": 1.0,
+        "driftscope/excess": 1.5,
+        "driftscope/abs_diff_mean": 0.01,
+    }
 
 
 def test_a_batch_of_tensors_alone(pushed: Callable[[Any], PushedStep]) -> None:

@@ -18,6 +18,7 @@ from driftscope_probes.push.rules import MAX_ARROW_BATCHES, PushError
 SCHEMA = pa.schema(
     [(name, pa.list_(pa.float32())) for name in ("rollout_logprobs", "trainer_logprobs")]
 )
+CHOSEN = {name: name for name in SCHEMA.names}
 
 
 def batch(lengths: list[int], start: float = 0.0) -> pa.RecordBatch:
@@ -66,7 +67,7 @@ def test_limits_are_of_all_batches_together(
         rows = [length for own in parts for length in own]
         fits = len(rows) <= most_sequences and sum(rows) <= most_tokens
         try:
-            tensors_of_batches(SCHEMA.names, [batch(own) for own in parts])
+            tensors_of_batches(CHOSEN, [batch(own) for own in parts])
             refused = ""
         except PushError as error:
             refused = error.message
@@ -85,7 +86,7 @@ def test_each_batch_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     lengths = arrow_step._lengths
     monkeypatch.setattr(arrow_step, "_lengths", lambda *given: lengths(*given).view(Counted))
-    tensors_of_batches(SCHEMA.names, [batch([2]) for _ in range(300)])
+    tensors_of_batches(CHOSEN, [batch([2]) for _ in range(300)])
     assert looked == 300
 
 

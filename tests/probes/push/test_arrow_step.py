@@ -198,7 +198,7 @@ def labels(name: str, *values: int) -> Callable[[Columns], Columns]:
         (with_type(pa.list_(pa.int32())), "entropy is a column of"),
         (with_type(pa.list_(pa.field("a\n\x1bb", pa.int32()))), "entropy is a column of"),
         (with_type(pa.list_view(pa.float32())), "entropy is a column of"),
-        (fixed_size, "entropy is a column of 'fixed_size_list"),
+        (fixed_size, "entropy has 2 tokens in sequence 0"),
         (lambda c: {**c, "entropy": pa.array([1.0, 2.0, 3.0], pa.float32())}, "entropy is a col"),
         (
             lambda c: {**c, "behavior_version": pa.array([1.0, 2.0, 3.0])},

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from driftscope_service.auth.key import Scope, new_key
 from driftscope_service.auth.store import KeyRepository
+from driftscope_service.cli.main import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SOURCES = Path(__file__).parents[3]
@@ -107,6 +108,37 @@ def test_the_ranks_of_an_export_are_shards(push: Run, url: str, tmp_path: Path) 
     second = push("rank_0", "--shard", "0", *common, "--json")
     answer = json.loads(second.stdout)
     assert (answer["shards"], answer["sequences"], answer["tokens"]) == (2, 2, 4)
+
+
+def test_a_folder_is_pushed_step_by_step(
+    url: str,
+    tmp_path: Path,
+    pushing: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every step under its own number; columns under other names; in this process."""
+
+    def pushed(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["driftscope", "push", *arguments, "--url", url])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    for step in (3, 12):
+        folder = tmp_path / "token_exports" / f"step_{step}"
+        folder.mkdir(parents=True)
+        for rank in range(2):
+            (folder / f"rank_{rank}.jsonl").write_text(export(step, rank))
+    said = pushed(str(tmp_path / "token_exports"), "--run", "r")
+    for step in (3, 12):
+        assert f"r step {step}: 2 sequences, 4 tokens" in said
+        assert pushing.client.get(f"/v1/runs/r/steps/{step}").json()["tokens"] == 4
+    (tmp_path / "step.csv").write_text("gen_logp,old_logp\n-1,-1.5\n-2,-2.5\n")
+    mapped = ("--columns", "rollout_logprobs=gen_logp,trainer_logprobs=old_logp")
+    said = pushed(str(tmp_path / "step.csv"), "--run", "c", "--step", "1", *mapped)
+    assert "c step 1: 1 sequence, 2 tokens" in said
 
 
 def test_refusals_are_told_in_the_words_of_the_service(

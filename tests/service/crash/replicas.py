@@ -25,7 +25,8 @@ READY_WITHIN_S: Final = 5.0
 PATIENCE_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.02
 _SERVE: Final = """
-import sys
+import gc, sys
+gc.disable()  # as `driftscope serve` does
 from driftscope_service.server import run_server
 from driftscope_service.settings import load_settings
 run_server(load_settings(port=int(sys.argv[1]), data_dir=sys.argv[2]), probe_module="quick_probe")

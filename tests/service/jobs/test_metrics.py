@@ -7,6 +7,7 @@ from typing import Any
 
 from driftscope_service.jobs.job import AttemptOutcome, JobError, JobState
 from driftscope_service.jobs.metrics import job_families, retry_families
+from driftscope_service.jobs.retries import RETRIES
 from driftscope_service.jobs.run_job import JobCounts
 from driftscope_service.jobs.store import LastJob
 
@@ -27,7 +28,7 @@ def test_a_service_without_jobs(make_settings: Any) -> None:
     assert len(states) == len(JobState) and all(line.endswith(" 0.0") for line in states)
     assert oldest == durations == []
     assert (len(queued), len(limit), len(expired)) == (1, 1, 1)
-    assert len(retries) == 4 and all(line.endswith(" 0.0") for line in retries)
+    assert len(retries) == len(RETRIES) and all(line.endswith(" 0.0") for line in retries)
 
 
 def test_a_service_with_jobs(make_settings: Any) -> None:

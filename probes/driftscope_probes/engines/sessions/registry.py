@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from driftscope_probes.device.versions import check_versions
 from driftscope_probes.engines.base import RolloutTask
 from driftscope_probes.engines.sessions.question import Answer, Batch, Setup
 from driftscope_probes.engines.settings import EngineSettings, SamplingSettings, bytes_per_token
@@ -29,10 +30,12 @@ def open_engine(model: Path, setup: Setup) -> BatchEngine:
     task = task_of(model, setup)
     if setup.engine.kind == "hf":
         assert setup.adapter is None, "transformers serves no adapter here"
+        check_versions("transformers", "torch")
         from driftscope_probes.engines.sessions.hf_batches import HfBatches
 
         return HfBatches(task)
     assert setup.engine.kind == "vllm", "a server is asked without a process of ours"
+    check_versions("vllm")
     from driftscope_probes.engines.sessions.vllm_batches import VllmBatches
 
     return VllmBatches(task)

@@ -1,19 +1,23 @@
-"""A Parquet file with the columns of the push format → PushedStep: one row per sequence.
+"""A Parquet file → PushedStep: one row per sequence with list columns, or one row per token.
 
 In: a path. Out: PushedStep, or PushError. As the Arrow stream, from pandas, polars and datasets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from driftscope_probes.push.arrow_step import check_columns, tensors_of_batches
+from driftscope_probes.push.arrow_step import chosen_columns, tensors_of_batches
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.readers.refused import not_a_step
+from driftscope_probes.push.readers.token_rows import flat_names, tensors_of_rows
 from driftscope_probes.push.rules import (
     MAX_ARROW_BATCHES,
     MAX_FILE_BYTES,
@@ -31,7 +35,7 @@ MAX_REASON_CHARACTERS: Final = 200
 MAX_LISTED: Final = 2**16
 
 
-def read_parquet_step(path: Path) -> PushedStep:
+def read_parquet_step(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     """What the footer says of sizes is checked before a column is read. Peak memory: about three
     times the columns."""
     try:
@@ -41,16 +45,14 @@ def read_parquet_step(path: Path) -> PushedStep:
             thrift_container_size_limit=MAX_LISTED,
         ) as file:
             schema = file.schema_arrow
-            if other := not_a_step(schema.names, {}):
+            if other := not_a_step(schema.names):
                 raise other
-            check_columns(schema)
             _check_sizes(file.metadata)
-            batches = [
-                batch
-                for group in range(file.num_row_groups)
-                for batch in file.read_row_group(group, use_threads=False).to_batches()
-            ]
-            tensors = tensors_of_batches(schema.names, batches)
+            if (flat := flat_names(schema, columns)) is not None:
+                tensors = _one_token_per_row(file, flat)
+            else:
+                chosen = chosen_columns(schema, columns)
+                tensors = tensors_of_batches(chosen, _batches(file, set(chosen.values())))
     except (pa.ArrowException, OSError) as error:
         reason = "".join(character for character in str(error) if character.isprintable())
         raise PushError(
@@ -60,6 +62,20 @@ def read_parquet_step(path: Path) -> PushedStep:
     given = {k: v for k, v in (schema.metadata or {}).items() if k not in OTHERS}
     text = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in given.items()}
     return pushed_step(tensors, checked_metadata(text))
+
+
+def _batches(file: Any, names: Iterable[str]) -> list[Any]:
+    return [
+        batch
+        for group in range(file.num_row_groups)
+        for batch in file.read_row_group(group, list(names), use_threads=False).to_batches()
+    ]
+
+
+def _one_token_per_row(file: Any, chosen: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    batches = _batches(file, set(chosen.values()))
+    table = pa.Table.from_batches(batches)
+    return tensors_of_rows({ours: table.column(theirs) for ours, theirs in chosen.items()})
 
 
 def _check_sizes(footer: Any) -> None:

@@ -6,6 +6,7 @@ its last trained token. Source: prime-rl, src/prime_rl/trainer/rl/token_export.p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ OPTIONAL = ("advantages", "entropy", "position_ids")
 UNNAMED = "unknown"
 
 Columns = dict[str, NDArray[Any]]
+
+
+def recognised(record: Mapping[str, Any]) -> bool:
+    """Its own schema, or both sides under its names: another version of it is said as such."""
+    return "inference_logprobs" in record and ("schema_version" in record or "loss_mask" in record)
 
 
 @dataclass(frozen=True, slots=True)

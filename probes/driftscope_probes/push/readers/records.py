@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames, missing
 from driftscope_probes.push.conversion import ONE_FOR_ALL, VERSION
 from driftscope_probes.push.json_step import (
     COLUMNS,
@@ -33,7 +34,6 @@ from driftscope_probes.push.rules import (
     RULES,
     PushError,
     checked_metadata,
-    rename_remedy,
 )
 
 #: A record's prompt is as long as its list.
@@ -57,6 +57,22 @@ def lines_of(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
+def samples_of(
+    where: str, record: Mapping[str, Any], column: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A record is one sequence, or a batch: then every list has an entry for each of them."""
+    values = record.get(column)
+    if not (isinstance(values, list) and values and isinstance(values[0], list)):
+        yield where, record
+        return
+    for index in range(len(values)):
+        sample = {
+            name: given[index] if isinstance(given, list) and len(given) == len(values) else given
+            for name, given in record.items()
+        }
+        yield f"{where}, sample {index}", sample
+
+
 def check_size(tokens: int, sequences: int, where: str) -> None:
     if tokens > MAX_TOKENS or sequences > MAX_SEQUENCES:
         raise PushError(
@@ -66,22 +82,30 @@ def check_size(tokens: int, sequences: int, where: str) -> None:
         )
 
 
-def read_json_lines(path: Path) -> PushedStep:
+def read_json_lines(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
     with path.open("rb") as stream:
-        return step_of_records(
+        records = (
             (f"line {number}", parse_object(line, f"line {number}"))
             for number, line in lines_of(stream)
         )
+        return step_of_records(records, columns)
 
 
-def step_of_records(records: Iterable[tuple[str, Mapping[str, Any]]]) -> PushedStep:
+def step_of_records(
+    records: Iterable[tuple[str, Mapping[str, Any]]], names: ColumnNames = AS_THEY_ARE
+) -> PushedStep:
     """`records`: where each stands, for errors, and what it holds."""
     parts: dict[str, list[NDArray[Any]]] = {}
     metadata: dict[str, str] | None = None
     first, tokens, sequences = "", 0, 0
-    for where, record in records:
+    singles = (
+        one
+        for where, record in records
+        for one in samples_of(where, record, _rollout_in(record, names))
+    )
+    for where, record in singles:
         own = checked_metadata(record.get(METADATA, {}))
-        columns = _columns(where, record)
+        columns = _columns(where, record, names)
         if metadata is None:
             first, metadata, parts = where, own, {name: [] for name in columns}
         _check_alike(where, columns, own, first, parts, metadata)
@@ -99,22 +123,20 @@ def step_of_records(records: Iterable[tuple[str, Mapping[str, Any]]]) -> PushedS
     return pushed_step({**joined, "cu_seqlens": limits}, metadata)
 
 
-def _columns(where: str, record: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _rollout_in(record: Mapping[str, Any], names: ColumnNames) -> str:
+    """A side in it, as far as that can be told before its columns are checked."""
+    return next((name for name in record if names.knows([name])), REQUIRED[0])
+
+
+def _columns(where: str, record: Mapping[str, Any], names: ColumnNames) -> dict[str, NDArray[Any]]:
     """[tokens] or, of a label, [1]."""
-    for name in record:
-        if name not in NAMES and name != METADATA:
-            raise PushError(
-                f"{where} has a field {name[:80]!r}; accepted are {', '.join(NAMES)} and "
-                f"{METADATA}.",
-                remedy=rename_remedy(name),
-            )
+    given = [name for name in record if name != METADATA]
+    chosen = names.chosen(given, NAMES, f"{where} has a field")
     for name in REQUIRED:
-        if name not in record:
-            raise PushError(f"{where} has no {name}.", remedy=f"add {name}: one value per token.")
+        if name not in chosen:
+            raise missing(name, "one value per token", f"{where} has")
     return {
-        name: _column(f"{where}: {name}", name, value)
-        for name, value in record.items()
-        if name != METADATA
+        ours: _column(f"{where}: {theirs}", ours, record[theirs]) for ours, theirs in chosen.items()
     }
 
 

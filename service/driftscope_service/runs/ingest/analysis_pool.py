@@ -29,7 +29,10 @@ NICENESS = 10
 RESTART_RETRY_S = 5
 #: Processes are forked from a server that has loaded this and has no threads. The service itself
 #: has some, and a lock that one of them holds would stay locked in its fork.
-PRELOADED: Final = "driftscope_service.runs.ingest.analysis_preload"
+PRELOADED: Final = [
+    "driftscope_service.runs.ingest.one_blas_thread",
+    "driftscope_service.runs.ingest.analysis_preload",
+]
 
 
 class AnalysisPool:
@@ -89,7 +92,7 @@ class AnalysisPool:
 
 def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 

@@ -1,5 +1,5 @@
 """A process of its own: TRL's GRPOTrainer with the adapter; argv: a JSON object with `model`,
-`output`, `config` and, for vLLM, `vllm`. Out: `<output>/rank_<r>.json`, what TRL logged.
+`output`, `config`, `strict` and, for vLLM, `vllm`. Out: `<output>/rank_<r>.json`, what TRL logged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
         train_dataset=Dataset.from_dict({"prompt": ["hello there", "abc def", "one two", "x y z"]}),
         reward_funcs=lambda completion_ids, **_: [float(sum(ids) % 7) for ids in completion_ids],
     )
-    trainer.driftscope = DriftscopeClient(strict=False)
+    trainer.driftscope = DriftscopeClient(strict=given["strict"])
     trainer.train()
     rank = trainer.accelerator.process_index
     client = trainer.driftscope

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from driftscope_probes.push import FORMATS, PushError, read_step
+from driftscope_probes.push.column_names import AS_THEY_ARE, ColumnNames
 from driftscope_probes.push.readers import npz, parquet, records
-from driftscope_probes.push.readers.base import HEAD_BYTES, opening
+from driftscope_probes.push.readers.base import HEAD_BYTES, Opening
+from driftscope_probes.push.readers.looks import looks_of
 from driftscope_probes.push.readers.nemo_rl import FRAMEWORK
+from driftscope_probes.push.readers.refused import not_a_step
 from driftscope_probes.push.readers.registry import READERS, reader_of
 
 SIDES: dict[str, Any] = {
@@ -50,7 +53,7 @@ def test_every_format_has_one_reader() -> None:
 def test_a_file_of_any_size_is_told_by_its_first_bytes(tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(b"PAR1" + bytes(10 * HEAD_BYTES))
-    assert len(opening(path).head) == HEAD_BYTES
+    assert len(Opening.of(path).head) == HEAD_BYTES
     assert reader_of(path).step_format == "parquet"
     assert reader_of(path, "json").step_format == "json"  # what a user names goes before
 
@@ -190,7 +193,7 @@ RECORD: dict[str, Any] = {"rollout_logprobs": [-0.5], "trainer_logprobs": [-1.0]
             {"rollout_logprobs": [-0.5], "trainer_logprobs": [-1.0]},
             "line 1 has rank, line 2 does not",
         ),
-        (RECORD | {"reward": 1.0}, "line 2 has a field 'reward'"),
+        (RECORD | {"losses": [1.0]}, "line 2 has a field 'losses'"),
         (RECORD | {"metadata": {"model": "m"}}, "the metadata of line 2 are not those of line 1"),
         (RECORD | {"trainer_logprobs": "x"}, "line 2: trainer_logprobs cannot be read"),
         ({"rollout_logprobs": [-0.5], "rank": 1}, "line 2 has no trainer_logprobs"),
@@ -208,17 +211,23 @@ def test_records_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damaged_files_are_refused_or_steps(tmp_path: Path, data: st.DataObject) -> None:
-    suffix = data.draw(st.sampled_from([".npz", ".parquet", ".jsonl"]))
+    suffix = data.draw(st.sampled_from([".npz", ".parquet", ".jsonl", ".csv", ".json"]))
+    columns = ColumnNames(side="rollout") if suffix == ".json" else AS_THEY_ARE
     path = tmp_path / f"step{suffix}"
     if suffix == ".npz":
         save = data.draw(st.sampled_from([np.savez, np.savez_compressed]))
         save(path, **FLAT, cu_seqlens=[0, 2, 3])
     elif suffix == ".parquet":
         pq.write_table(pa.table(SIDES), path)
+    elif suffix == ".csv":
+        path.write_text("sequence,rollout_logprobs,trainer_logprobs\n0,-0.5,-1\n0,-1,\n1,-2,-2\n")
+    elif suffix == ".json":
+        triples = [[-0.5, 7, None], [-1.0, 8, "b"]]
+        path.write_text(json.dumps([{"meta_info": {"output_token_logprobs": triples}}] * 2))
     else:
         lines(path, NEMO, NEMO)
     whole = bytearray(path.read_bytes())
@@ -226,8 +235,32 @@ def test_damaged_files_are_refused_or_steps(tmp_path: Path, data: st.DataObject)
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(whole[: data.draw(st.integers(1, len(whole)))]))
     try:
-        step = read_step(path)
+        step = read_step(path, None, columns)
     except PushError as error:
         assert error.message and error.remedy
+        assert all(one.text for one in looks_of(path))
     else:
         assert step.cu_seqlens[-1] == step.tokens == step.trainer.size
+
+
+def test_a_line_with_a_whole_batch(tmp_path: Path) -> None:
+    batch = {**SIDES, "advantages": [0.5, -0.5], "reward": [1.0, 0.0], "metadata": {"model": "m"}}
+    step = read_step(lines(tmp_path / "step.jsonl", batch))
+    assert step.cu_seqlens.tolist() == [0, 2, 3] and step.metadata["model"] == "m"
+    assert step.advantages is not None and step.advantages.tolist() == [0.5, 0.5, -0.5]
+
+
+def test_rows_of_one_length(tmp_path: Path) -> None:
+    even = pa.list_(pa.float32(), 2)
+    rows = [[-0.5, -1.0], [-2.0, 0.0]]
+    columns = {name: pa.array(rows, even) for name in SIDES}
+    table = pa.table({**columns, "mask": pa.array([[1, 1], [1, 0]], pa.list_(pa.int64(), 2))})
+    pq.write_table(table, tmp_path / "step.parquet")
+    step = read_step(tmp_path / "step.parquet")
+    assert step.cu_seqlens.tolist() == [0, 2, 4] and step.mask.tolist() == [True, True, True, False]
+
+
+def test_a_dump_of_text_is_none_where_it_holds_log_probabilities() -> None:
+    verl = ["input", "output", "score"]
+    assert not_a_step(verl) is not None and not_a_step(["prompt", "completion"]) is not None
+    assert not_a_step([*verl, "rollout_log_probs"]) is None

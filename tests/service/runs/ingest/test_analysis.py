@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,23 @@ def test_a_process_that_is_killed_is_told_and_replaced(pool: AnalysisPool) -> No
         asyncio.run(pool.run(os.kill, before, signal.SIGKILL))
     assert raised.value.headers["Retry-After"]
     assert asyncio.run(pool.run(os.getpid)) != before
+
+
+BLAS = """
+import asyncio, os
+import numpy as np
+from driftscope_service.runs.ingest.analysis_pool import AnalysisPool
+
+pool, long, tasks = AnalysisPool(1), np.ones(1_000_000), "/proc/self/task"
+before = asyncio.run(pool.run(os.listdir, tasks))
+assert asyncio.run(pool.run(np.dot, long, long)) == long.size
+assert asyncio.run(pool.run(os.listdir, tasks)) == before
+pool.stop()
+"""
+
+
+def test_an_analysis_wakes_no_thread_of_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork starts without them; the first product of this length starts one for each core."""
+    monkeypatch.delenv("OMP_NUM_THREADS")  # that of the other tests
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", BLAS], env=environment, check=True, timeout=120)
