@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ from driftscope_probes.gates import RATIO, Judged, Side
 from driftscope_probes.numbers import GROUPS, NUMBERS
 from driftscope_service.auth.service_call import DEFAULT_URL, Url, call
 from driftscope_service.numbers import diagnosis_words as words
-from driftscope_service.runs.pages.compared import Row, compared_state, rows
 from driftscope_service.terminal.commands import Json, print_json
 from driftscope_service.terminal.fail_on import (
     FailOnOfTwo,
@@ -30,6 +29,9 @@ from driftscope_service.terminal.fail_on import (
     with_outcome,
 )
 from driftscope_service.terminal.listing import print_list
+
+if TYPE_CHECKING:
+    from driftscope_service.runs.pages.compared import Row
 
 COLUMNS: Final = ("number", "A", "B", "B / A", "limits")
 #: Every number of a comparison, in reading order.
@@ -82,6 +84,9 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Say how two runs, or two steps, of a running service differ."""
+    # Here, since the other commands need no web framework and start faster without.
+    from driftscope_service.runs.pages.compared import rows
+
     a, b = compared_run(url, run_a), compared_run(url, run_b)
     ratios = {name: distance_ratio(name, a.numbers, b.numbers) for name in EVERY}
     judged = [a.judged("a"), b.judged("b"), Judged(ratios, None, f"{b.run} / {a.run}", RATIO)]
@@ -138,6 +143,8 @@ def distance_ratio(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> flo
 
 def _answer(a: ComparedRun, b: ComparedRun, ratios: Mapping[str, float | None]) -> dict[str, Any]:
     """JSON has no infinity: what has none is null."""
+    from driftscope_service.runs.pages.compared import compared_state
+
     state = compared_state(a, b)
     finite = {
         name: value if value is not None and math.isfinite(value) else None
@@ -150,6 +157,8 @@ def _answer(a: ComparedRun, b: ComparedRun, ratios: Mapping[str, float | None]) 
 
 
 def _print(a: ComparedRun, b: ComparedRun, shown: Sequence[Row]) -> None:
+    from driftscope_service.runs.pages.compared import compared_state
+
     console = Console()
     for letter, one in (("A", a), ("B", b)):
         console.print(Text(f"{letter}  {one.label}: {one.sentence}"), soft_wrap=True)
