@@ -152,6 +152,8 @@ driftscope_service.cli.environment tests/service/cli/test_lint.py driftscope("en
 driftscope_service.cli.lint tests/service/cli/test_lint.py app_of(["lint"])
 driftscope_kernels.cpu.onednn tests/kernels/compare_ops/test_linear.py linear_ways.onednn(
 driftscope_probes.tokenizer_child tests/probes/test_tokenization.py tokenize(templated
+driftscope_service.runs.ingest.one_blas_thread
+    tests/service/runs/ingest/test_analysis.py pool.run(np.dot
 driftscope_service.runs.ingest.analysis_preload
     tests/service/runs/api/test_uploads.py pushing.push(body)
 driftscope_service.store.storage.named_files tests/service/store/test_identity.py claim_storage(
