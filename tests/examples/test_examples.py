@@ -78,6 +78,23 @@ def test_trls_own_trainer_pushes_and_logs_our_numbers(running_service: str, tmp_
     assert answer["comparison"]["abs_diff_max"] < 1e-3  # the very model that is trained samples
 
 
+@pytest.mark.slow
+def test_the_tutorials_bug_is_found_and_named(running_service: str, tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    planted = page.partition("```python\n")[2].partition("```")[0]
+    script = (EXAMPLES / "trl_grpo.py").read_text(encoding="utf-8")
+    before, _, rest = script.partition("class Trainer(")
+    _, _, after = rest.partition("    pass\n")
+    (tmp_path / "my_run.py").write_text(before + planted + after, encoding="utf-8")
+    python("my_run.py", "6", folder=tmp_path, url=running_service)
+    diagnosis = httpx.get(f"{running_service}/v1/runs/example-trl/steps/5").json()["diagnosis"]
+    assert diagnosis["verdict"] == "bug_like"
+    first = diagnosis["causes"][0]
+    assert (first["name"], first["confidence"] > 0.9) == ("post_softmax_scaling", True)
+    assert diagnosis["sentence"].partition(" (")[0] in page
+    assert first["remedy"] in page.replace("\n   ", " ")
+
+
 def test_the_list_of_examples_is_complete() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"[{path.name}]({path.name})" in listed for path in EXAMPLES.glob("*.py"))

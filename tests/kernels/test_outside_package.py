@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "from driftscope_service.cli.main import main; main()"
-SOURCE = """
-import torch
-from driftscope_kernels.registry import Kernel
-
-
-def half_split(inputs, params):
-    x, weight = inputs["x"], inputs["weight"].T
-    if len(x) > 2:
-        return x @ weight
-    middle = x.shape[1] // 2
-    return x[:, :middle] @ weight[:middle] + x[:, middle:] @ weight[middle:]
-
-
-def kernels():
-    yield Kernel("acme", "linear", "half_split", half_split, frozenset({torch.float32}))
-"""
+EXAMPLE = ROOT / "examples" / "custom_kernel"
 
 
 @pytest.fixture
 def acme(tmp_path: Path) -> Path:
     """What `pip install` leaves: a module, and metadata beside it."""
-    (tmp_path / "acme_kernels.py").write_text(SOURCE, encoding="utf-8")
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text("utf-8"))["project"]
+    offered = project["entry-points"]["driftscope.kernels"]
+    shutil.copy(EXAMPLE / "acme_kernels.py", tmp_path)
     info = tmp_path / "acme_kernels-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-kernels\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[driftscope.kernels]\nacme = acme_kernels:kernels\n")
+    lines = "".join(f"{name} = {place}\n" for name, place in offered.items())
+    (info / "entry_points.txt").write_text(f"[driftscope.kernels]\n{lines}")
     return tmp_path
 
 
