@@ -4,12 +4,16 @@ It sums in two halves for one or two rows and in one go for more, as many librar
 refutes it and shows the smallest batch in which a row's bits change.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from driftscope_kernels.registry import Kernel
 
 
-def half_split(inputs, params):
+def half_split(inputs: Mapping[str, Tensor], params: Mapping[str, Any]) -> Tensor:
     """Batch in dimension 0 of "x" and of the result."""
     x, weight = inputs["x"], inputs["weight"].T
     if len(x) > 2:
@@ -18,5 +22,5 @@ def half_split(inputs, params):
     return x[:, :middle] @ weight[:middle] + x[:, middle:] @ weight[middle:]
 
 
-def kernels():
+def kernels() -> Iterator[Kernel]:
     yield Kernel("acme", "linear", "half_split", half_split, frozenset({torch.float32}))
