@@ -261,7 +261,7 @@ class Settings(BaseSettings):
         description="size of a pushed step or shard at most, compressed and decoded",
     )
     max_concurrent_uploads: int = Field(
-        default=4, ge=1, le=256, description="pushed steps received or analysed at once at most"
+        default=8, ge=1, le=256, description="pushed steps received or analysed at once at most"
     )
     upload_idle_timeout_seconds: float = Field(
         default=30.0, gt=0.0, description="time between two pieces of a body at most"
@@ -274,8 +274,9 @@ class Settings(BaseSettings):
         ge=0.0,
         description="least rate of a body, over any ten seconds; 0: no least rate",
     )
+    # The second starts with the first step that finds the first one busy.
     analysis_processes: int = Field(
-        default=1,
+        default=2,
         ge=1,
         le=64,
         description="processes that analyse pushed steps; large steps on a Ray cluster at once",

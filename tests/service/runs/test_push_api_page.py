@@ -96,11 +96,11 @@ def test_the_limits_are_the_defaults() -> None:
     fields = Settings.model_fields
     assert fields["max_upload_bytes"].default == 512 * 2**20
     assert fields["upload_idle_timeout_seconds"].default == 30
-    assert fields["max_concurrent_uploads"].default == 4
+    assert fields["max_concurrent_uploads"].default == 8
     assert fields["min_free_disk_bytes"].default == 256 * 2**20
     assert fields["token_ring_steps"].default == 32
     assert fields["token_budget_bytes"].default == 20 * 2**30
-    assert fields["analysis_processes"].default == 1
+    assert fields["analysis_processes"].default == 2
 
 
 def test_a_step_takes_the_space_that_the_page_says(running: Any, pushing: Any) -> None:
