@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
@@ -47,20 +46,15 @@ def store_report(
             )
             kind.put_verdicts(summary, model, file.report_id, connection)
 
-    try:
-        _until_added(add, again)
-    except CommitUnknown:
-        raise
-    except Exception:
-        files.discard(file.report_id)
-        raise
-    return file
-
-
-def _until_added(add: Callable[[], None], again: Again) -> None:
+    perhaps_added = False  # then a row may name the files
     while True:
         try:
-            return add()
-        except OperationalError as error:
-            if not again(error):
-                raise
+            add()
+            return file
+        except Exception as error:
+            perhaps_added |= isinstance(error, CommitUnknown)
+            if isinstance(error, OperationalError) and again(error):
+                continue
+            if not perhaps_added:
+                files.discard(file.report_id)
+            raise

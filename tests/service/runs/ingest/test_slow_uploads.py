@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from driftscope_service.http import body_pace
+from driftscope_service.settings import Settings
 
 HEAD = (
     "POST /v1/runs/slow/steps/{step}/logprobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -60,8 +61,9 @@ def test_slots_that_hardly_flow_are_taken(
 ) -> None:
     monkeypatch.setattr(body_pace, "SLOW_AFTER_S", 0.3)
     pushing = pushing_at_url
-    with dripping(url, count=4, first=200_000) as clients:
-        eventually(lambda: len(pushing.incoming()) == 4)  # each has its slot
+    slots = Settings().max_concurrent_uploads
+    with dripping(url, count=slots, first=200_000) as clients:
+        eventually(lambda: len(pushing.incoming()) == slots)
         # Refused at first: what came at once counts for a while.
         eventually(lambda: pushing.push(pushing.body()).status_code == 201)
         answers = []
@@ -71,10 +73,10 @@ def test_slots_that_hardly_flow_are_taken(
                 answers.append(client.recv(2000))
             except TimeoutError:
                 continue
-        # One of four, with a reason; the others go on until somebody needs their place.
+        # One of them, with a reason; the others go on until somebody needs their place.
         assert len(answers) == 1
         assert answers[0].startswith(b"HTTP/1.1 408") and b"waited for its place" in answers[0]
-        assert len(pushing.incoming()) == 3
+        assert len(pushing.incoming()) == slots - 1
 
 
 @pytest.mark.parametrize(
