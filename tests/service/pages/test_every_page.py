@@ -70,8 +70,8 @@ WIDER = """() => {
 OPENED = (
     "most => document.querySelectorAll('details').forEach((one, at) => {one.open = at < most;})"
 )
-#: axe takes minutes for the numbers of nine cells, and the tenth table says what the first says.
-EVERY, MOST_FOR_AXE = 1000, 12
+#: axe takes a minute for the numbers of nine cells, and the fifth table says what the first says.
+EVERY, MOST_FOR_AXE = 1000, 4
 #: Plots follow the size of their box in the frame after it has changed.
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
