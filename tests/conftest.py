@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInOrder
 
 #: Their slow tests drive vLLM, and state what its build for AVX-512 computes bit for bit: the one
 #: for AVX2 fuses and adds otherwise, and has no FP8 cache.
-OF_AVX512 = ("kernels", "probes", "cases", "e2e", "service/cli", "service/experiments")
+OF_AVX512 = ("kernels", "probes")
 
 
 def has_avx512() -> bool:
