@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import accumulate, chain
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from driftscope_probes.push.json_structure import MAX_MARKS, marks_beyond
 from driftscope_probes.push.lengths import lengths_fault
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.rules import (
+    MAX_JSON_BYTES,
     REQUIRED,
     RULES,
     PushError,
@@ -31,6 +33,17 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
             remedy='write {"name": value, …}; docs/push-format.md shows one.',
         )
     return value
+
+
+def parse_file(path: Path, what: str, *, if_too_large: str) -> Any:
+    """Any JSON value, its names unique. if_too_large: what to do then."""
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_JSON_BYTES + 1)
+    if len(raw) > MAX_JSON_BYTES:
+        raise PushError(
+            f"it has more than {MAX_JSON_BYTES:,} bytes of JSON.", remedy=f"{if_too_large}."
+        )
+    return parse(raw, what)
 
 
 def parse(raw: bytes, what: str) -> Any:

@@ -1,9 +1,10 @@
 """AReaL: the trajectories of a step → one push.
 
-In: the list of trajectories that PPOTrainer trains on, once each has its prox_logp. Out: nothing;
-the push goes through the client. Written for AReaL 1.0.4: the dictionaries of areal/workflow/
-rlvr.py, and prox_logp as areal/trainer/rl_trainer.py adds it. There `logprobs` are at their own
-token and `prox_logp` one token earlier, where the model gave them. AReaL itself is not imported.
+In: the list of trajectories that PPOTrainer trains on, once each has its prox_logp, and the
+trainer's own configuration; every rank trains on a shard of its own. Out: nothing; the push goes
+through the client. Written for AReaL 1.0.4: the dictionaries of areal/workflow/rlvr.py, and
+prox_logp as areal/trainer/rl_trainer.py adds it. There `logprobs` are at their own token and
+`prox_logp` one token earlier, where the model gave them. AReaL itself is not imported.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driftscope_client.adapters.trainer_batch import (
+    BatchAdapter,
     Tensors,
     joined,
     present,
-    push_tensors,
-    rows,
+    rows_of_next_tokens,
     setting,
     settings,
-    spans,
 )
-from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
 NEEDED = ("logprobs", "prox_logp", "loss_mask", "input_ids")
@@ -41,29 +40,6 @@ SETTINGS = {
 }
 #: rollout.backend begins with the engine's name: "sglang:d4t2".
 BACKEND, ENGINE_DTYPE = ("rollout", "backend"), "dtype"
-
-
-def push_batch(
-    client: DriftscopeClient,
-    step: int,
-    batch: Any,
-    *,
-    config: Any = None,
-    metadata: Mapping[str, object] | None = None,
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Push one step; `batch` is the list of trajectories. config: the trainer's own.
-
-    shard: (rank, ranks) of data parallelism, where every rank runs the trainer on its own part.
-    Never raises, unless the client is strict: trajectories without prox_logp are counted as failed.
-    """
-    described = {
-        "framework": "areal",
-        "weights_version": step,
-        **settings_of(config),
-        **(metadata or {}),
-    }
-    push_tensors(client, step, lambda: batch_tensors(batch), metadata=described, shard=shard)
 
 
 def settings_of(config: Any) -> dict[str, object]:
@@ -100,10 +76,12 @@ def _of(trajectory: Mapping[str, Any]) -> dict[str, list[Any]]:
         # −1 stands for tokens that no engine sampled, which the mask leaves out.
         versions = _local(trajectory["versions"])[:, 1:]
         columns["token_behavior_version"] = versions.clamp(min=0)
-    prompts = [span.start + 1 for span in spans(mask) if span is not None]
-    return {**rows(columns, mask), "prompt_lengths": prompts}
+    return rows_of_next_tokens(columns, mask)
 
 
 def _local(tensor: Any) -> Any:
     """With a controller, AReaL hands out references (areal/infra/rpc/rtensor.py, RTensor)."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+push_batch = BatchAdapter("areal", batch_tensors, settings_of).push_batch

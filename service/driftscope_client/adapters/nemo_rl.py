@@ -1,26 +1,24 @@
 """NeMo-RL: the training data of a step → one push.
 
-In: `train_data` of GRPO once it has prev_logprobs. Out: nothing; the push goes through the client.
-Written for NeMo-RL's main branch of September 2026: BatchedDataDict, nemo_rl/distributed/
-batched_data_dict.py, filled in nemo_rl/algorithms/grpo.py. Every column is [sequences, longest],
-and its first holds nothing: the loss reads [:, 1:]. NeMo-RL itself is not imported.
+In: `train_data` of GRPO once it has prev_logprobs, and master_config; the trainer runs in one
+process, which has the whole step. Out: nothing; the push goes through the client. Written for
+NeMo-RL's main branch of September 2026: BatchedDataDict, nemo_rl/distributed/batched_data_dict.py,
+filled in nemo_rl/algorithms/grpo.py. Every column is [sequences, longest], and its first holds
+nothing: the loss reads [:, 1:]. NeMo-RL itself is not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from driftscope_client.adapters.trainer_batch import (
+    BatchAdapter,
     Tensors,
     present,
-    push_tensors,
-    rows,
+    rows_of_next_tokens,
     setting,
     settings,
-    spans,
 )
-from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
 NEEDED = ("generation_logprobs", "prev_logprobs", "token_mask", "sample_mask", "input_ids")
@@ -41,29 +39,6 @@ SETTINGS = {
 }
 #: vllm_cfg.precision; sglang_cfg.dtype.
 ENGINE_DTYPES = ("precision", "dtype")
-
-
-def push_batch(
-    client: DriftscopeClient,
-    step: int,
-    batch: Any,
-    *,
-    config: Any = None,
-    metadata: Mapping[str, object] | None = None,
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Push one step; `batch` is train_data. config: master_config.
-
-    The trainer runs in one process, which has the whole step. Never raises, unless the client is
-    strict: data without prev_logprobs, or with zeros in their place, are counted as failed.
-    """
-    described = {
-        "framework": "nemo-rl",
-        "weights_version": step,
-        **settings_of(config),
-        **(metadata or {}),
-    }
-    push_tensors(client, step, lambda: batch_tensors(batch), metadata=described, shard=shard)
 
 
 def settings_of(config: Any) -> dict[str, object]:
@@ -89,6 +64,7 @@ def batch_tensors(batch: Any) -> Tensors:
     }
     if "advantages" in batch and batch["advantages"].shape == batch["input_ids"].shape:
         columns["advantages"] = batch["advantages"][:, 1:]
-    # The column of the first response token is that of the last prompt token.
-    prompts = [span.start + 1 for span in spans(mask) if span is not None]
-    return {**rows(columns, mask), "prompt_lengths": prompts}
+    return rows_of_next_tokens(columns, mask)
+
+
+push_batch = BatchAdapter("nemo-rl", batch_tensors, settings_of).push_batch

@@ -1,26 +1,26 @@
 """OpenRLHF: the experiences of a step → one push.
 
-In: what RemoteExperienceMaker.make_experience_batch returned. Out: nothing; the push goes through
-the client. Written for OpenRLHF 0.11.2: class Experience, openrlhf/trainer/ppo_utils/experience.py,
-filled in experience_maker.py beside it; the sequences are padded on the right, and a column of
-`action_mask` belongs to the token after it. OpenRLHF itself is not imported.
+In: what RemoteExperienceMaker.make_experience_batch returned, a list of Experience or one of them,
+and the trainer's args; it runs in one process, which has the whole step. Out: nothing; the push
+goes through the client. Written for OpenRLHF 0.11.2: class Experience,
+openrlhf/trainer/ppo_utils/experience.py, filled in experience_maker.py beside it; the sequences are
+padded on the right, and a column of `action_mask` belongs to the token after it. OpenRLHF itself is
+not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from driftscope_client.adapters.trainer_batch import (
+    BatchAdapter,
     Tensors,
     joined,
     present,
-    push_tensors,
-    rows,
+    rows_of_next_tokens,
     settings,
-    spans,
 )
-from driftscope_client.client import DriftscopeClient
 
 NEEDED = ("rollout_log_probs", "action_log_probs", "action_mask", "sequences")
 REMEDIES = {
@@ -36,30 +36,6 @@ SETTINGS = {
 }
 #: No option: openrlhf/trainer/ray/vllm_engine.py and openrlhf/cli/train_ppo_ray.py set them.
 FIXED = {"engine": "vllm", "rollout_dtype": "bfloat16", "logprobs_mode": "processed_logprobs"}
-
-
-def push_batch(
-    client: DriftscopeClient,
-    step: int,
-    batch: Any,
-    *,
-    config: Any = None,
-    metadata: Mapping[str, object] | None = None,
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Push one step; `batch` is a list of Experience, or one of them. config: the trainer's args.
-
-    The trainer runs in one process, which has the whole step. Never raises, unless the client is
-    strict: experiences without rollout_log_probs are counted as failed.
-    """
-    described = {
-        "framework": "openrlhf",
-        "weights_version": step,
-        **FIXED,
-        **settings(config, SETTINGS),
-        **(metadata or {}),
-    }
-    push_tensors(client, step, lambda: batch_tensors(batch), metadata=described, shard=shard)
 
 
 def batch_tensors(batch: Any) -> Tensors:
@@ -78,6 +54,12 @@ def _of(experience: Any) -> dict[str, list[Any]]:
     }
     if experience.advantages is not None:
         columns["advantages"] = experience.advantages
-    # The column of the first response token is that of the last prompt token.
-    prompts = [span.start + 1 for span in spans(mask) if span is not None]
-    return {**rows(columns, mask), "prompt_lengths": prompts}
+    return rows_of_next_tokens(columns, mask)
+
+
+def settings_of(config: Any) -> dict[str, object]:
+    """What OpenRLHF's arguments say of both sides; {} without them."""
+    return settings(config, SETTINGS)
+
+
+push_batch = BatchAdapter("openrlhf", batch_tensors, settings_of, FIXED).push_batch

@@ -1,25 +1,24 @@
 """SkyRL: the training input of a step → one push.
 
-In: a TrainingInputBatch after fwd_logprobs_values_reward. Out: nothing; the push goes through the
-client. Written for SkyRL 0.3.0: class TrainingInputBatch, skyrl/backends/skyrl_train/
-training_batch.py, made in skyrl/train/dataset/preprocess.py; the columns of the response are
-aligned on the right. SkyRL itself is not imported.
+In: a TrainingInputBatch after fwd_logprobs_values_reward, and the trainer's cfg; the trainer runs
+in one process, which has the whole step. Out: nothing; the push goes through the client. Written
+for SkyRL 0.3.0: class TrainingInputBatch, skyrl/backends/skyrl_train/training_batch.py, made in
+skyrl/train/dataset/preprocess.py; the columns of the response are aligned on the right. SkyRL
+itself is not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from driftscope_client.adapters.trainer_batch import (
+    BatchAdapter,
     Tensors,
     present,
-    push_tensors,
     rows,
     settings,
     spans,
 )
-from driftscope_client.client import DriftscopeClient
 
 NEEDED = ("rollout_logprobs", "action_log_probs", "loss_mask", "sequences")
 REMEDIES = {
@@ -43,29 +42,6 @@ MIXED_PRECISION = {
 }
 #: Both FSDP's autocast and Megatron's model run in it where it is true.
 BF16 = {"bf16": ("trainer", "bf16")}
-
-
-def push_batch(
-    client: DriftscopeClient,
-    step: int,
-    batch: Any,
-    *,
-    config: Any = None,
-    metadata: Mapping[str, object] | None = None,
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Push one step; `batch` is a TrainingInputBatch. config: the trainer's cfg.
-
-    The trainer runs in one process, which has the whole step. Never raises, unless the client is
-    strict: a batch without rollout_logprobs is counted as failed.
-    """
-    described = {
-        "framework": "skyrl",
-        "weights_version": step,
-        **settings_of(config),
-        **(metadata or {}),
-    }
-    push_tensors(client, step, lambda: batch_tensors(batch), metadata=described, shard=shard)
 
 
 def settings_of(config: Any) -> dict[str, object]:
@@ -95,3 +71,6 @@ def batch_tensors(batch: Any) -> Tensors:
         kept = [row for row, span in enumerate(spans(mask)) if span is not None]
         tensors["prompt_lengths"] = [int(prompts[row]) for row in kept]
     return tensors
+
+
+push_batch = BatchAdapter("skyrl", batch_tensors, settings_of).push_batch

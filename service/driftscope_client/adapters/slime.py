@@ -1,6 +1,7 @@
 """slime: the rollout data of a Megatron rank → one push, or a shard of one.
 
-In: `rollout_data` of MegatronTrainRayActor.train_actor. Out: nothing; the push goes through the
+In: `rollout_data` of MegatronTrainRayActor.train_actor, and slime's args; `step` is the rollout's
+number, and every rank has its own responses, a shard. Out: nothing; the push goes through the
 client. Written for slime's main branch of September 2026: the lists of slime/backends/
 megatron_utils/actor.py, one tensor per response. slime itself is not imported.
 
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from driftscope_client.adapters.trainer_batch import Tensors, present, push_tensors, settings
+from driftscope_client.adapters.trainer_batch import BatchAdapter, Tensors, present, settings
 from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
@@ -33,34 +34,12 @@ SETTINGS = {
     "top_p": ("rollout_top_p",),
     "top_k": ("rollout_top_k",),
 }
+#: slime has no other.
+FIXED = {"engine": "sglang"}
 #: Megatron's flags; without either it computes in float32.
 FLAGS = {"bf16": "bf16", "fp16": "fp16"}
 #: SGLang takes the model's own dtype, which the arguments do not say.
 AUTO = "auto"
-
-
-def push_batch(
-    client: DriftscopeClient,
-    step: int,
-    batch: Any,
-    *,
-    config: Any = None,
-    metadata: Mapping[str, object] | None = None,
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Push one step; `batch` is rollout_data, `step` the rollout's number. config: slime's args.
-
-    shard: (rank, ranks) of data parallelism: every rank has its own responses. Never raises, unless
-    the client is strict: data without log_probs are counted as failed.
-    """
-    described = {
-        "framework": "slime",
-        "engine": "sglang",
-        "weights_version": step,
-        **settings_of(config),
-        **(metadata or {}),
-    }
-    push_tensors(client, step, lambda: batch_tensors(batch), metadata=described, shard=shard)
 
 
 def postprocess(args: Any, rollout_id: int, rollout_data: Mapping[str, Any]) -> None:
@@ -126,3 +105,6 @@ def _check_whole(scored: Any, masks: Any) -> None:
                 "slime.backends.megatron_utils.cp_utils.all_gather_with_cp(one, total_length, "
                 "response_length), on every rank of the group; then push_batch on one of them.",
             )
+
+
+push_batch = BatchAdapter("slime", batch_tensors, settings_of, FIXED).push_batch

@@ -7,6 +7,7 @@ what both sides ran in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from driftscope_client.client import DriftscopeClient
@@ -17,24 +18,48 @@ SettingPaths = Mapping[str, Sequence[str]]
 Tensors = dict[str, Any]
 
 
-def push_tensors(
-    client: DriftscopeClient,
-    step: int,
-    tensors: Callable[[], Tensors],
-    *,
-    metadata: Mapping[str, object],
-    shard: tuple[int, int] | None = None,
-) -> None:
-    """Never raises, unless the client is strict: what `tensors` raises counts as a failed push.
+def _nothing(_config: Any) -> Mapping[str, object]:
+    return {}
 
-    shard: (rank, ranks) of data parallelism, where each rank has its own sequences.
-    """
-    with client.undisturbed(step):
-        found = tensors()
-        if shard is None:
-            client.push(step, metadata=metadata, **found)
-        else:
-            client.push_shard(step, *shard, metadata=metadata, **found)
+
+@dataclass(frozen=True, slots=True)
+class BatchAdapter:
+    """Of one framework: how its batch becomes tensors, and what is known of both sides."""
+
+    framework: str
+    batch_tensors: Callable[[Any], Tensors]  # raises MalformedStep
+    settings_of: Callable[[Any], Mapping[str, object]] = _nothing  # of a configuration, or None
+    fixed: Mapping[str, object] = field(default_factory=dict)  # what no configuration changes
+
+    def push_batch(
+        self,
+        client: DriftscopeClient,
+        step: int,
+        batch: Any,
+        *,
+        config: Any = None,
+        metadata: Mapping[str, object] | None = None,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
+        """Push one step. `batch` and `config` are the framework's own: its adapter says which.
+
+        shard: (rank, ranks) of data parallelism, where each rank has its own sequences; without it
+        this is the whole step. `metadata` goes before what `config` says. Never raises, unless the
+        client is strict: a batch that makes no step counts as a failed push.
+        """
+        with client.undisturbed(step):
+            tensors = self.batch_tensors(batch)
+            described = {
+                "framework": self.framework,
+                "weights_version": step,
+                **self.fixed,
+                **self.settings_of(config),
+                **(metadata or {}),
+            }
+            if shard is None:
+                client.push(step, metadata=described, **tensors)
+            else:
+                client.push_shard(step, *shard, metadata=described, **tensors)
 
 
 def setting(config: Any, *path: str) -> Any:
@@ -68,10 +93,24 @@ def rows(columns: Mapping[str, Any], mask: Any) -> dict[str, list[Any]]:
     """Padded [sequences, longest] columns → one entry per sequence, from its first to its last
     unmasked token, and the mask. Sequences without any are left out: they are the batch's padding.
     """
-    held = [(row, span) for row, span in enumerate(spans(mask)) if span is not None]
+    return _cut(columns, mask, spans(mask))
+
+
+def _cut(
+    columns: Mapping[str, Any], mask: Any, where: Sequence[slice | None]
+) -> dict[str, list[Any]]:
+    held = [(row, span) for row, span in enumerate(where) if span is not None]
     # Each column leaves its device once, rather than row by row.
     own = {name: column.detach().cpu() for name, column in {**columns, "mask": mask != 0}.items()}
     return {name: [column[row, span] for row, span in held] for name, column in own.items()}
+
+
+def rows_of_next_tokens(columns: Mapping[str, Any], mask: Any) -> dict[str, list[Any]]:
+    """As `rows`, with the prompts' lengths, of columns that each belong to the token after them:
+    the column of the first response token is that of the last prompt token."""
+    where = spans(mask)
+    prompts = [span.start + 1 for span in where if span is not None]
+    return {**_cut(columns, mask, where), "prompt_lengths": prompts}
 
 
 def spans(mask: Any) -> list[slice | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from driftscope_client.adapters.trainer_batch import setting
+from driftscope_client.adapters.trainer_batch import present, setting
 from driftscope_client.client import DriftscopeClient
 from driftscope_client.errors import MalformedStep
 
@@ -106,12 +106,8 @@ def environments_of(sources: Iterable[object]) -> tuple[list[int], str]:
 
 def batch_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
     """verl's tensors under the push format's names, padded as they are. Raises MalformedStep."""
+    present(batch, tuple(NEEDED.values()), dict.fromkeys(NEEDED.values(), WHEN))
     names = set(batch.keys())
-    for theirs in NEEDED.values():
-        if theirs not in names:
-            raise MalformedStep(
-                f"the batch has no {theirs}; it has {', '.join(sorted(names))}.", remedy=WHEN
-            )
     if batch["old_log_probs"] is batch["rollout_log_probs"]:
         raise MalformedStep(
             "old_log_probs are the rollout's own (bypass mode): there is nothing to compare.",

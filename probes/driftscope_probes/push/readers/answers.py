@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from driftscope_probes.plural import counted
 from driftscope_probes.push.column_names import ColumnNames
-from driftscope_probes.push.json_step import float_column, integer_column, parse, parse_object
+from driftscope_probes.push.json_step import float_column, integer_column, parse_file, parse_object
 from driftscope_probes.push.pushed_step import PushedStep, pushed_step
 from driftscope_probes.push.readers.base import Opening
 from driftscope_probes.push.readers.records import check_size, lines_of
-from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError, checked_metadata
+from driftscope_probes.push.rules import PushError, checked_metadata
 
 OPENAI, SGLANG = "an answer of an OpenAI-compatible server", "an answer of SGLang"
 #: How vLLM names a token by its id where it is asked to.
@@ -95,14 +95,8 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
             for number, line in lines_of(stream):
                 yield f"line {number}", parse_object(line, f"line {number}")
         return
-    with path.open("rb") as stream:
-        raw = stream.read(MAX_JSON_BYTES + 1)
-    if len(raw) > MAX_JSON_BYTES:
-        raise PushError(
-            f"it has more than {MAX_JSON_BYTES:,} bytes of JSON.",
-            remedy="write one answer per line (.jsonl).",
-        )
-    value = parse(raw, "the answer")
+    large = "write one answer per line (.jsonl)"
+    value = parse_file(path, "the answer", if_too_large=large)
     listed = value if isinstance(value, list) else [value]
     yield from ((f"answer {index}", one) for index, one in enumerate(listed))
 

@@ -7,25 +7,19 @@ from pathlib import Path
 from typing import Final
 
 from driftscope_probes.push.column_names import AS_THEY_ARE, EITHER, ColumnNames
-from driftscope_probes.push.json_step import parse, step_of_object
+from driftscope_probes.push.json_step import parse_file, step_of_object
 from driftscope_probes.push.pushed_step import PushedStep
 from driftscope_probes.push.readers.records import step_of_records
 from driftscope_probes.push.readers.refused import not_a_step
-from driftscope_probes.push.rules import MAX_JSON_BYTES, PushError
+from driftscope_probes.push.rules import PushError
 
 #: What a list of one side, which has no name, counts as.
 ANY_NAME: Final = EITHER[0]
 
 
 def read_json_step(path: Path, columns: ColumnNames = AS_THEY_ARE) -> PushedStep:
-    with path.open("rb") as stream:
-        raw = stream.read(MAX_JSON_BYTES + 1)
-    if len(raw) > MAX_JSON_BYTES:
-        raise PushError(
-            f"it has more than {MAX_JSON_BYTES:,} bytes of JSON.",
-            remedy="write large steps as safetensors, a tenth of the size.",
-        )
-    value = parse(raw, "the step")
+    large = "write large steps as safetensors, a tenth of the size"
+    value = parse_file(path, "the step", if_too_large=large)
     first = value[0] if isinstance(value, list) and value else value
     if isinstance(first, Mapping) and (other := not_a_step(first)):
         raise other
