@@ -23,18 +23,24 @@ def refuse_configurations() -> None:
 
     def check_and_update_config(cls: type, vllm_config: Any) -> None:
         original(vllm_config)
+        run_eagerly(vllm_config)
         check_config(vllm_config)
 
     patches.replace(platform, "check_and_update_config", classmethod(check_and_update_config))
 
 
-def check_config(vllm_config: Any) -> None:
-    """Raises KernelChoiceError with everything that is in the way."""
+def run_eagerly(vllm_config: Any) -> None:
+    """As enforce_eager=True, which TRL has no setting for: a compiled graph has kernels of its own."""
     from vllm.config import CompilationMode
 
-    faults = []
     if vllm_config.compilation_config.mode not in (None, CompilationMode.NONE):
-        faults.append("compiled mode: pass enforce_eager=True")
+        logger.warning("driftscope kernels run without compilation, as with enforce_eager=True")
+        vllm_config.compilation_config.mode = CompilationMode.NONE
+
+
+def check_config(vllm_config: Any) -> None:
+    """Raises KernelChoiceError with everything that is in the way."""
+    faults = []
     if str(vllm_config.cache_config.cache_dtype) not in ("auto", "bfloat16", "float16", "float32"):
         faults.append(
             f"kv_cache_dtype={vllm_config.cache_config.cache_dtype}: keys and values are kept in "
@@ -113,11 +119,12 @@ def _install_on_cpu() -> None:
         log_softmax,
         norm,
         rotary,
+        weights,
     )
 
     try:
         refuse_configurations()
-        for layer in (linear, norm, activation, rotary, attention, log_softmax, experts):
+        for layer in (linear, norm, activation, rotary, attention, log_softmax, experts, weights):
             layer.route()
         linear.route_reloads()
     except BaseException:

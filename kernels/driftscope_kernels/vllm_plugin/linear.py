@@ -1,7 +1,8 @@
 """Every unquantised linear layer and lm_head of vLLM on CPU, through our matrix product.
 
 In: a layer whose weight [N, K] has been loaded. Out: `layer.cpu_linear(x, weight, bias)`, which
-vLLM calls with x [..., K]; the weight is packed once, and again after vLLM reloads it.
+vLLM calls with x [..., K]; the weight is packed once, and again after vLLM reloads it. Where the
+packed form is the only one that is kept, `plain` gives the weight back to who is to write into it.
 """
 
 from __future__ import annotations
@@ -37,27 +38,53 @@ def route() -> None:
         if weight.is_meta or weight.ndim != 2 or weight.dtype not in DTYPES:
             original(layer, remove_weight)
         elif remove_weight and operators() is not None:
-            layer.cpu_linear = PackedLinear(weight.detach())
-            # As vLLM's own does: the packed form is the only one that is kept.
-            layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
+            layer.cpu_linear = PackedOnlyLinear(weight.detach())
+            release(weight)
         else:
             layer.cpu_linear = KeptLinear()
 
     patches.replace(utils, "dispatch_cpu_unquantized_gemm", dispatch)
 
 
+def release(weight: Tensor) -> None:
+    """As vLLM's own does, the packed form is the only one that is kept; the parameter itself stays,
+
+    with the loader that knows where q, k and v go.
+    """
+    weight.data = weight.data.new_empty(0)
+
+
+#: Columns (output features) in one packed panel, and elements of k that lie side by side in it:
+#: csrc/gemm/gemm.h, pack_panel.
+PANEL = 32
+PAIRED = {torch.bfloat16: 2, torch.float16: 1, torch.float32: 1}
+
+
 class PackedLinear:
-    """A product with a weight that is held in packed form only."""
+    """A product with a weight in packed form."""
 
     __slots__ = ("_multiply", "_panels", "_shape")
 
     def __init__(self, weight: Tensor) -> None:
         built = operators()
         assert built is not None
+        self._multiply = built.linear.default
+        self._pack(weight)
+
+    def _pack(self, weight: Tensor) -> None:
+        built = operators()
+        assert built is not None
         self._panels: Tensor = built.pack_weight(weight, "")
         # The operator reads only the shape of a weight that it has in packed form.
         self._shape = weight.new_zeros(()).expand(weight.shape)
-        self._multiply = built.linear.default
+
+    def plain(self) -> Tensor:
+        """The weight [N, K], bit for bit as it was packed."""
+        (n, k), dtype = self._shape.shape, self._shape.dtype
+        side_by_side = PAIRED[dtype]
+        panels = self._panels.view(dtype).view(-(-n // PANEL), -1, PANEL, side_by_side)
+        rows = panels.transpose(1, 2).reshape(panels.shape[0] * PANEL, -1)
+        return rows[:n, :k].contiguous()
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         n, k = self._shape.shape
@@ -65,6 +92,21 @@ class PackedLinear:
         rows = x if x.dim() == 2 else x.reshape(-1, k)
         y: Tensor = self._multiply(rows, self._shape, self._panels, bias, None, x.dtype, "")
         return y if x.dim() == 2 else y.view(*x.shape[:-1], n)
+
+
+class PackedOnlyLinear(PackedLinear):
+    """The same where nothing else is kept, until `give_back` for who is to write into the weight."""
+
+    __slots__ = ()
+
+    def give_back(self, weight: Tensor) -> None:
+        weight.data = self.plain()
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if weight.numel():
+            self._pack(weight.detach())
+            release(weight)
+        return super().__call__(x, weight, bias)
 
 
 class KeptLinear:

@@ -1,0 +1,1 @@
+"""A trainer and an engine that compute the same bits: the switches for frameworks."""
