@@ -20,11 +20,30 @@ from torch import Tensor
 from driftscope_kernels import vllm_plugin
 from driftscope_kernels.invariant_mode import invariant_mode
 from driftscope_kernels.on_policy.token_scores import check_model, completion_scores
-from driftscope_kernels.vllm_plugin.rounding import INVARIANT, KERNELS_VARIABLE
+from driftscope_kernels.vllm_plugin.rounding import (
+    INVARIANT,
+    KERNELS_VARIABLE,
+    LOADABLE_VARIABLE,
+    STOCK,
+)
+
+
+class LoadableMixin:
+    """Before GRPOTrainer among the bases: vLLM's own kernels on the CPU, with weights that TRL can
+
+    write, which it cannot without. The control for OnPolicyMixin: nothing is exact here.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        os.environ[KERNELS_VARIABLE], os.environ[LOADABLE_VARIABLE] = STOCK, "1"
+        vllm_plugin.register()
+        super().__init__(*arguments, **named)
 
 
 class OnPolicyMixin:
     """Before GRPOTrainer among the bases. Raises ValueError on what would not be exact."""
+
+    exact = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         # vLLM reads it when the trainer makes the engine.

@@ -76,7 +76,7 @@ def _kind(module: torch.nn.Module) -> tuple[str | None, bool]:
 
     from driftscope_kernels.vllm_plugin.linear import KeptLinear, PackedLinear
 
-    name, on = type(module).__name__, patches.installed()
+    name, on = type(module).__name__, kernels_asked() == INVARIANT and patches.installed()
     if name in NO_ARITHMETIC:
         return None, False
     if hasattr(module, "cpu_linear"):

@@ -12,10 +12,16 @@ from importlib.util import find_spec
 from typing import Any
 
 from driftscope_kernels.vllm_plugin import patches, rounding
-from driftscope_kernels.vllm_plugin.rounding import INVARIANT, KERNELS_VARIABLE, KernelChoiceError
+from driftscope_kernels.vllm_plugin.rounding import (
+    INVARIANT,
+    KERNELS_VARIABLE,
+    STOCK,
+    KernelChoiceError,
+    kernels_asked,
+)
 
 
-def refuse_configurations() -> None:
+def adapt_configurations() -> None:
     from vllm.platforms import current_platform
 
     platform = type(current_platform)
@@ -24,13 +30,14 @@ def refuse_configurations() -> None:
     def check_and_update_config(cls: type, vllm_config: Any) -> None:
         original(vllm_config)
         run_eagerly(vllm_config)
-        check_config(vllm_config)
+        if kernels_asked() == INVARIANT:
+            check_config(vllm_config)
 
     patches.replace(platform, "check_and_update_config", classmethod(check_and_update_config))
 
 
 def run_eagerly(vllm_config: Any) -> None:
-    """As enforce_eager=True, which TRL has no setting for: a compiled graph has kernels of its own."""
+    """As enforce_eager=True, which TRL does not pass on: a compiled graph has its own kernels."""
     from vllm.config import CompilationMode
 
     if vllm_config.compilation_config.mode not in (None, CompilationMode.NONE):
@@ -72,6 +79,9 @@ def install() -> None:
     """Idempotent. Raises KernelChoiceError with what to do."""
     if patches.installed():
         return
+    if kernels_asked() == STOCK:
+        _keep_stock_loadable()
+        return
     if find_spec("vllm") is None:
         raise KernelChoiceError(f"{KERNELS_VARIABLE}={INVARIANT}, but vllm is not installed here")
     from vllm.platforms import current_platform
@@ -104,6 +114,16 @@ def check_version() -> None:
     logger.warning("driftscope kernels are tested with vLLM %s, this is %s", tested, version)
 
 
+def _keep_stock_loadable() -> None:
+    from driftscope_kernels.vllm_plugin import stock_linear, weights
+
+    check_version()
+    adapt_configurations()
+    stock_linear.route()
+    weights.route()
+    logger.info("driftscope: vLLM's own kernels, whose weights can be written while it runs")
+
+
 def _install_on_cpu() -> None:
     if os.environ.get(OWN_MODE_VARIABLE, "0") == "1":
         raise KernelChoiceError(
@@ -123,7 +143,7 @@ def _install_on_cpu() -> None:
     )
 
     try:
-        refuse_configurations()
+        adapt_configurations()
         for layer in (linear, norm, activation, rotary, attention, log_softmax, experts, weights):
             layer.route()
         linear.route_reloads()

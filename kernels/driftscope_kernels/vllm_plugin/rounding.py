@@ -25,6 +25,8 @@ Kernels = Literal["stock", "invariant"]
 KERNELS_VARIABLE = "DRIFTSCOPE_VLLM_KERNELS"
 #: Where those kernels round: `vllm_plugin.rounding` has its values.
 ROUNDING_VARIABLE = "DRIFTSCOPE_VLLM_ROUNDING"
+#: "1": stock kernels whose weights can be written while the engine runs, as ours always can.
+LOADABLE_VARIABLE = "DRIFTSCOPE_VLLM_LOADABLE"
 STOCK: Kernels = "stock"
 INVARIANT: Kernels = "invariant"
 
@@ -41,6 +43,10 @@ def kernels_asked() -> Kernels:
     if value == INVARIANT:
         return INVARIANT
     raise KernelChoiceError(f"{KERNELS_VARIABLE} = {value!r}: choose {STOCK} or {INVARIANT}")
+
+
+def loadable_asked() -> bool:
+    return os.environ.get(LOADABLE_VARIABLE) == "1"
 
 
 Preset = Literal["transformers", "vllm"]

@@ -15,8 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.vllm_plugin import patches
+from driftscope_kernels.vllm_plugin import patches, stock_linear
 from driftscope_kernels.vllm_plugin.linear import PackedOnlyLinear, refresh_kept
+from driftscope_kernels.vllm_plugin.rounding import (
+    INVARIANT,
+    KERNELS_VARIABLE,
+    STOCK,
+    KernelChoiceError,
+    kernels_asked,
+)
 
 
 def route() -> None:
@@ -35,6 +42,12 @@ def route() -> None:
 
 def accept_weights(model: torch.nn.Module) -> None:
     """From now on `model.load_weights` finds every weight that it is to write."""
+    if kernels_asked() == STOCK and any(hasattr(layer, "w13_weight") for layer in model.modules()):
+        # vLLM would copy them over what it reads as packed, and go on with numbers of no meaning.
+        raise KernelChoiceError(
+            "vLLM's own experts on the CPU cannot be written while it runs; with "
+            f"{KERNELS_VARIABLE}={INVARIANT} they can."
+        )
     load: Callable[..., Any] = model.load_weights  # type: ignore[assignment]
 
     @wraps(load)
@@ -44,6 +57,7 @@ def accept_weights(model: torch.nn.Module) -> None:
             return load(weights, *args, **kwargs)
         finally:
             refresh_kept()
+            stock_linear.refresh_all()
 
     model.load_weights = load_weights  # type: ignore[assignment]
 

@@ -1,0 +1,141 @@
+"""GRPO by TRL with the mixins of driftscope: what a mode changes, and what is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from driftscope_client import DriftscopeClient
+from driftscope_client.adapters.trl import DriftscopeMixin
+from driftscope_kernels.on_policy.trl import LoadableMixin, OnPolicyMixin
+from examples.on_policy_loop.full_vocabulary import same_over_the_vocabulary
+from examples.on_policy_loop.master_weights import MasterWeightsAdamW
+from examples.on_policy_loop.modes import TRUNCATED_AT
+from examples.on_policy_loop.policy import Policy, make_policy
+
+if TYPE_CHECKING:
+    from examples.on_policy_loop.run import LoopResult, LoopSettings
+
+BATCH, GENERATIONS = 16, 8
+CONTEXT = 256
+
+
+class _Watched(DriftscopeMixin):  # type: ignore[misc]
+    """Looks at whole distributions every few steps, while both sides hold the same weights."""
+
+    look_every = 0
+
+    def _generate_and_score_completions(self: Any, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs)
+        step = self.state.global_step
+        if self.look_every and step % self.look_every == 0:
+            self.looked_at[step] = same_over_the_vocabulary(self, batch)
+        return batch
+
+
+class ExactTrainer(_Watched, OnPolicyMixin, GRPOTrainer):  # type: ignore[misc]
+    pass
+
+
+class StockTrainer(_Watched, LoadableMixin, GRPOTrainer):  # type: ignore[misc]
+    pass
+
+
+def train(settings: LoopSettings, folder: Path, address: str, run: str) -> LoopResult:
+    from examples.on_policy_loop.run import LoopResult
+
+    torch.set_num_threads(1)
+    dtype: torch.dtype = getattr(torch, settings.mode.dtype)
+    policy = make_policy(settings.model, folder / "policy", dtype, settings.seed)
+    client = DriftscopeClient(url=address, run=run, attempt=str(uuid.uuid4()))
+    trainer = _trainer(settings, policy, folder)
+    trainer.driftscope = client
+    trainer.look_every, trainer.looked_at = settings.full_vocabulary_every, {}
+    trainer.train()
+    if client.failed or client.dropped:
+        raise SystemExit(f"{client.failed} steps failed, {client.dropped} were dropped")
+    steps = _steps(trainer, _record(address, run))
+    return LoopResult(settings.mode.name, run, settings.model, _digest(policy.model), steps)
+
+
+def _trainer(settings: LoopSettings, policy: Policy, folder: Path) -> Any:
+    rows = max(1, settings.steps) * BATCH
+    prompts = [policy.prompts[row % len(policy.prompts)] for row in range(rows)]
+    kind = ExactTrainer if settings.mode.exact else StockTrainer
+    return kind(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        reward_funcs=policy.reward,
+        optimizers=(MasterWeightsAdamW(policy.model.parameters(), settings.learning_rate), None),
+        args=GRPOConfig(
+            output_dir=str(folder / "output"),
+            use_cpu=True,
+            bf16=False,  # the model is in its dtype; autocast would compute in another
+            seed=settings.seed,
+            max_steps=settings.steps,
+            lr_scheduler_type="constant",
+            per_device_train_batch_size=settings.micro_batch,
+            gradient_accumulation_steps=BATCH // settings.micro_batch,
+            num_generations=GENERATIONS,
+            num_iterations=settings.iterations,
+            max_completion_length=settings.completion_tokens,
+            gradient_checkpointing=False,
+            use_vllm=True,
+            vllm_mode="colocate",
+            vllm_gpu_memory_utilization=0.3,
+            vllm_max_model_length=CONTEXT,
+            vllm_importance_sampling_correction=settings.mode.corrected,
+            vllm_importance_sampling_mode="token_truncate",
+            vllm_importance_sampling_clip_max=TRUNCATED_AT,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+    )
+
+
+def _record(address: str, run: str) -> dict[int, dict[str, float | None]]:
+    """What the service has of each step."""
+    names = ("kl_k3", "abs_diff_max")
+    found: dict[int, dict[str, float | None]] = {}
+    with httpx.Client(base_url=address) as http:
+        path, query = f"/v1/runs/{run}/steps", {"metrics": ",".join(names)}
+        answer = http.get(path, params=query).raise_for_status().json()
+        for step in answer["steps"]:
+            found[step["step"]] = {name: step["values"].get(name) for name in names}
+    return found
+
+
+def _steps(trainer: Any, record: dict[int, dict[str, float | None]]) -> Any:
+    from examples.on_policy_loop.run import LoopStep
+
+    logs = {log["step"]: log for log in trainer.state.log_history if "reward" in log}
+    steps = []
+    for number in range(trainer.state.global_step):
+        # TRL logs a step when it has ended, under the number of the next.
+        log, measured = logs.get(number + 1, {}), record.get(number, {})
+        steps.append(
+            LoopStep(
+                number, measured.get("kl_k3"), measured.get("abs_diff_max"), log.get("reward"),
+                log.get("grad_norm"), log.get("entropy"), log.get("step_time"),
+                trainer.looked_at.get(number),
+            )
+        )  # fmt: skip
+    return tuple(steps)
+
+
+def _digest(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for _, weight in sorted(model.named_parameters()):
+        bits = torch.int32 if weight.element_size() == 4 else torch.int16
+        digest.update(weight.detach().contiguous().view(bits).numpy().tobytes())
+    return digest.hexdigest()
