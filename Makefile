@@ -4,7 +4,7 @@ export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 
-.PHONY: help setup demo test check format bench dashboards docs compose-check
+.PHONY: help setup demo test check loop loop-quick format bench dashboards docs compose-check
 
 help:           ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -22,6 +22,12 @@ demo: setup     ## fetch the model, run the main job on it, load recorded runs f
 test: setup     ## every test, the real engine and the browser included
 	@scripts/test_packages.sh
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+loop: setup     ## the closed loop in every mode: a page and a table, half an hour on two cores
+	@$(BIN)/python examples/on_policy_loop/compare.py
+
+loop-quick: setup ## the same with a few steps of two modes
+	@$(BIN)/python examples/on_policy_loop/compare.py --quick
 
 check: setup    ## format, lint, types, import rules, fast tests
 	$(BIN)/ruff format --check .

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / root for root in ("service", "probes", "kernels", "tests/service/jobs/children")]
 #: The least that Ray takes; nothing here is larger than a chunk.
 OBJECT_STORE = "--object-store-memory=80000000"
-#: A start takes eight seconds on an idle machine.
-START_WITHIN_S = 150.0
+#: A start takes eight seconds on an idle machine, and was seen to take more than 150.
+START_WITHIN_S = 400.0
 #: What only the second node has.
 SECOND = "second"
 

@@ -141,7 +141,7 @@ SMALL_JOB = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: scrapes of every second take a core's tenth
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     """Everything that `driftscope demo load` loads, scraped for some seconds."""
     folder = tmp_path_factory.mktemp("observed")
@@ -167,7 +167,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         yield Observed(service, prometheus)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def replayed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[tuple[str, ...]], Observed]]:

@@ -66,7 +66,13 @@ def test_the_transformers_preset_has_the_bits_of_transformers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "neox"), product(DTYPES, (True, False)))
+@pytest.mark.parametrize(
+    ("dtype", "neox"),
+    [
+        pytest.param(dtype, neox, marks=[pytest.mark.avx512] if neox else [])
+        for dtype, neox in product(DTYPES, (True, False))
+    ],
+)
 def test_the_vllm_preset_has_the_bits_of_vllm(
     dtype: torch.dtype, neox: bool, same_bits: Callable[..., None]
 ) -> None:

@@ -52,6 +52,7 @@ def in_fp32(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], V
 
 @needs_vllm
 @pytest.mark.slow
+@pytest.mark.avx512
 def test_onednn_linear_differs_for_one_row_of_a_long_reduction(
     in_fp32: dict[tuple[str, int], Verdict],
 ) -> None:

@@ -23,6 +23,8 @@ from driftscope_kernels.triton_kernels import arithmetic
 
 INTERPRETED = True
 COUNT = 1 << 16
+#: The interpreter takes milliseconds for a number here.
+FEW = 1 << 13
 
 
 @triton.jit
@@ -65,7 +67,7 @@ def any_bits() -> Tensor:
 
 
 def test_exp_and_log(any_bits: Tensor, same_bits: Callable[..., None]) -> None:
-    usual = torch.linspace(-110, 95, COUNT)
+    any_bits, usual = any_bits[:FEW], torch.linspace(-110, 95, FEW)
     for x in (any_bits, usual):
         expected = rounded(reference_exp(x.numpy()), torch.float32)
         same_bits(_run("exp", x, torch.float32), expected)

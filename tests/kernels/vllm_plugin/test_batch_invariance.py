@@ -24,8 +24,8 @@ CACHED_PAGE = 128
 FAULTS = [f"transformers,{op}=vllm" for op in ("norm", "rotary", "attention")]
 #: Chunked prefill is greedy: a seeded request with it makes vLLM 0.32 on CPU fail.
 ENGINES: dict[str, dict[str, Any]] = {
-    "plain": {"engine": PLAIN, "others": (0, 2, 4, 8, 16, 32), "temperature": 1.0},
-    "prefix": {"engine": PREFIX, "others": (0, 8, 32), "temperature": 1.0},
+    "plain": {"engine": PLAIN, "others": (0, 2, 8, 32), "temperature": 1.0},
+    "prefix": {"engine": PREFIX, "others": (0, 8), "temperature": 1.0},
     "chunk 64": {
         "engine": PLAIN | {"max_num_batched_tokens": 64},
         "others": (0, 8),
@@ -111,6 +111,7 @@ def assert_invariant(results: Mapping[str, Result]) -> None:
             assert result["greedy"]["logprobs"] == other["among"]["0"]["logprobs"]
 
 
+@pytest.mark.avx512
 def test_stock_bf16_differs(of_stock: list[Result]) -> None:
     """The control: without this the other tests would show nothing.
 

@@ -28,6 +28,7 @@ def test_reloaded_weights_are_in_use(
     assert_reloaded(found, follows=True)
 
 
+@pytest.mark.avx512
 def test_stock_vllm_goes_on_with_old_weights(of_stock: list[Result]) -> None:
     """The control: stock vLLM 0.32 on CPU goes on with the old lm_head of tied embeddings,
 

@@ -26,6 +26,14 @@ HERE = Path(__file__).parent
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "6"))
 #: The same requests each time, so that a failure is of what was changed; others with another seed.
 SEED = int(os.environ.get("CONTRACT_SEED", "152271519960495040013860449666652149697"))
+#: A hanging request fails; a machine that is busy with other tests was seen to take over 60.
+ANSWER_WITHIN_S = 240
+#: What breaks a document breaks it whatever the database; the broken requests are made up once.
+PHASES = {
+    "open": "examples,coverage,fuzzing",
+    "keys": "examples,fuzzing",
+    "postgresql": "examples,fuzzing",
+}
 #: Server-sent events end with the job, which a checker would wait for.
 ENDLESS = "/events$"
 #: Left out: what spells a value of the right type is taken for it (0 for false, "8" for 8), as
@@ -49,22 +57,23 @@ print(key.token)
 class Served:
     address: str
     key: str | None
+    phases: str
 
 
 @pytest.fixture(params=["open", "keys", "postgresql"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, memory_path: Path) -> Iterator[Served]:
     url = key = None
     if request.param == "postgresql":
         found: URL = request.getfixturevalue("postgresql_url")
         url = found.render_as_string(hide_password=False)
-    variables = environment(tmp_path, url, None)
-    service = Replica(free_port(), tmp_path / "data", variables)
+    variables = environment(memory_path, url, None)
+    service = Replica(free_port(), memory_path / "data", variables)
     if request.param == "keys":
         variables["DRIFTSCOPE_REQUIRE_KEYS"] = "true"
         key = _admin_key(service)
     service.start()
     try:
-        yield Served(service.address, key)
+        yield Served(service.address, key, PHASES[request.param])
         assert service.process is not None and service.process.poll() is None, service.log_tail()
     finally:
         service.stop()
@@ -87,10 +96,10 @@ def test_the_api_keeps_what_its_document_says(served: Served, tmp_path: Path) ->
         f"{served.address}/openapi.json",
         "--checks=all",
         f"--exclude-checks={LAX}",
-        "--phases=examples,coverage,fuzzing",
+        f"--phases={served.phases}",
         f"--max-examples={EXAMPLES}",
         f"--exclude-path-regex={ENDLESS}",
-        "--request-timeout=60",
+        f"--request-timeout={ANSWER_WITHIN_S}",
         f"--seed={SEED}",
         "--suppress-health-check=all",
         "--no-color",

@@ -24,7 +24,7 @@ from typing import Final
 import httpx
 from tests.service.crash import invariants
 from tests.service.crash.load import Acknowledged, Pusher
-from tests.service.crash.replicas import READY_WITHIN_S, Replica, environment
+from tests.service.crash.replicas import PATIENCE_S, READY_WITHIN_S, Replica, environment
 
 #: Of a kill after the load began or the service was ready again: from within the first push to
 #: after jobs have started.
@@ -109,7 +109,7 @@ def _rounds(
         for pusher in pushers:
             pusher.join()
     violations += _checked(services[0], acknowledged, lock, folder)
-    with httpx.Client(base_url=services[0].address, timeout=60) as client:
+    with httpx.Client(base_url=services[0].address, timeout=PATIENCE_S) as client:
         runs = {f"run-{n}" for n in range(RUNS)}
         violations += invariants.half_steps(client, runs)
         violations += invariants.unfinished_jobs(client, acknowledged)
@@ -141,7 +141,7 @@ def _checked(
 ) -> list[str]:
     with lock:  # what is acknowledged from here on is looked at next time
         known = Acknowledged(dict(acknowledged.steps), set(acknowledged.sharded))
-    with httpx.Client(base_url=service.address, timeout=60) as client:
+    with httpx.Client(base_url=service.address, timeout=PATIENCE_S) as client:
         found = list(invariants.lost_steps(client, known))
     return found + list(invariants.two_owners(folder / "locks"))
 

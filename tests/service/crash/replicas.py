@@ -22,7 +22,7 @@ CHILDREN: Final = ROOT / "tests" / "service" / "jobs" / "children"
 #: Ready again within this time, as docs/promises.md says; a start that takes longer is counted.
 READY_WITHIN_S: Final = 5.0
 #: When a start is given up: imports alone take two seconds on a busy machine.
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 240.0
 LOOK_EVERY_S: Final = 0.02
 _SERVE: Final = """
 import gc, sys

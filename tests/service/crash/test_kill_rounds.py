@@ -12,21 +12,21 @@ from tests.service.crash.kill_rounds import kill_rounds
 from tests.service.crash.load import Acknowledged
 
 pytestmark = pytest.mark.slow
-ROUNDS = 4
+ROUNDS = 3
 
 
-def test_nothing_acknowledged_is_lost_on_sqlite(tmp_path: Path) -> None:
-    outcome = kill_rounds(tmp_path, ROUNDS, 1, None)
+def test_nothing_acknowledged_is_lost_on_sqlite(memory_path: Path) -> None:
+    outcome = kill_rounds(memory_path, ROUNDS, 1, None)
     assert outcome.violations == []
     assert outcome.acknowledged_steps > 0
     assert outcome.leaked_files == 0
 
 
 def test_nothing_acknowledged_is_lost_by_two_replicas_on_postgresql(
-    tmp_path: Path, postgresql_url: URL
+    memory_path: Path, postgresql_url: URL
 ) -> None:
     url = postgresql_url.render_as_string(hide_password=False)
-    outcome = kill_rounds(tmp_path, ROUNDS, 2, url)
+    outcome = kill_rounds(memory_path, ROUNDS, 2, url)
     assert outcome.violations == []
     assert outcome.acknowledged_steps > 0
 

@@ -25,7 +25,8 @@ from driftscope_probes.tokenization import prompt_text
 from driftscope_probes.trainer.settings import TrainerSettings
 
 pytest.importorskip("vllm")
-pytestmark = pytest.mark.slow
+# vLLM has an FP8 cache with AVX-512 only.
+pytestmark = [pytest.mark.slow, pytest.mark.avx512]
 
 CHILDREN = Path(__file__).parent / "children"
 FLOOR = prior_floor("bf16", "bf16")
