@@ -93,7 +93,9 @@ def run_mode(mode: str, stressed: bool, steps: int, address: str, folder: Path) 
 
 
 def table(outcomes: list[Outcome]) -> str:
-    head = f"{'mode':<18} {'KL k3':>10} {'max |Δ|':>10} {'reward':>7} {'s/step':>7} {'vocabulary':>11}"
+    head = (
+        f"{'mode':<18} {'KL k3':>10} {'max |Δ|':>10} {'reward':>7} {'s/step':>7} {'vocabulary':>11}"
+    )
     rows = [head]
     for one in outcomes:
         kl = [value for value in one.kl_k3 if value is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from examples.on_policy_loop import task
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -18,7 +19,6 @@ from transformers import (
 )
 
 from driftscope_probes.models.fetch import fetch
-from examples.on_policy_loop import task
 
 SMALL = "small"
 #: A Llama of a million weights: a step takes seconds, and vLLM's attention on the CPU takes heads

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import torch
 from datasets import Dataset
+from examples.on_policy_loop.full_vocabulary import same_over_the_vocabulary
+from examples.on_policy_loop.master_weights import MasterWeightsAdamW
+from examples.on_policy_loop.modes import TRUNCATED_AT
+from examples.on_policy_loop.policy import Policy, make_policy
 from trl import GRPOConfig, GRPOTrainer
 
 from driftscope_client import DriftscopeClient
 from driftscope_client.adapters.trl import DriftscopeMixin
 from driftscope_kernels.on_policy.trl import LoadableMixin, OnPolicyMixin
-from examples.on_policy_loop.full_vocabulary import same_over_the_vocabulary
-from examples.on_policy_loop.master_weights import MasterWeightsAdamW
-from examples.on_policy_loop.modes import TRUNCATED_AT
-from examples.on_policy_loop.policy import Policy, make_policy
 
 if TYPE_CHECKING:
     from examples.on_policy_loop.run import LoopResult, LoopSettings

@@ -77,9 +77,7 @@ class OnPolicyMixin:
         with invariant_mode():
             parts = [
                 completion_scores(causal, ids, mask, logits_to_keep, self.temperature)
-                for ids, mask in zip(
-                    input_ids.split(rows), attention_mask.split(rows), strict=True
-                )
+                for ids, mask in zip(input_ids.split(rows), attention_mask.split(rows), strict=True)
             ]
         logprobs = torch.cat([part.logprobs for part in parts])
         if not compute_entropy:
