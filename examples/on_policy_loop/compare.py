@@ -4,7 +4,7 @@
     make loop-quick  # three modes of a few steps
 
 Each run is a run of the service whose data lie beside the page; `driftscope serve --data-dir` shows
-them. What a mode differs in is the table of `modes.py`; model, prompts, seed and order are the same.
+them. What a mode differs in is the table of `modes.py`; model, prompts, seed, order are the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from examples.on_policy_loop.service import service  # noqa: E402
 RUN = Path(__file__).with_name("run.py")
 #: Where the mismatch has most room to matter: larger steps, several of them from one rollout, and
 #: responses of twice the length.
-STRESS = ("--learning-rate=3e-3", "--iterations=4", "--completion-tokens=64")
+STRESS = ("--learning-rate=2e-3", "--iterations=4", "--completion-tokens=64")
 STRESSED_MODES = ("bf16", "bf16+tis", "exact")
 QUICK_MODES = ("bf16", "exact")
 STEPS, QUICK_STEPS = 60, 4

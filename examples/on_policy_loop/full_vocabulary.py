@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from vllm import SamplingParams
 
-from driftscope_kernels import ops
 from driftscope_kernels.cpu.tiled_log_softmax import tiled_log_softmax
 from driftscope_kernels.invariant_mode import invariant_mode
 from driftscope_kernels.on_policy.token_scores import from_position_zero
@@ -43,11 +43,10 @@ def _engine(trainer: Any, prefix: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def _trainer(trainer: Any, prefix: torch.Tensor) -> torch.Tensor:
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if not hasattr(trainer, "exact"):
+    exact = hasattr(trainer, "exact")
+    with invariant_mode() if exact else nullcontext():
         hidden = model.base_model(input_ids=prefix[None], use_cache=False).last_hidden_state
-        logits = model.get_output_embeddings()(hidden[:, -1]).float()
-        return (logits / trainer.temperature).log_softmax(-1)[0]
-    with invariant_mode():
-        hidden = model.base_model(input_ids=prefix[None], use_cache=False).last_hidden_state
-        logits = ops.linear(hidden[:, -1], model.get_output_embeddings().weight)
-        return tiled_log_softmax(logits.float() / trainer.temperature)[0]
+        head: torch.Tensor = model.get_output_embeddings().weight
+        logits = torch.nn.functional.linear(hidden[:, -1], head).float() / trainer.temperature
+        whole = tiled_log_softmax(logits) if exact else logits.log_softmax(-1)
+    return torch.as_tensor(whole[0])

@@ -24,7 +24,7 @@ class MasterWeightsAdamW(torch.optim.AdamW):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for weight, master in zip(self._weights, self._masters, strict=True):
             master.grad = None if weight.grad is None else weight.grad.float()
-        super().step(closure)  # type: ignore[arg-type]
+        super().step(closure)
         for weight, master in zip(self._weights, self._masters, strict=True):
             weight.copy_(master)
 

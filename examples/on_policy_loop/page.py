@@ -33,33 +33,9 @@ class Chart:
     last_step: int
 
 
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>On-policy loop</title>
-<style>body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em}
-pre{background:#f4f4f4;padding:1em;overflow:auto}figure{margin:0;display:inline-block}</style></head>
-<body><h1>The same policy, the same seed: what the kernels change</h1>
-<p>Real TRL and real vLLM in one process; KL and |Δ| are the record of driftscope, reward and
-gradient norm TRL's. Machine: {{ machine }}.</p>
-<pre>{{ table }}</pre>
-{% for name, svg in pictures %}<h2>{{ name }}</h2>{{ svg }}{% endfor %}
-<p>“vocabulary”: at how many of the steps looked at (every tenth) the whole distribution after a
-prompt and in a response is equal bit for bit. Logs of each run and the service's data lie beside
-this page.</p></body></html>
-"""
-PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" width="{{ 2 * width }}" height="{{ rows * height }}"
- viewBox="0 0 {{ 2 * width }} {{ rows * height }}" font-family="system-ui,sans-serif" font-size="12">
-<rect width="100%" height="100%" fill="#fff"/>
-{% for chart in charts %}<g transform="translate({{ (loop.index0 % 2) * width }},{{ (loop.index0 // 2) * height }})">
-<text x="{{ left }}" y="15" font-weight="600">{{ chart.title }}</text>
-<path d="M{{ left }} {{ top }}V{{ height - bottom }}H{{ width - 90 }}" fill="none" stroke="#888"/>
-<text x="{{ left - 6 }}" y="{{ top + 8 }}" text-anchor="end">{{ chart.top }}</text>
-<text x="{{ left - 6 }}" y="{{ height - bottom }}" text-anchor="end">{{ chart.bottom }}</text>
-<text x="{{ left }}" y="{{ height - 10 }}">step 0</text>
-<text x="{{ width - 90 }}" y="{{ height - 10 }}" text-anchor="end">{{ chart.last_step }}</text>
-{% for line in chart.lines %}<polyline points="{{ line.points }}" fill="none" stroke="{{ line.colour }}" stroke-width="1.6"/>
-<text x="{{ width - 86 }}" y="{{ line.label_y }}" fill="{{ line.colour }}">{{ line.name }}</text>{% endfor %}
-</g>{% endfor %}</svg>
-"""
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True
+)
 
 
 def write_page(outcomes: list[Outcome], machine: str, folder: Path) -> Path:
@@ -72,7 +48,7 @@ def write_page(outcomes: list[Outcome], machine: str, folder: Path) -> Path:
     pictures = [(name, picture(group)) for name, group in groups.items()]
     for name, svg in pictures:
         (folder / f"{name.lower().replace(' ', '-')}.svg").write_text(svg, encoding="utf-8")
-    page = jinja2.Template(TEMPLATE).render(
+    page = TEMPLATES.get_template("page.html.j2").render(
         machine=machine, table=table(outcomes), pictures=pictures
     )
     path = folder / "index.html"
@@ -87,9 +63,10 @@ def picture(outcomes: list[Outcome]) -> str:
         _chart("reward", outcomes, [one.reward for one in outcomes]),
         _chart("gradient norm", outcomes, [one.grad_norm for one in outcomes]),
     ]
-    return jinja2.Template(PICTURE).render(
+    svg: str = TEMPLATES.get_template("picture.svg.j2").render(
         charts=charts, rows=2, width=WIDTH, height=HEIGHT, left=LEFT, bottom=BOTTOM, top=TOP
     )
+    return svg
 
 
 def _chart(title: str, outcomes: list[Outcome], series: list[tuple[float | None, ...]]) -> Chart:

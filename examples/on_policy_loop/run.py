@@ -83,7 +83,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mode", choices=MODES, default="exact")
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps (60)")
     parser.add_argument("--model", default=SMALL, help="small (made here) or smollm2-135m")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--iterations", type=int, default=1, help="optimiser steps per rollout")
     parser.add_argument("--completion-tokens", type=int, default=32)
     parser.add_argument("--micro-batch", type=int, default=16, choices=(1, 2, 4, 8, 16))

@@ -23,11 +23,12 @@ from driftscope_kernels.on_policy.trl import LoadableMixin, OnPolicyMixin
 if TYPE_CHECKING:
     from examples.on_policy_loop.run import LoopResult, LoopSettings
 
+#: A batch is two prompts, so that a step takes a second and groups are of eight, as usual.
 BATCH, GENERATIONS = 16, 8
 CONTEXT = 256
 
 
-class _Watched(DriftscopeMixin):  # type: ignore[misc]
+class _Watched(DriftscopeMixin):
     """Looks at whole distributions every few steps, while both sides hold the same weights."""
 
     look_every = 0
@@ -54,7 +55,9 @@ def train(settings: LoopSettings, folder: Path, address: str, run: str) -> LoopR
     torch.set_num_threads(1)
     dtype: torch.dtype = getattr(torch, settings.mode.dtype)
     policy = make_policy(settings.model, folder / "policy", dtype, settings.seed)
-    client = DriftscopeClient(url=address, run=run, attempt=str(uuid.uuid4()))
+    client = DriftscopeClient(
+        url=address, run=run, attempt=str(uuid.uuid4()), queue_size=max(8, settings.steps)
+    )
     trainer = _trainer(settings, policy, folder)
     trainer.driftscope = client
     trainer.look_every, trainer.looked_at = settings.full_vocabulary_every, {}

@@ -50,7 +50,7 @@ class OnPolicyMixin:
         os.environ[KERNELS_VARIABLE] = INVARIANT
         vllm_plugin.register()
         super().__init__(*arguments, **named)
-        _check(self)
+        check_trainer(self)
         accelerator = self.accelerator  # type: ignore[attr-defined]
         accelerator.backward = _invariant(accelerator.backward)
 
@@ -77,7 +77,9 @@ class OnPolicyMixin:
         with invariant_mode():
             parts = [
                 completion_scores(causal, ids, mask, logits_to_keep, self.temperature)
-                for ids, mask in zip(input_ids.split(rows), attention_mask.split(rows), strict=True)
+                for ids, mask in zip(
+                    torch.split(input_ids, rows), torch.split(attention_mask, rows), strict=True
+                )
             ]
         logprobs = torch.cat([part.logprobs for part in parts])
         if not compute_entropy:
@@ -85,7 +87,8 @@ class OnPolicyMixin:
         return logprobs, torch.cat([part.entropies for part in parts]), None
 
 
-def _check(trainer: Any) -> None:
+def check_trainer(trainer: Any) -> None:
+    """Raises ValueError with what would not be exact, and what to set."""
     if trainer.accelerator.device.type != "cpu" or trainer.accelerator.num_processes > 1:
         raise ValueError(
             f"{trainer.accelerator.num_processes} processes on {trainer.accelerator.device}: the "

@@ -95,7 +95,7 @@ class PackedLinear:
 
 
 class PackedOnlyLinear(PackedLinear):
-    """The same where nothing else is kept, until `give_back` for who is to write into the weight."""
+    """The same where nothing else is kept, but for those who write into the weight."""
 
     __slots__ = ()
 
