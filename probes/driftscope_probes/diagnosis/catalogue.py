@@ -20,7 +20,6 @@ from driftscope_probes.diagnosis.cause import Evidence, Finding, Plot
 from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.base import LEVELS, Cause
 from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
-from driftscope_probes.errors import ProbeError
 
 GROUP: Final = "driftscope.causes"
 #: Every one is asked about every step and may become a series of /metrics for every run.
@@ -38,7 +37,7 @@ _log = logging.getLogger("driftscope")
 T = TypeVar("T")
 
 
-class CauseError(ProbeError):
+class CauseError(ValueError):
     """A cause, or what its functions return, cannot be taken."""
 
 
@@ -101,18 +100,15 @@ def check_cause(cause: Any, taken: Iterable[str] = BY_NAME) -> None:
     """Raises CauseError where the catalogue would not take it; for tests of one's own too."""
     if not isinstance(cause, Cause):
         raise CauseError(
-            f"it is of type {type(cause).__name__}",
-            remedy=f"offer a {Cause.__module__}.Cause, or a tuple or list of them.",
+            f"it is of type {type(cause).__name__}: offer a {Cause.__module__}.Cause, or a tuple or "
+            "list of them"
         )
     if not isinstance(cause.name, str) or not NAME.fullmatch(cause.name):
         raise CauseError(
-            f"its name is {str(cause.name)[:80]!r}",
-            remedy="use 3 to 64 of a-z, 0-9 and _, a letter first, such as acme_logit_bias.",
+            f"its name is {str(cause.name)[:80]!r}: use 3 to 64 of a-z, 0-9 and _, a letter first"
         )
     if cause.name in RESERVED or cause.name in taken:
-        raise CauseError(
-            f"the name {cause.name} is taken", remedy="put the name of your package before it."
-        )
+        raise CauseError(f"the name {cause.name} is taken: put that of your package before it")
     for name in TEXTS:
         text = getattr(cause, name)
         if not isinstance(text, str) or not 0 < len(text.strip()) <= MOST_CHARACTERS:
@@ -152,7 +148,9 @@ class _Guard(Generic[T]):
         try:
             return self.checked(self.function(seen))
         except Exception as error:  # whatever a detector of others does
-            _say_once(f"{self.cause.name} of {self.cause.offered_by} is not heard: {error!r}")
+            _say_once(
+                f"{self.cause.name} of {self.cause.offered_by} is not heard: {type(error).__name__}: {error}"
+            )
             return None
 
 
