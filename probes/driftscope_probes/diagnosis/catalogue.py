@@ -100,12 +100,12 @@ def check_cause(cause: Any, taken: Iterable[str] = BY_NAME) -> None:
     """Raises CauseError where the catalogue would not take it; for tests of one's own too."""
     if not isinstance(cause, Cause):
         raise CauseError(
-            f"it is of type {type(cause).__name__}: offer a {Cause.__module__}.Cause, or a tuple or "
-            "list of them"
+            f"it is of type {type(cause).__name__}: offer a {Cause.__module__}.Cause, or a tuple "
+            "or list of them"
         )
     if not isinstance(cause.name, str) or not NAME.fullmatch(cause.name):
         raise CauseError(
-            f"its name is {str(cause.name)[:80]!r}: use 3 to 64 of a-z, 0-9 and _, a letter first"
+            f"its name is {cause.name!r:.80}: use 3 to 64 of a-z, 0-9 and _, a letter first"
         )
     if cause.name in RESERVED or cause.name in taken:
         raise CauseError(f"the name {cause.name} is taken: put that of your package before it")
@@ -121,10 +121,10 @@ def check_cause(cause: Any, taken: Iterable[str] = BY_NAME) -> None:
         raise CauseError(f"{cause.name}: detect and plot have to be functions of an Examination")
     if cause.healthy:
         raise CauseError(f"{cause.name}: healthy is kept for rounding, which ends an alarm")
-    if not all(isinstance(name, str) for name in cause.alike):
+    if not isinstance(cause.alike, tuple) or not all(isinstance(one, str) for one in cause.alike):
         raise CauseError(f"{cause.name}: alike is not a tuple of names of causes")
-    if cause.page and not PAGE.fullmatch(cause.page):
-        raise CauseError(f"{cause.name}: page {cause.page[:80]!r} is not an http or https address")
+    if cause.page != "" and not (isinstance(cause.page, str) and PAGE.fullmatch(cause.page)):
+        raise CauseError(f"{cause.name}: page {cause.page!r:.80} is not an http or https address")
 
 
 def _guarded(cause: Cause) -> Cause:
@@ -148,9 +148,8 @@ class _Guard(Generic[T]):
         try:
             return self.checked(self.function(seen))
         except Exception as error:  # whatever a detector of others does
-            _say_once(
-                f"{self.cause.name} of {self.cause.offered_by} is not heard: {type(error).__name__}: {error}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            _say_once(f"{self.cause.name} of {self.cause.offered_by} is not heard: {reason}")
             return None
 
 
