@@ -19,8 +19,8 @@ SMALLEST_POWER = 0.02
 #: A nucleus that keeps less than e^-1.2 = 0.3 is no setting in use.
 LOWEST_LOG_MASS = -1.2
 SURE = 0.96
-#: Against what the metadata state of both sides: below NAMED_FROM, so a candidate at most. Settings
-#: err as well, but another fault that looks alike is the likelier answer.
+#: Against what the metadata state: below NAMED_FROM, so a candidate at most. A setting may not be
+#: what ran, but data alone do not outweigh it: other faults look alike.
 AGAINST_SETTINGS = 0.4
 
 
