@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -160,3 +163,20 @@ def test_a_faulty_picture_is_left_out(install: Install) -> None:
     install(acme=f"{__name__}:PLOTS")
     first = diagnose(MadeUpPolicy(3).pair().observed(bare=True)).causes[0]
     assert (first.name, first.plot) == ("acme_fault", None)
+
+
+def test_what_the_page_shows_is_taken_and_named(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "add-a-cause.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    shown = ModuleType("acme_causes_of_the_page")
+    exec(code, vars(shown))
+    monkeypatch.setitem(sys.modules, shown.__name__, shown)
+    install(acme_gateway_prompt=f"{shown.__name__}:GATEWAY")
+    policy = MadeUpPolicy(3)
+    logits = policy.trainer_logits()
+    pair = policy.pair(logits=logits + 0.5 * policy.rng.standard_normal(logits.shape))
+    pair.metadata["acme_gateway"] = "2.3"
+    first = diagnose(pair.observed(bare=True)).cause
+    assert first is not None and first.name == "acme_gateway_prompt"
