@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.errors import RequestError
 from driftscope_probes.numbers import NUMBERS
 from driftscope_probes.verdicts import COMPARISON_RANK
@@ -197,8 +197,9 @@ def _bound(text: str, name: str, sign: str, given: str) -> float | str:
 def _known_cause(text: str, sign: str, given: str) -> str:
     if sign not in ("=", _EQUAL, "!="):
         raise RequestError(f"{text!r}: causes have no order:", remedy=_ACCEPTED)
-    if given not in BY_NAME and given != UNEXPLAINED:
-        hint = _near(given, [*BY_NAME, UNEXPLAINED])
+    known = [*catalogue().by_name, UNEXPLAINED]
+    if given not in known:
+        hint = _near(given, known)
         raise RequestError(f"{given!r} is not a cause:", remedy=hint + _ACCEPTED)
     return given
 

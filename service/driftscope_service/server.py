@@ -13,6 +13,7 @@ from logging.config import dictConfig
 
 import uvicorn
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.errors import ProbeError
 from driftscope_service.app import create_app
 from driftscope_service.http.connection_limits import (
@@ -57,6 +58,7 @@ def run_server(settings: Settings, *, probe_module: str = DEFAULT_MODULE) -> Non
             timeout_keep_alive=settings.keep_alive_timeout_seconds,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
+        catalogue()  # what is refused of it stands at the top of the log
         service.intake.pool.warm_up()
         settle_memory()
         print(f"driftscope: {_address(listener)} (data in {settings.data_dir})", file=sys.stderr)

@@ -22,6 +22,10 @@ SHARED = (
     "--set", "replicas=3", "--set", "database.existingSecret=pg",
     "--set", "storage.url=s3://bucket/prefix", "--set", "storage.credentialsSecret=s3",
 )  # fmt: skip
+HOOKED = (
+    "--set", "publicUrl=https://driftscope.example.com", "--set", "webhook.existingSecret=hook",
+    "--set", "webhook.secretKey=signs",
+)  # fmt: skip
 MONITORED = ("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.keySecret=scrape")
 VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields}
 
@@ -41,7 +45,9 @@ def of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("values", [(), SHARED, MONITORED], ids=["one", "shared", "monitored"])
+@pytest.mark.parametrize(
+    "values", [(), SHARED, MONITORED, HOOKED], ids=["one", "shared", "monitored", "hooked"]
+)
 def test_helm_finds_nothing_to_say(helm: str, values: tuple[str, ...]) -> None:
     done = run(helm, "lint", "--strict", str(CHART), *values)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +63,9 @@ def test_helm_finds_nothing_to_say(helm: str, values: tuple[str, ...]) -> None:
         (("--set", "replica=2"), "replica"),
         (("--set", "storage.url=http://b"), "url"),
         (("--set", "settings.data_dir=/x"), "data_dir"),
+        (("--set", "settings.webhook_secret=in-the-open"), "webhook_secret"),
+        (("--set", "webhook.existingSecret=hook"), "webhook.secretKey"),
+        (("--set", "publicUrl=driftscope.example.com"), "publicUrl"),
     ],
 )
 def test_values_that_would_not_work_are_refused(
@@ -130,7 +139,7 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-@pytest.mark.parametrize("values", [(), SHARED], ids=["one", "shared"])
+@pytest.mark.parametrize("values", [(), SHARED, HOOKED], ids=["one", "shared", "hooked"])
 def test_every_variable_is_a_setting(helm: str, values: tuple[str, ...]) -> None:
     pod = of_kind(rendered(helm, *values), "StatefulSet")["spec"]["template"]["spec"]
     # The service refuses variables that it does not know, and so would this pod.
@@ -149,6 +158,23 @@ def test_replicas_share_database_and_storage(helm: str) -> None:
     assert url["valueFrom"]["secretKeyRef"] == {"name": "pg", "key": "url"}
     assert environment(service)["DRIFTSCOPE_STORAGE_URL"] == "s3://bucket/prefix"
     assert service["envFrom"] == [{"secretRef": {"name": "s3"}}]
+
+
+def test_the_webhook_is_told_by_a_secret(helm: str) -> None:
+    pod = of_kind(rendered(helm, *HOOKED), "StatefulSet")["spec"]["template"]["spec"]
+    (service,) = pod["containers"]
+    given = {entry["name"]: entry for entry in service["env"]}
+    for name, key in (("DRIFTSCOPE_WEBHOOK_URL", "url"), ("DRIFTSCOPE_WEBHOOK_SECRET", "signs")):
+        assert given[name]["valueFrom"]["secretKeyRef"] == {"name": "hook", "key": key}
+    assert given["DRIFTSCOPE_WEBHOOK_FORMAT"]["value"] == "json"
+    assert given["DRIFTSCOPE_PUBLIC_URL"]["value"] == "https://driftscope.example.com"
+    (plain,) = of_kind(rendered(helm), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    assert not any("WEBHOOK" in name or "PUBLIC" in name for name in environment(plain))
+    chat = ("--set", "webhook.existingSecret=hook", "--set", "webhook.format=slack")
+    (slack,) = of_kind(rendered(helm, *chat), "StatefulSet")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert "DRIFTSCOPE_WEBHOOK_SECRET" not in environment(slack)
 
 
 def test_ports_user_and_paths_are_those_of_the_image(helm: str) -> None:

@@ -14,10 +14,10 @@ from driftscope_probes.diagnose.investigation import hear_given
 from driftscope_probes.diagnose.report import FinalCause, Ranked, Step, final_causes, listed
 from driftscope_probes.diagnosis.by_hand.base import READ, Framework
 from driftscope_probes.diagnosis.by_hand.registry import BY_HAND, instructions
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.measurement import Need, Outcome
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.planner import SURE_FROM, UNEXPLAINED, Planner, prior_of
 from driftscope_probes.plural import counted
 
@@ -78,7 +78,7 @@ def hand_plan(
     choices = [] if ended else planner.ordered()[:MOST_SHOWN]
     causes = final_causes(planner.belief)
     name, probability = planner.belief.leading
-    explained = probability >= SURE_FROM and name != UNEXPLAINED and not BY_NAME[name].healthy
+    explained = probability >= SURE_FROM and name != UNEXPLAINED and not catalogue().healthy(name)
     return HandPlan(
         sentence=_after(steps, causes[0], explained) if steps else diagnosis.sentence,
         verdict=EXPLAINED if explained else diagnosis.verdict,

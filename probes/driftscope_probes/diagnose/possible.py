@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.controls.sides import Known, Sides
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.planner import UNEXPLAINED, Belief
 
 Test = Callable[[Sides, Known], bool]
@@ -28,7 +28,7 @@ def possible_here(belief: Belief, sides: Sides, known: Known) -> Belief:
 
 def beyond_rounding(belief: Belief) -> Belief:
     """For recorded values of one side that are further than the floor from what is got here."""
-    return _kept(belief, lambda cause: not BY_NAME[cause].healthy)
+    return _kept(belief, lambda cause: not catalogue().healthy(cause))
 
 
 def _kept(belief: Belief, possible: Callable[[str], bool]) -> Belief:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from driftscope_probes.diagnose.request import DiagnoseRequest
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.controls.sides import Gap as Measured
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.planner import SURE_FROM, UNEXPLAINED, Belief
 from driftscope_probes.record import Record
 
@@ -149,7 +149,7 @@ def _final(name: str, probability: float) -> FinalCause:
             remedy="Look at the op where the two sides part: compare them layer by layer.",
             doc="docs/diagnose.md",
         )
-    cause = BY_NAME[name]
+    cause = catalogue().by_name[name]
     return FinalCause(
         name=name,
         title=cause.title,

@@ -10,6 +10,7 @@ from collections.abc import Set
 import numpy as np
 
 from driftscope_probes.diagnosis.body import FEW_TOKENS
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import (
     NAMED_FROM,
     ComparisonVerdict,
@@ -20,7 +21,6 @@ from driftscope_probes.diagnosis.cause import (
 )
 from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.records import one_constant
-from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
 from driftscope_probes.diagnosis.floor import (
     ABOVE_FLOOR_UP_TO,
     AT_FLOOR_UP_TO,
@@ -76,7 +76,7 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
     few = body.tokens < FEW_TOKENS
     # No shape can be read from no values, nor from one constant.
     blank = body.tokens == 0 or one_constant(body.rollout) or one_constant(body.trainer)
-    for cause in CAUSES:
+    for cause in catalogue().causes:
         if cause.name in without or cause.detect is None:
             continue
         if blank and cause.level != "comparable":
@@ -111,7 +111,7 @@ def _verdict(
         return "bug_like", None
     if named and named.name in NO_BUG:
         return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None
-    if named and BY_NAME[named.name].level in UNMISTAKABLE:
+    if named and catalogue().by_name[named.name].level in UNMISTAKABLE:
         return "bug_like", None
     if excess <= AT_FLOOR_UP_TO:
         # Rounding has a shape as well as a size: a small difference of another shape is more.
@@ -119,7 +119,7 @@ def _verdict(
     if excess <= ABOVE_FLOOR_UP_TO:
         return "above_floor", None
     noisy_model = seen.rounding_shape and seen.floor.source == "prior"
-    sick = named is not None and not BY_NAME[named.name].healthy
+    sick = named is not None and not catalogue().healthy(named.name)
     if not sick and (noisy_model or seen.tail_only):
         return "above_floor", None
     return "bug_like", None
@@ -144,7 +144,7 @@ def _answer(
     unexplained = (
         sick
         and signals.body.tokens >= 2
-        and (first is None or first.confidence < NAMED_FROM or BY_NAME[first.name].healthy)
+        and (first is None or first.confidence < NAMED_FROM or catalogue().healthy(first.name))
     )
     stood_out: tuple[Evidence, ...] = () if empty or not sick else seen.shape_faults
     if stood_out or sick:

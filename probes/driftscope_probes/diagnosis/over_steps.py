@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import Evidence, NamedCause, Plot
 from driftscope_probes.diagnosis.examination import ramp
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 
 Floats = NDArray[np.float64]
@@ -104,7 +104,7 @@ def _tells(cause: str) -> bool:
 
     A recorded lag may grow because nothing is synced any more: the course says that.
     """
-    known = BY_NAME.get(cause)
+    known = catalogue().by_name.get(cause)
     if known is None or cause == "policy_staleness":
         return False
     return known.level not in ("weights", "arithmetic")
@@ -270,7 +270,7 @@ LOOKS: dict[str, Callable[[Course], Answer]] = {
 def _named(
     name: str, confidence: float, evidence: tuple[Evidence, ...], course: Course
 ) -> NamedCause:
-    cause = BY_NAME[name]
+    cause = catalogue().by_name[name]
     return NamedCause(
         name,
         cause.title,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM, NamedCause
 from driftscope_probes.diagnosis.controls.base import Control
 from driftscope_probes.diagnosis.controls.measurement import Need, Outcome
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 #: The remainder of a belief: a cause that the catalogue does not have.
 UNEXPLAINED: Final = "unexplained"
@@ -99,12 +99,13 @@ class Belief:
 
 def prior_of(causes: Iterable[NamedCause]) -> Belief:
     """What data say, with room for every cause that looks alike and for those they cannot show."""
-    named = {cause.name: cause.confidence for cause in causes if cause.name in BY_NAME}
+    known = catalogue().by_name
+    named = {cause.name: cause.confidence for cause in causes if cause.name in known}
     rest = max(1.0 - sum(named.values()), LEAST_REST)
-    least = max(LEAST_PRIOR, REST_OF_CATALOGUE * rest / len(BY_NAME))
-    weights = dict.fromkeys(BY_NAME, least) | named
+    least = max(LEAST_PRIOR, REST_OF_CATALOGUE * rest / len(known))
+    weights = dict.fromkeys(known, least) | named
     for name, confidence in named.items():
-        alike = [other for other in BY_NAME[name].alike if other in weights and other != name]
+        alike = [other for other in known[name].alike if other in weights and other != name]
         for other in alike:
             weights[other] = max(weights[other], ALIKE_FRACTION * confidence / len(alike))
     weights[UNEXPLAINED] = (1.0 - REST_OF_CATALOGUE) * rest

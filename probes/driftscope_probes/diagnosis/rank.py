@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import Finding, NamedCause
 from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.base import LEVELS, Cause
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 #: What an earlier level at full confidence leaves of a later one's.
 EXPLAINED_AWAY = 0.9
@@ -26,17 +26,18 @@ MOST_CONFIDENCE = 0.98
 
 def ranked(seen: Examination, findings: Mapping[str, Finding]) -> tuple[NamedCause, ...]:
     """Most likely first."""
+    known = catalogue().by_name
     left = 1.0
     heard: dict[str, float] = {}
     for level in LEVELS:
         here = {
             name: min(found.confidence, MOST_CONFIDENCE) * left
             for name, found in findings.items()
-            if BY_NAME[name].level == level
+            if known[name].level == level
         }
         heard |= here
         strongest = max(
-            (value for name, value in here.items() if not BY_NAME[name].healthy), default=0.0
+            (value for name, value in here.items() if not known[name].healthy), default=0.0
         )
         left *= 1.0 - EXPLAINED_AWAY * strongest
     odds = {name: value / (1.0 - value) for name, value in heard.items() if value > 0}
@@ -44,7 +45,7 @@ def ranked(seen: Examination, findings: Mapping[str, Finding]) -> tuple[NamedCau
     order = sorted(odds, key=lambda name: -odds[name])
     shown = [name for name in order if odds[name] / total >= SHOWN_FROM][:MOST_SHOWN]
     return tuple(
-        _named(seen, BY_NAME[name], findings[name], odds[name] / total, rank < MOST_PLOTTED)
+        _named(seen, known[name], findings[name], odds[name] / total, rank < MOST_PLOTTED)
         for rank, name in enumerate(shown)
     )
 

@@ -5,10 +5,10 @@ In: verdict and causes. Out: plain English.
 
 from __future__ import annotations
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM, ComparisonVerdict, NamedCause
 from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.function import ALIKE
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 
 
 def sentence_of(
@@ -20,7 +20,7 @@ def sentence_of(
     excess: float | None,
 ) -> str:
     first = causes[0] if causes and causes[0].confidence >= NAMED_FROM else None
-    named = first if first and not BY_NAME[first.name].healthy else None
+    named = first if first and not catalogue().healthy(first.name) else None
     if verdict == "not_comparable":
         said = f"Not comparable: {reason}."
         if named:
@@ -58,7 +58,7 @@ def sentence_of(
             f"{word}: other weights or another function on one side ({size} {basis}); these look "
             f"alike in one step: {listed}. {alike[0].next_control}"
         )
-    candidates = [cause for cause in causes if not BY_NAME[cause.name].healthy][:3]
+    candidates = [cause for cause in causes if not catalogue().healthy(cause.name)][:3]
     if candidates:
         listed = ", ".join(f"{cause.name} {_percent(cause)}" for cause in candidates)
         return f"{word} and unexplained: {size} {basis}; candidates: {listed}."

@@ -20,6 +20,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "rollout_dtype": ("rollout_dtype", "engine_dtype"),
     "trainer_dtype": ("trainer_dtype",),
     "temperature": ("temperature",),
+    "trainer_temperature": ("trainer_temperature",),
     "top_p": ("top_p",),
     "top_k": ("top_k",),
     "min_p": ("min_p",),
@@ -43,7 +44,8 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 class Settings:
     rollout_dtype: str | None
     trainer_dtype: str | None
-    temperature: float | None
+    temperature: float | None  # that tokens are drawn at
+    trainer_temperature: float | None  # that the trainer divides its logits by
     top_p: float | None
     top_k: int | None
     min_p: float | None
@@ -66,6 +68,20 @@ class Settings:
             or (self.top_k is not None and self.top_k > 0)
             or (self.min_p is not None and self.min_p > 0)
         )
+
+    @property
+    def states_no_truncation(self) -> bool:
+        """Each of the three is given, and off: then no engine fills it in from the model's file."""
+        given = self.top_p is not None and self.top_k is not None and self.min_p is not None
+        return given and not self.truncated
+
+    @property
+    def states_one_temperature(self) -> bool:
+        """Both sides are given, equal, and of the values that were sent."""
+        if self.temperature is None or self.trainer_temperature is None:
+            return False
+        equal = math.isclose(self.temperature, self.trainer_temperature)
+        return equal and (self.processed is True or math.isclose(self.temperature, 1.0))
 
     @property
     def first_version(self) -> bool:
@@ -99,6 +115,7 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         rollout_dtype=rollout,
         trainer_dtype=short_dtype(first("trainer_dtype")),
         temperature=number("temperature"),
+        trainer_temperature=number("trainer_temperature"),
         top_p=number("top_p"),
         top_k=None if top_k is None else int(top_k),
         min_p=number("min_p"),

@@ -339,8 +339,10 @@ def _metadata(trainer: Any, step: int) -> dict[str, object]:
         "rollout_dtype": _rollout_dtype(trainer),
         "trainer_dtype": _dtype(trainer),
         "temperature": trainer.args.temperature,
+        "trainer_temperature": trainer.args.temperature,  # the loss divides by it, too
         "top_p": trainer.args.top_p,
         "top_k": trainer.args.top_k,
+        "min_p": trainer.args.min_p or 0.0,  # None: off
         "weights_version": step,
     }
 

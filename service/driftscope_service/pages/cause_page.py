@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM
 from driftscope_probes.diagnosis.families.base import LEVELS, Cause
-from driftscope_probes.diagnosis.families.registry import BY_NAME, CAUSES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers.diagnosis_words import UNEXPLAINED
 from driftscope_service.pages.navigation import Crumb
@@ -32,8 +32,9 @@ router = APIRouter(prefix="/causes", include_in_schema=False, route_class=PageRo
 
 @router.get("")
 def list_causes(request: Request) -> Response:
+    known = catalogue()
     groups = {
-        LEVEL_TITLES[level]: [one for one in CAUSES if one.level == level] for level in LEVELS
+        LEVEL_TITLES[level]: [one for one in known.causes if one.level == level] for level in LEVELS
     }
     return page(
         request,
@@ -42,6 +43,7 @@ def list_causes(request: Request) -> Response:
         section="runs",
         groups=groups,
         unexplained=UNEXPLAINED,
+        refused=known.refused,
     )
 
 
@@ -49,7 +51,7 @@ def list_causes(request: Request) -> Response:
 def get_cause(
     request: Request, name: Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$")]
 ) -> Response:
-    cause = BY_NAME.get(name)
+    cause = catalogue().by_name.get(name)
     if cause is None and name != UNEXPLAINED:
         raise not_found("cause", name)
     return page(
@@ -67,4 +69,5 @@ def get_cause(
 
 def alike(cause: Cause) -> list[Cause]:
     """That look the same in one step; the control tells them apart."""
-    return [BY_NAME[name] for name in cause.alike if name in BY_NAME]
+    known = catalogue().by_name
+    return [known[name] for name in cause.alike if name in known]

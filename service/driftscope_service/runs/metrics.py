@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM, NamedCause
-from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_probes.mismatch.histogram import EDGES
 from driftscope_probes.mismatch.thresholds import THRESHOLDS, Direction, Precision
 from driftscope_probes.numbers import NUMBERS
@@ -177,7 +177,7 @@ def _add_diagnosis(
         for cause in course:
             sure[cause.name] = max(sure.get(cause.name, 0.0), cause.confidence)
     for name, confidence in sure.items():
-        if name in BY_NAME:  # bounds the label: another version may have known others
+        if name in catalogue().by_name:  # bounds the label: another version may have known others
             families.of(names.RUN_CAUSE).add([run, name], confidence)
     if diagnosis.unexplained and max(sure.values(), default=0.0) < NAMED_FROM:
         families.of(names.RUN_CAUSE).add([run, UNEXPLAINED], 1.0)

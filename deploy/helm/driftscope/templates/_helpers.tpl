@@ -39,6 +39,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "replicas is %d, and storage.url and storage.existingClaim are empty: replicas share the files of steps and reports. Set one of them, or set replicas to 1." (int .Values.replicas)) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.webhook }}
+{{- if and .existingSecret (eq .format "json") (not .secretKey) -}}
+{{- fail "webhook.format is json and webhook.secretKey is empty: what is sent is signed. Name the entry of webhook.existingSecret that has at least 16 characters, or set webhook.format to slack." -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.keySecret) -}}
 {{- fail "serviceMonitor.enabled without serviceMonitor.keySecret: /metrics needs a key with the scope read. Put one into a secret and name it." -}}
 {{- end -}}
@@ -63,6 +68,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else if .Values.storage.existingClaim }}
 - name: DRIFTSCOPE_STORAGE_URL
   value: file:///shared
+{{- end }}
+{{- if .Values.publicUrl }}
+- name: DRIFTSCOPE_PUBLIC_URL
+  value: {{ .Values.publicUrl | quote }}
+{{- end }}
+{{- with .Values.webhook }}
+{{- if .existingSecret }}
+- name: DRIFTSCOPE_WEBHOOK_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .urlKey }}
+- name: DRIFTSCOPE_WEBHOOK_FORMAT
+  value: {{ .format }}
+{{- if .secretKey }}
+- name: DRIFTSCOPE_WEBHOOK_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .secretKey }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range $setting, $value := .Values.settings }}
 - name: DRIFTSCOPE_{{ upper $setting }}

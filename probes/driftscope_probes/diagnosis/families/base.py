@@ -26,7 +26,7 @@ LEVELS: tuple[Level, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One row of the catalogue. Its page is docs/causes/<name>.md."""
+    """One row of the catalogue: ours, or of another package (docs/add-a-cause.md)."""
 
     name: str  # as in the catalogue of the field
     title: str  # a sentence without its full stop: what went wrong
@@ -38,11 +38,16 @@ class Cause:
     detect: (
         Callable[[Examination], Finding | None] | None
     )  # None: told by steps of a run or controls only
-    plot: Callable[[Examination], Plot]  # the one picture of its evidence
+    plot: Callable[[Examination], Plot | None]  # the one picture of its evidence
     healthy: bool = False  # rounding as it should be
     #: Faults that look alike in one step share their probability, and name the control.
     alike: tuple[str, ...] = ()
+    page: str = ""  # address of a page about it, of a cause that is not ours
+    offered_by: str = ""  # package and version; "": ours. The catalogue fills it in
 
     @property
     def doc(self) -> str:
+        """Where more is said of it."""
+        if self.offered_by:
+            return self.page or f"package {self.offered_by}"
         return f"docs/causes/{self.name}.md"

@@ -19,6 +19,9 @@ SMALLEST_POWER = 0.02
 #: A nucleus that keeps less than e^-1.2 = 0.3 is no setting in use.
 LOWEST_LOG_MASS = -1.2
 SURE = 0.96
+#: Against what the metadata state: below NAMED_FROM, so a candidate at most. A setting may not be
+#: what ran, but data alone do not outweigh it: other faults look alike.
+AGAINST_SETTINGS = 0.4
 
 
 def post_softmax(seen: Examination) -> Finding | None:
@@ -80,6 +83,8 @@ def temperature(seen: Examination) -> Finding | None:
         assert stated is not None
         fits = min(abs(scaled.power - stated), abs(scaled.power - 1 / stated)) / abs(1 - stated)
         confidence = min(0.97, confidence + 0.5 * shape * ramp(fits, 1.0, 0.3))
+    if seen.settings.states_one_temperature:
+        confidence = min(confidence, AGAINST_SETTINGS)
     if confidence < 0.05:
         return None
     power = scaled.power
@@ -136,6 +141,8 @@ def truncation(seen: Examination) -> Finding | None:
         )
     elif alone.sum() >= 2:
         confidence = min(0.96, confidence * 1.05)
+    if settings.states_no_truncation:
+        confidence = min(confidence, AGAINST_SETTINGS)
     if confidence < 0.05:
         return None
     evidence = [

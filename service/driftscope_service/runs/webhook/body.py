@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from driftscope_probes.diagnosis.families.registry import BY_NAME
+from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_service.numbers.diagnosis_words import UNEXPLAINED, verdict_words
 from driftscope_service.pages import navigation
 from driftscope_service.runs.webhook.notices import Answer, Notice
@@ -114,7 +114,7 @@ def _words(answer: Answer, confidence: float | None) -> str:
 
 
 def _title(cause: str | None) -> str | None:
-    known = None if cause is None else BY_NAME.get(cause)
+    known = None if cause is None else catalogue().by_name.get(cause)
     return None if known is None else known.title
 
 
@@ -123,9 +123,12 @@ def _page(notice: Notice, webhook: Webhook) -> str:
 
 
 def _cause_page(notice: Notice, webhook: Webhook) -> str | None:
-    if notice.cause not in BY_NAME and notice.cause != UNEXPLAINED:
+    known = None if notice.cause is None else catalogue().by_name.get(notice.cause)
+    if known is None and notice.cause != UNEXPLAINED:
         return None
-    return f"{webhook.public_url}/docs/causes/{notice.cause}"
+    # Of a cause that another package offers there is the catalogue's page alone.
+    folder = "causes" if known is not None and known.offered_by else "docs/causes"
+    return f"{webhook.public_url}/{folder}/{notice.cause}"
 
 
 def _escaped(text: str) -> str:

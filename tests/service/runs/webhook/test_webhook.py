@@ -18,9 +18,11 @@ import pytest
 from sqlalchemy import URL
 from typer.testing import CliRunner
 
+from driftscope_probes.diagnosis.catalogue import Catalogue
+from driftscope_probes.diagnosis.families.registry import BY_NAME
 from driftscope_service.cli.webhook import app as webhook_app
 from driftscope_service.runs.store.runs import Run, RunRepository
-from driftscope_service.runs.webhook import notices
+from driftscope_service.runs.webhook import body, notices
 from driftscope_service.runs.webhook.body import Webhook, WebhookFormat, body_of
 from driftscope_service.runs.webhook.notices import Notice, NoticeRepository
 from driftscope_service.runs.webhook.post import Refused
@@ -270,7 +272,7 @@ def test_of_two_replicas_one_sends(
     assert sorted(body["run"] for body in receiver.bodies) == runs
 
 
-def test_a_chat_gets_two_lines() -> None:
+def test_a_chat_gets_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {
         **{"number": 1, "id": "notice_1", "run": "r", "model": None, "step": 4},
         **{"verdict": "bug_like", "cause": "norm_eps", "confidence": 0.93, "excess": 7.0},
@@ -285,6 +287,12 @@ def test_a_chat_gets_two_lines() -> None:
         == "<https://d/runs/r/steps/4|r, step 4>: *bug-like, norm_eps (0.93)*, was at the floor"
     )
     assert second.endswith("<https://d/docs/causes/norm_eps|what to do>")
+    # Of a cause that another package offers the documentation has no page; the catalogue has.
+    acme = replace(BY_NAME["norm_eps"], name="acme_eps", offered_by="acme 1.0")
+    known = Catalogue((acme,), {"acme_eps": acme}, ())
+    monkeypatch.setattr(body, "catalogue", lambda: known)
+    second = json.loads(body_of(replace(notice, cause="acme_eps"), slack))["text"].splitlines()[1]
+    assert second.endswith("<https://d/causes/acme_eps|what to do>")
 
 
 def test_a_push_does_not_wait_for_the_receiver(
