@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -30,6 +31,12 @@ for name, value in {
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }.items():
     os.environ.setdefault(name, value)
+
+with socket.socket() as free:
+    # TRL would take 29500 for vLLM's rendezvous, as would another run beside this one.
+    free.bind(("127.0.0.1", 0))
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(free.getsockname()[1]))
 
 from examples.on_policy_loop.modes import MODES, Mode  # noqa: E402
 from examples.on_policy_loop.policy import SMALL  # noqa: E402

@@ -28,6 +28,7 @@ class Runs:
     cu_seqlens_q: Tensor  # int32 [sequences + 1]
     seqlens_k: Tensor  # int32 [sequences]
     others: Tensor  # int64 [n, 2], batch and query of those that are in no sequence
+    window: int | None = None  # keys that a query sees at most, its own the last of them
 
 
 def causal_runs(batch: int, queries: int, keys: int) -> Runs:
@@ -50,9 +51,15 @@ def masked_runs(visible: Tensor) -> Runs:
     first = visible.int().argmax(-1)
     # As many as from the first to its own, and nothing after its own: there is no gap in between.
     seen_after = (visible & (torch.arange(keys) > own[:, None])).any(-1)
-    in_run = (visible.sum(-1) == own - first + 1) & ~seen_after & (own >= first)
+    seen = visible.sum(-1)
+    in_run = (seen == own - first + 1) & ~seen_after & (own >= first)
+    goes_on = (first[:, 1:] == first[:, :-1]) & in_run[:, :-1]
+    window = _window(first, seen, in_run)
+    if window is not None:
+        full = (seen[:, 1:] == window) & (seen[:, :-1] == window)
+        goes_on |= (first[:, 1:] == first[:, :-1] + 1) & full & in_run[:, :-1]
     begins = in_run.clone()
-    begins[:, 1:] &= (first[:, 1:] != first[:, :-1]) | ~in_run[:, :-1]
+    begins[:, 1:] &= ~goes_on
     edges = begins | ~in_run
     query_rows, key_rows, counts, lengths = [], [], [0], []
     for b, begin in begins.nonzero().tolist():
@@ -70,7 +77,26 @@ def masked_runs(visible: Tensor) -> Runs:
         torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32),
         torch.tensor(lengths, dtype=torch.int32),
         (~in_run).nonzero(),
+        window,
     )
+
+
+def _window(first: Tensor, seen: Tensor, in_run: Tensor) -> int | None:
+    """Keys that each query sees where the first of them moves on with it; None without such.
+
+    Taken as runs of their own those queries would add up from their first key on, while a kernel
+    with a window adds up from the first key of the sequence.
+    """
+    moves = (first[:, 1:] == first[:, :-1] + 1) & in_run[:, 1:] & in_run[:, :-1]
+    moves &= seen[:, 1:] == seen[:, :-1]
+    counts = seen[:, 1:][moves].unique()
+    if len(counts) != 1:
+        return None
+    window = int(counts)
+    # A sequence whose beginning is not among the queries: where its tiles begin is not known.
+    cut = in_run[:, 0] & (seen[:, 0] == window) & (first[:, 0] > 0)
+    wider = in_run & (seen > window)
+    return None if bool((cut | wider.any(1)).any()) else window
 
 
 # One mask serves all layers of a forward pass; what it describes is worked out once.
@@ -142,6 +168,7 @@ def _by_runs(
         cu_seqlens_q=runs.cu_seqlens_q,
         seqlens_k=runs.seqlens_k,
         scale=scale,
+        window=runs.window,
         options=TRANSFORMERS_ATTENTION,
     )
     out = torch.zeros_like(rows).index_copy(0, runs.queries, seen)

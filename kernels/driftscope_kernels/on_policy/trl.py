@@ -20,6 +20,7 @@ from torch import Tensor
 from driftscope_kernels import vllm_plugin
 from driftscope_kernels.invariant_mode import invariant_mode
 from driftscope_kernels.on_policy.token_scores import check_model, completion_scores
+from driftscope_kernels.vllm_plugin.coverage import coverage
 from driftscope_kernels.vllm_plugin.rounding import (
     INVARIANT,
     KERNELS_VARIABLE,
@@ -103,6 +104,7 @@ def check_trainer(trainer: Any) -> None:
         raise ValueError('the engine is to be in this process: use_vllm=True, vllm_mode="colocate"')
     check_model(_causal_model(trainer.model))
     _check_dtype(trainer)
+    _check_coverage(trainer)
 
 
 def _check_dtype(trainer: Any) -> None:
@@ -112,6 +114,17 @@ def _check_dtype(trainer: Any) -> None:
         raise ValueError(
             f"the trainer's weights are {own}, the engine's {engine}; save the model in the dtype "
             "that it is loaded in, since TRL has no setting for the engine's."
+        )
+
+
+def _check_coverage(trainer: Any) -> None:
+    engine = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker.model_runner.model
+    uncovered = coverage(engine).uncovered
+    if uncovered:
+        raise ValueError(
+            f"{', '.join(uncovered)}: these layers of {type(engine).__name__} run vLLM's own code, "
+            "and the trainer's would differ; use LoadableMixin, with which nothing is exact, or a "
+            "model without them (Llama, Mistral, Qwen2, Qwen3, Qwen3-MoE)."
         )
 
 

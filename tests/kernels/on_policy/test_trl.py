@@ -20,7 +20,12 @@ def trainer(**changed: Any) -> SimpleNamespace:
             num_attention_heads=1, num_key_value_heads=1,
         )
     ).bfloat16()  # fmt: skip
-    engine = SimpleNamespace(model_config=SimpleNamespace(dtype=torch.bfloat16))
+    layers = changed.pop("layers", torch.nn.Identity())
+    worker = SimpleNamespace(model_runner=SimpleNamespace(model=layers))
+    engine = SimpleNamespace(
+        model_config=SimpleNamespace(dtype=torch.bfloat16),
+        model_executor=SimpleNamespace(driver_worker=worker),
+    )
     usual: dict[str, Any] = {
         "device": "cpu", "processes": 1, "precision": "no", "use_vllm": True, "mode": "colocate",
         "model": model,
@@ -40,6 +45,7 @@ def trainer(**changed: Any) -> SimpleNamespace:
 
 
 def test_the_usual_one_is_accepted() -> None:
+    pytest.importorskip("vllm")
     check_trainer(trainer())
 
 
@@ -56,6 +62,16 @@ def test_the_usual_one_is_accepted() -> None:
 def test_what_would_not_be_exact_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_trainer(trainer(**changed))
+
+
+class GeluAndMul(torch.nn.Module):
+    """By name one of vLLM's that ours have no form of."""
+
+
+def test_a_layer_of_vllms_own_is_refused() -> None:
+    pytest.importorskip("vllm")
+    with pytest.raises(ValueError, match=r"GeluAndMul.*use LoadableMixin"):
+        check_trainer(trainer(layers=GeluAndMul()))
 
 
 def test_two_dtypes_are_refused() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from .models import family
+
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,7 @@ SMOLLM2 = {
     "float32": ("prefix", "chunk 16"),
 }
 SEEDED, GREEDY = ("plain", "prefix", "few", "reread"), ("chunk 64", "chunk 16")
+FAMILIES = ("qwen2", "mistral")
 #: The mixture first: engines beside each other share the process groups that the first has made.
 TINY = ("tiny_moe", "tiny_llama", "tiny_qwen3")
 
@@ -85,6 +88,20 @@ def tiny_folders(tiny_moe: Path, tiny_llama: Path, tiny_qwen3: Path) -> dict[str
 def of_tiny(tiny_folders: dict[str, Path], run_engines: RunEngines) -> Answers:
     names = dict.fromkeys(DTYPES, ("reread", "chunk 16"))
     return answers(run_engines, tiny_folders, names, keep=True)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Biases of queries, keys and values; a window shorter than the target."""
+    return {
+        "qwen2": family(tmp_path_factory.mktemp("qwen2"), "Qwen2"),
+        "mistral": family(tmp_path_factory.mktemp("mistral"), "Mistral", sliding_window=48),
+    }
+
+
+@pytest.fixture(scope="module")
+def of_families(families: dict[str, Path], run_engines: RunEngines) -> Answers:
+    return answers(run_engines, families, {"bfloat16": ("few",)}, keep=True)
 
 
 def assert_one_answer(results: Iterable[Result]) -> None:
@@ -165,6 +182,19 @@ def test_a_trainer_in_invariant_mode_has_the_same_bits(
     # In float32 the dtype rounds nothing: the norm and attention have no choice there.
     seen = [fault for fault in FAULTS if result["rescored_with"][fault] != trained]
     assert seen == (["transformers,rotary=vllm"] if dtype == "float32" else FAULTS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_have_the_trainers_bits(
+    of_families: Answers, families: dict[str, Path], target_tokens: list[int], family: str
+) -> None:
+    result = of_families[family, "bfloat16"]["few"]
+    sampled = result["among"]["0"]
+    tokens = sampled["tokens"]
+    assert not result["coverage"]["uncovered"]
+    assert sampled["logprobs"] == scored_by_trainer(
+        families[family], "bfloat16", target_tokens, tokens
+    )
 
 
 def scored_by_trainer(
