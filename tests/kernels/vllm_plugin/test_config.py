@@ -32,7 +32,6 @@ def test_the_usual_configuration_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"mode": "compiled"}, "enforce_eager=True"),
         ({"cache_dtype": "fp8"}, "leave it at auto"),
         ({"world_size": 2}, "tensor_parallel_size=1"),
         ({"lora": object()}, "LoRA"),
@@ -44,6 +43,16 @@ def test_each_fault_is_named(changed: dict[str, Any], message: str) -> None:
 
     with pytest.raises(KernelChoiceError, match=message):
         check_config(settings(**changed))
+
+
+def test_compilation_is_switched_off() -> None:
+    from vllm.config import CompilationMode
+
+    from driftscope_kernels.vllm_plugin.install import run_eagerly
+
+    config = settings(mode=CompilationMode.DYNAMO_TRACE_ONCE)
+    run_eagerly(config)
+    assert config.compilation_config.mode == CompilationMode.NONE
 
 
 def test_all_faults_are_named_at_once() -> None:
