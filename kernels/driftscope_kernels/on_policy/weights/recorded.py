@@ -7,6 +7,7 @@ within the limits of push-format.md, and back. Free of torch: the service reads 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -64,6 +65,11 @@ class WeightsDigest:
             "function_diff": self.function_diff,
         }
         return json.dumps(found, separators=(",", ":"))
+
+
+def of_metadata(metadata: Mapping[str, str]) -> WeightsDigest | None:
+    """Of a pushed step."""
+    return read_text(metadata.get(ENTRY, ""))
 
 
 def read_text(text: str) -> WeightsDigest | None:
