@@ -35,9 +35,10 @@ class ColocatedProof:
         self._proof = WeightsProof(
             _unwrapped(trainer),
             worker.model_runner.model,
-            ask=(self._by_engine, self._by_trainer) if exact else None,
+            ask=(self._by_engine, self._by_trainer),
             allowed=EXACT if exact else None,
         )
+        self._exact = exact
         self._ids = known_tokens(int(llm.llm_engine.model_config.get_vocab_size()))
         self._awake: WeightsDigest | None = None
         if self._generation.enable_sleep_mode:
@@ -75,15 +76,23 @@ class ColocatedProof:
         training = model.training
         model.eval()
         try:
-            with torch.no_grad(), invariant_mode():
-                scores = completion_scores(
-                    model, ids, torch.ones_like(ids), len(self._ids) - 1, temperature=1.0
-                )
+            with torch.no_grad():
+                logprobs = _exact(model, ids) if self._exact else _plain(model, ids)
         finally:
             model.train(training)
-        logprobs: Tensor = scores.logprobs
-        found: list[float] = logprobs[0].tolist()
+        found: list[float] = logprobs.tolist()
         return found
+
+
+def _exact(model: Any, ids: Tensor) -> Tensor:
+    with invariant_mode():
+        scores = completion_scores(model, ids, torch.ones_like(ids), ids.shape[1] - 1, 1.0)
+    return scores.logprobs[0]
+
+
+def _plain(model: Any, ids: Tensor) -> Tensor:
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    return logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
 
 
 def colocated_digest(trainer: Any, *, exact: bool) -> WeightsDigest | None:
