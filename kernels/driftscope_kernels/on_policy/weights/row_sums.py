@@ -29,8 +29,8 @@ from driftscope_kernels.vllm_plugin.linear import PANEL, PackedLinear
 Words = NDArray[Any]  # int32
 #: Rows that are cast at once: 512 of 4,096 float32 are 8 MiB, about a second-level cache.
 CAST_ROWS = 512
-#: Panels whose pairs of 16-bit numbers are put side by side at once.
-JOINED_PANELS = 16
+#: Panels whose pairs of 16-bit rows are taken apart at once: 16 of 1,024 columns are 1 MiB.
+PAIRED_PANELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,11 @@ def of_packed(packed: PackedLinear) -> RowSums:
         return _panel_sums(words.squeeze(-1).numpy(), rows, panels.dtype)
     if panels.shape[-1] == 2:
         return _panel_sums(words.view(torch.int32).squeeze(-1).numpy(), rows, panels.dtype)
-    words = words.squeeze(-1)
-    if words.shape[1] % 2:
-        words = torch.nn.functional.pad(words, (0, 0, 0, 1))
-    parts = [_panel_words(_side_by_side(part.numpy())) for part in words.split(JOINED_PANELS)]
+    pairs = words.squeeze(-1).view(torch.int32).numpy()
+    parts = [
+        _pair_words(pairs[first : first + PAIRED_PANELS])
+        for first in range(0, len(pairs), PAIRED_PANELS)
+    ]
     return _row_sums(np.concatenate(parts).reshape(-1)[:rows], panels.dtype)
 
 
@@ -105,12 +106,16 @@ def _panel_words(words: Words) -> Words:
     return found
 
 
-def _side_by_side(halves: Words) -> Words:
-    """int16 [panels, K, PANEL] → int32 [panels, K / 2, PANEL], as a plain row has them."""
-    low = halves[:, 0::2].view(np.uint16).astype(np.int32)
-    high = halves[:, 1::2].astype(np.int32)
-    joined: Words = low | (high << 16)
-    return joined
+def _pair_words(pairs: Words) -> Words:
+    """[panels, K, PANEL / 2], an even row in the lower half and an odd one in the upper:
+    [panels, PANEL]. A plain row's word has number 2j in its lower half, 2j + 1 in its upper."""
+    width = pairs.shape[1]
+    factors = np.repeat(_word_weights(-(-width // 2)), 2)[:width]
+    factors[1::2] <<= 16
+    even = np.einsum("pkr,k->pr", pairs & 0xFFFF, factors)
+    odd = np.einsum("pkr,k->pr", (pairs.view(np.uint32) >> 16).view(np.int32), factors)
+    found: Words = np.stack([even, odd], axis=-1).reshape(len(pairs), PANEL)
+    return found
 
 
 def _weighed(rows: Tensor) -> Words:
