@@ -92,7 +92,8 @@ def _exact(model: Any, ids: Tensor) -> Tensor:
 
 def _plain(model: Any, ids: Tensor) -> Tensor:
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    return logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    found: Tensor = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    return found
 
 
 def colocated_digest(trainer: Any, *, exact: bool) -> WeightsDigest | None:

@@ -66,17 +66,10 @@ def _kind(seen: Seen, differing: Sequence[str]) -> tuple[Kind, int | None]:
     # An adapter that is young changes weights by what the base has; this says more than "stale".
     if seen.base is not None and _holds(seen, seen.base, seen.trainer):
         return "adapter_not_merged", None
-    for behind, version in enumerate(seen.earlier, start=1):
-        if _holds(seen, version, seen.trainer):
-            return "stale", behind
-    behind = next(
-        (
-            behind
-            for behind, version in enumerate(seen.earlier, start=1)
-            if _holds(seen, version, differing)
-        ),
-        None,
-    )
+    behind = _behind(seen, tuple(seen.trainer))
+    if behind is not None:
+        return "stale", behind
+    behind = _behind(seen, differing)
     if behind is None and not all(_held_before(seen, name) for name in differing):
         return "unknown", None
     if seen.tied is not None and set(differing) == {HEAD}:
@@ -84,6 +77,16 @@ def _kind(seen: Seen, differing: Sequence[str]) -> tuple[Kind, int | None]:
     if all(".experts." in name for name in differing):
         return "experts_stale", behind
     return "tensor_not_sent", behind
+
+
+def _behind(seen: Seen, names: Sequence[str]) -> int | None:
+    """Syncs since these tensors of the engine were the trainer's."""
+    found = (
+        behind
+        for behind, version in enumerate(seen.earlier, start=1)
+        if _holds(seen, version, names)
+    )
+    return next(found, None)
 
 
 def _holds(seen: Seen, version: Digests, names: Sequence[str] | Digests) -> bool:

@@ -152,14 +152,15 @@ def test_known_tokens_that_differ_where_every_tensor_is_equal() -> None:
     both = sides()
     both.sync()
     for larger, kind in ((0.0, "equal"), (0.5, "unknown"), (float("nan"), "unknown")):
+        answers = [-1.0, -2.0 + larger]
         proof = WeightsProof(
             both.trainer,
             both.engine,
-            ask=(lambda: [-1.0, -2.0], lambda larger=larger: [-1.0, -2.0 + larger]),
+            ask=([-1.0, -2.0].copy, answers.copy),
             allowed=0.25,
         )
         assert looked(proof, 0).kind == kind
-        assert proof.check(1).function_diff is None  # asked at every tenth look
+        assert looked(proof, 1).function_diff is None  # asked at every tenth look
 
 
 class Adapted(nn.Module):
@@ -174,13 +175,16 @@ class Adapted(nn.Module):
         self.lora_delta = nn.Parameter(torch.full((16, 16), 0.5, dtype=torch.bfloat16))
 
     def get_input_embeddings(self) -> Any:
-        return self.base_model.model.get_input_embeddings()
+        base: Any = self.base_model.model
+        return base.get_input_embeddings()
 
     get_output_embeddings = get_input_embeddings
 
     @property
     def target(self) -> torch.Tensor:
-        return self.base_model.model.model.self_attn["q_proj"].weight.data
+        base: Any = self.base_model.model
+        weight: torch.Tensor = base.model.self_attn["q_proj"].weight.data
+        return weight
 
     def merge_adapter(self) -> None:
         self.target.add_(self.lora_delta.data)

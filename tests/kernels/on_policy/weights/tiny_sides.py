@@ -147,7 +147,7 @@ class TinyEngine(nn.Module):
 @dataclass
 class Sides:
     trainer: Any
-    engine: TinyEngine
+    engine: Any  # TinyEngine
 
     def sync(self, *, without: str | None = None) -> None:
         """As TRL does it: tensor by tensor."""
