@@ -76,7 +76,10 @@ def of_tensor(tensor: Tensor, dtype: torch.dtype | None = None) -> RowSums:
     rows = plain.reshape(-1, plain.shape[-1])
     if dtype == rows.dtype:
         return _row_sums(_weighed(rows), dtype)
-    parts = [_weighed(part.to(dtype)) for part in rows.split(CAST_ROWS)]
+    parts = [
+        _weighed(rows[first : first + CAST_ROWS].to(dtype))
+        for first in range(0, len(rows), CAST_ROWS)
+    ]
     return _row_sums(np.concatenate(parts), dtype)
 
 

@@ -39,7 +39,7 @@ class TinyTrainer(nn.Module):
     def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.model = nn.Module()
+        self.model: Any = nn.Module()
         self.model.embed_tokens = nn.Embedding(VOCABULARY, HIDDEN)
         self.model.self_attn = nn.ModuleDict(
             {
@@ -100,7 +100,7 @@ class TinyEngine(nn.Module):
     def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         embedding = nn.Parameter(torch.ones(PADDED, HIDDEN, dtype=dtype), requires_grad=False)
-        self.model = nn.Module()
+        self.model: Any = nn.Module()
         self.model.embed_tokens = EngineEmbedding(embedding)
         self.model.self_attn = nn.ModuleDict(
             {
@@ -112,7 +112,7 @@ class TinyEngine(nn.Module):
             {"gate_up_proj": EngineLinear([INNER, INNER], dtype), "experts": EngineExperts(dtype)}
         )
         self.model.norm = nn.LayerNorm(HIDDEN, bias=False, dtype=dtype)
-        self.lm_head = EngineEmbedding(embedding)
+        self.lm_head: Any = EngineEmbedding(embedding)
         self.lm_head.cpu_linear = KeptLinear()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -139,6 +139,7 @@ class TinyEngine(nn.Module):
     def compute(self) -> None:
         """Packs what was written, as a forward does."""
         x = self.model.embed_tokens.weight[:1].detach()
+        module: Any
         for module in self.modules():
             if hasattr(module, "cpu_linear"):
                 module.cpu_linear(x, module.weight, None)
