@@ -113,7 +113,8 @@ class TinyEngine(nn.Module):
         )
         self.model.norm = nn.LayerNorm(HIDDEN, bias=False, dtype=dtype)
         self.lm_head: Any = EngineEmbedding(embedding)
-        self.lm_head.cpu_linear = KeptLinear()
+        head: Any = self.lm_head
+        head.cpu_linear = KeptLinear()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         give_back(self)
