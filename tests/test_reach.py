@@ -28,6 +28,8 @@ driftscope_kernels.invariant_mode.backward
     tests/kernels/invariant_mode/test_backward.py torch.autograd.grad(
 driftscope_kernels.invariant_mode.torch_functions
     tests/kernels/invariant_mode/test_cross_entropy.py F.cross_entropy(
+driftscope_kernels.on_policy.weights.*
+    tests/kernels/on_policy/weights/test_proof.py WeightsProof(
 driftscope_kernels.invariant_mode.norm_recognition
     tests/kernels/invariant_mode/test_norm_recognition.py routed["rms_norm"]
 driftscope_kernels.invariant_mode.torch_functions

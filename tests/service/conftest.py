@@ -61,7 +61,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHILDREN), str(ROOT / "probes")]))
+    roots = [str(ROOT / root) for root in ("probes", "service", "kernels")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHILDREN), *roots]))
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from torch import Tensor
 from driftscope_kernels import vllm_plugin
 from driftscope_kernels.invariant_mode import invariant_mode
 from driftscope_kernels.on_policy.token_scores import check_model, completion_scores
+from driftscope_kernels.on_policy.weights.colocated import colocated_digest
+from driftscope_kernels.on_policy.weights.recorded import WeightsDigest
 from driftscope_kernels.vllm_plugin.coverage import coverage
 from driftscope_kernels.vllm_plugin.rounding import (
     INVARIANT,
@@ -40,6 +42,11 @@ class LoadableMixin:
         vllm_plugin.register()
         super().__init__(*arguments, **named)
 
+    def weights_digest(self) -> WeightsDigest | None:
+        """As OnPolicyMixin's; vLLM packs its layers out of sight, and of them the plain weights
+        count, which it packs from."""
+        return colocated_digest(self, exact=False)
+
 
 class OnPolicyMixin:
     """Before GRPOTrainer among the bases. Raises ValueError on what would not be exact."""
@@ -54,6 +61,10 @@ class OnPolicyMixin:
         check_trainer(self)
         accelerator = self.accelerator  # type: ignore[attr-defined]
         accelerator.backward = _invariant(accelerator.backward)
+
+    def weights_digest(self) -> WeightsDigest | None:
+        """Whether the engine computes with the trainer's weights; DriftscopeMixin pushes it."""
+        return colocated_digest(self, exact=True)
 
     def _get_per_token_logps_and_entropies(
         self: Any,

@@ -78,11 +78,21 @@ class PackedLinear:
         # The operator reads only the shape of a weight that it has in packed form.
         self._shape = weight.new_zeros(()).expand(weight.shape)
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of the weight: [N, K]."""
+        return self._shape.shape
+
+    def panels(self) -> Tensor:
+        """What is multiplied with: [N / PANEL, K / paired, PANEL, paired], filled up with zeros."""
+        dtype = self._shape.dtype
+        rows = -(-self._shape.shape[0] // PANEL)
+        return self._panels.view(dtype).view(rows, -1, PANEL, PAIRED[dtype])
+
     def plain(self) -> Tensor:
         """The weight [N, K], bit for bit as it was packed."""
-        (n, k), dtype = self._shape.shape, self._shape.dtype
-        side_by_side = PAIRED[dtype]
-        panels = self._panels.view(dtype).view(-(-n // PANEL), -1, PANEL, side_by_side)
+        n, k = self._shape.shape
+        panels = self.panels()
         rows = panels.transpose(1, 2).reshape(panels.shape[0] * PANEL, -1)
         return rows[:n, :k].contiguous()
 
@@ -131,6 +141,10 @@ class KeptLinear:
             self._packed = PackedLinear(weight.detach())
             self._seen, self._sample = _identity(weight), _sampled(weight).clone()
         return self._packed(x, weight, bias)
+
+    def held(self, weight: Tensor) -> PackedLinear | None:
+        """What the next product multiplies with; None: the weight itself, packed anew then."""
+        return None if self._packed is None or self._changed(weight) else self._packed
 
     def _changed(self, weight: Tensor) -> bool:
         assert self._sample is not None

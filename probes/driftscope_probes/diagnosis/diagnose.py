@@ -30,6 +30,7 @@ from driftscope_probes.diagnosis.floor import (
 from driftscope_probes.diagnosis.missing import missing_data
 from driftscope_probes.diagnosis.observed import Observed
 from driftscope_probes.diagnosis.rank import ranked
+from driftscope_probes.diagnosis.recorded_weights import differing_weights, weigh
 from driftscope_probes.diagnosis.sentence import sentence_of
 from driftscope_probes.diagnosis.settings import settings_of
 
@@ -91,7 +92,8 @@ def _findings(seen: Examination, without: Set[str]) -> dict[str, Finding]:
             confidence = min(confidence, CONFIDENCE_OF_FEW)
         found = Finding(confidence, found.evidence)
         findings[cause.name] = found
-    return findings
+    weighed = weigh(seen, findings)
+    return {name: found for name, found in weighed.items() if name not in without}
 
 
 def _verdict(
@@ -107,7 +109,8 @@ def _verdict(
     if signals.body.tokens < 2:
         return "not_comparable", "one token says nothing about a distribution"
     excess = signals.excess or 0.0
-    if seen.unclean:
+    # Other weights are no rounding, however little they do to these tokens.
+    if seen.unclean or differing_weights(seen) is not None:
         return "bug_like", None
     if named and named.name in NO_BUG:
         return ("above_floor" if excess > AT_FLOOR_UP_TO else "at_floor"), None

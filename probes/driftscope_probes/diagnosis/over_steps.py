@@ -39,6 +39,7 @@ class RunPoint:
     entropy: float | None = None  # nats, mean over tokens, of the trainer
     resumed: bool = False  # the first step after a restart from a checkpoint
     cause: str | None = None  # named by the step's own diagnosis
+    weights_match: bool | None = None  # by the digests of both sides; None: not pushed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +94,7 @@ def diagnose_run(points: Sequence[RunPoint]) -> tuple[NamedCause, ...]:
     found = [
         _named(name, confidence, evidence, course)
         for name, look in LOOKS.items()
+        if not (known[-1].weights_match and name in OF_DIFFERENT_WEIGHTS)
         for confidence, evidence in [look(course)]
         if confidence >= SHOWN_FROM
     ]
@@ -265,6 +267,12 @@ LOOKS: dict[str, Callable[[Course], Answer]] = {
     "stale_engine_weights": _never_synced,
     "entropy_sharpening": _sharpening,
 }
+
+
+#: Faults that stay: not one where the weights of the last step are proven to be the same.
+OF_DIFFERENT_WEIGHTS = frozenset(
+    {"sleep_wake_corruption", "dropped_tensor_on_reload", "stale_engine_weights"}
+)
 
 
 def _named(

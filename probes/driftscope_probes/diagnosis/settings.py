@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from driftscope_kernels.on_policy.weights.recorded import WeightsDigest, read_text
 from driftscope_probes.diagnosis.floor import short_dtype
 
 #: Spellings of "off" in settings that frameworks pass on as strings.
@@ -36,6 +37,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "prefix_caching": ("prefix_caching", "enable_prefix_caching"),
     "weights_version": ("weights_version",),
+    "weights_digest": ("weights_digest",),
     "model": ("model",),
 }
 
@@ -58,6 +60,7 @@ class Settings:
     speculative: str | None
     prefix_caching: bool | None
     weights_version: int | None
+    weights_digest: WeightsDigest | None  # of both sides, after the sync
     model: str | None
 
     @property
@@ -129,5 +132,6 @@ def settings_of(metadata: Mapping[str, str]) -> Settings:
         speculative=said("speculative"),
         prefix_caching=None if caching is None else caching.lower() not in OFF,
         weights_version=None if version is None else int(version),
+        weights_digest=read_text(first("weights_digest") or ""),
         model=first("model"),
     )

@@ -93,6 +93,7 @@ def recorded_generation(model: Any) -> Iterator[GenerationRecorder]:
 class Generation:
     step: int  # optimiser steps done so far, which is also the version of the weights
     expected: int = 0  # micro-batches
+    weights: str | None = None  # what a look at the weights of both sides found, as text
     batches: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -292,8 +293,18 @@ def _begin(trainer: Any) -> None:
     generation, step = trainer._driftscope_generation, trainer.state.global_step
     if generation is None or generation.step != step:
         _push(trainer)
-        generation = trainer._driftscope_generation = Generation(step)
+        generation = trainer._driftscope_generation = Generation(step, weights=_weights(trainer))
     generation.expected += trainer.args.steps_per_generation
+
+
+def _weights(trainer: Any) -> str | None:
+    """Where the trainer can look at the engine's weights: OnPolicyMixin of driftscope_kernels does.
+
+    Of this moment: the engine has just answered, and the trainer has not made its next step yet.
+    """
+    look = getattr(trainer, "weights_digest", None)
+    found = None if look is None else look()
+    return None if found is None else str(found)
 
 
 def _collect(trainer: Any, inputs: Mapping[str, Any], scored: Any) -> None:
@@ -321,7 +332,11 @@ def _push(trainer: Any) -> None:
     rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
     tensors = generation.tensors()
     tensors["rank"] = tensors["behavior_version"].new_full(tensors["behavior_version"].shape, rank)
-    metadata = {**_metadata(trainer, generation.step), **trainer.driftscope_metadata}
+    metadata = {
+        **_metadata(trainer, generation.step),
+        "weights_digest": generation.weights,
+        **trainer.driftscope_metadata,
+    }
     if ranks == 1:
         trainer.driftscope.push(generation.step, metadata=metadata, **tensors)
     else:

@@ -151,6 +151,10 @@ RUN_CAUSE = gauge(
     "for causes above 0; unexplained is 1 where no cause is sure enough to be the answer.",
     "run", "cause",
 )
+RUN_WEIGHTS_MATCH = gauge(
+    "run_weights_match", "", "1 where the engine held the trainer's weights at the last step, 0 "
+    "where it did not, by the digests pushed with it; without them there is no series.", "run",
+)
 RUN_LIMIT = gauge(
     "run_limit", "", "Published limit on a number of a comparison, in its unit, for the dtypes of "
     "the run.", "run", "metric", "direction",

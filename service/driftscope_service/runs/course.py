@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
+from driftscope_kernels.on_policy.weights.recorded import MATCHING
 from driftscope_probes.diagnosis.cause import NAMED_FROM, Diagnosis, NamedCause
 from driftscope_probes.diagnosis.over_steps import RunPoint, diagnose_run
 from driftscope_service.numbers import diagnosis_words as words
@@ -77,6 +78,7 @@ def course_causes(points: Sequence[VerdictPoint]) -> tuple[NamedCause, ...]:
                 entropy=verdict.entropy,
                 cause=verdict.cause,
                 resumed=attempt != before,
+                weights_match=None if verdict.weights is None else verdict.weights in MATCHING,
             )
             for (point, verdict), attempt, before in zip(
                 known, attempts, [*attempts[:1], *attempts], strict=False

@@ -115,6 +115,8 @@ def _lines(state: ExportedRun, course: RunCourse | None) -> _Lines:
     _add_run(families, state)
     if state.step is not None:
         _add_step(families, state.run.name, state.step)
+        if state.step.weights_match is not None:
+            families.of(names.RUN_WEIGHTS_MATCH).add([state.run.name], state.step.weights_match)
         if state.step.numbers.diagnosis is not None:
             causes = () if course is None else course.causes
             _add_diagnosis(families, state.run.name, state.step.numbers.diagnosis, causes)

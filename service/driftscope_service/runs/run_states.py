@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from driftscope_kernels.on_policy.weights.recorded import of_metadata
 from driftscope_probes.mismatch.thresholds import Precision, pair_precision
 from driftscope_service.runs.store.runs import ActiveRuns, LastStep, Run, RunSummaries
 
@@ -93,6 +94,7 @@ class StepState:
     step: int
     received_at: datetime
     numbers: StoredNumbers
+    weights_match: bool | None = None  # None: no digests were pushed with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,11 @@ def _state(run: Run, last: LastStep) -> ExportedRun:
         last.metadata.get("rollout_dtype", run.rollout_dtype),
         last.metadata.get("trainer_dtype", run.trainer_dtype),
     )
-    return ExportedRun(
-        run, precision, StepState(last.step, last.received_at, stored_numbers(last.analysis))
+    weights = of_metadata(last.metadata)
+    step = StepState(
+        last.step,
+        last.received_at,
+        stored_numbers(last.analysis),
+        None if weights is None else weights.matches,
     )
+    return ExportedRun(run, precision, step)

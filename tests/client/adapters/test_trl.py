@@ -58,6 +58,7 @@ def test_both_sides_are_those_of_the_model(
     stub = serve()
     trainer = make_trainer(connect(stub.url, strict=True))
     trainer.driftscope_metadata = {"note": "mine"}
+    trainer.weights_digest = lambda: f"of step {trainer.state.global_step}"
     trainer.train()
     told = [line for line in capsys.readouterr().out.splitlines() if "driftscope" in line]
     assert told == [f"driftscope: the page of this run is {stub.url}/runs/r"]
@@ -68,6 +69,9 @@ def test_both_sides_are_those_of_the_model(
     assert first.metadata["framework"] == "trl" and first.metadata["engine"] == "transformers"
     assert first.metadata["rollout_dtype"] == "fp32"  # the very model that is trained generates
     assert first.metadata["trainer_dtype"] == "fp32" and first.metadata["note"] == "mine"
+    # As of the generation, not of the push.
+    looks = [step.metadata["weights_digest"] for _, step in sorted(steps.items())]
+    assert looks == ["of step 0", "of step 1", "of step 2"]
     assert (first.metadata["temperature"], first.metadata["weights_version"]) == ("0.8", "0")
     cuts = sequences(first)
     for prompt, completion in trainer.seen[:4]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from driftscope_kernels.on_policy.weights.recorded import WeightsDigest, of_metadata
 from driftscope_probes.analysis import Analysis, analyze_step
 from driftscope_probes.diagnosis.cause import Diagnosis
 from driftscope_probes.diagnosis.floor import Floor
@@ -149,13 +150,21 @@ def _step_analysis(
         crossed=tuple(dict.fromkeys(limit.metric for limit in crossed)),
         # Some numbers exist only where the optional tensors were pushed.
         series={name: document["comparison"].get(name) for name in SERIES},
-        verdict=step_verdict(analysis.diagnosis, document["comparison"].get("entropy_mean")),
+        verdict=step_verdict(
+            analysis.diagnosis,
+            document["comparison"].get("entropy_mean"),
+            of_metadata(content.metadata),
+        ),
         document=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
         took_s=took_s,
     )
 
 
-def step_verdict(diagnosis: Diagnosis | None, entropy: float | None = None) -> StepVerdict | None:
+def step_verdict(
+    diagnosis: Diagnosis | None,
+    entropy: float | None = None,
+    weights: WeightsDigest | None = None,
+) -> StepVerdict | None:
     """What lists and lines over the steps show. `entropy`: nats, mean over tokens."""
     if diagnosis is None:
         return None
@@ -166,6 +175,7 @@ def step_verdict(diagnosis: Diagnosis | None, entropy: float | None = None) -> S
         cause=cause_name(diagnosis),
         confidence=None if cause is None else round(cause.confidence, 3),
         entropy=entropy,
+        weights=None if weights is None else weights.kind,
     )
 
 

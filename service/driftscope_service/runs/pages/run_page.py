@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from driftscope_kernels.on_policy.weights.recorded import of_metadata
 from driftscope_probes.drift import SERIES
 from driftscope_service.http.errors import not_found
 from driftscope_service.numbers import metric_words
@@ -26,11 +28,12 @@ from driftscope_service.runs.course import with_course
 from driftscope_service.runs.current import CurrentService, RunsService, known_run
 from driftscope_service.runs.pages.drift_plot import FirstStep, LastStep
 from driftscope_service.runs.pages.run_events import event_rows
-from driftscope_service.runs.pages.run_state import NO_STEPS, analysis_at, run_state
+from driftscope_service.runs.pages.run_state import NO_STEPS, run_state, stored_at
 from driftscope_service.runs.pages.shown_attempt import ShownAttempt, attempt_rows, check_shown
 from driftscope_service.runs.pages.verdict_strip import verdict_strip
 from driftscope_service.runs.store.runs import Run
 from driftscope_service.runs.store.steps import SeriesPoint, points_before, verdict_points
+from driftscope_service.runs.weights_words import weights_line
 
 STEPS_SHOWN: Final = 30
 #: As many as drift is worked out over.
@@ -120,10 +123,13 @@ def _shown(
 ) -> dict[str, Any]:
     latest = points_before(connection, run.number, SPARK_STEPS, before=None, attempt=attempt)[::-1]
     causes = service.run_drift.causes.of(run, connection, attempt=attempt)
-    state, crossed, diagnosis = NO_STEPS, list[dict[str, Any]](), None
+    strip = verdict_points(connection, run.number, STRIP_STEPS, attempt=attempt)
+    state, crossed, diagnosis, weights = NO_STEPS, list[dict[str, Any]](), None, None
     last_step = latest[-1].step if latest else None
     if last_step is not None:
-        analysis = analysis_at(connection, run.name, last_step, attempt=attempt)
+        stored = stored_at(connection, run.name, last_step, attempt=attempt)
+        analysis = json.loads(stored.analysis)
+        weights = weights_line(of_metadata(stored.metadata), strip)
         crossed = analysis["crossed_limits"]
         diagnosis = read_diagnosis(analysis.get("diagnosis"))
         if diagnosis is not None:
@@ -131,10 +137,10 @@ def _shown(
         state = run_state(last_step, crossed, drift)
     # One more than is shown tells whether there are more.
     rows = points_before(connection, run.number, STEPS_SHOWN + 1, before=before, attempt=attempt)
-    strip = verdict_points(connection, run.number, STRIP_STEPS, attempt=attempt)
     return {
         "last_step": last_step,
         "state": state,
+        "weights": weights,
         "diagnosis": diagnosis_view(diagnosis),
         "of_course": diagnosis is not None and diagnosis.cause in causes,
         "strip": verdict_strip(strip),

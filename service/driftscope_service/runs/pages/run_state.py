@@ -15,7 +15,7 @@ from driftscope_service.pages.words import RunState
 from driftscope_service.runs.current import RunsService
 from driftscope_service.runs.pages.run_events import event_sentence
 from driftscope_service.runs.store.runs import Run
-from driftscope_service.runs.store.steps import StepRepository
+from driftscope_service.runs.store.steps import StepRepository, StoredStep
 
 #: So many causes are named; the rest is counted.
 NAMED: Final = 2
@@ -116,10 +116,18 @@ def analysis_at(
     connection: Connection, run: str, step: int, *, attempt: int | None = None
 ) -> dict[str, Any]:
     """Of a step that is complete, in the series or in one attempt."""
+    analysis: dict[str, Any] = json.loads(
+        stored_at(connection, run, step, attempt=attempt).analysis
+    )
+    return analysis
+
+
+def stored_at(
+    connection: Connection, run: str, step: int, *, attempt: int | None = None
+) -> StoredStep:
     stored = StepRepository(connection).get(run, step, attempt=attempt)
     assert stored is not None, "a last step is complete"
-    analysis: dict[str, Any] = json.loads(stored.analysis)
-    return analysis
+    return stored
 
 
 def step_state(crossed: Sequence[Mapping[str, Any]]) -> RunState:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from driftscope_kernels.on_policy.weights.recorded import of_metadata
 from driftscope_probes.lint.report import read_findings
 from driftscope_probes.mismatch.oddities import FaultyKinds
 from driftscope_probes.plural import counted
@@ -53,6 +54,7 @@ from driftscope_service.runs.store.runs import Run, RunRepository
 from driftscope_service.runs.store.steps import Neighbours, StepRepository, StoredStep, neighbours
 from driftscope_service.runs.store.token_columns import file_sequence, step_sequence
 from driftscope_service.runs.terminal import DROPS_HEALTHY, EFFECTS, drops_healthy
+from driftscope_service.runs.weights_words import weights_line
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
@@ -120,6 +122,7 @@ def get_step_page(
         profiles=[] if looked.view is None else looked.view.profiles.profiles(),
         profile_plots={name: plot for plot, name in PROFILE_PLOTS.items()},
         state=step_state(analysis["crossed_limits"]),
+        weights=weights_line(of_metadata(stored.metadata)),
         crossed=analysis["crossed_limits"],
         groups=grouped(analysis["comparison"]),
         presets=analysis["presets"],

@@ -35,6 +35,7 @@ class StepVerdict:
     cause: str | None  # the named cause, `unexplained`, or None: nothing to explain
     confidence: float | None  # of the named cause
     entropy: float | None = None  # nats, mean over tokens, where entropies were pushed
+    weights: str | None = None  # kind of the pushed weights_digest
 
 
 @dataclass(frozen=True, slots=True)
