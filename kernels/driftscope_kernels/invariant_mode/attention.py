@@ -89,7 +89,7 @@ def _window(first: Tensor, seen: Tensor, in_run: Tensor) -> int | None:
     """
     moves = (first[:, 1:] == first[:, :-1] + 1) & in_run[:, 1:] & in_run[:, :-1]
     moves &= seen[:, 1:] == seen[:, :-1]
-    counts = seen[:, 1:][moves].unique()
+    counts = torch.unique(seen[:, 1:][moves])
     if len(counts) != 1:
         return None
     window = int(counts)

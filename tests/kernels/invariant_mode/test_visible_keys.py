@@ -111,10 +111,9 @@ def test_a_windowed_mask_has_the_bits_of_the_kernel_that_an_engine_gives_its_win
     with invariant_mode():
         found = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask[None, None])
     rows = [x[0].transpose(0, 1) for x in (q, k, v)]
-    whole = {"cu_seqlens_q": torch.tensor([0, length], dtype=torch.int32)}
     expected = ops.attention(
         *rows,
-        **whole,
+        cu_seqlens_q=torch.tensor([0, length], dtype=torch.int32),
         seqlens_k=torch.tensor([length], dtype=torch.int32),
         window=window,
         options=TRANSFORMERS_ATTENTION,
