@@ -39,6 +39,7 @@ with socket.socket() as free:
     os.environ.setdefault("MASTER_PORT", str(free.getsockname()[1]))
 
 from examples.on_policy_loop.modes import MODES, Mode  # noqa: E402
+from examples.on_policy_loop.planted import FAULTS  # noqa: E402
 from examples.on_policy_loop.policy import SMALL  # noqa: E402
 from examples.on_policy_loop.service import service  # noqa: E402
 
@@ -54,6 +55,8 @@ class LoopSettings:
     micro_batch: int  # sequences; the batch is BATCH whatever it is
     seed: int
     full_vocabulary_every: int  # steps; 0: never
+    fault: str | None = None  # of the weight sync, from planted.py
+    fault_at: int = 0  # step
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,13 @@ class LoopStep:
     step: int
     kl_k3: float | None  # nats; None where the service has no such step
     abs_diff_max: float | None  # nats
+    abs_diff_mean: float | None  # nats
+    cause: str | None  # as the service names it; None where there is nothing to explain
     reward: float | None
     grad_norm: float | None
     entropy: float | None  # nats
     step_s: float | None
+    trl_abs_diff_mean: float | None  # as TRL logs it, with importance sampling on
     full_vocabulary_equal: bool | None = None  # None where it was not looked at
 
 
@@ -96,6 +102,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--micro-batch", type=int, default=16, choices=(1, 2, 4, 8, 16))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--full-vocabulary-every", type=int, default=10)
+    parser.add_argument("--fault", choices=FAULTS, help="of the weight sync, planted")
+    parser.add_argument("--fault-at", type=int, default=20, help="step from which on (20)")
     parser.add_argument("--run", help="name of the run in the service (on-policy-MODE)")
     parser.add_argument("--data-dir", type=Path, default=ROOT / "build" / "on-policy-loop")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
@@ -113,11 +121,14 @@ def as_table(result: LoopResult) -> str:
     def cell(value: float | None, digits: int = 4) -> str:
         return "-" if value is None else f"{value:.{digits}g}"
 
-    rows = [f"{'step':>5} {'kl_k3':>10} {'max |Δ|':>10} {'reward':>8} {'grad':>8} {'entropy':>8}"]
+    rows = [
+        f"{'step':>5} {'kl_k3':>10} {'max |Δ|':>10} {'reward':>8} {'grad':>8} {'entropy':>8}  cause"
+    ]
     for step in result.steps:
         rows.append(
             f"{step.step:>5} {cell(step.kl_k3):>10} {cell(step.abs_diff_max):>10} "
-            f"{cell(step.reward):>8} {cell(step.grad_norm):>8} {cell(step.entropy):>8}"
+            f"{cell(step.reward):>8} {cell(step.grad_norm):>8} {cell(step.entropy):>8}  "
+            f"{step.cause or ''}"
         )
     return "\n".join(rows)
 
@@ -127,7 +138,7 @@ def main() -> None:
     settings = LoopSettings(
         MODES[options.mode], options.model, options.steps, options.learning_rate,
         options.iterations, options.completion_tokens, options.micro_batch, options.seed,
-        options.full_vocabulary_every,
+        options.full_vocabulary_every, options.fault, options.fault_at,
     )  # fmt: skip
     run = options.run or f"on-policy-{options.mode.replace('+', '-')}"
     # What TRL and vLLM print is progress; standard output is the result's.

@@ -13,6 +13,7 @@ from datasets import Dataset
 from examples.on_policy_loop.full_vocabulary import same_over_the_vocabulary
 from examples.on_policy_loop.master_weights import MasterWeightsAdamW
 from examples.on_policy_loop.modes import TRUNCATED_AT
+from examples.on_policy_loop.planted import plant
 from examples.on_policy_loop.policy import Policy, make_policy
 from trl import GRPOConfig, GRPOTrainer
 
@@ -61,6 +62,8 @@ def train(settings: LoopSettings, folder: Path, address: str, run: str) -> LoopR
     trainer = _trainer(settings, policy, folder)
     trainer.driftscope = client
     trainer.look_every, trainer.looked_at = settings.full_vocabulary_every, {}
+    if settings.fault is not None:
+        plant(trainer, settings.fault, settings.fault_at)
     trainer.train()
     if client.failed or client.dropped:
         raise SystemExit(f"{client.failed} steps failed, {client.dropped} were dropped")
@@ -106,19 +109,24 @@ def _trainer(settings: LoopSettings, policy: Policy, folder: Path) -> Any:
     )
 
 
-def _record(address: str, run: str) -> dict[int, dict[str, float | None]]:
+#: Of the service's series.
+RECORDED = ("kl_k3", "abs_diff_max", "abs_diff_mean")
+TRLS_OWN = "sampling/sampling_logp_difference/mean"
+
+
+def _record(address: str, run: str) -> dict[int, dict[str, Any]]:
     """What the service has of each step."""
-    names = ("kl_k3", "abs_diff_max")
-    found: dict[int, dict[str, float | None]] = {}
+    path, query = f"/v1/runs/{run}/steps", {"metrics": ",".join(RECORDED), "limit": "10000"}
     with httpx.Client(base_url=address) as http:
-        path, query = f"/v1/runs/{run}/steps", {"metrics": ",".join(names)}
         answer = http.get(path, params=query).raise_for_status().json()
-        for step in answer["steps"]:
-            found[step["step"]] = {name: step["values"].get(name) for name in names}
+    found = {}
+    for point in answer["steps"]:
+        verdict = point["verdict"] or {}
+        found[point["step"]] = {**point["values"], "cause": verdict.get("cause")}
     return found
 
 
-def _steps(trainer: Any, record: dict[int, dict[str, float | None]]) -> Any:
+def _steps(trainer: Any, record: dict[int, dict[str, Any]]) -> Any:
     from examples.on_policy_loop.run import LoopStep
 
     logs = {log["step"]: log for log in trainer.state.log_history if "reward" in log}
@@ -128,11 +136,19 @@ def _steps(trainer: Any, record: dict[int, dict[str, float | None]]) -> Any:
         log, measured = logs.get(number + 1, {}), record.get(number, {})
         steps.append(
             LoopStep(
-                number, measured.get("kl_k3"), measured.get("abs_diff_max"), log.get("reward"),
-                log.get("grad_norm"), log.get("entropy"), log.get("step_time"),
-                trainer.looked_at.get(number),
+                step=number,
+                kl_k3=measured.get("kl_k3"),
+                abs_diff_max=measured.get("abs_diff_max"),
+                abs_diff_mean=measured.get("abs_diff_mean"),
+                cause=measured.get("cause"),
+                reward=log.get("reward"),
+                grad_norm=log.get("grad_norm"),
+                entropy=log.get("entropy"),
+                step_s=log.get("step_time"),
+                trl_abs_diff_mean=log.get(TRLS_OWN),
+                full_vocabulary_equal=trainer.looked_at.get(number),
             )
-        )  # fmt: skip
+        )
     return tuple(steps)
 
 
