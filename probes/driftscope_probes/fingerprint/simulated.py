@@ -72,6 +72,10 @@ class Instruction:
     operation: Any  # of the simulator
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.operation.m, self.operation.n, self.operation.k
+
+    @property
     def unit(self) -> Unit:
         operation = self.operation
         return Unit(operation.k, self.a, self.b, self.c, self.result, self._run)
@@ -179,7 +183,8 @@ def _encoded(values: Values, form: Format, packed: bool) -> Tensor:
     dtype = _torch_dtypes().get(form.name)
     if dtype is not None:
         return torch.from_numpy(values).to(dtype)
-    codes = np.vectorize(_codes(form).__getitem__, otypes=[np.uint8])(values)
+    numbers, bits = _codes(form)
+    codes = bits[np.searchsorted(numbers, values)]
     if packed:
         return torch.from_numpy(codes[:, ::2] << 4 | codes[:, 1::2])
     return torch.from_numpy(codes << (_BYTE_BITS - form.bits))
@@ -201,17 +206,15 @@ def _torch_dtypes() -> Mapping[str, torch.dtype]:
 
 
 @cache
-def _codes(form: Format) -> Mapping[float, int]:
-    """Of every number of a format without infinities: its bits."""
+def _codes(form: Format) -> tuple[Values, NDArray[np.uint8]]:
+    """The numbers of a format without infinities in ascending order, and the bits of each."""
     found: dict[float, int] = {}
     ones = 2**form.fraction_bits
     for code in range(2 ** (form.bits - 1)):
         exponent, fraction = divmod(code, ones)
         significand = fraction + (ones if exponent else 0)
         value = significand * 2.0 ** (form.smallest + max(exponent, 1) - 1)
-        found[value] = code
-        if value:
-            found[-value] = code | 2 ** (form.bits - 1)
-    return found
-
-
+        found[-value] = code | 2 ** (form.bits - 1)
+        found[value] = code  # of both zeros the positive one
+    numbers = sorted(found)
+    return np.array(numbers), np.array([found[each] for each in numbers], np.uint8)

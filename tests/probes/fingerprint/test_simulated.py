@@ -1,0 +1,139 @@
+"""Simulated devices, read as black boxes, against the tables of the simulator itself.
+
+Every architecture and input type; the parameters are what the simulator built each instruction with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from driftscope_probes.errors import RequestError
+from driftscope_probes.fingerprint.device_paths import read_instruction
+from driftscope_probes.fingerprint.reading import Reading, read_unit
+from driftscope_probes.fingerprint.simulated import ARCHITECTURES, Instruction, instructions
+
+#: The bits after the leading one, and the rounding, that the simulator names.
+ROUNDINGS = {
+    "RZ-FP32": (23, "toward zero"),
+    "RZ-E8M13": (13, "toward zero"),
+    "RNE-FP32": (23, "nearest even"),
+    "RNE-FP16": (10, "nearest even"),
+}
+FMA_BITS = {"fp32": 23, "fp64": 52}
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the simulator's tables say of an instruction."""
+
+    group: int
+    at_once: int
+    fraction_bits: int | None
+    sum_bits: int
+    rounding: str
+    exact: bool = False
+
+
+def stated(instruction: Instruction) -> Stated:
+    op, k = instruction.operation.arithmetic_op, instruction.operation.k
+    kind = type(op).__name__
+    if kind == "MMA_FMA":
+        return Stated(1, 1, None, FMA_BITS[instruction.a.name], "nearest even")
+    if kind == "MMA_FTZ_MUL_ADD":
+        return Stated(op.P, 2, None, 23, "nearest even")
+    group = min(op.L_max, k)
+    if kind == "MMA_E_FDPA":
+        return Stated(group, group, None, 23, "nearest even", exact=True)
+    return Stated(group, group, op.F, *ROUNDINGS[op.rho])
+
+
+def found(read: Reading) -> Stated:
+    return Stated(
+        read.order.group,
+        read.order.at_once,
+        None if read.alignment is None else read.alignment.bits,
+        read.result_bits,
+        read.rounding,
+        read.order.exact,
+    )
+
+
+def of_each_type(device: str) -> Iterator[Instruction]:
+    """An instruction of every family, result and pair of input types; with the largest K."""
+    largest: dict[tuple[str, ...], Instruction] = {}
+    for each in instructions(device):
+        # fp6 and fp4 mix with everything: with one partner each, to stay short.
+        mixed = each.a != each.b and min(each.a.bits, each.b.bits) < 8 and each.a.name != "e5m2"
+        scale = str(getattr(each.operation, "s_type", ""))
+        key = (each.family, each.a.name, each.b.name, each.c.name, each.result.name, scale)
+        if not mixed and (key not in largest or largest[key].shape[2] < each.shape[2]):
+            largest[key] = each
+    yield from largest.values()
+
+
+@pytest.mark.parametrize("device", ARCHITECTURES)
+def test_the_tables_are_found(device: str) -> None:
+    asked = list(of_each_type(f"simulated:{device}"))
+    wrong = {}
+    for each in asked:
+        read = found(read_unit(each.unit))
+        if read != stated(each):
+            wrong[each.name] = (read, stated(each))
+    assert asked
+    assert not wrong
+
+
+def test_hopper_sums_fp8_in_22_bits() -> None:
+    (instruction,) = (
+        each for each in instructions("simulated:hopper") if each.name.endswith("f32.e4m3.e4m3")
+    )
+    path = read_instruction(instruction)
+    assert (path.op, path.dtype, path.fraction_bits) == ("wgmma", "e4m3", 13)
+    assert (path.accumulator_bits, path.rounding, path.alignment) == (22, *["toward zero"] * 2)
+    assert path.products_before_rounding == 32
+
+
+def hopper(name: str) -> Instruction:
+    (found_,) = (
+        each
+        for each in instructions("simulated:hopper")
+        if each.family == "wgmma" and each.name.endswith(name)
+    )
+    return found_
+
+
+#: Of the simulator's own parameters: a field, and what is planted there.
+PLANTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "one bit less": ("f32.e4m3.e4m3", {"F": 12, "rho": "RZ-E8M13"}),
+    "one bit less of many": ("f32.f16.f16", {"F": 24}),
+    "one bit more": ("f32.bf16.bf16", {"F": 26}),
+    "nearest instead of toward zero": ("f32.bf16.bf16", {"rho": "RNE-FP32"}),
+    "all of fp32 where 13 bits are": ("f32.e4m3.e4m3", {"rho": "RZ-FP32"}),
+    "half the group": ("f32.e4m3.e4m3", {"L_max": 16}),
+    "half the group of fp16": ("f16.f16.f16", {"L_max": 8}),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_change_is_found(fault: str) -> None:
+    name, changes = PLANTED[fault]
+    instruction = hopper(name)
+    right = found(read_unit(instruction.unit))
+    operation = instruction.operation.arithmetic_op
+    for parameter, value in changes.items():
+        assert hasattr(operation, parameter)
+        setattr(operation, parameter, value)
+    planted = found(read_unit(instruction.unit))
+    assert planted != right
+    if fault != "all of fp32 where 13 bits are":  # 13 aligned bits and carries fill 18 of the 23
+        assert planted == stated(instruction)
+
+
+@pytest.mark.parametrize("device", ["simulated:pentium", "simulated:"])
+def test_a_device_that_nobody_simulates(device: str) -> None:
+    with pytest.raises(RequestError, match="simulated:hopper"):
+        instructions(device)
