@@ -5,7 +5,8 @@ from __future__ import annotations
 from driftscope_kernels.compare_ops.trees import UnreadableTreeError
 from driftscope_probes.fingerprint.reading import Reading, read_unit
 from driftscope_probes.fingerprint.report import PathReading, shortened
-from driftscope_probes.fingerprint.simulated import PREFIX, Instruction, instructions
+from driftscope_probes.fingerprint.request import PREFIX
+from driftscope_probes.fingerprint.simulated import Instruction, instructions
 from driftscope_probes.progress import Progress, ProgressSink
 
 

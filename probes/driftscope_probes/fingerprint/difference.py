@@ -87,10 +87,11 @@ class Aspect:
     said: Callable[[PathReading], str]
 
 
-def _fused(path: PathReading) -> str:
-    return {True: "fused multiply-add", False: "products rounded before they are added"}.get(
-        path.fma, "every product fits"
-    )
+FUSED: Final[Mapping[bool | None, str]] = {
+    True: "fused multiply-add",
+    False: "products rounded before they are added",
+    None: "every product fits",
+}
 
 
 def _order(path: PathReading) -> str:
@@ -108,19 +109,23 @@ ASPECTS: Final[tuple[Aspect, ...]] = (
     Aspect(
         "accumulator",
         lambda path: (path.accumulator_bits, path.sum_fraction_bits),
-        lambda path: f"sums are kept in {path.accumulator_bits} bits, {path.sum_fraction_bits} of "
-        "them after the leading one",
+        lambda path: (
+            f"sums are kept in {path.accumulator_bits} bits, {path.sum_fraction_bits} of "
+            "them after the leading one"
+        ),
     ),
     Aspect(
         "bits kept when aligning",
         lambda path: (path.fraction_bits, path.alignment),
-        lambda path: f"terms are aligned to {path.fraction_bits} bits below the largest, "
-        f"the rest rounded {path.alignment}",
+        lambda path: (
+            f"terms are aligned to {path.fraction_bits} bits below the largest, "
+            f"the rest rounded {path.alignment}"
+        ),
     ),
     Aspect(
         "rounding", lambda path: path.rounding, lambda path: f"sums are rounded {path.rounding}"
     ),
-    Aspect("fused multiply-add", lambda path: path.fma, _fused),
+    Aspect("fused multiply-add", lambda path: path.fma, lambda path: FUSED[path.fma]),
     Aspect(
         "subnormals",
         lambda path: path.subnormals,
@@ -132,9 +137,7 @@ ASPECTS: Final[tuple[Aspect, ...]] = (
         lambda path: f"infinity and NaN: {path.infinities}",
     ),
 )
-BITS: Final = Aspect(
-    "bits", lambda path: path.bits, lambda path: f"fixed inputs give {path.bits}"
-)
+BITS: Final = Aspect("bits", lambda path: path.bits, lambda path: f"fixed inputs give {path.bits}")
 
 
 def difference(before: FingerprintReport, after: FingerprintReport) -> FingerprintDifference:

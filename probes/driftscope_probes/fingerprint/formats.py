@@ -71,7 +71,8 @@ def factors(value: float, a: Format, b: Format) -> tuple[float, float]:
             of_a = min(max(exponent // 2, low), high)
             return math.ldexp(significand, of_a), math.ldexp(1.0, exponent - of_a)
     raise OutOfRangeError(
-        f"{value:g} is no product of {a.name} and {b.name}, which begin at 2^{a.smallest + b.smallest}"
+        f"{value:g} is no product of {a.name} and {b.name}: the smallest is "
+        f"2^{a.smallest + b.smallest}, the largest of one bit 2^{a.largest + b.largest}"
     )
 
 

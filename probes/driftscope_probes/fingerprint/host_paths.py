@@ -28,7 +28,7 @@ from driftscope_probes.fingerprint.unit import Unit, Values
 from driftscope_probes.progress import Progress, ProgressSink
 
 Shape: TypeAlias = tuple[int, int, int]
-#: M, N, K: a token at a time, a batch of them, and a K beyond the blocks into which libraries cut it.
+#: M, N, K: a token at a time, a batch, and a K beyond the blocks into which libraries cut it.
 SHAPES: Final = ((1, 256, 576), (16, 256, 576), (16, 256, 1024))
 #: K of attention is the context; a power of two, so that equal weights 1/K are exact.
 ATTENTION_SHAPES: Final = ((1, 64, 256), (16, 64, 512))
@@ -107,9 +107,7 @@ def host_paths(progress: ProgressSink, paths: tuple[HostPath, ...] = PATHS) -> l
     return found
 
 
-def read_path(
-    path: HostPath, dtype: str, shape: Shape, threads: int
-) -> PathReading:
+def read_path(path: HostPath, dtype: str, shape: Shape, threads: int) -> PathReading:
     rows, columns, k = shape
     tree, why = None, ""
     try:

@@ -60,8 +60,13 @@ def places_with_c(at_once: int) -> Places:
 def result_bits(unit: Unit, places: Places) -> int:
     """After the leading one, of the sum once it is rounded."""
     deepest = min(MOST_BITS, math.frexp(places.total)[1] - 1 - (unit.c or unit.result).smallest)
-    smalls = 2.0 ** -np.arange(1.0, deepest + 1)
+    smalls = _halves(deepest)
     return _first_other(places.left_of(unit, smalls.tolist()), smalls)
+
+
+def _halves(count: int) -> Values:
+    """½, ¼, …"""
+    return np.ldexp(np.ones(count), -np.arange(1, count + 1))
 
 
 def _first_other(got: Values, wanted: Values) -> int:
@@ -130,7 +135,7 @@ def alignment(unit: Unit, at_once: int, *, with_c: bool) -> Alignment | None:
 
 def _aligned(unit: Unit, big: int, small: int) -> Alignment | None:
     deepest = min(MOST_BITS, big - _smallest(unit, small))
-    smalls = 2.0 ** -np.arange(1.0, deepest + 1)
+    smalls = _halves(deepest)
     kept = _first_other(_left(unit, big, small, smalls), smalls)
     if kept == MOST_BITS:
         return Alignment(None, "exact")

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from driftscope_probes.device.environment import night_environment
-from driftscope_probes.errors import RequestError
 from driftscope_probes.fingerprint.device_paths import device_paths
 from driftscope_probes.fingerprint.functions import read_functions
 from driftscope_probes.fingerprint.host_paths import host_paths
-from driftscope_probes.fingerprint.report import FingerprintReport
+from driftscope_probes.fingerprint.report import FingerprintReport, FunctionReading
 from driftscope_probes.fingerprint.request import HOST, FingerprintRequest
-from driftscope_probes.fingerprint.simulated import PREFIX
 from driftscope_probes.progress import Progress, ProgressSink, scaled
 
 #: Of the whole, as measured on two cores: what paths and functions take.
@@ -28,16 +26,12 @@ def run_probe(asked: Mapping[str, Any], _workdir: Path, progress: ProgressSink) 
 def fingerprint(request: FingerprintRequest, progress: ProgressSink) -> FingerprintReport:
     """Raises RequestError."""
     device = request.device
-    if device.startswith(PREFIX):
+    functions: list[FunctionReading] = []
+    if device != HOST:
         paths = device_paths(device, scaled(progress, 0.0, PATHS_UNTIL))
-        functions = []
-    elif device == HOST:
+    else:
         paths = host_paths(scaled(progress, 0.0, PATHS_UNTIL))
         functions = read_functions(scaled(progress, PATHS_UNTIL, FUNCTIONS_UNTIL))
-    else:
-        raise RequestError(
-            f"there is no device {device!r}.", remedy=f"give {HOST} or {PREFIX}NAME."
-        )
     progress(Progress("environment", FUNCTIONS_UNTIL))
     environment, notes = night_environment()
     return FingerprintReport.of(device, paths, functions, environment, notes)

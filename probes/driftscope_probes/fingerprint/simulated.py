@@ -21,23 +21,10 @@ from torch import Tensor
 
 from driftscope_probes.errors import RequestError
 from driftscope_probes.fingerprint.formats import FORMATS, Format
+from driftscope_probes.fingerprint.request import ARCHITECTURES, PREFIX
 from driftscope_probes.fingerprint.unit import Unit, Values
 
 PACKAGE: Final = "mmasim"
-PREFIX: Final = "simulated:"
-#: As asked for, and as the simulator has them.
-ARCHITECTURES: Final[Mapping[str, str]] = {
-    "volta": "Volta",
-    "turing": "Turing",
-    "ampere": "Ampere",
-    "ada": "Ada Lovelace",
-    "hopper": "Hopper",
-    "blackwell": "Blackwell",
-    "rtx-blackwell": "RTX Blackwell",
-    "cdna1": "CDNA1",
-    "cdna2": "CDNA2",
-    "cdna3": "CDNA3",
-}
 #: Of the simulator's operand types: ours, and how torch holds them (fp6 and fp4 as bytes).
 TYPES: Final[Mapping[str, str]] = {
     "f64": "fp64",
@@ -94,20 +81,15 @@ class Instruction:
 
 
 def instructions(device: str) -> tuple[Instruction, ...]:
-    """Raises RequestError for a device that is not simulated, and where mmasim is missing."""
+    """Of "simulated:NAME". Raises RequestError where mmasim is missing or cannot be built."""
     name = device.removeprefix(PREFIX)
-    if name not in ARCHITECTURES:
-        raise RequestError(
-            f"there is no simulated device {device!r}.",
-            remedy=f"give one of {', '.join(PREFIX + each for each in ARCHITECTURES)}.",
-        )
     if find_spec(PACKAGE) is None:
         raise RequestError(
             f"{device} needs the package {PACKAGE}, which is not installed.",
             remedy="pip install 'driftscope[simulated]'",
         )
     families = _amd if name.startswith("cdna") else _nvidia
-    return tuple(_distinct(families(name)))
+    return tuple(families(name))
 
 
 def _loaded(module: str) -> Any:
@@ -167,15 +149,6 @@ def _smallest_shapes(names: Any) -> Iterator[str]:
         if key not in seen:
             seen.add(key)
             yield name
-
-
-def _distinct(found: Iterator[Instruction]) -> Iterator[Instruction]:
-    seen: set[tuple[object, ...]] = set()
-    for each in found:
-        key = (each.family, each.name)
-        if key not in seen:
-            seen.add(key)
-            yield each
 
 
 def _encoded(values: Values, form: Format, packed: bool) -> Tensor:

@@ -37,7 +37,7 @@ def fused_product(unit: Unit, places: Places, bits: int) -> bool | None:
 
 
 def subnormals(unit: Unit, places: Places) -> str:
-    """"kept", or what is flushed to zero."""
+    """ "kept", or what is flushed to zero."""
     leaf = places.ones[0]
     tiny, large = 2.0**unit.a.smallest, 2.0**unit.b.largest
     taken_in = float(unit.sums([{leaf: (tiny, large)}])[0]) == tiny * large
@@ -62,7 +62,7 @@ def _given_out(unit: Unit, leaf: int) -> bool | None:
 
 
 def infinities(unit: Unit, places: Places) -> str:
-    """"kept" where infinity and NaN come out as IEEE 754 has it, and else what does not."""
+    """ "kept" where infinity and NaN come out as IEEE 754 has it, and else what does not."""
     one, other = places.ones[0], places.small
     if unit.c is not None:
         made: list[Probe] = [{0: math.inf}, {0: -math.inf}, {0: math.nan}]

@@ -1,6 +1,6 @@
 """Simulated devices, read as black boxes, against the tables of the simulator itself.
 
-Every architecture and input type; the parameters are what the simulator built each instruction with.
+Every architecture and input type; the parameters are what it built each instruction with.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from driftscope_probes.errors import RequestError
+from driftscope_probes.fingerprint import simulated
 from driftscope_probes.fingerprint.device_paths import read_instruction
 from driftscope_probes.fingerprint.reading import Reading, read_unit
-from driftscope_probes.fingerprint.simulated import ARCHITECTURES, Instruction, instructions
+from driftscope_probes.fingerprint.request import ARCHITECTURES, FingerprintRequest
+from driftscope_probes.fingerprint.simulated import Instruction, instructions
 
 #: The bits after the leading one, and the rounding, that the simulator names.
 ROUNDINGS = {
@@ -133,7 +136,12 @@ def test_a_planted_change_is_found(fault: str) -> None:
         assert planted == stated(instruction)
 
 
-@pytest.mark.parametrize("device", ["simulated:pentium", "simulated:"])
-def test_a_device_that_nobody_simulates(device: str) -> None:
-    with pytest.raises(RequestError, match="simulated:hopper"):
-        instructions(device)
+def test_a_device_that_nobody_simulates() -> None:
+    with pytest.raises(ValidationError, match="simulated:hopper"):
+        FingerprintRequest(device="simulated:pentium")
+
+
+def test_no_simulator_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "find_spec", lambda _: None)
+    with pytest.raises(RequestError, match="is not installed"):
+        instructions("simulated:hopper")

@@ -1,4 +1,4 @@
-"""`driftscope fingerprint`: how this machine sums, read from outside, and what differs from another.
+"""`driftscope fingerprint`: how this machine sums, and what another does differently.
 
 The reading is done in a process of its own. Exit codes of `diff`: 0 equal, 1 they differ, 2 a file
 is no fingerprint.
@@ -21,7 +21,7 @@ from driftscope_probes.durable_file import write_whole
 from driftscope_probes.errors import RequestError
 from driftscope_probes.fingerprint.difference import difference
 from driftscope_probes.fingerprint.report import MOST_BYTES, FingerprintReport
-from driftscope_probes.fingerprint.request import HOST, FingerprintRequest
+from driftscope_probes.fingerprint.request import ARCHITECTURES, HOST, FingerprintRequest
 from driftscope_service.experiments.fingerprint.terminal import (
     print_difference,
     print_fingerprint,
@@ -39,7 +39,7 @@ app = typer.Typer(invoke_without_command=True)
 def fingerprint(
     context: typer.Context,
     device: Annotated[
-        str, typer.Option(help="cpu, or simulated:NAME: hopper, ampere, blackwell, cdna3, …")
+        str, typer.Option(help=f"cpu, or simulated:NAME; NAME: {', '.join(ARCHITECTURES)}.")
     ] = HOST,
     out: Annotated[Path | None, typer.Option(help="Write it to this file as JSON.")] = None,
     json_: Json = False,

@@ -1,4 +1,4 @@
-"""A fingerprint in the terminal: one line per way to sum; of two, what differs and what it touches."""
+"""A fingerprint in the terminal, a line per way to sum; of two, what differs, what it touches."""
 
 from __future__ import annotations
 
