@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from driftscope_probes.device.environment import Change, compare_environments
 from driftscope_probes.fingerprint.report import FingerprintReport, FunctionReading, PathReading
+from driftscope_probes.fingerprint.suspects import Suspect, suspects
 from driftscope_probes.plural import counted
 
 
@@ -25,10 +26,6 @@ class Mechanism:
     shapes: tuple[str, ...]  # "M 1, N 256, K 576, 2 threads"
     touches: str  # which ops of a transformer
 
-    @property
-    def sentence(self) -> str:
-        return f"{self.where}: {self.before}; then {self.after}"
-
 
 @dataclass(frozen=True, slots=True)
 class FingerprintDifference:
@@ -36,6 +33,7 @@ class FingerprintDifference:
     only_before: tuple[str, ...]  # paths that the other does not have
     only_after: tuple[str, ...]
     environment: tuple[Change, ...]
+    suspects: tuple[Suspect, ...]  # changes of the environment that can explain mechanisms
     compared: int
 
     @property
@@ -60,6 +58,7 @@ class FingerprintDifference:
             "only_before": list(self.only_before),
             "only_after": list(self.only_after),
             "environment": [each.to_dict() for each in self.environment],
+            "suspects": [asdict(each) for each in self.suspects],
             "compared": self.compared,
         }
 
@@ -146,12 +145,17 @@ def difference(before: FingerprintReport, after: FingerprintReport) -> Fingerpri
     found: list[Mechanism] = []
     for key in old.keys() & new.keys():
         found += _of_path(old[key], new[key])
-    found += _of_functions(before, after)
+    of_functions = list(_of_functions(before, after))
+    mechanisms = tuple(_joined(found + of_functions))
+    changes = compare_environments(before.environment, after.environment)
     return FingerprintDifference(
-        mechanisms=tuple(_joined(found)),
+        mechanisms=mechanisms,
         only_before=tuple(_name(old[key]) for key in old if key not in new),
         only_after=tuple(_name(new[key]) for key in new if key not in old),
-        environment=compare_environments(before.environment, after.environment),
+        environment=changes,
+        suspects=suspects(
+            [each.where for each in mechanisms], {each.where for each in of_functions}, changes
+        ),
         compared=len(old.keys() & new.keys()),
     )
 

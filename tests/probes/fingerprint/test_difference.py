@@ -127,6 +127,44 @@ def test_environments_are_part_of_it() -> None:
     }
 
 
+def with_variable(name: str) -> dict[str, Any]:
+    return {**ENVIRONMENT, "variables": {name: "1"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "variable", "library"),
+    [
+        ("torch.mm", "MKL_CBWR", "MKL"),
+        ("torch.mm", "ONEDNN_MAX_CPU_ISA", "oneDNN"),
+        ("torch.mm", "ATEN_CPU_CAPABILITY", "torch's own kernels"),
+        ("numpy.matmul", "OPENBLAS_CORETYPE", "numpy's OpenBLAS"),
+        ("numpy.matmul", "MKL_CBWR", None),
+        ("driftscope_kernels.ops.linear", "MKL_CBWR", None),
+        ("driftscope_kernels.ops.linear", "DRIFTSCOPE_KERNELS_ISA", "driftscope's kernels"),
+    ],
+)
+def test_the_library_that_changed_is_named(path: str, variable: str, library: str | None) -> None:
+    before = report({"path": path})
+    after = report({"path": path, "rounding": "down"}, environment=with_variable(variable))
+    named = [each.library for each in difference(before, after).suspects]
+    assert named == ([] if library is None else [library])
+
+
+def test_another_processor_explains_anything() -> None:
+    other = report({"rounding": "down"}, environment={**ENVIRONMENT, "hardware": {"cpu": "two"}})
+    (suspect,) = difference(report(), other).suspects
+    assert (suspect.explains, suspect.of) == (1, 1)
+
+
+def test_functions_are_of_torch_and_not_of_a_blas() -> None:
+    for variable, libraries in (
+        ("ATEN_CPU_CAPABILITY", ["torch's own kernels"]),
+        ("MKL_CBWR", []),
+    ):
+        other = report(exp="f" * 16, environment=with_variable(variable))
+        assert [each.library for each in difference(report(), other).suspects] == libraries
+
+
 def test_a_stored_report_is_read_back() -> None:
     stored = report().to_dict()
     assert FingerprintReport.read(stored) == FingerprintReport.read(report().to_dict())

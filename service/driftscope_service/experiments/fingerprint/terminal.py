@@ -65,6 +65,8 @@ def print_difference(found: FingerprintDifference, console: Console) -> None:
     for side, names in (("before", found.only_before), ("after", found.only_after)):
         for name in names:
             console.print(Text(f"only {side}: {name}"), soft_wrap=True)
+    for suspect in found.suspects:
+        console.print(Text(suspect.sentence), soft_wrap=True)
     if found.environment:
         console.print(Text("The environments differ in:", style="bold"))
     for change in found.environment:
