@@ -1,4 +1,4 @@
-"""Which change of the environment can explain a change of arithmetic: by what each library computes.
+"""Which change of the environment can explain other arithmetic: by what each library computes.
 
 Free of torch. In: changed mechanisms and the changes between two environments. Out: suspects.
 """
