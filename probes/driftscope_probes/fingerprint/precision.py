@@ -66,7 +66,8 @@ def result_bits(unit: Unit, places: Places) -> int:
 
 def _halves(count: int) -> Values:
     """½, ¼, …"""
-    return np.ldexp(np.ones(count), -np.arange(1, count + 1))
+    found: Values = np.ldexp(np.ones(count), -np.arange(1, count + 1))
+    return found
 
 
 def _first_other(got: Values, wanted: Values) -> int:

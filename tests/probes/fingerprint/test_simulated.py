@@ -65,22 +65,9 @@ def found(read: Reading) -> Stated:
     )
 
 
-def of_each_type(device: str) -> Iterator[Instruction]:
-    """An instruction of every family, result and pair of input types; with the largest K."""
-    largest: dict[tuple[str, ...], Instruction] = {}
-    for each in instructions(device):
-        # fp6 and fp4 mix with everything: with one partner each, to stay short.
-        mixed = each.a != each.b and min(each.a.bits, each.b.bits) < 8 and each.a.name != "e5m2"
-        scale = str(getattr(each.operation, "s_type", ""))
-        key = (each.family, each.a.name, each.b.name, each.c.name, each.result.name, scale)
-        if not mixed and (key not in largest or largest[key].shape[2] < each.shape[2]):
-            largest[key] = each
-    yield from largest.values()
-
-
 @pytest.mark.parametrize("device", ARCHITECTURES)
 def test_the_tables_are_found(device: str) -> None:
-    asked = list(of_each_type(f"simulated:{device}"))
+    asked = instructions(f"simulated:{device}")
     wrong = {}
     for each in asked:
         read = found(read_unit(each.unit))
@@ -134,6 +121,35 @@ def test_a_planted_change_is_found(fault: str) -> None:
     assert planted != right
     if fault != "all of fp32 where 13 bits are":  # 13 aligned bits and carries fill 18 of the 23
         assert planted == stated(instruction)
+
+
+def planted_in(operation: Any) -> Iterator[tuple[str, Any]]:
+    """A bit less, the other rounding, half the group; where the instruction has such a thing."""
+    if hasattr(operation, "F"):
+        yield "F", operation.F - 1
+        other = {"RZ-FP32": "RNE-FP32", "RZ-E8M13": "RNE-FP16", "RNE-FP32": "RZ-FP32"}
+        if operation.rho in other:
+            yield "rho", other[operation.rho]
+    if getattr(operation, "L_max", 0) > 2:
+        yield "L_max", operation.L_max // 2
+
+
+@pytest.mark.parametrize("device", ["turing", "hopper", "cdna1"])
+def test_every_instruction_shows_what_is_planted_in_it(device: str) -> None:
+    missed = []
+    for instruction in instructions(f"simulated:{device}"):
+        operation, k = instruction.operation.arithmetic_op, instruction.operation.k
+        right = found(read_unit(instruction.unit))
+        for parameter, value in list(planted_in(operation)):
+            before = getattr(operation, parameter)
+            setattr(operation, parameter, value)
+            # A group beyond K is not seen: nor does it do anything.
+            if found(read_unit(instruction.unit)) == right and not (
+                parameter == "L_max" and value >= k
+            ):
+                missed.append((instruction.name, parameter))
+            setattr(operation, parameter, before)
+    assert not missed
 
 
 def test_a_device_that_nobody_simulates() -> None:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from driftscope_probes.fingerprint.difference import FingerprintDifference
 from driftscope_probes.fingerprint.report import FingerprintReport, PathReading
 from driftscope_probes.plural import counted
+from driftscope_service.terminal.listing import print_list
 
 UNKNOWN: Final = "–"
 HEADINGS: Final = ("path", "dtype", "M×N×K", "threads", "sum", "aligned", "at once", "rounding")
 
 
 def print_fingerprint(report: FingerprintReport, console: Console) -> None:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in (*HEADINGS, "order"):
-        table.add_column(heading, overflow="fold")
-    for path in report.paths:
-        table.add_row(*_row(path))
-    console.print(table)
+    print_list((*HEADINGS, "order"), map(_row, report.paths), console)
     for each in report.functions:
         line = f"{each.name} {each.dtype}: up to {each.largest_error_ulp:g} ULP off at {each.at:g}"
         console.print(Text(line, style="dim"))
