@@ -75,6 +75,8 @@ TOUCHES: Final[Mapping[str, str]] = {
     "rsqrt": "RMSNorm and LayerNorm",
     "tanh": "GELU, capped scores and logits",
     "silu": "the gate of the MLP",
+    "softmax": "attention, sampling, the router",
+    "log_softmax": "every log-probability",
 }
 MATRIX_UNITS: Final = "every product of this input type that runs on matrix units"
 

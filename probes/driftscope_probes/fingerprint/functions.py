@@ -1,4 +1,4 @@
-"""How far exp, log, rsqrt, tanh and silu are from the true value, on a fixed grid."""
+"""How far functions are from the true value on a fixed grid: exp, log, rsqrt, softmax, …"""
 
 from __future__ import annotations
 
@@ -30,6 +30,20 @@ class Function:
     powers: bool = False  # the grid is of powers of two with these exponents
 
 
+#: Of the grid without its last point; every row goes over all of its range.
+SOFTMAX_ROWS: Final = 256
+
+
+def _softmax(x: Tensor) -> Tensor:
+    rows = x[:-1].view(-1, SOFTMAX_ROWS).t().contiguous()
+    return torch.softmax(rows, -1).t().flatten()
+
+
+def _log_softmax(x: Tensor) -> Tensor:
+    rows = x[:-1].view(-1, SOFTMAX_ROWS).t().contiguous()
+    return torch.log_softmax(rows, -1).t().flatten()
+
+
 #: Ranges that stay within fp16, so that one grid serves all formats.
 FUNCTIONS: Final[Mapping[str, Function]] = {
     "exp": Function(torch.exp, -9.0, 11.0),
@@ -37,6 +51,9 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "rsqrt": Function(torch.rsqrt, -14.0, 15.0, powers=True),
     "tanh": Function(torch.tanh, -4.0, 4.0),
     "silu": Function(functional.silu, -9.0, 20.0),
+    "softmax": Function(_softmax, -4.3, 3.9),
+    # Not a power of two apart: the differences that log-softmax takes would all be exact.
+    "log_softmax": Function(_log_softmax, -4.3, 3.9),
 }
 
 

@@ -138,6 +138,8 @@ def planted_in(operation: Any) -> Iterator[tuple[str, Any]]:
 def test_every_instruction_shows_what_is_planted_in_it(device: str) -> None:
     missed = []
     for instruction in instructions(f"simulated:{device}"):
+        if device == "hopper" and instruction.family == "mma":  # as wgmma, and as on Turing
+            continue
         operation, k = instruction.operation.arithmetic_op, instruction.operation.k
         right = found(read_unit(instruction.unit))
         for parameter, value in list(planted_in(operation)):
