@@ -105,6 +105,11 @@ driftscope_probes.explain.dumps.*
     tests/probes/explain/dumps/test_explain_dumps.py run(request,
 driftscope_probes.explain.server.*
     tests/probes/explain/server/test_explain_server.py explain_server(
+driftscope_probes.fingerprint.run tests/service/cli/test_fingerprint.py fingerprint("--device",
+driftscope_probes.fingerprint.suspects
+    tests/probes/fingerprint/test_difference.py .suspects]
+driftscope_probes.fingerprint.[fopsu]*
+    tests/probes/fingerprint/test_simulated.py read_unit(each.unit)
 driftscope_probes.floor.measure tests/probes/floor/test_run.py driftscope_probes.floor.run
 driftscope_probes.paired.sides tests/probes/paired/test_kernels.py run_paired(
 driftscope_service.cli.local_store tests/service/cli/test_keeping.py build_app(WITH_TOY)
@@ -116,6 +121,8 @@ driftscope_service.experiments.start_pages tests/service/pages/test_start_page.p
 driftscope_service.experiments.submitted
     tests/service/experiments/test_reports_api.py post("/v1/reports"
 driftscope_service.experiments.diagnose.* tests/service/cli/test_diagnose.py driftscope("diagnose"
+driftscope_service.experiments.fingerprint.*
+    tests/service/cli/test_fingerprint.py fingerprint("diff"
 driftscope_service.experiments.explain.command
     tests/service/cli/test_explain.py driftscope("explain"
 driftscope_service.experiments.explain.*

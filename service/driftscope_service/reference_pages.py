@@ -87,7 +87,7 @@ def _sections(context: Any) -> Iterator[str]:
         if found is None or found.hidden:
             continue
         inner = found.context_class(found, info_name=name, parent=context)
-        if not isinstance(found, TyperGroup):
+        if not isinstance(found, TyperGroup) or found.invoke_without_command:
             yield _section(inner)
         yield from _sections(inner)
 

@@ -19,6 +19,8 @@ from driftscope_kernels.reference.arithmetic import Float32, fma
 
 #: x [rows, K] and weight [columns, K] of one dtype to [rows, columns], which may be wider.
 Linear = Callable[[Tensor, Tensor], Tensor]
+#: Of pairs of leaves: how many leaves the smallest sum has that holds both.
+Sizes = Callable[[Sequence[tuple[int, int]]], list[int]]
 
 #: Integers up to here are exact in bf16, which has 8 bits of significand.
 LOW_PRECISION_LEAVES: Final = 256
@@ -63,9 +65,13 @@ def read_tree(
     all columns add in one order, and calls `linear` a few times per K / columns. Raises
     UnreadableTreeError.
     """
-    sizes = _Sizes(linear, k, dtype, rows, columns)
+    return grown_tree(k, _Sizes(linear, k, dtype, rows, columns).of)
+
+
+def grown_tree(leaves: int, sizes: Sizes) -> Tree:
+    """The tree of which `sizes` tells, asked for all pairs of a level at once."""
     found: list[_Grown] = []
-    level = [_Unknown(list(range(k)), k + 1, found)]
+    level = [_Unknown(list(range(leaves)), leaves + 1, found)]
     while level:
         level = _next_level(level, sizes)
     (root,) = found
@@ -102,9 +108,9 @@ class _Unknown:
         return [(start, other) for other in self.leaves if other != start]
 
 
-def _next_level(level: list[_Unknown], sizes: _Sizes) -> list[_Unknown]:
+def _next_level(level: list[_Unknown], sizes: Sizes) -> list[_Unknown]:
     """What is known after all pairs of a level were asked together."""
-    terms = iter(sizes.of([pair for unknown in level for pair in unknown.pairs]))
+    terms = iter(sizes([pair for unknown in level for pair in unknown.pairs]))
     following: list[_Unknown] = []
     for unknown in level:
         met: dict[int, list[int]] = {}

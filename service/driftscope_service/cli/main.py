@@ -156,6 +156,7 @@ BEFORE: Final[Mapping[str, Part]] = {
     "audit": _commands("driftscope_service.cli.audit", "audit"),
     "lint": _commands("driftscope_service.cli.lint", "lint"),
     "environment": _commands("driftscope_service.cli.environment", "environment"),
+    "fingerprint": _group("driftscope_service.experiments.fingerprint.command", "fingerprint"),
 }
 AFTER: Final[Mapping[str, Part]] = {
     "model": _group("driftscope_service.cli.model", "model"),

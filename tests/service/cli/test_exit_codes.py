@@ -47,6 +47,7 @@ def test_the_table_names_every_command_with_a_finding() -> None:
         "probe determinism",
         "kernels check",
         "lint",
+        "fingerprint diff",
         "nightly",
     ):
         assert f"`{name}`" in page
@@ -59,6 +60,8 @@ def test_the_table_names_every_command_with_a_finding() -> None:
         (("lint", "--rules"), 0),
         (("lint", "nothing.yaml"), 2),
         (("floor", "--list"), 0),
+        (("fingerprint", "--device", "nothing"), 2),
+        (("fingerprint", "diff", "nothing.json", "nothing.json"), 2),
         (("kernels", "list", "--op", "linear"), 0),
         (("analyze", "nothing.json"), 2),
         (("nightly", "--config", "nothing.toml"), 2),
