@@ -14,6 +14,7 @@ import torch
 from examples.on_policy_loop.compare import Outcome, table
 from examples.on_policy_loop.master_weights import MasterWeightsAdamW
 from examples.on_policy_loop.page import write_page
+from examples.on_policy_loop.planted import FAULTS
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "examples" / "on_policy_loop" / "run.py"
@@ -32,7 +33,7 @@ def loop(mode: str, folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_exact_is_zero_at_every_step_whatever_the_micro_batch(tmp_path: Path) -> None:
+def test_exact_is_zero_at_every_step_and_the_same_twice(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     small = ("--steps=4", "--completion-tokens=12", "--full-vocabulary-every=3")
     found = loop("exact", tmp_path, *small)
@@ -50,10 +51,27 @@ def test_exact_is_zero_at_every_step_whatever_the_micro_batch(tmp_path: Path) ->
 def test_stock_bf16_is_not(tmp_path: Path) -> None:
     """The control: what exact mode shows is not a comparison that cannot fail."""
     pytest.importorskip("vllm")
-    found = loop("bf16", tmp_path, "--steps=2", "--completion-tokens=12")
+    found = loop("bf16+tis", tmp_path, "--steps=2", "--completion-tokens=12")
     for step in found["steps"]:
         assert step["kl_k3"] > 0 and step["abs_diff_max"] > 1e-3
+        assert step["trl_abs_diff_mean"] == pytest.approx(step["abs_diff_mean"], abs=1e-6)
     assert found["steps"][0]["full_vocabulary_equal"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("tensor_not_sent", "dropped_tensor_on_reload"),
+        ("sync_of_the_step_before", "stale_engine_weights"),
+    ],
+)
+def test_a_faulty_sync_is_named_at_its_step(fault: str, cause: str, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    planted = (f"--fault={fault}", "--fault-at=2")
+    found = loop("exact", tmp_path, "--steps=3", "--completion-tokens=12", *planted)
+    assert [step["cause"] for step in found["steps"]] == [None, None, cause]
+    assert [step["abs_diff_max"] == 0 for step in found["steps"]] == [True, True, False]
 
 
 def test_an_unknown_mode_is_named() -> None:
@@ -61,6 +79,11 @@ def test_an_unknown_mode_is_named() -> None:
         [sys.executable, str(RUN), "--mode", "fast"], capture_output=True, text=True
     )
     assert done.returncode == 2 and "exact-fp16" in done.stderr
+
+
+def test_every_fault_is_known_to_the_command() -> None:
+    done = subprocess.run([sys.executable, str(RUN), "--help"], capture_output=True, text=True)
+    assert all(fault in done.stdout for fault in FAULTS)
 
 
 def outcome(mode: str, stressed: bool) -> Outcome:
