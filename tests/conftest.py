@@ -47,8 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInOrder
     return FilesInOrder(config, log) if config.option.dist == "loadfile" else None
 
 
-#: Its slow tests drive vLLM and many state what its build for AVX-512 computes bit for bit: the one
-#: for AVX2 fuses and adds otherwise, and has no FP8 cache. Elsewhere such tests are marked one by one.
+#: Its slow tests drive vLLM, and many state what its build for AVX-512 computes bit for bit: the
+#: one for AVX2 fuses and adds otherwise, and has no FP8 cache. Others are marked one by one.
 OF_AVX512 = ROOT / "tests" / "probes"
 
 
