@@ -29,8 +29,8 @@ from examples.on_policy_loop.service import service  # noqa: E402
 
 RUN = Path(__file__).with_name("run.py")
 #: Where the mismatch has most room to matter: larger steps, several of them from one rollout, and
-#: responses of twice the length.
-STRESS = ("--learning-rate=2e-3", "--iterations=4", "--completion-tokens=64")
+#: responses half as long again.
+STRESS = ("--learning-rate=2e-3", "--iterations=4", "--completion-tokens=48")
 STRESSED_MODES = ("bf16", "bf16+tis", "exact")
 QUICK_MODES = ("bf16", "exact")
 STEPS, QUICK_STEPS = 60, 4
@@ -75,6 +75,7 @@ def run_mode(mode: str, stressed: bool, steps: int, address: str, folder: Path) 
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: see {log.name}")
     wall = time.monotonic() - began
     rows = json.loads(done.stdout)["steps"]
+    (folder / f"{name}.json").write_text(done.stdout, encoding="utf-8")
     seconds = [row["step_s"] for row in rows if row["step_s"] is not None]
     looked = (row["full_vocabulary_equal"] for row in rows)
     return Outcome(
@@ -133,7 +134,8 @@ def main() -> None:
             under = " under stress" if stressed else ""
             print(f"[{number}/{len(plan)}] {mode}{under}, {steps} steps", flush=True)
             outcomes.append(run_mode(mode, stressed, steps, address, options.output))
-    page = write_page(outcomes, machine(), options.output)
+            # After each: what has been measured is kept if a later run ends in an error.
+            page = write_page(outcomes, machine(), options.output)
     print(table(outcomes))
     print(f"{page}\nruns: driftscope serve --data-dir {options.output / 'data'}")
 
