@@ -4,6 +4,7 @@ What makes it a driftscope run is the mixin; the rest is any GRPO script. transf
 samples, from the very model that is trained, so the verdict is rounding's. Usage: [STEPS]
 """
 
+import os
 import sys
 import tempfile
 
@@ -44,7 +45,11 @@ def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
 
 
 def main() -> None:
-    client = DriftscopeClient(run="example-trl")
+    client = DriftscopeClient(
+        # Ten steps of a toy take a second; the queue of a real run need not hold them all.
+        run=os.environ.get("DRIFTSCOPE_RUN", "example-trl"),
+        queue_size=1024,
+    )
     model, tokenizer = model_and_tokenizer()
     with tempfile.TemporaryDirectory() as output:
         trainer = Trainer(

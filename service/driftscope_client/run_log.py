@@ -35,7 +35,7 @@ class RunLog:
         """queue: what waits, in words. backlog_since: time.monotonic()."""
         reason, why = _why_they_wait(link, backlog_since)
         kind = f"{NO_ROOM}: {reason}"
-        self._warning.warn(kind, f"step {step} was dropped: {queue} wait. {why}")
+        self._warning.warn(kind, f"step {step} was dropped: {queue} wait (queue_size). {why}")
 
     def after_close(self, step: int) -> None:
         self._warning.warn(AFTER_CLOSE, f"step {step} was dropped: the client is closed.")

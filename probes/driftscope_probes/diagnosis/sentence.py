@@ -9,6 +9,7 @@ from driftscope_probes.diagnosis.catalogue import catalogue
 from driftscope_probes.diagnosis.cause import NAMED_FROM, ComparisonVerdict, NamedCause
 from driftscope_probes.diagnosis.examination import Examination
 from driftscope_probes.diagnosis.families.function import ALIKE
+from driftscope_probes.diagnosis.floor import AT_FLOOR_UP_TO
 
 
 def sentence_of(
@@ -44,6 +45,8 @@ def sentence_of(
             f"{said}; one finding beside it: {named.title} ({named.name})." if named else f"{said}."
         )
     word = "Bug-like" if verdict == "bug_like" else "Above the floor"
+    if verdict == "above_floor" and excess is not None and excess <= AT_FLOOR_UP_TO:
+        word = "Small, but not of the shape that rounding has,"
     if named:
         return f"{word}: {named.title} ({named.name}, {_percent(named)}; {size} {basis})."
     if seen.rounding_shape and verdict == "above_floor":

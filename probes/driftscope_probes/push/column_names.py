@@ -96,6 +96,9 @@ class ColumnNames:
             if name in taken or name in BESIDE:
                 continue
             if not foreign or name in doubtful or _slip(name, accepted):
+                neither = not any(side in found for side in REQUIRED) and not doubtful
+                if neither:
+                    raise _neither_side(there, what)
                 raise _unknown(f"{what} {name[:80]!r}", name, accepted, doubtful)
         return found
 
@@ -187,6 +190,16 @@ def missing(name: str, add: str, where: str = "there is") -> UnknownColumns:
 
 def _slip(name: str, accepted: Sequence[str]) -> bool:
     return bool(get_close_matches(name, accepted, cutoff=SLIP))
+
+
+def _neither_side(there: Sequence[str], what: str) -> UnknownColumns:
+    first, second = (*there, "NAME", "NAME")[:2]
+    return UnknownColumns(
+        f"{what} {first[:80]!r}, and none that is known as a side's log-probabilities; there are "
+        f"{shown(there)}.",
+        remedy="say which column is which: --columns "
+        f"{REQUIRED[0]}={first[:80]},{REQUIRED[1]}={second[:80]}",
+    )
 
 
 def _unknown(

@@ -58,9 +58,16 @@ def parse(raw: bytes, what: str) -> Any:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise PushError(
-            f"{what} is not valid JSON: {error}"[:500],
+            f"{what} is not valid JSON: {_place(error)}"[:500],
             remedy="write it again with a JSON library, in UTF-8 and each name once.",
         ) from error
+
+
+def _place(error: ValueError | RecursionError) -> str:
+    """By character: a line within the value would be read as one of the file."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}."
+    return str(error)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

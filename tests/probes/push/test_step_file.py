@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from driftscope_probes.push import PushError, read_step
+from driftscope_probes.push.column_names import ColumnNames, parse_columns
 
 
 def test_by_content_and_by_name(good: Path, tmp_path: Path) -> None:
@@ -43,3 +45,15 @@ def test_one_format_read_as_another(good: Path) -> None:
     for wrong in ("json", "prime-rl"):
         with pytest.raises(PushError, match="not valid JSON"):
             read_step(good, wrong)
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "step.jsonl").write_bytes(b"")
+    with pytest.raises(PushError, match="it is empty"):
+        read_step(tmp_path / "step.jsonl")
+
+
+def test_two_flat_arrays_are_one_sequence(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.full(5, -1.0), pi=np.full(5, -1.5))
+    columns = ColumnNames(parse_columns("rollout_logprobs=mu,trainer_logprobs=pi"))
+    assert read_step(tmp_path / "x.npz", columns=columns).cu_seqlens.tolist() == [0, 5]

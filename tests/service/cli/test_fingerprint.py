@@ -64,7 +64,7 @@ def test_no_fingerprint(stored: Path, tmp_path: Path, content: str | None) -> No
     other = tmp_path / "other.json"
     if content is not None:
         other.write_text(content, encoding="utf-8")
-    with pytest.raises(RequestError, match="is not a fingerprint"):
+    with pytest.raises(RequestError, match="is not a fingerprint|cannot be read"):
         fingerprint("diff", stored, other)
 
 

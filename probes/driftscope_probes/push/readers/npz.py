@@ -160,6 +160,10 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
 
 def _tensors(arrays: Mapping[str, NDArray[Any]], columns: ColumnNames) -> dict[str, NDArray[Any]]:
     stored = {}
+    one = arrays.get(REQUIRED[0])
+    if one is not None and one.ndim == 1 and "cu_seqlens" not in arrays and "mask" not in arrays:
+        # Two flat arrays are one sequence, as two columns of a table are.
+        arrays = {**arrays, "cu_seqlens": np.array([0, one.size], np.int64)}
     for name, array in arrays.items():
         dtype = DTYPE_NAMES.get(array.dtype.name, array.dtype.name)
         if dtype not in RULES[name].accepted:

@@ -177,6 +177,8 @@ def _unknown(file: Opening) -> PushError:
             f"of the formats: {ACCEPTED}.",
             remedy=f"give both sides' log-probabilities; {SEE}",
         )
+    if not file.head:
+        return PushError("it is empty.", remedy="write both sides' log-probabilities into it.")
     suffix = (
         f"its suffix {file.path.suffix[:80]!r} names no format, and " if file.path.suffix else ""
     )

@@ -103,7 +103,7 @@ def _numbers(name: str, column: Any) -> NDArray[Any]:
         raise PushError(f"{name} has no value in any row.", remedy=f"leave {name} out.")
     if not (_is_number(kind) and (rule.dtypes[0] == "F32" or not pa.types.is_floating(kind))):
         raise PushError(
-            f"{name} is a column of {str(kind)[:80]}; accepted are "
+            f"{name} is a column of {str(kind)[:80]}{_first_that_is_none(column)}; accepted are "
             f"{'numbers' if rule.dtypes[0] == 'F32' else 'integers'}.",
             remedy=f"look at its first values, or map another: --columns {name}=NAME.",
         )
@@ -119,6 +119,16 @@ def _numbers(name: str, column: Any) -> NDArray[Any]:
     if name == "mask":
         return np.asarray(column.cast(pa.int8()).to_numpy())
     return converted(name, np.asarray(column.cast(pa.int64()).to_numpy()), "I64")
+
+
+def _first_that_is_none(column: Any) -> str:
+    """Where a column of text, as a table has it, stops being numbers."""
+    for row, cell in enumerate(column.to_pylist(), start=1):
+        try:
+            float(cell)
+        except (TypeError, ValueError):
+            return f": row {row} of the data is {str(cell)[:40]!r}"
+    return ""
 
 
 def _is_number(kind: Any) -> bool:

@@ -91,6 +91,16 @@ def _write(path: Path, report: FingerprintReport) -> None:
         ) from error
 
 
+def _why(error: ValueError | TypeError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "it is not JSON"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return str(error).splitlines()[0]
+
+
 def _stored(path: Path) -> FingerprintReport:
     """Raises RequestError."""
     try:
@@ -99,8 +109,13 @@ def _stored(path: Path) -> FingerprintReport:
         if len(content) > MOST_READ:
             raise ValueError(f"it has more than {MOST_READ} bytes")
         return FingerprintReport.read(json.loads(content))
-    except (OSError, ValueError, ValidationError, TypeError, RecursionError) as error:
+    except OSError as error:
         raise RequestError(
-            f"{path} is not a fingerprint: {str(error).splitlines()[0]}.",
+            f"{path} cannot be read: {error.strerror}.",
+            remedy="give two files that driftscope fingerprint --out wrote.",
+        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RequestError(
+            f"{path} is not a fingerprint: {_why(error)}.",
             remedy="give two files that driftscope fingerprint --out wrote.",
         ) from error

@@ -89,3 +89,18 @@ def test_parquet_with_one_token_per_row(tmp_path: Path) -> None:
     step = read_step(tmp_path / "step.parquet")
     assert step.cu_seqlens.tolist() == [0, 2, 3] and step.mask.tolist() == [True, True, False]
     assert str(step.rollout.tolist()) == "[-0.5, nan, -2.0]"
+
+
+def test_a_cell_of_text_is_named_with_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "step.csv"
+    file.write_text("rollout_logprobs,trainer_logprobs\n-0.5,-0.5\n-0.5,abc\n")
+    with pytest.raises(PushError, match=r"row 2 of the data is 'abc'"):
+        read_step(file)
+
+
+def test_two_columns_of_any_name_are_asked_for_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "step.csv"
+    file.write_text("mu,pi\n-0.5,-0.5\n")
+    with pytest.raises(PushError) as refused:
+        read_step(file)
+    assert "--columns rollout_logprobs=mu,trainer_logprobs=pi" in (refused.value.remedy or "")
