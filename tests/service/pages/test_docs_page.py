@@ -23,7 +23,9 @@ HTML = {"accept": "text/html"}
 def test_every_page_and_picture_of_the_folder_is_there() -> None:
     found = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert {f"{name}.md" for name in documents()} == found
-    assert set(images()) == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.png")}
+    assert set(images()) == {
+        str(path.relative_to(DOCS)) for kind in ("*.png", "*.svg") for path in DOCS.rglob(kind)
+    }
 
 
 def test_every_link_between_pages_leads_to_a_page_and_a_heading(running: Any) -> None:
