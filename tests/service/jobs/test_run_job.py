@@ -29,7 +29,7 @@ def test_a_failure_is_recorded_when_the_lock_is_gone(
 ) -> None:
     job_id = running.start("sleep")
     running.wait(job_id, "running")
-    eventually(lambda: running.job(job_id)["progress"]["stage"] == "sleep")
+    eventually(lambda: (running.job(job_id)["progress"] or {}).get("stage") == "sleep")
     running.client.post(f"/v1/jobs/{job_id}/cancel")
     with closing(sqlite3.connect(running.data_dir / "driftscope.db")) as lock:
         lock.execute("BEGIN IMMEDIATE")

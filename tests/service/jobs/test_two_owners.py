@@ -69,7 +69,7 @@ def test_the_report_of_a_stale_owner_is_discarded(
     job_id = running.start("gate")
     folder = running.data_dir / "jobs" / job_id
     # Nothing is left to be told that could tell it of the loss.
-    eventually(lambda: running.job(job_id)["progress"]["stage"] == "gate")
+    eventually(lambda: (running.job(job_id)["progress"] or {}).get("stage") == "gate")
     with another_instance(running) as other:
         take_over(running, other)
         eventually(lambda: (folder / "attempt-2" / "request.json").exists())
@@ -96,7 +96,7 @@ def test_an_owner_that_hears_of_it_stops_its_probe(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job_id = running.start("sleep")
-    eventually(lambda: running.job(job_id)["progress"]["stage"] == "sleep")
+    eventually(lambda: (running.job(job_id)["progress"] or {}).get("stage") == "sleep")
     (first,) = processes_of(job_id)
     with another_instance(running) as other:
         with monkeypatch.context() as standing_still:
