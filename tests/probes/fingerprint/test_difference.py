@@ -140,7 +140,7 @@ def with_variable(name: str) -> dict[str, Any]:
         ("numpy.matmul", "OPENBLAS_CORETYPE", "numpy's OpenBLAS"),
         ("numpy.matmul", "MKL_CBWR", None),
         ("driftscope_kernels.ops.linear", "MKL_CBWR", None),
-        ("driftscope_kernels.ops.linear", "DRIFTSCOPE_KERNELS_ISA", "driftscope's kernels"),
+        ("driftscope_kernels.ops.linear", "DRIFTSCOPE_KERNELS", "driftscope's kernels"),
     ],
 )
 def test_the_library_that_changed_is_named(path: str, variable: str, library: str | None) -> None:
