@@ -1,7 +1,7 @@
 """Every mode of the loop, one after another, into one page and one table.
 
     make loop        # five modes, and three under stress
-    make loop-quick  # three modes of a few steps
+    make loop-quick  # two modes, a few steps
 
 Each run is a run of the service whose data lie beside the page; `driftscope serve --data-dir` shows
 them. What a mode differs in is the table of `modes.py`; model, prompts, seed, order are the same.
@@ -10,19 +10,20 @@ them. What a mode differs in is the table of `modes.py`; model, prompts, seed, o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from examples.on_policy_loop.loop import LoopResult  # noqa: E402
 from examples.on_policy_loop.modes import MODES  # noqa: E402
 from examples.on_policy_loop.page import write_page  # noqa: E402
 from examples.on_policy_loop.service import service  # noqa: E402
@@ -40,24 +41,42 @@ LAST_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One run, in the numbers that the table shows."""
+    """One run, and the numbers of it that the table shows."""
 
-    mode: str
     stressed: bool
-    run: str
-    wall_s: float
-    kl_k3: tuple[float | None, ...]  # per step, nats
-    abs_diff_max: tuple[float | None, ...]  # per step, nats
-    reward: tuple[float | None, ...]
-    grad_norm: tuple[float | None, ...]
-    entropy: tuple[float | None, ...]  # nats
-    step_s: float  # median
-    vocabulary_equal: tuple[bool, ...]  # at the steps where whole distributions were compared
+    result: LoopResult
+
+    @property
+    def label(self) -> str:
+        return self.result.mode + (" (stress)" if self.stressed else "")
+
+    @property
+    def kl_k3(self) -> float:
+        """Mean over the steps, nats."""
+        return mean(_known(self.result.series("kl_k3")) or [nan])
+
+    @property
+    def abs_diff_max(self) -> float:
+        """Of all tokens, nats."""
+        return max(_known(self.result.series("abs_diff_max")), default=nan)
 
     @property
     def last_reward(self) -> float:
-        last = [value for value in self.reward if value is not None][-LAST_STEPS:]
-        return sum(last) / len(last)
+        return mean(_known(self.result.series("reward"))[-LAST_STEPS:])
+
+    @property
+    def step_s(self) -> float:
+        return median(_known(self.result.series("step_s")))
+
+    @property
+    def vocabulary(self) -> str:
+        """At how many of the steps looked at whole distributions are equal."""
+        looked = _known(self.result.series("full_vocabulary_equal"))
+        return f"{sum(looked):g} of {len(looked)}"
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def run_mode(mode: str, stressed: bool, steps: int, address: str, folder: Path) -> Outcome:
@@ -65,7 +84,6 @@ def run_mode(mode: str, stressed: bool, steps: int, address: str, folder: Path) 
     name = f"on-policy-{mode.replace('+', '-')}{'-stress' if stressed else ''}"
     command = [sys.executable, str(RUN), "--json", f"--mode={mode}", f"--steps={steps}"]
     command += [f"--run={name}", *(STRESS if stressed else ())]
-    began = time.monotonic()
     with (folder / f"{name}.log").open("w") as log:
         done = subprocess.run(
             command, env={**os.environ, "DRIFTSCOPE_URL": address}, stdout=subprocess.PIPE,
@@ -73,24 +91,8 @@ def run_mode(mode: str, stressed: bool, steps: int, address: str, folder: Path) 
         )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: see {log.name}")
-    wall = time.monotonic() - began
-    rows = json.loads(done.stdout)["steps"]
     (folder / f"{name}.json").write_text(done.stdout, encoding="utf-8")
-    seconds = [row["step_s"] for row in rows if row["step_s"] is not None]
-    looked = (row["full_vocabulary_equal"] for row in rows)
-    return Outcome(
-        mode=mode,
-        stressed=stressed,
-        run=name,
-        wall_s=wall,
-        kl_k3=tuple(row["kl_k3"] for row in rows),
-        abs_diff_max=tuple(row["abs_diff_max"] for row in rows),
-        reward=tuple(row["reward"] for row in rows),
-        grad_norm=tuple(row["grad_norm"] for row in rows),
-        entropy=tuple(row["entropy"] for row in rows),
-        step_s=median(seconds),
-        vocabulary_equal=tuple(value for value in looked if value is not None),
-    )
+    return Outcome(stressed, LoopResult.read(done.stdout))
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -99,14 +101,9 @@ def table(outcomes: list[Outcome]) -> str:
     )
     rows = [head]
     for one in outcomes:
-        kl = [value for value in one.kl_k3 if value is not None]
-        largest = max((value for value in one.abs_diff_max if value is not None), default=None)
-        equal = f"{sum(one.vocabulary_equal)} of {len(one.vocabulary_equal)}"
         rows.append(
-            f"{one.mode + (' (stress)' if one.stressed else ''):<18} "
-            f"{sum(kl) / len(kl) if kl else float('nan'):>10.3g} "
-            f"{float('nan') if largest is None else largest:>10.3g} "
-            f"{one.last_reward:>7.3f} {one.step_s:>7.2f} {equal:>11}"
+            f"{one.label:<18} {one.kl_k3:>10.3g} {one.abs_diff_max:>10.3g} "
+            f"{one.last_reward:>7.3f} {one.step_s:>7.2f} {one.vocabulary:>11}"
         )
     return "\n".join(rows)
 

@@ -11,7 +11,16 @@ import jinja2
 if TYPE_CHECKING:
     from examples.on_policy_loop.compare import Outcome
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 190, 64, 26, 24
+#: Of a chart, in pixels; on its right the names of the lines stand, one below the other.
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 560, 190, 64, 90, 26, 24
+LABEL_AT, LABEL_STEP = 12, 16
+#: Fields of LoopStep.
+CHARTS = {
+    "abs_diff_max": "largest |Δ| of the step, nats",
+    "kl_k3": "KL (k3), nats",
+    "reward": "reward",
+    "grad_norm": "gradient norm",
+}
 #: Apart for those who see colours otherwise: Okabe and Ito 2008, "Color universal design".
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
@@ -57,30 +66,33 @@ def write_page(outcomes: list[Outcome], machine: str, folder: Path) -> Path:
 
 
 def picture(outcomes: list[Outcome]) -> str:
-    charts = [
-        _chart("largest |Δ| of the step, nats", outcomes, [one.abs_diff_max for one in outcomes]),
-        _chart("KL (k3), nats", outcomes, [one.kl_k3 for one in outcomes]),
-        _chart("reward", outcomes, [one.reward for one in outcomes]),
-        _chart("gradient norm", outcomes, [one.grad_norm for one in outcomes]),
-    ]
+    charts = [_chart(title, name, outcomes) for name, title in CHARTS.items()]
     svg: str = TEMPLATES.get_template("picture.svg.j2").render(
-        charts=charts, rows=2, width=WIDTH, height=HEIGHT, left=LEFT, bottom=BOTTOM, top=TOP
+        charts=charts,
+        rows=2,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=RIGHT,
+        bottom=BOTTOM,
+        top=TOP,
     )
     return svg
 
 
-def _chart(title: str, outcomes: list[Outcome], series: list[tuple[float | None, ...]]) -> Chart:
+def _chart(title: str, name: str, outcomes: list[Outcome]) -> Chart:
+    series = [one.result.series(name) for one in outcomes]
     highest = max((value for one in series for value in one if value is not None), default=0.0)
-    scale = highest or 1.0
     last = max(1, max(len(one) for one in series) - 1)
+    x_scale = (WIDTH - RIGHT - LEFT) / last
+    y_scale = (HEIGHT - BOTTOM - TOP) / (highest or 1.0)
     lines = []
     for number, (outcome, values) in enumerate(zip(outcomes, series, strict=True)):
         points = [
-            f"{LEFT + step / last * (WIDTH - 90 - LEFT):.1f},"
-            f"{HEIGHT - BOTTOM - value / scale * (HEIGHT - BOTTOM - TOP):.1f}"
+            f"{LEFT + step * x_scale:.1f},{HEIGHT - BOTTOM - value * y_scale:.1f}"
             for step, value in enumerate(values)
             if value is not None
         ]
-        label_y = TOP + 12 + 16 * number
-        lines.append(Line(outcome.mode, COLOURS[number], " ".join(points), label_y))
+        label_y = TOP + LABEL_AT + LABEL_STEP * number
+        lines.append(Line(outcome.result.mode, COLOURS[number], " ".join(points), label_y))
     return Chart(title, tuple(lines), f"{highest:.3g}", "0", last)

@@ -6,9 +6,12 @@ Each is one that has happened: to a stock reload, to a framework's loop over par
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from driftscope_kernels.on_policy.sides import engine_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Fault = Callable[[Any, Callable[[], None]], None]  # the trainer, its sync as it is
 
@@ -24,7 +27,7 @@ def tensor_not_sent(trainer: Any, sync: Callable[[], None]) -> None:
     generation = trainer.vllm_generation
     whole = generation._iter_named_params
 
-    def without() -> Iterator[tuple[str, Any]]:
+    def without() -> Iterator[tuple[str, Tensor]]:
         return ((name, weight) for name, weight in whole() if NOT_SENT not in name)
 
     generation._iter_named_params = without
@@ -36,7 +39,7 @@ def tensor_not_sent(trainer: Any, sync: Callable[[], None]) -> None:
 
 def tied_head_stale(trainer: Any, sync: Callable[[], None]) -> None:
     """As stock vLLM on a CPU: lm_head goes on with what it packed of the embedding before."""
-    head = _engine(trainer).lm_head
+    head = engine_model(trainer).lm_head
     linear, weight = head.cpu_linear, head.weight
     # One product packs what is there now, if nothing has since the last sync.
     linear(weight.new_zeros(1, weight.shape[1]), weight, None)
@@ -49,9 +52,9 @@ def tied_head_stale(trainer: Any, sync: Callable[[], None]) -> None:
 def weights_lost(trainer: Any, sync: Callable[[], None]) -> None:
     """As after sleep level 2, which drops weights, when nothing is sent at the awakening."""
     sync()
-    engine = _engine(trainer)
+    engine = engine_model(trainer)
     for name, weight in trainer.vllm_generation._iter_named_params():
-        engine.load_weights([(name, torch.zeros_like(weight))])
+        engine.load_weights([(name, weight.new_zeros(weight.shape))])
 
 
 FAULTS: dict[str, Fault] = {
@@ -74,8 +77,3 @@ def plant(trainer: Any, fault: str, at: int) -> None:
             sync()
 
     generation.sync_weights = faulty
-
-
-def _engine(trainer: Any) -> Any:
-    worker = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker
-    return worker.model_runner.model

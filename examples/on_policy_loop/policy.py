@@ -20,7 +20,6 @@ from transformers import (
 
 from driftscope_probes.models.fetch import fetch
 
-SMALL = "small"
 #: A Llama of a million weights: a step takes seconds, and vLLM's attention on the CPU takes heads
 #: of 32 elements. Its start is drawn wider than usual, so that the policy is not uniform.
 SMALL_SIZES = {
@@ -44,7 +43,7 @@ class Policy:
 
 def make_policy(name: str, folder: Path, dtype: torch.dtype, seed: int) -> Policy:
     """Written to `folder`: TRL has no setting for the engine's dtype, which is the one on disk."""
-    if name == SMALL:
+    if name == task.SMALL:
         model, tokenizer = _small(seed)
         prompts = task.PROMPTS
     else:

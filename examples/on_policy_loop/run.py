@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -38,49 +38,11 @@ with socket.socket() as free:
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(free.getsockname()[1]))
 
-from examples.on_policy_loop.modes import MODES, Mode  # noqa: E402
+from examples.on_policy_loop.loop import LoopResult, LoopSettings  # noqa: E402
+from examples.on_policy_loop.modes import MODES  # noqa: E402
 from examples.on_policy_loop.planted import FAULTS  # noqa: E402
-from examples.on_policy_loop.policy import SMALL  # noqa: E402
 from examples.on_policy_loop.service import service  # noqa: E402
-
-
-@dataclass(frozen=True, slots=True)
-class LoopSettings:
-    mode: Mode
-    model: str
-    steps: int
-    learning_rate: float
-    iterations: int  # optimiser steps per rollout
-    completion_tokens: int
-    micro_batch: int  # sequences; the batch is BATCH whatever it is
-    seed: int
-    full_vocabulary_every: int  # steps; 0: never
-    fault: str | None = None  # of the weight sync, from planted.py
-    fault_at: int = 0  # step
-
-
-@dataclass(frozen=True, slots=True)
-class LoopStep:
-    step: int
-    kl_k3: float | None  # nats; None where the service has no such step
-    abs_diff_max: float | None  # nats
-    abs_diff_mean: float | None  # nats
-    cause: str | None  # as the service names it; None where there is nothing to explain
-    reward: float | None
-    grad_norm: float | None
-    entropy: float | None  # nats
-    step_s: float | None
-    trl_abs_diff_mean: float | None  # as TRL logs it, with importance sampling on
-    full_vocabulary_equal: bool | None = None  # None where it was not looked at
-
-
-@dataclass(frozen=True, slots=True)
-class LoopResult:
-    mode: str
-    run: str
-    model: str
-    weights_sha256: str  # of the last weights
-    steps: tuple[LoopStep, ...]
+from examples.on_policy_loop.task import SMALL  # noqa: E402
 
 
 def run_loop(settings: LoopSettings, address: str, run: str) -> LoopResult:
@@ -113,13 +75,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def as_json(result: LoopResult) -> str:
-    return json.dumps(asdict(result))
-
-
 def as_table(result: LoopResult) -> str:
-    def cell(value: float | None, digits: int = 4) -> str:
-        return "-" if value is None else f"{value:.{digits}g}"
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
 
     rows = [
         f"{'step':>5} {'kl_k3':>10} {'max |Δ|':>10} {'reward':>8} {'grad':>8} {'entropy':>8}  cause"
@@ -144,7 +102,7 @@ def main() -> None:
     # What TRL and vLLM print is progress; standard output is the result's.
     with service(options.data_dir) as address, contextlib.redirect_stdout(sys.stderr):
         result = run_loop(settings, address, run)
-    print(as_json(result) if options.json else as_table(result), flush=True)
+    print(json.dumps(asdict(result)) if options.json else as_table(result), flush=True)
     # vLLM's engine lives until the process ends, which would take seconds more.
     sys.stderr.flush()
     os._exit(0)

@@ -9,6 +9,8 @@ WORDS = tuple(f"n{number}" for number in range(62))
 PAD, END = "<pad>", "<eos>"
 VOCABULARY = (PAD, END, *WORDS)
 PROMPTS = tuple(" ".join(WORDS[start : start + 3]) for start in range(0, 48, 6))
+#: Name of the model that is made here.
+SMALL = "small"
 #: For a model that knows words.
 SENTENCES = ("Count to ten:", "My favourite colour is", "The sum of two and two is", "Once")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import torch
 from datasets import Dataset
 from examples.on_policy_loop.full_vocabulary import same_over_the_vocabulary
+from examples.on_policy_loop.loop import LoopResult, LoopSettings, LoopStep
 from examples.on_policy_loop.master_weights import MasterWeightsAdamW
 from examples.on_policy_loop.modes import TRUNCATED_AT
 from examples.on_policy_loop.planted import plant
@@ -20,9 +21,6 @@ from trl import GRPOConfig, GRPOTrainer
 from driftscope_client import DriftscopeClient
 from driftscope_client.adapters.trl import DriftscopeMixin
 from driftscope_kernels.on_policy.trl import LoadableMixin, OnPolicyMixin
-
-if TYPE_CHECKING:
-    from examples.on_policy_loop.run import LoopResult, LoopSettings
 
 #: A batch is two prompts, so that a step takes a second and groups are of eight, as usual.
 BATCH, GENERATIONS = 16, 8
@@ -51,8 +49,6 @@ class StockTrainer(_Watched, LoadableMixin, GRPOTrainer):  # type: ignore[misc]
 
 
 def train(settings: LoopSettings, folder: Path, address: str, run: str) -> LoopResult:
-    from examples.on_policy_loop.run import LoopResult
-
     torch.set_num_threads(1)
     dtype: torch.dtype = getattr(torch, settings.mode.dtype)
     policy = make_policy(settings.model, folder / "policy", dtype, settings.seed)
@@ -126,9 +122,7 @@ def _record(address: str, run: str) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _steps(trainer: Any, record: dict[int, dict[str, Any]]) -> Any:
-    from examples.on_policy_loop.run import LoopStep
-
+def _steps(trainer: Any, record: dict[int, dict[str, Any]]) -> tuple[LoopStep, ...]:
     logs = {log["step"]: log for log in trainer.state.log_history if "reward" in log}
     steps = []
     for number in range(trainer.state.global_step):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from examples.on_policy_loop.compare import Outcome, table
+from examples.on_policy_loop.loop import LoopResult, LoopStep
 from examples.on_policy_loop.master_weights import MasterWeightsAdamW
 from examples.on_policy_loop.page import write_page
 from examples.on_policy_loop.planted import FAULTS
@@ -87,10 +88,11 @@ def test_every_fault_is_known_to_the_command() -> None:
 
 
 def outcome(mode: str, stressed: bool) -> Outcome:
-    return Outcome(
-        mode, stressed, f"on-policy-{mode}", 60.0, (0.0, 1e-4), (0.0, 0.06), (0.5, None),
-        (2.0, 1.0), (3.5, 3.4), 0.5, (True, False),
-    )  # fmt: skip
+    steps = (
+        LoopStep(0, 0.0, 0.0, 0.0, None, 0.5, 2.0, 3.5, 0.5, None, True),
+        LoopStep(1, 1e-4, 0.06, 0.01, None, None, 1.0, 3.4, 0.5, None, False),
+    )
+    return Outcome(stressed, LoopResult(mode, f"on-policy-{mode}", "small", "", steps))
 
 
 def test_table_and_page_show_every_run(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from driftscope_kernels import vllm_plugin
 from driftscope_kernels.invariant_mode import invariant_mode
+from driftscope_kernels.on_policy.sides import causal_model, engine_model
 from driftscope_kernels.on_policy.token_scores import check_model, completion_scores
 from driftscope_kernels.on_policy.weights.colocated import colocated_digest
 from driftscope_kernels.on_policy.weights.recorded import WeightsDigest
@@ -84,7 +85,7 @@ class OnPolicyMixin:
                 f"{', '.join(given) or 'the load-balancing loss'}: the invariant trainer scores "
                 "text, without an auxiliary loss (router_aux_loss_coef=0)."
             )
-        causal = _causal_model(self.accelerator.unwrap_model(model))
+        causal = causal_model(self.accelerator.unwrap_model(model))
         rows = batch_size or len(input_ids)
         with invariant_mode():
             parts = [
@@ -113,7 +114,7 @@ def check_trainer(trainer: Any) -> None:
         )
     if not trainer.use_vllm or trainer.vllm_mode != "colocate":
         raise ValueError('the engine is to be in this process: use_vllm=True, vllm_mode="colocate"')
-    check_model(_causal_model(trainer.model))
+    check_model(causal_model(trainer.model))
     _check_dtype(trainer)
     _check_coverage(trainer)
 
@@ -129,7 +130,7 @@ def _check_dtype(trainer: Any) -> None:
 
 
 def _check_coverage(trainer: Any) -> None:
-    engine = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker.model_runner.model
+    engine = engine_model(trainer)
     uncovered = coverage(engine).uncovered
     if uncovered:
         raise ValueError(
@@ -137,10 +138,6 @@ def _check_coverage(trainer: Any) -> None:
             "and the trainer's would differ; use LoadableMixin, with which nothing is exact, or a "
             "model without them (Llama, Mistral, Qwen2, Qwen3, Qwen3-MoE)."
         )
-
-
-def _causal_model(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _invariant(backward: Callable[..., Any]) -> Callable[..., Any]:

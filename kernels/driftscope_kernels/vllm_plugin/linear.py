@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
@@ -129,7 +129,7 @@ class KeptLinear:
         self._packed: PackedLinear | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._sample: Tensor | None = None
-        _KEPT.add(self)
+        follow_weights(self)
 
     def refresh(self) -> None:
         self._packed = None
@@ -151,7 +151,16 @@ class KeptLinear:
         return self._seen != _identity(weight) or not torch.equal(self._sample, _sampled(weight))
 
 
-_KEPT: WeakSet[KeptLinear] = WeakSet()
+class Refreshed(Protocol):
+    def refresh(self) -> None: ...
+
+
+_KEPT: WeakSet[Refreshed] = WeakSet()
+
+
+def follow_weights(kept: Refreshed) -> None:
+    """From now on, as long as it lives, `kept` is told of every load of weights."""
+    _KEPT.add(kept)
 
 
 def refresh_kept() -> None:
@@ -166,11 +175,11 @@ def _identity(weight: Tensor) -> tuple[int, int]:
 
 def _sampled(weight: Tensor) -> Tensor:
     flat = weight.detach().view(-1)
-    return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)].view(_BITS[weight.element_size()])
+    return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)].view(BITS[weight.element_size()])
 
 
 #: Compared as bits: not-a-number is equal to itself then.
-_BITS: dict[int, Any] = {2: torch.int16, 4: torch.int32}
+BITS: dict[int, Any] = {2: torch.int16, 4: torch.int32}
 
 
 def route_reloads() -> None:

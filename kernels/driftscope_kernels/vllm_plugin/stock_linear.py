@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
 from driftscope_kernels.vllm_plugin import patches
-
-Dispatch = Callable[[Any, bool], None]
+from driftscope_kernels.vllm_plugin.linear import Dispatch, follow_weights
 
 
 def route() -> None:
@@ -39,7 +37,7 @@ class StockLinear:
     def __init__(self, layer: torch.nn.Module, prepare: Dispatch) -> None:
         self._layer, self._prepare = layer, prepare
         self._product: Callable[..., Tensor] | None = None
-        _ALL.add(self)
+        follow_weights(self)
 
     def refresh(self) -> None:
         self._product = None
@@ -52,11 +50,3 @@ class StockLinear:
             bias = getattr(self._layer, "bias", None) if bias is not None else None
         assert self._product is not None
         return self._product(x, weight, bias)
-
-
-_ALL: WeakSet[StockLinear] = WeakSet()
-
-
-def refresh_all() -> None:
-    for one in _ALL:
-        one.refresh()

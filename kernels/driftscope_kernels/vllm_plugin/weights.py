@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from driftscope_kernels.vllm_plugin import patches, stock_linear
+from driftscope_kernels.vllm_plugin import patches
 from driftscope_kernels.vllm_plugin.linear import PackedOnlyLinear, refresh_kept
 from driftscope_kernels.vllm_plugin.rounding import (
     INVARIANT,
@@ -49,23 +49,28 @@ def accept_weights(model: torch.nn.Module) -> None:
             f"{KERNELS_VARIABLE}={INVARIANT} they can."
         )
     load: Callable[..., Any] = model.load_weights  # type: ignore[assignment]
+    # Looked up once: a trainer calls load_weights for each of some hundred tensors.
+    layers = linear_layers(model)
 
     @wraps(load)
     def load_weights(weights: Iterable[tuple[str, Tensor]], *args: Any, **kwargs: Any) -> Any:
-        give_back(model)
+        give_back(layers)
         try:
             return load(weights, *args, **kwargs)
         finally:
             refresh_kept()
-            stock_linear.refresh_all()
 
     model.load_weights = load_weights  # type: ignore[assignment]
 
 
-def give_back(model: torch.nn.Module) -> None:
+def linear_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [layer for layer in model.modules() if hasattr(layer, "cpu_linear")]
+
+
+def give_back(layers: Iterable[torch.nn.Module]) -> None:
     """Every weight that is held in packed form only, as a plain one again; idempotent."""
-    for layer in model.modules():
-        packed = getattr(layer, "cpu_linear", None)
+    for layer in layers:
+        packed = layer.cpu_linear
         if isinstance(packed, PackedOnlyLinear):
             weight: Tensor = layer.weight  # type: ignore[assignment]
             # vLLM's own reload has put parameters of its own there, which it is about to fill.

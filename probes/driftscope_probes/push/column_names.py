@@ -98,7 +98,7 @@ class ColumnNames:
             if not foreign or name in doubtful or _slip(name, accepted):
                 neither = not any(side in found for side in REQUIRED) and not doubtful
                 if neither:
-                    raise _neither_side(there, what)
+                    raise _neither_side(there, what, [one for one in there if one not in taken])
                 raise _unknown(f"{what} {name[:80]!r}", name, accepted, doubtful)
         return found
 
@@ -192,8 +192,8 @@ def _slip(name: str, accepted: Sequence[str]) -> bool:
     return bool(get_close_matches(name, accepted, cutoff=SLIP))
 
 
-def _neither_side(there: Sequence[str], what: str) -> UnknownColumns:
-    first, second = (*there, "NAME", "NAME")[:2]
+def _neither_side(there: Sequence[str], what: str, unknown: Sequence[str]) -> UnknownColumns:
+    first, second = (*unknown, "NAME")[:2]
     return UnknownColumns(
         f"{what} {first[:80]!r}, and none that is known as a side's log-probabilities; there are "
         f"{shown(there)}.",

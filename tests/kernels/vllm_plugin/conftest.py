@@ -17,10 +17,11 @@ import pytest
 import driftscope_kernels
 from driftscope_kernels.vllm_plugin import rounding
 
+from .models import LEAST_VOCABULARY, family
+
 SCRIPT = Path(__file__).with_name("engine_script.py")
 TARGET_TOKENS, CONTEXT, NEW_TOKENS = 150, 256, 10
 MOST_OTHERS = 32
-LEAST_VOCABULARY = 961  # of the models that the tests load
 
 RunEngines = Callable[..., list[dict[str, Any]]]
 #: One engine, sampling.
@@ -167,21 +168,12 @@ def tiny_moe_updated(tiny_moe: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def qwen3(folder: Path, seed: int) -> Path:
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=LEAST_VOCABULARY,
-        hidden_size=128,
+    return family(
+        folder,
+        "Qwen3",
+        seed,
         intermediate_size=256,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=512,
-        initializer_range=0.2,
         tie_word_embeddings=True,
     )
-    Qwen3ForCausalLM(config).bfloat16().save_pretrained(folder)
-    return folder

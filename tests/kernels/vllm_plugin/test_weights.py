@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from driftscope_kernels.cpu.backend import operators
 from driftscope_kernels.reference.linear import linear as reference
 from driftscope_kernels.vllm_plugin import stock_linear
-from driftscope_kernels.vllm_plugin.linear import PackedOnlyLinear, release
+from driftscope_kernels.vllm_plugin.linear import PackedOnlyLinear, refresh_kept, release
 from driftscope_kernels.vllm_plugin.rounding import KERNELS_VARIABLE, KernelChoiceError
 from driftscope_kernels.vllm_plugin.weights import accept_weights
 
@@ -72,7 +72,7 @@ def test_stock_layers_are_made_again_when_weights_are_written() -> None:
     layer.weight.data.mul_(2)
     stale = linear(x, layer.weight, None)
     assert torch.equal(stale, x @ (layer.weight / 2).t())
-    stock_linear.refresh_all()
+    refresh_kept()
     assert torch.equal(linear(x, layer.weight, None), x @ layer.weight.t())
     assert isinstance(layer.cpu_linear, stock_linear.StockLinear)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from driftscope_kernels.invariant_mode import invariant_mode
+from driftscope_kernels.on_policy.sides import causal_model, engine_model, trainer_model
 from driftscope_kernels.on_policy.token_scores import completion_scores
 from driftscope_kernels.on_policy.weights.proof import EXACT, WeightsProof
 from driftscope_kernels.on_policy.weights.recorded import WeightsDigest
@@ -30,16 +31,14 @@ class ColocatedProof:
 
     def __init__(self, trainer: Any, *, exact: bool) -> None:
         self._trainer, self._generation = trainer, trainer.vllm_generation
-        llm = self._generation.llm
-        worker = llm.llm_engine.model_executor.driver_worker
         self._proof = WeightsProof(
-            _unwrapped(trainer),
-            worker.model_runner.model,
+            trainer_model(trainer),
+            engine_model(trainer),
             ask=(self._by_engine, self._by_trainer),
             allowed=EXACT if exact else None,
         )
         self._exact = exact
-        self._ids = known_tokens(int(llm.llm_engine.model_config.get_vocab_size()))
+        self._ids = known_tokens(int(self._generation.llm.llm_engine.model_config.get_vocab_size()))
         self._awake: WeightsDigest | None = None
         if self._generation.enable_sleep_mode:
             self._generation.sync_weights = self._looked_after(self._generation.sync_weights)
@@ -71,7 +70,7 @@ class ColocatedProof:
         return [step[token].logprob for token, step in steps]
 
     def _by_trainer(self) -> Sequence[float]:
-        model = _unwrapped(self._trainer)
+        model = causal_model(trainer_model(self._trainer))
         ids = torch.tensor([self._ids])
         training = model.training
         model.eval()
@@ -110,7 +109,3 @@ def known_tokens(vocabulary: int) -> list[int]:
     draw = torch.Generator().manual_seed(0)
     ids: list[int] = torch.randint(vocabulary, (KNOWN_TOKENS,), generator=draw).tolist()
     return ids
-
-
-def _unwrapped(trainer: Any) -> Any:
-    return trainer.accelerator.unwrap_model(trainer.model)

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from driftscope_kernels.vllm_plugin.linear import PANEL, PackedLinear
+from driftscope_kernels.vllm_plugin.linear import BITS, PANEL, PackedLinear
 
 Words = NDArray[Any]  # int32
 #: Rows that are cast at once: 512 of 4,096 float32 are 8 MiB, about a second-level cache.
@@ -137,10 +137,7 @@ def _row_sums(sums: Words, dtype: torch.dtype) -> RowSums:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.view(_INTEGERS[tensor.element_size()])
-
-
-_INTEGERS: dict[int, Any] = {2: torch.int16, 4: torch.int32}
+    return tensor.view(BITS[tensor.element_size()])
 
 
 def over_all(digests: Iterable[tuple[str, int]]) -> str:

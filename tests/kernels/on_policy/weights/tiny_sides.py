@@ -16,7 +16,7 @@ from driftscope_kernels.vllm_plugin.linear import (
     refresh_kept,
     release,
 )
-from driftscope_kernels.vllm_plugin.weights import give_back
+from driftscope_kernels.vllm_plugin.weights import give_back, linear_layers
 
 VOCABULARY, PADDED, HIDDEN, KEYS, INNER, EXPERTS = 40, 64, 16, 8, 12, 3
 MERGED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
@@ -117,7 +117,7 @@ class TinyEngine(nn.Module):
         head.cpu_linear = KeptLinear()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        give_back(self)
+        give_back(linear_layers(self))
         with torch.no_grad():
             for name, tensor in weights:
                 self._write(name, tensor.to(self.model.embed_tokens.weight.dtype))

@@ -100,7 +100,7 @@ def test_a_cell_of_text_is_named_with_its_row(tmp_path: Path) -> None:
 
 def test_two_columns_of_any_name_are_asked_for_by_name(tmp_path: Path) -> None:
     file = tmp_path / "step.csv"
-    file.write_text("mu,pi\n-0.5,-0.5\n")
+    file.write_text("mask,mu,pi\n1,-0.5,-0.5\n")
     with pytest.raises(PushError) as refused:
         read_step(file)
     assert "--columns rollout_logprobs=mu,trainer_logprobs=pi" in (refused.value.remedy or "")
